@@ -1,0 +1,45 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+]
+
+/// A room of the house: its name and the rooms below it that it may use.
+func room(_ name: String, _ below: String...) -> Target {
+    .target(name: name, dependencies: below.map { .byName(name: $0) }, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ below: String...) -> Target {
+    .testTarget(name: name, dependencies: below.map { .byName(name: $0) }, swiftSettings: strict)
+}
+
+func door(_ name: String, pkgConfig: String, apt: String, brew: String) -> Target {
+    .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([apt]), .brew([brew])])
+}
+
+let package = Package(
+    name: "reeve",
+    products: [.executable(name: "reeve", targets: ["reeve"])],
+    targets: [
+        door("CLibpq", pkgConfig: "libpq", apt: "libpq-dev", brew: "libpq"),
+        door("CMicrohttpd", pkgConfig: "libmicrohttpd", apt: "libmicrohttpd-dev", brew: "libmicrohttpd"),
+        door("COpenSSL", pkgConfig: "libcrypto", apt: "libssl-dev", brew: "openssl"),
+        door("CYAML", pkgConfig: "yaml-0.1", apt: "libyaml-dev", brew: "libyaml"),
+        door("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev", brew: "zlib"),
+        .target(name: "CSystem"),
+        room("Telemetry"),
+        room("Processes", "CSystem", "Telemetry"),
+        room("Postgres", "CLibpq", "CSystem", "Processes", "Telemetry"),
+        room("Ledger", "Postgres", "COpenSSL"),
+        room("Migrations", "Ledger"),
+        room("Scheduling", "Ledger"),
+        room("AdminHTTP", "CMicrohttpd", "CZlib", "Telemetry"),
+        room("ReeveApp", "Migrations", "Scheduling", "AdminHTTP", "CYAML"),
+        .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
+        .target(
+            name: "TestSupport", dependencies: ["Postgres"], path: "Tests/TestSupport", swiftSettings: strict),
+        tests("PostgresTests", "Postgres", "TestSupport"),
+    ]
+)

@@ -1,0 +1,99 @@
+import Foundation
+
+/// A lock of the session on a number that stands for a name (PostgreSQL manual, section 13.3.5).
+///
+/// It is only ever tried, in a loop: a session that waits *within* the server for such a lock holds a snapshot that
+/// CREATE INDEX CONCURRENTLY waits for, and both wait for ever.
+public struct AdvisoryLock: Sendable {
+    public let name: String
+    public let key: Int64
+
+    /// A lock whose key is derived from its name.
+    public init(_ name: String) {
+        self.name = name
+        // FNV-1a, 64 bits (RFC draft-eastlake-fnv): stable between versions and machines.
+        let hash = name.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        key = Int64(bitPattern: hash)
+    }
+
+    /// Tries to take the lock until it is had.
+    ///
+    /// - Parameters:
+    ///   - wait: how long to try; zero tries once.
+    ///   - waiting: called after the first try that fails, with the process of the server that holds it.
+    /// - Returns: whether it was had. It is held until `release`, or the connection's end.
+    /// - Throws: `PostgresError` of kind `misuse` behind a pooler, where session locks are stranded.
+    public func acquire(
+        on connection: Connection, wait: Duration, waiting: @Sendable (AdvisoryLockHolder?) -> Void = { _ in }
+    ) async throws -> Bool {
+        let end = ContinuousClock.now + wait
+        var pause = 0.02
+        var told = false
+        while true {
+            if try await tryOnce(on: connection) { return true }
+            if !told {
+                told = true
+                waiting(try await holder(on: connection))
+            }
+            let left = ContinuousClock.now.duration(to: end)
+            if left <= .zero { return false }
+            let jittered = Duration.seconds(pause * Double.random(in: 0.5...1))
+            try await Task.sleep(for: min(jittered, left))
+            pause = min(pause * 1.5, 1)
+        }
+    }
+
+    /// Lets go of the lock.
+    public func release(on connection: Connection) async throws {
+        try await connection.with { [key] in
+            _ = try $0.query("SELECT pg_catalog.pg_advisory_unlock($1::bigint)", [key])
+        }
+    }
+
+    private func tryOnce(on connection: Connection) async throws -> Bool {
+        try await connection.with { [key, name] connection in
+            guard !connection.settings.pooled else {
+                throw PostgresError(
+                    .misuse, "the lock '\(name)' needs a direct connection",
+                    hint: "give the server's own address as direct_url")
+            }
+            return try connection.query("SELECT pg_catalog.pg_try_advisory_lock($1::bigint)", [key])
+                .first?.get(0, as: Bool.self) ?? false
+        }
+    }
+
+    /// Who holds the lock, as far as this role may see.
+    public func holder(on connection: Connection) async throws -> AdvisoryLockHolder? {
+        try await connection.with { [key] connection in
+            let sql = """
+                SELECT l.pid, a.usename::text, a.application_name, a.backend_start
+                FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
+                WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+                  AND (l.classid::bigint << 32 | l.objid::bigint) = $1::bigint
+                """
+            return try connection.query(sql, [key]).first.map {
+                AdvisoryLockHolder(
+                    process: try $0.get("pid"), user: try $0.get("usename"),
+                    application: try $0.get("application_name"),
+                    connectedAt: try $0.get("backend_start"))
+            }
+        }
+    }
+}
+
+/// The session that holds an advisory lock.
+public struct AdvisoryLockHolder: Sendable, CustomStringConvertible {
+    public let process: Int
+    public let user: String?
+    public let application: String?
+    public let connectedAt: Timestamp?
+
+    public var description: String {
+        var text = "process \(process)"
+        if let user { text += " of \(user)" }
+        if let application, !application.isEmpty { text += " (\(application))" }
+        if let connectedAt { text += ", connected since \(connectedAt.rfc3339)" }
+        return text
+    }
+}

@@ -1,0 +1,126 @@
+import CLibpq
+import Foundation
+
+extension Connection {
+    /// Runs one statement and returns its rows.
+    ///
+    /// - Parameter parameters: the values of `$1`, `$2` …; nil is NULL. Their types are inferred by the server.
+    /// - Throws: `PostgresError`, `CancellationError`.
+    @discardableResult
+    public func query(_ sql: String, _ parameters: [(any PostgresEncodable)?] = []) throws -> Rows {
+        let texts = try parameters.map { try $0?.postgresText }
+        for text in texts {
+            if let text, text.utf8.contains(0) {
+                throw PostgresError(.badValue, "a parameter holds a NUL character, which PostgreSQL's text cannot")
+            }
+        }
+        var collector = RowCollector(limit: settings.resultLimit)
+        try exchange(sql) { handle in
+            withCStrings(texts) {
+                PQsendQueryParams(handle, sql, Int32(texts.count), nil, $0, nil, nil, 0)
+            }
+        } take: {
+            try collector.take($0)
+        }
+        return collector.rows
+    }
+
+    /// Runs one or several statements without parameters, as psql sends them; returns what the last one said.
+    ///
+    /// - Throws: `PostgresError`, `CancellationError`.
+    @discardableResult
+    public func execute(_ sql: String) throws -> CommandTag {
+        var tag = CommandTag("")
+        try exchange(sql) {
+            PQsendQuery($0, sql)
+        } take: {
+            tag = CommandTag(String(cString: PQcmdStatus($0)))
+        }
+        return tag
+    }
+
+    /// Runs a `COPY … FROM STDIN` with its data.
+    ///
+    /// - Throws: `PostgresError`, `CancellationError`.
+    @discardableResult
+    public func copyIn(_ sql: String, _ data: some Collection<UInt8>) throws -> CommandTag {
+        var tag = CommandTag("")
+        let bytes = Array(data)
+        try exchange(sql) {
+            PQsendQuery($0, sql)
+        } take: {
+            tag = CommandTag(String(cString: PQcmdStatus($0)))
+        } copy: { run in
+            var rest = bytes[...]
+            while !rest.isEmpty {
+                let chunk = rest.prefix(65536)
+                let sent = chunk.withUnsafeBytes {
+                    PQputCopyData(run.handle.raw, $0.bindMemory(to: CChar.self).baseAddress, Int32($0.count))
+                }
+                if sent < 0 { throw ConnectionGivenUp(cause: PostgresError(.connectionLost, run.handle.lastError)) }
+                if sent > 0 { rest = rest.dropFirst(chunk.count) }
+                try run.drainOutput()
+            }
+        }
+        return tag
+    }
+
+    private func exchange(
+        _ sql: String, send: (OpaquePointer) -> Int32, take: (OpaquePointer) throws -> Void,
+        copy: ((borrowing StatementRun) throws -> Void)? = nil
+    ) throws {
+        guard let handle else { throw PostgresError(.connectionLost, "the connection is closed") }
+        if interruptible { try Task.checkCancellation() }
+        if let deadline, deadline <= .now { throw PostgresError(.timedOut, "no time was left for the statement") }
+        if sql.utf8.contains(0) { throw PostgresError(.badValue, "the statement holds a NUL character") }
+        guard send(handle.raw) == 1 else {
+            self.handle = nil
+            throw PostgresError(.connectionLost, handle.lastError)
+        }
+        PQsetSingleRowMode(handle.raw)
+        var run = StatementRun(
+            handle: handle, wake: wake, deadline: deadline, interruptible: interruptible,
+            drainTimeout: settings.drainTimeout)
+        do {
+            try run.finish(take: take, copy: copy)
+        } catch let error as ConnectionGivenUp {
+            self.handle = nil
+            throw error.cause
+        }
+    }
+
+    private func withCStrings<R>(
+        _ texts: [String?], _ body: (UnsafePointer<UnsafePointer<CChar>?>?) -> R
+    ) -> R {
+        var pointers = texts.map { $0.flatMap { UnsafePointer(strdup($0)) } }
+        defer { for pointer in pointers { free(UnsafeMutablePointer(mutating: pointer)) } }
+        return body(&pointers)
+    }
+}
+
+extension StatementRun {
+    /// Sends buffered COPY data until libpq holds none back.
+    func drainOutput() throws {
+        while try !flushOnce() {
+            if interruptible { try Task.checkCancellation() }
+            switch try handle.wait(for: POLLIN | POLLOUT, until: deadline, wake: interruptible ? wake : nil) {
+            case .ready, .woken: break
+            case .late: throw PostgresError(.timedOut, "the data could not be sent within its time")
+            case .lost: throw ConnectionGivenUp(cause: PostgresError(.connectionLost, handle.lastError))
+            }
+            if PQconsumeInput(handle.raw) == 0 {
+                throw ConnectionGivenUp(cause: PostgresError(.connectionLost, handle.lastError))
+            }
+        }
+    }
+}
+
+/// What the server says when a command is done, for instance `INSERT 0 5`.
+public struct CommandTag: Sendable, Equatable {
+    public let text: String
+
+    init(_ text: String) { self.text = text }
+
+    /// The rows that were selected, inserted, changed or copied; 0 for other commands.
+    public var rowCount: Int { text.split(separator: " ").last.flatMap { Int($0) } ?? 0 }
+}

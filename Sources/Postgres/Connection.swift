@@ -1,0 +1,145 @@
+import CLibpq
+import Foundation
+import Processes
+import Telemetry
+
+/// One connection to PostgreSQL: an actor on a thread of its own.
+///
+/// A unit of work is one synchronous closure, so that nothing comes between its statements and no statement pays a
+/// hop between threads:
+///
+///     let names = try await connection.with { connection in
+///         try connection.transaction {
+///             try connection.query("SELECT name FROM t WHERE id = $1", [id]).map { try $0.get("name", as: String.self) }
+///         }
+///     }
+///
+/// When the task that waits is cancelled, or the unit's deadline passes, the statement that runs is cancelled on the
+/// server and its results are drained; the connection then serves the next unit.
+public actor Connection {
+    public nonisolated let settings: ConnectionSettings
+    nonisolated let logger: Logger
+    nonisolated let wake: WakeUp
+    private nonisolated let thread: ConnectionThread
+    var handle: LibpqHandle?
+    /// When the unit of work that runs has to be done.
+    var deadline: ContinuousClock.Instant?
+    /// Whether the cancellation of the task counts; not while a transaction is being rolled back.
+    var interruptible = true
+    var transactionDepth = 0
+    /// Whether the server at the other end of the socket is not the one that runs the statements.
+    public private(set) var isBehindPooler = false
+
+    public nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
+
+    private init(_ settings: ConnectionSettings, logger: Logger) throws {
+        self.settings = settings
+        self.logger = logger
+        wake = try WakeUp()
+        thread = ConnectionThread(name: "postgres")
+    }
+
+    /// Connects.
+    ///
+    /// - Throws: `PostgresError` of kind `cannotConnect` with the reasons of all addresses that were tried, or with
+    ///   the server's own refusal and SQLSTATE-like message; `CancellationError`.
+    public static func open(_ settings: ConnectionSettings, logger: Logger = .silent) async throws -> Connection {
+        let connection = try Connection(settings, logger: logger)
+        try await connection.with { try $0.connect() }
+        return connection
+    }
+
+    /// Runs a unit of work on the connection's thread.
+    ///
+    /// - Parameter limit: how long the whole unit may take.
+    /// - Throws: what `body` throws; `PostgresError` of kind `timedOut`; `CancellationError`.
+    public nonisolated func with<T: Sendable>(
+        within limit: Duration? = nil, _ body: @Sendable (isolated Connection) throws -> T
+    ) async throws -> T {
+        try await withTaskCancellationHandler {
+            try await perform(within: limit, body)
+        } onCancel: {
+            // A late one does no harm: whoever is woken looks whether it is its own task that was cancelled.
+            wake.raise()
+        }
+    }
+
+    private func perform<T: Sendable>(
+        within limit: Duration?, _ body: @Sendable (isolated Connection) throws -> T
+    ) throws -> T {
+        let outer = deadline
+        deadline = limit.map { .now + $0 }
+        defer { deadline = outer }
+        return try body(self)
+    }
+
+    /// Closes the connection; further work on it throws.
+    public func close() {
+        handle = nil
+    }
+
+    /// Whether statements can be sent, as far as can be told without asking the server.
+    public var isOpen: Bool {
+        guard let handle, PQstatus(handle.raw) == CONNECTION_OK else { return false }
+        var polls = [pollfd(fd: PQsocket(handle.raw), events: Int16(POLLIN), revents: 0)]
+        if poll(&polls, 1, 0) > 0, PQconsumeInput(handle.raw) == 0 { return false }
+        return PQstatus(handle.raw) == CONNECTION_OK
+    }
+
+    /// Whether a transaction is open on the server.
+    public var isInTransaction: Bool {
+        guard let handle else { return false }
+        return PQtransactionStatus(handle.raw) != PQTRANS_IDLE
+    }
+
+    /// The server's version as `server_version_num` gives it, for instance 150018.
+    public var serverVersion: Int {
+        handle.map { Int(PQserverVersion($0.raw)) } ?? 0
+    }
+
+    private func connect() throws {
+        let handle = try LibpqHandle(parameters: settings.libpqParameters, logger: logger)
+        let limit = ContinuousClock.now + settings.connectTimeout
+        guard PQstatus(handle.raw) != CONNECTION_BAD else { throw refusal(handle) }
+        var state = PGRES_POLLING_WRITING
+        while state != PGRES_POLLING_OK {
+            let events = state == PGRES_POLLING_READING ? POLLIN : POLLOUT
+            switch try handle.wait(for: Int32(events), until: limit, wake: wake) {
+            case .ready: break
+            case .woken:
+                try Task.checkCancellation()
+                continue
+            case .late:
+                throw PostgresError(
+                    .cannotConnect,
+                    "no connection to \(settings.summary) within \(settings.connectTimeout.components.seconds) s")
+            case .lost: throw refusal(handle)
+            }
+            state = PQconnectPoll(handle.raw)
+            if state == PGRES_POLLING_FAILED { throw refusal(handle) }
+        }
+        PQsetnonblocking(handle.raw, 1)
+        self.handle = handle
+        try prepareSession(handle)
+    }
+
+    private func prepareSession(_ handle: LibpqHandle) throws {
+        let outer = deadline
+        deadline = .now + settings.connectTimeout
+        defer { deadline = outer }
+        let sql = settings.pooled ? "SELECT pg_catalog.pg_backend_pid()" : settings.settingsStatement(local: false)
+        let pid = try query(sql).first?.get(0, as: Int32.self)
+        // A pooler hands out a process number of its own.
+        isBehindPooler = pid != PQbackendPID(handle.raw)
+        if isBehindPooler, !settings.pooled {
+            close()
+            throw PostgresError(
+                .misuse, "a connection pooler answers at \(settings.summary), and this needs a direct connection",
+                hint: "give the server's own address as direct_url")
+        }
+    }
+
+    private func refusal(_ handle: LibpqHandle) -> PostgresError {
+        PostgresError(.cannotConnect, "cannot connect to \(settings.summary): \(handle.lastError)")
+    }
+}

@@ -1,0 +1,140 @@
+import CLibpq
+import Foundation
+
+/// How to reach one database, and what holds on each connection to it.
+public struct ConnectionSettings: Sendable, Equatable {
+    /// libpq's parameter keywords (PostgreSQL manual, section 34.1.2). What is absent, libpq takes from its own
+    /// environment variables, service file and `.pgpass`.
+    public var parameters: [String: String]
+    /// Whether a pooler in transaction mode may stand between; then nothing is set on the session.
+    public var pooled = false
+    public var connectTimeout: Duration = .seconds(10)
+    public var statementTimeout: Duration?
+    public var lockTimeout: Duration?
+    public var idleInTransactionTimeout: Duration?
+    /// How long a cancelled statement may take to end before the connection is given up.
+    public var drainTimeout: Duration = .seconds(10)
+    /// Bytes that one result may hold before its statement is cancelled.
+    public var resultLimit = 1 << 30
+
+    public init(parameters: [String: String] = [:]) {
+        self.parameters = parameters
+    }
+
+    /// Reads a libpq connection string: a URI or `keyword=value` pairs.
+    ///
+    /// - Throws: `PostgresError` of kind `misuse` that says what is wrong in it and never repeats a password.
+    public init(connectionString text: String) throws {
+        if let problem = ConnectionStringProblem(text) { throw problem.error }
+        var message: UnsafeMutablePointer<CChar>?
+        guard let options = PQconninfoParse(text, &message) else {
+            defer { PQfreemem(message) }
+            // libpq repeats what it could not read, which may be a password.
+            let reason = message.map { String(cString: $0) } ?? "no memory"
+            let safe = reason.split(separator: "\"").first.map(String.init) ?? reason
+            throw PostgresError(
+                .misuse, "invalid connection string: \(safe.trimmingCharacters(in: .whitespacesAndNewlines))",
+                hint: "write postgresql://user@host:port/database, or host=… dbname=…")
+        }
+        defer { PQconninfoFree(options) }
+        parameters = [:]
+        var option = options
+        while let keyword = option.pointee.keyword {
+            if let value = option.pointee.val { parameters[String(cString: keyword)] = String(cString: value) }
+            option += 1
+        }
+    }
+
+    /// The same server and session settings, another database.
+    public func database(_ name: String) -> ConnectionSettings {
+        var copy = self
+        copy.parameters["dbname"] = name
+        return copy
+    }
+
+    /// The same, under another `application_name`.
+    public func named(_ application: String) -> ConnectionSettings {
+        var copy = self
+        copy.parameters["application_name"] = application
+        return copy
+    }
+
+    /// Host, port, database and user, for messages; never a password.
+    public var summary: String {
+        let host = parameters["host"] ?? parameters["hostaddr"] ?? parameters["service"].map { "service \($0)" }
+        let port = parameters["port"].map { ":\($0)" } ?? ""
+        let user = parameters["user"].map { "\($0)@" } ?? ""
+        return "\(user)\(host ?? "localhost")\(port)/\(parameters["dbname"] ?? "")"
+    }
+
+    /// What goes to libpq: the parameters, over defaults that notice a peer that is gone.
+    var libpqParameters: [String: String] {
+        var all = [
+            "client_encoding": "UTF8",
+            "fallback_application_name": "reeve",
+            "keepalives_idle": "30",
+            "keepalives_interval": "10",
+            "keepalives_count": "3",
+            "tcp_user_timeout": "60000",
+        ]
+        all.merge(parameters) { _, ours in ours }
+        all["client_encoding"] = "UTF8"
+        return all
+    }
+
+    /// Settings of a session or, with `local`, of a transaction, as a statement without parameters.
+    func settingsStatement(local: Bool) -> String {
+        var settings: [(String, String)] = [
+            ("DateStyle", "ISO, YMD"), ("IntervalStyle", "iso_8601"), ("TimeZone", "UTC"), ("bytea_output", "hex"),
+            ("extra_float_digits", "1"),
+        ]
+        let timeouts = [
+            ("statement_timeout", statementTimeout), ("lock_timeout", lockTimeout),
+            ("idle_in_transaction_session_timeout", idleInTransactionTimeout),
+        ]
+        for (name, value) in timeouts {
+            if let value { settings.append((name, String(value.milliseconds))) }
+        }
+        let calls = settings.map { "pg_catalog.set_config('\($0)', '\($1)', \(local))" }
+        return "SELECT pg_catalog.pg_backend_pid(), " + calls.joined(separator: ", ")
+    }
+}
+
+/// What commonly is wrong with a URL that was written for another stack.
+enum ConnectionStringProblem {
+    case foreignDriver(scheme: String)
+    case unknownScheme(String)
+    case unescapedAt
+
+    init?(_ text: String) {
+        guard let separator = text.range(of: "://") else { return nil }
+        let scheme = text[..<separator.lowerBound].lowercased()
+        if scheme.contains("+") {
+            self = .foreignDriver(scheme: scheme)
+        } else if scheme != "postgresql", scheme != "postgres" {
+            self = .unknownScheme(scheme)
+        } else if text[separator.upperBound...].prefix(while: { $0 != "/" && $0 != "?" }).count(where: { $0 == "@" })
+            > 1
+        {
+            self = .unescapedAt
+        } else {
+            return nil
+        }
+    }
+
+    var error: PostgresError {
+        switch self {
+        case .foreignDriver(let scheme):
+            PostgresError(
+                .misuse, "the URL's scheme '\(scheme)' names a driver of another stack",
+                hint: "write postgresql:// in place of \(scheme)://")
+        case .unknownScheme(let scheme):
+            PostgresError(
+                .misuse, "the URL's scheme '\(scheme)' is not PostgreSQL's", hint: "write postgresql://…")
+        case .unescapedAt:
+            PostgresError(
+                .misuse, "the URL has more than one '@' before the database's name",
+                hint: "write an '@' of the user's name or password as %40")
+        }
+    }
+}

@@ -1,0 +1,124 @@
+import CSystem
+import Foundation
+
+/// The folder of an embedded cluster and what lies in it.
+struct ClusterFolder: Sendable {
+    /// `<state>/cluster`
+    let path: String
+
+    var data: String { "\(path)/data" }
+    /// Where initdb works, so that a cluster that was not finished is never taken for one.
+    var unfinished: String { "\(path)/data.unfinished" }
+    var log: String { "\(path)/postgresql.log" }
+    var settings: String { "\(path)/reeve.conf" }
+    /// Held shared by all who need the cluster; exclusively by what stops it.
+    var holdersLock: String { "\(path)/holders.lock" }
+    /// Held while a cluster is made or started.
+    var startLock: String { "\(path)/start.lock" }
+    /// Held by the one process that waits to stop the cluster.
+    var watchLock: String { "\(path)/watch.lock" }
+    /// Says that the folder is ours.
+    var marker: String { "\(path)/REEVE-CLUSTER" }
+    var pidFile: String { "\(data)/postmaster.pid" }
+
+    /// A folder for the socket: within the cluster's, or in /tmp where that path is longer than a socket's name may be
+    /// (107 bytes, unix(7)).
+    var socket: String {
+        let inside = "\(path)/run"
+        if inside.utf8.count + "/.s.PGSQL.5432.lock".utf8.count <= 107 { return inside }
+        return "/tmp/reeve-\(String(UInt64(bitPattern: AdvisoryLock(path).key), radix: 36))"
+    }
+
+    /// The major version that made the data, if there are any.
+    var majorVersion: Int? {
+        guard let text = try? String(contentsOfFile: "\(data)/PG_VERSION", encoding: .utf8) else { return nil }
+        return Int(text.trimmingCharacters(in: .whitespacesAndNewlines))
+    }
+
+    /// - Throws: `EmbeddedClusterError.notOurs` when something lies there that was not made by this program.
+    func checkOwnership() throws {
+        let manager = FileManager.default
+        let contents = (try? manager.contentsOfDirectory(atPath: path)) ?? []
+        let locks = [startLock, holdersLock, watchLock].map { ($0 as NSString).lastPathComponent }
+        if !manager.fileExists(atPath: marker), contents.contains(where: { !locks.contains($0) }) {
+            throw EmbeddedClusterError.notOurs(folder: path)
+        }
+    }
+
+    /// Removes a pid file whose process is gone or is another program by now.
+    func removeStalePidFile() {
+        guard let text = try? String(contentsOfFile: pidFile, encoding: .utf8),
+            let pid = text.split(separator: "\n").first.flatMap({ Int32($0) })
+        else { return }
+        let executable = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/exe")
+        let runs = kill(pid, 0) == 0 || errno == EPERM
+        if !runs || (executable.map { !$0.contains("postgres") } ?? false) {
+            try? FileManager.default.removeItem(atPath: pidFile)
+        }
+    }
+}
+
+/// A lock on a file (flock(2)), held until `release` or the end of the process, however it ends.
+final class FileLock: Sendable {
+    private let descriptor: Int32
+
+    enum Mode { case shared, exclusive }
+
+    /// Tries until the lock is had.
+    ///
+    /// - Throws: `EmbeddedClusterError` when the file cannot be opened, or the lock is not had within `limit`.
+    init(_ path: String, _ mode: Mode, limit: Duration) throws {
+        descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            throw EmbeddedClusterError.folder(path, reason: String(cString: strerror(errno)))
+        }
+        let operation = (mode == .shared ? LOCK_SH : LOCK_EX) | LOCK_NB
+        let end = ContinuousClock.now + limit
+        while csystem_flock(descriptor, operation) != 0 {
+            guard ContinuousClock.now < end else {
+                close(descriptor)
+                throw EmbeddedClusterError.busy(lock: path)
+            }
+            usleep(20_000)
+        }
+    }
+
+    deinit { close(descriptor) }
+}
+
+/// Why the embedded cluster cannot serve.
+public enum EmbeddedClusterError: Error, CustomStringConvertible {
+    case noServer
+    case notOurs(folder: String)
+    case otherVersion(folder: String, made: Int, installed: [Int])
+    case folder(String, reason: String)
+    case notEnterable(folder: String, user: String)
+    case busy(lock: String)
+    case program(String, output: String)
+
+    public var description: String {
+        switch self {
+        case .noServer: "no PostgreSQL server programs are installed"
+        case .notOurs(let folder): "the folder \(folder) holds something that is not a cluster of reeve"
+        case .otherVersion(let folder, let made, let installed):
+            "the cluster in \(folder) was made by PostgreSQL \(made), and installed is \(installed.map(String.init).joined(separator: ", "))"
+        case .folder(let path, let reason): "cannot use \(path): \(reason)"
+        case .notEnterable(let folder, let user):
+            "PostgreSQL does not run as root, and its user '\(user)' cannot enter \(folder)"
+        case .busy(let lock): "another process is starting or stopping the cluster (\(lock))"
+        case .program(let name, let output): "\(name) failed: \(output)"
+        }
+    }
+
+    public var hint: String? {
+        switch self {
+        case .noServer: "install it: sudo apt-get install postgresql (or brew install postgresql)"
+        case .notOurs: "give another folder as REEVE_STATE, or move this one away"
+        case .otherVersion(_, let made, _): "install PostgreSQL \(made), or move the folder away to begin anew"
+        case .folder: "give another folder as REEVE_STATE"
+        case .notEnterable: "give a folder that everybody may enter, for instance REEVE_STATE=/var/lib/reeve"
+        case .busy: "try again"
+        case .program: nil
+        }
+    }
+}

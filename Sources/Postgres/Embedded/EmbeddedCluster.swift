@@ -1,0 +1,112 @@
+import Foundation
+import Processes
+import Telemetry
+
+/// A PostgreSQL cluster of this program's own: initialised under a state folder, reachable by a Unix socket only.
+///
+/// Whoever holds a value of this type needs the cluster. When the last holder among all processes releases it, or
+/// dies however it may, a process that waits for the holders' lock stops the cluster.
+public final class EmbeddedCluster: Sendable {
+    public struct Options: Sendable {
+        /// The cluster lives in the folder `cluster` below it.
+        public var stateFolder: String
+        /// The database that is made on first use.
+        public var database = "reeve"
+        /// Further server settings, for instance `fsync` off in tests.
+        public var settings: [String: String] = [:]
+        public var startTimeout: Duration = .seconds(60)
+
+        public init(stateFolder: String) { self.stateFolder = stateFolder }
+    }
+
+    private let folder: ClusterFolder
+    private let options: Options
+    private let holder: FileLock
+    /// Whether this call made the cluster; its first user may want to fill it.
+    public let wasCreated: Bool
+
+    private init(folder: ClusterFolder, options: Options, holder: FileLock, wasCreated: Bool) {
+        self.folder = folder
+        self.options = options
+        self.holder = holder
+        self.wasCreated = wasCreated
+    }
+
+    /// How to connect to a database of the cluster as its superuser.
+    public func settings(database: String? = nil) -> ConnectionSettings {
+        ConnectionSettings(parameters: [
+            "host": folder.socket, "port": "5432", "user": "postgres", "dbname": database ?? options.database,
+        ])
+    }
+
+    /// Where the server writes its log.
+    public var logFile: String { folder.log }
+
+    /// Finds the cluster running, or starts it, making it first if need be.
+    ///
+    /// - Throws: `EmbeddedClusterError`, `CommandError`, `PostgresError`.
+    public static func acquire(_ options: Options, logger: Logger = .silent) async throws -> EmbeddedCluster {
+        let path = URL(fileURLWithPath: options.stateFolder).appendingPathComponent("cluster").standardizedFileURL.path
+        let folder = ClusterFolder(path: path)
+        let account = ServerAccount.current()
+        try prepare(folder, account)
+        // Made and started by one at a time; the shared lock is taken first, so that nobody stops it meanwhile.
+        let (starting, holder) = try await onOwnThread(named: "cluster lock") {
+            let starting = try FileLock(folder.startLock, .exclusive, limit: options.startTimeout)
+            return (starting, try FileLock(folder.holdersLock, .shared, limit: options.startTimeout))
+        }
+        defer { withExtendedLifetime(starting) {} }
+        var cluster = EmbeddedCluster(folder: folder, options: options, holder: holder, wasCreated: false)
+        if try await cluster.isAnswering() {
+            logger.debug("found the embedded PostgreSQL running", [LogField("folder", path)])
+        } else {
+            let server = ClusterServer(folder: folder, account: account, options: options, logger: logger)
+            let created = try await server.start()
+            cluster = EmbeddedCluster(folder: folder, options: options, holder: holder, wasCreated: created)
+        }
+        try startWatcher(folder, account)
+        try await cluster.makeDatabase()
+        return cluster
+    }
+
+    private static func prepare(_ folder: ClusterFolder, _ account: ServerAccount) throws {
+        do {
+            try FileManager.default.createDirectory(atPath: folder.path, withIntermediateDirectories: true)
+        } catch {
+            throw EmbeddedClusterError.folder(folder.path, reason: error.localizedDescription)
+        }
+        try folder.checkOwnership()
+        try account.checkEntry(to: folder.path)
+    }
+
+    /// Leaves a process behind that waits until nobody holds the cluster, and stops it. Only one waits at a time; a
+    /// second gives up after a while in which one that is just ending would have ended.
+    private static func startWatcher(_ folder: ClusterFolder, _ account: ServerAccount) throws {
+        guard let programs = try? String(contentsOfFile: folder.marker, encoding: .utf8) else { return }
+        let bin = programs.trimmingCharacters(in: .whitespacesAndNewlines)
+        let stop = account.command("\(bin)/pg_ctl", ["stop", "-D", folder.data, "-m", "fast", "-w", "-t", "60", "-s"])
+        let arguments = ["-w", "5", folder.watchLock, "flock", "-x", folder.holdersLock, stop.program] + stop.arguments
+        try Command("flock", arguments, directory: "/").startDetached()
+    }
+
+    /// Whether the server of this very folder answers on the socket.
+    private func isAnswering() async throws -> Bool {
+        guard FileManager.default.fileExists(atPath: "\(folder.socket)/.s.PGSQL.5432") else { return false }
+        guard let connection = try? await Connection.open(settings(database: "postgres")) else { return false }
+        let directory = try await connection.with { try $0.query("SHOW data_directory").first?.get(0, as: String.self) }
+        await connection.close()
+        let found = directory.map { URL(fileURLWithPath: $0).resolvingSymlinksInPath().path }
+        return found == URL(fileURLWithPath: folder.data).resolvingSymlinksInPath().path
+    }
+
+    private func makeDatabase() async throws {
+        let connection = try await Connection.open(settings(database: "postgres"))
+        try await connection.with { [name = options.database] connection in
+            let there = try connection.query("SELECT 1 FROM pg_database WHERE datname = $1", [name])
+            if there.isEmpty {
+                try connection.execute("CREATE DATABASE \(quoteIdentifier(name)) ENCODING 'UTF8' TEMPLATE template0")
+            }
+        }
+        await connection.close()
+    }
+}

@@ -1,0 +1,57 @@
+import Foundation
+import Processes
+
+/// The folder with PostgreSQL's server programs of one major version.
+public struct ServerPrograms: Sendable, Equatable {
+    public let folder: String
+    public let majorVersion: Int
+
+    /// The path of a program, for instance `initdb`.
+    public func path(_ program: String) -> String { "\(folder)/\(program)" }
+
+    /// Where the modules are that `shared_preload_libraries` names, if that folder is where packages put it.
+    func hasModule(_ name: String) -> Bool {
+        let folders = ["\(folder)/../lib", "\(folder)/../lib/postgresql"]
+        return folders.contains { FileManager.default.fileExists(atPath: "\($0)/\(name).so") }
+    }
+
+    /// All server programs that are installed, newest first.
+    ///
+    /// Looked for: `pg_config --bindir`, the folders of Debian's, Red Hat's and Homebrew's packages, and `PATH`.
+    public static func installed() async -> [ServerPrograms] {
+        var folders: [String] = []
+        if let outcome = try? await Command("pg_config", ["--bindir"]).run(limit: .seconds(5)), outcome.succeeded {
+            folders.append(outcome.output.trimmingCharacters(in: .whitespacesAndNewlines))
+        }
+        folders += ["/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt"].flatMap(children)
+        folders += (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map(String.init)
+        var found: [ServerPrograms] = []
+        for folder in folders {
+            let real = URL(fileURLWithPath: folder).resolvingSymlinksInPath().path
+            guard isComplete(real), !found.contains(where: { $0.folder == real }) else { continue }
+            if let version = await version(in: real) {
+                found.append(ServerPrograms(folder: real, majorVersion: version))
+            }
+        }
+        return found.sorted { $0.majorVersion > $1.majorVersion }
+    }
+
+    private static func children(_ folder: String) -> [String] {
+        let parent = (folder as NSString).deletingLastPathComponent
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+        let siblings =
+            folder == "/usr/pgsql" ? (try? FileManager.default.contentsOfDirectory(atPath: parent)) ?? [] : []
+        return names.map { "\(folder)/\($0)/bin" }
+            + siblings.filter { $0.hasPrefix("pgsql-") }.map { "\(parent)/\($0)/bin" }
+    }
+
+    private static func isComplete(_ folder: String) -> Bool {
+        ["initdb", "postgres", "pg_ctl"].allSatisfy { FileManager.default.isExecutableFile(atPath: "\(folder)/\($0)") }
+    }
+
+    private static func version(in folder: String) async -> Int? {
+        // `postgres (PostgreSQL) 15.18 (Debian …)`
+        let outcome = try? await Command("\(folder)/postgres", ["--version"]).run(limit: .seconds(5))
+        return outcome?.output.firstMatch(of: /PostgreSQL\) (\d+)/).flatMap { Int($0.1) }
+    }
+}

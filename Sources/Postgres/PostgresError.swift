@@ -1,0 +1,116 @@
+/// What went wrong between this process and PostgreSQL.
+public struct PostgresError: Error, Sendable {
+    public enum Kind: Sendable, Equatable {
+        /// The server refused a statement; `sqlState` says why.
+        case server
+        /// No connection could be made.
+        case cannotConnect
+        /// The connection was lost or closed; what was running may or may not have taken effect.
+        case connectionLost
+        /// A deadline of this process passed; the statement was cancelled.
+        case timedOut
+        /// The connection was lost while COMMIT was under way: whether it took effect is unknown.
+        case commitOutcomeUnknown
+        /// A value cannot be sent to the server or read from it.
+        case badValue
+        /// The result was larger than the limit; the statement was cancelled.
+        case resultTooLarge
+        /// A script cannot be split into statements.
+        case badScript
+        /// The call does not suit the state of the connection, pool or script.
+        case misuse
+        /// The pool had no connection to give within the limit.
+        case poolExhausted
+    }
+
+    public var kind: Kind
+    /// Five characters (PostgreSQL manual, appendix A).
+    public var sqlState: String?
+    public var severity: String?
+    public var message: String
+    public var detail: String?
+    public var hint: String?
+    /// The call stack of PL/pgSQL functions and the like.
+    public var context: String?
+    public var schema: String?
+    public var table: String?
+    public var column: String?
+    public var constraint: String?
+    /// Where in the statement, in characters from 1, as the server counts.
+    public var position: Int?
+    /// Where in a file, when the statement came from one.
+    public var excerpt: SourceExcerpt?
+
+    public init(_ kind: Kind, _ message: String, sqlState: String? = nil, hint: String? = nil) {
+        self.kind = kind
+        self.message = message
+        self.sqlState = sqlState
+        self.hint = hint
+    }
+
+    /// Whether the same work may succeed if it is tried again, on another connection where this one was lost.
+    public var isTransient: Bool {
+        switch kind {
+        case .cannotConnect, .connectionLost, .poolExhausted: return true
+        case .server:
+            guard let sqlState else { return false }
+            // Serialization failure, deadlock, lock not available, too many connections, shutdown, starting up.
+            return ["40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"].contains(sqlState)
+                || sqlState.hasPrefix("08")
+        default: return false
+        }
+    }
+}
+
+extension PostgresError: CustomStringConvertible {
+    /// The message, with place, excerpt, detail, hint and context on lines of their own.
+    public var description: String {
+        var text = message
+        if let sqlState { text += " (SQLSTATE \(sqlState))" }
+        if let excerpt { text = "\(excerpt.place): \(text)\n\(excerpt.drawing)" }
+        if let detail { text += "\ndetail: \(detail)" }
+        if let hint { text += "\nhint: \(hint)" }
+        if let context { text += "\ncontext: \(context.replacing("\n", with: "\n         "))" }
+        return text
+    }
+}
+
+/// A place in a file, with the line that it stands on.
+public struct SourceExcerpt: Sendable, Equatable {
+    public let file: String
+    /// From 1.
+    public let line: Int
+    /// In characters, from 1.
+    public let column: Int
+    /// The line, without its end.
+    public let text: String
+
+    /// `file:line:column`
+    public var place: String { "\(file):\(line):\(column)" }
+
+    /// The line, and below it a caret at the column. A long line is cut around the column.
+    public var drawing: String {
+        let characters = Array(text)
+        let from = column > 100 ? column - 60 : 0
+        let shown = characters.dropFirst(from).prefix(140)
+        let before = characters.dropFirst(from).prefix(max(0, column - 1 - from))
+        let padding = String(before.map { $0 == "\t" ? "\t" : " " })
+        return "    \(String(shown))\n    \(padding)^"
+    }
+}
+
+extension SourceExcerpt {
+    /// The place at `offset` bytes into `source`, which is UTF-8.
+    public init(file: String, source: [UInt8], offset: Int) {
+        let offset = max(0, min(offset, source.count))
+        let newline = UInt8(ascii: "\n")
+        let start = source[..<offset].lastIndex(of: newline).map { $0 + 1 } ?? 0
+        let end = source[offset...].firstIndex(of: newline) ?? source.count
+        self.file = file
+        self.line = source[..<start].count { $0 == newline } + 1
+        self.column = String(decoding: source[start..<offset], as: UTF8.self).count + 1
+        var text = String(decoding: source[start..<end], as: UTF8.self)
+        if text.hasSuffix("\r") { text.removeLast() }
+        self.text = text
+    }
+}

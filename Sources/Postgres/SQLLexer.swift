@@ -1,0 +1,271 @@
+import Foundation
+
+/// Splits a script into statements exactly as psql does, in one pass over its bytes.
+///
+/// A semicolon ends a statement unless it stands in quotes, comments, parentheses, or the body of a
+/// `CREATE FUNCTION … BEGIN ATOMIC`. The data after a `COPY … FROM STDIN` belong to it. The meta-commands `\restrict`
+/// and `\unrestrict`, which pg_dump writes, are passed over; every other one is refused.
+public enum SQLLexer {
+    /// - Parameters:
+    ///   - source: the script, UTF-8.
+    ///   - file: its name, for errors.
+    /// - Throws: `PostgresError` of kind `badScript` with the place.
+    public static func split(_ source: [UInt8], file: String = "<script>") throws -> [SQLStatement] {
+        do {
+            return try source.withUnsafeBufferPointer { bytes in
+                var splitter = SQLSplitter(bytes)
+                return try splitter.run()
+            }
+        } catch let error as SQLScanError {
+            throw Self.scriptError(error, source, file)
+        }
+    }
+
+    /// The tokens of a part of a source, without comments and white space.
+    ///
+    /// - Throws: `PostgresError` of kind `badScript` with the place.
+    public static func tokens(
+        of source: [UInt8], in range: Range<Int>? = nil, standardConformingStrings: Bool = true,
+        file: String = "<script>"
+    ) throws -> [SQLToken] {
+        do {
+            return try source.withUnsafeBufferPointer { bytes in
+                var scanner = SQLScanner(bytes, from: range?.lowerBound ?? 0, to: range?.upperBound)
+                scanner.standardConformingStrings = standardConformingStrings
+                var tokens: [SQLToken] = []
+                while let token = try scanner.next() { tokens.append(token) }
+                return tokens
+            }
+        } catch let error as SQLScanError {
+            throw Self.scriptError(error, source, file)
+        }
+    }
+
+    private static func scriptError(_ error: SQLScanError, _ source: [UInt8], _ file: String) -> PostgresError {
+        var failure = PostgresError(.badScript, error.message)
+        failure.excerpt = SourceExcerpt(file: file, source: source, offset: error.offset)
+        if error.message.hasPrefix("meta-command") {
+            failure.hint = "write SQL; psql's own commands run only in psql"
+        }
+        return failure
+    }
+}
+
+/// One statement of a script.
+public struct SQLStatement: Sendable, Equatable {
+    /// Its bytes, without its semicolon and the space and comments around it.
+    public let range: Range<Int>
+    /// The line on which it begins, from 1.
+    public let line: Int
+    /// The bytes of the data of a `COPY … FROM STDIN`, without the `\.` that ends them.
+    public let copyData: Range<Int>?
+    /// The setting under which its strings are read.
+    public let standardConformingStrings: Bool
+}
+
+/// The state of splitting one script.
+struct SQLSplitter {
+    private let bytes: UnsafeBufferPointer<UInt8>
+    private var scanner: SQLScanner
+    private var statements: [SQLStatement] = []
+    private var lineCounter: LineCounter
+
+    private var start: Int?
+    private var end = 0
+    private var parentheses = 0
+    private var block = AtomicBlock()
+    private var words = LeadingWords()
+
+    init(_ bytes: UnsafeBufferPointer<UInt8>) {
+        self.bytes = bytes
+        scanner = SQLScanner(bytes)
+        lineCounter = LineCounter(bytes)
+    }
+
+    mutating func run() throws -> [SQLStatement] {
+        while let token = try scanner.next() {
+            switch token.kind {
+            case .semicolon where parentheses == 0 && block.depth == 0:
+                try finish(after: token.range.upperBound)
+                continue
+            case .metaCommand:
+                try pass(over: token)
+                continue
+            case .openParenthesis: parentheses += 1
+            case .closeParenthesis: parentheses = max(0, parentheses - 1)
+            case .word:
+                let word = UnsafeBufferPointer(rebasing: bytes[token.range])
+                block.see(word, atTopLevel: parentheses == 0)
+                if parentheses == 0 { words.see(word) }
+            case .string: if parentheses == 0 { words.see(UnsafeBufferPointer(rebasing: bytes[token.range])) }
+            default: break
+            }
+            start = start ?? token.range.lowerBound
+            end = token.range.upperBound
+        }
+        if start != nil { append(copyData: nil) }
+        return statements
+    }
+
+    private mutating func finish(after semicolon: Int) throws {
+        guard start != nil else {
+            reset()
+            return
+        }
+        var data: Range<Int>?
+        if words.isCopyFromStdin { data = try copyData(after: semicolon) }
+        append(copyData: data)
+    }
+
+    private mutating func append(copyData: Range<Int>?) {
+        guard let start else { return }
+        statements.append(
+            SQLStatement(
+                range: start..<end, line: lineCounter.line(at: start), copyData: copyData,
+                standardConformingStrings: scanner.standardConformingStrings))
+        if let setting = words.standardConformingStrings { scanner.standardConformingStrings = setting }
+        reset()
+    }
+
+    private mutating func reset() {
+        start = nil
+        parentheses = 0
+        block = AtomicBlock()
+        words = LeadingWords()
+    }
+
+    private func pass(over token: SQLToken) throws {
+        let text = String(decoding: bytes[token.range], as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+        let name = text.prefix { !$0.isWhitespace }
+        guard name == "\\restrict" || name == "\\unrestrict" else {
+            throw SQLScanError(message: "meta-command \(name) in a script", offset: token.range.lowerBound)
+        }
+    }
+
+    /// The lines after the statement, up to one that holds `\.` alone.
+    private mutating func copyData(after semicolon: Int) throws -> Range<Int> {
+        let newline = UInt8(ascii: "\n")
+        var place = semicolon
+        while place < bytes.count, bytes[place] != newline {
+            guard bytes[place] == 0x20 || bytes[place] == 0x09 || bytes[place] == 0x0D else {
+                throw SQLScanError(message: "the data of COPY begin on the next line", offset: place)
+            }
+            place += 1
+        }
+        let first = min(place + 1, bytes.count)
+        place = first
+        while place < bytes.count {
+            let lineEnd = bytes[place...].firstIndex(of: newline) ?? bytes.count
+            if isEndOfData(place..<lineEnd) {
+                scanner.move(to: min(lineEnd + 1, bytes.count))
+                return first..<place
+            }
+            place = lineEnd + 1
+        }
+        scanner.move(to: bytes.count)
+        return first..<bytes.count
+    }
+
+    private func isEndOfData(_ line: Range<Int>) -> Bool {
+        let length = line.count
+        guard length == 2 || length == 3, bytes[line.lowerBound] == UInt8(ascii: "\\") else { return false }
+        return bytes[line.lowerBound + 1] == UInt8(ascii: ".")
+            && (length == 2 || bytes[line.lowerBound + 2] == UInt8(ascii: "\r"))
+    }
+}
+
+/// How deep a statement is in the body of an SQL-standard function, within which semicolons do not end it.
+private struct AtomicBlock {
+    private(set) var depth = 0
+    private var initials: [UInt8] = []
+    private var count = 0
+
+    /// Follows psql's rule: only where the statement begins with CREATE [OR REPLACE] FUNCTION or PROCEDURE, `BEGIN`
+    /// opens, `CASE` opens within, and `END` closes.
+    mutating func see(_ word: UnsafeBufferPointer<UInt8>, atTopLevel: Bool) {
+        if count < 4 {
+            let creates: [StaticString] = ["create", "or", "replace", "function", "procedure"]
+            initials.append(creates.contains(where: word.isKeyword) ? word[0] | 0x20 : 0)
+            count += 1
+        }
+        guard atTopLevel, createsRoutine else { return }
+        if word.isKeyword("begin") {
+            depth += 1
+        } else if word.isKeyword("case") {
+            if depth > 0 { depth += 1 }
+        } else if word.isKeyword("end") {
+            depth = max(0, depth - 1)
+        }
+    }
+
+    private var createsRoutine: Bool {
+        guard initials.count >= 2, initials[0] == UInt8(ascii: "c") else { return false }
+        func isRoutine(_ initial: UInt8) -> Bool { initial == UInt8(ascii: "f") || initial == UInt8(ascii: "p") }
+        if isRoutine(initials[1]) { return true }
+        return initials.count >= 4 && initials[1] == UInt8(ascii: "o") && initials[2] == UInt8(ascii: "r")
+            && isRoutine(initials[3])
+    }
+}
+
+/// What the first words of a statement tell the splitter.
+private struct LeadingWords {
+    private var isCopy = false
+    private var sawFrom = false
+    private(set) var isCopyFromStdin = false
+    private var isSet = false
+    private var setsStrings = false
+    private(set) var standardConformingStrings: Bool?
+    private var count = 0
+
+    mutating func see(_ word: UnsafeBufferPointer<UInt8>) {
+        count += 1
+        if count == 1 {
+            isCopy = word.isKeyword("copy")
+            isSet = word.isKeyword("set")
+        } else if isCopy {
+            if sawFrom, word.isKeyword("stdin") || word.isKeyword("stdout") { isCopyFromStdin = true }
+            sawFrom = word.isKeyword("from")
+        } else if isSet, count <= 5 {
+            if setsStrings {
+                let offs: [StaticString] = ["off", "'off'", "false", "'false'", "no", "'no'"]
+                let off = offs.contains(where: word.isKeyword)
+                if !word.isKeyword("to") { standardConformingStrings = !off }
+            } else {
+                setsStrings = word.isKeyword("standard_conforming_strings")
+            }
+        }
+    }
+}
+
+/// Counts lines up to places that only go forward.
+private struct LineCounter {
+    private let bytes: UnsafeBufferPointer<UInt8>
+    private var place = 0
+    private var line = 1
+
+    init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
+
+    mutating func line(at target: Int) -> Int {
+        guard let base = bytes.baseAddress else { return line }
+        while place < target, let found = memchr(base + place, Int32(UInt8(ascii: "\n")), target - place) {
+            line += 1
+            place = UnsafeRawPointer(found) - UnsafeRawPointer(base) + 1
+        }
+        place = max(place, target)
+        return line
+    }
+}
+
+extension UnsafeBufferPointer<UInt8> {
+    /// Whether the bytes are this word, written in any case. The word is given in lower case.
+    @inline(__always)
+    func isKeyword(_ word: StaticString) -> Bool {
+        guard count == word.utf8CodeUnitCount else { return false }
+        for index in 0..<count {
+            let byte = self[index]
+            let lower = byte >= 0x41 && byte <= 0x5A ? byte | 0x20 : byte
+            if lower != word.utf8Start[index] { return false }
+        }
+        return true
+    }
+}

@@ -1,0 +1,30 @@
+/// A piece of SQL between white space and comments, as psql's scanner sees it.
+public struct SQLToken: Sendable, Equatable {
+    public enum Kind: Sendable, Equatable {
+        /// A key word or an identifier without quotes.
+        case word
+        /// `"…"`, also with the prefix `U&`.
+        case quotedIdentifier
+        /// `'…'` with its prefix and continuations, or `$tag$…$tag$`.
+        case string
+        /// A number, or a parameter such as `$1`.
+        case number
+        case openParenthesis
+        case closeParenthesis
+        case semicolon
+        /// An operator, as long as it reaches, or another single character.
+        case symbol
+        /// A psql meta-command: a backslash and the rest of its line.
+        case metaCommand
+    }
+
+    public let kind: Kind
+    /// The bytes of the source that it takes.
+    public let range: Range<Int>
+}
+
+/// Why a source cannot be scanned.
+struct SQLScanError: Error {
+    let message: String
+    let offset: Int
+}

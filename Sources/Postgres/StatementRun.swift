@@ -1,0 +1,156 @@
+import CLibpq
+import Foundation
+import Processes
+
+/// One exchange with the server: what was sent, until the server is ready for the next.
+///
+/// libpq is used non-blocking, and the results are always drained to the end; whatever interrupts the exchange
+/// (deadline, cancellation, a result too large) cancels it on the server first.
+struct StatementRun {
+    let handle: LibpqHandle
+    let wake: WakeUp
+    let deadline: ContinuousClock.Instant?
+    let interruptible: Bool
+    let drainTimeout: Duration
+    private var interruption: (any Error)?
+    private var cancel: CancelRequest?
+    private var drainDeadline: ContinuousClock.Instant?
+
+    init(
+        handle: LibpqHandle, wake: WakeUp, deadline: ContinuousClock.Instant?, interruptible: Bool,
+        drainTimeout: Duration
+    ) {
+        self.handle = handle
+        self.wake = wake
+        self.deadline = deadline
+        self.interruptible = interruptible
+        self.drainTimeout = drainTimeout
+    }
+
+    /// Reads all results. `take` gets each that carries rows or a completion, and the data of COPY IN is asked of
+    /// `copy`; the first error of the server is thrown when everything is drained.
+    ///
+    /// - Throws: `PostgresError`, `CancellationError`, or what `take` threw. `ConnectionGivenUp` when the connection
+    ///   cannot be used any more.
+    mutating func finish(
+        take: (OpaquePointer) throws -> Void, copy: ((borrowing StatementRun) throws -> Void)? = nil
+    ) throws {
+        var failure: PostgresError?
+        try flush()
+        while let result = try nextResult() {
+            defer { PQclear(result) }
+            switch PQresultStatus(result) {
+            case PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_SINGLE_TUPLE, PGRES_EMPTY_QUERY:
+                guard interruption == nil else { continue }
+                do { try take(result) } catch { interrupt(error) }
+            case PGRES_COPY_IN: try answerCopyIn(copy)
+            case PGRES_COPY_OUT: try refuseCopyOut()
+            default:
+                let error = PostgresError(result: result)
+                failure = failure ?? error
+                // PQgetResult repeats the loss of a connection for ever.
+                if PQstatus(handle.raw) == CONNECTION_BAD { throw ConnectionGivenUp(cause: lost(error)) }
+            }
+        }
+        try settle()
+        if let interruption { throw interruption }
+        if let failure { throw failure }
+    }
+
+    /// A cancel that is still on its way must not meet the next statement.
+    private func settle() throws {
+        guard let cancel, let drainDeadline else { return }
+        if !cancel.finished(by: drainDeadline) {
+            throw ConnectionGivenUp(cause: interruption ?? PostgresError(.timedOut, "a cancel request did not end"))
+        }
+    }
+
+    private mutating func interrupt(_ error: any Error) {
+        guard interruption == nil else { return }
+        interruption = error
+        cancel = CancelRequest(handle)
+        drainDeadline = .now + drainTimeout
+    }
+
+    /// Sends what libpq still holds back; reads meanwhile, as the server may wait for that.
+    func flushOnce() throws -> Bool {
+        switch PQflush(handle.raw) {
+        case 0: return true
+        case 1: return false
+        default: throw ConnectionGivenUp(cause: lost(nil))
+        }
+    }
+
+    private mutating func flush() throws {
+        while try !flushOnce() {
+            try pause(for: POLLIN | POLLOUT)
+            if PQconsumeInput(handle.raw) == 0 { throw ConnectionGivenUp(cause: lost(nil)) }
+        }
+    }
+
+    private mutating func nextResult() throws -> OpaquePointer? {
+        while PQisBusy(handle.raw) == 1 {
+            try pause(for: POLLIN)
+            if PQconsumeInput(handle.raw) == 0 { throw ConnectionGivenUp(cause: lost(nil)) }
+        }
+        return PQgetResult(handle.raw)
+    }
+
+    /// Waits for the socket; turns a deadline or a cancelled task into a cancel request, once.
+    private mutating func pause(for events: Int32) throws {
+        if interruption == nil, interruptible, Task.isCancelled { interrupt(CancellationError()) }
+        switch try handle.wait(for: events, until: drainDeadline ?? deadline, wake: interruptible ? wake : nil) {
+        case .ready: break
+        case .woken: break  // looked at when this is called again
+        case .lost: throw ConnectionGivenUp(cause: lost(nil))
+        case .late:
+            if let interruption { throw ConnectionGivenUp(cause: interruption) }
+            interrupt(PostgresError(.timedOut, "the statement did not end within its time"))
+        }
+    }
+
+    private mutating func answerCopyIn(_ copy: ((borrowing StatementRun) throws -> Void)?) throws {
+        if interruption == nil, let copy {
+            do {
+                try copy(self)
+                PQputCopyEnd(handle.raw, nil)
+            } catch let error as ConnectionGivenUp {
+                throw error
+            } catch {
+                interruption = error
+                PQputCopyEnd(handle.raw, "interrupted by the client")
+            }
+        } else {
+            PQputCopyEnd(handle.raw, "no data was given")
+        }
+        try flush()
+    }
+
+    private mutating func refuseCopyOut() throws {
+        interrupt(PostgresError(.misuse, "COPY TO STDOUT is not a query", hint: "select the rows instead"))
+        var buffer: UnsafeMutablePointer<CChar>?
+        while true {
+            let count = PQgetCopyData(handle.raw, &buffer, 1)
+            if count > 0 {
+                PQfreemem(buffer)
+            } else if count == 0 {
+                try pause(for: POLLIN)
+                if PQconsumeInput(handle.raw) == 0 { throw ConnectionGivenUp(cause: lost(nil)) }
+            } else {
+                return
+            }
+        }
+    }
+
+    private func lost(_ error: PostgresError?) -> PostgresError {
+        var error = error ?? PostgresError(.connectionLost, "")
+        error.kind = .connectionLost
+        if error.message.isEmpty { error.message = handle.lastError }
+        return error
+    }
+}
+
+/// The connection cannot be used any more; what to tell the caller.
+struct ConnectionGivenUp: Error {
+    let cause: any Error
+}

@@ -1,0 +1,115 @@
+import Foundation
+
+/// A `timestamptz`: an instant to the microsecond, or one of the two infinities.
+public struct Timestamp: PostgresCodable, Hashable, Comparable {
+    /// Microseconds since 1970-01-01T00:00:00Z; the largest and smallest stand for the infinities.
+    public let microseconds: Int64
+
+    public static let infinity = Timestamp(microseconds: .max)
+    public static let negativeInfinity = Timestamp(microseconds: .min)
+
+    public init(microseconds: Int64) { self.microseconds = microseconds }
+
+    /// The instant nearest to a date.
+    public init(_ date: Date) {
+        microseconds = Int64((date.timeIntervalSince1970 * 1_000_000).rounded())
+    }
+
+    public var isFinite: Bool { self != .infinity && self != .negativeInfinity }
+
+    public var date: Date {
+        switch self {
+        case .infinity: .distantFuture
+        case .negativeInfinity: .distantPast
+        default: Date(timeIntervalSince1970: Double(microseconds) / 1_000_000)
+        }
+    }
+
+    public static func < (left: Timestamp, right: Timestamp) -> Bool { left.microseconds < right.microseconds }
+
+    /// RFC 3339 in UTC, with as many fractional digits as are not zero.
+    public var rfc3339: String {
+        if !isFinite { return self == .infinity ? "infinity" : "-infinity" }
+        let seconds = microseconds.flooredDivision(by: 1_000_000)
+        let civil = CivilDate(day: seconds.flooredDivision(by: 86400))
+        let second = seconds - seconds.flooredDivision(by: 86400) * 86400
+        let fraction = microseconds - seconds * 1_000_000
+        var text = "\(padded(civil.year, 4))-\(padded(civil.month, 2))-\(padded(civil.dayOfMonth, 2))T"
+        text += "\(padded(second / 3600, 2)):\(padded(second / 60 % 60, 2)):\(padded(second % 60, 2))"
+        if fraction != 0 {
+            var digits = padded(fraction, 6)
+            while digits.hasSuffix("0") { digits.removeLast() }
+            text += ".\(digits)"
+        }
+        return text + "Z"
+    }
+
+    public var postgresText: String {
+        guard isFinite else { return rfc3339 }
+        // PostgreSQL counts no year 0: 1 BC comes before 1 AD.
+        let year = CivilDate(day: microseconds.flooredDivision(by: 86_400_000_000)).year
+        guard year < 1 else { return rfc3339 }
+        return padded(1 - year, 4) + rfc3339.drop { $0 == "-" }.drop { $0 != "-" } + " BC"
+    }
+
+    /// Reads PostgreSQL's ISO output, for instance `2026-03-29 01:30:00.5+02` or `0044-03-15 12:00:00+00 BC`.
+    public static func fromPostgres(_ text: String) throws -> Timestamp {
+        if text == "infinity" { return .infinity }
+        if text == "-infinity" { return .negativeInfinity }
+        let form =
+            /(\d{4,6})-(\d\d)-(\d\d)(?:[ T](\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?(?:Z|([+-])(\d\d)(?::?(\d\d))?(?::(\d\d))?)?( BC)?/
+        guard let match = text.wholeMatch(of: form) else { throw bad(text) }
+        let (_, year, month, day, hour, minute, second, fraction, sign, offHour, offMinute, offSecond, era) = match
+            .output
+        func number(_ digits: Substring?) -> Int64 { digits.flatMap { Int64($0) } ?? 0 }
+        let civilYear = era == nil ? number(year) : 1 - number(year)
+        let days = CivilDate.dayNumber(year: civilYear, month: number(month), day: number(day))
+        var seconds = days * 86400 + number(hour) * 3600 + number(minute) * 60 + number(second)
+        let offset = number(offHour) * 3600 + number(offMinute) * 60 + number(offSecond)
+        seconds -= sign == "-" ? -offset : offset
+        let digits = (fraction.map(String.init) ?? "").padding(toLength: 6, withPad: "0", startingAt: 0)
+        return Timestamp(microseconds: seconds * 1_000_000 + (Int64(digits) ?? 0))
+    }
+}
+
+/// A day of the proleptic Gregorian calendar, counted with a year 0.
+private struct CivilDate {
+    let year: Int64
+    let month: Int64
+    let dayOfMonth: Int64
+
+    /// From days since 1970-01-01. Years run from March here, so that the leap day is a year's last.
+    init(day: Int64) {
+        let shifted = day + 719_468
+        let era = shifted.flooredDivision(by: 146_097)
+        let dayOfEra = shifted - era * 146_097
+        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36524 - dayOfEra / 146_096) / 365
+        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+        let shiftedMonth = (5 * dayOfYear + 2) / 153
+        dayOfMonth = dayOfYear - (153 * shiftedMonth + 2) / 5 + 1
+        month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
+        year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
+    }
+
+    static func dayNumber(year: Int64, month: Int64, day: Int64) -> Int64 {
+        let year = month <= 2 ? year - 1 : year
+        let era = year.flooredDivision(by: 400)
+        let yearOfEra = year - era * 400
+        let dayOfYear = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1
+        let dayOfEra = yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear
+        return era * 146_097 + dayOfEra - 719_468
+    }
+}
+
+private func padded(_ value: Int64, _ width: Int) -> String {
+    let digits = String(abs(value))
+    let zeros = String(repeating: "0", count: max(0, width - digits.count))
+    return (value < 0 ? "-" : "") + zeros + digits
+}
+
+extension Int64 {
+    func flooredDivision(by divisor: Int64) -> Int64 {
+        let (quotient, remainder) = quotientAndRemainder(dividingBy: divisor)
+        return remainder != 0 && (remainder < 0) != (divisor < 0) ? quotient - 1 : quotient
+    }
+}

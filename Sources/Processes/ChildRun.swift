@@ -1,0 +1,106 @@
+import CSystem
+import Foundation
+
+/// One child from its start to its end, on the thread that calls `finish`.
+final class ChildRun {
+    private let command: Command
+    private let deadline: ContinuousClock.Instant
+    private let limit: Duration
+    private let grace: Duration
+    private let outputLimit: Int
+    private let wake: WakeUp
+
+    init(_ command: Command, limit: Duration, grace: Duration, outputLimit: Int, wake: WakeUp) {
+        self.command = command
+        self.limit = limit
+        self.grace = grace
+        self.outputLimit = outputLimit
+        self.wake = wake
+        deadline = .now + limit
+    }
+
+    func finish() throws -> CommandOutcome {
+        var output = try OwnedPipe()
+        var error = try OwnedPipe()
+        let pid = try command.spawn(
+            output: output.writing.number, error: error.writing.number, newSession: false)
+        output.writing.closeNow()
+        error.writing.closeNow()
+        let ended = OwnedDescriptor(csystem_pidfd_open(pid))
+        var streams = [Stream(output.reading.number), Stream(error.reading.number)]
+        let stopped = pump(&streams, ended: ended.number)
+        let status = stopped == .ended ? reap(pid) : teardown(pid, ended: ended.number)
+        let texts = streams.map { String(decoding: $0.bytes, as: UTF8.self) }
+        switch stopped {
+        case .ended: return CommandOutcome(ending: status, output: texts[0], errorOutput: texts[1])
+        case .cancelled: throw CancellationError()
+        case .late: throw CommandError.tookTooLong(program: command.program, limit: limit, errorOutput: texts[1])
+        }
+    }
+
+    private enum Stop { case ended, cancelled, late }
+
+    private struct Stream {
+        let descriptor: Int32
+        var bytes: [UInt8] = []
+        var open = true
+
+        init(_ descriptor: Int32) { self.descriptor = descriptor }
+    }
+
+    /// Reads both streams until the child has ended. What its own children still hold open is not waited for.
+    private func pump(_ streams: inout [Stream], ended: Int32) -> Stop {
+        while true {
+            let left = ContinuousClock.now.duration(to: deadline)
+            if left <= .zero { return .late }
+            var polls = [
+                pollfd(fd: ended, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0),
+            ]
+            for stream in streams {
+                polls.append(pollfd(fd: stream.open ? stream.descriptor : -1, events: Int16(POLLIN), revents: 0))
+            }
+            poll(&polls, nfds_t(polls.count), Int32(clamping: left.milliseconds + 1))
+            if polls[1].revents != 0 { return .cancelled }
+            var quiet = true
+            for index in streams.indices where polls[index + 2].revents != 0 {
+                quiet = false
+                read(&streams[index])
+            }
+            if polls[0].revents != 0, quiet { return .ended }
+        }
+    }
+
+    private func read(_ stream: inout Stream) {
+        let room = max(0, outputLimit - stream.bytes.count)
+        var chunk = [UInt8](repeating: 0, count: 16384)
+        let count = Foundation.read(stream.descriptor, &chunk, chunk.count)
+        if count > 0 {
+            stream.bytes.append(contentsOf: chunk[..<min(count, room)])
+        } else if count == 0 || errno != EINTR {
+            stream.open = false
+        }
+    }
+
+    private func teardown(_ pid: pid_t, ended: Int32) -> CommandOutcome.Ending {
+        kill(-pid, SIGTERM)
+        var polls = [pollfd(fd: ended, events: Int16(POLLIN), revents: 0)]
+        poll(&polls, 1, Int32(clamping: grace.milliseconds))
+        kill(-pid, SIGKILL)
+        return reap(pid)
+    }
+
+    private func reap(_ pid: pid_t) -> CommandOutcome.Ending {
+        var status: Int32 = 0
+        while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+        let signal = status & 0x7f
+        return signal == 0 ? .exited((status >> 8) & 0xff) : .killed(signal: signal)
+    }
+}
+
+extension Duration {
+    /// Whole milliseconds, rounded down.
+    public var milliseconds: Int64 {
+        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
+    }
+}

@@ -1,0 +1,108 @@
+import CSystem
+import Foundation
+
+/// A program to run, with its arguments; never a shell's line.
+public struct Command: Sendable {
+    public var program: String
+    public var arguments: [String]
+    /// The child's whole environment.
+    public var environment: [String: String]
+    /// The folder in which the child starts; nil: the parent's.
+    public var directory: String?
+
+    public init(
+        _ program: String, _ arguments: [String] = [],
+        environment: [String: String] = ProcessInfo.processInfo.environment, directory: String? = nil
+    ) {
+        self.program = program
+        self.arguments = arguments
+        self.environment = environment
+        self.directory = directory
+    }
+
+    /// Runs the program to its end and collects what it prints.
+    ///
+    /// A child that outlives the limit, or whose caller is cancelled, is asked to stop (SIGTERM to its process
+    /// group), given `grace`, and killed; it never outlives this call.
+    ///
+    /// - Parameters:
+    ///   - limit: how long the child may take.
+    ///   - outputLimit: how many bytes of each stream are kept; the rest is read and dropped.
+    /// - Throws: `CommandError` when it cannot be started or took too long; `CancellationError`.
+    public func run(
+        limit: Duration = .seconds(60), grace: Duration = .seconds(5), outputLimit: Int = 1 << 20
+    ) async throws -> CommandOutcome {
+        let wake = try WakeUp()
+        return try await withTaskCancellationHandler {
+            try await onOwnThread(named: "child") {
+                try ChildRun(self, limit: limit, grace: grace, outputLimit: outputLimit, wake: wake).finish()
+            }
+        } onCancel: {
+            wake.raise()
+        }
+    }
+
+    /// Starts the program in a session of its own, with nothing on its standard streams, and leaves it.
+    ///
+    /// - Parameter error: a file that takes its standard error.
+    /// - Throws: `CommandError` when it cannot be started.
+    public func startDetached(error: FileHandle? = nil) throws {
+        let pid = try spawn(output: -1, error: error?.fileDescriptor ?? -1, newSession: true)
+        // Reaped here, so that it does not stay as a zombie while this process lives.
+        let thread = Thread {
+            var status: Int32 = 0
+            while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+        }
+        thread.name = "reaper"
+        thread.start()
+    }
+
+    func spawn(output: Int32, error: Int32, newSession: Bool) throws -> pid_t {
+        var arguments = ([program] + self.arguments).map { strdup($0) } + [nil]
+        var environment = self.environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+        let directory = self.directory.map { strdup($0) } ?? nil
+        defer {
+            for pointer in arguments { free(pointer) }
+            for pointer in environment { free(pointer) }
+            free(directory)
+        }
+        var options = csystem_spawn_options(
+            stdin_fd: -1, stdout_fd: output, stderr_fd: error, new_session: newSession ? 1 : 0,
+            directory: directory.map { UnsafePointer($0) })
+        var pid: pid_t = 0
+        let code = csystem_spawn(&pid, &arguments, &environment, &options)
+        guard code == 0 else {
+            throw CommandError.notStarted(program: program, reason: String(cString: strerror(code)))
+        }
+        return pid
+    }
+}
+
+/// How a program ended and what it printed.
+public struct CommandOutcome: Sendable {
+    public enum Ending: Sendable, Equatable {
+        case exited(Int32)
+        case killed(signal: Int32)
+    }
+
+    public let ending: Ending
+    public let output: String
+    public let errorOutput: String
+
+    public var succeeded: Bool { ending == .exited(0) }
+}
+
+/// Why a program could not be run to its end.
+public enum CommandError: Error, CustomStringConvertible {
+    case notStarted(program: String, reason: String)
+    case tookTooLong(program: String, limit: Duration, errorOutput: String)
+
+    public var description: String {
+        switch self {
+        case .notStarted(let program, let reason): "cannot start \(program): \(reason)"
+        case .tookTooLong(let program, let limit, let output):
+            "\(program) did not end within \(limit.components.seconds) s"
+                + (output.isEmpty ? "" : ": \(output.trimmingCharacters(in: .whitespacesAndNewlines))")
+        }
+    }
+}

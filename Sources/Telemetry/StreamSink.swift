@@ -1,0 +1,95 @@
+import Foundation
+import Synchronization
+
+/// Writes log lines to a file descriptor, a line at a time: text for people, JSON for machines.
+public final class StreamSink: LogSink {
+    public enum Format: String, Sendable, CaseIterable {
+        case text, json
+    }
+
+    private let descriptor: Int32
+    private let format: Format
+    private let colour: Bool
+    private let turn = Mutex(())
+
+    /// - Parameter descriptor: open for writing as long as the sink lives; not closed by it.
+    public init(descriptor: Int32, format: Format, colour: Bool = false) {
+        self.descriptor = descriptor
+        self.format = format
+        self.colour = colour
+    }
+
+    public func write(_ line: LogLine) {
+        let text = format == .json ? Self.json(line) : Self.text(line, colour: colour)
+        let bytes = Array((text + "\n").utf8)
+        turn.withLock { _ in
+            var rest = bytes[...]
+            while !rest.isEmpty {
+                let count = rest.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
+                if count > 0 {
+                    rest = rest.dropFirst(count)
+                } else if errno != EINTR {
+                    return  // a log that cannot be written has nowhere to complain
+                }
+            }
+        }
+    }
+
+    static func text(_ line: LogLine, colour: Bool) -> String {
+        let time = line.time.formatted(
+            .iso8601.year().month().day().time(includingFractionalSeconds: true).timeZone(separator: .omitted))
+        let level = line.level.rawValue.padding(toLength: 7, withPad: " ", startingAt: 0)
+        var text = "\(time) \(colour ? tint(line.level, level) : level) \(oneLine(line.message))"
+        for field in line.fields { text += " \(field.key)=\(quotedIfNeeded(field.value))" }
+        return text
+    }
+
+    static func json(_ line: LogLine) -> String {
+        let time = line.time.formatted(
+            .iso8601.year().month().day().time(includingFractionalSeconds: true).timeZone(separator: .omitted))
+        var text = "{\"time\":\"\(time)\",\"level\":\"\(line.level.rawValue)\",\"message\":"
+        text += jsonString(line.message)
+        for field in line.fields { text += ",\(jsonString(field.key)):\(jsonString(field.value))" }
+        return text + "}"
+    }
+
+    private static func tint(_ level: LogLevel, _ text: String) -> String {
+        switch level {
+        case .debug: "\u{1B}[2m\(text)\u{1B}[0m"
+        case .info: text
+        case .notice: "\u{1B}[36m\(text)\u{1B}[0m"
+        case .warning: "\u{1B}[33m\(text)\u{1B}[0m"
+        case .error: "\u{1B}[31m\(text)\u{1B}[0m"
+        }
+    }
+
+    /// A line break in a message would let its sender forge the next line.
+    private static func oneLine(_ text: String) -> String {
+        text.contains(where: \.isNewline)
+            ? text.split(whereSeparator: \.isNewline).joined(separator: " ⏎ ") : text
+    }
+
+    private static func quotedIfNeeded(_ value: String) -> String {
+        let plain = !value.isEmpty && !value.contains { $0 == " " || $0 == "\"" || $0 == "=" || $0.isNewline }
+        return plain ? value : jsonString(value)
+    }
+}
+
+/// `text` as a JSON string with its quotes (RFC 8259, section 7).
+func jsonString(_ text: String) -> String {
+    var result = "\""
+    for scalar in text.unicodeScalars {
+        switch scalar {
+        case "\"": result += "\\\""
+        case "\\": result += "\\\\"
+        case "\n": result += "\\n"
+        case "\r": result += "\\r"
+        case "\t": result += "\\t"
+        case _ where scalar.value < 0x20:
+            let hex = String(scalar.value, radix: 16)
+            result += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
+        default: result.unicodeScalars.append(scalar)
+        }
+    }
+    return result + "\""
+}

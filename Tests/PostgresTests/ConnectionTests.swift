@@ -1,0 +1,66 @@
+import Foundation
+import Postgres
+import TestSupport
+import Testing
+
+@Suite(.database, .timeLimit(.minutes(2)))
+struct ConnectionTests {
+    @Test func `values come back as they were sent`() async throws {
+        try await TestDatabase.current.with { connection in
+            let row = try #require(
+                try connection.query(
+                    """
+                    SELECT $1::int, $2::text, $3::numeric, $4::timestamptz, $5::uuid, $6::bytea, $7::text[], $8::bool,
+                           $9::jsonb, $10::float8, $11::int[]
+                    """,
+                    [
+                        42, "naïve 'quote' \\ 日本", Numeric("123456789012345678901234567890.000100"),
+                        Timestamp(microseconds: 1_774_747_800_123_456),
+                        UUID(uuidString: "9a3f7d82-5e4b-4f3a-9c6d-1b2e8a4f3c5d"),
+                        Bytes([0, 1, 255, 92]), ["a,b", "", "nu\"ll", "NULL"], true, JSONText("{\"a\": 1}"),
+                        Double.infinity,
+                        nil,
+                    ]
+                ).first)
+            #expect(try row.get(0, as: Int.self) == 42)
+            #expect(try row.get(1, as: String.self) == "naïve 'quote' \\ 日本")
+            #expect(try row.get(2, as: Numeric.self).description == "123456789012345678901234567890.000100")
+            #expect(try row.get(3, as: Timestamp.self).microseconds == 1_774_747_800_123_456)
+            #expect(try row.get(5, as: Bytes.self).bytes == [0, 1, 255, 92])
+            #expect(try row.get(6, as: [String].self) == ["a,b", "", "nu\"ll", "NULL"])
+            #expect(try row.get(7, as: Bool.self))
+            #expect(try row.get(8, as: JSONText.self).text == "{\"a\": 1}")
+            #expect(try row.get(9, as: Double.self) == .infinity)
+            #expect(try row.get(10, as: [Int]?.self) == nil)
+            #expect(throws: PostgresError.self) { _ = try row.get(10, as: [Int].self) }
+        }
+    }
+
+    @Test func `a cancelled task's statement is cancelled and the connection serves on`() async throws {
+        try await TestDatabase.current.connection { connection in
+            let work = Task { try await connection.with { try $0.query("SELECT pg_sleep(60)") } }
+            try await waitUntil {
+                try await TestDatabase.current.value(
+                    """
+                    SELECT count(*) FROM pg_stat_activity
+                    WHERE query = 'SELECT pg_sleep(60)' AND state = 'active' AND datname = current_database()
+                    """) == 1
+            }
+            work.cancel()
+            await #expect(throws: CancellationError.self) { try await work.value }
+            let one = try await connection.value("SELECT 1", as: Int.self)
+            #expect(one == 1)
+        }
+    }
+
+    @Test func `a deadline cancels the statement and the connection serves on`() async throws {
+        try await TestDatabase.current.connection { connection in
+            let error = await #expect(throws: PostgresError.self) {
+                try await connection.with(within: .milliseconds(50)) { try $0.query("SELECT pg_sleep(60)") }
+            }
+            #expect(error?.kind == .timedOut)
+            let one = try await connection.value("SELECT 1", as: Int.self)
+            #expect(one == 1)
+        }
+    }
+}

@@ -1,0 +1,50 @@
+import Foundation
+import Postgres
+
+/// The private cluster of a run of the tests.
+public enum TestCluster {
+    /// The cluster, started when the first test asks. It stops when the process of the tests ends.
+    public static var shared: EmbeddedCluster {
+        get async throws { try await starting.value }
+    }
+
+    /// Where clusters and scratch files of this run live.
+    public static let stateFolder: String =
+        ProcessInfo.processInfo.environment["REEVE_TEST_STATE"] ?? "/tmp/reeve-tests-\(getuid())"
+
+    private static let starting = Task {
+        var options = EmbeddedCluster.Options(stateFolder: stateFolder)
+        options.settings = [
+            "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200",
+            "autovacuum": "off", "shared_buffers": "64MB", "max_prepared_transactions": "4",
+        ]
+        return try await EmbeddedCluster.acquire(options)
+    }
+
+    /// Runs statements in a maintenance database.
+    static func administer(_ sql: String...) async throws {
+        let connection = try await Connection.open(await shared.settings(database: "postgres"))
+        try await connection.with { connection in for statement in sql { try connection.execute(statement) } }
+        await connection.close()
+    }
+}
+
+/// Lets only so many at a time.
+actor Turnstile {
+    private var free: Int
+    private var waiting: [CheckedContinuation<Void, Never>] = []
+
+    init(_ places: Int) { free = places }
+
+    func enter() async {
+        if free > 0 {
+            free -= 1
+        } else {
+            await withCheckedContinuation { waiting.append($0) }
+        }
+    }
+
+    func leave() {
+        if waiting.isEmpty { free += 1 } else { waiting.removeFirst().resume() }
+    }
+}
