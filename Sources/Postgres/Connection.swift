@@ -97,6 +97,11 @@ public actor Connection {
         handle.map { Int(PQserverVersion($0.raw)) } ?? 0
     }
 
+    /// The number of the server's process at the other end; behind a pooler, not that of the one that runs statements.
+    public var serverProcess: Int {
+        handle.map { Int(PQbackendPID($0.raw)) } ?? 0
+    }
+
     private func connect() throws {
         let handle = try LibpqHandle(parameters: settings.libpqParameters, logger: logger)
         let limit = ContinuousClock.now + settings.connectTimeout

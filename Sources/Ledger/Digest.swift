@@ -1,0 +1,41 @@
+import COpenSSL
+
+/// A SHA-256 that is fed a piece at a time (FIPS 180-4).
+public struct Digest: ~Copyable {
+    private let context: OpaquePointer?
+
+    public init() {
+        context = EVP_MD_CTX_new()
+        EVP_DigestInit_ex(context, EVP_sha256(), nil)
+    }
+
+    deinit { EVP_MD_CTX_free(context) }
+
+    public mutating func update(_ bytes: some Sequence<UInt8>) {
+        let done: Void? = bytes.withContiguousStorageIfAvailable {
+            _ = EVP_DigestUpdate(context, $0.baseAddress, $0.count)
+        }
+        if done == nil {
+            let copy = Array(bytes)
+            EVP_DigestUpdate(context, copy, copy.count)
+        }
+    }
+
+    public mutating func update(_ bytes: UnsafeRawBufferPointer) {
+        EVP_DigestUpdate(context, bytes.baseAddress, bytes.count)
+    }
+
+    /// The 32 bytes of the digest.
+    public consuming func finish() -> [UInt8] {
+        var result = [UInt8](repeating: 0, count: 32)
+        EVP_DigestFinal_ex(context, &result, nil)
+        return result
+    }
+
+    /// The digest of all the bytes at once.
+    public static func of(_ bytes: some Sequence<UInt8>) -> [UInt8] {
+        var digest = Digest()
+        digest.update(bytes)
+        return digest.finish()
+    }
+}

@@ -1,0 +1,223 @@
+import Foundation
+import Postgres
+
+/// Reeve's own record in a database: the schema `reeve`, with its own migrations.
+///
+/// The tables are made on first contact and brought up to date in one transaction. An older program that meets a newer
+/// ledger refuses to touch it.
+public enum LedgerSchema {
+    /// The version that this program writes.
+    public static var version: Int { changes.count }
+
+    /// The version that is there; nil when there is no ledger.
+    ///
+    /// - Throws: `PostgresError`.
+    public static func installedVersion(on connection: isolated Connection) throws -> Int? {
+        let there = try connection.query("SELECT pg_catalog.to_regclass('reeve.ledger') IS NOT NULL").first
+        guard try there?.get(0, as: Bool.self) == true else { return nil }
+        return try connection.query("SELECT version FROM reeve.ledger").first?.get(0)
+    }
+
+    /// Makes the ledger, or brings it up to date; does nothing when it is.
+    ///
+    /// - Throws: `LedgerError.newer`; `PostgresError`, for instance without the right to create a schema.
+    public static func install(on connection: isolated Connection) throws {
+        let found = try installedVersion(on: connection)
+        try check(found)
+        if found == version { return }
+        try connection.transaction {
+            try lockForChange(on: connection)
+            let found = try installedVersion(on: connection)
+            try check(found)
+            for (number, sql) in changes.enumerated() where number >= found ?? 0 {
+                try connection.execute(sql)
+            }
+            try connection.query("UPDATE reeve.ledger SET version = $1, upgraded_at = now()", [version])
+        }
+    }
+
+    /// - Returns: whether there is a ledger that can be read.
+    /// - Throws: `LedgerError.newer`.
+    public static func isInstalled(on connection: isolated Connection) throws -> Bool {
+        let found = try installedVersion(on: connection)
+        try check(found)
+        return found == version
+    }
+
+    private static func check(_ found: Int?) throws {
+        if let found, found > version { throw LedgerError.newer(found: found, known: version) }
+    }
+
+    /// Only tried, never waited for within the server.
+    private static func lockForChange(on connection: isolated Connection) throws {
+        let key = AdvisoryLock("reeve ledger").key
+        let end = ContinuousClock.now + .seconds(60)
+        while true {
+            let had = try connection.query("SELECT pg_catalog.pg_try_advisory_xact_lock($1::bigint)", [key])
+            if try had.first?.get(0, as: Bool.self) == true { return }
+            guard ContinuousClock.now < end else { throw LedgerError.busy }
+            Thread.sleep(forTimeInterval: .random(in: 0.02...0.06))
+        }
+    }
+
+    /// What each version adds to the one before. Entries are never changed once released, only added.
+    static let changes: [String] = [firstVersion]
+
+    private static let firstVersion = """
+        CREATE SCHEMA IF NOT EXISTS reeve;
+        COMMENT ON SCHEMA reeve IS 'The ledger of reeve, which administers this database';
+
+        CREATE TABLE reeve.ledger (
+            only boolean PRIMARY KEY DEFAULT true CHECK (only),
+            version integer NOT NULL,
+            estate uuid NOT NULL DEFAULT gen_random_uuid(),
+            upgraded_at timestamptz NOT NULL DEFAULT now()
+        );
+        INSERT INTO reeve.ledger (version) VALUES (0);
+
+        CREATE TABLE reeve.systems (
+            system text PRIMARY KEY,
+            schema text NOT NULL,
+            made_schema boolean NOT NULL,
+            first_seen_at timestamptz NOT NULL DEFAULT now()
+        );
+
+        CREATE TABLE reeve.migrations (
+            system text NOT NULL REFERENCES reeve.systems,
+            version integer,
+            name text NOT NULL,
+            meaning bytea NOT NULL,
+            text_digest bytea NOT NULL,
+            source text NOT NULL,
+            state text NOT NULL CHECK (state IN ('applying', 'applied', 'reverting')),
+            applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            milliseconds integer,
+            applied_by text NOT NULL DEFAULT session_user,
+            CHECK (version > 0)
+        );
+        CREATE UNIQUE INDEX migrations_version ON reeve.migrations (system, version) WHERE version IS NOT NULL;
+        CREATE UNIQUE INDEX migrations_repeatable ON reeve.migrations (system, name) WHERE version IS NULL;
+        COMMENT ON COLUMN reeve.migrations.version IS 'null for a repeatable migration';
+        COMMENT ON COLUMN reeve.migrations.meaning IS 'SHA-256 of the tokens, without comments and white space';
+
+        CREATE TABLE reeve.migration_steps (
+            system text NOT NULL,
+            version integer NOT NULL,
+            direction text NOT NULL CHECK (direction IN ('up', 'down')),
+            step integer NOT NULL,
+            meaning bytea NOT NULL,
+            state text NOT NULL CHECK (state IN ('started', 'done')),
+            started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            finished_at timestamptz,
+            PRIMARY KEY (system, version, direction, step)
+        );
+        COMMENT ON TABLE reeve.migration_steps IS 'The journal of migrations that do not run in one transaction';
+
+        CREATE TABLE reeve.occurrences (
+            task text NOT NULL,
+            due_at timestamptz NOT NULL,
+            state text NOT NULL CHECK (state IN ('claimed', 'skipped', 'missed')),
+            reason text,
+            claimed_by text NOT NULL,
+            claimed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            PRIMARY KEY (task, due_at)
+        );
+
+        CREATE TABLE reeve.runs (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            task text NOT NULL,
+            occurrence timestamptz,
+            attempt integer NOT NULL DEFAULT 1 CHECK (attempt > 0),
+            reason text NOT NULL CHECK (reason IN ('scheduled', 'manual', 'retry', 'missed')),
+            state text NOT NULL CHECK
+                (state IN ('running', 'succeeded', 'failed', 'timed_out', 'cancelled', 'lost', 'skipped')),
+            instance text NOT NULL,
+            started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            lease_until timestamptz,
+            finished_at timestamptz,
+            message text,
+            detail jsonb,
+            FOREIGN KEY (task, occurrence) REFERENCES reeve.occurrences (task, due_at),
+            UNIQUE (task, occurrence, attempt)
+        );
+        CREATE UNIQUE INDEX runs_one_at_a_time ON reeve.runs (task) WHERE state = 'running';
+        CREATE INDEX runs_history ON reeve.runs (task, started_at DESC);
+
+        CREATE TABLE reeve.events (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            kind text NOT NULL,
+            subject text NOT NULL,
+            detail jsonb NOT NULL DEFAULT '{}'
+        );
+        CREATE FUNCTION reeve.announce_events() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            NOTIFY reeve_events;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER announce AFTER INSERT ON reeve.events
+            FOR EACH STATEMENT EXECUTE FUNCTION reeve.announce_events();
+
+        CREATE TABLE reeve.audit (
+            seq bigint PRIMARY KEY,
+            entry text NOT NULL,
+            previous bytea NOT NULL,
+            hash bytea NOT NULL UNIQUE
+        );
+        COMMENT ON TABLE reeve.audit IS 'hash = SHA-256(previous || entry); entry is a JSON object';
+        CREATE TABLE reeve.audit_head (
+            only boolean PRIMARY KEY DEFAULT true CHECK (only),
+            seq bigint NOT NULL,
+            hash bytea NOT NULL
+        );
+        INSERT INTO reeve.audit_head (seq, hash) VALUES (0, decode(repeat('00', 32), 'hex'));
+
+        CREATE FUNCTION reeve.append_audit(actor text, action text, subject text, detail jsonb)
+            RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        DECLARE
+            head record;
+            line text;
+            digest bytea;
+        BEGIN
+            SELECT a.seq, a.hash INTO STRICT head FROM reeve.audit_head a FOR UPDATE;
+            line := jsonb_build_object(
+                'seq', head.seq + 1,
+                'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                'actor', actor, 'action', action, 'subject', subject, 'detail', detail)::text;
+            digest := sha256(head.hash || convert_to(line, 'UTF8'));
+            INSERT INTO reeve.audit VALUES (head.seq + 1, line, head.hash, digest);
+            UPDATE reeve.audit_head SET seq = head.seq + 1, hash = digest;
+            RETURN head.seq + 1;
+        END $$;
+        CREATE FUNCTION reeve.refuse_audit_change() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            RAISE EXCEPTION 'the audit chain is append-only' USING ERRCODE = 'insufficient_privilege';
+        END $$;
+        CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON reeve.audit
+            FOR EACH STATEMENT EXECUTE FUNCTION reeve.refuse_audit_change();
+        """
+}
+
+/// Why the ledger cannot be used.
+public enum LedgerError: Error, CustomStringConvertible {
+    /// A newer program has changed the ledger.
+    case newer(found: Int, known: Int)
+    case busy
+
+    public var description: String {
+        switch self {
+        case .newer(let found, let known):
+            "the ledger in this database has version \(found), and this program knows versions up to \(known)"
+        case .busy: "another process is changing the ledger"
+        }
+    }
+
+    public var hint: String {
+        switch self {
+        case .newer: "use the newer reeve that this database was last administered with"
+        case .busy: "try again"
+        }
+    }
+}

@@ -1,0 +1,203 @@
+import Postgres
+
+/// A migration as the ledger remembers it.
+public struct MigrationRecord: Sendable, Equatable {
+    public enum State: String, Sendable {
+        /// Begun, in steps of its own, and not yet ended.
+        case applying, reverting
+        case applied
+    }
+
+    public let system: String
+    /// nil for a repeatable migration.
+    public let version: Int?
+    public let name: String
+    /// SHA-256 of its tokens.
+    public let meaning: [UInt8]
+    /// SHA-256 of the file.
+    public let textDigest: [UInt8]
+    public let state: State
+    public let appliedAt: Timestamp
+
+    public init(
+        system: String, version: Int?, name: String, meaning: [UInt8], textDigest: [UInt8], state: State,
+        appliedAt: Timestamp
+    ) {
+        self.system = system
+        self.version = version
+        self.name = name
+        self.meaning = meaning
+        self.textDigest = textDigest
+        self.state = state
+        self.appliedAt = appliedAt
+    }
+}
+
+/// What the ledger knows of migrations. Each call is part of the transaction that is open, if one is.
+public enum MigrationLedger {
+    /// All records, by system and version, the repeatable ones last.
+    public static func records(on connection: isolated Connection) throws -> [MigrationRecord] {
+        let rows = try connection.query(
+            """
+            SELECT system, version, name, meaning, text_digest, state, applied_at FROM reeve.migrations
+            ORDER BY system, version, name
+            """)
+        return try rows.map { row in
+            let state = try row.get("state", as: String.self)
+            return MigrationRecord(
+                system: try row.get("system"), version: try row.get("version"), name: try row.get("name"),
+                meaning: try row.get("meaning", as: Bytes.self).bytes,
+                textDigest: try row.get("text_digest", as: Bytes.self).bytes,
+                state: MigrationRecord.State(rawValue: state) ?? .applying, appliedAt: try row.get("applied_at"))
+        }
+    }
+
+    /// The text of a migration as it was applied.
+    public static func source(
+        system: String, version: Int?, name: String, on connection: isolated Connection
+    ) throws -> String? {
+        try connection.query(
+            """
+            SELECT source FROM reeve.migrations
+            WHERE system = $1 AND version IS NOT DISTINCT FROM $2::integer AND name = $3
+            """, [system, version, name]
+        ).first?.get(0)
+    }
+
+    /// Remembers a system's schema.
+    ///
+    /// - Returns: the schema that was remembered before, if the system was known.
+    @discardableResult
+    public static func register(
+        system: String, schema: String, madeSchema: Bool, on connection: isolated Connection
+    ) throws -> String? {
+        let known = try connection.query("SELECT schema FROM reeve.systems WHERE system = $1", [system]).first
+        if let known { return try known.get(0) }
+        try connection.query("INSERT INTO reeve.systems VALUES ($1, $2, $3)", [system, schema, madeSchema])
+        return nil
+    }
+
+    /// The schema in which a system was migrated, and whether it was made for it.
+    public static func schema(
+        of system: String, on connection: isolated Connection
+    ) throws -> (name: String, wasMade: Bool)? {
+        let row = try connection.query("SELECT schema, made_schema FROM reeve.systems WHERE system = $1", [system]).first
+        return try row.map { (try $0.get(0), try $0.get(1)) }
+    }
+
+    /// Forgets a system that has no migrations left.
+    public static func forget(system: String, on connection: isolated Connection) throws {
+        try connection.query("DELETE FROM reeve.systems WHERE system = $1", [system])
+    }
+
+    /// Writes the row, the event and the audit entry of a migration in one statement.
+    public static func record(
+        _ record: MigrationRecord, source: String, milliseconds: Int, actor: String, on connection: isolated Connection
+    ) throws {
+        let conflict = record.version == nil ? "(system, name) WHERE version IS NULL" : "(system, version) WHERE version IS NOT NULL"
+        try connection.query(
+            """
+            WITH written AS (
+                INSERT INTO reeve.migrations
+                    (system, version, name, meaning, text_digest, source, state, milliseconds)
+                VALUES ($1, $2::integer, $3, $4::bytea, $5::bytea, $6, $7, $8::integer)
+                ON CONFLICT \(conflict) DO UPDATE SET
+                    name = excluded.name, meaning = excluded.meaning, text_digest = excluded.text_digest,
+                    source = excluded.source, state = excluded.state, milliseconds = excluded.milliseconds,
+                    applied_at = clock_timestamp()
+            ), told AS (
+                INSERT INTO reeve.events (kind, subject, detail)
+                VALUES ('migration.' || $7, $1 || '/' || $3, jsonb_build_object('version', $2::integer))
+            )
+            SELECT reeve.append_audit($9, 'migration.' || $7, $1 || '/' || $3, jsonb_build_object(
+                'version', $2::integer, 'meaning', encode($4::bytea, 'hex'), 'milliseconds', $8::integer))
+            """,
+            [
+                record.system, record.version, record.name, Bytes(record.meaning), Bytes(record.textDigest), source,
+                record.state.rawValue, milliseconds, actor,
+            ])
+    }
+
+    /// Takes away the row of a migration that was reverted, and writes the event and the audit entry.
+    public static func remove(
+        system: String, version: Int?, name: String, actor: String, on connection: isolated Connection
+    ) throws {
+        try connection.query(
+            """
+            WITH gone AS (
+                DELETE FROM reeve.migrations
+                WHERE system = $1 AND version IS NOT DISTINCT FROM $2::integer AND name = $3
+            ), journal AS (
+                DELETE FROM reeve.migration_steps WHERE system = $1 AND version = $2::integer
+            ), told AS (
+                INSERT INTO reeve.events (kind, subject, detail)
+                VALUES ('migration.reverted', $1 || '/' || $3, jsonb_build_object('version', $2::integer))
+            )
+            SELECT reeve.append_audit(
+                $4, 'migration.reverted', $1 || '/' || $3, jsonb_build_object('version', $2::integer))
+            """, [system, version, name, actor])
+    }
+
+    /// Replaces the text of a migration whose comments or white space changed since it was applied.
+    public static func updateText(
+        system: String, version: Int?, name: String, textDigest: [UInt8], source: String,
+        on connection: isolated Connection
+    ) throws {
+        try connection.query(
+            """
+            UPDATE reeve.migrations SET text_digest = $4::bytea, source = $5
+            WHERE system = $1 AND version IS NOT DISTINCT FROM $2::integer AND name = $3
+            """, [system, version, name, Bytes(textDigest), source])
+    }
+}
+
+/// The journal of one migration that does not run in one transaction.
+public struct StepJournal: Sendable {
+    public enum State: String, Sendable { case started, done }
+
+    public enum Direction: String, Sendable { case up, down }
+
+    let system: String
+    let version: Int
+    let direction: Direction
+
+    public init(system: String, version: Int, direction: Direction) {
+        self.system = system
+        self.version = version
+        self.direction = direction
+    }
+
+    /// The steps that were begun, with the digests of their meaning.
+    public func steps(on connection: isolated Connection) throws -> [Int: (meaning: [UInt8], state: State)] {
+        let rows = try connection.query(
+            """
+            SELECT step, meaning, state FROM reeve.migration_steps
+            WHERE system = $1 AND version = $2 AND direction = $3
+            """, [system, version, direction.rawValue])
+        var steps: [Int: (meaning: [UInt8], state: State)] = [:]
+        for row in rows {
+            let state = State(rawValue: try row.get("state", as: String.self)) ?? .started
+            steps[try row.get("step")] = (try row.get("meaning", as: Bytes.self).bytes, state)
+        }
+        return steps
+    }
+
+    /// Notes that a step begins, or is done.
+    public func note(
+        step: Int, meaning: [UInt8], _ state: State, on connection: isolated Connection
+    ) throws {
+        try connection.query(
+            """
+            INSERT INTO reeve.migration_steps (system, version, direction, step, meaning, state, finished_at)
+            VALUES ($1, $2, $3, $4, $5::bytea, $6, CASE WHEN $6 = 'done' THEN clock_timestamp() END)
+            ON CONFLICT (system, version, direction, step)
+            DO UPDATE SET meaning = excluded.meaning, state = excluded.state, finished_at = excluded.finished_at
+            """, [system, version, direction.rawValue, step, Bytes(meaning), state.rawValue])
+    }
+
+    /// Clears the journal of a migration that is done.
+    public func clear(on connection: isolated Connection) throws {
+        try connection.query(
+            "DELETE FROM reeve.migration_steps WHERE system = $1 AND version = $2", [system, version])
+    }
+}

@@ -1,0 +1,137 @@
+import Foundation
+import Ledger
+import Postgres
+import Telemetry
+
+/// One migration being applied or reverted, with its retries.
+struct ActionRun: Sendable {
+    let action: MigrationAction
+    let settings: Migrator.Settings
+    let database: Database
+    let logger: Logger
+
+    /// - Returns: how many milliseconds it took.
+    /// - Throws: `MigrationError.failed`.
+    func perform(on connection: Connection) async throws -> Int {
+        let began = ContinuousClock.now
+        let retries = action.script.directives.retries ?? settings.retries
+        var attempt = 1
+        while true {
+            let watch = BlockerWatch(database: database, patience: lockTimeout / 2)
+            do {
+                try await watch.during(connection) {
+                    try await connection.with { try self.attempt(began, on: $0) }
+                }
+                return Int((ContinuousClock.now - began).milliseconds)
+            } catch let error as PostgresError where ["55P03", "40P01"].contains(error.sqlState) && attempt <= retries {
+                let blockers = watch.seen
+                logger.warning(
+                    "a migration did not get its locks and is tried again",
+                    [
+                        LogField("migration", title), LogField("attempt", attempt),
+                        LogField("blocked_by", blockers.map(\.description).joined(separator: "; ")),
+                    ])
+                try await Task.sleep(for: pause(after: attempt))
+                attempt += 1
+            } catch let error as PostgresError {
+                throw failure(error, watch.seen, attempt)
+            }
+        }
+    }
+
+    private var title: String { "\(action.system.name)/\(action.migration.title)" }
+    private var lockTimeout: Duration { action.script.directives.lockTimeout ?? settings.lockTimeout }
+
+    private func failure(_ error: PostgresError, _ blockers: [Blocker], _ attempts: Int) -> MigrationError {
+        MigrationError.failed(
+            system: action.system.name, title: action.migration.title, cause: error,
+            blockers: error.sqlState == "55P03" ? blockers : [], attempts: attempts)
+    }
+
+    private func pause(after attempt: Int) -> Duration {
+        let longest = min(settings.backoff * (1 << min(attempt - 1, 5)), .seconds(30))
+        return longest * Double.random(in: 0.5...1)
+    }
+
+    private func attempt(_ began: ContinuousClock.Instant, on connection: isolated Connection) throws {
+        let path = try searchPath(on: connection)
+        if action.runsInOneTransaction {
+            try inTransaction(path, on: connection) {
+                for statement in action.steps[0].statements { try run(statement, on: connection) }
+                try writeLedger(began, on: connection)
+            }
+        } else {
+            try StepRun(run: self, searchPath: path, lockTimeout: lockTimeout).perform(began, on: connection)
+        }
+        if leavesSettings {
+            try connection.execute("RESET ALL")
+            try connection.execute("RESET ROLE")
+        }
+    }
+
+    /// A transaction in which names without a schema are the system's.
+    func inTransaction(_ path: String, on connection: isolated Connection, _ body: () throws -> Void) throws {
+        var options = TransactionOptions()
+        options.lockTimeout = lockTimeout
+        try connection.transaction(options) {
+            try connection.execute("SET LOCAL search_path = \(path)")
+            try body()
+        }
+    }
+
+    /// Runs a statement; an error tells its place in the file.
+    func run(_ statement: SQLStatement, on connection: isolated Connection) throws {
+        let script = action.script
+        do {
+            if let data = statement.copyData {
+                try connection.copyIn(script.text(of: statement), script.source[data])
+            } else {
+                try connection.execute(script.text(of: statement))
+            }
+        } catch let error as PostgresError {
+            throw error.located(in: statement, of: script.source, file: script.path)
+        }
+    }
+
+    /// The last act of the migration, in its last transaction.
+    func writeLedger(_ began: ContinuousClock.Instant, on connection: isolated Connection) throws {
+        let migration = action.migration
+        switch action.direction {
+        case .up:
+            try MigrationLedger.record(
+                record(.applied), source: migration.up.text,
+                milliseconds: Int((ContinuousClock.now - began).milliseconds), actor: settings.actor, on: connection)
+        case .down:
+            try MigrationLedger.remove(
+                system: action.system.name, version: migration.version, name: migration.name, actor: settings.actor,
+                on: connection)
+        }
+    }
+
+    func record(_ state: MigrationRecord.State) -> MigrationRecord {
+        MigrationRecord(
+            system: action.system.name, version: action.migration.version, name: action.migration.name,
+            meaning: action.migration.up.meaning, textDigest: action.migration.up.textDigest, state: state,
+            appliedAt: Timestamp(Date()))
+    }
+
+    /// The system's schema, then those that hold extensions, and temporary objects last, where they shadow nothing.
+    private func searchPath(on connection: isolated Connection) throws -> String {
+        let rows = try connection.query(
+            """
+            SELECT DISTINCT n.nspname::text FROM pg_catalog.pg_extension e
+            JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+            WHERE n.nspname NOT IN ('pg_catalog', $1) ORDER BY 1
+            """, [action.system.schema])
+        let schemas = [action.system.schema] + (try rows.map { try $0.get(0, as: String.self) })
+        return (schemas.map(quoteIdentifier) + ["pg_temp"]).joined(separator: ", ")
+    }
+
+    /// Whether a statement sets something for longer than its transaction.
+    private var leavesSettings: Bool {
+        action.script.statements.contains { statement in
+            let text = action.script.text(of: statement).uppercased()
+            return (text.hasPrefix("SET ") && !text.hasPrefix("SET LOCAL ")) || text.contains("SET_CONFIG")
+        }
+    }
+}

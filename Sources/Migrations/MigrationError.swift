@@ -1,0 +1,125 @@
+import Foundation
+import Ledger
+import Postgres
+
+/// Why migrations cannot be read, planned or applied.
+public enum MigrationError: Error, CustomStringConvertible {
+    case unreadable(path: String, reason: String)
+    case badFileName(path: String)
+    case badDirective(place: String, String, hint: String)
+    case downWithoutUp(path: String)
+    case duplicateVersion(String, String)
+    case missingRequirement(system: String, requirement: String)
+    case requirementCycle([String])
+    case requiredByOthers(system: String, others: [String])
+    case changed(system: String, title: String, applied: [UInt8], file: [UInt8], path: String, difference: String?)
+    case renamed(system: String, version: Int, applied: String, file: String)
+    case missingFile(system: String, title: String)
+    case outOfOrder(system: String, title: String, applied: Int)
+    case noWayDown(system: String, title: String)
+    case unknownVersion(system: String, version: Int)
+    case transactionControl(place: String, statement: String)
+    case unnamedConcurrentIndex(place: String)
+    case otherSchema(system: String, recorded: String, configured: String)
+    case stepsChanged(system: String, title: String, step: Int)
+    case invalidIndex(name: String, place: String)
+    case failed(system: String, title: String, cause: any Error, blockers: [Blocker], attempts: Int)
+    case locked(holder: String?, wait: Duration)
+
+    public var description: String {
+        switch self {
+        case .unreadable(let path, let reason): "\(path): \(reason)"
+        case .badFileName(let path): "\(path): the name of the file is not a migration's"
+        case .badDirective(let place, let problem, _): "\(place): \(problem)"
+        case .downWithoutUp(let path): "\(path): there is no .up.sql beside it"
+        case .duplicateVersion(let first, let second): "two migrations have the same version: \(first) and \(second)"
+        case .missingRequirement(let system, let requirement):
+            "the system '\(system)' requires '\(requirement)', which is not there"
+        case .requirementCycle(let names): "systems require each other: \(names.joined(separator: " → "))"
+        case .requiredByOthers(let system, let others):
+            "the system '\(system)' is required by \(others.joined(separator: ", "))"
+        case .changed(let system, let title, let applied, let file, let path, let difference):
+            "\(system)/\(title) was changed after it was applied: it was \(Bytes(applied).hex.prefix(12)), and \(path) is \(Bytes(file).hex.prefix(12))"
+                + (difference.map { "\n\($0)" } ?? "")
+        case .renamed(let system, let version, let applied, let file):
+            "version \(version) of \(system) was applied as '\(applied)', and its file is named '\(file)'"
+        case .missingFile(let system, let title): "\(system)/\(title) was applied, and its file is not there"
+        case .outOfOrder(let system, let title, let applied):
+            "\(system)/\(title) is not applied, and version \(applied) after it is"
+        case .noWayDown(let system, let title): "\(system)/\(title) has no .down.sql"
+        case .unknownVersion(let system, let version): "the system '\(system)' has no version \(version)"
+        case .transactionControl(let place, let statement):
+            "\(place): \(statement) in a migration, which runs in a transaction of its own"
+        case .unnamedConcurrentIndex(let place): "\(place): CREATE INDEX CONCURRENTLY without a name"
+        case .otherSchema(let system, let recorded, let configured):
+            "the system '\(system)' was migrated in schema '\(recorded)', and '\(configured)' is configured"
+        case .stepsChanged(let system, let title, let step):
+            "\(system)/\(title) was interrupted, and step \(step + 1), which was done, has changed since"
+        case .invalidIndex(let name, let place): "\(place): the index \(name) is invalid after it was built"
+        case .failed(let system, let title, let cause, let blockers, let attempts):
+            Self.describe(system, title, cause, blockers, attempts)
+        case .locked(let holder, let wait):
+            "another migration run held the lock for more than \(wait.components.seconds) s"
+                + (holder.map { ": \($0)" } ?? "")
+        }
+    }
+
+    private static func describe(
+        _ system: String, _ title: String, _ cause: any Error, _ blockers: [Blocker], _ attempts: Int
+    ) -> String {
+        var text = "\(system)/\(title) failed"
+        if attempts > 1 { text += " after \(attempts) attempts" }
+        text += ": \(cause)"
+        for blocker in blockers { text += "\nblocked by \(blocker)" }
+        return text
+    }
+
+    public var hint: String? {
+        switch self {
+        case .badFileName: "name it NNNN_name.up.sql, NNNN_name.down.sql, R__name.sql or R__name.down.sql"
+        case .badDirective(_, _, let hint): hint
+        case .downWithoutUp: "give both files the same version and name"
+        case .duplicateVersion: "give one of them the next free version"
+        case .missingRequirement(_, let requirement): "add '\(requirement)' to the systems"
+        case .requiredByOthers(_, let others): "take \(others.joined(separator: ", ")) down first"
+        case .changed(_, let title, _, _, _, _):
+            "restore the file as it was, and make the change in a new migration after \(title)"
+        case .renamed(_, _, let applied, _): "name the file for '\(applied)' again"
+        case .missingFile: "restore the file; to undo a migration, run 'reeve migrate down' while its files are there"
+        case .outOfOrder: "give it the next free version, or apply it late with --out-of-order"
+        case .noWayDown: "write one, or restore a backup"
+        case .unknownVersion: "see 'reeve migrate status'"
+        case .transactionControl: "leave it out"
+        case .unnamedConcurrentIndex: "name the index, so that a build that was cut short can be found and repeated"
+        case .otherSchema(_, let recorded, _): "configure schema '\(recorded)', or take the system down first"
+        case .stepsChanged: "restore the file as it was when the run was interrupted"
+        case .invalidIndex(let name, _): "run 'reeve migrate up' again, which drops and rebuilds \(name)"
+        case .failed(_, _, let cause, let blockers, _):
+            blockers.isEmpty ? (cause as? PostgresError)?.hint : "wait for the blocker, or end it: SELECT pg_terminate_backend(\(blockers[0].process))"
+        case .locked: "wait longer with --lock-wait"
+        case .unreadable, .requirementCycle: nil
+        }
+    }
+
+    /// Whether trying again later may help.
+    public var isTransient: Bool {
+        switch self {
+        case .failed(_, _, let cause, _, _): (cause as? PostgresError)?.isTransient ?? false
+        case .locked: true
+        default: false
+        }
+    }
+}
+
+/// A session that holds what a migration waits for.
+public struct Blocker: Sendable, Equatable, CustomStringConvertible {
+    public let process: Int
+    public let user: String
+    public let state: String
+    public let query: String
+
+    public var description: String {
+        let line = query.split(whereSeparator: \.isWhitespace).joined(separator: " ").prefix(200)
+        return "process \(process) of \(user), \(state): \(line)"
+    }
+}

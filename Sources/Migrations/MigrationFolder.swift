@@ -1,0 +1,77 @@
+import Foundation
+import Postgres
+
+/// A migration of a folder: its way up, and its way down if it has one.
+public struct Migration: Sendable {
+    /// nil for a repeatable one.
+    public let version: Int?
+    public let name: String
+    public let up: MigrationScript
+    public let down: MigrationScript?
+
+    /// `0003_name`, or `R__name`.
+    public var title: String { Self.title(version: version, name: name) }
+
+    static func title(version: Int?, name: String) -> String {
+        guard let version else { return "R__\(name)" }
+        let digits = String(version)
+        return String(repeating: "0", count: max(0, 4 - digits.count)) + digits + "_" + name
+    }
+}
+
+/// The migrations of one system, read from its folder.
+public struct MigrationFolder: Sendable {
+    /// In the order of their versions.
+    public let versioned: [Migration]
+    /// In the order of their names.
+    public let repeatable: [Migration]
+
+    /// - Throws: `MigrationError` when a name cannot be read, a version is there twice or a way down has no way up;
+    ///   `PostgresError` of kind `badScript`.
+    public init(reading folder: String) throws {
+        let names: [String]
+        do {
+            names = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
+        } catch {
+            throw MigrationError.unreadable(path: folder, reason: "it cannot be listed")
+        }
+        var ups: [FileName: MigrationScript] = [:]
+        var downs: [FileName: MigrationScript] = [:]
+        for file in names where file.hasSuffix(".sql") {
+            guard let (name, isDown) = FileName.parse(file) else {
+                throw MigrationError.badFileName(path: "\(folder)/\(file)")
+            }
+            let path = "\(folder)/\(file)"
+            guard let data = FileManager.default.contents(atPath: path) else {
+                throw MigrationError.unreadable(path: path, reason: "it cannot be read")
+            }
+            let script = try MigrationScript(path: path, source: Array(data))
+            if isDown { downs[name] = script } else { ups[name] = script }
+        }
+        if let orphan = downs.keys.first(where: { ups[$0] == nil }), let script = downs[orphan] {
+            throw MigrationError.downWithoutUp(path: script.path)
+        }
+        let all = ups.map { Migration(version: $0.version, name: $0.name, up: $1, down: downs[$0]) }
+        versioned = all.filter { $0.version != nil }.sorted { ($0.version ?? 0, $0.name) < ($1.version ?? 0, $1.name) }
+        repeatable = all.filter { $0.version == nil }.sorted { $0.name < $1.name }
+        for (first, second) in zip(versioned, versioned.dropFirst()) where first.version == second.version {
+            throw MigrationError.duplicateVersion(first.up.path, second.up.path)
+        }
+    }
+
+    private struct FileName: Hashable {
+        let version: Int?
+        let name: String
+
+        static func parse(_ file: String) -> (FileName, isDown: Bool)? {
+            if let match = file.wholeMatch(of: /(\d{1,9})_([A-Za-z0-9_.-]+?)\.(up|down)\.sql/) {
+                guard let version = Int(match.1), version > 0 else { return nil }
+                return (FileName(version: version, name: String(match.2)), match.3 == "down")
+            }
+            if let match = file.wholeMatch(of: /R__([A-Za-z0-9_.-]+?)(\.down)?\.sql/) {
+                return (FileName(version: nil, name: String(match.1)), match.2 != nil)
+            }
+            return nil
+        }
+    }
+}

@@ -1,0 +1,233 @@
+import Ledger
+import Postgres
+
+/// What is to be done to a database, in order.
+public struct MigrationPlan: Sendable {
+    public let actions: [MigrationAction]
+    /// What is worth saying and does not hinder.
+    public let notices: [String]
+    /// Migrations whose comments or white space changed since they were applied.
+    let rewritten: [(system: MigrationSystem, migration: Migration)]
+    /// Repeatable migrations whose files are gone.
+    let forgotten: [MigrationRecord]
+
+    public var isEmpty: Bool { actions.isEmpty }
+}
+
+/// One migration to apply or revert.
+public struct MigrationAction: Sendable {
+    public enum Direction: String, Sendable { case up, down }
+
+    public let system: MigrationSystem
+    public let migration: Migration
+    public let direction: Direction
+    public let script: MigrationScript
+    /// One step that is a transaction, unless something in it must run alone.
+    public let steps: [MigrationStep]
+
+    public var runsInOneTransaction: Bool { steps.count == 1 && steps[0].solitary == nil && !script.directives.noTransaction }
+
+    /// - Throws: `MigrationError.transactionControl`, `.unnamedConcurrentIndex`; `PostgresError`.
+    init(system: MigrationSystem, migration: Migration, direction: Direction) throws {
+        guard let script = direction == .up ? migration.up : migration.down else {
+            throw MigrationError.noWayDown(system: system.name, title: migration.title)
+        }
+        self.system = system
+        self.migration = migration
+        self.direction = direction
+        self.script = script
+        steps = try MigrationStep.steps(of: script)
+    }
+}
+
+/// Statements that run in one transaction, or one that runs alone.
+public struct MigrationStep: Sendable {
+    public let statements: [SQLStatement]
+    let solitary: SolitaryStatement?
+
+    public var runsAlone: Bool { solitary != nil }
+
+    static func steps(of script: MigrationScript) throws -> [MigrationStep] {
+        var steps: [MigrationStep] = []
+        var together: [SQLStatement] = []
+        func close() {
+            if !together.isEmpty { steps.append(MigrationStep(statements: together, solitary: nil)) }
+            together = []
+        }
+        for statement in script.statements {
+            let words = try script.words(of: statement)
+            try refuseTransactionControl(words, statement, script)
+            if let solitary = SolitaryStatement(words: words) {
+                if case .createIndex(name: "", _) = solitary {
+                    throw MigrationError.unnamedConcurrentIndex(place: script.place(of: statement))
+                }
+                close()
+                steps.append(MigrationStep(statements: [statement], solitary: solitary))
+            } else {
+                together.append(statement)
+                if script.directives.noTransaction { close() }
+            }
+        }
+        close()
+        return steps.isEmpty ? [MigrationStep(statements: [], solitary: nil)] : steps
+    }
+
+    private static func refuseTransactionControl(
+        _ words: [String], _ statement: SQLStatement, _ script: MigrationScript
+    ) throws {
+        let starts = words.prefix(2).joined(separator: " ")
+        let controls = ["BEGIN", "COMMIT", "END", "ABORT", "ROLLBACK"].contains(words.first ?? "")
+            || ["START TRANSACTION", "PREPARE TRANSACTION"].contains(starts)
+        if controls, !words.contains("SAVEPOINT"), starts != "ROLLBACK TO" {
+            throw MigrationError.transactionControl(
+                place: script.place(of: statement), statement: words.first ?? starts)
+        }
+    }
+}
+
+/// Where a system is to be taken.
+public enum MigrationGoal: Sendable, Equatable {
+    /// Everything applied, or everything up to a version.
+    case up(to: Int?)
+    /// Everything after a version reverted.
+    case down(to: Int)
+}
+
+/// Decides what is to be done, from what lies in the folders and what the ledger knows. Pure.
+struct MigrationPlanner {
+    let allowOutOfOrder: Bool
+
+    /// - Parameter systems: in the order of their requirements.
+    /// - Throws: `MigrationError` when folder and ledger contradict each other.
+    func plan(
+        _ systems: [(MigrationSystem, MigrationFolder)], records: [MigrationRecord], goal: MigrationGoal
+    ) throws -> MigrationPlan {
+        var actions: [MigrationAction] = []
+        var notices: [String] = []
+        var rewritten: [(system: MigrationSystem, migration: Migration)] = []
+        var forgotten: [MigrationRecord] = []
+        for (system, folder) in systems {
+            let own = records.filter { $0.system == system.name }
+            let state = SystemState(system: system, folder: folder, records: own)
+            if let error = state.contradictions.first { throw error }
+            for migration in state.rewritten {
+                notices.append(
+                    "\(migration.up.path): comments or white space changed since it was applied; its meaning did not")
+                rewritten.append((system, migration))
+            }
+            for record in state.forgotten {
+                notices.append(
+                    "\(system.name)/R__\(record.name) was applied and its file is gone; what it made stays until a migration drops it")
+            }
+            forgotten += state.forgotten
+            switch goal {
+            case .up(let version): actions += try up(state, to: version)
+            case .down(let version): actions = try down(state, to: version) + actions
+            }
+        }
+        return MigrationPlan(actions: actions, notices: notices, rewritten: rewritten, forgotten: forgotten)
+    }
+
+    private func up(_ state: SystemState, to target: Int?) throws -> [MigrationAction] {
+        if let target, !state.folder.versioned.contains(where: { $0.version == target }) {
+            throw MigrationError.unknownVersion(system: state.system.name, version: target)
+        }
+        let pending = state.pendingVersioned.filter { $0.version ?? 0 <= target ?? .max }
+        if !allowOutOfOrder, let highest = state.highestApplied,
+            let late = pending.first(where: { $0.version ?? 0 < highest && $0.up.directives.option == nil && !state.wasBegun($0) })
+        {
+            throw MigrationError.outOfOrder(system: state.system.name, title: late.title, applied: highest)
+        }
+        // Repeatable ones may need all that the versioned ones make, and so wait for the last version.
+        let isComplete = pending.count == state.pendingVersioned.count
+        return try (pending + (isComplete ? state.pendingRepeatable : [])).map {
+            try MigrationAction(system: state.system, migration: $0, direction: .up)
+        }
+    }
+
+    private func down(_ state: SystemState, to target: Int) throws -> [MigrationAction] {
+        let applied = state.appliedVersioned.filter { $0.version ?? 0 > target }
+        if target != 0, !state.folder.versioned.contains(where: { $0.version == target }) {
+            throw MigrationError.unknownVersion(system: state.system.name, version: target)
+        }
+        if applied.isEmpty, target != 0 { return [] }
+        let repeatable = state.appliedRepeatable.filter { target == 0 || $0.down != nil }
+        return try (repeatable.reversed() + applied.reversed()).map {
+            try MigrationAction(system: state.system, migration: $0, direction: .down)
+        }
+    }
+}
+
+/// One system's folder beside what the ledger knows of it.
+struct SystemState {
+    let system: MigrationSystem
+    let folder: MigrationFolder
+    private let byVersion: [Int: MigrationRecord]
+    private let byName: [String: MigrationRecord]
+
+    init(system: MigrationSystem, folder: MigrationFolder, records: [MigrationRecord]) {
+        self.system = system
+        self.folder = folder
+        byVersion = Dictionary(
+            records.compactMap { record in record.version.map { ($0, record) } }, uniquingKeysWith: { first, _ in first })
+        byName = Dictionary(
+            records.filter { $0.version == nil }.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+    }
+
+    func record(of migration: Migration) -> MigrationRecord? {
+        migration.version.map { byVersion[$0] } ?? byName[migration.name]
+    }
+
+    func wasBegun(_ migration: Migration) -> Bool { record(of: migration)?.state == .applying }
+
+    var highestApplied: Int? { byVersion.values.filter { $0.state != .applying }.compactMap(\.version).max() }
+
+    /// Whether it is applied or, if it is opt-in, wanted.
+    private func isWanted(_ migration: Migration) -> Bool {
+        migration.up.directives.option.map(system.options.contains) ?? true
+    }
+
+    var pendingVersioned: [Migration] {
+        folder.versioned.filter { isWanted($0) && (record(of: $0)?.state ?? .applying) == .applying }
+    }
+
+    var pendingRepeatable: [Migration] {
+        folder.repeatable.filter {
+            guard let record = record(of: $0) else { return isWanted($0) }
+            return record.state == .applying || record.meaning != $0.up.meaning
+        }
+    }
+
+    var appliedVersioned: [Migration] { folder.versioned.filter { record(of: $0) != nil } }
+    var appliedRepeatable: [Migration] { folder.repeatable.filter { record(of: $0) != nil } }
+
+    var rewritten: [Migration] {
+        (appliedVersioned + appliedRepeatable).filter {
+            guard let record = record(of: $0), record.state == .applied else { return false }
+            return record.meaning == $0.up.meaning && record.textDigest != $0.up.textDigest
+        }
+    }
+
+    var forgotten: [MigrationRecord] {
+        byName.values.filter { record in !folder.repeatable.contains { $0.name == record.name } }
+    }
+
+    /// All in which the folder and the ledger contradict each other, by version.
+    var contradictions: [MigrationError] {
+        let files = Dictionary(folder.versioned.map { ($0.version, $0) }, uniquingKeysWith: { first, _ in first })
+        return byVersion.values.sorted(by: { $0.version ?? 0 < $1.version ?? 0 }).compactMap { record in
+            guard let migration = files[record.version] else {
+                let title = Migration.title(version: record.version, name: record.name)
+                return .missingFile(system: system.name, title: title)
+            }
+            if migration.name != record.name {
+                return .renamed(
+                    system: system.name, version: record.version ?? 0, applied: record.name, file: migration.name)
+            }
+            guard record.state == .applied, record.meaning != migration.up.meaning else { return nil }
+            return .changed(
+                system: system.name, title: migration.title, applied: record.meaning, file: migration.up.meaning,
+                path: migration.up.path, difference: nil)
+        }
+    }
+}

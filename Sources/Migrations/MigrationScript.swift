@@ -1,0 +1,136 @@
+import Foundation
+import Ledger
+import Postgres
+
+/// One file of SQL: its statements, what its header says of how to run it, and digests of its meaning.
+public struct MigrationScript: Sendable {
+    public let path: String
+    public let source: [UInt8]
+    public let statements: [SQLStatement]
+    public let directives: MigrationDirectives
+    /// SHA-256 of all tokens; comments, white space and line ends do not count.
+    public let meaning: [UInt8]
+    /// SHA-256 of the file as it is.
+    public let textDigest: [UInt8]
+
+    /// - Throws: `PostgresError` of kind `badScript` or `MigrationError` with the place.
+    public init(path: String, source: [UInt8]) throws {
+        self.path = path
+        self.source = source
+        statements = try SQLLexer.split(source, file: path)
+        directives = try MigrationDirectives(header: source, path: path)
+        textDigest = Digest.of(source)
+        meaning = try Self.meaning(of: statements, in: source, path: path)
+    }
+
+    public var text: String { String(decoding: source, as: UTF8.self) }
+
+    /// The text of a statement.
+    public func text(of statement: SQLStatement) -> String {
+        String(decoding: source[statement.range], as: UTF8.self)
+    }
+
+    /// The digest of some of the statements.
+    func meaning(of statements: [SQLStatement]) throws -> [UInt8] {
+        try Self.meaning(of: statements, in: source, path: path)
+    }
+
+    /// The tokens of a statement; key words and plain identifiers in upper case.
+    func words(of statement: SQLStatement) throws -> [String] {
+        try SQLLexer.tokens(
+            of: source, in: statement.range, standardConformingStrings: statement.standardConformingStrings, file: path
+        ).map { token in
+            let text = String(decoding: source[token.range], as: UTF8.self)
+            return token.kind == .word ? text.uppercased() : text
+        }
+    }
+
+    /// Where a statement begins, for messages.
+    func place(of statement: SQLStatement) -> String {
+        SourceExcerpt(file: path, source: source, offset: statement.range.lowerBound).place
+    }
+
+    private static func meaning(of statements: [SQLStatement], in source: [UInt8], path: String) throws -> [UInt8] {
+        var digest = Digest()
+        for statement in statements {
+            let tokens = try SQLLexer.tokens(
+                of: source, in: statement.range, standardConformingStrings: statement.standardConformingStrings,
+                file: path)
+            for token in tokens {
+                digest.update(withoutCarriageReturns(source[token.range]))
+                digest.update([0])
+            }
+            if let data = statement.copyData { digest.update(withoutCarriageReturns(source[data])) }
+            digest.update([0, 0])
+        }
+        return digest.finish()
+    }
+
+    private static func withoutCarriageReturns(_ bytes: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+        guard bytes.contains(UInt8(ascii: "\r")) else { return bytes }
+        var result: [UInt8] = []
+        for (index, byte) in zip(bytes.indices, bytes) {
+            let beforeLineFeed = index + 1 < bytes.endIndex && bytes[index + 1] == UInt8(ascii: "\n")
+            if byte != UInt8(ascii: "\r") || !beforeLineFeed { result.append(byte) }
+        }
+        return result[...]
+    }
+}
+
+/// How a file wants to be run: lines `-- reeve: …` among the comments at its head.
+public struct MigrationDirectives: Sendable, Equatable {
+    /// `no-transaction`: each statement by itself, journalled.
+    public var noTransaction = false
+    /// `lock-timeout 5s`: instead of the configured one.
+    public var lockTimeout: Duration?
+    /// `retries 20`: how often a migration that did not get its locks is tried again.
+    public var retries: Int?
+    /// `opt-in NAME`: applied only where the option is chosen.
+    public var option: String?
+
+    init() {}
+
+    init(header source: [UInt8], path: String) throws {
+        for (index, line) in source.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
+            let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespaces)
+            guard text.isEmpty || text.hasPrefix("--") else { return }
+            guard let match = text.wholeMatch(of: /--\s*reeve:\s*([a-z-]+)\s*(.*?)\s*/) else { continue }
+            try read(String(match.1), value: String(match.2), place: "\(path):\(index + 1)")
+        }
+    }
+
+    private mutating func read(_ name: String, value: String, place: String) throws {
+        switch name {
+        case "no-transaction" where value.isEmpty: noTransaction = true
+        case "lock-timeout":
+            guard let timeout = Self.duration(value) else {
+                throw MigrationError.badDirective(place: place, "'\(value)' is not a duration", hint: "write 5s or 500ms")
+            }
+            lockTimeout = timeout
+        case "retries":
+            guard let count = Int(value), count >= 0 else {
+                throw MigrationError.badDirective(place: place, "'\(value)' is not a number", hint: "write retries 20")
+            }
+            retries = count
+        case "opt-in":
+            guard value.wholeMatch(of: /[a-z][a-z0-9-]*/) != nil else {
+                throw MigrationError.badDirective(
+                    place: place, "'\(value)' cannot name an option", hint: "use lower-case letters, digits and hyphens")
+            }
+            option = value
+        default:
+            throw MigrationError.badDirective(
+                place: place, "unknown directive '\(name)\(value.isEmpty ? "" : " ")\(value)'",
+                hint: "there are no-transaction, lock-timeout DURATION, retries N and opt-in NAME")
+        }
+    }
+
+    private static func duration(_ text: String) -> Duration? {
+        guard let match = text.wholeMatch(of: /(\d+)\s*(ms|s|min)?/), let number = Int(match.1) else { return nil }
+        switch match.2 {
+        case "ms": return .milliseconds(number)
+        case "min": return .seconds(number * 60)
+        default: return .seconds(number)
+        }
+    }
+}

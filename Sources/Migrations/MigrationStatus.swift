@@ -1,0 +1,92 @@
+import Ledger
+import Postgres
+
+/// Where one system stands.
+public struct MigrationStatus: Sendable {
+    public struct Pending: Sendable {
+        public let version: Int?
+        public let name: String
+        /// Begun and interrupted.
+        public let wasBegun: Bool
+        /// A repeatable migration whose meaning changed since it was applied.
+        public let isChanged: Bool
+    }
+
+    public let system: MigrationSystem
+    public let applied: [MigrationRecord]
+    public let pending: [Pending]
+    /// Opt-in migrations that are not chosen.
+    public let optional: [String]
+}
+
+/// Something that `verify` does not like.
+public struct MigrationFinding: Sendable {
+    public let system: String
+    public let message: String
+    public let hint: String?
+}
+
+extension Migrator {
+    /// Where each system stands; changes nothing.
+    public func status() async throws -> [MigrationStatus] {
+        let folders = try read()
+        let records = try await currentRecords()
+        return folders.map { system, folder in
+            let state = SystemState(
+                system: system, folder: folder, records: records.filter { $0.system == system.name })
+            let pending = (state.pendingVersioned + state.pendingRepeatable).map {
+                let record = state.record(of: $0)
+                return MigrationStatus.Pending(
+                    version: $0.version, name: $0.name, wasBegun: record?.state == .applying,
+                    isChanged: record?.state == .applied)
+            }
+            let optional = folder.versioned.filter { migration in
+                migration.up.directives.option.map { !system.options.contains($0) } ?? false
+                    && state.record(of: migration) == nil
+            }
+            return MigrationStatus(
+                system: system, applied: records.filter { $0.system == system.name && $0.state == .applied },
+                pending: pending, optional: optional.compactMap(\.up.directives.option))
+        }
+    }
+
+    /// Compares every applied migration with its file; changes nothing.
+    ///
+    /// - Returns: all that contradicts, not only the first.
+    public func verify() async throws -> [MigrationFinding] {
+        let records = try await currentRecords()
+        var findings: [MigrationFinding] = []
+        for system in systems {
+            do {
+                let folder = try MigrationFolder(reading: system.folder)
+                let state = SystemState(
+                    system: system, folder: folder, records: records.filter { $0.system == system.name })
+                for error in state.contradictions {
+                    let explained = try await explained(error, system, folder)
+                    findings.append(
+                        MigrationFinding(system: system.name, message: explained.description, hint: explained.hint))
+                }
+                for migration in folder.versioned + folder.repeatable {
+                    _ = try MigrationAction(system: system, migration: migration, direction: .up)
+                }
+            } catch let error as MigrationError {
+                findings.append(MigrationFinding(system: system.name, message: error.description, hint: error.hint))
+            } catch let error as PostgresError where error.kind == .badScript {
+                findings.append(MigrationFinding(system: system.name, message: error.description, hint: error.hint))
+            }
+        }
+        return findings
+    }
+
+    private func currentRecords() async throws -> [MigrationRecord] {
+        try await direct { (connection: isolated Connection) in try self.records(on: connection) }
+    }
+
+    private func explained(
+        _ error: MigrationError, _ system: MigrationSystem, _ folder: MigrationFolder
+    ) async throws -> MigrationError {
+        try await direct { (connection: isolated Connection) in
+            try self.explained(error, [(system, folder)], on: connection)
+        }
+    }
+}

@@ -1,0 +1,49 @@
+/// One application that is migrated: a folder of migrations and the schema in which they are applied.
+public struct MigrationSystem: Sendable, Equatable {
+    public let name: String
+    /// The PostgreSQL schema in which its unqualified names are made.
+    public let schema: String
+    /// The systems that must be migrated before it.
+    public let requires: [String]
+    public let description: String
+    /// The folder with its files.
+    public let folder: String
+    /// The opt-in migrations that were chosen.
+    public let options: Set<String>
+
+    public init(
+        name: String, schema: String, requires: [String] = [], description: String = "", folder: String,
+        options: Set<String> = []
+    ) {
+        self.name = name
+        self.schema = schema
+        self.requires = requires
+        self.description = description
+        self.folder = folder
+        self.options = options
+    }
+
+    /// The systems in an order in which each comes after those that it requires.
+    ///
+    /// - Throws: `MigrationError.missingRequirement`, `MigrationError.requirementCycle`.
+    public static func ordered(_ systems: [MigrationSystem]) throws -> [MigrationSystem] {
+        let byName = Dictionary(systems.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        var done: [MigrationSystem] = []
+        var open: [String] = []
+        func visit(_ system: MigrationSystem) throws {
+            if done.contains(system) { return }
+            if open.contains(system.name) { throw MigrationError.requirementCycle(open + [system.name]) }
+            open.append(system.name)
+            for name in system.requires {
+                guard let required = byName[name] else {
+                    throw MigrationError.missingRequirement(system: system.name, requirement: name)
+                }
+                try visit(required)
+            }
+            open.removeLast()
+            done.append(system)
+        }
+        for system in systems { try visit(system) }
+        return done
+    }
+}

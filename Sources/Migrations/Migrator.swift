@@ -1,0 +1,231 @@
+import Foundation
+import Ledger
+import Postgres
+import Telemetry
+
+/// Applies, reverts and checks the migrations of systems in one database.
+///
+/// One run of `up`:
+///
+///     let migrator = Migrator(database: database, systems: systems, settings: settings, logger: log)
+///     let done = try await migrator.up()
+///
+/// reads the folders and the ledger; with nothing to do it ends there. Otherwise it takes the lock of migrations (tried
+/// in a loop), plans again, and applies each migration in a transaction of its own that also writes the ledger. A
+/// migration with statements that cannot run in one goes step by step, journalled, and after a crash goes on at the
+/// step that was not done.
+public struct Migrator: Sendable {
+    public struct Settings: Sendable {
+        /// How long to wait for another run.
+        public var lockWait: Duration = .seconds(60)
+        /// How long a statement waits for a lock, and so holds up those that come behind it.
+        public var lockTimeout: Duration = .seconds(3)
+        /// How often a migration that did not get its locks is tried again.
+        public var retries = 10
+        /// The pause before the first retry; it doubles, with jitter, up to 30 s.
+        public var backoff: Duration = .seconds(1)
+        public var allowOutOfOrder = false
+        /// Who is doing this, for the audit.
+        public var actor: String = "reeve"
+
+        public init() {}
+    }
+
+    let database: Database
+    let systems: [MigrationSystem]
+    let settings: Settings
+    let logger: Logger
+
+    /// - Throws: `MigrationError.missingRequirement`, `.requirementCycle`.
+    public init(
+        database: Database, systems: [MigrationSystem], settings: Settings = Settings(), logger: Logger = .silent
+    ) throws {
+        self.database = database
+        self.systems = try MigrationSystem.ordered(systems)
+        self.settings = settings
+        self.logger = logger
+    }
+
+    /// What a run did.
+    public struct Outcome: Sendable {
+        public struct Done: Sendable, Equatable {
+            public let system: String
+            public let version: Int?
+            public let name: String
+            public let milliseconds: Int
+        }
+
+        public var done: [Done] = []
+        public var notices: [String] = []
+        /// How many migrations are not applied after the run.
+        public var pending = 0
+    }
+
+    /// What would be done.
+    public func plan(_ goal: MigrationGoal = .up(to: nil)) async throws -> MigrationPlan {
+        let folders = try read()
+        return try await direct { try plan(folders, goal, on: $0) }
+    }
+
+    /// Applies what is pending, up to a version if one is given (with one system).
+    public func up(to version: Int? = nil, progress: @Sendable (MigrationAction) -> Void = { _ in }) async throws -> Outcome {
+        try await run(.up(to: version), progress)
+    }
+
+    /// Reverts what comes after a version; to 0, everything, the schema included if it was made here.
+    public func down(to version: Int, progress: @Sendable (MigrationAction) -> Void = { _ in }) async throws -> Outcome {
+        try await run(.down(to: version), progress)
+    }
+
+    func read() throws -> [(MigrationSystem, MigrationFolder)] {
+        try systems.map { ($0, try MigrationFolder(reading: $0.folder)) }
+    }
+
+    func direct<T: Sendable>(_ body: @Sendable (isolated Connection) throws -> T) async throws -> T {
+        try await database.withDirectConnection(named: "reeve migrate") { try await $0.with(body) }
+    }
+
+    private func run(_ goal: MigrationGoal, _ progress: @Sendable (MigrationAction) -> Void) async throws -> Outcome {
+        let folders = try read()
+        return try await database.withDirectConnection(named: "reeve migrate") { connection in
+            let first = try await connection.with { try self.plan(folders, goal, on: $0) }
+            if first.isEmpty, first.rewritten.isEmpty, first.forgotten.isEmpty {
+                return Outcome(pending: try await connection.with { try pendingCount(folders, on: $0) })
+            }
+            let lock = AdvisoryLock("reeve migrations")
+            let had = try await lock.acquire(on: connection, wait: settings.lockWait) { holder in
+                logger.info("waiting for another migration run", [LogField("holder", holder?.description ?? "unknown")])
+            }
+            guard had else {
+                let holder = try await lock.holder(on: connection)
+                throw MigrationError.locked(holder: holder?.description, wait: settings.lockWait)
+            }
+            // Another run may have done it meanwhile. The lock goes with the connection.
+            let agreed = try await connection.with {
+                try LedgerSchema.install(on: $0)
+                return try self.plan(folders, goal, on: $0)
+            }
+            return try await carryOut(agreed, folders, goal, on: connection, progress)
+        }
+    }
+
+    private func carryOut(
+        _ plan: MigrationPlan, _ folders: [(MigrationSystem, MigrationFolder)], _ goal: MigrationGoal,
+        on connection: Connection, _ progress: @Sendable (MigrationAction) -> Void
+    ) async throws -> Outcome {
+        var outcome = Outcome(notices: plan.notices)
+        try await connection.with { connection in
+            for (system, migration) in plan.rewritten {
+                try MigrationLedger.updateText(
+                    system: system.name, version: migration.version, name: migration.name,
+                    textDigest: migration.up.textDigest, source: migration.up.text, on: connection)
+            }
+            for record in plan.forgotten {
+                try MigrationLedger.remove(
+                    system: record.system, version: nil, name: record.name, actor: settings.actor, on: connection)
+            }
+        }
+        for system in systems where plan.actions.contains(where: { $0.system == system }) {
+            if case .up = goal { try await connection.with { try prepareSchema(of: system, on: $0) } }
+        }
+        for action in plan.actions {
+            progress(action)
+            let milliseconds = try await ActionRun(action: action, settings: settings, database: database, logger: logger)
+                .perform(on: connection)
+            let migration = action.migration
+            outcome.done.append(
+                Outcome.Done(
+                    system: action.system.name, version: migration.version, name: migration.name,
+                    milliseconds: milliseconds))
+        }
+        if case .down(to: 0) = goal {
+            for system in systems.reversed() { try await connection.with { try dropSchema(of: system, on: $0) } }
+        }
+        outcome.pending = try await connection.with { try pendingCount(folders, on: $0) }
+        return outcome
+    }
+
+    // MARK: Planning against the ledger
+
+    func records(on connection: isolated Connection) throws -> [MigrationRecord] {
+        try LedgerSchema.isInstalled(on: connection) ? MigrationLedger.records(on: connection) : []
+    }
+
+    private func plan(
+        _ folders: [(MigrationSystem, MigrationFolder)], _ goal: MigrationGoal, on connection: isolated Connection
+    ) throws -> MigrationPlan {
+        let records = try records(on: connection)
+        if case .down = goal { try checkDependants(records) }
+        do {
+            return try MigrationPlanner(allowOutOfOrder: settings.allowOutOfOrder)
+                .plan(folders, records: records, goal: goal)
+        } catch let error as MigrationError {
+            throw try explained(error, folders, on: connection)
+        }
+    }
+
+    /// A change of an applied migration, with the first token that differs from the text as it was applied.
+    func explained(
+        _ error: MigrationError, _ folders: [(MigrationSystem, MigrationFolder)], on connection: isolated Connection
+    ) throws -> MigrationError {
+        guard case .changed(let system, let title, let applied, let file, let path, _) = error,
+            let migration = folders.first(where: { $0.0.name == system })?.1.versioned.first(where: { $0.title == title }),
+            let source = try MigrationLedger.source(
+                system: system, version: migration.version, name: migration.name, on: connection)
+        else { return error }
+        return .changed(
+            system: system, title: title, applied: applied, file: file, path: path,
+            difference: TokenDifference(applied: source, script: migration.up)?.description)
+    }
+
+    private func checkDependants(_ records: [MigrationRecord]) throws {
+        let names = Set(systems.map(\.name))
+        let others = Set(records.map(\.system)).subtracting(names)
+        // Only systems that are configured tell what they require; the rest is the caller's to name.
+        for system in systems {
+            let dependants = knownSystems.filter { others.contains($0.name) && $0.requires.contains(system.name) }
+            if !dependants.isEmpty {
+                throw MigrationError.requiredByOthers(system: system.name, others: dependants.map(\.name))
+            }
+        }
+    }
+
+    /// Systems beyond those of this run, to know who requires whom.
+    public var knownSystems: [MigrationSystem] = []
+
+    private func pendingCount(
+        _ folders: [(MigrationSystem, MigrationFolder)], on connection: isolated Connection
+    ) throws -> Int {
+        let records = try records(on: connection)
+        return folders.reduce(0) { count, pair in
+            let state = SystemState(
+                system: pair.0, folder: pair.1, records: records.filter { $0.system == pair.0.name })
+            return count + state.pendingVersioned.count + state.pendingRepeatable.count
+        }
+    }
+
+    // MARK: Schemas
+
+    private func prepareSchema(of system: MigrationSystem, on connection: isolated Connection) throws {
+        try connection.transaction {
+            let there = try !connection.query("SELECT 1 FROM pg_namespace WHERE nspname = $1", [system.schema]).isEmpty
+            let recorded = try MigrationLedger.register(
+                system: system.name, schema: system.schema, madeSchema: !there, on: connection)
+            if let recorded, recorded != system.schema {
+                throw MigrationError.otherSchema(system: system.name, recorded: recorded, configured: system.schema)
+            }
+            if !there { try connection.execute("CREATE SCHEMA \(quoteIdentifier(system.schema))") }
+        }
+    }
+
+    private func dropSchema(of system: MigrationSystem, on connection: isolated Connection) throws {
+        guard let schema = try MigrationLedger.schema(of: system.name, on: connection) else { return }
+        try connection.transaction {
+            if schema.wasMade {
+                // Not CASCADE: what somebody else put there stays, and says so.
+                try connection.execute("DROP SCHEMA IF EXISTS \(quoteIdentifier(schema.name))")
+            }
+            try MigrationLedger.forget(system: system.name, on: connection)
+        }
+    }
+}

@@ -1,0 +1,182 @@
+import Foundation
+import Ledger
+import Postgres
+
+/// A migration that cannot run in one transaction: step by step, each noted in the journal.
+///
+/// A step that is a transaction is noted within it, and so is done exactly when it is noted. A statement that runs
+/// alone is noted before and after; when it was begun and not ended, the catalog tells what became of it.
+struct StepRun {
+    let run: ActionRun
+    let searchPath: String
+    let lockTimeout: Duration
+
+    private var action: MigrationAction { run.action }
+
+    func perform(_ began: ContinuousClock.Instant, on connection: isolated Connection) throws {
+        let version = action.migration.version ?? 0
+        let direction: StepJournal.Direction = action.direction == .up ? .up : .down
+        let journal = StepJournal(system: action.system.name, version: version, direction: direction)
+        if action.direction == .up {
+            try MigrationLedger.record(
+                run.record(.applying), source: action.script.text, milliseconds: 0, actor: run.settings.actor,
+                on: connection)
+        }
+        let known = try journal.steps(on: connection)
+        for (number, step) in action.steps.enumerated() {
+            let meaning = try action.script.meaning(of: step.statements)
+            let past = known[number]
+            if let past, past.state == .done {
+                guard past.meaning == meaning else {
+                    throw MigrationError.stepsChanged(
+                        system: action.system.name, title: action.migration.title, step: number)
+                }
+                continue
+            }
+            try perform(step, number, meaning, wasStarted: past != nil, journal, on: connection)
+        }
+        try connection.transaction {
+            try run.writeLedger(began, on: connection)
+            try journal.clear(on: connection)
+        }
+    }
+
+    private func perform(
+        _ step: MigrationStep, _ number: Int, _ meaning: [UInt8], wasStarted: Bool, _ journal: StepJournal,
+        on connection: isolated Connection
+    ) throws {
+        guard let solitary = step.solitary, let statement = step.statements.first else {
+            try run.inTransaction(searchPath, on: connection) {
+                for statement in step.statements { try run.run(statement, on: connection) }
+                try journal.note(step: number, meaning: meaning, .done, on: connection)
+            }
+            return
+        }
+        try connection.execute("SET search_path = \(searchPath)")
+        let timeout = solitary.waitsPatiently ? 0 : lockTimeout.milliseconds
+        try connection.execute("SET lock_timeout = \(timeout)")
+        defer { _ = try? connection.execute("RESET search_path; RESET lock_timeout") }
+        try journal.note(step: number, meaning: meaning, .started, on: connection)
+        let after = Postcondition(
+            statement: solitary, place: action.script.place(of: statement), wasStarted: wasStarted)
+        if try after.prepare(on: connection) == .run {
+            do {
+                try run.run(statement, on: connection)
+            } catch {
+                after.cleanUp(on: connection)
+                throw error
+            }
+            try after.check(on: connection)
+        }
+        try journal.note(step: number, meaning: meaning, .done, on: connection)
+    }
+}
+
+/// What the catalog must show when a statement that runs alone is done.
+struct Postcondition {
+    let statement: SolitaryStatement
+    let place: String
+    /// Whether an earlier run began it and did not see its end.
+    let wasStarted: Bool
+
+    enum Verdict { case run, alreadyDone }
+
+    /// Clears what a statement that was cut short left, and tells whether it is still to be run.
+    func prepare(on connection: isolated Connection) throws -> Verdict {
+        switch statement {
+        case .createIndex(let name, let table):
+            guard let index = try index(name, on: table, connection) else { return .run }
+            if index.isValid { return wasStarted ? .alreadyDone : .run }
+            try connection.execute("DROP INDEX CONCURRENTLY IF EXISTS \(index.name)")
+            return .run
+        case .dropIndex(let name):
+            let there = try exists("SELECT 1 WHERE pg_catalog.to_regclass($1) IS NOT NULL", [name], connection)
+            return wasStarted && !there ? .alreadyDone : .run
+        case .reindex(let index):
+            try dropLeftovers(
+                """
+                SELECT x.indrelid FROM pg_catalog.pg_index x WHERE x.indexrelid = pg_catalog.to_regclass($1)
+                """, index, connection)
+            return .run
+        case .reindexTable(let table):
+            try dropLeftovers("SELECT pg_catalog.to_regclass($1)", table, connection)
+            return .run
+        case .detachPartition(let parent, let partition): return try detachment(parent, partition, connection)
+        case .createDatabase(let name):
+            return try database(name, connection) && wasStarted ? .alreadyDone : .run
+        case .dropDatabase(let name):
+            return try !database(name, connection) && wasStarted ? .alreadyDone : .run
+        case .other: return .run
+        }
+    }
+
+    /// - Throws: `MigrationError.invalidIndex`.
+    func check(on connection: isolated Connection) throws {
+        guard case .createIndex(let name, let table) = statement else { return }
+        guard try index(name, on: table, connection)?.isValid == true else {
+            throw MigrationError.invalidIndex(name: name, place: place)
+        }
+    }
+
+    /// After a failure: an invalid index serves no query and slows every write.
+    func cleanUp(on connection: isolated Connection) {
+        guard case .createIndex(let name, let table) = statement else { return }
+        if let index = try? index(name, on: table, connection), !index.isValid {
+            _ = try? connection.execute("DROP INDEX CONCURRENTLY IF EXISTS \(index.name)")
+        }
+    }
+
+    private func index(
+        _ name: String, on table: String, _ connection: isolated Connection
+    ) throws -> (name: String, isValid: Bool)? {
+        let row = try connection.query(
+            """
+            SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), x.indisvalid AND x.indisready
+            FROM pg_catalog.pg_class t
+            JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+            JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = (pg_catalog.parse_ident($1))[1]
+            JOIN pg_catalog.pg_index x ON x.indexrelid = c.oid
+            WHERE t.oid = pg_catalog.to_regclass($2)
+            """, [name, table]
+        ).first
+        return try row.map { (try $0.get(0), try $0.get(1)) }
+    }
+
+    private func detachment(
+        _ parent: String, _ partition: String, _ connection: isolated Connection
+    ) throws -> Verdict {
+        let row = try connection.query(
+            """
+            SELECT inhdetachpending FROM pg_catalog.pg_inherits
+            WHERE inhparent = pg_catalog.to_regclass($1) AND inhrelid = pg_catalog.to_regclass($2)
+            """, [parent, partition]
+        ).first
+        guard let row else { return wasStarted ? .alreadyDone : .run }
+        guard try row.get(0, as: Bool.self) else { return .run }
+        try connection.execute("ALTER TABLE \(parent) DETACH PARTITION \(partition) FINALIZE")
+        return .alreadyDone
+    }
+
+    /// Drops the invalid indexes that a REINDEX CONCURRENTLY leaves (PostgreSQL manual, REINDEX, "Rebuilding Indexes
+    /// Concurrently").
+    private func dropLeftovers(_ table: String, _ name: String, _ connection: isolated Connection) throws {
+        let rows = try connection.query(
+            """
+            SELECT x.indexrelid::pg_catalog.regclass::text
+            FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
+            WHERE NOT x.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$' AND x.indrelid = (\(table))
+            """, [name])
+        for row in rows { try connection.execute("DROP INDEX CONCURRENTLY IF EXISTS \(try row.get(0, as: String.self))") }
+    }
+
+    private func database(_ name: String, _ connection: isolated Connection) throws -> Bool {
+        try exists(
+            "SELECT 1 FROM pg_catalog.pg_database WHERE datname = (pg_catalog.parse_ident($1))[1]", [name], connection)
+    }
+
+    private func exists(
+        _ sql: String, _ parameters: [String], _ connection: isolated Connection
+    ) throws -> Bool {
+        try !connection.query(sql, parameters).isEmpty
+    }
+}

@@ -1,0 +1,27 @@
+import Postgres
+
+/// The first place at which an applied migration and its file differ.
+struct TokenDifference: CustomStringConvertible {
+    let description: String
+
+    /// - Returns: nil when the texts have the same tokens, or one cannot be scanned.
+    init?(applied: String, script: MigrationScript) {
+        let old = Array(applied.utf8)
+        guard let before = try? SQLLexer.tokens(of: old), let after = try? SQLLexer.tokens(of: script.source) else {
+            return nil
+        }
+        let texts = { (source: [UInt8], token: SQLToken) in String(decoding: source[token.range], as: UTF8.self) }
+        var index = 0
+        while index < before.count, index < after.count,
+            texts(old, before[index]) == texts(script.source, after[index])
+        {
+            index += 1
+        }
+        if index == before.count, index == after.count { return nil }
+        let was = index < before.count ? "'\(texts(old, before[index]).prefix(60))'" : "the end"
+        let isNow = index < after.count ? "'\(texts(script.source, after[index]).prefix(60))'" : "the end"
+        let offset = index < after.count ? after[index].range.lowerBound : script.source.count
+        let excerpt = SourceExcerpt(file: script.path, source: script.source, offset: offset)
+        description = "\(excerpt.place): \(isNow) where \(was) was applied\n\(excerpt.drawing)"
+    }
+}
