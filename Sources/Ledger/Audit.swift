@@ -23,6 +23,8 @@ public enum Audit {
         /// The number of the first entry that does not fit; nil when all do.
         public var brokenAt: Int64?
         public var isIntact: Bool { brokenAt == nil }
+
+        public init() {}
     }
 
     /// Walks along the chain and computes every hash anew.

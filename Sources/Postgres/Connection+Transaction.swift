@@ -34,6 +34,7 @@ extension Connection {
     ///
     /// - Throws: what `body` throws; `PostgresError` of kind `misuse` when a transaction is already open (use
     ///   `savepoint`), of kind `commitOutcomeUnknown` when the connection is lost during COMMIT.
+    @discardableResult
     public func transaction<T>(_ options: TransactionOptions = TransactionOptions(), _ body: () throws -> T) throws -> T
     {
         guard transactionDepth == 0 else {
@@ -59,6 +60,7 @@ extension Connection {
     }
 
     /// Runs `body` under a savepoint of the open transaction: kept when it returns, undone when it throws.
+    @discardableResult
     public func savepoint<T>(_ body: () throws -> T) throws -> T {
         guard transactionDepth > 0 else {
             throw PostgresError(.misuse, "no transaction is open", hint: "use a savepoint within a transaction")

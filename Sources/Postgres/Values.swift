@@ -180,3 +180,11 @@ public struct Bytes: PostgresCodable, Hashable {
         }
     }
 }
+
+/// An `interval`, to the microsecond.
+extension Duration: PostgresEncodable {
+    public var postgresText: String {
+        let (seconds, attoseconds) = components
+        return "\(seconds) seconds \(attoseconds / 1_000_000_000_000) microseconds"
+    }
+}

@@ -60,6 +60,11 @@ public struct LogField: Sendable {
         self.key = key
         self.value = value.description
     }
+
+    public init(_ key: String, _ error: any Error) {
+        self.key = key
+        self.value = String(describing: error)
+    }
 }
 
 /// What a sink is given to write.

@@ -92,6 +92,13 @@ public struct Counter: Sendable {
     }
 }
 
+extension Counter {
+    /// Takes the counter up to what a lasting record says; it never falls.
+    public func raise(to value: Double, _ labels: String...) {
+        registry.update(name, labels) { $0.value = max($0.value, value) }
+    }
+}
+
 /// A gauge of a registry.
 public struct Gauge: Sendable {
     fileprivate let registry: MetricRegistry

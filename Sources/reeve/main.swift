@@ -1,3 +1,6 @@
+import Foundation
 import ReeveApp
 
-hello()
+let status = await ReeveProgram.main(
+    arguments: Array(CommandLine.arguments.dropFirst()), environment: ProcessInfo.processInfo.environment)
+exit(status)

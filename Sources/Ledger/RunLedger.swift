@@ -1,0 +1,198 @@
+import Postgres
+
+/// A run of a task as the ledger remembers it.
+public struct RunRecord: Sendable, Equatable {
+    public enum State: String, Sendable, CaseIterable {
+        case running, succeeded, failed, cancelled, lost, skipped
+        case timedOut = "timed_out"
+    }
+
+    public enum Reason: String, Sendable {
+        case scheduled, manual, retry, missed
+    }
+
+    public let id: Int64
+    public let task: String
+    /// When it was due; nil when it was asked for by hand.
+    public let occurrence: Timestamp?
+    public let attempt: Int
+    public let state: State
+    public let reason: Reason
+    public let instance: String
+    public let startedAt: Timestamp
+    public let finishedAt: Timestamp?
+    public let message: String?
+}
+
+/// The runs of tasks. An occurrence is claimed by its key (task, due time), so that of any number of processes one runs
+/// it; a running one holds a lease, and once that has passed it counts as lost.
+public enum RunLedger {
+    /// What became of a wish to run.
+    public enum Claim: Sendable, Equatable {
+        case granted(run: Int64)
+        /// Another process has, or had, this occurrence.
+        case taken
+        /// The run before it has not ended; the occurrence is recorded as skipped.
+        case overlaps
+        /// By the database's clock it is not due yet; come back after so many seconds.
+        case early(seconds: Double)
+    }
+
+    /// Claims an occurrence, or with nil asks for a run by hand.
+    ///
+    /// - Parameter lease: how long the run counts as alive without a sign of life.
+    public static func claim(
+        task: String, occurrence: Timestamp?, instance: String, lease: Duration, on connection: isolated Connection
+    ) throws -> Claim {
+        try connection.transaction {
+            if let occurrence {
+                let early = try connection.query(
+                    "SELECT extract(epoch FROM $1::timestamptz - clock_timestamp())::float8", [occurrence])
+                if let seconds = try early.first?.get(0, as: Double.self), seconds > 0 { return .early(seconds: seconds) }
+                let claimed = try connection.query(
+                    """
+                    INSERT INTO reeve.occurrences (task, due_at, state, claimed_by) VALUES ($1, $2, 'claimed', $3)
+                    ON CONFLICT DO NOTHING RETURNING task
+                    """, [task, occurrence, instance])
+                if claimed.isEmpty { return .taken }
+            }
+            try buryLost(task: task, on: connection)
+            let reason: RunRecord.Reason = occurrence == nil ? .manual : .scheduled
+            let started = try start(task, occurrence, 1, reason, instance, lease, on: connection)
+            if let started { return .granted(run: started) }
+            if let occurrence {
+                try connection.query(
+                    """
+                    UPDATE reeve.occurrences SET state = 'skipped', reason = 'the run before it had not ended'
+                    WHERE task = $1 AND due_at = $2
+                    """, [task, occurrence])
+            }
+            return .overlaps
+        }
+    }
+
+    /// Starts a further attempt at what failed.
+    ///
+    /// - Returns: its run; nil when another run of the task has begun meanwhile.
+    public static func retry(
+        task: String, occurrence: Timestamp?, attempt: Int, instance: String, lease: Duration,
+        on connection: isolated Connection
+    ) throws -> Int64? {
+        try connection.transaction {
+            try buryLost(task: task, on: connection)
+            return try start(task, occurrence, attempt, .retry, instance, lease, on: connection)
+        }
+    }
+
+    private static func start(
+        _ task: String, _ occurrence: Timestamp?, _ attempt: Int, _ reason: RunRecord.Reason, _ instance: String,
+        _ lease: Duration, on connection: isolated Connection
+    ) throws -> Int64? {
+        try connection.query(
+            """
+            INSERT INTO reeve.runs (task, occurrence, attempt, reason, state, instance, lease_until)
+            VALUES ($1, $2, $3, $4, 'running', $5, clock_timestamp() + $6::interval)
+            ON CONFLICT (task) WHERE state = 'running' DO NOTHING RETURNING id
+            """, [task, occurrence, attempt, reason.rawValue, instance, lease]
+        ).first?.get(0)
+    }
+
+    /// Ends the runs of a task whose process has given no sign of life for longer than their lease.
+    private static func buryLost(task: String, on connection: isolated Connection) throws {
+        try connection.query(
+            """
+            UPDATE reeve.runs SET state = 'lost', finished_at = clock_timestamp(),
+                message = 'its process gave no sign of life for longer than its lease'
+            WHERE task = $1 AND state = 'running' AND lease_until < clock_timestamp()
+            """, [task])
+    }
+
+    /// Renews the lease of a run.
+    ///
+    /// - Returns: false when the run is no longer this process's.
+    public static func renew(run: Int64, lease: Duration, on connection: isolated Connection) throws -> Bool {
+        let rows = try connection.query(
+            """
+            UPDATE reeve.runs SET lease_until = clock_timestamp() + $2::interval
+            WHERE id = $1 AND state = 'running' RETURNING id
+            """, [run, lease])
+        return !rows.isEmpty
+    }
+
+    /// Records how a run ended.
+    ///
+    /// - Returns: false when it was taken for lost meanwhile.
+    @discardableResult
+    public static func finish(
+        run: Int64, _ state: RunRecord.State, message: String, on connection: isolated Connection
+    ) throws -> Bool {
+        try connection.transaction {
+            let rows = try connection.query(
+                """
+                UPDATE reeve.runs SET state = $2, message = $3, finished_at = clock_timestamp(), lease_until = NULL
+                WHERE id = $1 AND state = 'running' RETURNING task
+                """, [run, state.rawValue, String(message.prefix(4000))])
+            guard let task = try rows.first?.get(0, as: String.self) else { return false }
+            try Events.record("run.\(state.rawValue)", subject: task, detail: JSONText("{\"run\":\(run)}"), on: connection)
+            return true
+        }
+    }
+
+    /// The newest runs, newest first.
+    ///
+    /// - Parameters:
+    ///   - task: only of this one.
+    ///   - run: only this one.
+    public static func history(
+        task: String? = nil, run: Int64? = nil, limit: Int = 50, on connection: isolated Connection
+    ) throws -> [RunRecord] {
+        let rows = try connection.query(
+            """
+            SELECT id, task, occurrence, attempt, state, reason, instance, started_at, finished_at, message
+            FROM reeve.runs WHERE ($1::text IS NULL OR task = $1) AND ($2::bigint IS NULL OR id = $2)
+            ORDER BY started_at DESC, id DESC LIMIT $3
+            """, [task, run, limit])
+        return try rows.map { row in
+            RunRecord(
+                id: try row.get("id"), task: try row.get("task"), occurrence: try row.get("occurrence"),
+                attempt: try row.get("attempt"),
+                state: RunRecord.State(rawValue: try row.get("state", as: String.self)) ?? .lost,
+                reason: RunRecord.Reason(rawValue: try row.get("reason", as: String.self)) ?? .scheduled,
+                instance: try row.get("instance"), startedAt: try row.get("started_at"),
+                finishedAt: try row.get("finished_at"), message: try row.get("message"))
+        }
+    }
+
+    /// What metrics need after a restart: by task, when it last ended well, when it was last begun, and how often its
+    /// runs ended in each state.
+    public struct Summary: Sendable, Equatable {
+        public let task: String
+        public let lastStarted: Timestamp?
+        public let lastSucceeded: Timestamp?
+        public let counts: [RunRecord.State: Int]
+    }
+
+    public static func summaries(on connection: isolated Connection) throws -> [Summary] {
+        let rows = try connection.query(
+            """
+            SELECT task, state, count(*) AS runs, max(started_at) AS started,
+                   max(finished_at) FILTER (WHERE state = 'succeeded') AS succeeded
+            FROM reeve.runs GROUP BY task, state ORDER BY task
+            """)
+        var byTask: [String: Summary] = [:]
+        for row in rows {
+            let task: String = try row.get("task")
+            let before = byTask[task]
+            var counts = before?.counts ?? [:]
+            if let state = RunRecord.State(rawValue: try row.get("state", as: String.self)) {
+                counts[state] = try row.get("runs")
+            }
+            let started: Timestamp? = try row.get("started")
+            let succeeded: Timestamp? = try row.get("succeeded")
+            byTask[task] = Summary(
+                task: task, lastStarted: [before?.lastStarted, started].compactMap { $0 }.max(),
+                lastSucceeded: before?.lastSucceeded ?? succeeded, counts: counts)
+        }
+        return byTask.values.sorted { $0.task < $1.task }
+    }
+}

@@ -1,0 +1,6 @@
+/// All commands, in the order in which the help lists them.
+enum CommandTable {
+    static let all: [CommandSpec] =
+        [ServeCommand.spec] + MigrateCommands.all + TaskCommands.all + SQLCommands.all + AuditCommands.all
+        + ConfigCommands.all
+}

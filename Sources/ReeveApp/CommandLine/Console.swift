@@ -1,0 +1,74 @@
+import Foundation
+import Synchronization
+
+/// Where a command writes: data on standard output, all else on standard error.
+struct Console: Sendable {
+    let isJSON: Bool
+    let isTerminal: Bool
+    let usesColour: Bool
+
+    init(isJSON: Bool, environment: [String: String]) {
+        self.isJSON = isJSON
+        isTerminal = isatty(STDOUT_FILENO) == 1
+        usesColour = isatty(STDERR_FILENO) == 1 && environment["NO_COLOR", default: ""].isEmpty
+            && environment["TERM"] != "dumb"
+    }
+
+    /// Prints the result of a command: one object with `--json`, else text.
+    func result(_ json: @autoclosure () -> JSONValue, text: @autoclosure () -> String) {
+        let output = isJSON ? json().text : text()
+        if output.isEmpty { return }
+        Self.write(output.hasSuffix("\n") ? output : output + "\n", to: STDOUT_FILENO)
+    }
+
+    /// Says something beside the result.
+    func note(_ text: String) {
+        Self.write(text + "\n", to: STDERR_FILENO)
+    }
+
+    /// Shows what goes on, on a terminal only.
+    func progress(_ text: String) {
+        if isatty(STDERR_FILENO) == 1, !isJSON { note(text) }
+    }
+
+    /// Says why a command failed.
+    func error(_ message: String, code: String, hint: String?) {
+        if isJSON {
+            let value: JSONValue = ["error": ["code": .string(code), "message": .string(message), "hint": .string(hint)]]
+            Self.write(value.text + "\n", to: STDOUT_FILENO)
+            return
+        }
+        let label = usesColour ? "\u{1B}[31merror:\u{1B}[0m" : "error:"
+        note("\(label) \(message)")
+        if let hint, !message.contains("\nhint: ") { note("hint: \(hint)") }
+    }
+
+    static func write(_ text: String, to descriptor: Int32) {
+        var rest = Array(text.utf8)[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
+            if count > 0 {
+                rest = rest.dropFirst(count)
+            } else if errno != EINTR {
+                return  // whoever read it has gone
+            }
+        }
+    }
+}
+
+/// Lines up columns, as wide as their widest cell.
+struct TextTable {
+    private var rows: [[String]]
+
+    init(_ header: String...) { rows = [header] }
+
+    mutating func add(_ cells: String...) { rows.append(cells) }
+
+    var text: String {
+        let widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+        return rows.map { row in
+            let cells = zip(row, widths).map { $0.padding(toLength: max($1, $0.count), withPad: " ", startingAt: 0) }
+            return String(cells.joined(separator: "  ").reversed().drop { $0 == " " }.reversed())
+        }.joined(separator: "\n")
+    }
+}

@@ -1,0 +1,91 @@
+import Foundation
+import Ledger
+import Migrations
+import Postgres
+import Processes
+import Scheduling
+
+/// The program `reeve`: reads its arguments, runs one command and tells how it ended.
+public enum ReeveProgram {
+    public static let version = "0.1.0"
+
+    /// - Returns: the exit status.
+    public static func main(arguments: [String], environment: [String: String]) async -> Int32 {
+        signal(SIGPIPE, SIG_IGN)
+        let console = Console(isJSON: arguments.contains("--json"), environment: environment)
+        do {
+            let parser = CommandLineParser(commands: CommandTable.all)
+            let help = HelpText(commands: CommandTable.all)
+            switch try parser.parse(arguments) {
+            case .version: console.result(["version": .string(version)], text: "reeve \(version)")
+            case .help(nil, _): console.result(.string(help.overview), text: help.overview)
+            case .help(_, let spec?): console.result(.string(help.command(spec)), text: help.command(spec))
+            case .help(let noun?, nil): console.result(.string(help.family(noun)), text: help.family(noun))
+            case .run(let spec, let parsed):
+                let invocation = Invocation(arguments: parsed, console: console, environment: environment)
+                return try await spec.run(invocation).rawValue
+            }
+            return ExitCode.done.rawValue
+        } catch {
+            let failure = Failure(error)
+            console.error(failure.message, code: failure.code, hint: failure.hint)
+            return failure.exit.rawValue
+        }
+    }
+}
+
+/// An error as the program reports it.
+struct Failure {
+    let message: String
+    /// A word that scripts may lean on.
+    let code: String
+    let hint: String?
+    let exit: ExitCode
+}
+
+extension Failure {
+    init(_ error: any Error) {
+        switch error {
+        case let error as UsageError:
+            self.init(message: error.description, code: "usage", hint: error.hint, exit: .usage)
+        case let error as ConfigurationError:
+            self.init(message: error.description, code: "configuration", hint: error.hint, exit: .usage)
+        case let error as ConfirmationNeeded:
+            self.init(
+                message: error.what, code: "confirmation_needed", hint: "confirm with --confirm=\(error.name)",
+                exit: .confirmationNeeded)
+        case let error as MigrationError:
+            self.init(message: error.description, code: "migration", hint: error.hint, exit: Self.exit(of: error))
+        case let error as LedgerError:
+            self.init(message: error.description, code: "ledger", hint: error.hint, exit: .failed)
+        case let error as EmbeddedClusterError:
+            self.init(message: error.description, code: "embedded_cluster", hint: error.hint, exit: .failed)
+        case let error as SchedulingError:
+            self.init(message: error.description, code: "task", hint: error.hint, exit: Self.exit(of: error))
+        case let error as PostgresError:
+            self.init(
+                message: error.description, code: error.sqlState ?? "postgres", hint: error.hint,
+                exit: Self.exit(of: error))
+        case is CancellationError: self.init(message: "stopped", code: "cancelled", hint: nil, exit: .failed)
+        default: self.init(message: "\(error)", code: "failed", hint: nil, exit: .failed)
+        }
+    }
+
+    private static func exit(of error: MigrationError) -> ExitCode {
+        switch error {
+        case .locked: .locked
+        case .failed(_, _, let cause, _, _): Failure(cause).exit
+        default: .failed
+        }
+    }
+
+    private static func exit(of error: SchedulingError) -> ExitCode {
+        if case .alreadyRunning = error { .locked } else { .usage }
+    }
+
+    private static func exit(of error: PostgresError) -> ExitCode {
+        if error.kind == .misuse { return .usage }
+        if error.sqlState == "42501" { return .notPermitted }
+        return error.isTransient ? .temporary : .failed
+    }
+}

@@ -1,0 +1,93 @@
+import Foundation
+import Ledger
+import Migrations
+import Postgres
+import Scheduling
+import Telemetry
+
+/// The metrics of `reeve serve`.
+struct ServiceMetrics: Sendable {
+    let registry = MetricRegistry()
+    private let databaseUp: Gauge
+    private let taskRuns: Counter
+    private let taskLastStart: Gauge
+    private let taskLastSuccess: Gauge
+    private let taskNextDue: Gauge
+    private let taskDuration: Histogram
+    private let poolConnections: Gauge
+    private let poolWaiting: Gauge
+    private let migrationsApplied: Gauge
+    private let migrationsPending: Gauge
+    private let auditEntries: Gauge
+    let scrapes: Counter
+
+    init() {
+        let build = registry.gauge("reeve_build_info", "The version of the program; the value is 1.", labels: ["version"])
+        build.set(1, ReeveProgram.version)
+        registry.gauge("reeve_process_start_time_seconds", "When the process began, in seconds since 1970.")
+            .set(Date().timeIntervalSince1970)
+        let task = ["database", "task"]
+        databaseUp = registry.gauge("reeve_database_up", "Whether the database answers.", labels: ["database"])
+        taskRuns = registry.counter(
+            "reeve_task_runs_total", "Runs that ended, by how they ended, as the ledger counts them.",
+            labels: task + ["state"])
+        taskLastStart = registry.gauge(
+            "reeve_task_last_start_timestamp_seconds", "When the task was last begun.", labels: task)
+        taskLastSuccess = registry.gauge(
+            "reeve_task_last_success_timestamp_seconds", "When the task last ended well.", labels: task)
+        taskNextDue = registry.gauge("reeve_task_next_due_timestamp_seconds", "When the task is due next.", labels: task)
+        taskDuration = registry.histogram(
+            "reeve_task_duration_seconds", "How long runs of this process took.", labels: task,
+            buckets: [0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200])
+        poolConnections = registry.gauge(
+            "reeve_pool_connections", "Connections of the pool.", labels: ["database", "state"])
+        poolWaiting = registry.gauge(
+            "reeve_pool_waiting", "Units of work that wait for a connection.", labels: ["database"])
+        migrationsApplied = registry.gauge(
+            "reeve_migrations_applied", "Migrations that are applied.", labels: ["database", "system"])
+        migrationsPending = registry.gauge(
+            "reeve_migrations_pending", "Migrations that are not applied.", labels: ["database", "system"])
+        auditEntries = registry.gauge("reeve_audit_entries", "Entries of the audit chain.", labels: ["database"])
+        scrapes = registry.counter("reeve_scrapes_total", "Answers of /metrics.")
+    }
+
+    func setUp(_ isUp: Bool, database: String) { databaseUp.set(isUp ? 1 : 0, database) }
+
+    func observe(_ outcome: RunOutcome, of task: TaskDefinition, database: String) {
+        taskDuration.observe(Double(outcome.duration.components.seconds)
+            + Double(outcome.duration.components.attoseconds) / 1e18, database, task.name)
+    }
+
+    /// Reads what the ledger knows, so that a restart blanks nothing.
+    func read(_ open: OpenDatabase, tasks: [TaskDefinition]) async throws {
+        let usage = await open.database.pool.usage
+        poolConnections.set(Double(usage.idle), open.name, "idle")
+        poolConnections.set(Double(usage.lent), open.name, "in_use")
+        poolWaiting.set(Double(usage.waiting), open.name)
+        let now = Int(Date().timeIntervalSince1970)
+        for task in tasks where task.isEnabled {
+            if let next = task.schedule.next(after: now) { taskNextDue.set(Double(next), open.name, task.name) }
+        }
+        let (summaries, entries) = try await open.database.pool.with(within: .seconds(10)) { connection in
+            let head = try connection.query("SELECT seq FROM reeve.audit_head").first
+            return (try RunLedger.summaries(on: connection), try head?.get(0, as: Int.self) ?? 0)
+        }
+        auditEntries.set(Double(entries), open.name)
+        for summary in summaries {
+            if let time = summary.lastStarted { taskLastStart.set(Self.seconds(time), open.name, summary.task) }
+            if let time = summary.lastSucceeded { taskLastSuccess.set(Self.seconds(time), open.name, summary.task) }
+            for (state, count) in summary.counts where state != .running {
+                taskRuns.raise(to: Double(count), open.name, summary.task, state.rawValue)
+            }
+        }
+    }
+
+    func set(_ status: [MigrationStatus], database: String) {
+        for one in status {
+            migrationsApplied.set(Double(one.applied.count), database, one.system.name)
+            migrationsPending.set(Double(one.pending.count), database, one.system.name)
+        }
+    }
+
+    private static func seconds(_ time: Timestamp) -> Double { Double(time.microseconds) / 1_000_000 }
+}

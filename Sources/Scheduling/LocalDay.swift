@@ -1,0 +1,53 @@
+import Foundation
+
+/// A day of the calendar, without a time zone.
+struct LocalDay: Equatable {
+    /// Days since 1970-01-01.
+    let number: Int
+    let month: Int
+    let dayOfMonth: Int
+    /// 0 is Sunday.
+    let dayOfWeek: Int
+
+    init(number: Int) {
+        self.number = number
+        let date = Date(timeIntervalSince1970: Double(number) * 86400)
+        let parts = Self.utc.dateComponents([.month, .day], from: date)
+        month = parts.month ?? 1
+        dayOfMonth = parts.day ?? 1
+        // 1970-01-01 was a Thursday.
+        dayOfWeek = ((number + 4) % 7 + 7) % 7
+    }
+
+    private static let utc: Calendar = {
+        var calendar = Calendar(identifier: .gregorian)
+        calendar.timeZone = .gmt
+        return calendar
+    }()
+}
+
+extension TimeZone {
+    /// The offset from UTC at an instant, in seconds.
+    func offset(at instant: Int) -> Int {
+        secondsFromGMT(for: Date(timeIntervalSince1970: Double(instant)))
+    }
+
+    /// The instants at which the clocks of the zone show a local time, given in seconds as if it were UTC: one, two
+    /// where the clocks were put back, none where they were put forward.
+    func instants(showing local: Int) -> [Int] {
+        let offsets = Set([offset(at: local - 86400), offset(at: local), offset(at: local + 86400)])
+        return Set(offsets.map { local - $0 }).filter { $0 + offset(at: $0) == local }.sorted()
+    }
+
+    /// The instant at which the clocks jump over a local time that they never show.
+    func jump(over local: Int) -> Int {
+        var before = local - 86400 - offset(at: local - 86400)
+        var after = local + 86400 - offset(at: local + 86400)
+        // Before the jump the clocks are behind `local`, from it on beyond.
+        while after - before > 1 {
+            let middle = before + (after - before) / 2
+            if middle + offset(at: middle) < local { before = middle } else { after = middle }
+        }
+        return after
+    }
+}

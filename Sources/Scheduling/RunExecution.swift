@@ -1,0 +1,119 @@
+import Foundation
+import Ledger
+import Postgres
+import Telemetry
+
+/// How one attempt ended.
+public struct RunOutcome: Sendable, Equatable {
+    public let run: Int64
+    public let state: RunRecord.State
+    public let message: String
+    public let duration: Duration
+}
+
+/// One attempt at a task that was granted: the work under its timeout and its lease, and its end in the ledger.
+struct RunExecution: Sendable {
+    let task: TaskDefinition
+    let run: Int64
+    let attempt: Int
+    let lease: Duration
+    let database: Database
+    let logger: Logger
+
+    /// Runs to the end; never throws, for every end is one that the ledger knows.
+    func perform() async -> RunOutcome {
+        let log = logger.with("task", task.name).with("run", run)
+        log.info("a run begins", [LogField("attempt", attempt)])
+        let began = ContinuousClock.now
+        let (state, message) = await work(log)
+        let duration = ContinuousClock.now - began
+        let outcome = RunOutcome(run: run, state: state, message: message, duration: duration)
+        await record(outcome, log)
+        let fields = [LogField("state", state.rawValue), LogField("milliseconds", duration.inMilliseconds), LogField("outcome", message)]
+        if state == .succeeded { log.info("a run ended", fields) } else { log.warning("a run ended", fields) }
+        return outcome
+    }
+
+    private enum Ending: Sendable {
+        case worked(String)
+        case failed(String)
+        case timedOut, lostLease, cancelled
+    }
+
+    private func work(_ log: Logger) async -> (RunRecord.State, String) {
+        let context = TaskContext(logger: log, runID: run, attempt: attempt)
+        let ending = await withTaskGroup(of: Ending?.self) { group in
+            group.addTask {
+                do {
+                    return .worked(try await task.work(context))
+                } catch is CancellationError {
+                    return .cancelled
+                } catch {
+                    return .failed("\(error)")
+                }
+            }
+            group.addTask {
+                try? await Task.sleep(for: task.timeout)
+                return Task.isCancelled ? nil : .timedOut
+            }
+            group.addTask { await keepLease() ? nil : .lostLease }
+            var ending: Ending?
+            for await result in group {
+                if let result, ending == nil {
+                    ending = result
+                    group.cancelAll()
+                }
+            }
+            return ending ?? .cancelled
+        }
+        switch ending {
+        case .worked(let message): return (.succeeded, message)
+        case .failed(let message): return (.failed, message)
+        case .timedOut: return (.timedOut, "it did not end within \(task.timeout.components.seconds) s")
+        case .lostLease: return (.lost, "its lease was taken by another process")
+        case .cancelled: return (.cancelled, "it was stopped")
+        }
+    }
+
+    /// Renews the lease until cancelled. A database that is away for a while is no reason to stop.
+    ///
+    /// - Returns: false when the lease is another's.
+    private func keepLease() async -> Bool {
+        while !Task.isCancelled {
+            guard (try? await Task.sleep(for: lease / 3)) != nil else { return true }
+            let renewed = try? await database.pool.with(within: .seconds(10)) {
+                try RunLedger.renew(run: run, lease: lease, on: $0)
+            }
+            if renewed == false { return false }
+        }
+        return true
+    }
+
+    /// Writes the end to the ledger; tries for as long as the lease lasts when the database is away.
+    private func record(_ outcome: RunOutcome, _ log: Logger) async {
+        guard outcome.state != .lost else { return }
+        let database = database
+        // Not a child of what may have been cancelled: the end has to be written all the same.
+        await Task {
+            let end = ContinuousClock.now + lease
+            while true {
+                do {
+                    _ = try await database.pool.with(within: .seconds(10)) {
+                        try RunLedger.finish(run: outcome.run, outcome.state, message: outcome.message, on: $0)
+                    }
+                    return
+                } catch {
+                    guard ContinuousClock.now < end else {
+                        log.error("the end of a run could not be recorded", [LogField("error", error)])
+                        return
+                    }
+                    try? await Task.sleep(for: .seconds(1))
+                }
+            }
+        }.value
+    }
+}
+
+extension Duration {
+    var inMilliseconds: Int64 { components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000 }
+}
