@@ -68,7 +68,7 @@ public enum LedgerSchema {
         COMMENT ON SCHEMA reeve IS 'The ledger of reeve, which administers this database';
 
         CREATE TABLE reeve.ledger (
-            only boolean PRIMARY KEY DEFAULT true CHECK (only),
+            singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
             version integer NOT NULL,
             estate uuid NOT NULL DEFAULT gen_random_uuid(),
             upgraded_at timestamptz NOT NULL DEFAULT now()
@@ -167,7 +167,7 @@ public enum LedgerSchema {
         );
         COMMENT ON TABLE reeve.audit IS 'hash = SHA-256(previous || entry); entry is a JSON object';
         CREATE TABLE reeve.audit_head (
-            only boolean PRIMARY KEY DEFAULT true CHECK (only),
+            singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
             seq bigint NOT NULL,
             hash bytea NOT NULL
         );

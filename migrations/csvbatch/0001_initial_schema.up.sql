@@ -1,0 +1,94 @@
+-- Uploaded files and how far they are.
+CREATE TABLE csv_batches (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    user_id uuid NOT NULL,
+    filename text NOT NULL,
+    original_filename text NOT NULL,
+    file_size_bytes bigint CHECK (file_size_bytes >= 0),
+    csv_headers text[] NOT NULL DEFAULT '{}',
+    storage_path text,
+    status text NOT NULL DEFAULT 'uploaded'
+        CHECK (status IN ('uploaded', 'queued', 'processing', 'completed', 'failed', 'cancelled')),
+    total_rows integer NOT NULL DEFAULT 0 CHECK (total_rows >= 0),
+    processed_rows integer NOT NULL DEFAULT 0 CHECK (processed_rows >= 0),
+    successful_rows integer NOT NULL DEFAULT 0 CHECK (successful_rows >= 0),
+    failed_rows integer NOT NULL DEFAULT 0 CHECK (failed_rows >= 0),
+    -- How many workers the orchestrator starts for it.
+    max_concurrent_jobs integer NOT NULL DEFAULT 5 CHECK (max_concurrent_jobs > 0),
+    processing_rate_rows_per_minute numeric(12, 2),
+    error_message text,
+    metadata jsonb NOT NULL DEFAULT '{}',
+    processing_started_at timestamptz,
+    processing_completed_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CHECK (processed_rows = successful_rows + failed_rows)
+);
+
+-- One row of a file, and the work on it.
+CREATE TABLE csv_row_jobs (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    batch_id uuid NOT NULL REFERENCES csv_batches (id) ON DELETE CASCADE,
+    row_number integer NOT NULL CHECK (row_number > 0),
+    row_data jsonb NOT NULL,
+    status text NOT NULL DEFAULT 'pending'
+        CHECK (status IN ('pending', 'claimed', 'processing', 'completed', 'failed')),
+    trigger_text text,
+    generated_prompts jsonb,
+    generated_images jsonb,
+    generated_tags jsonb,
+    claimed_by text,
+    claimed_at timestamptz,
+    started_at timestamptz,
+    completed_at timestamptz,
+    processing_time_seconds numeric(10, 3),
+    retry_count integer NOT NULL DEFAULT 0 CHECK (retry_count >= 0),
+    max_retries integer NOT NULL DEFAULT 3 CHECK (max_retries >= 0),
+    error_message text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (batch_id, row_number)
+);
+
+-- The processes that work rows off.
+CREATE TABLE csv_processing_workers (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    instance_id text NOT NULL UNIQUE,
+    -- Only this user's batches, or only this batch; null: any.
+    user_id uuid,
+    batch_id uuid REFERENCES csv_batches (id) ON DELETE SET NULL,
+    status text NOT NULL DEFAULT 'idle' CHECK (status IN ('idle', 'processing', 'stopped')),
+    max_concurrent_jobs integer NOT NULL DEFAULT 1 CHECK (max_concurrent_jobs > 0),
+    current_job_count integer NOT NULL DEFAULT 0 CHECK (current_job_count >= 0),
+    total_jobs_processed integer NOT NULL DEFAULT 0 CHECK (total_jobs_processed >= 0),
+    total_jobs_failed integer NOT NULL DEFAULT 0 CHECK (total_jobs_failed >= 0),
+    average_processing_seconds numeric(10, 3),
+    last_heartbeat timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz NOT NULL DEFAULT now(),
+    stopped_at timestamptz,
+    metadata jsonb NOT NULL DEFAULT '{}'
+);
+
+CREATE TABLE csv_processing_logs (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    batch_id uuid REFERENCES csv_batches (id) ON DELETE CASCADE,
+    row_job_id uuid REFERENCES csv_row_jobs (id) ON DELETE CASCADE,
+    worker_instance_id text,
+    log_level text NOT NULL DEFAULT 'INFO' CHECK (log_level IN ('DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL')),
+    message text NOT NULL,
+    operation text,
+    details jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE INDEX idx_csv_batches_user_id ON csv_batches (user_id, created_at DESC);
+CREATE INDEX idx_csv_batches_open ON csv_batches (created_at, id) WHERE status IN ('uploaded', 'queued', 'processing');
+CREATE INDEX idx_csv_row_jobs_status ON csv_row_jobs (batch_id, status);
+CREATE INDEX idx_csv_row_jobs_pending ON csv_row_jobs (batch_id, row_number) WHERE status = 'pending';
+CREATE INDEX idx_csv_row_jobs_held ON csv_row_jobs (claimed_at) WHERE status IN ('claimed', 'processing');
+CREATE INDEX idx_csv_row_jobs_claimed_by ON csv_row_jobs (claimed_by) WHERE status IN ('claimed', 'processing');
+CREATE INDEX idx_csv_workers_batch_id ON csv_processing_workers (batch_id);
+CREATE INDEX idx_csv_workers_heartbeat ON csv_processing_workers (last_heartbeat) WHERE status <> 'stopped';
+CREATE INDEX idx_csv_logs_batch_id ON csv_processing_logs (batch_id, created_at DESC);
+CREATE INDEX idx_csv_logs_row_job_id ON csv_processing_logs (row_job_id);
+CREATE INDEX idx_csv_logs_level ON csv_processing_logs (created_at DESC) WHERE log_level IN ('ERROR', 'FATAL');

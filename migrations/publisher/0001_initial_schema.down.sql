@@ -1,0 +1,2 @@
+DROP TABLE token_usage, processing_logs, media_files, posts;
+DROP FUNCTION update_updated_at_column();

@@ -1,0 +1,150 @@
+CREATE TYPE job_status AS ENUM ('pending', 'processing', 'completed', 'failed', 'cancelled', 'timeout');
+CREATE TYPE element_type AS ENUM ('video', 'image', 'audio', 'text', 'overlay');
+CREATE TYPE fit_mode AS ENUM ('auto', 'contain', 'cover', 'fill', 'stretch');
+CREATE TYPE processing_step AS ENUM
+    ('validation', 'download', 'processing', 'composition', 'encoding', 'upload', 'cleanup');
+CREATE TYPE storage_operation AS ENUM ('upload', 'download', 'delete', 'access');
+CREATE TYPE response_type AS ENUM ('immediate', 'async');
+
+-- Videos to be made: what was asked, by whom, how far it is and where the result lies.
+CREATE TABLE jobs (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    status job_status NOT NULL DEFAULT 'pending',
+    response_type response_type NOT NULL DEFAULT 'async',
+    output_format text NOT NULL CHECK (output_format IN ('mp4', 'mov', 'webm', 'gif', 'mkv', 'avi')),
+    width integer NOT NULL CHECK (width BETWEEN 1 AND 7680),
+    height integer NOT NULL CHECK (height BETWEEN 1 AND 7680),
+    fps numeric(6, 3) NOT NULL DEFAULT 25 CHECK (fps > 0 AND fps <= 240),
+    duration_seconds numeric(10, 3) CHECK (duration_seconds > 0),
+    request_payload jsonb NOT NULL DEFAULT '{}',
+    priority integer NOT NULL DEFAULT 0,
+    -- Who asked
+    client_ip inet,
+    user_agent text,
+    -- How far it is
+    progress_percentage numeric(5, 2) NOT NULL DEFAULT 0 CHECK (progress_percentage BETWEEN 0 AND 100),
+    current_step processing_step,
+    worker_id text,
+    retry_count integer NOT NULL DEFAULT 0 CHECK (retry_count >= 0),
+    max_retries integer NOT NULL DEFAULT 3 CHECK (max_retries >= 0),
+    error_code text,
+    error_message text,
+    -- The result, in Amazon S3
+    s3_bucket text,
+    s3_key text,
+    s3_region text,
+    output_url text,
+    url_expires_at timestamptz,
+    file_size_bytes bigint CHECK (file_size_bytes >= 0),
+    metadata jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    completed_at timestamptz,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- What a video is composed of.
+CREATE TABLE elements (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    job_id uuid NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    element_type element_type NOT NULL,
+    source_url text,
+    text_content text,
+    -- Where it stands
+    track integer NOT NULL DEFAULT 0 CHECK (track >= 0),
+    z_index integer NOT NULL DEFAULT 0,
+    x numeric(10, 3) NOT NULL DEFAULT 0,
+    y numeric(10, 3) NOT NULL DEFAULT 0,
+    width numeric(10, 3) CHECK (width > 0),
+    height numeric(10, 3) CHECK (height > 0),
+    fit_mode fit_mode NOT NULL DEFAULT 'auto',
+    rotation numeric(6, 2) NOT NULL DEFAULT 0,
+    opacity numeric(4, 3) NOT NULL DEFAULT 1 CHECK (opacity BETWEEN 0 AND 1),
+    volume numeric(4, 3) CHECK (volume >= 0),
+    -- When it is seen or heard, in seconds of the video
+    start_time numeric(10, 3) NOT NULL DEFAULT 0 CHECK (start_time >= 0),
+    duration numeric(10, 3) CHECK (duration > 0),
+    processing_status job_status NOT NULL DEFAULT 'pending',
+    processing_time_ms integer CHECK (processing_time_ms >= 0),
+    error_message text,
+    properties jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE storage_operations (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    job_id uuid REFERENCES jobs (id) ON DELETE CASCADE,
+    operation storage_operation NOT NULL,
+    bucket text NOT NULL,
+    object_key text NOT NULL,
+    success boolean NOT NULL DEFAULT true,
+    file_size_bytes bigint CHECK (file_size_bytes >= 0),
+    duration_ms integer CHECK (duration_ms >= 0),
+    http_status integer,
+    error_message text,
+    metadata jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE processing_timeline (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    job_id uuid NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    step processing_step NOT NULL,
+    -- null: the step has not ended
+    success boolean,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    completed_at timestamptz,
+    duration_ms integer CHECK (duration_ms >= 0),
+    cpu_percent numeric(6, 2),
+    memory_mb numeric(12, 2),
+    disk_mb numeric(12, 2),
+    message text,
+    error_message text,
+    details jsonb NOT NULL DEFAULT '{}',
+    CHECK ((success IS NULL) = (completed_at IS NULL))
+);
+
+CREATE TABLE url_access_logs (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job_id uuid REFERENCES jobs (id) ON DELETE CASCADE,
+    url text NOT NULL,
+    access_type text NOT NULL DEFAULT 'download' CHECK (access_type IN ('download', 'stream', 'preview', 'head')),
+    client_ip inet,
+    user_agent text,
+    referer text,
+    country text,
+    city text,
+    http_status integer,
+    bytes_sent bigint CHECK (bytes_sent >= 0),
+    response_time_ms integer CHECK (response_time_ms >= 0),
+    accessed_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE system_metrics (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    metric_name text NOT NULL,
+    metric_value numeric NOT NULL,
+    unit text,
+    labels jsonb NOT NULL DEFAULT '{}',
+    alert_threshold numeric,
+    is_alert boolean GENERATED ALWAYS AS (alert_threshold IS NOT NULL AND metric_value >= alert_threshold) STORED,
+    recorded_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE INDEX idx_jobs_status ON jobs (status, created_at);
+CREATE INDEX idx_jobs_client_ip ON jobs (client_ip, created_at DESC);
+CREATE INDEX idx_jobs_created_at ON jobs (created_at DESC);
+CREATE INDEX idx_jobs_queue ON jobs (priority DESC, created_at, id) WHERE status = 'pending';
+CREATE INDEX idx_jobs_active ON jobs (updated_at) WHERE status IN ('pending', 'processing');
+CREATE INDEX idx_elements_job_id ON elements (job_id, track, z_index);
+CREATE INDEX idx_elements_unfinished ON elements (job_id) WHERE processing_status IN ('pending', 'processing');
+CREATE INDEX idx_storage_operations_job_id ON storage_operations (job_id, created_at);
+CREATE INDEX idx_storage_operations_created_at ON storage_operations (created_at DESC);
+CREATE INDEX idx_processing_timeline_job_id ON processing_timeline (job_id, started_at);
+CREATE INDEX idx_processing_timeline_started_at ON processing_timeline (started_at DESC);
+CREATE INDEX idx_url_access_logs_job_id ON url_access_logs (job_id, accessed_at);
+CREATE INDEX idx_url_access_logs_accessed_at ON url_access_logs (accessed_at DESC);
+CREATE INDEX idx_system_metrics_name ON system_metrics (metric_name, recorded_at DESC);
+CREATE INDEX idx_system_metrics_recorded_at ON system_metrics (recorded_at DESC);
+CREATE INDEX idx_system_metrics_alerts ON system_metrics (recorded_at DESC) WHERE is_alert;

@@ -1,0 +1,17 @@
+DROP TRIGGER notify_timeline ON processing_timeline;
+DROP TRIGGER notify_job_update ON jobs;
+DROP TRIGGER notify_job_insert ON jobs;
+DROP TRIGGER follow_elements ON elements;
+DROP TRIGGER follow_steps ON processing_timeline;
+DROP TRIGGER complete_timeline_entry ON processing_timeline;
+DROP TRIGGER validate_element ON elements;
+DROP TRIGGER validate_job ON jobs;
+DROP TRIGGER touch_jobs ON jobs;
+DROP TRIGGER touch_elements ON elements;
+DROP FUNCTION notify_timeline_change();
+DROP FUNCTION notify_job_change();
+DROP FUNCTION follow_progress();
+DROP FUNCTION complete_timeline_entry();
+DROP FUNCTION validate_element();
+DROP FUNCTION validate_job();
+DROP FUNCTION touch_updated_at();
