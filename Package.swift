@@ -40,6 +40,6 @@ let package = Package(
         .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
         .target(
             name: "TestSupport", dependencies: ["Postgres"], path: "Tests/TestSupport", swiftSettings: strict),
-        tests("PostgresTests", "Postgres", "TestSupport"),
+        tests("PostgresTests", "Postgres", "Processes", "TestSupport"),
     ]
 )

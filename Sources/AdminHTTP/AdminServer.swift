@@ -82,7 +82,8 @@ private final class Dispatcher: Sendable {
         let headers = Dispatcher.headers(connection)
         let request = HTTPRequest(
             method: String(cString: method), path: String(cString: url), query: Dispatcher.query(connection),
-            headers: Dictionary(headers.map { ($0.name.lowercased(), $0.value) }, uniquingKeysWith: { first, _ in first }))
+            headers: Dictionary(
+                headers.map { ($0.name.lowercased(), $0.value) }, uniquingKeysWith: { first, _ in first }))
         let response = dispatcher.router.answer(request)
         dispatcher.logger.debug(
             "answered",

@@ -39,7 +39,8 @@ public enum Audit {
                 for row in rows {
                     let seq = try row.get("seq", as: Int64.self)
                     let expected = Digest.of(hash + Array(try row.get("entry", as: String.self).utf8))
-                    let fits = try seq == result.entries + 1
+                    let fits =
+                        try seq == result.entries + 1
                         && row.get("previous", as: Bytes.self).bytes == hash
                         && row.get("hash", as: Bytes.self).bytes == expected
                     guard fits else {
@@ -53,7 +54,8 @@ public enum Audit {
             }
             // Entries cut off at the end leave a head that points beyond it.
             let head = try connection.query("SELECT seq, hash FROM reeve.audit_head").first
-            let headFits = try head?.get("seq", as: Int64.self) == result.entries
+            let headFits =
+                try head?.get("seq", as: Int64.self) == result.entries
                 && head?.get("hash", as: Bytes.self).bytes == hash
             if !headFits { result.brokenAt = result.entries + 1 }
             return result

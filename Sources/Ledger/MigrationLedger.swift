@@ -81,7 +81,8 @@ public enum MigrationLedger {
     public static func schema(
         of system: String, on connection: isolated Connection
     ) throws -> (name: String, wasMade: Bool)? {
-        let row = try connection.query("SELECT schema, made_schema FROM reeve.systems WHERE system = $1", [system]).first
+        let row = try connection.query("SELECT schema, made_schema FROM reeve.systems WHERE system = $1", [system])
+            .first
         return try row.map { (try $0.get(0), try $0.get(1)) }
     }
 
@@ -94,7 +95,9 @@ public enum MigrationLedger {
     public static func record(
         _ record: MigrationRecord, source: String, milliseconds: Int, actor: String, on connection: isolated Connection
     ) throws {
-        let conflict = record.version == nil ? "(system, name) WHERE version IS NULL" : "(system, version) WHERE version IS NOT NULL"
+        let conflict =
+            record.version == nil
+            ? "(system, name) WHERE version IS NULL" : "(system, version) WHERE version IS NOT NULL"
         try connection.query(
             """
             WITH written AS (

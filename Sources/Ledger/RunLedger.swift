@@ -48,7 +48,9 @@ public enum RunLedger {
             if let occurrence {
                 let early = try connection.query(
                     "SELECT extract(epoch FROM $1::timestamptz - clock_timestamp())::float8", [occurrence])
-                if let seconds = try early.first?.get(0, as: Double.self), seconds > 0 { return .early(seconds: seconds) }
+                if let seconds = try early.first?.get(0, as: Double.self), seconds > 0 {
+                    return .early(seconds: seconds)
+                }
                 let claimed = try connection.query(
                     """
                     INSERT INTO reeve.occurrences (task, due_at, state, claimed_by) VALUES ($1, $2, 'claimed', $3)
@@ -133,7 +135,8 @@ public enum RunLedger {
                 WHERE id = $1 AND state = 'running' RETURNING task
                 """, [run, state.rawValue, String(message.prefix(4000))])
             guard let task = try rows.first?.get(0, as: String.self) else { return false }
-            try Events.record("run.\(state.rawValue)", subject: task, detail: JSONText("{\"run\":\(run)}"), on: connection)
+            try Events.record(
+                "run.\(state.rawValue)", subject: task, detail: JSONText("{\"run\":\(run)}"), on: connection)
             return true
         }
     }

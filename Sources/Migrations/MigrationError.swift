@@ -95,7 +95,9 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .stepsChanged: "restore the file as it was when the run was interrupted"
         case .invalidIndex(let name, _): "run 'reeve migrate up' again, which drops and rebuilds \(name)"
         case .failed(_, _, let cause, let blockers, _):
-            blockers.isEmpty ? (cause as? PostgresError)?.hint : "wait for the blocker, or end it: SELECT pg_terminate_backend(\(blockers[0].process))"
+            blockers.isEmpty
+                ? (cause as? PostgresError)?.hint
+                : "wait for the blocker, or end it: SELECT pg_terminate_backend(\(blockers[0].process))"
         case .locked: "wait longer with --lock-wait"
         case .unreadable, .requirementCycle: nil
         }

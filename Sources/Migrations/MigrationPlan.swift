@@ -25,7 +25,9 @@ public struct MigrationAction: Sendable {
     /// One step that is a transaction, unless something in it must run alone.
     public let steps: [MigrationStep]
 
-    public var runsInOneTransaction: Bool { steps.count == 1 && steps[0].solitary == nil && !script.directives.noTransaction }
+    public var runsInOneTransaction: Bool {
+        steps.count == 1 && steps[0].solitary == nil && !script.directives.noTransaction
+    }
 
     /// - Throws: `MigrationError.transactionControl`, `.unnamedConcurrentIndex`; `PostgresError`.
     init(system: MigrationSystem, migration: Migration, direction: Direction) throws {
@@ -76,7 +78,8 @@ public struct MigrationStep: Sendable {
         _ words: [String], _ statement: SQLStatement, _ script: MigrationScript
     ) throws {
         let starts = words.prefix(2).joined(separator: " ")
-        let controls = ["BEGIN", "COMMIT", "END", "ABORT", "ROLLBACK"].contains(words.first ?? "")
+        let controls =
+            ["BEGIN", "COMMIT", "END", "ABORT", "ROLLBACK"].contains(words.first ?? "")
             || ["START TRANSACTION", "PREPARE TRANSACTION"].contains(starts)
         if controls, !words.contains("SAVEPOINT"), starts != "ROLLBACK TO" {
             throw MigrationError.transactionControl(
@@ -117,7 +120,8 @@ struct MigrationPlanner {
             }
             for record in state.forgotten {
                 notices.append(
-                    "\(system.name)/R__\(record.name) was applied and its file is gone; what it made stays until a migration drops it")
+                    "\(system.name)/R__\(record.name) was applied and its file is gone; what it made stays until a migration drops it"
+                )
             }
             forgotten += state.forgotten
             switch goal {
@@ -134,7 +138,9 @@ struct MigrationPlanner {
         }
         let pending = state.pendingVersioned.filter { $0.version ?? 0 <= target ?? .max }
         if !allowOutOfOrder, let highest = state.highestApplied,
-            let late = pending.first(where: { $0.version ?? 0 < highest && $0.up.directives.option == nil && !state.wasBegun($0) })
+            let late = pending.first(where: {
+                $0.version ?? 0 < highest && $0.up.directives.option == nil && !state.wasBegun($0)
+            })
         {
             throw MigrationError.outOfOrder(system: state.system.name, title: late.title, applied: highest)
         }
@@ -169,7 +175,8 @@ struct SystemState {
         self.system = system
         self.folder = folder
         byVersion = Dictionary(
-            records.compactMap { record in record.version.map { ($0, record) } }, uniquingKeysWith: { first, _ in first })
+            records.compactMap { record in record.version.map { ($0, record) } },
+            uniquingKeysWith: { first, _ in first })
         byName = Dictionary(
             records.filter { $0.version == nil }.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
     }

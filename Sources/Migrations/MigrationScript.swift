@@ -91,7 +91,8 @@ public struct MigrationDirectives: Sendable, Equatable {
     init() {}
 
     init(header source: [UInt8], path: String) throws {
-        for (index, line) in source.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
+        for (index, line) in source.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated()
+        {
             let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespaces)
             guard text.isEmpty || text.hasPrefix("--") else { return }
             guard let match = text.wholeMatch(of: /--\s*reeve:\s*([a-z-]+)\s*(.*?)\s*/) else { continue }
@@ -104,7 +105,8 @@ public struct MigrationDirectives: Sendable, Equatable {
         case "no-transaction" where value.isEmpty: noTransaction = true
         case "lock-timeout":
             guard let timeout = Self.duration(value) else {
-                throw MigrationError.badDirective(place: place, "'\(value)' is not a duration", hint: "write 5s or 500ms")
+                throw MigrationError.badDirective(
+                    place: place, "'\(value)' is not a duration", hint: "write 5s or 500ms")
             }
             lockTimeout = timeout
         case "retries":
@@ -115,7 +117,8 @@ public struct MigrationDirectives: Sendable, Equatable {
         case "opt-in":
             guard value.wholeMatch(of: /[a-z][a-z0-9-]*/) != nil else {
                 throw MigrationError.badDirective(
-                    place: place, "'\(value)' cannot name an option", hint: "use lower-case letters, digits and hyphens")
+                    place: place, "'\(value)' cannot name an option", hint: "use lower-case letters, digits and hyphens"
+                )
             }
             option = value
         default:

@@ -68,12 +68,15 @@ public struct Migrator: Sendable {
     }
 
     /// Applies what is pending, up to a version if one is given (with one system).
-    public func up(to version: Int? = nil, progress: @Sendable (MigrationAction) -> Void = { _ in }) async throws -> Outcome {
+    public func up(to version: Int? = nil, progress: @Sendable (MigrationAction) -> Void = { _ in }) async throws
+        -> Outcome
+    {
         try await run(.up(to: version), progress)
     }
 
     /// Reverts what comes after a version; to 0, everything, the schema included if it was made here.
-    public func down(to version: Int, progress: @Sendable (MigrationAction) -> Void = { _ in }) async throws -> Outcome {
+    public func down(to version: Int, progress: @Sendable (MigrationAction) -> Void = { _ in }) async throws -> Outcome
+    {
         try await run(.down(to: version), progress)
     }
 
@@ -130,8 +133,10 @@ public struct Migrator: Sendable {
         }
         for action in plan.actions {
             progress(action)
-            let milliseconds = try await ActionRun(action: action, settings: settings, database: database, logger: logger)
-                .perform(on: connection)
+            let milliseconds = try await ActionRun(
+                action: action, settings: settings, database: database, logger: logger
+            )
+            .perform(on: connection)
             let migration = action.migration
             outcome.done.append(
                 Outcome.Done(
@@ -169,7 +174,9 @@ public struct Migrator: Sendable {
         _ error: MigrationError, _ folders: [(MigrationSystem, MigrationFolder)], on connection: isolated Connection
     ) throws -> MigrationError {
         guard case .changed(let system, let title, let applied, let file, let path, _) = error,
-            let migration = folders.first(where: { $0.0.name == system })?.1.versioned.first(where: { $0.title == title }),
+            let migration = folders.first(where: { $0.0.name == system })?.1.versioned.first(where: {
+                $0.title == title
+            }),
             let source = try MigrationLedger.source(
                 system: system, version: migration.version, name: migration.name, on: connection)
         else { return error }

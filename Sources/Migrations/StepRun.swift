@@ -166,7 +166,9 @@ struct Postcondition {
             FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
             WHERE NOT x.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$' AND x.indrelid = (\(table))
             """, [name])
-        for row in rows { try connection.execute("DROP INDEX CONCURRENTLY IF EXISTS \(try row.get(0, as: String.self))") }
+        for row in rows {
+            try connection.execute("DROP INDEX CONCURRENTLY IF EXISTS \(try row.get(0, as: String.self))")
+        }
     }
 
     private func database(_ name: String, _ connection: isolated Connection) throws -> Bool {

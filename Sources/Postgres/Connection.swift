@@ -53,6 +53,7 @@ public actor Connection {
     ///
     /// - Parameter limit: how long the whole unit may take.
     /// - Throws: what `body` throws; `PostgresError` of kind `timedOut`; `CancellationError`.
+    @discardableResult
     public nonisolated func with<T: Sendable>(
         within limit: Duration? = nil, _ body: @Sendable (isolated Connection) throws -> T
     ) async throws -> T {
@@ -82,7 +83,10 @@ public actor Connection {
     public var isOpen: Bool {
         guard let handle, PQstatus(handle.raw) == CONNECTION_OK else { return false }
         var polls = [pollfd(fd: PQsocket(handle.raw), events: Int16(POLLIN), revents: 0)]
-        if poll(&polls, 1, 0) > 0, PQconsumeInput(handle.raw) == 0 { return false }
+        // What arrives unasked is a notification, or the server's farewell and the end of the stream.
+        while poll(&polls, 1, 0) > 0 {
+            if PQconsumeInput(handle.raw) == 0 { return false }
+        }
         return PQstatus(handle.raw) == CONNECTION_OK
     }
 

@@ -67,6 +67,23 @@ public struct ConnectionSettings: Sendable, Equatable {
         return "\(user)\(host ?? "localhost")\(port)/\(parameters["dbname"] ?? "")"
     }
 
+    /// The same, without what is secret.
+    public var withoutPassword: ConnectionSettings {
+        var copy = self
+        copy.parameters = parameters.filter { !["password", "passfile", "sslpassword"].contains($0.key) }
+        return copy
+    }
+
+    /// The parameters as a URI, as libpq and psql read it; with no parameter, the one that takes all from the
+    /// environment.
+    public var uri: String {
+        let pairs = parameters.sorted { $0.key < $1.key }.map { key, value in
+            let allowed = CharacterSet.urlQueryAllowed.subtracting(CharacterSet(charactersIn: "&=+?#'"))
+            return "\(key)=\(value.addingPercentEncoding(withAllowedCharacters: allowed) ?? value)"
+        }
+        return "postgresql://" + (pairs.isEmpty ? "" : "?" + pairs.joined(separator: "&"))
+    }
+
     /// What goes to libpq: the parameters, over defaults that notice a peer that is gone.
     var libpqParameters: [String: String] {
         var all = [

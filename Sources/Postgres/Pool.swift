@@ -51,6 +51,7 @@ public actor Pool {
     ///
     /// - Throws: what `body` throws; `PostgresError` of kind `poolExhausted` when none came free in time, or
     ///   `cannotConnect`.
+    @discardableResult
     public func withConnection<T: Sendable>(
         _ body: @Sendable (Connection) async throws -> T
     ) async throws -> T {
@@ -74,6 +75,7 @@ public actor Pool {
     }
 
     /// Runs one unit of work on a connection of the pool.
+    @discardableResult
     public func with<T: Sendable>(
         within limit: Duration? = nil, _ body: @Sendable (isolated Connection) throws -> T
     ) async throws -> T {

@@ -109,10 +109,10 @@ struct SQLScanner {
 
     // MARK: Quotes
 
-    /// From the quote at `position` to the end of the literal, its continuations on later lines included.
-    private mutating func string(escapes: Bool) throws -> SQLToken.Kind {
+    /// From the prefix or quote at `position` to the end of the literal, its continuations on later lines included.
+    private mutating func string(escapes: Bool, prefix: Int = 0) throws -> SQLToken.Kind {
         let start = position
-        position += 1
+        position += prefix + 1
         while true {
             guard let quote = find(UInt8(ascii: "'"), orBackslash: escapes) else {
                 throw SQLScanError(message: "unterminated quoted string", offset: start)
@@ -217,21 +217,17 @@ struct SQLScanner {
         if next == UInt8(ascii: "'") {
             switch first {
             case UInt8(ascii: "e"):
-                position += 1
-                return try string(escapes: true)
+                return try string(escapes: true, prefix: 1)
             case UInt8(ascii: "b"), UInt8(ascii: "x"):
-                position += 1
-                return try string(escapes: false)
+                return try string(escapes: false, prefix: 1)
             case UInt8(ascii: "n"):
-                position += 1
-                return try string(escapes: !standardConformingStrings)
+                return try string(escapes: !standardConformingStrings, prefix: 1)
             default: break
             }
         }
         if first == UInt8(ascii: "u"), next == UInt8(ascii: "&") {
             if peek(2) == UInt8(ascii: "'") {
-                position += 2
-                return try string(escapes: false)
+                return try string(escapes: false, prefix: 2)
             }
             if peek(2) == UInt8(ascii: "\"") {
                 position += 2

@@ -84,14 +84,14 @@ struct StatementRun {
     private mutating func flush() throws {
         while try !flushOnce() {
             try pause(for: POLLIN | POLLOUT)
-            if PQconsumeInput(handle.raw) == 0 { throw ConnectionGivenUp(cause: lost(nil)) }
+            try consumeInput()
         }
     }
 
     private mutating func nextResult() throws -> OpaquePointer? {
         while PQisBusy(handle.raw) == 1 {
             try pause(for: POLLIN)
-            if PQconsumeInput(handle.raw) == 0 { throw ConnectionGivenUp(cause: lost(nil)) }
+            try consumeInput()
         }
         return PQgetResult(handle.raw)
     }
@@ -135,11 +135,24 @@ struct StatementRun {
                 PQfreemem(buffer)
             } else if count == 0 {
                 try pause(for: POLLIN)
-                if PQconsumeInput(handle.raw) == 0 { throw ConnectionGivenUp(cause: lost(nil)) }
+                try consumeInput()
             } else {
                 return
             }
         }
+    }
+
+    /// Reads what has come. When that is the end of the stream, the server may have said why before.
+    private func consumeInput() throws {
+        guard PQconsumeInput(handle.raw) == 0 else { return }
+        var farewell: PostgresError?
+        while farewell?.sqlState == nil, let result = PQgetResult(handle.raw) {
+            let error = PostgresError(result: result)
+            PQclear(result)
+            if farewell != nil, error.sqlState == nil { break }
+            farewell = error
+        }
+        throw ConnectionGivenUp(cause: lost(farewell))
     }
 
     private func lost(_ error: PostgresError?) -> PostgresError {

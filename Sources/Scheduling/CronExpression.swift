@@ -23,7 +23,9 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
         var fields = text.split(whereSeparator: \.isWhitespace).map(String.init)
         if fields.count == 1, fields[0].hasPrefix("@") {
             guard let expansion = Self.shortForms[fields[0].lowercased()] else {
-                throw CronError("'\(text)' is not a short form", hint: "there are \(Self.shortForms.keys.sorted().joined(separator: ", "))")
+                throw CronError(
+                    "'\(text)' is not a short form",
+                    hint: "there are \(Self.shortForms.keys.sorted().joined(separator: ", "))")
             }
             fields = expansion.split(separator: " ").map(String.init)
         }

@@ -29,7 +29,10 @@ struct RunExecution: Sendable {
         let duration = ContinuousClock.now - began
         let outcome = RunOutcome(run: run, state: state, message: message, duration: duration)
         await record(outcome, log)
-        let fields = [LogField("state", state.rawValue), LogField("milliseconds", duration.inMilliseconds), LogField("outcome", message)]
+        let fields = [
+            LogField("state", state.rawValue), LogField("milliseconds", duration.inMilliseconds),
+            LogField("outcome", message),
+        ]
         if state == .succeeded { log.info("a run ended", fields) } else { log.warning("a run ended", fields) }
         return outcome
     }

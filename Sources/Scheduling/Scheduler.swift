@@ -118,7 +118,10 @@ public final class Scheduler: Sendable {
                 case .early(let seconds): try await Task.sleep(for: .seconds(min(seconds, 20) + 0.01))
                 }
             } catch {
-                if !told { logger.warning("an occurrence waits for the database", [LogField("task", task.name), LogField("error", error)]) }
+                if !told {
+                    logger.warning(
+                        "an occurrence waits for the database", [LogField("task", task.name), LogField("error", error)])
+                }
                 told = true
                 if Int(Date().timeIntervalSince1970) >= following { return nil }
                 try? await Task.sleep(for: settings.patience)

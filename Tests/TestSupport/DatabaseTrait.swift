@@ -15,6 +15,7 @@ public struct TestDatabase: Sendable {
     }
 
     /// Opens a connection and closes it when `body` is done.
+    @discardableResult
     public func connection<T: Sendable>(_ body: @Sendable (Connection) async throws -> T) async throws -> T {
         let connection = try await Connection.open(settings)
         do {
@@ -28,6 +29,7 @@ public struct TestDatabase: Sendable {
     }
 
     /// Runs one unit of work on a connection of its own.
+    @discardableResult
     public func with<T: Sendable>(_ body: @Sendable (isolated Connection) throws -> T) async throws -> T {
         try await connection { try await $0.with(body) }
     }

@@ -15,8 +15,8 @@ ALTER SEQUENCE generation_costs_id_seq OWNED BY NONE;
 
 CREATE TABLE generation_costs (
     id INTEGER NOT NULL DEFAULT nextval('generation_costs_id_seq'),
-    session_id UUID NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
-    asset_id UUID REFERENCES assets(id) ON DELETE SET NULL,
+    session_id UUID NOT NULL CONSTRAINT generation_costs_session_id_fkey REFERENCES sessions(id) ON DELETE CASCADE,
+    asset_id UUID CONSTRAINT generation_costs_asset_id_fkey REFERENCES assets(id) ON DELETE SET NULL,
     category cost_category NOT NULL,
     amount DECIMAL(10, 4) NOT NULL,
     currency VARCHAR(3) DEFAULT 'USD',

@@ -34,9 +34,23 @@ public final class EmbeddedCluster: Sendable {
 
     /// How to connect to a database of the cluster as its superuser.
     public func settings(database: String? = nil) -> ConnectionSettings {
+        Self.settings(folder, database ?? options.database)
+    }
+
+    /// How to connect to a cluster that may not be running.
+    public static func settings(for options: Options) -> ConnectionSettings {
+        settings(folder(of: options), options.database)
+    }
+
+    private static func settings(_ folder: ClusterFolder, _ database: String) -> ConnectionSettings {
         ConnectionSettings(parameters: [
-            "host": folder.socket, "port": "5432", "user": "postgres", "dbname": database ?? options.database,
+            "host": folder.socket, "port": "5432", "user": "postgres", "dbname": database,
         ])
+    }
+
+    private static func folder(of options: Options) -> ClusterFolder {
+        let state = URL(fileURLWithPath: options.stateFolder)
+        return ClusterFolder(path: state.appendingPathComponent("cluster").standardizedFileURL.path)
     }
 
     /// Where the server writes its log.
@@ -46,8 +60,7 @@ public final class EmbeddedCluster: Sendable {
     ///
     /// - Throws: `EmbeddedClusterError`, `CommandError`, `PostgresError`.
     public static func acquire(_ options: Options, logger: Logger = .silent) async throws -> EmbeddedCluster {
-        let path = URL(fileURLWithPath: options.stateFolder).appendingPathComponent("cluster").standardizedFileURL.path
-        let folder = ClusterFolder(path: path)
+        let folder = folder(of: options)
         let account = ServerAccount.current()
         try prepare(folder, account)
         // Made and started by one at a time; the shared lock is taken first, so that nobody stops it meanwhile.
@@ -58,7 +71,7 @@ public final class EmbeddedCluster: Sendable {
         defer { withExtendedLifetime(starting) {} }
         var cluster = EmbeddedCluster(folder: folder, options: options, holder: holder, wasCreated: false)
         if try await cluster.isAnswering() {
-            logger.debug("found the embedded PostgreSQL running", [LogField("folder", path)])
+            logger.debug("found the embedded PostgreSQL running", [LogField("folder", folder.path)])
         } else {
             let server = ClusterServer(folder: folder, account: account, options: options, logger: logger)
             let created = try await server.start()

@@ -43,7 +43,9 @@ struct CommandLineParser {
                 if known?.value != nil { index += 1 }
                 if words.isEmpty, known == nil, !argument.contains("=") {
                     if argument == "-h" { return (nil, []) }
-                    throw UsageError("unknown option '\(argument)'", hint: suggestion(argument, OptionSpec.global.map { "--\($0.name)" }))
+                    throw UsageError(
+                        "unknown option '\(argument)'",
+                        hint: suggestion(argument, OptionSpec.global.map { "--\($0.name)" }))
                 }
             } else {
                 words.append((index, argument))
@@ -55,7 +57,8 @@ struct CommandLineParser {
         let family = commands.filter { $0.noun == noun.word }
         guard !family.isEmpty else {
             throw UsageError(
-                "unknown command '\(noun.word)'", hint: suggestion(noun.word, Array(Set(commands.map(\.noun))).sorted()))
+                "unknown command '\(noun.word)'", hint: suggestion(noun.word, Array(Set(commands.map(\.noun))).sorted())
+            )
         }
         var rest = arguments
         if let single = family.first(where: { $0.verb == nil }) {
@@ -63,7 +66,9 @@ struct CommandLineParser {
             return (single, rest)
         }
         guard words.count == 2 else {
-            if arguments.contains("--help") || arguments.contains("-h") || arguments.count == 1 { return (nil, [noun.word]) }
+            if arguments.contains("--help") || arguments.contains("-h") || arguments.count == 1 {
+                return (nil, [noun.word])
+            }
             throw UsageError("'\(noun.word)' wants one of: \(family.compactMap(\.verb).joined(separator: ", "))")
         }
         guard let spec = family.first(where: { $0.verb == words[1].word }) else {

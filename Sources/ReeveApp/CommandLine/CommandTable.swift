@@ -2,5 +2,5 @@
 enum CommandTable {
     static let all: [CommandSpec] =
         [ServeCommand.spec] + MigrateCommands.all + TaskCommands.all + SQLCommands.all + AuditCommands.all
-        + ConfigCommands.all
+        + DatabaseCommands.all + ConfigCommands.all
 }

@@ -10,7 +10,8 @@ struct Console: Sendable {
     init(isJSON: Bool, environment: [String: String]) {
         self.isJSON = isJSON
         isTerminal = isatty(STDOUT_FILENO) == 1
-        usesColour = isatty(STDERR_FILENO) == 1 && environment["NO_COLOR", default: ""].isEmpty
+        usesColour =
+            isatty(STDERR_FILENO) == 1 && environment["NO_COLOR", default: ""].isEmpty
             && environment["TERM"] != "dumb"
     }
 
@@ -34,7 +35,9 @@ struct Console: Sendable {
     /// Says why a command failed.
     func error(_ message: String, code: String, hint: String?) {
         if isJSON {
-            let value: JSONValue = ["error": ["code": .string(code), "message": .string(message), "hint": .string(hint)]]
+            let value: JSONValue = [
+                "error": ["code": .string(code), "message": .string(message), "hint": .string(hint)]
+            ]
             Self.write(value.text + "\n", to: STDOUT_FILENO)
             return
         }

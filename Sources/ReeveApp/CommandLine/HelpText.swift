@@ -51,7 +51,9 @@ struct HelpText {
     private func entry(_ name: String, _ help: String) -> String {
         let column = 26
         let left = "  \(name)"
-        let gap = left.count + 2 > column ? "\n" + String(repeating: " ", count: column)
+        let gap =
+            left.count + 2 > column
+            ? "\n" + String(repeating: " ", count: column)
             : String(repeating: " ", count: column - left.count)
         let wrapped = wrap(help, indent: column)
         return left + gap + wrapped.drop { $0 == " " } + "\n"

@@ -27,7 +27,8 @@ struct Invocation: Sendable {
     func integer(_ name: String, in range: ClosedRange<Int>) throws -> Int? {
         guard let text = option(name) else { return nil }
         guard let number = Int(text), range.contains(number) else {
-            throw UsageError("--\(name): '\(text)' is not a whole number from \(range.lowerBound) to \(range.upperBound)")
+            throw UsageError(
+                "--\(name): '\(text)' is not a whole number from \(range.lowerBound) to \(range.upperBound)")
         }
         return number
     }

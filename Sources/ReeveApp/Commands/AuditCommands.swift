@@ -7,7 +7,8 @@ enum AuditCommands {
 
     static let verify = CommandSpec(
         noun: "audit", verb: "verify", summary: "compute the audit chain anew and tell whether it is intact",
-        discussion: "Each entry is hashed with the one before it, so that a change or a gap shows. Exit 3 when it is broken."
+        discussion:
+            "Each entry is hashed with the one before it, so that a change or a gap shows. Exit 3 when it is broken."
     ) { invocation in
         let estate = try invocation.estate()
         var worst = ExitCode.done
@@ -19,7 +20,8 @@ enum AuditCommands {
             }
             invocation.console.result(
                 [
-                    "database": .string(one.name), "intact": .bool(result.isIntact), "entries": .int(Int(result.entries)),
+                    "database": .string(one.name), "intact": .bool(result.isIntact),
+                    "entries": .int(Int(result.entries)),
                     "broken_at": .int(result.brokenAt.map { Int($0) }),
                 ],
                 text: result.brokenAt.map { "\(one.name): the audit chain is broken at entry \($0)" }

@@ -13,12 +13,16 @@ enum ConfigCommands {
         let catalog = SystemCatalog(configuration: configuration)
         for database in configuration.databases {
             _ = try catalog.systems(
-                database.systems ?? [], origin: database.systemsOrigin, options: database.options, withRequirements: true)
+                database.systems ?? [], origin: database.systemsOrigin, options: database.options,
+                withRequirements: true)
         }
         _ = try TaskDefaults.definitions(configuration)
         let file = configuration.file
         invocation.console.result(
-            ["valid": true, "file": .string(file), "databases": .array(configuration.databases.map { .string($0.name) })],
+            [
+                "valid": true, "file": .string(file),
+                "databases": .array(configuration.databases.map { .string($0.name) }),
+            ],
             text: "\(file ?? "no file; environment and defaults"): valid, \(configuration.databases.count) "
                 + "database\(configuration.databases.count == 1 ? "" : "s")")
         return .done
@@ -42,7 +46,11 @@ enum ConfigCommands {
             values.append(
                 ["key": .string(path), "value": .string(shown), "from": .string(store.origin(path).description)])
         }
-        invocation.console.result(["file": .string(configuration.file), "settings": .array(values)], text: table.text)
+        let state = configuration.stateFolder
+        if store.text("state") == nil { table.add("state", state, "default") }
+        invocation.console.result(
+            ["file": .string(configuration.file), "state": .string(state), "settings": .array(values)],
+            text: table.text)
         return .done
     }
 

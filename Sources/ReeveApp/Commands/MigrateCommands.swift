@@ -8,7 +8,8 @@ enum MigrateCommands {
 
     private static let with = OptionSpec.option(
         "with", "SYSTEM/OPTION", "apply this opt-in migration too", repeated: true)
-    private static let late = OptionSpec.flag("out-of-order", "apply a migration whose version lies below an applied one")
+    private static let late = OptionSpec.flag(
+        "out-of-order", "apply a migration whose version lies below an applied one")
 
     static let plan = CommandSpec(
         noun: "migrate", verb: "plan", summary: "show what 'up' would do, statement by statement",
@@ -26,7 +27,10 @@ enum MigrateCommands {
         discussion: "Each migration runs in a transaction of its own that also writes the ledger. Statements that "
             + "cannot run in one, such as CREATE INDEX CONCURRENTLY, run alone and are journalled. A run that was "
             + "cut short at any point is continued by the next. With --dry-run, exit 3 when something is pending.",
-        options: [.system, .option("to", "VERSION", "only up to this version (with one --system)"), with, late, .dryRun, .lockWait]
+        options: [
+            .system, .option("to", "VERSION", "only up to this version (with one --system)"), with, late, .dryRun,
+            .lockWait,
+        ]
     ) { invocation in
         let target = try target(invocation)
         if invocation.isDryRun {
@@ -67,7 +71,8 @@ enum MigrateCommands {
             return planned > 0 ? .finding : .done
         }
         try await forEach(invocation, goingDown: true) { migrator, name in
-            try invocation.confirm("migrations of the database '\(name)' are reverted, and their data are lost", name: name)
+            try invocation.confirm(
+                "migrations of the database '\(name)' are reverted, and their data are lost", name: name)
             let outcome = try await migrator.down(to: target) { action in
                 invocation.console.progress("reverting \(action.system.name)/\(action.migration.title)")
             }
@@ -231,7 +236,10 @@ private struct Report {
                 "milliseconds": .int(one.milliseconds),
             ]
         }
-        json = [word: .array(done), "pending": .int(outcome.pending), "notices": .array(outcome.notices.map { .string($0) })]
+        json = [
+            word: .array(done), "pending": .int(outcome.pending),
+            "notices": .array(outcome.notices.map { .string($0) }),
+        ]
         var table = TextTable("SYSTEM", "VERSION", "NAME", "MS")
         for one in outcome.done {
             table.add(one.system, one.version.map(String.init) ?? "R", one.name, String(one.milliseconds))
@@ -244,7 +252,9 @@ private struct Report {
         json = ["systems": .array(status.map(Self.status))]
         var lines: [String] = []
         for one in status {
-            lines.append("\(one.system.name) in schema \(one.system.schema): \(one.applied.count) applied, \(one.pending.count) pending")
+            lines.append(
+                "\(one.system.name) in schema \(one.system.schema): \(one.applied.count) applied, \(one.pending.count) pending"
+            )
             for migration in one.pending {
                 let title = migration.version.map(String.init) ?? "R"
                 let note = migration.wasBegun ? "  (interrupted)" : migration.isChanged ? "  (changed)" : ""
@@ -277,7 +287,8 @@ private struct Report {
                     ["system": .string($0.system), "message": .string($0.message), "hint": .string($0.hint)]
                 })
         ]
-        text = findings.isEmpty
+        text =
+            findings.isEmpty
             ? "every applied migration is what its file says"
             : findings.map { $0.message + ($0.hint.map { "\nhint: \($0)" } ?? "") }.joined(separator: "\n")
     }

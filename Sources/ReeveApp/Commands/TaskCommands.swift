@@ -19,7 +19,8 @@ enum TaskCommands {
             let next = task.isEnabled ? task.schedule.next(after: now).map(rfc3339) : nil
             table.add(task.name, describe(task.schedule), next ?? "off", task.summary)
             values.append([
-                "task": .string(task.name), "schedule": .string(describe(task.schedule)), "enabled": .bool(task.isEnabled),
+                "task": .string(task.name), "schedule": .string(describe(task.schedule)),
+                "enabled": .bool(task.isEnabled),
                 "next": .string(next), "summary": .string(task.summary),
             ])
         }
@@ -79,7 +80,8 @@ enum TaskCommands {
 
     static let next = CommandSpec(
         noun: "task", verb: "next", summary: "show when a cron expression comes",
-        discussion: "At the clock changes it does as Debian's cron does: a fixed time comes once, at the jump where the "
+        discussion:
+            "At the clock changes it does as Debian's cron does: a fixed time comes once, at the jump where the "
             + "clocks are put forward over it; one with * in minute or hour follows the clocks.",
         arguments: [ArgumentSpec(name: "EXPRESSION", help: "five fields in quotes, or @daily and the like")],
         options: [
@@ -135,7 +137,8 @@ enum TaskCommands {
         let values = runs.map { run -> JSONValue in
             [
                 "id": .int(Int(run.id)), "task": .string(run.task), "occurrence": .time(run.occurrence),
-                "attempt": .int(run.attempt), "state": .string(run.state.rawValue), "reason": .string(run.reason.rawValue),
+                "attempt": .int(run.attempt), "state": .string(run.state.rawValue),
+                "reason": .string(run.reason.rawValue),
                 "instance": .string(run.instance), "started_at": .time(run.startedAt),
                 "finished_at": .time(run.finishedAt), "message": .string(run.message),
             ]

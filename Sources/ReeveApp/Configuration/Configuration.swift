@@ -92,7 +92,9 @@ struct DatabaseConfiguration: Sendable {
 
     static func all(_ store: SettingStore, _ environment: [String: String]) throws -> [DatabaseConfiguration] {
         let names = store.names(below: "databases")
-        if !names.isEmpty, store.text("database.url") != nil, case .file(let file, let line) = store.origin("database.url") {
+        if !names.isEmpty, store.text("database.url") != nil,
+            case .file(let file, let line) = store.origin("database.url")
+        {
             throw ConfigurationError(file, line, "both 'database' and 'databases' are there", hint: "keep one of them")
         }
         if names.isEmpty || store.text("database.url") != nil {

@@ -43,35 +43,64 @@ struct ConfigurationKey: Sendable {
 
     /// All keys.
     static let all: [ConfigurationKey] = [
-        ConfigurationKey("state", .path, nil, "Folder for the embedded PostgreSQL and other state. As root /var/lib/reeve, else $XDG_STATE_HOME/reeve."),
-        ConfigurationKey("database.url", .url, nil, "The one database, as a libpq connection string. Short form: `database: URL`."),
-        ConfigurationKey("database.direct_url", .url, nil, "The server itself, where `url` leads to a pooler; needed for locks, LISTEN and migrations."),
+        ConfigurationKey(
+            "state", .path, nil,
+            "Folder for the embedded PostgreSQL and other state. As root /var/lib/reeve, else $XDG_STATE_HOME/reeve."),
+        ConfigurationKey(
+            "database.url", .url, nil, "The one database, as a libpq connection string. Short form: `database: URL`."),
+        ConfigurationKey(
+            "database.direct_url", .url, nil,
+            "The server itself, where `url` leads to a pooler; needed for locks, LISTEN and migrations."),
         ConfigurationKey("database.replica_url", .url, nil, "A read replica of it."),
-        ConfigurationKey("database.systems", .list, nil, "The systems that this database holds: names of shipped systems, or folders."),
+        ConfigurationKey(
+            "database.systems", .list, nil,
+            "The systems that this database holds: names of shipped systems, or folders."),
         ConfigurationKey("database.options", .list, nil, "Opt-in migrations that are wanted, as system/option."),
         ConfigurationKey("databases.*.url", .url, nil, "One of several databases, under its name."),
         ConfigurationKey("databases.*.direct_url", .url, nil, "As database.direct_url."),
         ConfigurationKey("databases.*.replica_url", .url, nil, "As database.replica_url."),
         ConfigurationKey("databases.*.systems", .list, nil, "As database.systems."),
         ConfigurationKey("databases.*.options", .list, nil, "As database.options."),
-        ConfigurationKey("systems", .list, nil, "The systems of every database that names none. On the embedded PostgreSQL the five shipped ones."),
-        ConfigurationKey("schemas.*", .text, nil, "The PostgreSQL schema of a system, where it is not the one that its system.yaml names; may be public."),
-        ConfigurationKey("pool.size", .integer(1...1000), "10", "Connections that are kept open. Also DATABASE_POOL_SIZE."),
-        ConfigurationKey("pool.max_overflow", .integer(0...1000), "20", "Connections beyond that in a rush. Also DATABASE_MAX_OVERFLOW."),
+        ConfigurationKey(
+            "systems", .list, nil,
+            "The systems of every database that names none. On the embedded PostgreSQL the five shipped ones."),
+        ConfigurationKey(
+            "schemas.*", .text, nil,
+            "The PostgreSQL schema of a system, where it is not the one that its system.yaml names; may be public."),
+        ConfigurationKey(
+            "pool.size", .integer(1...1000), "10", "Connections that are kept open. Also DATABASE_POOL_SIZE."),
+        ConfigurationKey(
+            "pool.max_overflow", .integer(0...1000), "20",
+            "Connections beyond that in a rush. Also DATABASE_MAX_OVERFLOW."),
         ConfigurationKey("pool.wait", .duration, "30s", "How long to wait for a free connection."),
         ConfigurationKey("connect_timeout", .duration, "10s", "How long a connection may take to be made."),
         ConfigurationKey("migrate.lock_wait", .duration, "60s", "How long to wait for another run of migrations."),
-        ConfigurationKey("migrate.lock_timeout", .duration, "3s", "How long a statement of a migration may wait for a lock, and hold up the application behind it."),
-        ConfigurationKey("migrate.retries", .integer(0...1000), "10", "How often a migration that did not get its locks is tried again."),
-        ConfigurationKey("log.level", .choice(["debug", "info", "notice", "warning", "error"]), "info", "The least level that is logged."),
-        ConfigurationKey("log.format", .choice(["auto", "text", "json"]), "auto", "auto: text on a terminal, JSON otherwise."),
-        ConfigurationKey("http.listen", .text, "127.0.0.1:7433", "Where /metrics, /livez and /readyz are served: host:port, [host]:port, unix:/path, or off."),
+        ConfigurationKey(
+            "migrate.lock_timeout", .duration, "3s",
+            "How long a statement of a migration may wait for a lock, and hold up the application behind it."),
+        ConfigurationKey(
+            "migrate.retries", .integer(0...1000), "10",
+            "How often a migration that did not get its locks is tried again."),
+        ConfigurationKey(
+            "log.level", .choice(["debug", "info", "notice", "warning", "error"]), "info",
+            "The least level that is logged."),
+        ConfigurationKey(
+            "log.format", .choice(["auto", "text", "json"]), "auto", "auto: text on a terminal, JSON otherwise."),
+        ConfigurationKey(
+            "http.listen", .text, "127.0.0.1:7433",
+            "Where /metrics, /livez and /readyz are served: host:port, [host]:port, unix:/path, or off."),
         ConfigurationKey("drain", .duration, "30s", "How long work that runs may take to end after SIGTERM."),
-        ConfigurationKey("tasks.*.enabled", .boolean, nil, "Whether the schedule runs the task. migrate is off unless switched on, or on the embedded PostgreSQL."),
-        ConfigurationKey("tasks.*.schedule", .schedule, nil, "When: a cron expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly."),
-        ConfigurationKey("tasks.*.every", .duration, nil, "Instead of a schedule: an interval, counted from 1970-01-01T00:00:00Z."),
+        ConfigurationKey(
+            "tasks.*.enabled", .boolean, nil,
+            "Whether the schedule runs the task. migrate is off unless switched on, or on the embedded PostgreSQL."),
+        ConfigurationKey(
+            "tasks.*.schedule", .schedule, nil,
+            "When: a cron expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly."),
+        ConfigurationKey(
+            "tasks.*.every", .duration, nil, "Instead of a schedule: an interval, counted from 1970-01-01T00:00:00Z."),
         ConfigurationKey("tasks.*.zone", .zone, "UTC", "The IANA time zone of the schedule."),
-        ConfigurationKey("tasks.*.jitter", .duration, nil, "Each run begins up to this much later, so that not all begin at once."),
+        ConfigurationKey(
+            "tasks.*.jitter", .duration, nil, "Each run begins up to this much later, so that not all begin at once."),
         ConfigurationKey("tasks.*.timeout", .duration, nil, "How long one attempt may take."),
         ConfigurationKey("tasks.*.retries", .integer(0...100), nil, "How often a failed run is tried again."),
         ConfigurationKey("tasks.*.backoff", .duration, nil, "The pause before the first retry; it doubles each time."),

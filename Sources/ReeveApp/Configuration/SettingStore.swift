@@ -46,13 +46,15 @@ struct SettingStore: Sendable {
         }
         guard case .mapping(let entries, _) = node else {
             if node.isNull { return }
-            throw ConfigurationError(file, node.line, "'\(path.joined(separator: "."))' holds further keys, not a value")
+            throw ConfigurationError(
+                file, node.line, "'\(path.joined(separator: "."))' holds further keys, not a value")
         }
         for entry in entries {
             let inner = path + [entry.key]
             guard Self.isKnown(inner) else {
                 let known = Self.children(of: path)
-                let hint = closest(to: entry.key, among: known).map { "did you mean '\($0)'" }
+                let hint =
+                    closest(to: entry.key, among: known).map { "did you mean '\($0)'" }
                     ?? (known.isEmpty ? nil : "known here: \(known.joined(separator: ", "))")
                 throw ConfigurationError(
                     file, entry.keyLine, "unknown key '\(inner.joined(separator: "."))'", hint: hint)
@@ -91,10 +93,11 @@ struct SettingStore: Sendable {
             try read(key.path, environment)
         }
         // Names that the file gives, and those of tasks, stand in variables in capitals.
-        let named = Set(settings.keys.compactMap { path -> [String]? in
-            let words = path.split(separator: ".").map(String.init)
-            return ["databases", "tasks", "schemas"].contains(words[0]) ? Array(words.prefix(2)) : nil
-        })
+        let named = Set(
+            settings.keys.compactMap { path -> [String]? in
+                let words = path.split(separator: ".").map(String.init)
+                return ["databases", "tasks", "schemas"].contains(words[0]) ? Array(words.prefix(2)) : nil
+            })
         let tasks = TaskDefaults.names.map { ["tasks", $0] }
         let schemas = ShippedSystems.names.map { ["schemas", $0] }
         for prefix in named.union(tasks).union(schemas) {
@@ -157,7 +160,9 @@ struct SettingStore: Sendable {
 
     private static func children(of path: [String]) -> [String] {
         let children = ConfigurationKey.all.compactMap { key -> String? in
-            guard key.path.count > path.count, zip(key.path, path).allSatisfy({ $0 == "*" || $0 == $1 }) else { return nil }
+            guard key.path.count > path.count, zip(key.path, path).allSatisfy({ $0 == "*" || $0 == $1 }) else {
+                return nil
+            }
             let child = key.path[path.count]
             return child == "*" ? nil : child
         }

@@ -14,7 +14,8 @@ struct SystemFile: Sendable {
         let file = "\(folder)/system.yaml"
         guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
             throw ConfigurationError(
-                folder, nil, "there is no system.yaml in it", hint: "a system is a folder of migrations with a system.yaml")
+                folder, nil, "there is no system.yaml in it",
+                hint: "a system is a folder of migrations with a system.yaml")
         }
         guard case .mapping(let entries, _) = try YAMLNode.parse(text, file: file) else {
             throw ConfigurationError(file, 1, "it holds no keys")
@@ -37,7 +38,8 @@ struct SystemFile: Sendable {
         }
         guard let name else { throw ConfigurationError(file, 1, "it has no name") }
         guard name.wholeMatch(of: /[a-z][a-z0-9_-]*/) != nil else {
-            throw ConfigurationError(file, 1, "'\(name)' cannot name a system", hint: "use lower-case letters, digits, _ and -")
+            throw ConfigurationError(
+                file, 1, "'\(name)' cannot name a system", hint: "use lower-case letters, digits, _ and -")
         }
         self.name = name
         self.schema = schema ?? name
@@ -108,7 +110,9 @@ struct SystemCatalog {
         }
         try check(options, files)
         return files.map { file in
-            let chosen = options.filter { $0.hasPrefix("\(file.name)/") }.map { String($0.dropFirst(file.name.count + 1)) }
+            let chosen = options.filter { $0.hasPrefix("\(file.name)/") }.map {
+                String($0.dropFirst(file.name.count + 1))
+            }
             return MigrationSystem(
                 name: file.name, schema: configuration.store.text("schemas.\(file.name)") ?? file.schema,
                 requires: withRequirements ? file.requires : [], description: file.description, folder: file.folder,
@@ -129,7 +133,8 @@ struct SystemCatalog {
             let folder = "\(parent)/\(word)"
             if FileManager.default.fileExists(atPath: "\(folder)/system.yaml") { return try SystemFile(folder: folder) }
         }
-        let hint = closest(to: word, among: ShippedSystems.names).map { "did you mean '\($0)'" }
+        let hint =
+            closest(to: word, among: ShippedSystems.names).map { "did you mean '\($0)'" }
             ?? "name a shipped system (\(ShippedSystems.names.joined(separator: ", "))) or a folder, as ./db/\(word)"
         throw ConfigurationError("\(origin)", nil, "there is no system '\(word)'", hint: hint)
     }

@@ -23,7 +23,8 @@ extension ConfigurationKey.Kind {
             return nil
         case .boolean: return Self.boolean(from: value) == nil ? ("'\(value)' is neither true nor false", nil) : nil
         case .duration:
-            return parseDuration(value) == nil ? ("'\(value)' is not a duration", "write 500ms, 30s, 5min, 2h or 1d") : nil
+            return parseDuration(value) == nil
+                ? ("'\(value)' is not a duration", "write 500ms, 30s, 5min, 2h or 1d") : nil
         case .choice(let words):
             guard !words.contains(value) else { return nil }
             let hint = closest(to: value, among: words).map { "did you mean '\($0)'" }

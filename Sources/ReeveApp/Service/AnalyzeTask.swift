@@ -23,7 +23,8 @@ enum AnalyzeTask {
         return Double(table.changes) > 50 + 0.1 * max(table.rows, 0)
     }
 
-    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String {
+    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
+    {
         let schemas = open.systems.map(\.schema) + ["reeve"]
         let tables = try await open.database.pool.with { try statistics(in: schemas, on: $0) }
         let stale = tables.filter(isStale)
@@ -37,7 +38,8 @@ enum AnalyzeTask {
             } catch let error as PostgresError where ["55P03", "42P01", "42501"].contains(error.sqlState) {
                 // Locked, dropped meanwhile, or not ours to analyse: the next run will see.
                 context.logger.warning(
-                    "a table could not be analysed", [LogField("table", "\(table.schema).\(table.name)"), LogField("error", error.message)])
+                    "a table could not be analysed",
+                    [LogField("table", "\(table.schema).\(table.name)"), LogField("error", error.message)])
                 held += 1
             }
         }

@@ -19,7 +19,8 @@ final class DatabaseService: Sendable {
     private let restarted = Mutex<EmbeddedCluster?>(nil)
 
     init(
-        _ open: OpenDatabase, configuration: Configuration, metrics: ServiceMetrics, readiness: Readiness, logger: Logger
+        _ open: OpenDatabase, configuration: Configuration, metrics: ServiceMetrics, readiness: Readiness,
+        logger: Logger
     ) throws {
         self.open = open
         self.configuration = configuration
@@ -46,6 +47,7 @@ final class DatabaseService: Sendable {
             group.addTask { try await self.watchHealth() }
             group.addTask {
                 try await self.prepare()
+                await self.look()
                 await self.scheduler.run()
             }
             try await group.waitForAll()
@@ -84,7 +86,7 @@ final class DatabaseService: Sendable {
         while !Task.isCancelled {
             let isUp = await ping()
             misses = isUp ? 0 : misses + 1
-            if isUp, round.isMultiple(of: 3) { await look() }
+            if isUp, round.isMultiple(of: 3) || !readiness.isGood("schema/\(open.name)") { await look() }
             if misses >= 2, open.isEmbedded { await restart() }
             round = isUp ? round + 1 : 0
             guard (try? await Task.sleep(for: .seconds(isUp ? 5 : 1))) != nil else { return }
@@ -116,7 +118,8 @@ final class DatabaseService: Sendable {
             let migrates = scheduler.tasks.contains { $0.name == "migrate" && $0.isEnabled }
             // Where others migrate, what is pending is for them to see to.
             readiness.set(
-                "schema/\(open.name)", pending == 0 || !migrates, pending == 0 ? "up to date" : "\(pending) migrations pending")
+                "schema/\(open.name)", pending == 0 || !migrates,
+                pending == 0 ? "up to date" : "\(pending) migrations pending")
         } catch {
             if Task.isCancelled { return }
             readiness.set("schema/\(open.name)", false, (error as? PostgresError)?.message ?? "\(error)")

@@ -36,7 +36,8 @@ struct Estate: Sendable {
         let names = configuration.databases.map(\.name)
         guard let found = configuration.databases.first(where: { $0.name == name }) else {
             let hint = closest(to: name, among: names).map { "did you mean '\($0)'" }
-            throw UsageError("there is no database '\(name)'", hint: hint ?? "configured: \(names.joined(separator: ", "))")
+            throw UsageError(
+                "there is no database '\(name)'", hint: hint ?? "configured: \(names.joined(separator: ", "))")
         }
         return [found]
     }

@@ -15,6 +15,8 @@ final class Readiness: Sendable {
         checks.withLock { $0[name] = Check(name: name, isGood: isGood, message: message) }
     }
 
+    func isGood(_ name: String) -> Bool { checks.withLock { $0[name]?.isGood ?? false } }
+
     var all: [Check] { checks.withLock { $0.values.sorted { $0.name < $1.name } } }
 
     /// 200 when every check is good, else 503; with `verbose` a line a check, in the form of Kubernetes's own.

@@ -14,7 +14,7 @@ struct Service: Sendable {
         let signals = try Signals.stream([SIGTERM, SIGINT])
         let metrics = ServiceMetrics()
         let readiness = Readiness()
-        readiness.set("service", true, "runs")
+        readiness.set("service", false, "is starting")
         let server = try startServer(metrics, readiness)
         let estate = Estate(configuration: configuration, logger: logger)
         var services: [DatabaseService] = []
@@ -24,7 +24,9 @@ struct Service: Sendable {
                 try DatabaseService(
                     open, configuration: configuration, metrics: metrics, readiness: readiness, logger: logger))
         }
-        logger.info("ready to serve", [LogField("databases", services.count), LogField("version", ReeveProgram.version)])
+        readiness.set("service", true, "runs")
+        logger.info(
+            "ready to serve", [LogField("databases", services.count), LogField("version", ReeveProgram.version)])
         let work = Task { [services] in
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for service in services { group.addTask { try await service.run() } }

@@ -22,7 +22,8 @@ struct ServiceMetrics: Sendable {
     let scrapes: Counter
 
     init() {
-        let build = registry.gauge("reeve_build_info", "The version of the program; the value is 1.", labels: ["version"])
+        let build = registry.gauge(
+            "reeve_build_info", "The version of the program; the value is 1.", labels: ["version"])
         build.set(1, ReeveProgram.version)
         registry.gauge("reeve_process_start_time_seconds", "When the process began, in seconds since 1970.")
             .set(Date().timeIntervalSince1970)
@@ -35,7 +36,8 @@ struct ServiceMetrics: Sendable {
             "reeve_task_last_start_timestamp_seconds", "When the task was last begun.", labels: task)
         taskLastSuccess = registry.gauge(
             "reeve_task_last_success_timestamp_seconds", "When the task last ended well.", labels: task)
-        taskNextDue = registry.gauge("reeve_task_next_due_timestamp_seconds", "When the task is due next.", labels: task)
+        taskNextDue = registry.gauge(
+            "reeve_task_next_due_timestamp_seconds", "When the task is due next.", labels: task)
         taskDuration = registry.histogram(
             "reeve_task_duration_seconds", "How long runs of this process took.", labels: task,
             buckets: [0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200])
@@ -54,8 +56,9 @@ struct ServiceMetrics: Sendable {
     func setUp(_ isUp: Bool, database: String) { databaseUp.set(isUp ? 1 : 0, database) }
 
     func observe(_ outcome: RunOutcome, of task: TaskDefinition, database: String) {
-        taskDuration.observe(Double(outcome.duration.components.seconds)
-            + Double(outcome.duration.components.attoseconds) / 1e18, database, task.name)
+        taskDuration.observe(
+            Double(outcome.duration.components.seconds)
+                + Double(outcome.duration.components.attoseconds) / 1e18, database, task.name)
     }
 
     /// Reads what the ledger knows, so that a restart blanks nothing.

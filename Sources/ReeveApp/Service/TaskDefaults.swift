@@ -71,7 +71,8 @@ enum TaskDefaults {
                     "\(store.origin("\(prefix).every"))", nil, "'\(prefix)' has both a schedule and an interval")
             }
             guard every.components.seconds > 0 else {
-                throw ConfigurationError("\(store.origin("\(prefix).every"))", nil, "'\(prefix).every' is less than a second")
+                throw ConfigurationError(
+                    "\(store.origin("\(prefix).every"))", nil, "'\(prefix).every' is less than a second")
             }
             return .every(seconds: Int(every.components.seconds))
         }
@@ -82,7 +83,8 @@ enum TaskDefaults {
 
 /// The task that applies pending migrations.
 enum MigrateTask {
-    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String {
+    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
+    {
         var settings = MigratorSettings.make(configuration)
         settings.actor = ServiceInstance.name
         let migrator = try Migrator(

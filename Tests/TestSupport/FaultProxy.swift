@@ -1,0 +1,174 @@
+import Foundation
+import Postgres
+import Synchronization
+
+/// A proxy before a PostgreSQL server's Unix socket that counts what the client sends and, when told so, does harm:
+/// calls somebody before the Nth statement passes, stops to forward, or cuts the connection.
+///
+/// It runs on threads of its own, one for each direction of each connection.
+public final class FaultProxy: Sendable {
+    public enum Fault: Sendable {
+        case none
+        /// Neither forwards nor closes: a half-open connection.
+        case silence
+        /// Closes both sides.
+        case cut
+    }
+
+    private struct State {
+        var statements = 0
+        var at: Int?
+        var action: (@Sendable (Int) -> Fault)?
+        var descriptors: [Int32] = []
+        var silent = false
+        var closed = false
+    }
+
+    public let folder: String
+    private let upstream: String
+    private let listener: Int32
+    private let state = Mutex(State())
+
+    /// - Parameter settings: how to reach the real server, by a Unix socket.
+    public init(before settings: ConnectionSettings) throws {
+        upstream = "\(settings.parameters["host"] ?? "")/.s.PGSQL.\(settings.parameters["port"] ?? "5432")"
+        folder = "/tmp/reeve-proxy-\(UUID().uuidString.prefix(8))"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        listener = Self.socket { Foundation.bind($0, $1, $2) == 0 && listen($0, 64) == 0 }(
+            "\(folder)/.s.PGSQL.5432")
+        if listener < 0 { throw NeverHappened(what: "the proxy listens") }
+        let thread = Thread { [self] in accept() }
+        thread.start()
+    }
+
+    /// How to reach the server through the proxy.
+    public func settings(_ real: ConnectionSettings) -> ConnectionSettings {
+        var settings = real
+        settings.parameters["host"] = folder
+        settings.parameters["port"] = "5432"
+        return settings
+    }
+
+    /// The statements that clients have sent so far (simple and extended).
+    public var statements: Int { state.withLock { $0.statements } }
+
+    /// Calls `action` when the statement of that number has come, before it is forwarded; counts from now.
+    public func arm(at number: Int, _ action: @escaping @Sendable (Int) -> Fault) {
+        state.withLock {
+            $0.statements = 0
+            $0.at = number
+            $0.action = action
+        }
+    }
+
+    /// Stops to forward, on all connections, without closing them.
+    public func fallSilent() { state.withLock { $0.silent = true } }
+
+    /// Closes all connections.
+    public func cut() {
+        let all = state.withLock { state in
+            defer { state.descriptors = [] }
+            return state.descriptors
+        }
+        for descriptor in all { shutdown(descriptor, Int32(SHUT_RDWR)) }
+    }
+
+    public func close() {
+        state.withLock { $0.closed = true }
+        cut()
+        shutdown(listener, Int32(SHUT_RDWR))
+        Foundation.close(listener)
+        try? FileManager.default.removeItem(atPath: folder)
+    }
+
+    private static func socket(
+        _ use: @escaping (Int32, UnsafePointer<sockaddr>, socklen_t) -> Bool
+    ) -> (String) -> Int32 {
+        { path in
+            let descriptor = Foundation.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+            var address = sockaddr_un()
+            address.sun_family = sa_family_t(AF_UNIX)
+            withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+            let done = withUnsafePointer(to: &address) {
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    use(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+                }
+            }
+            if done { return descriptor }
+            Foundation.close(descriptor)
+            return -1
+        }
+    }
+
+    private func accept() {
+        while true {
+            let client = Foundation.accept(listener, nil, nil)
+            if client < 0 { return }
+            let server = Self.socket { connect($0, $1, $2) == 0 }(upstream)
+            if server < 0 {
+                Foundation.close(client)
+                continue
+            }
+            state.withLock { $0.descriptors += [client, server] }
+            Thread { [self] in pump(from: client, to: server, counting: true) }.start()
+            Thread { [self] in pump(from: server, to: client, counting: false) }.start()
+        }
+    }
+
+    private func pump(from source: Int32, to target: Int32, counting: Bool) {
+        var parser = FrontendParser()
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = read(source, &buffer, buffer.count)
+            if count <= 0 { break }
+            if counting, !pass(parser.statements(in: buffer[..<count])) { break }
+            if state.withLock({ $0.silent }) { continue }
+            var sent = 0
+            while sent < count {
+                let written = buffer.withUnsafeBytes { write(target, $0.baseAddress?.advanced(by: sent), count - sent) }
+                if written <= 0 { break }
+                sent += written
+            }
+        }
+        shutdown(source, Int32(SHUT_RDWR))
+        shutdown(target, Int32(SHUT_RDWR))
+    }
+
+    /// - Returns: false when the connection is to be cut.
+    private func pass(_ count: Int) -> Bool {
+        for _ in 0..<count {
+            let action: (@Sendable (Int) -> Fault)? = state.withLock { state in
+                state.statements += 1
+                return state.at == state.statements ? state.action : nil
+            }
+            switch action?(statements) {
+            case .silence: fallSilent()
+            case .cut: return false
+            default: break
+            }
+        }
+        return true
+    }
+}
+
+/// Reads the messages of a client as far as to count its statements (PostgreSQL manual, section 55.7).
+struct FrontendParser {
+    private var pending: [UInt8] = []
+    private var started = false
+
+    mutating func statements(in bytes: ArraySlice<UInt8>) -> Int {
+        pending += bytes
+        var count = 0
+        while true {
+            // The startup message, and a request for TLS or to cancel, have no type byte.
+            let header = started ? 5 : 4
+            guard pending.count >= header else { return count }
+            let at = header - 4
+            let length = pending[at..<at + 4].reduce(0) { $0 << 8 | Int($1) }
+            guard pending.count >= length + at else { return count }
+            if started, pending[0] == UInt8(ascii: "Q") || pending[0] == UInt8(ascii: "P") { count += 1 }
+            if !started { started = true }
+            pending.removeFirst(length + at)
+        }
+    }
+}
