@@ -36,6 +36,21 @@ struct StatementRun {
         take: (OpaquePointer) throws -> Void, copy: ((borrowing StatementRun) throws -> Void)? = nil
     ) throws {
         var failure: PostgresError?
+        do {
+            try drain(take: take, copy: copy, failure: &failure)
+            try settle()
+        } catch let error as ConnectionGivenUp {
+            // Before it closed the connection, the server may have said why.
+            throw failure.map { ConnectionGivenUp(cause: lost($0)) } ?? error
+        }
+        if let interruption { throw interruption }
+        if let failure { throw failure }
+    }
+
+    private mutating func drain(
+        take: (OpaquePointer) throws -> Void, copy: ((borrowing StatementRun) throws -> Void)?,
+        failure: inout PostgresError?
+    ) throws {
         try flush()
         while let result = try nextResult() {
             defer { PQclear(result) }
@@ -46,15 +61,11 @@ struct StatementRun {
             case PGRES_COPY_IN: try answerCopyIn(copy)
             case PGRES_COPY_OUT: try refuseCopyOut()
             default:
-                let error = PostgresError(result: result)
-                failure = failure ?? error
+                failure = failure ?? PostgresError(result: result)
                 // PQgetResult repeats the loss of a connection for ever.
-                if PQstatus(handle.raw) == CONNECTION_BAD { throw ConnectionGivenUp(cause: lost(error)) }
+                if PQstatus(handle.raw) == CONNECTION_BAD { throw ConnectionGivenUp(cause: lost(nil)) }
             }
         }
-        try settle()
-        if let interruption { throw interruption }
-        if let failure { throw failure }
     }
 
     /// A cancel that is still on its way must not meet the next statement.
@@ -142,17 +153,8 @@ struct StatementRun {
         }
     }
 
-    /// Reads what has come. When that is the end of the stream, the server may have said why before.
     private func consumeInput() throws {
-        guard PQconsumeInput(handle.raw) == 0 else { return }
-        var farewell: PostgresError?
-        while farewell?.sqlState == nil, let result = PQgetResult(handle.raw) {
-            let error = PostgresError(result: result)
-            PQclear(result)
-            if farewell != nil, error.sqlState == nil { break }
-            farewell = error
-        }
-        throw ConnectionGivenUp(cause: lost(farewell))
+        if PQconsumeInput(handle.raw) == 0 { throw ConnectionGivenUp(cause: lost(nil)) }
     }
 
     private func lost(_ error: PostgresError?) -> PostgresError {
