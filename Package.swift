@@ -39,7 +39,10 @@ let package = Package(
         room("ReeveApp", "Migrations", "Scheduling", "AdminHTTP", "CYAML"),
         .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
         .target(
-            name: "TestSupport", dependencies: ["Postgres"], path: "Tests/TestSupport", swiftSettings: strict),
+            name: "TestSupport", dependencies: ["Migrations", "Postgres"], path: "Tests/TestSupport",
+            swiftSettings: strict),
         tests("PostgresTests", "Postgres", "Processes", "TestSupport"),
+        tests("LedgerTests", "Ledger", "TestSupport"),
+        tests("MigrationsTests", "Migrations", "TestSupport"),
     ]
 )

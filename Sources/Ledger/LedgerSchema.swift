@@ -13,8 +13,13 @@ public enum LedgerSchema {
     ///
     /// - Throws: `PostgresError`.
     public static func installedVersion(on connection: isolated Connection) throws -> Int? {
-        let there = try connection.query("SELECT pg_catalog.to_regclass('reeve.ledger') IS NOT NULL").first
-        guard try there?.get(0, as: Bool.self) == true else { return nil }
+        // Not to_regclass, which may answer from a cache that does not yet know what another has just committed.
+        let there = try connection.query(
+            """
+            SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'reeve' AND c.relname = 'ledger'
+            """)
+        if there.isEmpty { return nil }
         return try connection.query("SELECT version FROM reeve.ledger").first?.get(0)
     }
 

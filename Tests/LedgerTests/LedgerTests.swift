@@ -1,0 +1,121 @@
+import Foundation
+import Ledger
+import Postgres
+import TestSupport
+import Testing
+
+@Suite(.database, .timeLimit(.minutes(2)))
+struct LedgerTests {
+    @Test func `many that make the ledger at once make it once`() async throws {
+        let database = try TestDatabase.current
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<12 { group.addTask { try await database.with { try LedgerSchema.install(on: $0) } } }
+            try await group.waitForAll()
+        }
+        let version = try await database.with { try LedgerSchema.installedVersion(on: $0) }
+        #expect(version == LedgerSchema.version)
+    }
+
+    @Test func `reading makes nothing`() async throws {
+        let installed = try await TestDatabase.current.with { try LedgerSchema.isInstalled(on: $0) }
+        #expect(!installed)
+        let schemas: Int = try await TestDatabase.current.value(
+            "SELECT count(*) FROM pg_namespace WHERE nspname = 'reeve'")
+        #expect(schemas == 0)
+    }
+
+    @Test func `concurrent writers make one chain, and a change, a gap or a cut end shows where`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for writer in 0..<8 {
+                group.addTask {
+                    try await database.with { connection in
+                        for number in 0..<10 {
+                            try connection.transaction {
+                                try Audit.append(
+                                    actor: "writer \(writer)", action: "test.wrote", subject: "entry \(number)",
+                                    on: connection)
+                            }
+                        }
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        let whole = try await database.with { try Audit.verify(on: $0) }
+        #expect(whole.isIntact && whole.entries == 80)
+
+        await #expect(throws: PostgresError.self) { try await database.execute("UPDATE reeve.audit SET entry = 'x'") }
+        await #expect(throws: PostgresError.self) { try await database.execute("DELETE FROM reeve.audit") }
+        await #expect(throws: PostgresError.self) { try await database.execute("TRUNCATE reeve.audit") }
+
+        // Whoever has the right to switch the guard off is still found out.
+        func damaged(_ sql: String) async throws -> Int64? {
+            try await database.with { connection in
+                try connection.execute("ALTER TABLE reeve.audit DISABLE TRIGGER USER")
+                defer { _ = try? connection.execute("ROLLBACK") }
+                try connection.execute("CREATE TEMP TABLE saved AS TABLE reeve.audit")
+                try connection.execute(sql)
+                let broken = try Audit.verify(on: connection).brokenAt
+                try connection.execute("DELETE FROM reeve.audit; INSERT INTO reeve.audit TABLE saved; DROP TABLE saved")
+                return broken
+            }
+        }
+        #expect(
+            try await damaged("UPDATE reeve.audit SET entry = replace(entry, 'writer', 'Writer') WHERE seq = 17") == 17)
+        #expect(try await damaged("DELETE FROM reeve.audit WHERE seq = 30") == 30)
+        #expect(try await damaged("DELETE FROM reeve.audit WHERE seq > 75") == 76)
+        #expect(try await damaged("UPDATE reeve.audit SET hash = sha256(previous || convert_to(entry, 'UTF8'))") == nil)
+    }
+
+    @Test func `an occurrence is claimed once, a run at a time, and a lost one is buried`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        let due = Timestamp(microseconds: 1_700_000_000_000_000)
+        let claims = try await withThrowingTaskGroup(of: RunLedger.Claim.self) { group in
+            for number in 0..<10 {
+                group.addTask {
+                    try await database.with {
+                        try RunLedger.claim(
+                            task: "t", occurrence: due, instance: "i\(number)", lease: .seconds(60), on: $0)
+                    }
+                }
+            }
+            return try await group.reduce(into: []) { $0.append($1) }
+        }
+        let granted = claims.compactMap { if case .granted(let run) = $0 { run } else { nil } }
+        #expect(granted.count == 1)
+        #expect(claims.count { $0 == .taken } == 9)
+        try await database.with { connection in
+            let next = Timestamp(microseconds: due.microseconds + 60_000_000)
+            #expect(
+                try RunLedger.claim(task: "t", occurrence: next, instance: "x", lease: .seconds(60), on: connection)
+                    == .overlaps)
+            // Its process died: the lease passes without a sign of life.
+            try connection.execute("UPDATE reeve.runs SET lease_until = now() - interval '1 second'")
+            let third = Timestamp(microseconds: due.microseconds + 120_000_000)
+            guard
+                case .granted(let run) = try RunLedger.claim(
+                    task: "t", occurrence: third, instance: "x", lease: .seconds(60), on: connection)
+            else {
+                Issue.record("the lost run still blocks")
+                return
+            }
+            #expect(try RunLedger.renew(run: granted[0], lease: .seconds(60), on: connection) == false)
+            #expect(try RunLedger.finish(run: granted[0], .succeeded, message: "late", on: connection) == false)
+            #expect(try RunLedger.finish(run: run, .succeeded, message: "fine", on: connection))
+            let states = try RunLedger.history(on: connection).map(\.state)
+            #expect(states == [.succeeded, .lost])
+            let future = Timestamp(Date().addingTimeInterval(3600))
+            guard
+                case .early(let seconds) = try RunLedger.claim(
+                    task: "t", occurrence: future, instance: "x", lease: .seconds(60), on: connection)
+            else {
+                Issue.record("claimed before it was due")
+                return
+            }
+            #expect((3500...3600).contains(seconds))
+        }
+    }
+}

@@ -1,0 +1,114 @@
+import Foundation
+import Ledger
+import Migrations
+import Postgres
+import TestSupport
+import Testing
+
+/// Runs that are cut off at any statement, and what the next run makes of it.
+@Suite(.database, .timeLimit(.minutes(5)))
+struct InterruptionTests {
+    private static let files = [
+        "0001_a.up.sql": "CREATE TABLE t (a int, b int);\nINSERT INTO t SELECT g, g FROM generate_series(1, 100) g;",
+        "0002_b.up.sql": """
+        ALTER TABLE t ADD COLUMN c int DEFAULT 1;
+        CREATE INDEX CONCURRENTLY IF NOT EXISTS t_b ON t (b);
+        CREATE TABLE u (x int);
+        DROP INDEX CONCURRENTLY IF EXISTS nothing;
+        CREATE UNIQUE INDEX CONCURRENTLY u_x ON u (x);
+        INSERT INTO u VALUES (1);
+        REINDEX TABLE CONCURRENTLY t;
+        """,
+        "0003_c.up.sql": """
+        CREATE TABLE p (k int) PARTITION BY LIST (k);
+        CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
+        CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2);
+        ALTER TABLE p DETACH PARTITION p2 CONCURRENTLY;
+        """,
+        "R__v.sql": "CREATE OR REPLACE VIEW v AS SELECT count(*) FROM u;",
+    ]
+
+    /// The connection is cut before each statement in turn; the server then rolls back what was open.
+    @Test func `cut off before any statement, the next run ends with the undisturbed schema`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(Self.files)
+        let reference = database.settings.database("\(database.name)_ref")
+        try await database.execute("CREATE DATABASE \(database.name)_ref")
+        _ = try await fixture.migrator(reference).up()
+        let expected = try await dumpSchema(of: reference)
+
+        let proxy = try FaultProxy(before: database.settings)
+        defer { proxy.close() }
+        var cuts = 0
+        while true {
+            let at = cuts + 1
+            try await database.execute("DROP SCHEMA IF EXISTS app CASCADE; DROP SCHEMA IF EXISTS reeve CASCADE")
+            proxy.arm(at: at) { _ in .cut }
+            let outcome = try? await fixture.migrator(proxy.settings(database.settings)).up()
+            if outcome != nil { break }
+            proxy.cut()
+            // The server may still be at it; the next run waits for its lock.
+            _ = try await fixture.migrator(database.settings).up()
+            let dump = try await database.schemaDump()
+            #expect(dump == expected, "cut before statement \(at)")
+            let rows: Int = try await database.value("SELECT count FROM app.v")
+            #expect(rows == 1, "cut before statement \(at)")
+            cuts += 1
+        }
+        #expect(cuts > 40)
+        try await database.execute("DROP DATABASE \(database.name)_ref WITH (FORCE)")
+    }
+
+    @Test func `an invalid index of a build that failed is dropped and rebuilt, and never taken for done`() async throws
+    {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (1);"
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        // As a crash leaves it: the build began, and its index stayed invalid.
+        _ = try? await database.execute("CREATE UNIQUE INDEX CONCURRENTLY t_a ON app.t (a)")
+        let invalid: Int = try await database.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid")
+        #expect(invalid == 1)
+        try fixture.write("0002_b.up.sql", "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS t_a ON t (a);")
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(error?.description.contains("23505") == true)
+        let left: Int = try await database.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid")
+        #expect(left == 0)
+        #expect(try await fixture.migrator(database.settings).status()[0].pending.first?.wasBegun == true)
+        try await database.execute("DELETE FROM app.t")
+        _ = try await fixture.migrator(database.settings).up()
+        let valid: Bool = try await database.value(
+            "SELECT indisvalid FROM pg_index WHERE indexrelid = 'app.t_a'::regclass")
+        #expect(valid)
+    }
+
+    @Test func `a step that was done may not change before the rest is`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql":
+                "CREATE TABLE t (a int);\nINSERT INTO t VALUES (1), (1);\nCREATE UNIQUE INDEX CONCURRENTLY t_a ON t (a);"
+        ])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        try fixture.write("0001_a.up.sql", "CREATE TABLE t (a bigint);\nCREATE UNIQUE INDEX CONCURRENTLY t_a ON t (a);")
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(error?.description.contains("step 1") == true)
+        // What was not done yet may be mended.
+        try fixture.write(
+            "0001_a.up.sql",
+            "CREATE TABLE t (a int);\nINSERT INTO t VALUES (1), (1);\nCREATE INDEX CONCURRENTLY t_a ON t (a);")
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+    }
+
+    @Test func `no-transaction keeps what was done before a failure`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "-- reeve: no-transaction\nCREATE TABLE a (x int);\nCREATE TABLE b (x nope);"
+        ])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        let there: Bool = try await database.value("SELECT to_regclass('app.a') IS NOT NULL")
+        #expect(there)
+        try fixture.write("0001_a.up.sql", "-- reeve: no-transaction\nCREATE TABLE a (x int);\nCREATE TABLE b (x int);")
+        _ = try await fixture.migrator(database.settings).up()
+    }
+}

@@ -1,0 +1,191 @@
+import Foundation
+import Ledger
+import Migrations
+import Postgres
+import TestSupport
+import Testing
+
+@Suite(.database, .timeLimit(.minutes(2)))
+struct MigratorTests {
+    private static let three = [
+        "0001_tables.up.sql": "CREATE TABLE t (a int PRIMARY KEY, b text);\nINSERT INTO t VALUES (1, 'x');",
+        "0001_tables.down.sql": "DROP TABLE t;",
+        "0002_index.up.sql": "CREATE INDEX t_b ON t (b);",
+        "0002_index.down.sql": "DROP INDEX t_b;",
+        "0003_more.up.sql": "ALTER TABLE t ADD COLUMN c int DEFAULT 3;",
+        "0003_more.down.sql": "ALTER TABLE t DROP COLUMN c;",
+        "R__view.sql": "CREATE OR REPLACE VIEW v AS SELECT a FROM t;",
+        "R__view.down.sql": "DROP VIEW v;",
+    ]
+
+    @Test func `up applies, again does nothing, down to 0 leaves nothing, and up again is equal`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(Self.three)
+        let migrator = try fixture.migrator(database.settings)
+        let before = try await database.schemaDump()
+        let first = try await migrator.up()
+        #expect(first.done.map(\.name) == ["tables", "index", "more", "view"])
+        #expect(first.pending == 0)
+        let after = try await database.schemaDump()
+        #expect(try await migrator.up().done.isEmpty)
+        let down = try await migrator.down(to: 0)
+        #expect(down.done.map(\.name) == ["view", "more", "index", "tables"])
+        #expect(try await database.schemaDump() == before)
+        _ = try await migrator.up()
+        #expect(try await database.schemaDump() == after)
+        let audit = try await database.with { try Audit.verify(on: $0) }
+        #expect(audit.isIntact && audit.entries == 12)
+    }
+
+    @Test func `up and down go to a version, and repeatable ones wait for the last`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(Self.three)
+        defer { withExtendedLifetime(fixture) {} }
+        let migrator = try fixture.migrator(database.settings)
+        #expect(try await migrator.up(to: 2).done.map(\.name) == ["tables", "index"])
+        let status = try await migrator.status()
+        #expect(status[0].applied.count == 2)
+        #expect(status[0].pending.map(\.name) == ["more", "view"])
+        _ = try await migrator.up()
+        #expect(try await migrator.down(to: 1).done.map(\.name) == ["view", "more", "index"])
+        await #expect(throws: MigrationError.self) { try await migrator.up(to: 7) }
+        await #expect(throws: MigrationError.self) { try await migrator.down(to: 7) }
+    }
+
+    @Test func `a migration that fails leaves nothing of itself, and says where`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE a (x int);",
+            "0002_b.up.sql": "CREATE TABLE b (x int);\nINSERT INTO b\n  VALUES (nope);\n",
+        ])
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        let text = try #require(error).description
+        #expect(text.contains("0002_b.up.sql:3:11"))
+        #expect(text.contains("42703"))
+        #expect(text.contains("          ^"))
+        let tables: [String] = try await database.value(
+            "SELECT array_agg(tablename::text) FROM pg_tables WHERE schemaname = 'app'")
+        #expect(tables == ["a"])
+        try fixture.write("0002_b.up.sql", "CREATE TABLE b (x int);")
+        #expect(try await fixture.migrator(database.settings).up().done.map(\.name) == ["b"])
+    }
+
+    @Test func `comments may change, tokens may not`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(Self.three)
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("0002_index.up.sql", "-- why\r\nCREATE   INDEX t_b\r\n ON t (b);\r\n")
+        let outcome = try await fixture.migrator(database.settings).up()
+        #expect(outcome.done.isEmpty)
+        #expect(outcome.notices.count == 1)
+        #expect(try await fixture.migrator(database.settings).up().notices.isEmpty)
+        try fixture.write("0002_index.up.sql", "CREATE INDEX t_b ON t (a);")
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        let text = try #require(error).description
+        #expect(text.contains("0002_index"))
+        #expect(text.contains("'a' where 'b' was applied"))
+        let findings = try await fixture.migrator(database.settings).verify()
+        #expect(findings.count == 1)
+    }
+
+    @Test func `missing, renamed and late files are refused with the remedy`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(Self.three)
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.remove("0002_index.up.sql")
+        try fixture.remove("0002_index.down.sql")
+        let missing = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(missing?.description.contains("0002_index was applied") == true)
+        try fixture.write("0002_other.up.sql", "CREATE INDEX t_b ON t (b);")
+        let renamed = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(renamed?.description.contains("was applied as 'index'") == true)
+        try fixture.remove("0002_other.up.sql")
+        try fixture.write("0002_index.up.sql", "CREATE INDEX t_b ON t (b);")
+        try fixture.write("0005_five.up.sql", "SELECT 5;")
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("0004_late.up.sql", "CREATE TABLE late (a int);")
+        let late = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(late?.hint?.contains("--out-of-order") == true)
+        let outcome = try await fixture.migrator(database.settings) { $0.allowOutOfOrder = true }.up()
+        #expect(outcome.done.map(\.name) == ["late"])
+    }
+
+    @Test func `a repeatable migration is applied anew when its meaning changed`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(Self.three)
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("R__view.sql", "-- only a comment\nCREATE OR REPLACE VIEW v AS SELECT a FROM t;")
+        #expect(try await fixture.migrator(database.settings).up().done.isEmpty)
+        try fixture.write("R__view.sql", "CREATE OR REPLACE VIEW v AS SELECT a, b FROM t;")
+        #expect(try await fixture.migrator(database.settings).up().done.map(\.name) == ["view"])
+        try fixture.remove("R__view.sql")
+        try fixture.remove("R__view.down.sql")
+        #expect(try await fixture.migrator(database.settings).up().notices.count == 1)
+        #expect(try await fixture.migrator(database.settings).up().notices.isEmpty)
+    }
+
+    @Test func `an opt-in migration is applied only where it is chosen`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE a (x int);",
+            "0900_big.up.sql": "-- reeve: opt-in big\nCREATE TABLE big (x int);",
+            "0900_big.down.sql": "DROP TABLE big;", "0001_a.down.sql": "DROP TABLE a;",
+        ])
+        #expect(try await fixture.migrator(database.settings).up().done.map(\.name) == ["a"])
+        #expect(try await fixture.migrator(database.settings).status()[0].optional == ["big"])
+        #expect(try await fixture.migrator(database.settings, options: ["big"]).up().done.map(\.name) == ["big"])
+        try fixture.write("0002_b.up.sql", "CREATE TABLE b (x int);")
+        try fixture.write("0002_b.down.sql", "DROP TABLE b;")
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+    }
+
+    @Test func `names without a schema are the system's, also in public and in a name that wants quotes`() async throws
+    {
+        let database = try TestDatabase.current
+        for schema in ["public", "My Schema"] {
+            let fixture = try MigrationFixture(schema: schema, Self.three)
+            let migrator = try fixture.migrator(database.settings)
+            _ = try await migrator.up()
+            let found: String = try await database.value(
+                "SELECT schemaname::text FROM pg_tables WHERE tablename = 't'")
+            #expect(found == schema)
+            _ = try await migrator.down(to: 0)
+            let count: Int = try await database.value("SELECT count(*) FROM pg_namespace WHERE nspname = $1", [schema])
+            #expect(count == (schema == "public" ? 1 : 0))
+        }
+    }
+
+    @Test func `COPY data in a migration are loaded`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_data.up.sql":
+                "CREATE TABLE t (a int, b text);\nCOPY t FROM stdin;\n1\ta;b\n2\t\\N\n\\.\nINSERT INTO t VALUES (3, 'c');\n"
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        let rows: Int = try await database.value("SELECT count(*) FROM app.t")
+        #expect(rows == 3)
+    }
+
+    @Test func `settings that a migration makes do not outlive it`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql":
+                "SELECT pg_catalog.set_config('search_path', '', false);\nSET work_mem = '3MB';\nCREATE TABLE app.a (x int);",
+            "0002_b.up.sql": "CREATE TABLE b AS SELECT current_setting('work_mem') AS m;",
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        let memory: String = try await database.value("SELECT m FROM app.b")
+        #expect(memory != "3MB")
+    }
+
+    @Test func `an older program refuses a newer ledger`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(Self.three)
+        defer { withExtendedLifetime(fixture) {} }
+        let migrator = try fixture.migrator(database.settings)
+        _ = try await migrator.up()
+        try await database.execute("UPDATE reeve.ledger SET version = version + 1")
+        let error = await #expect(throws: LedgerError.self) { try await migrator.up() }
+        #expect(error?.hint.contains("newer") == true)
+    }
+}
