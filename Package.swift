@@ -44,5 +44,6 @@ let package = Package(
         tests("PostgresTests", "Postgres", "Processes", "TestSupport"),
         tests("LedgerTests", "Ledger", "TestSupport"),
         tests("MigrationsTests", "Migrations", "TestSupport"),
+        tests("SystemsTests", "Migrations", "TestSupport"),
     ]
 )

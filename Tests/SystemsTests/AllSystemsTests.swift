@@ -1,0 +1,94 @@
+import Foundation
+import Migrations
+import Postgres
+import TestSupport
+import Testing
+
+/// The five systems together.
+@Suite(.database, .timeLimit(.minutes(5)))
+struct AllSystemsTests {
+    @Test func `up, down to 0 and up again are equal, and down leaves nothing`() async throws {
+        let database = try TestDatabase.current
+        let migrator = try Migrator(database: Database(database.settings), systems: ShippedFixture.systems())
+        let empty = try await database.schemaDump()
+        _ = try await migrator.up()
+        let first = try await database.schemaDump()
+        _ = try await migrator.down(to: 0)
+        #expect(try await database.schemaDump() == empty)
+        _ = try await migrator.up()
+        #expect(try await database.schemaDump() == first)
+    }
+
+    @Test(arguments: ["posters", "advideo", "videogen", "csvbatch", "publisher"])
+    func `a system can live in public`(name: String) async throws {
+        let database = try TestDatabase.current
+        let systems = ShippedFixture.systems([name], schemas: [name: "public"])
+        let migrator = try Migrator(database: Database(database.settings), systems: systems)
+        let empty = try await database.schemaDump()
+        _ = try await migrator.up()
+        let tables: Int = try await database.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+        #expect(tables >= 4)
+        _ = try await migrator.down(to: 0)
+        #expect(try await database.schemaDump() == empty)
+    }
+
+    @Test func `every foreign key has an index that serves it`() async throws {
+        let database = try TestDatabase.current
+        _ = try await Migrator(database: Database(database.settings), systems: ShippedFixture.systems()).up()
+        let bare: [String]? = try await database.value(
+            """
+            SELECT array_agg(conrelid::regclass || '.' || conname) FROM pg_constraint k
+            WHERE contype = 'f' AND connamespace::regnamespace::text IN ('posters', 'advideo', 'videogen', 'csvbatch', 'publisher')
+              AND NOT EXISTS (
+                SELECT FROM pg_index i WHERE i.indrelid = k.conrelid AND i.indkey[0] = k.conkey[1]
+                  AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) LIKE '%IS NOT NULL%'))
+            """)
+        #expect(bare == nil)
+    }
+
+    @Test func `where auth and storage are another's, nothing is made in them`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            """
+            CREATE SCHEMA auth; CREATE SCHEMA storage;
+            CREATE TABLE storage.buckets (id text PRIMARY KEY, name text NOT NULL, public boolean);
+            CREATE TABLE storage.objects (id uuid DEFAULT gen_random_uuid(), bucket_id text, name text);
+            CREATE FUNCTION storage.foldername(name text) RETURNS text[] LANGUAGE sql AS 'SELECT string_to_array(name, ''/'')';
+            """)
+        func inventory() async throws -> String {
+            try await database.value(
+                """
+                SELECT (SELECT count(*) FROM pg_proc WHERE pronamespace IN ('auth'::regnamespace, 'storage'::regnamespace)) || '/'
+                    || (SELECT count(*) FROM pg_class WHERE relnamespace IN ('auth'::regnamespace, 'storage'::regnamespace))
+                """)
+        }
+        let before = try await inventory()
+        let migrator = try Migrator(database: Database(database.settings), systems: ShippedFixture.systems())
+        _ = try await migrator.up()
+        #expect(try await inventory() == before)
+        _ = try await migrator.down(to: 0)
+        let schemas: Int = try await database.value(
+            "SELECT count(*) FROM pg_namespace WHERE nspname IN ('auth', 'storage')")
+        #expect(schemas == 2)
+    }
+
+    @Test func `the sample loads`() async throws {
+        let database = try TestDatabase.current
+        _ = try await Migrator(database: Database(database.settings), systems: ShippedFixture.systems()).up()
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", database.settings.uri, "-f", "sample.sql"]
+        process.currentDirectoryURL = URL(fileURLWithPath: "\(ShippedFixture.repository)/sample")
+        process.standardOutput = FileHandle.nullDevice
+        try process.run()
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 0)
+        let counts: String = try await database.value(
+            """
+            SELECT concat_ws('/', (SELECT count(*) FROM csvbatch.csv_row_jobs), (SELECT count(*) FROM publisher.posts),
+                (SELECT count(*) FROM posters.generated_posters), (SELECT count(*) FROM videogen.elements),
+                (SELECT total_cost FROM advideo.sessions))
+            """)
+        #expect(counts == "5/3/3/2/0.1000")
+    }
+}
