@@ -39,11 +39,16 @@ let package = Package(
         room("ReeveApp", "Migrations", "Scheduling", "AdminHTTP", "CYAML"),
         .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
         .target(
-            name: "TestSupport", dependencies: ["Migrations", "Postgres"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["Migrations", "Postgres", "Processes"], path: "Tests/TestSupport",
             swiftSettings: strict),
         tests("PostgresTests", "Postgres", "Processes", "TestSupport"),
         tests("LedgerTests", "Ledger", "TestSupport"),
         tests("MigrationsTests", "Migrations", "TestSupport"),
-        tests("SystemsTests", "Migrations", "TestSupport"),
+        tests("SystemsTests", "Migrations", "Processes", "TestSupport"),
+        tests("TelemetryTests", "Telemetry"),
+        tests("ProcessesTests", "Processes"),
+        tests("SchedulingTests", "Scheduling", "TestSupport"),
+        tests("AdminHTTPTests", "AdminHTTP", "Processes"),
+        tests("ReeveAppTests", "ReeveApp", "TestSupport", "reeve"),
     ]
 )

@@ -29,7 +29,7 @@ final class ChildRun {
         let ended = OwnedDescriptor(csystem_pidfd_open(pid))
         var streams = [Stream(output.reading.number), Stream(error.reading.number)]
         let stopped = pump(&streams, ended: ended.number)
-        let status = stopped == .ended ? reap(pid) : teardown(pid, ended: ended.number)
+        let status = stopped == .ended ? ChildProcess.reap(pid) : teardown(pid, ended: ended.number)
         let texts = streams.map { String(decoding: $0.bytes, as: UTF8.self) }
         switch stopped {
         case .ended: return CommandOutcome(ending: status, output: texts[0], errorOutput: texts[1])
@@ -87,14 +87,7 @@ final class ChildRun {
         var polls = [pollfd(fd: ended, events: Int16(POLLIN), revents: 0)]
         poll(&polls, 1, Int32(clamping: grace.milliseconds))
         kill(-pid, SIGKILL)
-        return reap(pid)
-    }
-
-    private func reap(_ pid: pid_t) -> CommandOutcome.Ending {
-        var status: Int32 = 0
-        while waitpid(pid, &status, 0) < 0, errno == EINTR {}
-        let signal = status & 0x7f
-        return signal == 0 ? .exited((status >> 8) & 0xff) : .killed(signal: signal)
+        return ChildProcess.reap(pid)
     }
 }
 

@@ -42,21 +42,6 @@ public struct Command: Sendable {
         }
     }
 
-    /// Starts the program in a session of its own, with nothing on its standard streams, and leaves it.
-    ///
-    /// - Parameter error: a file that takes its standard error.
-    /// - Throws: `CommandError` when it cannot be started.
-    public func startDetached(error: FileHandle? = nil) throws {
-        let pid = try spawn(output: -1, error: error?.fileDescriptor ?? -1, newSession: true)
-        // Reaped here, so that it does not stay as a zombie while this process lives.
-        let thread = Thread {
-            var status: Int32 = 0
-            while waitpid(pid, &status, 0) < 0, errno == EINTR {}
-        }
-        thread.name = "reaper"
-        thread.start()
-    }
-
     func spawn(output: Int32, error: Int32, newSession: Bool) throws -> pid_t {
         var arguments = ([program] + self.arguments).map { strdup($0) } + [nil]
         var environment = self.environment.map { strdup("\($0.key)=\($0.value)") } + [nil]

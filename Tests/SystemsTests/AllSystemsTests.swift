@@ -1,6 +1,7 @@
 import Foundation
 import Migrations
 import Postgres
+import Processes
 import TestSupport
 import Testing
 
@@ -75,14 +76,11 @@ struct AllSystemsTests {
     @Test func `the sample loads`() async throws {
         let database = try TestDatabase.current
         _ = try await Migrator(database: Database(database.settings), systems: ShippedFixture.systems()).up()
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", database.settings.uri, "-f", "sample.sql"]
-        process.currentDirectoryURL = URL(fileURLWithPath: "\(ShippedFixture.repository)/sample")
-        process.standardOutput = FileHandle.nullDevice
-        try process.run()
-        process.waitUntilExit()
-        #expect(process.terminationStatus == 0)
+        let outcome = try await Command(
+            "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", database.settings.uri, "-f", "sample.sql"],
+            directory: "\(ShippedFixture.repository)/sample"
+        ).run()
+        #expect(outcome.succeeded, "\(outcome.errorOutput)")
         let counts: String = try await database.value(
             """
             SELECT concat_ws('/', (SELECT count(*) FROM csvbatch.csv_row_jobs), (SELECT count(*) FROM publisher.posts),

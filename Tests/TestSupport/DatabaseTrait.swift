@@ -60,15 +60,15 @@ public struct DatabaseTrait: TestTrait, SuiteTrait, TestScoping {
         let cluster = try await TestCluster.shared
         let name = "t_" + UUID().uuidString.lowercased().replacing("-", with: "").prefix(20)
         let source = try await template.ready()
-        try await TestCluster.administer("CREATE DATABASE \(name) TEMPLATE \(source)")
+        try await TestCluster.runSQL("CREATE DATABASE \(name) TEMPLATE \(source)")
         let database = TestDatabase(name: name, settings: cluster.settings(database: name))
         do {
             try await TestDatabase.$running.withValue(database, operation: function)
         } catch {
-            try? await TestCluster.administer("DROP DATABASE IF EXISTS \(name) WITH (FORCE)")
+            try? await TestCluster.runSQL("DROP DATABASE IF EXISTS \(name) WITH (FORCE)")
             throw error
         }
-        try await TestCluster.administer("DROP DATABASE IF EXISTS \(name) WITH (FORCE)")
+        try await TestCluster.runSQL("DROP DATABASE IF EXISTS \(name) WITH (FORCE)")
     }
 }
 
@@ -89,7 +89,7 @@ public actor DatabaseTemplate {
     func ready() async throws -> String {
         if let making { return try await making.value }
         let task = Task { [name, fill] in
-            try await TestCluster.administer("DROP DATABASE IF EXISTS \(name) WITH (FORCE)", "CREATE DATABASE \(name)")
+            try await TestCluster.runSQL("DROP DATABASE IF EXISTS \(name) WITH (FORCE)", "CREATE DATABASE \(name)")
             try await fill(TestCluster.shared.settings(database: name))
             return name
         }

@@ -19,7 +19,7 @@ public final class FaultProxy: Sendable {
         var statements = 0
         var at: Int?
         var action: (@Sendable (Int) -> Fault)?
-        var descriptors: [Int32] = []
+        var links: [WeakLink] = []
         var silent = false
         var closed = false
     }
@@ -66,11 +66,7 @@ public final class FaultProxy: Sendable {
 
     /// Closes all connections.
     public func cut() {
-        let all = state.withLock { state in
-            defer { state.descriptors = [] }
-            return state.descriptors
-        }
-        for descriptor in all { shutdown(descriptor, Int32(SHUT_RDWR)) }
+        for link in state.withLock({ $0.links.compactMap(\.value) }) { link.cut() }
     }
 
     public func close() {
@@ -109,13 +105,18 @@ public final class FaultProxy: Sendable {
                 Foundation.close(client)
                 continue
             }
-            state.withLock { $0.descriptors += [client, server] }
-            Thread { [self] in pump(from: client, to: server, counting: true) }.start()
-            Thread { [self] in pump(from: server, to: client, counting: false) }.start()
+            let link = Link(client: client, server: server)
+            state.withLock { state in
+                state.links.removeAll { $0.value == nil }
+                state.links.append(WeakLink(value: link))
+            }
+            Thread { [self] in pump(from: client, to: server, of: link, counting: true) }.start()
+            Thread { [self] in pump(from: server, to: client, of: link, counting: false) }.start()
         }
     }
 
-    private func pump(from source: Int32, to target: Int32, counting: Bool) {
+    private func pump(from source: Int32, to target: Int32, of link: Link, counting: Bool) {
+        defer { link.cut() }
         var parser = FrontendParser()
         var buffer = [UInt8](repeating: 0, count: 65536)
         while true {
@@ -125,13 +126,14 @@ public final class FaultProxy: Sendable {
             if state.withLock({ $0.silent }) { continue }
             var sent = 0
             while sent < count {
-                let written = buffer.withUnsafeBytes { write(target, $0.baseAddress?.advanced(by: sent), count - sent) }
+                // Not write(), for a peer that is gone must not end the tests with SIGPIPE.
+                let written = buffer.withUnsafeBytes {
+                    send(target, $0.baseAddress?.advanced(by: sent), count - sent, Int32(MSG_NOSIGNAL))
+                }
                 if written <= 0 { break }
                 sent += written
             }
         }
-        shutdown(source, Int32(SHUT_RDWR))
-        shutdown(target, Int32(SHUT_RDWR))
     }
 
     /// - Returns: false when the connection is to be cut.
@@ -149,6 +151,31 @@ public final class FaultProxy: Sendable {
         }
         return true
     }
+}
+
+/// Both ends of one connection; closed when both directions have let go.
+private final class Link: Sendable {
+    private let client: Int32
+    private let server: Int32
+
+    init(client: Int32, server: Int32) {
+        self.client = client
+        self.server = server
+    }
+
+    deinit {
+        close(client)
+        close(server)
+    }
+
+    func cut() {
+        shutdown(client, Int32(SHUT_RDWR))
+        shutdown(server, Int32(SHUT_RDWR))
+    }
+}
+
+private struct WeakLink: Sendable {
+    weak let value: Link?
 }
 
 /// Reads the messages of a client as far as to count its statements (PostgreSQL manual, section 55.7).

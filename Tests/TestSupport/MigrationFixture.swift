@@ -1,6 +1,7 @@
 import Foundation
 import Migrations
 import Postgres
+import Processes
 
 /// A folder of migrations that a test writes.
 public final class MigrationFixture: Sendable {
@@ -54,15 +55,9 @@ extension TestDatabase {
 public func dumpSchema(of settings: ConnectionSettings, excluding schema: String = "reeve") async throws -> String {
     let programs = await ServerPrograms.installed()
     guard let dump = programs.first?.path("pg_dump") else { throw NeverHappened(what: "pg_dump is installed") }
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: dump)
-    process.arguments = ["--schema-only", "--exclude-schema", schema, "--dbname", settings.uri]
-    let pipe = Pipe()
-    process.standardOutput = pipe
-    try process.run()
-    let data = pipe.fileHandleForReading.readDataToEndOfFile()
-    process.waitUntilExit()
-    guard process.terminationStatus == 0 else { throw NeverHappened(what: "pg_dump succeeds") }
-    return String(decoding: data, as: UTF8.self).split(separator: "\n")
+    let outcome = try await Command(dump, ["--schema-only", "--exclude-schema", schema, "--dbname", settings.uri])
+        .run(outputLimit: 16 << 20)
+    guard outcome.succeeded else { throw NeverHappened(what: "pg_dump succeeds: \(outcome.errorOutput)") }
+    return outcome.output.split(separator: "\n")
         .filter { !$0.hasPrefix("\\restrict") && !$0.hasPrefix("\\unrestrict") }.joined(separator: "\n")
 }

@@ -22,7 +22,7 @@ public enum TestCluster {
     }
 
     /// Runs statements in a maintenance database.
-    static func administer(_ sql: String...) async throws {
+    public static func runSQL(_ sql: String...) async throws {
         let connection = try await Connection.open(await shared.settings(database: "postgres"))
         try await connection.with { connection in for statement in sql { try connection.execute(statement) } }
         await connection.close()

@@ -35,7 +35,7 @@ struct HelpText {
         var usage = "usage: reeve \(spec.name)"
         for argument in spec.arguments { usage += argument.isRequired ? " \(argument.name)" : " [\(argument.name)]" }
         if !spec.options.isEmpty { usage += " [options]" }
-        var text = "\(spec.summary)\n\n\(usage)\n"
+        var text = "\(wrap(spec.summary, indent: 0))\n\n\(usage)\n"
         if !spec.discussion.isEmpty { text += "\n" + wrap(spec.discussion, indent: 0) + "\n" }
         if !spec.arguments.isEmpty {
             text += "\narguments:\n" + spec.arguments.map { entry($0.name, $0.help) }.joined()

@@ -1,0 +1,121 @@
+import Foundation
+import Processes
+import Testing
+
+@testable import AdminHTTP
+
+@Suite(.timeLimit(.minutes(1)))
+struct AdminServerTests {
+    private func withServer(_ body: (UInt16) throws -> Void) throws {
+        let server = try AdminServer(
+            .tcp(host: "127.0.0.1", port: 0),
+            routes: [
+                Route("GET", "/hello") { HTTPResponse(contentType: "text/plain", body: "hello \($0.query["name"] ?? "you")\n") },
+                Route("GET", "/long") { _ in HTTPResponse(contentType: "text/plain", body: String(repeating: "abc ", count: 5000)) },
+            ])
+        defer { server.stop() }
+        guard case .tcp(_, let port) = server.address else { throw POSIXError(.EINVAL) }
+        try body(port)
+    }
+
+    /// Sends bytes and reads all that comes back.
+    private func exchange(_ port: UInt16, _ request: String) throws -> String {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        let connected = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+        }
+        try #require(connected == 0)
+        let bytes = Array(request.utf8)
+        try #require(write(descriptor, bytes, bytes.count) == bytes.count)
+        var answer: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = read(descriptor, &buffer, buffer.count)
+            if count <= 0 { break }
+            answer += buffer[..<count]
+        }
+        return String(decoding: answer, as: UTF8.self)
+    }
+
+    private func get(_ path: String, _ headers: String = "") -> String {
+        "GET \(path) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\(headers)\r\n"
+    }
+
+    @Test func `a route answers, with the query`() throws {
+        try withServer { port in
+            let answer = try exchange(port, get("/hello?name=w%C3%B6rld"))
+            #expect(answer.hasPrefix("HTTP/1.1 200"))
+            #expect(answer.hasSuffix("hello wörld\n"))
+            #expect(answer.contains("X-Content-Type-Options: nosniff"))
+        }
+    }
+
+    @Test func `errors are problem+json`() throws {
+        try withServer { port in
+            let missing = try exchange(port, get("/nothing"))
+            #expect(missing.hasPrefix("HTTP/1.1 404"))
+            #expect(missing.contains("application/problem+json"))
+            #expect(missing.contains("\"status\":404"))
+            let method = try exchange(port, "DELETE /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            #expect(method.hasPrefix("HTTP/1.1 405"))
+            #expect(method.contains("Allow: GET"))
+        }
+    }
+
+    @Test(arguments: [
+        ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "HTTP/1.1 400"), ("Host: y\r\n", "HTTP/1.1 400"),
+        ("Content-Length: 1\r\nContent-Length: 2\r\n", "HTTP/1.1 400"), ("Transfer-Encoding: gzip\r\n", "HTTP/1.1 501"),
+    ])
+    func `a head that can be read in two ways is refused`(headers: String, expected: String) throws {
+        try withServer { port in
+            let answer = try exchange(port, "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + headers + "\r\n")
+            #expect(answer.hasPrefix(expected) || answer.hasPrefix("HTTP/1.1 400"), "\(answer)")
+            #expect(!answer.contains("hello you"))
+        }
+    }
+
+    @Test func `long answers are compressed for those who accept it`() throws {
+        try withServer { port in
+            let plain = try exchange(port, get("/long"))
+            #expect(plain.hasSuffix("abc "))
+            let packed = try exchange(port, get("/long", "Accept-Encoding: gzip\r\n"))
+            #expect(packed.contains("Content-Encoding: gzip"))
+            #expect(packed.utf8.count < plain.utf8.count / 10)
+        }
+    }
+
+    @Test func `gzip is what others unpack`() async throws {
+        let text = (0..<20_000).map { "line \($0 &* 7)\n" }.joined()
+        let packed = try #require(gzip(Array(text.utf8)))
+        let file = "/tmp/reeve-gzip-\(UUID().uuidString.prefix(8)).gz"
+        try Data(packed).write(to: URL(fileURLWithPath: file))
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        let outcome = try await Command("gzip", ["-dc", file]).run()
+        #expect(outcome.output == text)
+    }
+
+    @Test func `an address that is taken, or is none, is refused`() throws {
+        try withServer { port in
+            let error = #expect(throws: ServerError.self) { try AdminServer(.tcp(host: "127.0.0.1", port: port), routes: []) }
+            #expect(error?.description.contains("127.0.0.1:\(port)") == true)
+        }
+        for bad in ["", "7433", "::1:7433", "host:99999", "unix:relative"] { #expect(ListenAddress(bad) == nil, "\(bad)") }
+        #expect(ListenAddress("[::1]:80") == .tcp(host: "::1", port: 80))
+        #expect(ListenAddress("unix:/run/x") == .unix(path: "/run/x"))
+    }
+
+    @Test func `a Unix socket serves, and one left over is taken again`() throws {
+        let path = "/tmp/reeve-http-\(UUID().uuidString.prefix(8))"
+        for _ in 0..<2 {
+            let first = try AdminServer(.unix(path: path), routes: [])
+            #expect(throws: ServerError.self) { try AdminServer(.unix(path: path), routes: []) }
+            #expect(FileManager.default.fileExists(atPath: path))
+            first.stop()
+        }
+    }
+}

@@ -1,0 +1,85 @@
+import Foundation
+import Synchronization
+import Telemetry
+import Testing
+
+@Suite struct TelemetryTests {
+    @Test func `both forms of exposition say the same, each in its grammar`() {
+        let registry = MetricRegistry()
+        registry.counter("reeve_runs_total", "Runs\nthat ended.", labels: ["task"]).increment(by: 2, "a\"b\\c\nd")
+        registry.gauge("reeve_up", "Up.").set(1)
+        let histogram = registry.histogram("reeve_seconds", "Seconds.", buckets: [0.5, 1])
+        for value in [0.1, 0.7, 5] { histogram.observe(value) }
+        let text = ExpositionFormat.text.render(registry.snapshot())
+        #expect(
+            text == """
+                # HELP reeve_runs_total Runs\\nthat ended.
+                # TYPE reeve_runs_total counter
+                reeve_runs_total{task="a\\"b\\\\c\\nd"} 2
+                # HELP reeve_seconds Seconds.
+                # TYPE reeve_seconds histogram
+                reeve_seconds_bucket{le="0.5"} 1
+                reeve_seconds_bucket{le="1"} 2
+                reeve_seconds_bucket{le="+Inf"} 3
+                reeve_seconds_sum 5.8
+                reeve_seconds_count 3
+                # HELP reeve_up Up.
+                # TYPE reeve_up gauge
+                reeve_up 1
+
+                """)
+        let open = ExpositionFormat.openMetrics.render(registry.snapshot())
+        #expect(open.contains("# TYPE reeve_runs counter\nreeve_runs_total{"))
+        #expect(open.hasSuffix("# EOF\n"))
+    }
+
+    @Test func `counters never fall, and series beyond the limit are dropped and counted`() {
+        let registry = MetricRegistry(seriesLimit: 2)
+        let counter = registry.counter("c_total", "C.", labels: ["l"])
+        counter.increment(by: -5, "a")
+        counter.raise(to: 7, "a")
+        counter.raise(to: 3, "a")
+        for label in ["b", "c", "d"] { counter.increment(label) }
+        let text = ExpositionFormat.text.render(registry.snapshot())
+        #expect(text.contains("c_total{l=\"a\"} 7"))
+        #expect(!text.contains("l=\"c\""))
+        #expect(text.contains("reeve_metric_series_dropped_total 2"))
+    }
+
+    @Test func `numbers that are none are written as Prometheus reads them`() {
+        let registry = MetricRegistry()
+        let gauge = registry.gauge("g", "G.", labels: ["l"])
+        for (label, value) in [("a", Double.nan), ("b", .infinity), ("c", -.infinity), ("d", 1e20), ("e", 0.25)] { gauge.set(value, label) }
+        let text = ExpositionFormat.text.render(registry.snapshot())
+        for line in ["g{l=\"a\"} NaN", "g{l=\"b\"} +Inf", "g{l=\"c\"} -Inf", "g{l=\"d\"} 1e+20", "g{l=\"e\"} 0.25"] {
+            #expect(text.contains(line))
+        }
+        gauge.remove { $0 == ["a"] }
+        #expect(!ExpositionFormat.text.render(registry.snapshot()).contains("NaN"))
+    }
+
+    @Test func `a log line is one line, in text and in JSON`() throws {
+        let (reading, writing) = try pipe()
+        var log = Logger(level: .info, sink: StreamSink(descriptor: writing, format: .json))
+        log = log.with("task", "a \"b\"")
+        log.debug("not written")
+        log.warning("two\nlines", [LogField("n", 5)])
+        let text = Logger(sink: StreamSink(descriptor: writing, format: .text))
+        text.info("two\nlines", [LogField("key", "with space"), LogField("plain", "x")])
+        close(writing)
+        let lines = String(decoding: FileHandle(fileDescriptor: reading).readDataToEndOfFile(), as: UTF8.self).split(separator: "\n")
+        #expect(lines.count == 2)
+        let object = try #require(try JSONSerialization.jsonObject(with: Data(lines[0].utf8)) as? [String: String])
+        #expect(object["message"] == "two\nlines")
+        #expect(object["level"] == "warning")
+        #expect(object["task"] == "a \"b\"")
+        #expect(object["n"] == "5")
+        #expect(lines[1].hasSuffix("two ⏎ lines key=\"with space\" plain=x"))
+    }
+
+    private func pipe() throws -> (Int32, Int32) {
+        var ends: [Int32] = [-1, -1]
+        try #require(Foundation.pipe(&ends) == 0)
+        return (ends[0], ends[1])
+    }
+}
