@@ -195,6 +195,27 @@ public enum LedgerSchema {
             UPDATE reeve.audit_head SET seq = head.seq + 1, hash = digest;
             RETURN head.seq + 1;
         END $$;
+        -- A function, since the session keeps the plans of its statements.
+        CREATE FUNCTION reeve.record_migration(
+            of_system text, of_version integer, of_name text, of_meaning bytea, of_text_digest bytea, of_source text,
+            of_state text, took_milliseconds integer, actor text)
+            RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            UPDATE reeve.migrations SET
+                name = of_name, meaning = of_meaning, text_digest = of_text_digest, source = of_source,
+                state = of_state, milliseconds = took_milliseconds, applied_at = clock_timestamp()
+            WHERE system = of_system AND version = of_version
+               OR system = of_system AND version IS NULL AND of_version IS NULL AND name = of_name;
+            IF NOT FOUND THEN
+                INSERT INTO reeve.migrations (system, version, name, meaning, text_digest, source, state, milliseconds)
+                VALUES (of_system, of_version, of_name, of_meaning, of_text_digest, of_source, of_state,
+                    took_milliseconds);
+            END IF;
+            INSERT INTO reeve.events (kind, subject, detail)
+            VALUES ('migration.' || of_state, of_system || '/' || of_name, jsonb_build_object('version', of_version));
+            PERFORM reeve.append_audit(actor, 'migration.' || of_state, of_system || '/' || of_name, jsonb_build_object(
+                'version', of_version, 'meaning', encode(of_meaning, 'hex'), 'milliseconds', took_milliseconds));
+        END $$;
         CREATE FUNCTION reeve.refuse_audit_change() RETURNS trigger LANGUAGE plpgsql
             SET search_path = pg_catalog, pg_temp AS $$
         BEGIN

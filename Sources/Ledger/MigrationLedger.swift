@@ -91,30 +91,12 @@ public enum MigrationLedger {
         try connection.query("DELETE FROM reeve.systems WHERE system = $1", [system])
     }
 
-    /// Writes the row, the event and the audit entry of a migration in one statement.
+    /// Writes the row, the event and the audit entry of a migration.
     public static func record(
         _ record: MigrationRecord, source: String, milliseconds: Int, actor: String, on connection: isolated Connection
     ) throws {
-        let conflict =
-            record.version == nil
-            ? "(system, name) WHERE version IS NULL" : "(system, version) WHERE version IS NOT NULL"
         try connection.query(
-            """
-            WITH written AS (
-                INSERT INTO reeve.migrations
-                    (system, version, name, meaning, text_digest, source, state, milliseconds)
-                VALUES ($1, $2::integer, $3, $4::bytea, $5::bytea, $6, $7, $8::integer)
-                ON CONFLICT \(conflict) DO UPDATE SET
-                    name = excluded.name, meaning = excluded.meaning, text_digest = excluded.text_digest,
-                    source = excluded.source, state = excluded.state, milliseconds = excluded.milliseconds,
-                    applied_at = clock_timestamp()
-            ), told AS (
-                INSERT INTO reeve.events (kind, subject, detail)
-                VALUES ('migration.' || $7, $1 || '/' || $3, jsonb_build_object('version', $2::integer))
-            )
-            SELECT reeve.append_audit($9, 'migration.' || $7, $1 || '/' || $3, jsonb_build_object(
-                'version', $2::integer, 'meaning', encode($4::bytea, 'hex'), 'milliseconds', $8::integer))
-            """,
+            "SELECT reeve.record_migration($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             [
                 record.system, record.version, record.name, Bytes(record.meaning), Bytes(record.textDigest), source,
                 record.state.rawValue, milliseconds, actor,

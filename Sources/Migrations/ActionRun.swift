@@ -6,6 +6,9 @@ import Telemetry
 /// One migration being applied or reverted, with its retries.
 struct ActionRun: Sendable {
     let action: MigrationAction
+    /// Whether others follow; then its commit need not reach the disk before the next begins. Commits reach it in their
+    /// order, and so a crash of the server leaves the ledger and the schema of some earlier moment of the run.
+    let isFollowed: Bool
     let settings: Migrator.Settings
     let database: Database
     let logger: Logger
@@ -54,14 +57,13 @@ struct ActionRun: Sendable {
     }
 
     private func attempt(_ began: ContinuousClock.Instant, on connection: isolated Connection) throws {
-        let path = try searchPath(on: connection)
         if action.runsInOneTransaction {
-            try inTransaction(path, on: connection) {
+            try inTransaction(on: connection) {
                 for statement in action.steps[0].statements { try run(statement, on: connection) }
                 try writeLedger(began, on: connection)
             }
         } else {
-            try StepRun(run: self, searchPath: path, lockTimeout: lockTimeout).perform(began, on: connection)
+            try StepRun(run: self, lockTimeout: lockTimeout).perform(began, on: connection)
         }
         if leavesSettings {
             try connection.execute("RESET ALL")
@@ -70,13 +72,12 @@ struct ActionRun: Sendable {
     }
 
     /// A transaction in which names without a schema are the system's.
-    func inTransaction(_ path: String, on connection: isolated Connection, _ body: () throws -> Void) throws {
+    func inTransaction(on connection: isolated Connection, _ body: () throws -> Void) throws {
         var options = TransactionOptions()
         options.lockTimeout = lockTimeout
-        try connection.transaction(options) {
-            try connection.execute("SET LOCAL search_path = \(path)")
-            try body()
-        }
+        options.preamble = [searchPathStatement(local: true)]
+        if isFollowed { options.preamble.append("SET LOCAL synchronous_commit = off") }
+        try connection.transaction(options, body)
     }
 
     /// Runs a statement; an error tells its place in the file.
@@ -115,16 +116,16 @@ struct ActionRun: Sendable {
             appliedAt: Timestamp(Date()))
     }
 
-    /// The system's schema, then those that hold extensions, and temporary objects last, where they shadow nothing.
-    private func searchPath(on connection: isolated Connection) throws -> String {
-        let rows = try connection.query(
+    /// Sets the search path: the system's schema, then those that hold extensions, and temporary objects last, where
+    /// they shadow nothing.
+    func searchPathStatement(local: Bool) -> String {
+        let schema = quoteLiteral(action.system.schema)
+        return """
+            SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(\(schema)) || ', ' || coalesce((
+                SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')
+                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+                WHERE n.nspname NOT IN ('pg_catalog', \(schema))) || ', ', '') || 'pg_temp', \(local))
             """
-            SELECT DISTINCT n.nspname::text FROM pg_catalog.pg_extension e
-            JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-            WHERE n.nspname NOT IN ('pg_catalog', $1) ORDER BY 1
-            """, [action.system.schema])
-        let schemas = [action.system.schema] + (try rows.map { try $0.get(0, as: String.self) })
-        return (schemas.map(quoteIdentifier) + ["pg_temp"]).joined(separator: ", ")
     }
 
     /// Whether a statement sets something for longer than its transaction.

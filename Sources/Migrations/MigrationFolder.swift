@@ -63,15 +63,32 @@ public struct MigrationFolder: Sendable {
         let version: Int?
         let name: String
 
+        // By hand, for a folder may hold thousands and a regular expression is compiled at each use.
         static func parse(_ file: String) -> (FileName, isDown: Bool)? {
-            if let match = file.wholeMatch(of: /(\d{1,9})_([A-Za-z0-9_.-]+?)\.(up|down)\.sql/) {
-                guard let version = Int(match.1), version > 0 else { return nil }
-                return (FileName(version: version, name: String(match.2)), match.3 == "down")
+            guard file.hasSuffix(".sql") else { return nil }
+            var stem = file.dropLast(".sql".count)
+            if stem.hasPrefix("R__") {
+                stem = stem.dropFirst("R__".count)
+                let isDown = stem.hasSuffix(".down")
+                if isDown { stem = stem.dropLast(".down".count) }
+                return isWord(stem) ? (FileName(version: nil, name: String(stem)), isDown) : nil
             }
-            if let match = file.wholeMatch(of: /R__([A-Za-z0-9_.-]+?)(\.down)?\.sql/) {
-                return (FileName(version: nil, name: String(match.1)), match.2 != nil)
-            }
-            return nil
+            let isDown = stem.hasSuffix(".down")
+            guard isDown || stem.hasSuffix(".up") else { return nil }
+            stem = stem.dropLast(isDown ? ".down".count : ".up".count)
+            let digits = stem.utf8.prefix { (0x30...0x39).contains($0) }
+            guard (1...9).contains(digits.count), let version = Int(Substring(digits)), version > 0 else { return nil }
+            let rest = stem[digits.endIndex...]
+            guard rest.first == "_", isWord(rest.dropFirst()) else { return nil }
+            return (FileName(version: version, name: String(rest.dropFirst())), isDown)
+        }
+
+        private static func isWord(_ text: Substring) -> Bool {
+            !text.isEmpty
+                && text.utf8.allSatisfy { byte in
+                    (0x30...0x39).contains(byte) || (0x61...0x7A).contains(byte | 0x20) || byte == UInt8(ascii: "_")
+                        || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "-")
+                }
         }
     }
 }

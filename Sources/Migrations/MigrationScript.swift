@@ -20,7 +20,7 @@ public struct MigrationScript: Sendable {
         statements = try SQLLexer.split(source, file: path)
         directives = try MigrationDirectives(header: source, path: path)
         textDigest = Digest.of(source)
-        meaning = try Self.meaning(of: statements, in: source, path: path)
+        meaning = Digest.of(try SQLLexer.meaning(of: statements, in: source, file: path))
     }
 
     public var text: String { String(decoding: source, as: UTF8.self) }
@@ -32,7 +32,7 @@ public struct MigrationScript: Sendable {
 
     /// The digest of some of the statements.
     func meaning(of statements: [SQLStatement]) throws -> [UInt8] {
-        try Self.meaning(of: statements, in: source, path: path)
+        Digest.of(try SQLLexer.meaning(of: statements, in: source, file: path))
     }
 
     /// The tokens of a statement; key words and plain identifiers in upper case.
@@ -48,32 +48,6 @@ public struct MigrationScript: Sendable {
     /// Where a statement begins, for messages.
     func place(of statement: SQLStatement) -> String {
         SourceExcerpt(file: path, source: source, offset: statement.range.lowerBound).place
-    }
-
-    private static func meaning(of statements: [SQLStatement], in source: [UInt8], path: String) throws -> [UInt8] {
-        var digest = Digest()
-        for statement in statements {
-            let tokens = try SQLLexer.tokens(
-                of: source, in: statement.range, standardConformingStrings: statement.standardConformingStrings,
-                file: path)
-            for token in tokens {
-                digest.update(withoutCarriageReturns(source[token.range]))
-                digest.update([0])
-            }
-            if let data = statement.copyData { digest.update(withoutCarriageReturns(source[data])) }
-            digest.update([0, 0])
-        }
-        return digest.finish()
-    }
-
-    private static func withoutCarriageReturns(_ bytes: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
-        guard bytes.contains(UInt8(ascii: "\r")) else { return bytes }
-        var result: [UInt8] = []
-        for (index, byte) in zip(bytes.indices, bytes) {
-            let beforeLineFeed = index + 1 < bytes.endIndex && bytes[index + 1] == UInt8(ascii: "\n")
-            if byte != UInt8(ascii: "\r") || !beforeLineFeed { result.append(byte) }
-        }
-        return result[...]
     }
 }
 
@@ -95,7 +69,7 @@ public struct MigrationDirectives: Sendable, Equatable {
         {
             let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespaces)
             guard text.isEmpty || text.hasPrefix("--") else { return }
-            guard let match = text.wholeMatch(of: /--\s*reeve:\s*([a-z-]+)\s*(.*?)\s*/) else { continue }
+            guard text.contains("reeve:"), let match = text.wholeMatch(of: /--\s*reeve:\s*([a-z-]+)\s*(.*?)\s*/) else { continue }
             try read(String(match.1), value: String(match.2), place: "\(path):\(index + 1)")
         }
     }

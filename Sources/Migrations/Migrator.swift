@@ -131,12 +131,18 @@ public struct Migrator: Sendable {
         for system in systems where plan.actions.contains(where: { $0.system == system }) {
             if case .up = goal { try await connection.with { try prepareSchema(of: system, on: $0) } }
         }
-        for action in plan.actions {
+        for (number, action) in plan.actions.enumerated() {
             progress(action)
-            let milliseconds = try await ActionRun(
-                action: action, settings: settings, database: database, logger: logger
-            )
-            .perform(on: connection)
+            let run = ActionRun(
+                action: action, isFollowed: number + 1 < plan.actions.count, settings: settings, database: database,
+                logger: logger)
+            let milliseconds: Int
+            do {
+                milliseconds = try await run.perform(on: connection)
+            } catch {
+                await recordFailure(error, of: action, on: connection)
+                throw error
+            }
             let migration = action.migration
             outcome.done.append(
                 Outcome.Done(
@@ -148,6 +154,24 @@ public struct Migrator: Sendable {
         }
         outcome.pending = try await connection.with { try pendingCount(folders, on: $0) }
         return outcome
+    }
+
+    /// Writes down that a migration failed; with it, what was applied before it reaches the disk.
+    private func recordFailure(_ error: any Error, of action: MigrationAction, on connection: Connection) async {
+        let subject = "\(action.system.name)/\(action.migration.title)"
+        let detail = try? JSONText(encoding: ["direction": action.direction.rawValue, "error": String("\(error)".prefix(2000))])
+        do {
+            try await connection.with(within: .seconds(10)) { connection in
+                try connection.transaction {
+                    try Events.record("migration.failed", subject: subject, detail: detail ?? JSONText("{}"), on: connection)
+                    try Audit.append(
+                        actor: settings.actor, action: "migration.failed", subject: subject, detail: detail ?? JSONText("{}"),
+                        on: connection)
+                }
+            }
+        } catch {
+            logger.warning("the failure could not be recorded", [LogField("migration", subject), LogField("error", error)])
+        }
     }
 
     // MARK: Planning against the ledger

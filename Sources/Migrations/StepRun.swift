@@ -8,7 +8,6 @@ import Postgres
 /// alone is noted before and after; when it was begun and not ended, the catalog tells what became of it.
 struct StepRun {
     let run: ActionRun
-    let searchPath: String
     let lockTimeout: Duration
 
     private var action: MigrationAction { run.action }
@@ -46,13 +45,13 @@ struct StepRun {
         on connection: isolated Connection
     ) throws {
         guard let solitary = step.solitary, let statement = step.statements.first else {
-            try run.inTransaction(searchPath, on: connection) {
+            try run.inTransaction(on: connection) {
                 for statement in step.statements { try run.run(statement, on: connection) }
                 try journal.note(step: number, meaning: meaning, .done, on: connection)
             }
             return
         }
-        try connection.execute("SET search_path = \(searchPath)")
+        try connection.execute(run.searchPathStatement(local: false))
         let timeout = solitary.waitsPatiently ? 0 : lockTimeout.milliseconds
         try connection.execute("SET lock_timeout = \(timeout)")
         defer { _ = try? connection.execute("RESET search_path; RESET lock_timeout") }

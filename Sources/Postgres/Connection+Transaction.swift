@@ -13,6 +13,8 @@ public struct TransactionOptions: Sendable {
     /// Instead of the connection's own, for this transaction.
     public var lockTimeout: Duration?
     public var statementTimeout: Duration?
+    /// Statements that are sent together with BEGIN, which saves their round trips.
+    public var preamble: [String] = []
 
     public init(isolation: Isolation? = nil, readOnly: Bool = false, deferrable: Bool = false) {
         self.isolation = isolation
@@ -45,7 +47,13 @@ extension Connection {
         if settings.pooled { begin += "; " + settings.settingsStatement(local: true) }
         if let timeout = options.lockTimeout { begin += "; SET LOCAL lock_timeout = \(timeout.milliseconds)" }
         if let timeout = options.statementTimeout { begin += "; SET LOCAL statement_timeout = \(timeout.milliseconds)" }
-        try execute(begin)
+        for statement in options.preamble { begin += "; " + statement }
+        do {
+            try execute(begin)
+        } catch {
+            if isInTransaction { rollBack("ROLLBACK") }
+            throw error
+        }
         transactionDepth = 1
         defer { transactionDepth = 0 }
         let value: T

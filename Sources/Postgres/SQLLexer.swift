@@ -41,6 +41,47 @@ public enum SQLLexer {
         }
     }
 
+    /// What the statements of a source mean, as bytes to compare or to hash: their tokens and COPY data without
+    /// comments, white space between tokens, and the CR of line ends; each token ends with a zero byte, each statement
+    /// with another.
+    ///
+    /// - Throws: `PostgresError` of kind `badScript` with the place.
+    public static func meaning(
+        of statements: [SQLStatement], in source: [UInt8], file: String = "<script>"
+    ) throws -> [UInt8] {
+        var result: [UInt8] = []
+        result.reserveCapacity(source.count)
+        do {
+            try source.withUnsafeBufferPointer { bytes in
+                for statement in statements {
+                    var scanner = SQLScanner(bytes, from: statement.range.lowerBound, to: statement.range.upperBound)
+                    scanner.standardConformingStrings = statement.standardConformingStrings
+                    while let token = try scanner.next() {
+                        append(bytes, token.range, to: &result)
+                        result.append(0)
+                    }
+                    if let data = statement.copyData { append(bytes, data, to: &result) }
+                    result.append(0)
+                }
+            }
+        } catch let error as SQLScanError {
+            throw Self.scriptError(error, source, file)
+        }
+        return result
+    }
+
+    private static func append(_ bytes: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, to result: inout [UInt8]) {
+        let part = UnsafeBufferPointer(rebasing: bytes[range])
+        guard let base = part.baseAddress, memchr(base, Int32(UInt8(ascii: "\r")), part.count) != nil else {
+            result.append(contentsOf: part)
+            return
+        }
+        for (index, byte) in part.enumerated() {
+            let beforeLineFeed = index + 1 < part.count && part[index + 1] == UInt8(ascii: "\n")
+            if byte != UInt8(ascii: "\r") || !beforeLineFeed { result.append(byte) }
+        }
+    }
+
     private static func scriptError(_ error: SQLScanError, _ source: [UInt8], _ file: String) -> PostgresError {
         var failure = PostgresError(.badScript, error.message)
         failure.excerpt = SourceExcerpt(file: file, source: source, offset: error.offset)

@@ -52,23 +52,75 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
         return padded(1 - year, 4) + rfc3339.drop { $0 == "-" }.drop { $0 != "-" } + " BC"
     }
 
-    /// Reads PostgreSQL's ISO output, for instance `2026-03-29 01:30:00.5+02` or `0044-03-15 12:00:00+00 BC`.
+    /// Reads PostgreSQL's ISO output, for instance `2026-03-29 01:30:00.5+02` or `0044-03-15 12:00:00+00 BC`; also
+    /// RFC 3339, and a date alone.
     public static func fromPostgres(_ text: String) throws -> Timestamp {
         if text == "infinity" { return .infinity }
         if text == "-infinity" { return .negativeInfinity }
-        let form =
-            /(\d{4,6})-(\d\d)-(\d\d)(?:[ T](\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?(?:Z|([+-])(\d\d)(?::?(\d\d))?(?::(\d\d))?)?( BC)?/
-        guard let match = text.wholeMatch(of: form) else { throw bad(text) }
-        let (_, year, month, day, hour, minute, second, fraction, sign, offHour, offMinute, offSecond, era) = match
-            .output
-        func number(_ digits: Substring?) -> Int64 { digits.flatMap { Int64($0) } ?? 0 }
-        let civilYear = era == nil ? number(year) : 1 - number(year)
-        let days = CivilDate.dayNumber(year: civilYear, month: number(month), day: number(day))
-        var seconds = days * 86400 + number(hour) * 3600 + number(minute) * 60 + number(second)
-        let offset = number(offHour) * 3600 + number(offMinute) * 60 + number(offSecond)
-        seconds -= sign == "-" ? -offset : offset
-        let digits = (fraction.map(String.init) ?? "").padding(toLength: 6, withPad: "0", startingAt: 0)
-        return Timestamp(microseconds: seconds * 1_000_000 + (Int64(digits) ?? 0))
+        var reader = TimestampReader(text)
+        guard let timestamp = reader.read() else { throw bad(text) }
+        return timestamp
+    }
+}
+
+/// Reads a timestamp's text from left to right.
+private struct TimestampReader {
+    private var rest: Substring.UTF8View
+
+    init(_ text: String) { rest = text[...].utf8 }
+
+    mutating func read() -> Timestamp? {
+        guard var year = number(4...6), skip("-"), let month = number(2...2), skip("-"), let day = number(2...2),
+            (1...12).contains(month), (1...31).contains(day)
+        else { return nil }
+        var seconds: Int64 = 0
+        var fraction: Int64 = 0
+        if skip(" ") || skip("T") {
+            guard let hour = number(2...2), skip(":"), let minute = number(2...2), skip(":"), let second = number(2...2)
+            else { return nil }
+            seconds = hour * 3600 + minute * 60 + second
+            if skip(".") {
+                let before = rest.count
+                guard let digits = number(1...6) else { return nil }
+                fraction = (before - rest.count..<6).reduce(digits) { value, _ in value * 10 }
+            }
+            guard let offset = offset() else { return nil }
+            seconds -= offset
+        }
+        if skip(" ") {
+            guard skip("B"), skip("C") else { return nil }
+            year = 1 - year
+        }
+        guard rest.isEmpty else { return nil }
+        let days = CivilDate.dayNumber(year: year, month: month, day: day)
+        return Timestamp(microseconds: (days * 86400 + seconds) * 1_000_000 + fraction)
+    }
+
+    /// The zone's distance from UTC, in seconds; none is UTC.
+    private mutating func offset() -> Int64? {
+        if skip("Z") { return 0 }
+        let isWest = rest.first == UInt8(ascii: "-")
+        guard skip("+") || skip("-") else { return 0 }
+        guard var offset = number(2...2).map({ $0 * 3600 }) else { return nil }
+        for unit in [Int64(60), 1] {
+            guard skip(":") || rest.first.map({ (0x30...0x39).contains($0) }) == true else { break }
+            guard let value = number(2...2) else { return nil }
+            offset += value * unit
+        }
+        return isWest ? -offset : offset
+    }
+
+    private mutating func skip(_ character: Unicode.Scalar) -> Bool {
+        guard rest.first == UInt8(ascii: character) else { return false }
+        rest = rest.dropFirst()
+        return true
+    }
+
+    private mutating func number(_ length: ClosedRange<Int>) -> Int64? {
+        let digits = rest.prefix { (0x30...0x39).contains($0) }.prefix(length.upperBound)
+        guard length.contains(digits.count) else { return nil }
+        rest = rest.dropFirst(digits.count)
+        return digits.reduce(0) { $0 * 10 + Int64($1 - 0x30) }
     }
 }
 

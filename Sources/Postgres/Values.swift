@@ -104,9 +104,30 @@ public struct Numeric: PostgresCodable, Hashable, CustomStringConvertible {
 
     /// - Returns: nil when the text is not a decimal number, `NaN`, `Infinity` or `-Infinity`.
     public init?(_ text: String) {
-        let number = /-?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|NaN|-?Infinity/
-        guard text.wholeMatch(of: number) != nil else { return nil }
+        guard ["NaN", "Infinity", "-Infinity"].contains(text) || Self.isDecimal(text) else { return nil }
         description = text
+    }
+
+    /// Whether a text is digits with a sign, a point and an exponent where they may stand.
+    private static func isDecimal(_ text: String) -> Bool {
+        var rest = text[...].utf8
+        func digits() -> Int {
+            let found = rest.prefix { (0x30...0x39).contains($0) }.count
+            rest = rest.dropFirst(found)
+            return found
+        }
+        if rest.first == UInt8(ascii: "-") { rest = rest.dropFirst() }
+        var count = digits()
+        if rest.first == UInt8(ascii: ".") {
+            rest = rest.dropFirst()
+            count += digits()
+        }
+        if count > 0, let byte = rest.first, byte | 0x20 == UInt8(ascii: "e") {
+            rest = rest.dropFirst()
+            if rest.first == UInt8(ascii: "-") || rest.first == UInt8(ascii: "+") { rest = rest.dropFirst() }
+            if digits() == 0 { return false }
+        }
+        return count > 0 && rest.isEmpty
     }
 
     public static func fromPostgres(_ text: String) throws -> Numeric {

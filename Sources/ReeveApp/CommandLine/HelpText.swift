@@ -6,18 +6,13 @@ struct HelpText {
     /// All commands.
     var overview: String {
         var text = """
-            reeve administers PostgreSQL databases: schemas, schedules and what must not go wrong.
+            reeve is the steward of a PostgreSQL estate: it migrates, schedules and watches.
 
             usage: reeve <noun> <verb> [arguments]
 
 
             """
-        var noun = ""
-        for command in commands {
-            if !noun.isEmpty, command.noun != noun { text += "" }
-            noun = command.noun
-            text += entry(command.name, command.summary)
-        }
+        for command in commands { text += entry(command.name, command.summary) }
         text += "\nevery command takes:\n" + options(OptionSpec.global)
         text += "\n'reeve <noun> <verb> --help' tells more. Exit codes: 0 done, 1 failed, 2 usage,\n"
         text += "3 finding, 4 not permitted, 5 locked, 6 confirmation needed, 75 try again.\n"

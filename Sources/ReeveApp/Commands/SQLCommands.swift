@@ -9,11 +9,16 @@ enum SQLCommands {
         noun: "sql", verb: "split", summary: "show how a script is split into statements",
         discussion: "Splits as psql does: quotes, dollar quotes, nested comments, BEGIN ATOMIC bodies and COPY data "
             + "are kept whole. Offsets and lengths are in bytes.",
-        arguments: [ArgumentSpec(name: "FILE", help: "the script; - for standard input")]
+        arguments: [ArgumentSpec(name: "FILE", help: "the script; - for standard input")],
+        options: [.flag("count", "only how many statements there are")]
     ) { invocation in
         let path = invocation.arguments.positional[0]
         let source = try read(path)
         let statements = try SQLLexer.split(source, file: path)
+        if invocation.has("count") {
+            invocation.console.result(["count": .int(statements.count)], text: String(statements.count))
+            return .done
+        }
         invocation.console.result(
             [
                 "statements": .array(
