@@ -201,6 +201,8 @@ public enum LedgerSchema {
             of_state text, took_milliseconds integer, actor text)
             RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
+            took_milliseconds := coalesce(
+                took_milliseconds, extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000);
             UPDATE reeve.migrations SET
                 name = of_name, meaning = of_meaning, text_digest = of_text_digest, source = of_source,
                 state = of_state, milliseconds = took_milliseconds, applied_at = clock_timestamp()

@@ -91,16 +91,20 @@ public enum MigrationLedger {
         try connection.query("DELETE FROM reeve.systems WHERE system = $1", [system])
     }
 
-    /// Writes the row, the event and the audit entry of a migration.
-    public static func record(
-        _ record: MigrationRecord, source: String, milliseconds: Int, actor: String, on connection: isolated Connection
-    ) throws {
-        try connection.query(
-            "SELECT reeve.record_migration($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            [
-                record.system, record.version, record.name, Bytes(record.meaning), Bytes(record.textDigest), source,
-                record.state.rawValue, milliseconds, actor,
-            ])
+    /// The statement that writes the row, the event and the audit entry of a migration. It has no parameters, so that
+    /// it can be sent together with the migration.
+    ///
+    /// - Parameter milliseconds: what it took; nil: since the transaction began.
+    public static func recordStatement(
+        _ record: MigrationRecord, source: String, milliseconds: Int?, actor: String
+    ) -> String {
+        let values = [
+            quoteLiteral(record.system), record.version.map(String.init) ?? "NULL", quoteLiteral(record.name),
+            quoteLiteral(Bytes(record.meaning).postgresText), quoteLiteral(Bytes(record.textDigest).postgresText),
+            quoteLiteral(source), quoteLiteral(record.state.rawValue), milliseconds.map(String.init) ?? "NULL",
+            quoteLiteral(actor),
+        ]
+        return "SELECT reeve.record_migration(\(values.joined(separator: ", ")))"
     }
 
     /// Takes away the row of a migration that was reverted, and writes the event and the audit entry.

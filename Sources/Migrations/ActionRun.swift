@@ -57,7 +57,9 @@ struct ActionRun: Sendable {
     }
 
     private func attempt(_ began: ContinuousClock.Instant, on connection: isolated Connection) throws {
-        if action.runsInOneTransaction {
+        if let batch = batch {
+            try inOneBatch(batch, on: connection)
+        } else if action.runsInOneTransaction {
             try inTransaction(on: connection) {
                 for statement in action.steps[0].statements { try run(statement, on: connection) }
                 try writeLedger(began, on: connection)
@@ -71,12 +73,36 @@ struct ActionRun: Sendable {
         }
     }
 
-    /// A transaction in which names without a schema are the system's.
-    func inTransaction(on connection: isolated Connection, _ body: () throws -> Void) throws {
+    /// The statements that can be sent all at once with the ledger's row: those of a way up that is one transaction,
+    /// without COPY data, and read under one setting of strings.
+    private var batch: [SQLStatement]? {
+        guard action.direction == .up, action.runsInOneTransaction else { return nil }
+        let statements = action.steps[0].statements
+        return statements.allSatisfy { $0.copyData == nil && $0.standardConformingStrings } ? statements : nil
+    }
+
+    private func inOneBatch(_ statements: [SQLStatement], on connection: isolated Connection) throws {
+        let script = action.script
+        let record = MigrationLedger.recordStatement(
+            record(.applied), source: script.text, milliseconds: nil, actor: settings.actor)
+        do {
+            try connection.transaction(options, batch: statements.map(script.text) + [record])
+        } catch let error as PostgresError {
+            guard let index = error.batchIndex, index < statements.count else { throw error }
+            throw error.located(in: statements[index], of: script.source, file: script.path)
+        }
+    }
+
+    private var options: TransactionOptions {
         var options = TransactionOptions()
         options.lockTimeout = lockTimeout
         options.preamble = [searchPathStatement(local: true)]
         if isFollowed { options.preamble.append("SET LOCAL synchronous_commit = off") }
+        return options
+    }
+
+    /// A transaction in which names without a schema are the system's.
+    func inTransaction(on connection: isolated Connection, _ body: () throws -> Void) throws {
         try connection.transaction(options, body)
     }
 
@@ -99,9 +125,10 @@ struct ActionRun: Sendable {
         let migration = action.migration
         switch action.direction {
         case .up:
-            try MigrationLedger.record(
-                record(.applied), source: migration.up.text,
-                milliseconds: Int((ContinuousClock.now - began).milliseconds), actor: settings.actor, on: connection)
+            try connection.execute(
+                MigrationLedger.recordStatement(
+                    record(.applied), source: migration.up.text,
+                    milliseconds: Int((ContinuousClock.now - began).milliseconds), actor: settings.actor))
         case .down:
             try MigrationLedger.remove(
                 system: action.system.name, version: migration.version, name: migration.name, actor: settings.actor,

@@ -69,7 +69,9 @@ public struct MigrationDirectives: Sendable, Equatable {
         {
             let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespaces)
             guard text.isEmpty || text.hasPrefix("--") else { return }
-            guard text.contains("reeve:"), let match = text.wholeMatch(of: /--\s*reeve:\s*([a-z-]+)\s*(.*?)\s*/) else { continue }
+            guard text.contains("reeve:"), let match = text.wholeMatch(of: /--\s*reeve:\s*([a-z-]+)\s*(.*?)\s*/) else {
+                continue
+            }
             try read(String(match.1), value: String(match.2), place: "\(path):\(index + 1)")
         }
     }

@@ -159,18 +159,23 @@ public struct Migrator: Sendable {
     /// Writes down that a migration failed; with it, what was applied before it reaches the disk.
     private func recordFailure(_ error: any Error, of action: MigrationAction, on connection: Connection) async {
         let subject = "\(action.system.name)/\(action.migration.title)"
-        let detail = try? JSONText(encoding: ["direction": action.direction.rawValue, "error": String("\(error)".prefix(2000))])
+        let detail = try? JSONText(encoding: [
+            "direction": action.direction.rawValue, "error": String("\(error)".prefix(2000)),
+        ])
         do {
             try await connection.with(within: .seconds(10)) { connection in
                 try connection.transaction {
-                    try Events.record("migration.failed", subject: subject, detail: detail ?? JSONText("{}"), on: connection)
+                    try Events.record(
+                        "migration.failed", subject: subject, detail: detail ?? JSONText("{}"), on: connection)
                     try Audit.append(
-                        actor: settings.actor, action: "migration.failed", subject: subject, detail: detail ?? JSONText("{}"),
+                        actor: settings.actor, action: "migration.failed", subject: subject,
+                        detail: detail ?? JSONText("{}"),
                         on: connection)
                 }
             }
         } catch {
-            logger.warning("the failure could not be recorded", [LogField("migration", subject), LogField("error", error)])
+            logger.warning(
+                "the failure could not be recorded", [LogField("migration", subject), LogField("error", error)])
         }
     }
 

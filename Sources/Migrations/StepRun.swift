@@ -17,9 +17,9 @@ struct StepRun {
         let direction: StepJournal.Direction = action.direction == .up ? .up : .down
         let journal = StepJournal(system: action.system.name, version: version, direction: direction)
         if action.direction == .up {
-            try MigrationLedger.record(
-                run.record(.applying), source: action.script.text, milliseconds: 0, actor: run.settings.actor,
-                on: connection)
+            try connection.execute(
+                MigrationLedger.recordStatement(
+                    run.record(.applying), source: action.script.text, milliseconds: 0, actor: run.settings.actor))
         }
         let known = try journal.steps(on: connection)
         for (number, step) in action.steps.enumerated() {

@@ -39,6 +39,41 @@ extension Connection {
         return tag
     }
 
+    /// Runs statements without parameters in one exchange; the first that fails ends it.
+    ///
+    /// The server reads them all before it runs the first.
+    ///
+    /// - Throws: `PostgresError`, whose `batchIndex` tells the statement; `CancellationError`.
+    public func execute(batch statements: [String]) throws {
+        let separator = ";\n"
+        var completed = 0
+        do {
+            let sql = statements.joined(separator: separator)
+            try exchange(sql) {
+                PQsendQuery($0, sql)
+            } take: {
+                // Rows come one at a time, and their statement is counted when it is complete.
+                if PQresultStatus($0) != PGRES_SINGLE_TUPLE { completed += 1 }
+            }
+        } catch var error as PostgresError where error.kind == .server {
+            var before = 0
+            var index = completed
+            if let position = error.position {
+                // A syntax error comes before any statement has run.
+                index = 0
+                while index + 1 < statements.count {
+                    let length = statements[index].unicodeScalars.count + separator.unicodeScalars.count
+                    if position <= before + length { break }
+                    before += length
+                    index += 1
+                }
+                error.position = position - before
+            }
+            error.batchIndex = min(index, statements.count - 1)
+            throw error
+        }
+    }
+
     /// Runs a `COPY … FROM STDIN` with its data.
     ///
     /// - Throws: `PostgresError`, `CancellationError`.

@@ -42,14 +42,8 @@ extension Connection {
         guard transactionDepth == 0 else {
             throw PostgresError(.misuse, "a transaction is already open", hint: "use a savepoint within it")
         }
-        var begin = options.begin
-        // Behind a pooler nothing may be set on the session, so each transaction says it again.
-        if settings.pooled { begin += "; " + settings.settingsStatement(local: true) }
-        if let timeout = options.lockTimeout { begin += "; SET LOCAL lock_timeout = \(timeout.milliseconds)" }
-        if let timeout = options.statementTimeout { begin += "; SET LOCAL statement_timeout = \(timeout.milliseconds)" }
-        for statement in options.preamble { begin += "; " + statement }
         do {
-            try execute(begin)
+            try execute(opening(options).joined(separator: "; "))
         } catch {
             if isInTransaction { rollBack("ROLLBACK") }
             throw error
@@ -65,6 +59,40 @@ extension Connection {
         }
         try commit()
         return value
+    }
+
+    /// Runs statements in one transaction with two exchanges: BEGIN and all of them, then COMMIT.
+    ///
+    /// - Throws: as `transaction`; the error of a statement tells its number in `batchIndex`.
+    public func transaction(_ options: TransactionOptions = TransactionOptions(), batch statements: [String]) throws {
+        guard transactionDepth == 0 else {
+            throw PostgresError(.misuse, "a transaction is already open", hint: "use a savepoint within it")
+        }
+        let opening = opening(options)
+        transactionDepth = 1
+        defer { transactionDepth = 0 }
+        do {
+            try execute(batch: opening + statements)
+        } catch var error as PostgresError {
+            rollBack("ROLLBACK")
+            error.batchIndex = error.batchIndex.flatMap { $0 >= opening.count ? $0 - opening.count : nil }
+            throw error
+        } catch {
+            rollBack("ROLLBACK")
+            throw error
+        }
+        try commit()
+    }
+
+    private func opening(_ options: TransactionOptions) -> [String] {
+        var statements = [options.begin]
+        // Behind a pooler nothing may be set on the session, so each transaction says it again.
+        if settings.pooled { statements.append(settings.settingsStatement(local: true)) }
+        if let timeout = options.lockTimeout { statements.append("SET LOCAL lock_timeout = \(timeout.milliseconds)") }
+        if let timeout = options.statementTimeout {
+            statements.append("SET LOCAL statement_timeout = \(timeout.milliseconds)")
+        }
+        return statements + options.preamble
     }
 
     /// Runs `body` under a savepoint of the open transaction: kept when it returns, undone when it throws.

@@ -38,6 +38,8 @@ public struct PostgresError: Error, Sendable {
     public var constraint: String?
     /// Where in the statement, in characters from 1, as the server counts.
     public var position: Int?
+    /// Which statement of a batch it was, from 0; `position` then counts within that one.
+    public var batchIndex: Int?
     /// Where in a file, when the statement came from one.
     public var excerpt: SourceExcerpt?
 

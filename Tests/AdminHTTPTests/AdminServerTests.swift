@@ -10,8 +10,12 @@ struct AdminServerTests {
         let server = try AdminServer(
             .tcp(host: "127.0.0.1", port: 0),
             routes: [
-                Route("GET", "/hello") { HTTPResponse(contentType: "text/plain", body: "hello \($0.query["name"] ?? "you")\n") },
-                Route("GET", "/long") { _ in HTTPResponse(contentType: "text/plain", body: String(repeating: "abc ", count: 5000)) },
+                Route("GET", "/hello") {
+                    HTTPResponse(contentType: "text/plain", body: "hello \($0.query["name"] ?? "you")\n")
+                },
+                Route("GET", "/long") { _ in
+                    HTTPResponse(contentType: "text/plain", body: String(repeating: "abc ", count: 5000))
+                },
             ])
         defer { server.stop() }
         guard case .tcp(_, let port) = server.address else { throw POSIXError(.EINVAL) }
@@ -27,7 +31,9 @@ struct AdminServerTests {
         address.sin_port = port.bigEndian
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
         let connected = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
         }
         try #require(connected == 0)
         let bytes = Array(request.utf8)
@@ -73,7 +79,8 @@ struct AdminServerTests {
     ])
     func `a head that can be read in two ways is refused`(headers: String, expected: String) throws {
         try withServer { port in
-            let answer = try exchange(port, "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + headers + "\r\n")
+            let answer = try exchange(
+                port, "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + headers + "\r\n")
             #expect(answer.hasPrefix(expected) || answer.hasPrefix("HTTP/1.1 400"), "\(answer)")
             #expect(!answer.contains("hello you"))
         }
@@ -101,10 +108,14 @@ struct AdminServerTests {
 
     @Test func `an address that is taken, or is none, is refused`() throws {
         try withServer { port in
-            let error = #expect(throws: ServerError.self) { try AdminServer(.tcp(host: "127.0.0.1", port: port), routes: []) }
+            let error = #expect(throws: ServerError.self) {
+                try AdminServer(.tcp(host: "127.0.0.1", port: port), routes: [])
+            }
             #expect(error?.description.contains("127.0.0.1:\(port)") == true)
         }
-        for bad in ["", "7433", "::1:7433", "host:99999", "unix:relative"] { #expect(ListenAddress(bad) == nil, "\(bad)") }
+        for bad in ["", "7433", "::1:7433", "host:99999", "unix:relative"] {
+            #expect(ListenAddress(bad) == nil, "\(bad)")
+        }
         #expect(ListenAddress("[::1]:80") == .tcp(host: "::1", port: 80))
         #expect(ListenAddress("unix:/run/x") == .unix(path: "/run/x"))
     }

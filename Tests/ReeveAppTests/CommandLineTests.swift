@@ -23,7 +23,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("migarte up", "did you mean 'migrate'"), ("migrate upp", "did you mean 'up'"), ("migrate up --lok-wait 3s", "did you mean '--lock-wait'"),
+        ("migarte up", "did you mean 'migrate'"), ("migrate upp", "did you mean 'up'"),
+        ("migrate up --lok-wait 3s", "did you mean '--lock-wait'"),
         ("migrate up --jsno", "did you mean '--json'"), ("frobnicate", "reeve --help"),
     ])
     func `a word that is near is suggested`(line: String, hint: String) {
@@ -31,7 +32,10 @@ import Testing
         #expect(error?.hint?.contains(hint) == true, "\(String(describing: error))")
     }
 
-    @Test(arguments: ["migrate", "migrate up --to", "sql split", "sql split a b", "migrate up --dry-run=yes", "migrate up --to 1 --to 2", "serve now"])
+    @Test(arguments: [
+        "migrate", "migrate up --to", "sql split", "sql split a b", "migrate up --dry-run=yes",
+        "migrate up --to 1 --to 2", "serve now",
+    ])
     func `what is incomplete or too much is refused`(line: String) {
         #expect(throws: UsageError.self) { try parsed(line) }
     }

@@ -11,17 +11,24 @@ struct CommandTests {
         let settings = try TestDatabase.current.settings
         let none = try await ReeveBinary.json(["migrate", "up"], on: settings)
         #expect(none.status == .exited(2))
-        #expect((none.object["error"] as? [String: Any])?["hint"] as? String == "name them with --system, REEVE_SYSTEMS or 'systems:' in reeve.yaml")
-        let schemas: Int = try await TestDatabase.current.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'reeve'")
+        #expect(
+            (none.object["error"] as? [String: Any])?["hint"] as? String
+                == "name them with --system, REEVE_SYSTEMS or 'systems:' in reeve.yaml")
+        let schemas: Int = try await TestDatabase.current.value(
+            "SELECT count(*) FROM pg_namespace WHERE nspname = 'reeve'")
         #expect(schemas == 0)
 
         let status = try await ReeveBinary.json(["migrate", "status", "--system", "publisher"], on: settings)
         #expect(status.status == .exited(3))
         let dry = try await ReeveBinary.json(["migrate", "up", "--dry-run", "--system", "publisher"], on: settings)
         #expect(dry.status == .exited(3))
-        let up = try await ReeveBinary.json(["migrate", "up"], on: settings, environment: ["REEVE_SYSTEMS": "publisher"])
+        let up = try await ReeveBinary.json(
+            ["migrate", "up"], on: settings, environment: ["REEVE_SYSTEMS": "publisher"])
         #expect(up.status == .exited(0))
-        #expect((up.object["applied"] as? [[String: Any]])?.compactMap { $0["name"] as? String } == ["initial_schema", "operation"])
+        #expect(
+            (up.object["applied"] as? [[String: Any]])?.compactMap { $0["name"] as? String } == [
+                "initial_schema", "operation",
+            ])
         #expect(up.object["pending"] as? Int == 0)
         let done = try await ReeveBinary.json(["migrate", "status", "--system", "publisher"], on: settings)
         #expect(done.status == .exited(0))
@@ -29,11 +36,15 @@ struct CommandTests {
         #expect(system["system"] as? String == "publisher" && system["schema"] as? String == "publisher")
         let applied = try #require((system["applied"] as? [[String: Any]])?.first)
         #expect(Set(applied.keys) == ["version", "name", "applied_at"])
-        #expect(try await ReeveBinary.run(["migrate", "verify", "--system", "publisher"], on: settings).ending == .exited(0))
+        #expect(
+            try await ReeveBinary.run(["migrate", "verify", "--system", "publisher"], on: settings).ending == .exited(0)
+        )
 
-        let unconfirmed = try await ReeveBinary.json(["migrate", "down", "--to", "0", "--system", "publisher", "--no-input"], on: settings)
+        let unconfirmed = try await ReeveBinary.json(
+            ["migrate", "down", "--to", "0", "--system", "publisher", "--no-input"], on: settings)
         #expect(unconfirmed.status == .exited(6))
-        let down = try await ReeveBinary.json(["migrate", "down", "--to", "0", "--system", "publisher", "--confirm=main"], on: settings)
+        let down = try await ReeveBinary.json(
+            ["migrate", "down", "--to", "0", "--system", "publisher", "--confirm=main"], on: settings)
         #expect((down.object["reverted"] as? [[String: Any]])?.count == 2)
         let audit = try await ReeveBinary.json(["audit", "verify"], on: settings)
         #expect(audit.object["intact"] as? Bool == true && audit.object["entries"] as? Int == 4)
@@ -46,10 +57,12 @@ struct CommandTests {
         let there: Bool = try await TestDatabase.current.value("SELECT to_regclass('public.batch_jobs') IS NOT NULL")
         #expect(there)
         let refused = try await ReeveBinary.run(
-            ["migrate", "down", "--to", "0", "--system", "platform", "--confirm=main"], on: settings, environment: environment)
+            ["migrate", "down", "--to", "0", "--system", "platform", "--confirm=main"], on: settings,
+            environment: environment)
         #expect(refused.ending == .exited(1))
         #expect(refused.errorOutput.contains("is required by posters"))
-        let moved = try await ReeveBinary.run(["migrate", "up"], on: settings, environment: ["REEVE_SYSTEMS": "posters"])
+        let moved = try await ReeveBinary.run(
+            ["migrate", "up"], on: settings, environment: ["REEVE_SYSTEMS": "posters"])
         #expect(moved.ending == .exited(0) || moved.errorOutput.contains("schema"))
     }
 
@@ -57,7 +70,8 @@ struct CommandTests {
         let settings = try TestDatabase.current.settings
         try await TestDatabase.current.connection { holder in
             #expect(try await AdvisoryLock("reeve migrations").acquire(on: holder, wait: .zero))
-            let locked = try await ReeveBinary.run(["migrate", "up", "--system", "publisher", "--lock-wait", "200ms"], on: settings)
+            let locked = try await ReeveBinary.run(
+                ["migrate", "up", "--system", "publisher", "--lock-wait", "200ms"], on: settings)
             #expect(locked.ending == .exited(5))
             #expect(locked.errorOutput.contains("hint: wait longer with --lock-wait"))
         }
@@ -66,8 +80,11 @@ struct CommandTests {
         let lost = try await ReeveBinary.run(["migrate", "status", "--system", "publisher"], on: nobody)
         #expect(lost.ending == .exited(75))
         #expect(try await ReeveBinary.run(["migrate", "upp"]).ending == .exited(2))
-        #expect(try await ReeveBinary.run(["config", "check"], environment: ["REEVE_LOG_LEVEL": "loud"]).ending == .exited(2))
-        let foreign = try await ReeveBinary.run(["migrate", "status"], environment: ["DATABASE_URL": "postgresql+psycopg2://u:secret@h/d"])
+        #expect(
+            try await ReeveBinary.run(["config", "check"], environment: ["REEVE_LOG_LEVEL": "loud"]).ending
+                == .exited(2))
+        let foreign = try await ReeveBinary.run(
+            ["migrate", "status"], environment: ["DATABASE_URL": "postgresql+psycopg2://u:secret@h/d"])
         #expect(foreign.ending == .exited(2))
         #expect(!foreign.errorOutput.contains("secret"))
     }
@@ -111,14 +128,20 @@ struct CommandTests {
             #expect(record["state"] as? String == "succeeded" && record["reason"] as? String == "manual")
         }
         let history = try await ReeveBinary.json(["task", "history"], on: settings)
-        #expect((history.object["runs"] as? [[String: Any]])?.compactMap { $0["task"] as? String } == ["analyze", "migrate"])
+        #expect(
+            (history.object["runs"] as? [[String: Any]])?.compactMap { $0["task"] as? String } == [
+                "analyze", "migrate",
+            ])
         #expect(try await ReeveBinary.run(["task", "run", "nope"], on: settings).ending == .exited(2))
     }
 
     @Test func `migrate new makes the next files`() async throws {
         let fixture = try MigrationFixture(["0001_a.up.sql": "SELECT 1;"])
         let made = try await ReeveBinary.json(["migrate", "new", fixture.folder, "add_table"])
-        #expect(made.object["files"] as? [String] == ["\(fixture.folder)/0002_add_table.up.sql", "\(fixture.folder)/0002_add_table.down.sql"])
+        #expect(
+            made.object["files"] as? [String] == [
+                "\(fixture.folder)/0002_add_table.up.sql", "\(fixture.folder)/0002_add_table.down.sql",
+            ])
         #expect(try await ReeveBinary.run(["migrate", "new", fixture.folder, "views", "--repeatable"]).succeeded)
         #expect(FileManager.default.fileExists(atPath: "\(fixture.folder)/R__views.sql"))
     }
@@ -129,7 +152,8 @@ struct CommandTests {
         #expect(shown.output.contains("u@h/d") && shown.output.contains("environment DATABASE_URL"))
         #expect(shown.output.contains("environment REEVE_DRAIN"))
         #expect(!shown.output.contains("s3cret"))
-        let url = try await ReeveBinary.run(["database", "url"], environment: ["DATABASE_URL": "postgresql://u:s3cret@h/d"])
+        let url = try await ReeveBinary.run(
+            ["database", "url"], environment: ["DATABASE_URL": "postgresql://u:s3cret@h/d"])
         #expect(url.output == "postgresql://?dbname=d&host=h&user=u\n")
     }
 }

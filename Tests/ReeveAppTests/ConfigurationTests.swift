@@ -14,12 +14,17 @@ import Testing
     }
 
     @Test(arguments: [
-        ("http:\n  lisen: off\n", ":2:", "did you mean 'listen'"), ("htp:\n  listen: off\n", ":1:", "did you mean 'http'"),
+        ("http:\n  lisen: off\n", ":2:", "did you mean 'listen'"),
+        ("htp:\n  listen: off\n", ":1:", "did you mean 'http'"),
         ("pool:\n  size: many\n", ":2:", ""), ("pool:\n  size: 0\n", ":2:", ""), ("drain: soon\n", ":1:", "500ms"),
-        ("log:\n  level: wraning\n", ":2:", "did you mean 'warning'"), ("pool: 10\n", ":1:", ""), ("drain: [1s]\n", ":1:", ""),
-        ("pool:\n  size: 5\n  size: 6\n", ":3:", ""), ("a: [1\n", ":2:", ""), ("tasks:\n  analyze:\n    schedule: '61 * * * *'\n", ":3:", ""),
-        ("tasks:\n  analyze:\n    zone: Mars/Olympus\n", ":3:", "Europe/Berlin"), ("database: postgresql+asyncpg://h/d\n", ":1:", "postgresql://"),
-        ("databases:\n  a:\n    ulr: x\n", ":3:", "did you mean 'url'"), ("tasks:\n  analyze:\n    enabled: maybe\n", ":3:", ""),
+        ("log:\n  level: wraning\n", ":2:", "did you mean 'warning'"), ("pool: 10\n", ":1:", ""),
+        ("drain: [1s]\n", ":1:", ""),
+        ("pool:\n  size: 5\n  size: 6\n", ":3:", ""), ("a: [1\n", ":2:", ""),
+        ("tasks:\n  analyze:\n    schedule: '61 * * * *'\n", ":3:", ""),
+        ("tasks:\n  analyze:\n    zone: Mars/Olympus\n", ":3:", "Europe/Berlin"),
+        ("database: postgresql+asyncpg://h/d\n", ":1:", "postgresql://"),
+        ("databases:\n  a:\n    ulr: x\n", ":3:", "did you mean 'url'"),
+        ("tasks:\n  analyze:\n    enabled: maybe\n", ":3:", ""),
     ])
     func `what is wrong is told with file, line and what was likely meant`(yaml: String, line: String, hint: String) {
         let error = #expect(throws: ConfigurationError.self) { try load(yaml) }
@@ -46,17 +51,25 @@ import Testing
             return settings.parameters
         }
         #expect(try parameters("", [:]) == nil)
-        #expect(try parameters("", ["POSTGRES_DB": "d", "POSTGRES_USER": "u", "POSTGRES_PASSWORD": "p", "POSTGRES_PORT": "5433"])
-            == ["dbname": "d", "user": "u", "password": "p", "port": "5433", "host": "localhost"])
+        #expect(
+            try parameters(
+                "", ["POSTGRES_DB": "d", "POSTGRES_USER": "u", "POSTGRES_PASSWORD": "p", "POSTGRES_PORT": "5433"])
+                == ["dbname": "d", "user": "u", "password": "p", "port": "5433", "host": "localhost"])
         #expect(try parameters("", ["PGHOST": "h", "POSTGRES_DB": "d"]) == [:])
         #expect(try parameters("", ["DATABASE_URL": "postgresql://h/a", "PGHOST": "h"])?["dbname"] == "a")
-        #expect(try parameters("", ["DATABASE_URL": "postgresql://h/a", "REEVE_DATABASE_URL": "postgresql://h/b"])?["dbname"] == "b")
+        #expect(
+            try parameters("", ["DATABASE_URL": "postgresql://h/a", "REEVE_DATABASE_URL": "postgresql://h/b"])?[
+                "dbname"] == "b")
         #expect(try parameters("database: postgresql://h/c\n", [:])?["dbname"] == "c")
         #expect(try parameters("database: postgresql://h/c\n", ["DATABASE_URL": "postgresql://h/a"])?["dbname"] == "a")
-        let several = try load("databases:\n  one: {url: 'postgresql://h/1', systems: [posters]}\n  two: {url: 'postgresql://h/2'}\nsystems: advideo\n")
+        let several = try load(
+            "databases:\n  one: {url: 'postgresql://h/1', systems: [posters]}\n  two: {url: 'postgresql://h/2'}\nsystems: advideo\n"
+        )
         #expect(several.databases.map(\.name) == ["one", "two"])
         #expect(several.databases.map(\.systems) == [["posters"], ["advideo"]])
-        #expect(throws: ConfigurationError.self) { try load("database: postgresql://h/c\ndatabases:\n  x: {url: 'postgresql://h/d'}\n") }
+        #expect(throws: ConfigurationError.self) {
+            try load("database: postgresql://h/c\ndatabases:\n  x: {url: 'postgresql://h/d'}\n")
+        }
         #expect(throws: ConfigurationError.self) { try load("databases:\n  x: {systems: []}\n") }
     }
 
@@ -82,6 +95,12 @@ import Testing
         #expect(text.contains(ConfigurationReference.markdown))
     }
 
+    @Test func `a variable that names no key is found`() throws {
+        let configuration = try load(
+            "", ["REEVE_HTTP_LISTN": "off", "REEVE_DRAIN": "5s", "REEVE_TASKS_MIGRATE_ENABLED": "no"])
+        #expect(configuration.store.unknownVariables == ["REEVE_HTTP_LISTN": "REEVE_HTTP_LISTEN"])
+    }
+
     @Test func `a task that is not there is refused`() throws {
         let configuration = try load("tasks:\n  analyse:\n    enabled: true\n")
         let error = #expect(throws: ConfigurationError.self) { try TaskDefaults.definitions(configuration) }
@@ -92,7 +111,8 @@ import Testing
         let fixture = try MigrationFixture()
         _ = try SystemFile(folder: fixture.folder)
         for (text, expected) in [
-            ("nmae: app\n", "did you mean 'name'"), ("schema: app\n", "no name"), ("name: App\n", "cannot name"), ("name: [a]\n", "single value"),
+            ("nmae: app\n", "did you mean 'name'"), ("schema: app\n", "no name"), ("name: App\n", "cannot name"),
+            ("name: [a]\n", "single value"),
         ] {
             try fixture.write("system.yaml", text)
             let error = #expect(throws: ConfigurationError.self) { try SystemFile(folder: fixture.folder) }
@@ -103,7 +123,9 @@ import Testing
 
     @Test func `statistics are stale by autovacuum's measure`() {
         func stale(_ rows: Double, _ changes: Int, _ analyzed: Bool) -> Bool {
-            AnalyzeTask.isStale(AnalyzeTask.TableStatistics(schema: "s", name: "t", rows: rows, changes: changes, wasAnalyzed: analyzed))
+            AnalyzeTask.isStale(
+                AnalyzeTask.TableStatistics(schema: "s", name: "t", rows: rows, changes: changes, wasAnalyzed: analyzed)
+            )
         }
         #expect(!stale(-1, 0, false) && stale(-1, 1, false) && stale(100, 0, false))
         #expect(!stale(1000, 150, true) && stale(1000, 151, true) && !stale(0, 50, true))

@@ -25,7 +25,8 @@ struct KillTests {
             let reeve = try RunningReeve(
                 ["migrate", "up", "--lock-wait", "60s"],
                 environment: ReeveBinary.environment(
-                    proxy.settings(database.settings), ["REEVE_SYSTEMS": "posters,advideo,videogen,csvbatch,publisher"]))
+                    proxy.settings(database.settings), ["REEVE_SYSTEMS": "posters,advideo,videogen,csvbatch,publisher"])
+            )
             let pid = reeve.pid
             proxy.arm(at: at) { _ in
                 kill(pid, SIGKILL)

@@ -14,7 +14,10 @@ struct ServiceTests {
         init(_ settings: ConnectionSettings?, _ environment: [String: String] = [:]) throws {
             socket = "/tmp/reeve-serve-\(UUID().uuidString.prefix(8))"
             reeve = try RunningReeve(
-                ["serve"], environment: ReeveBinary.environment(settings, ["REEVE_HTTP_LISTEN": "unix:\(socket)"]).merging(environment) { $1 })
+                ["serve"],
+                environment: ReeveBinary.environment(settings, ["REEVE_HTTP_LISTEN": "unix:\(socket)"]).merging(
+                    environment
+                ) { $1 })
         }
 
         /// The status and body of a path; nil when nobody answers.
@@ -38,7 +41,9 @@ struct ServiceTests {
         let tables: Int = try await database.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'publisher'")
         #expect(tables == 4)
         try await waitUntil("the schedule ran") {
-            try await database.value("SELECT count(*) FROM reeve.runs WHERE task = 'analyze' AND reason = 'scheduled' AND state = 'succeeded'") >= 2
+            try await database.value(
+                "SELECT count(*) FROM reeve.runs WHERE task = 'analyze' AND reason = 'scheduled' AND state = 'succeeded'"
+            ) >= 2
         }
         try await waitUntil("the metrics tell") {
             let metrics = served.get("/metrics")?.body ?? ""
@@ -58,7 +63,9 @@ struct ServiceTests {
 
     @Test func `two services on one database run each occurrence once`() async throws {
         let database = try TestDatabase.current
-        let environment = ["REEVE_SYSTEMS": "publisher", "REEVE_TASKS_MIGRATE_ENABLED": "true", "REEVE_TASKS_ANALYZE_EVERY": "1s"]
+        let environment = [
+            "REEVE_SYSTEMS": "publisher", "REEVE_TASKS_MIGRATE_ENABLED": "true", "REEVE_TASKS_ANALYZE_EVERY": "1s",
+        ]
         let both = try [Served(database.settings, environment), Served(database.settings, environment)]
         try await waitUntil("both are ready") { both.allSatisfy { $0.get("/readyz")?.status == 200 } }
         try await waitUntil("occurrences ran") {
@@ -67,9 +74,11 @@ struct ServiceTests {
         for one in both { one.reeve.signal(SIGTERM) }
         for one in both { #expect(try await one.reeve.end() == 0) }
         let doubles: Int = try await database.value(
-            "SELECT count(*) FROM (SELECT FROM reeve.runs WHERE occurrence IS NOT NULL GROUP BY task, occurrence HAVING count(*) > 1) d")
+            "SELECT count(*) FROM (SELECT FROM reeve.runs WHERE occurrence IS NOT NULL GROUP BY task, occurrence HAVING count(*) > 1) d"
+        )
         #expect(doubles == 0)
-        let applied: Int = try await database.value("SELECT count(*) FROM reeve.audit WHERE entry::jsonb ->> 'action' = 'migration.applied'")
+        let applied: Int = try await database.value(
+            "SELECT count(*) FROM reeve.audit WHERE entry::jsonb ->> 'action' = 'migration.applied'")
         #expect(applied == 2)
     }
 
@@ -78,7 +87,8 @@ struct ServiceTests {
         let proxy = try FaultProxy(before: database.settings)
         defer { proxy.close() }
         try await TestCluster.runSQL("ALTER DATABASE \(database.name) ALLOW_CONNECTIONS false")
-        let served = try Served(proxy.settings(database.settings), ["REEVE_SYSTEMS": "publisher", "REEVE_TASKS_MIGRATE_ENABLED": "true"])
+        let served = try Served(
+            proxy.settings(database.settings), ["REEVE_SYSTEMS": "publisher", "REEVE_TASKS_MIGRATE_ENABLED": "true"])
         try await waitUntil("it answers") { served.get("/livez")?.status == 200 }
         try await waitUntil("it says that the database is away") {
             served.get("/readyz?verbose")?.body.contains("[-]database/main") == true
@@ -96,7 +106,9 @@ struct ServiceTests {
         #expect(try await served.reeve.end() == 0)
     }
 
-    @Test func `on its own PostgreSQL it brings up everything, starts it again when it is killed, and stops it`() async throws {
+    @Test func `on its own PostgreSQL it brings up everything, starts it again when it is killed, and stops it`()
+        async throws
+    {
         let state = "\(TestCluster.stateFolder)/s\(UInt32.random(in: 0 ... .max))"
         try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: state) }
@@ -106,7 +118,8 @@ struct ServiceTests {
         func count() async throws -> Int {
             let connection = try await Connection.open(settings)
             let count: Int = try await connection.value(
-                "SELECT count(*) FROM pg_namespace WHERE nspname IN ('posters', 'advideo', 'videogen', 'csvbatch', 'publisher')")
+                "SELECT count(*) FROM pg_namespace WHERE nspname IN ('posters', 'advideo', 'videogen', 'csvbatch', 'publisher')"
+            )
             await connection.close()
             return count
         }
@@ -116,7 +129,8 @@ struct ServiceTests {
         kill(pid, SIGKILL)
         try await waitUntil("it was started again", limit: .seconds(60)) {
             guard let text = try? String(contentsOfFile: file, encoding: .utf8) else { return false }
-            return text.split(separator: "\n").first.flatMap { Int32($0) } != pid && served.get("/readyz")?.status == 200
+            return text.split(separator: "\n").first.flatMap { Int32($0) } != pid
+                && served.get("/readyz")?.status == 200
         }
         #expect(try await count() == 5)
         served.reeve.signal(SIGTERM)
@@ -124,7 +138,9 @@ struct ServiceTests {
         try await waitUntil("the cluster stops") { !FileManager.default.fileExists(atPath: file) }
     }
 
-    @Test func `killed outright it leaves a run that the next service buries, and its own PostgreSQL stops`() async throws {
+    @Test func `killed outright it leaves a run that the next service buries, and its own PostgreSQL stops`()
+        async throws
+    {
         let state = "\(TestCluster.stateFolder)/s\(UInt32.random(in: 0 ... .max))"
         try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: state) }

@@ -11,41 +11,83 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        // A fixed time within the hour that is shown twice comes once, at its first showing.
-        ("30 1 * * *", "America/New_York", "2026-10-31T12:00:00Z", ["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"]),
-        ("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]),
-        // A fixed time within the hour that is left out comes at the jump.
-        ("30 2 * * *", "America/New_York", "2026-03-07T12:00:00Z", ["2026-03-08T07:00:00Z", "2026-03-09T06:30:00Z"]),
-        ("0,30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", ["2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"]),
-        // One with a wildcard follows the clocks: twice where they show it twice, never where they leave it out.
-        ("30 * * * *", "America/New_York", "2026-11-01T04:45:00Z", ["2026-11-01T05:30:00Z", "2026-11-01T06:30:00Z", "2026-11-01T07:30:00Z"]),
-        ("*/30 2 * * *", "America/New_York", "2026-03-08T00:00:00Z", ["2026-03-09T06:00:00Z", "2026-03-09T06:30:00Z"]),
-        ("*/15 1 * * *", "America/New_York", "2026-11-01T05:40:00Z",
-            ["2026-11-01T05:45:00Z", "2026-11-01T06:00:00Z", "2026-11-01T06:15:00Z", "2026-11-01T06:30:00Z", "2026-11-01T06:45:00Z", "2026-11-02T06:00:00Z"]),
-        // Half an hour's change, and one at midnight.
-        ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T00:00:00Z", ["2026-10-03T15:30:00Z", "2026-10-04T15:15:00Z"]),
-        ("0 0 * * *", "America/Sao_Paulo", "2018-11-03T12:00:00Z", ["2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z"]),
-        // Days
-        ("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", ["2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"]),
-        ("0 12 13 * fri", "UTC", "2026-11-01T00:00:00Z", ["2026-11-06T12:00:00Z", "2026-11-13T12:00:00Z", "2026-11-20T12:00:00Z", "2026-11-27T12:00:00Z", "2026-12-04T12:00:00Z", "2026-12-11T12:00:00Z", "2026-12-13T12:00:00Z"]),
-        ("0 12 */2 * mon", "UTC", "2026-11-01T00:00:00Z", ["2026-11-09T12:00:00Z", "2026-11-23T12:00:00Z"]),
-        ("0 0 * jan,Jul sun-tue", "UTC", "2026-07-30T00:00:00Z", ["2027-01-03T00:00:00Z"]),
-        ("0 0 * * 7", "UTC", "2026-11-20T00:00:00Z", ["2026-11-22T00:00:00Z"]),
-        ("@weekly", "UTC", "2026-11-20T00:00:00Z", ["2026-11-22T00:00:00Z"]),
-        ("@hourly", "Asia/Kolkata", "2026-11-20T00:00:00Z", ["2026-11-20T00:30:00Z"]),
-        ("5-59/20 22 * * *", "UTC", "2026-11-20T00:00:00Z", ["2026-11-20T22:05:00Z", "2026-11-20T22:25:00Z", "2026-11-20T22:45:00Z"]),
-        ("30 1 * * *", "UTC", "2026-03-29T01:30:00Z", ["2026-03-29T01:30:00Z"]),
-    ] as [(String, String, String, [String])])
-    func `an expression comes when the clocks say`(expression: String, zone: String, from: String, expected: [String]) throws {
+    @Test(
+        arguments: [
+            // A fixed time within the hour that is shown twice comes once, at its first showing.
+            (
+                "30 1 * * *", "America/New_York", "2026-10-31T12:00:00Z",
+                ["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"]
+            ),
+            ("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]),
+            // A fixed time within the hour that is left out comes at the jump.
+            (
+                "30 2 * * *", "America/New_York", "2026-03-07T12:00:00Z",
+                ["2026-03-08T07:00:00Z", "2026-03-09T06:30:00Z"]
+            ),
+            (
+                "0,30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z",
+                ["2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"]
+            ),
+            // One with a wildcard follows the clocks: twice where they show it twice, never where they leave it out.
+            (
+                "30 * * * *", "America/New_York", "2026-11-01T04:45:00Z",
+                ["2026-11-01T05:30:00Z", "2026-11-01T06:30:00Z", "2026-11-01T07:30:00Z"]
+            ),
+            (
+                "*/30 2 * * *", "America/New_York", "2026-03-08T00:00:00Z",
+                ["2026-03-09T06:00:00Z", "2026-03-09T06:30:00Z"]
+            ),
+            (
+                "*/15 1 * * *", "America/New_York", "2026-11-01T05:40:00Z",
+                [
+                    "2026-11-01T05:45:00Z", "2026-11-01T06:00:00Z", "2026-11-01T06:15:00Z", "2026-11-01T06:30:00Z",
+                    "2026-11-01T06:45:00Z", "2026-11-02T06:00:00Z",
+                ]
+            ),
+            // Half an hour's change, and one at midnight.
+            (
+                "15 2 * * *", "Australia/Lord_Howe", "2026-10-03T00:00:00Z",
+                ["2026-10-03T15:30:00Z", "2026-10-04T15:15:00Z"]
+            ),
+            (
+                "0 0 * * *", "America/Sao_Paulo", "2018-11-03T12:00:00Z",
+                ["2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z"]
+            ),
+            // Days
+            ("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", ["2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"]),
+            (
+                "0 12 13 * fri", "UTC", "2026-11-01T00:00:00Z",
+                [
+                    "2026-11-06T12:00:00Z", "2026-11-13T12:00:00Z", "2026-11-20T12:00:00Z", "2026-11-27T12:00:00Z",
+                    "2026-12-04T12:00:00Z", "2026-12-11T12:00:00Z", "2026-12-13T12:00:00Z",
+                ]
+            ),
+            ("0 12 */2 * mon", "UTC", "2026-11-01T00:00:00Z", ["2026-11-09T12:00:00Z", "2026-11-23T12:00:00Z"]),
+            ("0 0 * jan,Jul sun-tue", "UTC", "2026-07-30T00:00:00Z", ["2027-01-03T00:00:00Z"]),
+            ("0 0 * * 7", "UTC", "2026-11-20T00:00:00Z", ["2026-11-22T00:00:00Z"]),
+            ("@weekly", "UTC", "2026-11-20T00:00:00Z", ["2026-11-22T00:00:00Z"]),
+            ("@hourly", "Asia/Kolkata", "2026-11-20T00:00:00Z", ["2026-11-20T00:30:00Z"]),
+            (
+                "5-59/20 22 * * *", "UTC", "2026-11-20T00:00:00Z",
+                ["2026-11-20T22:05:00Z", "2026-11-20T22:25:00Z", "2026-11-20T22:45:00Z"]
+            ),
+            ("30 1 * * *", "UTC", "2026-03-29T01:30:00Z", ["2026-03-29T01:30:00Z"]),
+        ] as [(String, String, String, [String])])
+    func `an expression comes when the clocks say`(expression: String, zone: String, from: String, expected: [String])
+        throws
+    {
         #expect(try times(expression, zone, from: from, expected.count) == expected)
     }
 
     @Test(arguments: [
-        ("* * * *", "4 fields"), ("60 * * * *", "60 is not from 0 to 59"), ("* 24 * * *", "hour"), ("* * 0 * *", "day of month"),
-        ("* * * 13 *", "month"), ("* * * * 8", "day of week"), ("*/0 * * * *", "step"), ("5/2 * * * *", "range"), ("9-5 * * * *", "backwards"),
-        ("a * * * *", "'a' is not a number"), ("* * * foo *", "or a name"), ("1,,2 * * * *", "''"), ("@often", "short form"),
-        ("0 0 31 2 *", "never comes"), ("0 0 31 4,6,9,11 *", "never comes"), ("٣ * * * *", "not a number"), ("-5 * * * *", "minute"),
+        ("* * * *", "4 fields"), ("60 * * * *", "60 is not from 0 to 59"), ("* 24 * * *", "hour"),
+        ("* * 0 * *", "day of month"),
+        ("* * * 13 *", "month"), ("* * * * 8", "day of week"), ("*/0 * * * *", "step"), ("5/2 * * * *", "range"),
+        ("9-5 * * * *", "backwards"),
+        ("a * * * *", "'a' is not a number"), ("* * * foo *", "or a name"), ("1,,2 * * * *", "''"),
+        ("@often", "short form"),
+        ("0 0 31 2 *", "never comes"), ("0 0 31 4,6,9,11 *", "never comes"), ("٣ * * * *", "not a number"),
+        ("-5 * * * *", "minute"),
     ])
     func `what is wrong is named with its field`(expression: String, message: String) {
         let error = #expect(throws: CronError.self) { try CronExpression(expression) }
@@ -53,11 +95,15 @@ import Testing
     }
 
     @Test func `the times ascend, never repeat, and each is one that its neighbours lead to`() throws {
-        let zones = ["UTC", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Casablanca"]
+        let zones = [
+            "UTC", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Casablanca",
+        ]
         for _ in 0..<60 {
             let fields = [
-                ["*", "*/7", "0", "30", "15,45"].randomElement() ?? "*", ["*", "*/5", "2", "1-3", "0"].randomElement() ?? "*",
-                ["*", "1", "28-31"].randomElement() ?? "*", ["*", "3", "10,11"].randomElement() ?? "*", ["*", "0", "1-5"].randomElement() ?? "*",
+                ["*", "*/7", "0", "30", "15,45"].randomElement() ?? "*",
+                ["*", "*/5", "2", "1-3", "0"].randomElement() ?? "*",
+                ["*", "1", "28-31"].randomElement() ?? "*", ["*", "3", "10,11"].randomElement() ?? "*",
+                ["*", "0", "1-5"].randomElement() ?? "*",
             ]
             let zone = try #require(TimeZone(identifier: zones.randomElement() ?? "UTC"))
             let schedule = Schedule.cron(try CronExpression(fields.joined(separator: " ")), zone)

@@ -16,7 +16,9 @@ private final class Tally: Sendable {
 
 @Suite(.database, .timeLimit(.minutes(3)))
 struct SchedulerTests {
-    private func scheduler(_ tasks: [TaskDefinition], instance: String = "i", lease: Duration = .seconds(30)) async throws -> Scheduler {
+    private func scheduler(_ tasks: [TaskDefinition], instance: String = "i", lease: Duration = .seconds(30))
+        async throws -> Scheduler
+    {
         let settings = try TestDatabase.current.settings
         try await TestDatabase.current.with { try LedgerSchema.install(on: $0) }
         var options = Scheduler.Settings(instance: instance)

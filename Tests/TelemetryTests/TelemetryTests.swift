@@ -49,7 +49,9 @@ import Testing
     @Test func `numbers that are none are written as Prometheus reads them`() {
         let registry = MetricRegistry()
         let gauge = registry.gauge("g", "G.", labels: ["l"])
-        for (label, value) in [("a", Double.nan), ("b", .infinity), ("c", -.infinity), ("d", 1e20), ("e", 0.25)] { gauge.set(value, label) }
+        for (label, value) in [("a", Double.nan), ("b", .infinity), ("c", -.infinity), ("d", 1e20), ("e", 0.25)] {
+            gauge.set(value, label)
+        }
         let text = ExpositionFormat.text.render(registry.snapshot())
         for line in ["g{l=\"a\"} NaN", "g{l=\"b\"} +Inf", "g{l=\"c\"} -Inf", "g{l=\"d\"} 1e+20", "g{l=\"e\"} 0.25"] {
             #expect(text.contains(line))
@@ -67,7 +69,8 @@ import Testing
         let text = Logger(sink: StreamSink(descriptor: writing, format: .text))
         text.info("two\nlines", [LogField("key", "with space"), LogField("plain", "x")])
         close(writing)
-        let lines = String(decoding: FileHandle(fileDescriptor: reading).readDataToEndOfFile(), as: UTF8.self).split(separator: "\n")
+        let lines = String(decoding: FileHandle(fileDescriptor: reading).readDataToEndOfFile(), as: UTF8.self).split(
+            separator: "\n")
         #expect(lines.count == 2)
         let object = try #require(try JSONSerialization.jsonObject(with: Data(lines[0].utf8)) as? [String: String])
         #expect(object["message"] == "two\nlines")

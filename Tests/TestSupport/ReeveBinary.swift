@@ -15,7 +15,8 @@ public enum ReeveBinary {
         _ arguments: [String], on settings: ConnectionSettings? = nil, environment: [String: String] = [:],
         limit: Duration = .seconds(60)
     ) async throws -> CommandOutcome {
-        try await Command(path, arguments, environment: self.environment(settings, environment), directory: "/tmp").run(limit: limit)
+        try await Command(path, arguments, environment: self.environment(settings, environment), directory: "/tmp").run(
+            limit: limit)
     }
 
     /// Runs a command with --json, and gives back the object and the exit status.
@@ -29,7 +30,8 @@ public enum ReeveBinary {
         return (object, outcome.ending)
     }
 
-    public static func environment(_ settings: ConnectionSettings?, _ more: [String: String] = [:]) -> [String: String] {
+    public static func environment(_ settings: ConnectionSettings?, _ more: [String: String] = [:]) -> [String: String]
+    {
         var environment = ["PATH": ProcessInfo.processInfo.environment["PATH"] ?? "", "HOME": "/tmp"]
         if let settings { environment["DATABASE_URL"] = settings.uri }
         return environment.merging(more) { $1 }

@@ -95,13 +95,13 @@ struct CommandLineParser {
                 "unknown option '\(parts[0])' for 'reeve \(spec.name)'",
                 hint: suggestion(parts[0], known.map { "--\($0.name)" }))
         }
-        guard let placeholder = option.value else {
+        guard let valueName = option.value else {
             if parts.count > 1 { throw UsageError("--\(option.name) takes no value") }
             parsed.flags.insert(option.name)
             return
         }
         guard let value = parts.count > 1 ? parts[1] : rest.popFirst(), !value.isEmpty else {
-            throw UsageError("--\(option.name) wants a value (\(placeholder))")
+            throw UsageError("--\(option.name) wants a value (\(valueName))")
         }
         if parsed.values[option.name] != nil, !option.isRepeated {
             throw UsageError("--\(option.name) is given twice")

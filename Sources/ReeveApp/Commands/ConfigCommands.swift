@@ -10,6 +10,11 @@ enum ConfigCommands {
         discussion: "Reads the file and the environment as every command does, connects to nothing. Exit 2 on an error."
     ) { invocation in
         let configuration = try invocation.configuration()
+        if let (name, meant) = configuration.store.unknownVariables.min(by: { $0.key < $1.key }) {
+            throw ConfigurationError(
+                "environment \(name)", nil, "it names no key",
+                hint: meant.map { "did you mean \($0)" } ?? "see 'reeve config reference'")
+        }
         let catalog = SystemCatalog(configuration: configuration)
         for database in configuration.databases {
             _ = try catalog.systems(

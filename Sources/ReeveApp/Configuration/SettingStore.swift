@@ -28,6 +28,8 @@ struct SettingStore: Sendable {
 
     /// By dotted path.
     private(set) var settings: [String: Setting] = [:]
+    /// The variables `REEVE_…` that name no key, with what was likely meant.
+    private(set) var unknownVariables: [String: String?] = [:]
 
     /// Reads a file's tree; every key must be known.
     ///
@@ -100,10 +102,22 @@ struct SettingStore: Sendable {
             })
         let tasks = TaskDefaults.names.map { ["tasks", $0] }
         let schemas = ShippedSystems.names.map { ["schemas", $0] }
+        var paths = ConfigurationKey.all.map(\.path).filter { !$0.contains("*") }
         for prefix in named.union(tasks).union(schemas) {
             for key in ConfigurationKey.all where key.path.first == prefix[0] && key.path.contains("*") {
-                try read([prefix[0], prefix[1]] + key.path.dropFirst(2), environment)
+                paths.append([prefix[0], prefix[1]] + key.path.dropFirst(2))
             }
+        }
+        for path in paths where path[0] == "databases" || path[0] == "tasks" || path[0] == "schemas" {
+            try read(path, environment)
+        }
+        findUnknown(in: environment, known: paths.map(ConfigurationKey.environmentName))
+    }
+
+    private mutating func findUnknown(in environment: [String: String], known: [String]) {
+        let known = known + ["REEVE_CONFIG", "REEVE_DATABASE", "REEVE_TEST_STATE"]
+        for name in environment.keys where name.hasPrefix("REEVE_") && !known.contains(name) {
+            unknownVariables[name] = .some(closest(to: name, among: known))
         }
     }
 

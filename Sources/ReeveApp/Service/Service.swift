@@ -12,6 +12,9 @@ struct Service: Sendable {
     /// Runs until SIGTERM or SIGINT; a second signal ends it at once.
     func run() async throws {
         let signals = try Signals.stream([SIGTERM, SIGINT])
+        for name in configuration.store.unknownVariables.keys.sorted() {
+            logger.warning("a variable names no key of the configuration", [LogField("name", name)])
+        }
         let metrics = ServiceMetrics()
         let readiness = Readiness()
         readiness.set("service", false, "is starting")
