@@ -18,6 +18,7 @@ public final class FaultProxy: Sendable {
     private struct State {
         var statements = 0
         var at: Int?
+        var isAfter = false
         var action: (@Sendable (Int) -> Fault)?
         var links: [WeakLink] = []
         var silent = false
@@ -52,11 +53,16 @@ public final class FaultProxy: Sendable {
     /// The statements that clients have sent so far (simple and extended).
     public var statements: Int { state.withLock { $0.statements } }
 
-    /// Calls `action` when the statement of that number has come, before it is forwarded; counts from now.
-    public func arm(at number: Int, _ action: @escaping @Sendable (Int) -> Fault) {
+    /// Calls `action` when the statement of that number has come; counts from now.
+    ///
+    /// - Parameter afterForwarding: when the server has it already; else before.
+    public func arm(
+        at number: Int, afterForwarding: Bool = false, _ action: @escaping @Sendable (Int) -> Fault
+    ) {
         state.withLock {
             $0.statements = 0
             $0.at = number
+            $0.isAfter = afterForwarding
             $0.action = action
         }
     }
@@ -122,7 +128,8 @@ public final class FaultProxy: Sendable {
         while true {
             let count = read(source, &buffer, buffer.count)
             if count <= 0 { break }
-            if counting, !pass(parser.statements(in: buffer[..<count])) { break }
+            let due = counting ? dueAction(with: parser.statements(in: buffer[..<count])) : nil
+            if let due, !state.withLock({ $0.isAfter }), !carryOut(due) { break }
             if state.withLock({ $0.silent }) { continue }
             var sent = 0
             while sent < count {
@@ -133,21 +140,26 @@ public final class FaultProxy: Sendable {
                 if written <= 0 { break }
                 sent += written
             }
+            if let due, state.withLock({ $0.isAfter }), !carryOut(due) { break }
+        }
+    }
+
+    /// - Returns: what is due with these statements.
+    private func dueAction(with statements: Int) -> (@Sendable (Int) -> Fault)? {
+        state.withLock { state in
+            let before = state.statements
+            state.statements += statements
+            guard let at = state.at, before < at, at <= state.statements else { return nil }
+            return state.action
         }
     }
 
     /// - Returns: false when the connection is to be cut.
-    private func pass(_ count: Int) -> Bool {
-        for _ in 0..<count {
-            let action: (@Sendable (Int) -> Fault)? = state.withLock { state in
-                state.statements += 1
-                return state.at == state.statements ? state.action : nil
-            }
-            switch action?(statements) {
-            case .silence: fallSilent()
-            case .cut: return false
-            default: break
-            }
+    private func carryOut(_ action: (Int) -> Fault) -> Bool {
+        switch action(statements) {
+        case .silence: fallSilent()
+        case .cut: return false
+        case .none: break
         }
         return true
     }
