@@ -52,7 +52,7 @@ public struct AdvisoryLock: Sendable {
 
     private func tryOnce(on connection: Connection) async throws -> Bool {
         try await connection.with { [key, name] connection in
-            guard !connection.settings.pooled else {
+            guard !connection.isPooled else {
                 throw PostgresError(
                     .misuse, "the lock '\(name)' needs a direct connection",
                     hint: "give the server's own address as direct_url")

@@ -13,7 +13,7 @@ extension Connection {
     ///
     /// - Throws: `PostgresError` of kind `misuse` behind a pooler, where notifications are lost.
     public func listen(to channel: String) throws {
-        guard !settings.pooled, !isBehindPooler else {
+        guard !isPooled else {
             throw PostgresError(
                 .misuse, "LISTEN needs a direct connection", hint: "give the server's own address as direct_url")
         }

@@ -87,7 +87,7 @@ extension Connection {
     private func opening(_ options: TransactionOptions) -> [String] {
         var statements = [options.begin]
         // Behind a pooler nothing may be set on the session, so each transaction says it again.
-        if settings.pooled { statements.append(settings.settingsStatement(local: true)) }
+        if isPooled { statements.append(settings.settingsStatement(local: true)) }
         if let timeout = options.lockTimeout { statements.append("SET LOCAL lock_timeout = \(timeout.milliseconds)") }
         if let timeout = options.statementTimeout {
             statements.append("SET LOCAL statement_timeout = \(timeout.milliseconds)")

@@ -27,8 +27,8 @@ public actor Connection {
     /// Whether the cancellation of the task counts; not while a transaction is being rolled back.
     var interruptible = true
     var transactionDepth = 0
-    /// Whether the server at the other end of the socket is not the one that runs the statements.
-    public private(set) var isBehindPooler = false
+    /// Whether a pooler in transaction mode stands between: then nothing is set on the session, and it holds no locks.
+    public private(set) var isPooled = false
 
     public nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
 
@@ -136,11 +136,17 @@ public actor Connection {
         let outer = deadline
         deadline = .now + settings.connectTimeout
         defer { deadline = outer }
-        let sql = settings.pooled ? "SELECT pg_catalog.pg_backend_pid()" : settings.settingsStatement(local: false)
-        let pid = try query(sql).first?.get(0, as: Int32.self)
+        isPooled = settings.pooling == .expected
+        let sql =
+            settings.pooling == .refused
+            ? settings.settingsStatement(local: false) : "SELECT pg_catalog.pg_backend_pid()"
         // A pooler hands out a process number of its own.
-        isBehindPooler = pid != PQbackendPID(handle.raw)
-        if isBehindPooler, !settings.pooled {
+        if try query(sql).first?.get(0, as: Int32.self) != PQbackendPID(handle.raw) { isPooled = true }
+        guard isPooled else {
+            if settings.pooling == .detected { try query(settings.settingsStatement(local: false)) }
+            return
+        }
+        if settings.pooling == .refused {
             close()
             throw PostgresError(
                 .misuse, "a connection pooler answers at \(settings.summary), and this needs a direct connection",

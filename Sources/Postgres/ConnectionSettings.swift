@@ -1,13 +1,22 @@
 import CLibpq
 import Foundation
 
+/// Whether a pooler in transaction mode, such as PgBouncer, may stand between.
+public enum Pooling: Sendable, Equatable {
+    /// None may: the connection is for what needs a session, and fails to open behind one.
+    case refused
+    /// One may; whether it does is found out when the connection is made.
+    case detected
+    /// One does.
+    case expected
+}
+
 /// How to reach one database, and what holds on each connection to it.
 public struct ConnectionSettings: Sendable, Equatable {
     /// libpq's parameter keywords (PostgreSQL manual, section 34.1.2). What is absent, libpq takes from its own
     /// environment variables, service file and `.pgpass`.
     public var parameters: [String: String]
-    /// Whether a pooler in transaction mode may stand between; then nothing is set on the session.
-    public var pooled = false
+    public var pooling = Pooling.refused
     public var connectTimeout: Duration = .seconds(10)
     public var statementTimeout: Duration?
     public var lockTimeout: Duration?

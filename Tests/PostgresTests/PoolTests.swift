@@ -63,7 +63,7 @@ struct PoolTests {
 
     @Test func `a pooled connection sets nothing on the session but in each transaction`() async throws {
         var settings = try TestDatabase.current.settings
-        settings.pooled = true
+        settings.pooling = .expected
         settings.lockTimeout = .milliseconds(777)
         let connection = try await Connection.open(settings)
         let outside = try await connection.value("SHOW lock_timeout", as: String.self)
