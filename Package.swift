@@ -33,22 +33,24 @@ let package = Package(
         room("Processes", "CSystem", "Telemetry"),
         room("Postgres", "CLibpq", "CSystem", "Processes", "Telemetry"),
         room("Ledger", "Postgres", "COpenSSL"),
-        room("Migrations", "Ledger"),
-        room("Scheduling", "Ledger"),
+        room("Migrations", "Ledger", "Postgres", "Telemetry"),
+        room("Scheduling", "Ledger", "Postgres", "Telemetry"),
         room("AdminHTTP", "CMicrohttpd", "CZlib", "Telemetry"),
-        room("ReeveApp", "Migrations", "Scheduling", "AdminHTTP", "CYAML"),
+        room(
+            "ReeveApp", "Migrations", "Scheduling", "AdminHTTP", "Ledger", "Postgres", "Processes", "Telemetry", "CYAML"
+        ),
         .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
         .target(
             name: "TestSupport", dependencies: ["Migrations", "Postgres", "Processes"], path: "Tests/TestSupport",
             swiftSettings: strict),
         tests("PostgresTests", "Postgres", "Processes", "TestSupport"),
-        tests("LedgerTests", "Ledger", "TestSupport"),
-        tests("MigrationsTests", "Migrations", "TestSupport"),
-        tests("SystemsTests", "Migrations", "Processes", "TestSupport"),
+        tests("LedgerTests", "Ledger", "Postgres", "TestSupport"),
+        tests("MigrationsTests", "Migrations", "Ledger", "Postgres", "TestSupport"),
+        tests("SystemsTests", "Migrations", "Postgres", "Processes", "TestSupport"),
         tests("TelemetryTests", "Telemetry"),
         tests("ProcessesTests", "Processes"),
-        tests("SchedulingTests", "Scheduling", "TestSupport"),
+        tests("SchedulingTests", "Scheduling", "Ledger", "Postgres", "Telemetry", "TestSupport"),
         tests("AdminHTTPTests", "AdminHTTP", "Processes"),
-        tests("ReeveAppTests", "ReeveApp", "TestSupport", "reeve"),
+        tests("ReeveAppTests", "ReeveApp", "Migrations", "Postgres", "Processes", "TestSupport", "reeve"),
     ]
 )

@@ -107,6 +107,12 @@ public enum MigrationLedger {
         return "SELECT reeve.record_migration(\(values.joined(separator: ", ")))"
     }
 
+    /// Notes that a migration is being reverted step by step.
+    public static func markReverting(system: String, version: Int, on connection: isolated Connection) throws {
+        try connection.query(
+            "UPDATE reeve.migrations SET state = 'reverting' WHERE system = $1 AND version = $2", [system, version])
+    }
+
     /// Takes away the row of a migration that was reverted, and writes the event and the audit entry.
     public static func remove(
         system: String, version: Int?, name: String, actor: String, on connection: isolated Connection

@@ -22,6 +22,7 @@ public enum MigrationError: Error, CustomStringConvertible {
     case unnamedConcurrentIndex(place: String)
     case otherSchema(system: String, recorded: String, configured: String)
     case stepsChanged(system: String, title: String, step: Int)
+    case halfReverted(system: String, title: String)
     case invalidIndex(name: String, place: String)
     case failed(system: String, title: String, cause: any Error, blockers: [Blocker], attempts: Int)
     case locked(holder: String?, wait: Duration)
@@ -55,6 +56,8 @@ public enum MigrationError: Error, CustomStringConvertible {
             "the system '\(system)' was migrated in schema '\(recorded)', and '\(configured)' is configured"
         case .stepsChanged(let system, let title, let step):
             "\(system)/\(title) was interrupted, and step \(step + 1), which was done, has changed since"
+        case .halfReverted(let system, let title):
+            "\(system)/\(title) is reverted in part: a run of 'down' was cut short"
         case .invalidIndex(let name, let place): "\(place): the index \(name) is invalid after it was built"
         case .failed(let system, let title, let cause, let blockers, let attempts):
             Self.describe(system, title, cause, blockers, attempts)
@@ -92,6 +95,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .transactionControl: "leave it out"
         case .unnamedConcurrentIndex: "name the index, so that a build that was cut short can be found and repeated"
         case .otherSchema(_, let recorded, _): "configure schema '\(recorded)', or take the system down first"
+        case .halfReverted(let system, _): "run 'reeve migrate down --system \(system)' again, then 'up'"
         case .stepsChanged: "restore the file as it was when the run was interrupted"
         case .invalidIndex(let name, _): "run 'reeve migrate up' again, which drops and rebuilds \(name)"
         case .failed(_, _, let cause, let blockers, _):
@@ -100,15 +104,6 @@ public enum MigrationError: Error, CustomStringConvertible {
                 : "wait for the blocker, or end it: SELECT pg_terminate_backend(\(blockers[0].process))"
         case .locked: "wait longer with --lock-wait"
         case .unreadable, .requirementCycle: nil
-        }
-    }
-
-    /// Whether trying again later may help.
-    public var isTransient: Bool {
-        switch self {
-        case .failed(_, _, let cause, _, _): (cause as? PostgresError)?.isTransient ?? false
-        case .locked: true
-        default: false
         }
     }
 }

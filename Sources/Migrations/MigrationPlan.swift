@@ -136,6 +136,9 @@ struct MigrationPlanner {
         if let target, !state.folder.versioned.contains(where: { $0.version == target }) {
             throw MigrationError.unknownVersion(system: state.system.name, version: target)
         }
+        if let half = state.halfReverted {
+            throw MigrationError.halfReverted(system: state.system.name, title: half.title)
+        }
         let pending = state.pendingVersioned.filter { $0.version ?? 0 <= target ?? .max }
         if !allowOutOfOrder, let highest = state.highestApplied,
             let late = pending.first(where: {
@@ -186,6 +189,9 @@ struct SystemState {
     }
 
     func wasBegun(_ migration: Migration) -> Bool { record(of: migration)?.state == .applying }
+
+    /// A migration whose way down was begun and not ended.
+    var halfReverted: Migration? { folder.versioned.first { record(of: $0)?.state == .reverting } }
 
     var highestApplied: Int? { byVersion.values.filter { $0.state != .applying }.compactMap(\.version).max() }
 

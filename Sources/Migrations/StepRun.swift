@@ -21,6 +21,9 @@ struct StepRun {
                 MigrationLedger.recordStatement(
                     run.record(.applying), source: action.script.text, milliseconds: 0, actor: run.settings.actor))
         }
+        if action.direction == .down {
+            try MigrationLedger.markReverting(system: action.system.name, version: version, on: connection)
+        }
         let known = try journal.steps(on: connection)
         for (number, step) in action.steps.enumerated() {
             let meaning = try action.script.meaning(of: step.statements)

@@ -49,6 +49,24 @@ public actor Connection {
         return connection
     }
 
+    /// Connects, lends the connection to `body`, and closes it.
+    ///
+    /// - Throws: as `open`, and what `body` throws.
+    @discardableResult
+    public static func opened<T: Sendable>(
+        _ settings: ConnectionSettings, logger: Logger = .silent, _ body: @Sendable (Connection) async throws -> T
+    ) async throws -> T {
+        let connection = try await open(settings, logger: logger)
+        do {
+            let value = try await body(connection)
+            await connection.close()
+            return value
+        } catch {
+            await connection.close()
+            throw error
+        }
+    }
+
     /// Runs a unit of work on the connection's thread.
     ///
     /// - Parameter limit: how long the whole unit may take.
@@ -80,14 +98,21 @@ public actor Connection {
     }
 
     /// Whether statements can be sent, as far as can be told without asking the server.
-    public var isOpen: Bool {
-        guard let handle, PQstatus(handle.raw) == CONNECTION_OK else { return false }
+    public var isOpen: Bool { idleState != .closed }
+
+    enum IdleState { case quiet, heard, closed }
+
+    /// What has come unasked on the idle connection: nothing, something (a notification, or the server's farewell), or
+    /// the end of the stream.
+    var idleState: IdleState {
+        guard let handle, PQstatus(handle.raw) == CONNECTION_OK else { return .closed }
+        var state = IdleState.quiet
         var polls = [pollfd(fd: PQsocket(handle.raw), events: Int16(POLLIN), revents: 0)]
-        // What arrives unasked is a notification, or the server's farewell and the end of the stream.
         while poll(&polls, 1, 0) > 0 {
-            if PQconsumeInput(handle.raw) == 0 { return false }
+            if PQconsumeInput(handle.raw) == 0 { return .closed }
+            state = .heard
         }
-        return PQstatus(handle.raw) == CONNECTION_OK
+        return PQstatus(handle.raw) == CONNECTION_OK ? state : .closed
     }
 
     /// Whether a transaction is open on the server.

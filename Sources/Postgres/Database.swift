@@ -30,15 +30,6 @@ public struct Database: Sendable {
     public func withDirectConnection<T: Sendable>(
         named application: String? = nil, _ body: @Sendable (Connection) async throws -> T
     ) async throws -> T {
-        let settings = application.map { direct.named($0) } ?? direct
-        let connection = try await Connection.open(settings, logger: logger)
-        do {
-            let value = try await body(connection)
-            await connection.close()
-            return value
-        } catch {
-            await connection.close()
-            throw error
-        }
+        try await Connection.opened(application.map { direct.named($0) } ?? direct, logger: logger, body)
     }
 }

@@ -141,8 +141,9 @@ public actor Pool {
     }
 
     private func isHealthy(_ connection: Connection, idleSince since: ContinuousClock.Instant) async -> Bool {
-        guard await connection.isOpen else { return false }
-        guard ContinuousClock.now - since > limits.checkAfter else { return true }
+        let state = await connection.idleState
+        if state == .closed { return false }
+        if state == .quiet, ContinuousClock.now - since <= limits.checkAfter { return true }
         return (try? await connection.with(within: .seconds(2)) { try $0.query("SELECT 1") }) != nil
     }
 

@@ -1,5 +1,6 @@
 import CSystem
 import Foundation
+import Telemetry
 
 /// One child from its start to its end, on the thread that calls `finish`.
 final class ChildRun {
@@ -88,12 +89,5 @@ final class ChildRun {
         poll(&polls, 1, Int32(clamping: grace.milliseconds))
         kill(-pid, SIGKILL)
         return ChildProcess.reap(pid)
-    }
-}
-
-extension Duration {
-    /// Whole milliseconds, rounded down.
-    public var milliseconds: Int64 {
-        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
     }
 }

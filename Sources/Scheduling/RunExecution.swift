@@ -30,7 +30,7 @@ struct RunExecution: Sendable {
         let outcome = RunOutcome(run: run, state: state, message: message, duration: duration)
         await record(outcome, log)
         let fields = [
-            LogField("state", state.rawValue), LogField("milliseconds", duration.inMilliseconds),
+            LogField("state", state.rawValue), LogField("milliseconds", duration.milliseconds),
             LogField("outcome", message),
         ]
         if state == .succeeded { log.info("a run ended", fields) } else { log.warning("a run ended", fields) }
@@ -115,8 +115,4 @@ struct RunExecution: Sendable {
             }
         }.value
     }
-}
-
-extension Duration {
-    var inMilliseconds: Int64 { components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000 }
 }

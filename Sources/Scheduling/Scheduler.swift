@@ -78,7 +78,7 @@ public final class Scheduler: Sendable {
         while !Task.isCancelled {
             guard let due = task.schedule.next(after: last) else { return }
             last = due
-            let jitter = Double(task.jitter.inMilliseconds) / 1000
+            let jitter = task.jitter.inSeconds
             guard await sleep(until: Double(due) + Double.random(in: 0...max(jitter, 0.001))) else { return }
             let following = task.schedule.next(after: due) ?? .max
             guard let run = await claim(task, due: due, before: following) else { continue }

@@ -100,6 +100,23 @@ struct InterruptionTests {
         #expect(try await fixture.migrator(database.settings).up().done.count == 1)
     }
 
+    @Test func `a way down that was cut short is ended before anything goes up again`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE t (a int);\nCREATE INDEX t_a ON t (a);",
+            "0001_a.down.sql": "DROP INDEX CONCURRENTLY t_a;\nDROP TABLE nope;",
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).down(to: 0) }
+        let index: Bool = try await database.value("SELECT to_regclass('app.t_a') IS NULL")
+        #expect(index)
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(error?.description.contains("reverted in part") == true)
+        try fixture.write("0001_a.down.sql", "DROP INDEX CONCURRENTLY t_a;\nDROP TABLE t;")
+        #expect(try await fixture.migrator(database.settings).down(to: 0).done.count == 1)
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+    }
+
     @Test func `no-transaction keeps what was done before a failure`() async throws {
         let database = try TestDatabase.current
         let fixture = try MigrationFixture([

@@ -61,6 +61,22 @@ struct PoolTests {
         await #expect(throws: PostgresError.self) { try await pool.with { try $0.query("SELECT 1") } }
     }
 
+    @Test func `a pooler is found out, refused where a session is needed, and suited elsewhere`() async throws {
+        let database = try TestDatabase.current
+        let proxy = try FaultProxy(before: database.settings, posesAsPooler: true)
+        defer { proxy.close() }
+        let settings = proxy.settings(database.settings)
+        let error = await #expect(throws: PostgresError.self) { try await Connection.open(settings) }
+        #expect(error?.hint?.contains("direct_url") == true)
+        let both = Database(settings)
+        try await both.pool.withConnection { #expect(await $0.isPooled) }
+        await #expect(throws: PostgresError.self) { try await both.withDirectConnection { _ in } }
+        let split = Database(settings, direct: database.settings)
+        try await split.withDirectConnection { #expect(await !$0.isPooled) }
+        await both.pool.close()
+        await split.pool.close()
+    }
+
     @Test func `a pooled connection sets nothing on the session but in each transaction`() async throws {
         var settings = try TestDatabase.current.settings
         settings.pooling = .expected

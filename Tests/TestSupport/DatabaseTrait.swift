@@ -17,15 +17,7 @@ public struct TestDatabase: Sendable {
     /// Opens a connection and closes it when `body` is done.
     @discardableResult
     public func connection<T: Sendable>(_ body: @Sendable (Connection) async throws -> T) async throws -> T {
-        let connection = try await Connection.open(settings)
-        do {
-            let value = try await body(connection)
-            await connection.close()
-            return value
-        } catch {
-            await connection.close()
-            throw error
-        }
+        try await Connection.opened(settings, body)
     }
 
     /// Runs one unit of work on a connection of its own.

@@ -29,9 +29,13 @@ public final class FaultProxy: Sendable {
     private let upstream: String
     private let listener: Int32
     private let state = Mutex(State())
+    private let posesAsPooler: Bool
 
-    /// - Parameter settings: how to reach the real server, by a Unix socket.
-    public init(before settings: ConnectionSettings) throws {
+    /// - Parameters:
+    ///   - settings: how to reach the real server, by a Unix socket.
+    ///   - posesAsPooler: whether clients are told a process number that is not the server's, as poolers do.
+    public init(before settings: ConnectionSettings, posesAsPooler: Bool = false) throws {
+        self.posesAsPooler = posesAsPooler
         upstream = "\(settings.parameters["host"] ?? "")/.s.PGSQL.\(settings.parameters["port"] ?? "5432")"
         folder = "/tmp/reeve-proxy-\(UUID().uuidString.prefix(8))"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -128,6 +132,7 @@ public final class FaultProxy: Sendable {
         while true {
             let count = read(source, &buffer, buffer.count)
             if count <= 0 { break }
+            if !counting, posesAsPooler { Self.changeProcess(in: &buffer, count) }
             let due = counting ? dueAction(with: parser.statements(in: buffer[..<count])) : nil
             if let due, !state.withLock({ $0.isAfter }), !carryOut(due) { break }
             if state.withLock({ $0.silent }) { continue }
@@ -142,6 +147,13 @@ public final class FaultProxy: Sendable {
             }
             if let due, state.withLock({ $0.isAfter }), !carryOut(due) { break }
         }
+    }
+
+    /// Changes the process of a BackendKeyData message, which comes once, with the end of the greeting.
+    private static func changeProcess(in buffer: inout [UInt8], _ count: Int) {
+        let header: [UInt8] = [UInt8(ascii: "K"), 0, 0, 0, 12]
+        guard let found = buffer[..<count].firstRange(of: header), found.upperBound < count else { return }
+        buffer[found.upperBound] ^= 0x40
     }
 
     /// - Returns: what is due with these statements.

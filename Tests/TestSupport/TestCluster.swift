@@ -23,9 +23,9 @@ public enum TestCluster {
 
     /// Runs statements in a maintenance database.
     public static func runSQL(_ sql: String...) async throws {
-        let connection = try await Connection.open(await shared.settings(database: "postgres"))
-        try await connection.with { connection in for statement in sql { try connection.execute(statement) } }
-        await connection.close()
+        try await Connection.opened(await shared.settings(database: "postgres")) { connection in
+            try await connection.with { connection in for statement in sql { try connection.execute(statement) } }
+        }
     }
 }
 

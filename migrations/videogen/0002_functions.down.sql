@@ -3,6 +3,7 @@ DROP FUNCTION enforce_data_retention;
 DROP FUNCTION cleanup_old_access_logs;
 DROP FUNCTION cleanup_old_metrics;
 DROP FUNCTION cleanup_old_jobs;
+DROP FUNCTION retention_cutoff;
 DROP FUNCTION get_system_health;
 DROP FUNCTION get_storage_statistics;
 DROP FUNCTION get_job_timeline;

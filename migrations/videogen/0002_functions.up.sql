@@ -410,19 +410,25 @@ $$;
 
 -- Retention --------------------------------------------------------------------------------------------------------
 
+-- The time before which something is old; refuses whoever may not remove it.
+CREATE FUNCTION retention_cutoff(what text, days_to_keep integer) RETURNS timestamptz
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM require_service(what);
+    IF days_to_keep < 0 THEN
+        RAISE EXCEPTION 'days_to_keep is %, and cannot be negative', days_to_keep USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN now() - make_interval(days => days_to_keep);
+END $$;
+
 -- Removes jobs that were made longer ago, with all that belongs to them, but none that is at work.
 CREATE FUNCTION cleanup_old_jobs(days_to_keep integer DEFAULT 30) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
+    cutoff timestamptz := retention_cutoff('cleanup_old_jobs', days_to_keep);
     removed integer;
 BEGIN
-    PERFORM require_service('cleanup_old_jobs');
-    IF days_to_keep < 0 THEN
-        RAISE EXCEPTION 'days_to_keep is %, and cannot be negative', days_to_keep USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    DELETE FROM jobs
-    WHERE created_at < now() - make_interval(days => days_to_keep)
-      AND NOT (status = 'processing' AND updated_at >= now() - make_interval(days => days_to_keep));
+    DELETE FROM jobs WHERE created_at < cutoff AND NOT (status = 'processing' AND updated_at >= cutoff);
     GET DIAGNOSTICS removed = ROW_COUNT;
     RETURN removed;
 END $$;
@@ -430,13 +436,10 @@ END $$;
 CREATE FUNCTION cleanup_old_metrics(days_to_keep integer DEFAULT 7) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
+    cutoff timestamptz := retention_cutoff('cleanup_old_metrics', days_to_keep);
     removed integer;
 BEGIN
-    PERFORM require_service('cleanup_old_metrics');
-    IF days_to_keep < 0 THEN
-        RAISE EXCEPTION 'days_to_keep is %, and cannot be negative', days_to_keep USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    DELETE FROM system_metrics WHERE recorded_at < now() - make_interval(days => days_to_keep);
+    DELETE FROM system_metrics WHERE recorded_at < cutoff;
     GET DIAGNOSTICS removed = ROW_COUNT;
     RETURN removed;
 END $$;
@@ -444,13 +447,10 @@ END $$;
 CREATE FUNCTION cleanup_old_access_logs(days_to_keep integer DEFAULT 90) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
+    cutoff timestamptz := retention_cutoff('cleanup_old_access_logs', days_to_keep);
     removed integer;
 BEGIN
-    PERFORM require_service('cleanup_old_access_logs');
-    IF days_to_keep < 0 THEN
-        RAISE EXCEPTION 'days_to_keep is %, and cannot be negative', days_to_keep USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    DELETE FROM url_access_logs WHERE accessed_at < now() - make_interval(days => days_to_keep);
+    DELETE FROM url_access_logs WHERE accessed_at < cutoff;
     GET DIAGNOSTICS removed = ROW_COUNT;
     RETURN removed;
 END $$;

@@ -113,13 +113,15 @@ public final class EmbeddedCluster: Sendable {
     }
 
     private func makeDatabase() async throws {
-        let connection = try await Connection.open(settings(database: "postgres"))
-        try await connection.with { [name = options.database] connection in
-            let there = try connection.query("SELECT 1 FROM pg_database WHERE datname = $1", [name])
-            if there.isEmpty {
-                try connection.execute("CREATE DATABASE \(quoteIdentifier(name)) ENCODING 'UTF8' TEMPLATE template0")
+        let name = options.database
+        try await Connection.opened(settings(database: "postgres")) { connection in
+            try await connection.with { connection in
+                let there = try connection.query("SELECT 1 FROM pg_database WHERE datname = $1", [name])
+                if there.isEmpty {
+                    try connection.execute(
+                        "CREATE DATABASE \(quoteIdentifier(name)) ENCODING 'UTF8' TEMPLATE template0")
+                }
             }
         }
-        await connection.close()
     }
 }

@@ -33,15 +33,7 @@ enum MigrateCommands {
         ]
     ) { invocation in
         let target = try target(invocation)
-        if invocation.isDryRun {
-            var pending = 0
-            try await forEach(invocation) { migrator, _ in
-                let plan = try await migrator.plan(.up(to: target))
-                pending += plan.actions.count
-                return Report(plan: plan, console: invocation.console)
-            }
-            return pending > 0 ? .finding : .done
-        }
+        if invocation.isDryRun { return try await dryRun(.up(to: target), invocation) }
         try await forEach(invocation) { migrator, name in
             let outcome = try await migrator.up(to: target) { action in
                 invocation.console.progress("applying \(action.system.name)/\(action.migration.title)")
@@ -61,15 +53,7 @@ enum MigrateCommands {
         ]
     ) { invocation in
         guard let target = try target(invocation) else { throw UsageError("'reeve migrate down' wants --to VERSION") }
-        if invocation.isDryRun {
-            var planned = 0
-            try await forEach(invocation, goingDown: true) { migrator, _ in
-                let plan = try await migrator.plan(.down(to: target))
-                planned += plan.actions.count
-                return Report(plan: plan, console: invocation.console)
-            }
-            return planned > 0 ? .finding : .done
-        }
+        if invocation.isDryRun { return try await dryRun(.down(to: target), invocation) }
         try await forEach(invocation, goingDown: true) { migrator, name in
             try invocation.confirm(
                 "migrations of the database '\(name)' are reverted, and their data are lost", name: name)
@@ -138,6 +122,19 @@ enum MigrateCommands {
             throw UsageError("--to VERSION is a version of one system", hint: "name it with --system")
         }
         return target
+    }
+
+    /// Shows what would be done; a finding when that is something.
+    private static func dryRun(_ goal: MigrationGoal, _ invocation: Invocation) async throws -> ExitCode {
+        var actions = 0
+        var goingDown = false
+        if case .down = goal { goingDown = true }
+        try await forEach(invocation, goingDown: goingDown) { migrator, _ in
+            let plan = try await migrator.plan(goal)
+            actions += plan.actions.count
+            return Report(plan: plan, console: invocation.console)
+        }
+        return actions > 0 ? .finding : .done
     }
 
     /// Runs `body` for each database that is worked on, and prints one object, or one text for each.

@@ -56,9 +56,7 @@ struct ServiceMetrics: Sendable {
     func setUp(_ isUp: Bool, database: String) { databaseUp.set(isUp ? 1 : 0, database) }
 
     func observe(_ outcome: RunOutcome, of task: TaskDefinition, database: String) {
-        taskDuration.observe(
-            Double(outcome.duration.components.seconds)
-                + Double(outcome.duration.components.attoseconds) / 1e18, database, task.name)
+        taskDuration.observe(outcome.duration.inSeconds, database, task.name)
     }
 
     /// Reads what the ledger knows, so that a restart blanks nothing.
