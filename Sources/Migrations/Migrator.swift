@@ -92,7 +92,8 @@ public struct Migrator: Sendable {
         let folders = try read()
         return try await database.withDirectConnection(named: "reeve migrate") { connection in
             let first = try await connection.with { try self.plan(folders, goal, on: $0) }
-            if first.isEmpty, first.rewritten.isEmpty, first.forgotten.isEmpty {
+            let isClean = try await connection.with { try goal != .down(to: 0) || knownSchemas(on: $0).isEmpty }
+            if first.isEmpty, first.rewritten.isEmpty, first.forgotten.isEmpty, isClean {
                 return Outcome(pending: try await connection.with { try pendingCount(folders, on: $0) })
             }
             let lock = AdvisoryLock("reeve migrations")
@@ -252,6 +253,12 @@ public struct Migrator: Sendable {
             }
             if !there { try connection.execute("CREATE SCHEMA \(quoteIdentifier(system.schema))") }
         }
+    }
+
+    /// The systems of this run that have a schema; one whose last migration is reverted has it until it is dropped.
+    private func knownSchemas(on connection: isolated Connection) throws -> [MigrationSystem] {
+        guard try LedgerSchema.isInstalled(on: connection) else { return [] }
+        return try systems.filter { try MigrationLedger.schema(of: $0.name, on: connection) != nil }
     }
 
     private func dropSchema(of system: MigrationSystem, on connection: isolated Connection) throws {

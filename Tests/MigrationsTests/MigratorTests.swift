@@ -37,6 +37,18 @@ struct MigratorTests {
         #expect(audit.isIntact && audit.entries == 12)
     }
 
+    @Test func `a schema that a run cut short left empty goes with the next down`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(Self.three)
+        _ = try await fixture.migrator(database.settings).up()
+        _ = try await fixture.migrator(database.settings).down(to: 0)
+        // As it was in the instant between the last migration and the schema.
+        try await database.execute("CREATE SCHEMA app", "INSERT INTO reeve.systems VALUES ('app', 'app', true)")
+        _ = try await fixture.migrator(database.settings).down(to: 0)
+        let left: Int = try await database.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'app'")
+        #expect(left == 0)
+    }
+
     @Test func `up and down go to a version, and repeatable ones wait for the last`() async throws {
         let database = try TestDatabase.current
         let fixture = try MigrationFixture(Self.three)

@@ -46,9 +46,11 @@ final class DatabaseService: Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await self.watchHealth() }
             group.addTask {
-                try await self.prepare()
-                await self.look()
+                try await self.makeLedger()
+                // Beside each other: a migration that fails, and is tried again, holds up no other task.
+                async let migrated: Void = self.migrateAtStart()
                 await self.scheduler.run()
+                await migrated
             }
             try await group.waitForAll()
         }
@@ -58,24 +60,30 @@ final class DatabaseService: Sendable {
 
     func close() async { await open.database.pool.close() }
 
-    private func prepare() async throws {
+    private func makeLedger() async throws {
         while !Task.isCancelled {
             do {
                 try await open.database.pool.with { try LedgerSchema.install(on: $0) }
-                break
+                return
             } catch let error as PostgresError {
                 logger.warning("the ledger cannot be reached yet", [LogField("error", error.message)])
                 try await Task.sleep(for: .seconds(2))
             }
         }
-        guard scheduler.tasks.contains(where: { $0.name == "migrate" && $0.isEnabled }) else { return }
-        do {
-            _ = try await scheduler.runNow("migrate")
-        } catch let error as SchedulingError {
-            logger.info("another process migrates", [LogField("reason", error.description)])
-        } catch let error as PostgresError {
-            logger.warning("migrations wait for their schedule", [LogField("error", error.message)])
+    }
+
+    /// What is pending is not left to wait for the schedule.
+    private func migrateAtStart() async {
+        if scheduler.tasks.contains(where: { $0.name == "migrate" && $0.isEnabled }) {
+            do {
+                _ = try await scheduler.runNow("migrate")
+            } catch let error as SchedulingError {
+                logger.info("another process migrates", [LogField("reason", error.description)])
+            } catch {
+                logger.warning("migrations wait for their schedule", [LogField("error", error)])
+            }
         }
+        await look()
     }
 
     // MARK: Health
