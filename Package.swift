@@ -43,7 +43,7 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["Migrations", "Postgres", "Processes"], path: "Tests/TestSupport",
             swiftSettings: strict),
-        tests("PostgresTests", "Postgres", "Processes", "TestSupport"),
+        tests("PostgresTests", "Postgres", "Processes", "Telemetry", "TestSupport"),
         tests("LedgerTests", "Ledger", "Postgres", "TestSupport"),
         tests("MigrationsTests", "Migrations", "Ledger", "Postgres", "TestSupport"),
         tests("SystemsTests", "Migrations", "Postgres", "Processes", "TestSupport"),

@@ -1,5 +1,7 @@
 import Foundation
 import Postgres
+import Synchronization
+import Telemetry
 import TestSupport
 import Testing
 
@@ -62,5 +64,21 @@ struct ConnectionTests {
             let one = try await connection.value("SELECT 1", as: Int.self)
             #expect(one == 1)
         }
+    }
+
+    @Test func `notices of the server go to the log`() async throws {
+        final class Lines: LogSink {
+            let all = Mutex<[LogLine]>([])
+            func write(_ line: LogLine) { all.withLock { $0.append(line) } }
+        }
+        let lines = Lines()
+        try await Connection.opened(TestDatabase.current.settings, logger: Logger(sink: lines)) { connection in
+            try await connection.with {
+                try $0.execute("DO $$ BEGIN RAISE NOTICE 'look here'; RAISE WARNING 'and here'; END $$")
+            }
+        }
+        let written = lines.all.withLock { $0 }
+        #expect(written.map(\.message) == ["look here", "and here"])
+        #expect(written.map(\.level) == [.info, .warning])
     }
 }

@@ -223,6 +223,9 @@ struct VideoGenTests {
                 #expect(throws: PostgresError.self) {
                     try connection.savepoint { try connection.execute("SELECT * FROM system_metrics") }
                 }
+                #expect(throws: PostgresError.self) {
+                    try connection.savepoint { try connection.execute("SELECT * FROM videogen.pg_stat_statements") }
+                }
             }
             let event = try #require(
                 try connection.query("SELECT event_type, role, details->>'details' FROM security_log").first)

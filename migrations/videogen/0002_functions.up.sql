@@ -1,17 +1,21 @@
 -- Who asks ---------------------------------------------------------------------------------------------------------
 
--- The most that the caller may be: admin, service_account, authenticated or anon. It follows from the roles that the
+-- The most that a role may be: admin, service_account, authenticated or anon. It follows from the roles that the
 -- database has granted, which no setting of a session can forge; who owns the tables administers them.
-CREATE FUNCTION user_role() RETURNS text LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+CREATE FUNCTION user_role_of(who name) RETURNS text LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
     SELECT CASE
-        WHEN pg_has_role(current_user, 'admin', 'USAGE')
-          OR pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = 'jobs'::regclass), 'USAGE')
+        WHEN pg_has_role(who, 'admin', 'USAGE')
+          OR pg_has_role(who, (SELECT relowner FROM pg_class WHERE oid = 'jobs'::regclass), 'USAGE')
             THEN 'admin'
-        WHEN pg_has_role(current_user, 'service_account', 'USAGE') OR pg_has_role(current_user, 'service_role', 'USAGE')
+        WHEN pg_has_role(who, 'service_account', 'USAGE') OR pg_has_role(who, 'service_role', 'USAGE')
             THEN 'service_account'
-        WHEN pg_has_role(current_user, 'authenticated', 'USAGE') THEN 'authenticated'
+        WHEN pg_has_role(who, 'authenticated', 'USAGE') THEN 'authenticated'
         ELSE 'anon'
     END
+$$;
+
+CREATE FUNCTION user_role() RETURNS text LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT user_role_of(current_user)
 $$;
 
 CREATE FUNCTION is_admin() RETURNS boolean LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
@@ -295,24 +299,21 @@ BEGIN
 END $$;
 
 -- Notes something that those who watch over security should see; anybody may be the cause, so anybody may note.
--- It stands among the metrics as security_event, with who it was as far as the database knows.
-CREATE FUNCTION write_security_event(event_type text, details jsonb, role text) RETURNS bigint
+-- It stands among the metrics as security_event, with who it was: not what the caller says, but the role that the
+-- session took with SET ROLE, which the database permitted, or else the one that logged in.
+CREATE FUNCTION log_security_event(event_type text, details jsonb DEFAULT '{}') RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
+    caller name := coalesce(nullif(current_setting('role'), 'none'), session_user);
     made bigint;
 BEGIN
     INSERT INTO system_metrics (metric_name, metric_value, unit, labels)
     VALUES ('security_event', 1, 'events', jsonb_build_object(
-        'event_type', left(event_type, 200), 'details', details, 'role', role, 'session_user', session_user,
-        'client_ip', host(client_ip())))
+        'event_type', left(event_type, 200), 'details', details, 'role', user_role_of(caller),
+        'session_user', session_user, 'client_ip', host(client_ip())))
     RETURNING id INTO made;
     RETURN made;
 END $$;
-
-CREATE FUNCTION log_security_event(event_type text, details jsonb DEFAULT '{}') RETURNS bigint
-LANGUAGE sql SET search_path FROM CURRENT AS $$
-    SELECT write_security_event(event_type, details, user_role())
-$$;
 
 -- Whether an address may make a further job: fewer than `max_requests` in the window. It must see all jobs of the
 -- address, whoever asks.

@@ -29,9 +29,6 @@ DROP POLICY jobs_service ON jobs;
 DROP POLICY jobs_own ON jobs;
 DROP POLICY jobs_create ON jobs;
 
-REVOKE EXECUTE ON FUNCTION write_security_event(text, jsonb, text)
-    FROM anon, authenticated, service_role, service_account, admin;
-GRANT EXECUTE ON FUNCTION write_security_event(text, jsonb, text) TO PUBLIC;
 DO $$
 BEGIN
     EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA %I FROM anon, authenticated, service_role, service_account, admin', current_schema());

@@ -11,19 +11,22 @@ enum DatabaseCommands {
     ) { invocation in
         let configuration = try invocation.configuration()
         let estate = Estate(configuration: configuration, logger: .silent)
+        var urls: [(name: String, url: String, isEmbedded: Bool)] = []
         for one in try estate.selected(invocation.option("database")) {
-            let settings: ConnectionSettings
-            let isEmbedded: Bool
             switch one.source {
-            case .connection(let given): (settings, isEmbedded) = (given, false)
+            case .connection(let given): urls.append((one.name, given.withoutPassword.uri, false))
             case .embedded:
                 let options = EmbeddedCluster.Options(stateFolder: configuration.stateFolder)
-                (settings, isEmbedded) = (EmbeddedCluster.settings(for: options), true)
+                urls.append((one.name, EmbeddedCluster.settings(for: options).uri, true))
             }
-            let url = settings.withoutPassword.uri
-            invocation.console.result(
-                ["database": .string(one.name), "url": .string(url), "embedded": .bool(isEmbedded)], text: url)
         }
+        invocation.console.result(
+            [
+                "databases": .array(
+                    urls.map {
+                        ["database": .string($0.name), "url": .string($0.url), "embedded": .bool($0.isEmbedded)]
+                    })
+            ], text: urls.map(\.url).joined(separator: "\n"))
         return .done
     }
 }
