@@ -34,6 +34,11 @@ public enum ReeveBinary {
     {
         var environment = ["PATH": ProcessInfo.processInfo.environment["PATH"] ?? "", "HOME": "/tmp"]
         if let settings { environment["DATABASE_URL"] = settings.uri }
+        // Under coverage, what the program runs counts too; each process writes a file of its own.
+        if let profile = ProcessInfo.processInfo.environment["LLVM_PROFILE_FILE"] {
+            environment["LLVM_PROFILE_FILE"] =
+                URL(fileURLWithPath: profile).deletingLastPathComponent().appendingPathComponent("reeve-%p.profraw").path
+        }
         return environment.merging(more) { $1 }
     }
 }

@@ -44,13 +44,15 @@ struct Configuration: Sendable {
         if let state = store.text("state") { return resolve(state, from: store.origin("state")) }
         if geteuid() == 0 { return "/var/lib/reeve" }
         if let xdg = environment["XDG_STATE_HOME"], !xdg.isEmpty { return "\(xdg)/reeve" }
-        return "\(NSHomeDirectory())/.local/state/reeve"
+        return "\(home)/.local/state/reeve"
     }
+
+    private var home: String { environment["HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? NSHomeDirectory() }
 
     /// A path as the place means it where it was written: in a file, from the file's folder.
     func resolve(_ path: String, from origin: SettingStore.Origin) -> String {
         if path.hasPrefix("/") { return path }
-        if path.hasPrefix("~/") { return NSHomeDirectory() + path.dropFirst(1) }
+        if path.hasPrefix("~/") { return home + path.dropFirst(1) }
         guard case .file(let file, _) = origin else { return path }
         return URL(fileURLWithPath: file).deletingLastPathComponent().appendingPathComponent(path).path
     }
