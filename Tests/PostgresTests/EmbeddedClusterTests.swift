@@ -136,4 +136,29 @@ struct EmbeddedClusterTests {
             #expect(error?.hint?.contains("install PostgreSQL 9") == true)
         }
     }
+
+    @Test func `without server programs the error tells how to install them`() async throws {
+        try await withState { folder in
+            var options = options(folder)
+            options.programFolders = ["/nowhere"]
+            let error = await #expect(throws: EmbeddedClusterError.self) { try await EmbeddedCluster.acquire(options) }
+            #expect(error?.description.contains("no PostgreSQL server programs") == true)
+            #expect(error?.hint?.contains("apt-get install postgresql") == true)
+        }
+    }
+
+    @Test func `a long path has its socket in a folder of its own, and not in one that another made`() async throws {
+        try await withState { folder in
+            let long = folder + "/" + String(repeating: "long", count: 20)
+            try FileManager.default.createDirectory(atPath: long, withIntermediateDirectories: true)
+            let host = try #require(EmbeddedCluster.settings(for: options(long)).parameters["host"])
+            #expect(host.hasPrefix("/tmp/reeve-"))
+            try FileManager.default.createSymbolicLink(atPath: host, withDestinationPath: "/etc")
+            await #expect(throws: EmbeddedClusterError.self) { try await EmbeddedCluster.acquire(options(long)) }
+            try FileManager.default.removeItem(atPath: host)
+            let cluster = try await EmbeddedCluster.acquire(options(long))
+            #expect(try await ask(cluster, "SELECT 'up'") == "up")
+            try? FileManager.default.removeItem(atPath: host)
+        }
+    }
 }

@@ -37,7 +37,8 @@ public enum ReeveBinary {
         // Under coverage, what the program runs counts too; each process writes a file of its own.
         if let profile = ProcessInfo.processInfo.environment["LLVM_PROFILE_FILE"] {
             environment["LLVM_PROFILE_FILE"] =
-                URL(fileURLWithPath: profile).deletingLastPathComponent().appendingPathComponent("reeve-%p.profraw").path
+                URL(fileURLWithPath: profile).deletingLastPathComponent().appendingPathComponent("reeve-%p.profraw")
+                .path
         }
         return environment.merging(more) { $1 }
     }

@@ -37,7 +37,7 @@ struct ClusterServer {
     }
 
     private func choosePrograms() async throws -> ServerPrograms {
-        let installed = await ServerPrograms.installed()
+        let installed = await ServerPrograms.installed(in: options.programFolders)
         guard let newest = installed.first else { throw EmbeddedClusterError.noServer }
         guard let made = folder.majorVersion else { return newest }
         guard let matching = installed.first(where: { $0.majorVersion == made }) else {
@@ -92,6 +92,10 @@ struct ClusterServer {
     private func makeFolder(_ path: String) throws {
         try FileManager.default.createDirectory(
             atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        // In /tmp anybody may have been there first, with a link to where we would change the owner.
+        guard account.holds(path) else {
+            throw EmbeddedClusterError.folder(path, reason: "it is another user's, or no folder")
+        }
         try account.own(path)
     }
 
@@ -126,8 +130,15 @@ struct ServerAccount: Sendable {
         return Command("setpriv", switching + arguments, directory: "/")
     }
 
+    /// Whether a path is a folder of this account's or of this process's, and no link.
+    func holds(_ path: String) -> Bool {
+        var status = stat()
+        guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { return false }
+        return status.st_uid == uid || status.st_uid == geteuid()
+    }
+
     func own(_ path: String) throws {
-        if user != nil, chown(path, uid, gid) != 0 {
+        if user != nil, lchown(path, uid, gid) != 0 {
             throw EmbeddedClusterError.folder(path, reason: String(cString: strerror(errno)))
         }
     }

@@ -15,6 +15,8 @@ public final class EmbeddedCluster: Sendable {
         /// Further server settings, for instance `fsync` off in tests.
         public var settings: [String: String] = [:]
         public var startTimeout: Duration = .seconds(60)
+        /// Where the server's programs are looked for; nil: where distributions put them, and in PATH.
+        public var programFolders: [String]?
 
         public init(stateFolder: String) { self.stateFolder = stateFolder }
     }

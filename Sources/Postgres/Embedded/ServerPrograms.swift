@@ -17,14 +17,10 @@ public struct ServerPrograms: Sendable, Equatable {
 
     /// All server programs that are installed, newest first.
     ///
-    /// Looked for: `pg_config --bindir`, the folders of Debian's, Red Hat's and Homebrew's packages, and `PATH`.
-    public static func installed() async -> [ServerPrograms] {
-        var folders: [String] = []
-        if let outcome = try? await Command("pg_config", ["--bindir"]).run(limit: .seconds(5)), outcome.succeeded {
-            folders.append(outcome.output.trimmingCharacters(in: .whitespacesAndNewlines))
-        }
-        folders += ["/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt"].flatMap(children)
-        folders += (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map(String.init)
+    /// - Parameter folders: where to look; nil: `pg_config --bindir`, the folders of Debian's, Red Hat's and Homebrew's
+    ///   packages, and `PATH`.
+    public static func installed(in folders: [String]? = nil) async -> [ServerPrograms] {
+        let folders = if let folders { folders } else { await usualFolders() }
         var found: [ServerPrograms] = []
         for folder in folders {
             let real = URL(fileURLWithPath: folder).resolvingSymlinksInPath().path
@@ -34,6 +30,15 @@ public struct ServerPrograms: Sendable, Equatable {
             }
         }
         return found.sorted { $0.majorVersion > $1.majorVersion }
+    }
+
+    private static func usualFolders() async -> [String] {
+        var folders: [String] = []
+        if let outcome = try? await Command("pg_config", ["--bindir"]).run(limit: .seconds(5)), outcome.succeeded {
+            folders.append(outcome.output.trimmingCharacters(in: .whitespacesAndNewlines))
+        }
+        folders += ["/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt"].flatMap(children)
+        return folders + (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map(String.init)
     }
 
     private static func children(_ folder: String) -> [String] {
