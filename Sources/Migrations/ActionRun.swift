@@ -67,10 +67,7 @@ struct ActionRun: Sendable {
         } else {
             try StepRun(run: self, lockTimeout: lockTimeout).perform(began, on: connection)
         }
-        if leavesSettings {
-            try connection.execute("RESET ALL")
-            try connection.execute("RESET ROLE")
-        }
+        if leavesSettings { try connection.resetSession() }
     }
 
     /// The statements that can be sent all at once with the ledger's row: those of a way up that is one transaction,

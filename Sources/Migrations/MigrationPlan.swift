@@ -193,7 +193,12 @@ struct SystemState {
     /// A migration whose way down was begun and not ended.
     var halfReverted: Migration? { folder.versioned.first { record(of: $0)?.state == .reverting } }
 
-    var highestApplied: Int? { byVersion.values.filter { $0.state != .applying }.compactMap(\.version).max() }
+    /// The newest version that is applied. Opt-in ones do not count: they may be chosen at any time.
+    var highestApplied: Int? {
+        folder.versioned.last { migration in
+            migration.up.directives.option == nil && record(of: migration).map { $0.state != .applying } == true
+        }?.version
+    }
 
     /// Whether it is applied or, if it is opt-in, wanted.
     private func isWanted(_ migration: Migration) -> Bool {

@@ -100,6 +100,12 @@ extension Connection {
         return tag
     }
 
+    /// Takes the session back to what it was after connecting: role, settings and what the connection relies on.
+    public func resetSession() throws {
+        try execute("RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL")
+        if !isPooled { try query(settings.settingsStatement(local: false)) }
+    }
+
     private func exchange(
         _ sql: String, send: (OpaquePointer) -> Int32, take: (OpaquePointer) throws -> Void,
         copy: ((borrowing StatementRun) throws -> Void)? = nil

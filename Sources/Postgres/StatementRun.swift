@@ -129,6 +129,7 @@ struct StatementRun {
                 throw error
             } catch {
                 interruption = error
+                drainDeadline = .now + drainTimeout
                 PQputCopyEnd(handle.raw, "interrupted by the client")
             }
         } else {

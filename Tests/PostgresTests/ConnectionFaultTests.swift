@@ -129,6 +129,24 @@ struct ConnectionFaultTests {
         }
     }
 
+    @Test func `a COPY whose time is over is ended and the connection serves on`() async throws {
+        let database = try TestDatabase.current
+        try await database.connection { connection in
+            try await connection.with { try $0.execute("CREATE TABLE t (a text)") }
+            // A lock holds the COPY up, so that its data pile up before the server.
+            try await database.connection { other in
+                try await other.with { try $0.execute("BEGIN; LOCK TABLE t") }
+                let data = Array(String(repeating: String(repeating: "y", count: 999) + "\n", count: 5000).utf8)
+                let error = await #expect(throws: PostgresError.self) {
+                    try await connection.with(within: .milliseconds(200)) { try $0.copyIn("COPY t FROM STDIN", data) }
+                }
+                #expect(error?.kind == .timedOut)
+            }
+            let count = try await connection.value("SELECT count(*) FROM t", as: Int.self)
+            #expect(count == 0)
+        }
+    }
+
     @Test func `a late cancel never meets the next statement`() async throws {
         try await TestDatabase.current.connection { connection in
             for round in 0..<60 {
