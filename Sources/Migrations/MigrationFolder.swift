@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Synchronization
 
 /// A migration of a folder: its way up, and its way down if it has one.
 public struct Migration: Sendable {
@@ -35,18 +36,16 @@ public struct MigrationFolder: Sendable {
         } catch {
             throw MigrationError.unreadable(path: folder, reason: "it cannot be listed")
         }
-        var ups: [FileName: MigrationScript] = [:]
-        var downs: [FileName: MigrationScript] = [:]
-        for file in names where file.hasSuffix(".sql") {
+        let files = try names.filter { $0.hasSuffix(".sql") }.map { file in
             guard let (name, isDown) = FileName.parse(file) else {
                 throw MigrationError.badFileName(path: "\(folder)/\(file)")
             }
-            let path = "\(folder)/\(file)"
-            guard let data = FileManager.default.contents(atPath: path) else {
-                throw MigrationError.unreadable(path: path, reason: "it cannot be read")
-            }
-            let script = try MigrationScript(path: path, source: Array(data))
-            if isDown { downs[name] = script } else { ups[name] = script }
+            return (name: name, isDown: isDown, path: "\(folder)/\(file)")
+        }
+        var ups: [FileName: MigrationScript] = [:]
+        var downs: [FileName: MigrationScript] = [:]
+        for (file, script) in zip(files, try Self.read(files.map(\.path))) {
+            if file.isDown { downs[file.name] = script } else { ups[file.name] = script }
         }
         if let orphan = downs.keys.first(where: { ups[$0] == nil }), let script = downs[orphan] {
             throw MigrationError.downWithoutUp(path: script.path)
@@ -57,6 +56,25 @@ public struct MigrationFolder: Sendable {
         for (first, second) in zip(versioned, versioned.dropFirst()) where first.version == second.version {
             throw MigrationError.duplicateVersion(first.up.path, second.up.path)
         }
+    }
+
+    /// Reads and scans files on all cores; the first in order that cannot be read is the error.
+    private static func read(_ paths: [String]) throws -> [MigrationScript] {
+        let results = Mutex([Result<MigrationScript, any Error>?](repeating: nil, count: paths.count))
+        let size = 32
+        DispatchQueue.concurrentPerform(iterations: (paths.count + size - 1) / size) { part in
+            let range = part * size..<min((part + 1) * size, paths.count)
+            let scripts = range.map { number in
+                Result {
+                    guard let data = FileManager.default.contents(atPath: paths[number]) else {
+                        throw MigrationError.unreadable(path: paths[number], reason: "it cannot be read")
+                    }
+                    return try MigrationScript(path: paths[number], source: Array(data))
+                }
+            }
+            results.withLock { $0.replaceSubrange(range, with: scripts.map(Optional.some)) }
+        }
+        return try results.withLock { try $0.compactMap { try $0?.get() } }
     }
 
     private struct FileName: Hashable {

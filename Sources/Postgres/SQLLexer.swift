@@ -119,7 +119,8 @@ struct SQLSplitter {
 
     init(_ bytes: UnsafeBufferPointer<UInt8>) {
         self.bytes = bytes
-        scanner = SQLScanner(bytes)
+        // A byte order mark at the start is passed over, as psql does.
+        scanner = SQLScanner(bytes, from: bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0)
         lineCounter = LineCounter(bytes)
     }
 

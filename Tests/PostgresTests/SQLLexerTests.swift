@@ -12,6 +12,7 @@ import Testing
     @Test(
         arguments: [
             ("SELECT 1; SELECT 2", ["SELECT 1", "SELECT 2"]),
+            ("\u{FEFF}SELECT 1;\r\nSELECT 2;\r\n", ["SELECT 1", "SELECT 2"]),
             ("-- a; b\nSELECT 1 /* ; */ ;", ["SELECT 1"]),
             (";;  ; SELECT 1;;", ["SELECT 1"]),
             ("SELECT ';' ; SELECT ''';'", ["SELECT ';'", "SELECT ''';'"]),

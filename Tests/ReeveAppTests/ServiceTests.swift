@@ -99,7 +99,9 @@ struct ServiceTests {
         try await TestCluster.runSQL("ALTER DATABASE \(database.name) ALLOW_CONNECTIONS false")
         proxy.cut()
         try await waitUntil("it notices") { served.get("/readyz")?.status == 503 }
-        #expect(served.get("/metrics")?.body.contains("reeve_database_up{database=\"main\"} 0") == true)
+        try await waitUntil("the metric tells") {
+            served.get("/metrics")?.body.contains("reeve_database_up{database=\"main\"} 0") == true
+        }
         try await TestCluster.runSQL("ALTER DATABASE \(database.name) ALLOW_CONNECTIONS true")
         try await waitUntil("it is ready again") { served.get("/readyz")?.status == 200 }
         served.reeve.signal(SIGTERM)
