@@ -31,7 +31,7 @@ final class LibpqHandle {
     /// libpq's last error, on one line.
     var lastError: String {
         String(cString: PQerrorMessage(raw)).trimmingCharacters(in: .whitespacesAndNewlines)
-            .replacing("\n", with: "; ")
+            .replacing("\n\t", with: " ").replacing("\n", with: "; ")
     }
 
     /// Waits until the socket is ready for one of `events`.

@@ -1,3 +1,4 @@
+import AdminHTTP
 import Foundation
 import Ledger
 import Migrations
@@ -63,9 +64,15 @@ extension Failure {
         case let error as SchedulingError:
             self.init(message: error.description, code: "task", hint: error.hint, exit: Self.exit(of: error))
         case let error as PostgresError:
+            let isAway = error.kind == .cannotConnect
             self.init(
-                message: error.description, code: error.sqlState ?? "postgres", hint: error.hint,
+                message: error.description, code: error.sqlState ?? "postgres",
+                hint: error.hint ?? (isAway ? "'reeve config show' tells where the address comes from" : nil),
                 exit: Self.exit(of: error))
+        case let error as ServerError:
+            self.init(
+                message: error.description, code: "listen", hint: "give another address as http.listen, or off",
+                exit: .failed)
         case is CancellationError: self.init(message: "stopped", code: "cancelled", hint: nil, exit: .failed)
         default: self.init(message: "\(error)", code: "failed", hint: nil, exit: .failed)
         }

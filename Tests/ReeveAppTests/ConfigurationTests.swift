@@ -16,6 +16,7 @@ import Testing
     @Test(arguments: [
         ("http:\n  lisen: off\n", ":2:", "did you mean 'listen'"),
         ("htp:\n  listen: off\n", ":1:", "did you mean 'http'"),
+        ("http:\n  listen: nowhere\n", ":2:", "unix:/path"), ("http:\n\tlisten: off\n", ":2:", "spaces"),
         ("pool:\n  size: many\n", ":2:", ""), ("pool:\n  size: 0\n", ":2:", ""), ("drain: soon\n", ":1:", "500ms"),
         ("log:\n  level: wraning\n", ":2:", "did you mean 'warning'"), ("pool: 10\n", ":1:", ""),
         ("drain: [1s]\n", ":1:", ""),

@@ -32,7 +32,9 @@ struct Configuration: Sendable {
     private static func find(_ path: String?, _ environment: [String: String]) throws -> String? {
         if let path = path ?? environment["REEVE_CONFIG"], !path.isEmpty {
             guard FileManager.default.fileExists(atPath: path) else {
-                throw ConfigurationError(path, nil, "there is no such file")
+                throw ConfigurationError(
+                    path, nil, "there is no such file",
+                    hint: "copy reeve.example.yaml, or leave out --config and REEVE_CONFIG")
             }
             return path
         }

@@ -14,6 +14,7 @@ struct ConfigurationKey: Sendable {
         case choice([String])
         case schedule
         case zone
+        case listen
     }
 
     /// The words of the path; `*` stands for a name that is the user's to choose.
@@ -87,7 +88,7 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey(
             "log.format", .choice(["auto", "text", "json"]), "auto", "auto: text on a terminal, JSON otherwise."),
         ConfigurationKey(
-            "http.listen", .text, "127.0.0.1:7433",
+            "http.listen", .listen, "127.0.0.1:7433",
             "Where /metrics, /livez and /readyz are served: host:port, [host]:port, unix:/path, or off."),
         ConfigurationKey("drain", .duration, "30s", "How long work that runs may take to end after SIGTERM."),
         ConfigurationKey(

@@ -1,3 +1,4 @@
+import AdminHTTP
 import Foundation
 import Postgres
 import Scheduling
@@ -36,6 +37,9 @@ extension ConfigurationKey.Kind {
             } catch {
                 return (error.description, error.hint)
             }
+        case .listen:
+            if value == "off" || ListenAddress(value) != nil { return nil }
+            return ("'\(value)' is no address", "write 127.0.0.1:7433, [::1]:7433, unix:/path or off")
         case .zone:
             return TimeZone(identifier: value) == nil
                 ? ("'\(value)' is not an IANA time zone", "write for instance Europe/Berlin") : nil

@@ -36,7 +36,9 @@ indirect enum YAMLNode: Sendable {
             guard yaml_parser_load(parser, document) == 1 else {
                 let problem = parser.pointee.problem.map { String(cString: $0) } ?? "not YAML"
                 let line = Int(parser.pointee.problem_mark.line) + 1
-                throw ConfigurationError(file, line, problem)
+                let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+                let hasTab = lines.indices.contains(line - 1) && lines[line - 1].contains("\t")
+                throw ConfigurationError(file, line, problem, hint: hasTab ? "indent with spaces, not tabs" : nil)
             }
             defer { yaml_document_delete(document) }
             guard let root = yaml_document_get_root_node(document) else { return .mapping([], line: 1) }
