@@ -10,7 +10,7 @@ struct ActionRun: Sendable {
     /// order, and so a crash of the server leaves the ledger and the schema of some earlier moment of the run.
     let isFollowed: Bool
     let settings: Migrator.Settings
-    let database: Database
+    let watch: BlockerWatch
     let logger: Logger
 
     /// - Returns: how many milliseconds it took.
@@ -20,11 +20,9 @@ struct ActionRun: Sendable {
         let retries = action.script.directives.retries ?? settings.retries
         var attempt = 1
         while true {
-            let watch = BlockerWatch(database: database, patience: lockTimeout / 2)
+            watch.begin(patience: lockTimeout / 2)
             do {
-                try await watch.during(connection) {
-                    try await connection.with { try self.attempt(began, on: $0) }
-                }
+                try await connection.with { try self.attempt(began, on: $0) }
                 return Int((ContinuousClock.now - began).milliseconds)
             } catch let error as PostgresError where ["55P03", "40P01"].contains(error.sqlState) && attempt <= retries {
                 let blockers = watch.seen
@@ -154,9 +152,11 @@ struct ActionRun: Sendable {
 
     /// Whether a statement sets something for longer than its transaction.
     private var leavesSettings: Bool {
-        action.script.statements.contains { statement in
-            let text = action.script.text(of: statement).uppercased()
-            return (text.hasPrefix("SET ") && !text.hasPrefix("SET LOCAL ")) || text.contains("SET_CONFIG")
-        }
+        let script = action.script
+        return script.statements.contains { statement in
+            let start = script.source[statement.range].prefix(10)
+            let opening = String(decoding: start, as: UTF8.self).uppercased()
+            return opening.hasPrefix("SET") && !opening.hasPrefix("SET LOCAL")
+        } || script.text.lowercased().contains("set_config")
     }
 }

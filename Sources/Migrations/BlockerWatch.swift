@@ -3,35 +3,60 @@ import Postgres
 import Synchronization
 
 /// Looks, from a second connection, at who holds up a migration that takes long.
+///
+/// One watch serves a whole run of migrations, and connects only when one of them takes longer than its patience.
 final class BlockerWatch: Sendable {
     private let database: Database
-    /// How long a migration may take before it is looked at.
-    private let patience: Duration
-    private let last = Mutex<[Blocker]>([])
+    private let state = Mutex(State())
 
-    init(database: Database, patience: Duration) {
-        self.database = database
-        self.patience = patience
+    private struct State {
+        var patience: Duration?
+        var began = ContinuousClock.now
+        var seen: [Blocker] = []
     }
 
-    /// The blockers that were seen last.
-    var seen: [Blocker] { last.withLock { $0 } }
+    init(database: Database) {
+        self.database = database
+    }
 
-    func during(_ connection: Connection, _ body: () async throws -> Void) async throws {
+    /// A migration begins: what was seen before is forgotten.
+    ///
+    /// - Parameter patience: how long it may take before it is looked at.
+    func begin(patience: Duration) {
+        state.withLock { $0 = State(patience: patience, began: .now) }
+    }
+
+    /// The blockers that were seen last since then.
+    var seen: [Blocker] { state.withLock { $0.seen } }
+
+    /// Watches the migrations that `body` runs on a connection.
+    func during<T: Sendable>(_ connection: Connection, _ body: () async throws -> T) async throws -> T {
         let process = await connection.serverProcess
         let looking = Task { [self] in try await look(at: process) }
         defer { looking.cancel() }
-        try await body()
+        return try await body()
     }
 
     private func look(at process: Int) async throws {
-        try await Task.sleep(for: patience)
+        try await waitUntilLate()
         try await database.withDirectConnection(named: "reeve migrate watch") { connection in
             while true {
                 let blockers = try await connection.with { try self.blockers(of: process, on: $0) }
-                if !blockers.isEmpty { self.last.withLock { $0 = blockers } }
-                try await Task.sleep(for: max(self.patience / 4, .milliseconds(50)))
+                if !blockers.isEmpty { self.state.withLock { $0.seen = blockers } }
+                try await Task.sleep(for: .milliseconds(100))
+                try await self.waitUntilLate()
             }
+        }
+    }
+
+    /// Returns when the migration that runs has taken longer than its patience.
+    private func waitUntilLate() async throws {
+        while true {
+            let left = state.withLock { state in
+                state.patience.map { $0 - (ContinuousClock.now - state.began) } ?? .milliseconds(100)
+            }
+            if left <= .zero { return }
+            try await Task.sleep(for: left)
         }
     }
 

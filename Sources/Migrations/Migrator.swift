@@ -132,29 +132,38 @@ public struct Migrator: Sendable {
         for system in systems where plan.actions.contains(where: { $0.system == system }) {
             if case .up = goal { try await connection.with { try prepareSchema(of: system, on: $0) } }
         }
-        for (number, action) in plan.actions.enumerated() {
-            progress(action)
-            let run = ActionRun(
-                action: action, isFollowed: number + 1 < plan.actions.count, settings: settings, database: database,
-                logger: logger)
-            let milliseconds: Int
-            do {
-                milliseconds = try await run.perform(on: connection)
-            } catch {
-                await recordFailure(error, of: action, on: connection)
-                throw error
-            }
-            let migration = action.migration
-            outcome.done.append(
-                Outcome.Done(
-                    system: action.system.name, version: migration.version, name: migration.name,
-                    milliseconds: milliseconds))
-        }
+        outcome.done = try await perform(plan.actions, on: connection, progress)
         if case .down(to: 0) = goal {
             for system in systems.reversed() { try await connection.with { try dropSchema(of: system, on: $0) } }
         }
         outcome.pending = try await connection.with { try pendingCount(folders, on: $0) }
         return outcome
+    }
+
+    private func perform(
+        _ actions: [MigrationAction], on connection: Connection, _ progress: @Sendable (MigrationAction) -> Void
+    ) async throws -> [Outcome.Done] {
+        let watch = BlockerWatch(database: database)
+        return try await watch.during(connection) {
+            var done: [Outcome.Done] = []
+            for (number, action) in actions.enumerated() {
+                progress(action)
+                let run = ActionRun(
+                    action: action, isFollowed: number + 1 < actions.count, settings: settings, watch: watch,
+                    logger: logger)
+                do {
+                    let milliseconds = try await run.perform(on: connection)
+                    done.append(
+                        Outcome.Done(
+                            system: action.system.name, version: action.migration.version, name: action.migration.name,
+                            milliseconds: milliseconds))
+                } catch {
+                    await recordFailure(error, of: action, on: connection)
+                    throw error
+                }
+            }
+            return done
+        }
     }
 
     /// Writes down that a migration failed; with it, what was applied before it reaches the disk.

@@ -54,6 +54,8 @@ public func quoteIdentifier(_ name: String) -> String {
 
 /// A text as an SQL literal that reads the same with either setting of `standard_conforming_strings`.
 public func quoteLiteral(_ text: String) -> String {
+    // Most have neither, and replacing costs much more than looking.
+    if !text.utf8.contains(where: { $0 == UInt8(ascii: "'") || $0 == UInt8(ascii: "\\") }) { return "'\(text)'" }
     let doubled = text.replacing("'", with: "''")
     return doubled.contains("\\") ? "E'\(doubled.replacing("\\", with: "\\\\"))'" : "'\(doubled)'"
 }
