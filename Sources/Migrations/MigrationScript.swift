@@ -67,7 +67,8 @@ public struct MigrationDirectives: Sendable, Equatable {
     init(header source: [UInt8], path: String) throws {
         for (index, line) in source.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated()
         {
-            let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespaces)
+            guard line.first(where: { $0 > 0x20 }).map({ $0 == UInt8(ascii: "-") }) ?? true else { return }
+            let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
             guard text.isEmpty || text.hasPrefix("--") else { return }
             guard text.contains("reeve:"), let match = text.wholeMatch(of: /--\s*reeve:\s*([a-z-]+)\s*(.*?)\s*/) else {
                 continue

@@ -94,6 +94,8 @@ public struct Migrator: Sendable {
             let first = try await connection.with { try self.plan(folders, goal, on: $0) }
             let isClean = try await connection.with { try goal != .down(to: 0) || knownSchemas(on: $0).isEmpty }
             if first.isEmpty, first.rewritten.isEmpty, first.forgotten.isEmpty, isClean {
+                // A plan to the end that is empty leaves nothing to count.
+                if goal == .up(to: nil) { return Outcome() }
                 return Outcome(pending: try await connection.with { try pendingCount(folders, on: $0) })
             }
             let lock = AdvisoryLock("reeve migrations")
