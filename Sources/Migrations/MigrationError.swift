@@ -20,6 +20,7 @@ public enum MigrationError: Error, CustomStringConvertible {
     case unknownVersion(system: String, version: Int)
     case transactionControl(place: String, statement: String)
     case unnamedConcurrentIndex(place: String)
+    case stepsInRepeatable(path: String)
     case otherSchema(system: String, recorded: String, configured: String)
     case stepsChanged(system: String, title: String, step: Int)
     case halfReverted(system: String, title: String)
@@ -51,6 +52,8 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .unknownVersion(let system, let version): "the system '\(system)' has no version \(version)"
         case .transactionControl(let place, let statement):
             "\(place): \(statement) in a migration, which runs in a transaction of its own"
+        case .stepsInRepeatable(let path):
+            "\(path): a repeatable migration runs in one transaction, and this one cannot"
         case .unnamedConcurrentIndex(let place): "\(place): CREATE INDEX CONCURRENTLY without a name"
         case .otherSchema(let system, let recorded, let configured):
             "the system '\(system)' was migrated in schema '\(recorded)', and '\(configured)' is configured"
@@ -93,6 +96,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .noWayDown: "write one, or restore a backup"
         case .unknownVersion: "see 'reeve migrate status'"
         case .transactionControl: "leave it out"
+        case .stepsInRepeatable: "move what cannot run in a transaction to a versioned migration"
         case .unnamedConcurrentIndex: "name the index, so that a build that was cut short can be found and repeated"
         case .otherSchema(_, let recorded, _): "configure schema '\(recorded)', or take the system down first"
         case .halfReverted(let system, _): "run 'reeve migrate down --system \(system)' again, then 'up'"

@@ -39,6 +39,9 @@ public struct MigrationAction: Sendable {
         self.direction = direction
         self.script = script
         steps = try MigrationStep.steps(of: script)
+        if migration.version == nil, !runsInOneTransaction {
+            throw MigrationError.stepsInRepeatable(path: script.path)
+        }
     }
 }
 

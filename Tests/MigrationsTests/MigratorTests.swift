@@ -136,6 +136,19 @@ struct MigratorTests {
         #expect(try await fixture.migrator(database.settings).up().notices.isEmpty)
     }
 
+    @Test func `a repeatable migration that cannot run in a transaction is refused before anything is done`()
+        async throws
+    {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE a (x int);", "R__i.sql": "CREATE INDEX CONCURRENTLY a_x ON a (x);",
+        ])
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(error?.hint?.contains("versioned migration") == true)
+        let tables: Int = try await database.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'app'")
+        #expect(tables == 0)
+    }
+
     @Test func `an opt-in migration is applied only where it is chosen`() async throws {
         let database = try TestDatabase.current
         let fixture = try MigrationFixture([
