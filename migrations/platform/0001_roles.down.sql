@@ -10,7 +10,8 @@ BEGIN
     LOOP
         BEGIN
             EXECUTE format('DROP ROLE %I', made.rolname);
-        EXCEPTION WHEN dependent_objects_still_exist OR undefined_object THEN
+        -- internal_error: a database that uses the role is just being dropped, and the server cannot name it.
+        EXCEPTION WHEN dependent_objects_still_exist OR undefined_object OR internal_error THEN
             RAISE NOTICE 'the role % stays, for another database uses it', made.rolname;
         END;
     END LOOP;
