@@ -51,6 +51,8 @@ public struct DatabaseTrait: TestTrait, SuiteTrait, TestScoping {
     private func run(_ function: @Sendable () async throws -> Void) async throws {
         let cluster = try await TestCluster.shared
         let name = "t_" + UUID().uuidString.lowercased().replacing("-", with: "").prefix(20)
+        // Roles belong to the whole cluster: as long as this template needs them, no test takes them from another.
+        _ = try await DatabaseTemplate.systems.ready()
         let source = try await template.ready()
         try await TestCluster.runSQL("CREATE DATABASE \(name) TEMPLATE \(source)")
         let database = TestDatabase(name: name, settings: cluster.settings(database: name))
