@@ -115,8 +115,13 @@ extension Connection {
         }
     }
 
+    /// A cancelled task rolls back before COMMIT; COMMIT itself is not broken off, for then nobody knew what it did.
     private func commit() throws {
+        let outer = interruptible
+        defer { interruptible = outer }
         do {
+            if interruptible { try Task.checkCancellation() }
+            interruptible = false
             let tag = try execute("COMMIT")
             // COMMIT of a failed transaction rolls back and reports no error.
             if tag.text == "ROLLBACK" {

@@ -51,4 +51,73 @@ struct KillTests {
         #expect(dump == expected)
         try await database.execute("DROP DATABASE \(database.name)_ref WITH (FORCE)")
     }
+
+    /// A migration goes to the server whole, so a message is not a statement: here an event trigger holds the server
+    /// at one statement of the schema after the other, and the program is killed while it is held there.
+    @Test func `killed at every statement of the schema that the server is at, the reruns end the same`() async throws {
+        let database = try TestDatabase.current
+        let reference = database.settings.database("\(database.name)_ref")
+        try await database.execute("CREATE DATABASE \(database.name)_ref")
+        _ = try await Migrator(database: Database(reference), systems: ShippedFixture.systems()).up()
+        let expected = try await dumpSchema(of: reference)
+        try await database.execute(
+            """
+            CREATE SCHEMA drill;
+            CREATE SEQUENCE drill.statement;
+            CREATE TABLE drill.hold (at bigint);
+            INSERT INTO drill.hold VALUES (0);
+            CREATE FUNCTION drill.hold() RETURNS event_trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF nextval('drill.statement') = (SELECT at FROM drill.hold) THEN PERFORM pg_advisory_lock(4242); END IF;
+            END $$;
+            CREATE EVENT TRIGGER drill ON ddl_command_start EXECUTE FUNCTION drill.hold();
+            """)
+        let kills = try await database.connection { try await self.killAtEachStatement(holder: $0) }
+        #expect(kills > 400)
+        try await database.execute("DROP EVENT TRIGGER drill; DROP SCHEMA drill CASCADE")
+        let dump = try await database.schemaDump()
+        #expect(dump == expected)
+        try await database.execute("DROP DATABASE \(database.name)_ref WITH (FORCE)")
+    }
+
+    /// - Parameter holder: a connection that holds the lock at which the server is to wait.
+    private func killAtEachStatement(holder: Connection) async throws -> Int {
+        let database = try TestDatabase.current
+        var kills = 0
+        var at = 1
+        var applied = 0
+        while true {
+            try await holder.with { [at] connection in
+                try connection.execute("SELECT pg_advisory_lock(4242)")
+                try connection.execute("SELECT setval('drill.statement', 1, false); UPDATE drill.hold SET at = \(at)")
+            }
+            let reeve = try RunningReeve(
+                ["migrate", "up"],
+                environment: ReeveBinary.environment(
+                    database.settings, ["REEVE_SYSTEMS": "posters,advideo,videogen,csvbatch,publisher"]))
+            try await waitUntil("reeve is held or has ended") {
+                if reeve.hasEnded { return true }
+                return try await holder.value(
+                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242 AND NOT granted") > 0
+            }
+            let isDone = reeve.hasEnded
+            reeve.signal(SIGKILL)
+            let status = try await reeve.end()
+            // The server goes on, finds that nobody listens, and rolls back.
+            try await holder.with { try $0.execute("SELECT pg_advisory_unlock(4242)") }
+            try await waitUntil("its session is gone") {
+                try await holder.value(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'reeve migrate%'"
+                ) == 0
+            }
+            if isDone {
+                #expect(status == 0, "\(reeve.output)")
+                return kills
+            }
+            kills += 1
+            let now = (try? await holder.value("SELECT count(*) FROM reeve.migrations", as: Int.self)) ?? 0
+            at = now > applied ? 1 : at + 1
+            applied = now
+        }
+    }
 }

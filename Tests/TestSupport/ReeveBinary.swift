@@ -62,6 +62,8 @@ public final class RunningReeve: Sendable {
     public var pid: pid_t { child.pid }
     public var output: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
 
+    public var hasEnded: Bool { child.ending != nil }
+
     public func signal(_ number: Int32) { child.signal(number) }
 
     /// Waits for its end and gives back its status; a signal's number is negative.

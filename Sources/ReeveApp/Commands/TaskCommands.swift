@@ -40,7 +40,7 @@ enum TaskCommands {
         for one in try estate.selected(invocation.option("database")) {
             let open = try await estate.open(one)
             try await open.database.pool.with { try LedgerSchema.install(on: $0) }
-            let tasks = try TaskDefaults.definitions(estate.configuration, for: open, logger: estate.logger)
+            let tasks = try TaskDefaults.definitions(estate.configuration, for: open)
             var settings = Scheduler.Settings(instance: ServiceInstance.name)
             settings.instance += " by hand"
             let scheduler = Scheduler(

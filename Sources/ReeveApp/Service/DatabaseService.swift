@@ -27,7 +27,7 @@ final class DatabaseService: Sendable {
         self.metrics = metrics
         self.readiness = readiness
         self.logger = logger.with("database", open.name)
-        let tasks = try TaskDefaults.definitions(configuration, for: open, logger: self.logger)
+        let tasks = try TaskDefaults.definitions(configuration, for: open)
         scheduler = Scheduler(
             tasks: tasks, database: open.database, settings: Scheduler.Settings(instance: ServiceInstance.name),
             logger: self.logger

@@ -31,7 +31,7 @@ enum TaskDefaults {
     /// - Parameter open: the database that they work on; nil where only the schedules are asked for.
     /// - Throws: `ConfigurationError` for a task that there is not.
     static func definitions(
-        _ configuration: Configuration, for open: OpenDatabase? = nil, logger: Logger = .silent
+        _ configuration: Configuration, for open: OpenDatabase? = nil
     ) throws -> [TaskDefinition] {
         let store = configuration.store
         if let unknown = store.names(below: "tasks").first(where: { !names.contains($0) }) {
