@@ -33,11 +33,13 @@ let package = Package(
         room("Processes", "CSystem", "Telemetry"),
         room("Postgres", "CLibpq", "CSystem", "Processes", "Telemetry"),
         room("Ledger", "Postgres", "COpenSSL"),
-        room("Migrations", "Ledger", "Postgres", "Telemetry"),
+        room("Catalog", "Postgres"),
+        room("Migrations", "Catalog", "Ledger", "Postgres", "Telemetry"),
         room("Scheduling", "Ledger", "Postgres", "Telemetry"),
         room("AdminHTTP", "CMicrohttpd", "CZlib", "Telemetry"),
         room(
-            "ReeveApp", "Migrations", "Scheduling", "AdminHTTP", "Ledger", "Postgres", "Processes", "Telemetry", "CYAML"
+            "ReeveApp", "Migrations", "Catalog", "Scheduling", "AdminHTTP", "Ledger", "Postgres", "Processes",
+            "Telemetry", "CYAML"
         ),
         .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
         .target(
@@ -45,6 +47,7 @@ let package = Package(
             swiftSettings: strict),
         tests("PostgresTests", "Postgres", "Processes", "Telemetry", "TestSupport"),
         tests("LedgerTests", "Ledger", "Postgres", "TestSupport"),
+        tests("CatalogTests", "Catalog", "Migrations", "Postgres", "Processes", "TestSupport"),
         tests("MigrationsTests", "Migrations", "Ledger", "Postgres", "TestSupport"),
         tests("SystemsTests", "Migrations", "Postgres", "Processes", "TestSupport"),
         tests("TelemetryTests", "Telemetry"),

@@ -1,0 +1,133 @@
+/// One way in which what is there differs from what ought to be.
+public struct Difference: Sendable, Equatable {
+    public let system: String?
+    public let object: ObjectIdentity
+    /// The property that differs; nil when the object is missing, or is there and ought not to be.
+    public let property: String?
+    public let expected: String?
+    public let found: String?
+
+    public enum Sort: Sendable { case missing, unexpected, changed }
+
+    public var sort: Sort {
+        if property != nil { return .changed }
+        return found == nil ? .missing : .unexpected
+    }
+}
+
+/// Compares two catalogs. Pure.
+public struct CatalogDiff: Sendable {
+    /// What is said of the presence of an object as a whole.
+    static let present = "present"
+
+    public var comparesOwners = true
+
+    public init() {}
+
+    /// What differs, in the order of the objects; nothing when the two mean the same.
+    ///
+    /// What belongs to a missing or unexpected object is not listed by itself, and what a child or partition inherits
+    /// from its parent is listed for the parent alone.
+    public func differences(expected: SchemaCatalog, found: SchemaCatalog) -> [Difference] {
+        var result: [Difference] = []
+        let sameVersion = expected.serverVersion == found.serverVersion
+        for identity in Set(expected.objects.keys).union(found.objects.keys).sorted() {
+            let system = expected.system(of: identity) ?? found.system(of: identity)
+            switch (expected[identity], found[identity]) {
+            case (let one?, nil):
+                if isImplied(one, in: expected, lackingIn: found) { continue }
+                result.append(
+                    Difference(
+                        system: system, object: identity, property: nil, expected: Self.present, found: nil))
+            case (nil, let other?):
+                if isImplied(other, in: found, lackingIn: expected) { continue }
+                result.append(
+                    Difference(
+                        system: system, object: identity, property: nil, expected: nil, found: Self.present))
+            case (let one?, let other?) where one != other:
+                // A dump puts the columns that children inherit first.
+                let isChild = one["inherits"] != nil && other["inherits"] != nil
+                for (name, left, right) in changes(one, other)
+                where isCompared(name, identity, left, right, sameVersion) && !(isChild && name == "column order") {
+                    result.append(
+                        Difference(system: system, object: identity, property: name, expected: left, found: right))
+                }
+            default: break
+            }
+        }
+        return result.filter { !isInherited($0, among: result, expected, found) }
+    }
+
+    private func changes(_ one: CatalogObject, _ other: CatalogObject) -> [(String, String?, String?)] {
+        let names = Set(one.properties.map(\.name)).union(other.properties.map(\.name)).sorted()
+        return names.compactMap { name in
+            // Whose partition it is and which one is one thing.
+            if name == "partition bound", one["partition of"] != other["partition of"] { return nil }
+            return one[name] == other[name] ? nil : (name, one[name], other[name])
+        }
+    }
+
+    private func isCompared(
+        _ property: String, _ identity: ObjectIdentity, _ expected: String?, _ found: String?, _ sameVersion: Bool
+    ) -> Bool {
+        switch property {
+        case "owner": return comparesOwners
+        // Which version of an extension there is depends on the server's.
+        case "version" where identity.kind == .extension: return sameVersion
+        case "column order": return !Self.haveSameOrder(expected, found)
+        default:
+            guard !sameVersion, property.hasPrefix("privileges of ") else { return true }
+            // PostgreSQL 17 knows one privilege more.
+            let maintain = ["MAINTAIN", "MAINTAIN*"]
+            let known = { (list: String?) in
+                (list ?? "").split(separator: ", ").map(String.init).filter { !maintain.contains($0) }
+            }
+            return known(expected) != known(found)
+        }
+    }
+
+    /// Whether the columns that both have come in one order.
+    static func haveSameOrder(_ expected: String?, _ found: String?) -> Bool {
+        let (one, other) = (QualifiedName.list(expected ?? ""), QualifiedName.list(found ?? ""))
+        let common = Set(one).intersection(other)
+        return one.filter(common.contains) == other.filter(common.contains)
+    }
+
+    /// Whether an object is missing, or too many, only because the one that it belongs to is.
+    private func isImplied(
+        _ object: CatalogObject, in catalog: SchemaCatalog, lackingIn other: SchemaCatalog
+    ) -> Bool {
+        // An identity's sequence comes and goes with the identity.
+        if object.identity.kind == .sequence, object["identity of"] != nil { return true }
+        if let container = catalog.container(of: object), other[container] == nil { return true }
+        if let schema = object.identity.schema, object.identity.kind != .schema {
+            let whole = ObjectIdentity(.schema, schema)
+            return catalog[whole] != nil && other[whole] == nil
+        }
+        return false
+    }
+
+    /// Whether a column's difference is its parent's.
+    private func isInherited(
+        _ difference: Difference, among all: [Difference], _ expected: SchemaCatalog, _ found: SchemaCatalog
+    ) -> Bool {
+        guard difference.object.kind == .column || difference.property == "column order" else { return false }
+        let table = difference.object.kind == .column ? difference.object.quotedParent : difference.object.path
+        let parents = { (catalog: SchemaCatalog) -> [String] in
+            guard let object = catalog.object(at: table).flatMap({ catalog[$0] }) else { return [] }
+            return QualifiedName.list(object["partition of"] ?? object["inherits"] ?? "")
+        }
+        for parent in Set(parents(expected)).intersection(parents(found)) {
+            let isSame = all.contains { other in
+                let otherTable = other.object.kind == .column ? other.object.quotedParent : other.object.path
+                return otherTable == parent && other.object.kind == difference.object.kind
+                    && (other.object.kind != .column || other.object.name == difference.object.name)
+                    && other.property == difference.property && other.sort == difference.sort
+                    && (other.property == "column order"
+                        || other.expected == difference.expected && other.found == difference.found)
+            }
+            if isSame { return true }
+        }
+        return false
+    }
+}

@@ -1,0 +1,177 @@
+import Postgres
+
+/// How one property is taken from what was found to what is expected.
+enum Alteration: Sendable {
+    /// Statements that change the object in place.
+    case statements([String])
+    /// In place, once everything that leans on the object is out of the way.
+    case withDependentsAway([String])
+    /// Drop it and make it again, with everything that leans on it.
+    case recreate
+    /// Make the type again; the columns that have it keep their data.
+    case retype
+    /// Make the table again and copy its rows.
+    case rebuild
+    /// Once all else is done.
+    case afterwards([String])
+}
+
+/// Decides how a property of an object is mended. Pure.
+struct AlterationPlanner {
+    let expected: SchemaCatalog
+    let found: SchemaCatalog
+    /// What belongs to what is expected.
+    let parts: [ObjectIdentity: [ObjectIdentity]]
+    let definition: ObjectDefinition
+
+    func alteration(of property: String, from old: CatalogObject, to new: CatalogObject) -> Alteration {
+        let identity = new.identity
+        switch property {
+        case "owner": return .statements([definition.ownership(of: identity, role: new["owner"])])
+        case "comment": return .statements([ObjectDefinition.comment(on: identity, new["comment"])])
+        case _ where property.hasPrefix(PrivilegeChange.prefix):
+            return .statements(
+                PrivilegeChange(object: new, owner: definition.owner).statements(
+                    property, found: old[property], expected: new[property]))
+        default: break
+        }
+        switch identity.kind {
+        case .table, .foreignTable: return TableAlteration(old: old, new: new).alteration(of: property)
+        case .column: return column(property, old, new)
+        case .sequence: return sequence(property, new)
+        case .view, .materializedView: return view(property, old, new)
+        case .function, .procedure: return routine(property, new)
+        case .enumType, .domain, .compositeType, .rangeType: return type(property, old, new)
+        case .extension: return extensionChange(property, new)
+        case .foreignServer: return server(property, old, new)
+        case .textSearchConfiguration, .textSearchDictionary: return textSearch(property, old, new)
+        default: return LeafAlteration(old: old, new: new).alteration(of: property)
+        }
+    }
+
+    private func column(_ property: String, _ old: CatalogObject, _ new: CatalogObject) -> Alteration {
+        let alteration = ColumnAlteration(old: old, new: new, expected: expected).alteration(of: property)
+        guard property == "identity", old["identity"] == nil, case .statements(let statements) = alteration else {
+            return alteration
+        }
+        let sequences = (parts[new.identity] ?? []).compactMap { expected[$0] }.filter { $0["identity of"] != nil }
+        return .statements(statements + sequences.flatMap(definition.attributes))
+    }
+
+    private func sequence(_ property: String, _ new: CatalogObject) -> Alteration {
+        let alter = "ALTER SEQUENCE \(new.identity.path)"
+        switch property {
+        case "owned by": return .afterwards(["\(alter) OWNED BY \(new["owned by"] ?? "NONE")"])
+        case "persistence": return .statements(["\(alter) SET \(new["persistence"]?.uppercased() ?? "LOGGED")"])
+        case "identity of": return .statements([])
+        default:
+            let type = new["identity of"] == nil || property == "type" ? " AS \(new["type"] ?? "bigint")" : ""
+            return .statements(["\(alter)\(type) \(RelationDefinition.sequenceOptions(new))"])
+        }
+    }
+
+    private func view(_ property: String, _ old: CatalogObject, _ new: CatalogObject) -> Alteration {
+        let alter = "ALTER \(new.identity.word) \(new.identity.path)"
+        switch property {
+        case "options":
+            return .statements(OptionList.change(old["options"], new["options"]).map { "\(alter) \($0)" })
+        case "tablespace":
+            return .statements(["\(alter) SET TABLESPACE \(PlainName.quoted(new["tablespace"] ?? "pg_default"))"])
+        default: return .recreate
+        }
+    }
+
+    private func routine(_ property: String, _ new: CatalogObject) -> Alteration {
+        switch property {
+        // These belong to what callers see.
+        case "arguments", "returns", "window": return .recreate
+        default: return .statements([RoutineDefinition(object: new).create(orReplace: true)])
+        }
+    }
+
+    private func extensionChange(_ property: String, _ new: CatalogObject) -> Alteration {
+        let alter = "ALTER EXTENSION \(new.identity.sqlName)"
+        return .statements([
+            property == "version"
+                ? "\(alter) UPDATE TO \(quoteLiteral(new["version"] ?? ""))"
+                : "\(alter) SET SCHEMA \(PlainName.quoted(new["in schema"] ?? "public"))"
+        ])
+    }
+
+    private func server(_ property: String, _ old: CatalogObject, _ new: CatalogObject) -> Alteration {
+        let alter = "ALTER SERVER \(new.identity.sqlName)"
+        switch property {
+        case "options": return .statements(["\(alter) \(OptionList.foreignChange(old["options"], new["options"]))"])
+        case "version": return .statements(["\(alter) VERSION \(new["version"].map(quoteLiteral) ?? "NULL")"])
+        default: return .recreate
+        }
+    }
+
+    private func textSearch(_ property: String, _ old: CatalogObject, _ new: CatalogObject) -> Alteration {
+        guard property == "mappings" else { return .recreate }
+        let name = new.identity.sqlName
+        let (before, after) = (TypeDefinition.mappings(old["mappings"]), TypeDefinition.mappings(new["mappings"]))
+        let gone = before.filter { one in !after.contains { $0 == one } }
+        let added = after.filter { one in !before.contains { $0 == one } }
+        return .statements(
+            gone.map { "ALTER TEXT SEARCH CONFIGURATION \(name) DROP MAPPING FOR \($0.token)" }
+                + added.map { TypeDefinition.addMapping(name, $0) })
+    }
+
+    // MARK: Types
+
+    private func type(_ property: String, _ old: CatalogObject, _ new: CatalogObject) -> Alteration {
+        let name = new.identity.path
+        switch (new.identity.kind, property) {
+        case (.domain, "default"):
+            return .statements([
+                "ALTER DOMAIN \(name) " + (new["default"].map { "SET DEFAULT \($0)" } ?? "DROP DEFAULT")
+            ])
+        case (.domain, "not null"):
+            return .statements(["ALTER DOMAIN \(name) \(new["not null"] == nil ? "DROP" : "SET") NOT NULL"])
+        case (.enumType, "labels"): return labels(old, new).map { .statements($0) } ?? .retype
+        case (.compositeType, "attributes"): return attributes(old, new).map { .statements($0) } ?? .retype
+        default: return .retype
+        }
+    }
+
+    /// ADD VALUE is enough where no label is too many and none has another place.
+    private func labels(_ old: CatalogObject, _ new: CatalogObject) -> [String]? {
+        let (before, after) = (LabelList.labels(old["labels"]), LabelList.labels(new["labels"]))
+        guard after.filter(before.contains) == before else { return nil }
+        return after.enumerated().filter { !before.contains($1) }.map { number, label in
+            let place = number > 0 ? "AFTER \(after[number - 1])" : before.first.map { "BEFORE \($0)" } ?? ""
+            return "ALTER TYPE \(new.identity.path) ADD VALUE \(label) \(place)"
+        }
+    }
+
+    /// ALTER TYPE is enough where no column has the type and the order is that of adding at the end.
+    private func attributes(_ old: CatalogObject, _ new: CatalogObject) -> [String]? {
+        let isUsed = found.objects.values.contains { object in
+            object.identity.kind == .column && object.dependencies.contains(new.identity)
+        }
+        let split = { (text: String?) in
+            (text ?? "").split(separator: "\n").map { line -> (name: String, type: String) in
+                let end = QualifiedName.firstOutsideQuotes(" ", in: line) ?? line.endIndex
+                return (String(line[..<end]), String(line[end...]).trimmed)
+            }
+        }
+        let (before, after) = (split(old["attributes"]), split(new["attributes"]))
+        let kept = before.filter { one in after.contains { $0.name == one.name } }
+        guard !isUsed, after.prefix(kept.count).map(\.name) == kept.map(\.name) else { return nil }
+        let alter = "ALTER TYPE \(new.identity.path)"
+        let gone = before.filter { one in !after.contains { $0.name == one.name } }
+        let changed = zip(kept, after).filter { $0.type != $1.type }.map(\.1)
+        return gone.map { "\(alter) DROP ATTRIBUTE \($0.name)" }
+            + changed.map { "\(alter) ALTER ATTRIBUTE \($0.name) TYPE \($0.type)" }
+            + after.dropFirst(kept.count).map { "\(alter) ADD ATTRIBUTE \($0.name) \($0.type)" }
+    }
+}
+
+/// The labels of an enum, as quoted literals.
+enum LabelList {
+    static func labels(_ text: String?) -> [String] {
+        guard let tokens = try? SQLLexer.tokens(of: Array((text ?? "").utf8)) else { return [] }
+        return tokens.filter { $0.kind == .string }.map { (text ?? "").bytes($0.range) }
+    }
+}

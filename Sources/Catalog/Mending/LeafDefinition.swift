@@ -1,0 +1,160 @@
+import Postgres
+
+/// What hangs on tables or on the database, and holds no data: constraints, indexes, triggers, rules, policies,
+/// statistics objects, event triggers, publications.
+struct LeafDefinition {
+    let object: CatalogObject
+
+    private var name: String { object.identity.quotedName }
+    private var table: String { object.identity.quotedParent }
+
+    var create: [String] {
+        switch object.identity.kind {
+        case .constraint: [constraint] + cluster
+        case .domainConstraint:
+            [
+                "ALTER DOMAIN \(table) ADD CONSTRAINT \(name) CHECK (\(object["expression"] ?? ""))"
+                    + (object["not valid"] == nil ? "" : " NOT VALID")
+            ]
+        case .index: [index] + statisticsTargets + cluster
+        case .statistics: [object["definition"] ?? ""] + target
+        case .trigger, .rule: [object["definition"] ?? ""] + state
+        case .policy: [policy]
+        case .eventTrigger: [eventTrigger] + state
+        case .publication: [publication]
+        default: []
+        }
+    }
+
+    private var cluster: [String] {
+        object["clustered"] == nil ? [] : ["ALTER TABLE \(table) CLUSTER ON \(name)"]
+    }
+
+    private var target: [String] {
+        object["target"].map { ["ALTER STATISTICS \(object.identity.path) SET STATISTICS \($0)"] } ?? []
+    }
+
+    // MARK: Constraints and indexes
+
+    private var constraint: String {
+        var sql = "ALTER TABLE \(table) ADD CONSTRAINT \(name) "
+        switch object["type"] {
+        case "check":
+            sql += "CHECK (\(object["expression"] ?? ""))"
+            if object["no inherit"] != nil { sql += " NO INHERIT" }
+        case "unique", "primary key":
+            sql += (object["type"] ?? "").uppercased()
+            if object["nulls not distinct"] != nil { sql += " NULLS NOT DISTINCT" }
+            sql += " (\(object["columns"] ?? ""))"
+            if let include = object["include"] { sql += " INCLUDE (\(include))" }
+            if let options = object["options"] { sql += " WITH \(OptionList(options).list())" }
+            if let space = object["tablespace"] { sql += " USING INDEX TABLESPACE \(PlainName.quoted(space))" }
+        case "foreign key":
+            sql += "FOREIGN KEY (\(object["columns"] ?? "")) REFERENCES \(object["references"] ?? "")"
+            sql += " (\(object["referenced columns"] ?? ""))"
+            if let match = object["match"] { sql += " MATCH \(match.uppercased())" }
+            // The columns after SET NULL keep their case.
+            if let action = object["on update"] { sql += " ON UPDATE \(action)" }
+            if let action = object["on delete"] { sql += " ON DELETE \(action)" }
+        default: sql += object["definition"] ?? ""
+        }
+        if let deferrable = object["deferrable"] { sql += " DEFERRABLE \(deferrable.uppercased())" }
+        if object["not enforced"] != nil {
+            sql += " NOT ENFORCED"
+        } else if object["not valid"] != nil {
+            sql += " NOT VALID"
+        }
+        return sql
+    }
+
+    private var index: String {
+        let unique = object["unique"] == nil ? "" : "UNIQUE "
+        var sql =
+            "CREATE \(unique)INDEX \(name) ON \(table) USING \(object["method"] ?? "btree") (\(object["keys"] ?? ""))"
+        if let include = object["include"] { sql += " INCLUDE (\(include))" }
+        if object["nulls not distinct"] != nil { sql += " NULLS NOT DISTINCT" }
+        if let options = object["options"] { sql += " WITH \(OptionList(options).list())" }
+        if let space = object["tablespace"] { sql += " TABLESPACE \(PlainName.quoted(space))" }
+        if let predicate = object["predicate"] { sql += " WHERE \(predicate)" }
+        return sql
+    }
+
+    var statisticsTargets: [String] {
+        Self.statisticsTargets(object["statistics targets"]).sorted { $0.key < $1.key }.map { number, target in
+            "ALTER INDEX \(object.identity.sqlName) ALTER COLUMN \(number) SET STATISTICS \(target)"
+        }
+    }
+
+    /// Targets by column number.
+    static func statisticsTargets(_ text: String?) -> [Int: String] {
+        var targets: [Int: String] = [:]
+        for pair in QualifiedName.list(text ?? "") {
+            let halves = pair.split(separator: ":")
+            if halves.count == 2, let number = Int(halves[0]) { targets[number] = halves[1].trimmed }
+        }
+        return targets
+    }
+
+    // MARK: Rules of behaviour
+
+    /// Enables or disables, where that is not what a new object is.
+    private var state: [String] { object["enabled"] == nil ? [] : [setState(object["enabled"])] }
+
+    func setState(_ value: String?) -> String {
+        let verb =
+            switch value {
+            case "disabled": "DISABLE"
+            case "on replica": "ENABLE REPLICA"
+            case "always": "ENABLE ALWAYS"
+            default: "ENABLE"
+            }
+        return object.identity.kind == .eventTrigger
+            ? "ALTER EVENT TRIGGER \(name) \(verb)" : "ALTER TABLE \(table) \(verb) \(object.identity.word) \(name)"
+    }
+
+    private var policy: String {
+        var sql = "CREATE POLICY \(name) ON \(table)"
+        if object["restrictive"] != nil { sql += " AS RESTRICTIVE" }
+        if let command = object["command"] { sql += " FOR \(command.uppercased())" }
+        sql += " TO \(object["roles"] ?? "PUBLIC")"
+        if let using = object["using"] { sql += " USING (\(using))" }
+        if let check = object["with check"] { sql += " WITH CHECK (\(check))" }
+        return sql
+    }
+
+    private var eventTrigger: String {
+        var sql = "CREATE EVENT TRIGGER \(name) ON \(object["event"] ?? "")"
+        if let tags = object["tags"] { sql += " WHEN TAG IN (\(tags))" }
+        return sql + " EXECUTE FUNCTION \(object["function"] ?? "")()"
+    }
+
+    /// What a publication publishes, as CREATE and SET take it.
+    var publicationTargets: String? {
+        if object["all tables"] != nil { return "ALL TABLES" }
+        var targets: [String] = []
+        if let tables = object["tables"] {
+            targets += tables.split(separator: "\n").map { "TABLE ONLY \($0)" }
+        }
+        if let schemas = object["schemas"] { targets.append("TABLES IN SCHEMA \(schemas)") }
+        return targets.isEmpty ? nil : targets.joined(separator: ", ")
+    }
+
+    var publicationOptions: String {
+        "(publish = \(quoteLiteral(object["publish"] ?? "insert, update, delete, truncate")), "
+            + "publish_via_partition_root = \(object["publish via partition root"] == nil ? "false" : "true"))"
+    }
+
+    private var publication: String {
+        "CREATE PUBLICATION \(name)" + (publicationTargets.map { " FOR \($0)" } ?? "") + " WITH \(publicationOptions)"
+    }
+}
+
+extension StringProtocol {
+    /// Without spaces around it.
+    var trimmed: String {
+        var text = self[...]
+        while text.first == " " { text = text.dropFirst() }
+        while text.last == " " { text = text.dropLast() }
+        return String(text)
+    }
+}

@@ -1,0 +1,253 @@
+import Postgres
+
+/// Writes a plan down in an order that runs: takes away what is in the way, makes and changes in the order of what
+/// needs what, and drops what is left over.
+struct MendWriter {
+    let plan: MendPlan
+    private let expected: SchemaCatalog
+    private let found: SchemaCatalog
+    private let definition: ObjectDefinition
+    private let foundDefinition: ObjectDefinition
+    private var rebuilding: TableRebuild { TableRebuild(expected: expected, found: found, tables: plan.rebuilds) }
+
+    init(plan: MendPlan) {
+        self.plan = plan
+        expected = plan.mender.expected
+        found = plan.mender.found
+        definition = ObjectDefinition(
+            catalog: expected, owner: plan.mender.owner, defaults: DefaultPrivileges(plan.mender.found))
+        foundDefinition = ObjectDefinition(catalog: found, owner: plan.mender.owner)
+    }
+
+    func script() -> MendScript {
+        var script = MendScript()
+        takeAway(&script)
+        build(&script)
+        let late = plan.drops.subtracting(plan.earlyDrops)
+        for identity in dropOrder(late) { drop(identity, &script) }
+        finish(&script)
+        return script
+    }
+
+    // MARK: Out of the way
+
+    private func takeAway(_ script: inout MendScript) {
+        for column in plan.defaultsAway.sorted() {
+            script.add("ALTER TABLE \(column.quotedParent) ALTER COLUMN \(column.quotedName) DROP DEFAULT")
+        }
+        let leaving = plan.recreates.filter { found[$0] != nil }.union(plan.earlyDrops)
+        for identity in dropOrder(leaving) { drop(identity, &script) }
+        let types = dropOrder(plan.retypes)
+        for type in types {
+            for column in columns(of: type, in: found) {
+                let alter = "ALTER TABLE \(column.identity.quotedParent) ALTER COLUMN \(column.identity.quotedName)"
+                if column["default"] != nil { script.add("\(alter) DROP DEFAULT") }
+                script.add(
+                    "\(alter) TYPE \(carrier(of: type, column)) USING \(packed(column.identity.quotedName, type))",
+                    note: "rewrites the table, twice with the way back")
+            }
+        }
+        for type in types { script.add("DROP \(type.reference)") }
+        script.statements += rebuilding.setAside
+    }
+
+    /// Columns carry their data as text while their type is made anew; composite values as JSON, which has names.
+    private func carrier(of type: ObjectIdentity, _ column: CatalogObject) -> String {
+        type.kind == .compositeType ? "jsonb" : "text"
+    }
+
+    private func packed(_ column: String, _ type: ObjectIdentity) -> String {
+        type.kind == .compositeType ? "to_jsonb(\(column))" : "\(column)::text"
+    }
+
+    private func unpacked(_ column: String, _ type: ObjectIdentity, as spelled: String) -> String {
+        type.kind == .compositeType
+            ? "CASE WHEN \(column) IS NOT NULL THEN jsonb_populate_record(NULL::\(spelled), \(column)) END"
+            : "\(column)::\(spelled)"
+    }
+
+    /// Of partitioned tables and parents only the topmost: the others follow.
+    private func columns(of type: ObjectIdentity, in catalog: SchemaCatalog) -> [CatalogObject] {
+        catalog.sorted.filter { object in
+            guard object.identity.kind == .column, object.dependencies.contains(type) else { return false }
+            let table = catalog.object(at: object.identity.quotedParent).flatMap { catalog[$0] }
+            let parents = QualifiedName.list(table?["partition of"] ?? table?["inherits"] ?? "")
+            return !parents.contains { catalog.object(at: "\($0).\(object.identity.quotedName)") != nil }
+                && !plan.rebuilds.contains { $0.path == object.identity.quotedParent }
+        }
+    }
+
+    private func drop(_ identity: ObjectIdentity, _ script: inout MendScript) {
+        guard let object = found[identity] else { return }
+        let isKnown = expected[identity] != nil
+        let holdsData = identity.kind == .table || identity.kind == .column || identity.kind == .schema
+        script.add(
+            foundDefinition.drop(object),
+            note: isKnown
+                ? nil : holdsData ? "loses data: no migration makes \(identity.kind.rawValue) \(identity)" : nil)
+    }
+
+    /// Those that lean on others go before them.
+    private func dropOrder(_ identities: Set<ObjectIdentity>) -> [ObjectIdentity] {
+        DependencyOrder.sorted(identities) { identity in
+            found[identity]?.dependencies ?? []
+        }.reversed()
+    }
+
+    // MARK: Making and changing
+
+    private func build(_ script: inout MendScript) {
+        var operations = plan.creates.union(plan.recreates.filter { expected[$0] != nil }).union(plan.retypes)
+        operations.formUnion(plan.alterations.keys)
+        operations.formUnion(plan.rebuilds)
+        let made = plan.creates.union(plan.rebuilds)
+        // The columns of a new table are made with it, and so is the sequence of an identity.
+        let lifted = { (identity: ObjectIdentity) -> ObjectIdentity in
+            guard identity.kind == .column, let table = expected.object(at: identity.quotedParent),
+                made.contains(table)
+            else { return identity }
+            return table
+        }
+        let isWithAnother = { (identity: ObjectIdentity) -> Bool in
+            lifted(identity) != identity
+                || identity.kind == .sequence && expected[identity]?["identity of"] != nil
+                    && plan.alterations[identity] == nil
+        }
+        var needs: [ObjectIdentity: [ObjectIdentity]] = [:]
+        for object in expected.objects.values {
+            var all = object.dependencies
+            if object.identity.kind == .sequence {
+                // It is given to its column once both are there.
+                all = all.filter { $0.kind != .column && !$0.kind.isTable }
+            } else if let container = expected.container(of: object) {
+                all.append(container)
+            }
+            if let schema = object.identity.schema { all.append(ObjectIdentity(.schema, schema)) }
+            needs[lifted(object.identity), default: []] += all.map(lifted)
+        }
+        let order = DependencyOrder.sorted(operations.filter { !isWithAnother($0) }) { needs[$0] ?? [] }
+        // Rows are copied when all tables are there, and before anything watches over them.
+        let lastTable = order.lastIndex(where: plan.rebuilds.contains)
+        for (number, identity) in order.enumerated() {
+            make(identity, &script)
+            if number == lastTable { script.statements += rebuilding.copy }
+        }
+    }
+
+    private func make(_ identity: ObjectIdentity, _ script: inout MendScript) {
+        guard let object = expected[identity] else { return }
+        if plan.rebuilds.contains(identity) {
+            let attaches =
+                object["partition of"].map { parent in !plan.rebuilds.contains { $0.path == parent } } ?? false
+            script.add(definition.relations.create(object, attaches: attaches), note: nil)
+            script.add(allAttributes(object))
+        } else if plan.retypes.contains(identity) {
+            script.add(definition.create(object))
+            for part in plan.mender.expectedParts[identity] ?? [] {
+                if let part = expected[part], !plan.recreates.contains(part.identity) {
+                    script.add(definition.create(part) + definition.attributes(of: part))
+                }
+            }
+            script.add(definition.attributes(of: object))
+            restoreColumns(of: identity, &script)
+        } else if plan.creates.contains(identity) || plan.recreates.contains(identity) {
+            addMaking(object, &script)
+            script.add(allAttributes(object))
+        } else {
+            script.add(plan.alterations[identity] ?? [])
+        }
+    }
+
+    private func addMaking(_ object: CatalogObject, _ script: inout MendScript) {
+        let isNewTable = plan.creates.contains { $0.kind.isTable && $0.path == object.identity.quotedParent }
+        let blocks = object.identity.kind == .index && !isNewTable
+        for (number, sql) in definition.create(object).enumerated() {
+            script.add(
+                sql,
+                note: blocks && number == 0
+                    ? "blocks writes while it is built; on a busy table run it with CONCURRENTLY, by itself" : nil)
+        }
+    }
+
+    private func allAttributes(_ object: CatalogObject) -> [String] {
+        // A schema's parts are made one by one.
+        object.identity.kind == .schema
+            ? definition.attributes(of: object)
+            : definition.allAttributes(of: object, parts: plan.mender.expectedParts)
+    }
+
+    private func restoreColumns(of type: ObjectIdentity, _ script: inout MendScript) {
+        for column in columns(of: type, in: found) {
+            guard let wanted = expected[column.identity], let spelled = wanted["type"] else { continue }
+            let alter = "ALTER TABLE \(column.identity.quotedParent) ALTER COLUMN \(column.identity.quotedName)"
+            let collation = wanted["collation"].map { " COLLATE \($0)" } ?? ""
+            script.add(
+                "\(alter) TYPE \(spelled)\(collation) USING "
+                    + unpacked(column.identity.quotedName, type, as: spelled))
+            if let value = wanted["default"] { script.add("\(alter) SET DEFAULT \(value)") }
+        }
+    }
+
+    // MARK: The end
+
+    private func finish(_ script: inout MendScript) {
+        for column in plan.defaultsAway.sorted() {
+            guard let value = expected[column]?["default"] else { continue }
+            script.add("ALTER TABLE \(column.quotedParent) ALTER COLUMN \(column.quotedName) SET DEFAULT \(value)")
+        }
+        for identity in plan.creates.union(plan.recreates).union(plan.rebuilds).sorted() { finish(identity, &script) }
+        for table in plan.rebuilds.sorted() {
+            for part in Mender.whole(table, plan.mender.expectedParts) where part.kind == .sequence {
+                if !plan.creates.contains(part) { finish(part, &script) }
+            }
+        }
+        for identity in plan.afterwards.keys.sorted() where !plan.creates.contains(identity) {
+            script.add(plan.afterwards[identity] ?? [])
+        }
+    }
+
+    /// What a new object gets once everything is there.
+    private func finish(_ identity: ObjectIdentity, _ script: inout MendScript) {
+        guard let object = expected[identity] else { return }
+        let empty = CatalogObject(identity)
+        let late: [String]
+        switch identity.kind {
+        case .table:
+            late = [
+                "row level security", "forced row level security", "replica identity", "disabled inherited triggers",
+            ]
+        case .sequence: late = ["owned by"]
+        case .constraint: late = ["enforcing triggers"]
+        default: late = []
+        }
+        let planner = plan.mender.alterations
+        for property in late where object[property] != nil {
+            switch planner.alteration(of: property, from: empty, to: object) {
+            case .statements(let statements), .afterwards(let statements): script.add(statements)
+            default: break
+            }
+        }
+    }
+}
+
+/// Sorts objects so that each comes after those that it needs.
+enum DependencyOrder {
+    /// Where nothing decides, in the order of kinds, then of names. A circle is broken somewhere.
+    static func sorted(
+        _ identities: Set<ObjectIdentity>, needs: (ObjectIdentity) -> [ObjectIdentity]
+    ) -> [ObjectIdentity] {
+        var result: [ObjectIdentity] = []
+        var seen: Set<ObjectIdentity> = []
+        func visit(_ identity: ObjectIdentity) {
+            guard seen.insert(identity).inserted else { return }
+            for need in needs(identity).sorted(by: before) where identities.contains(need) { visit(need) }
+            result.append(identity)
+        }
+        for identity in identities.sorted(by: before) { visit(identity) }
+        return result
+    }
+
+    private static func before(_ left: ObjectIdentity, _ right: ObjectIdentity) -> Bool {
+        left.kind == right.kind ? left < right : left.kind < right.kind
+    }
+}

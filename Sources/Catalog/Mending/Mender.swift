@@ -1,0 +1,67 @@
+import Postgres
+
+/// Writes the SQL that mends differences. Pure.
+///
+///     let mender = Mender(expected: expected, found: found, owner: "app")
+///     print(mender.script(for: differences).text)
+///
+/// Both catalogs must have been read with their dependencies: what leans on an object that is to be made anew is taken
+/// away before, in reverse order, and made again after as it is expected.
+public struct Mender: Sendable {
+    let expected: SchemaCatalog
+    let found: SchemaCatalog
+    let owner: String
+    /// Who leans on an object that was found.
+    let dependents: [ObjectIdentity: [ObjectIdentity]]
+    /// What belongs to an object.
+    let foundParts: [ObjectIdentity: [ObjectIdentity]]
+    let expectedParts: [ObjectIdentity: [ObjectIdentity]]
+
+    /// - Parameter owner: the role that migrates, who owns what has no owner named.
+    public init(expected: SchemaCatalog, found: SchemaCatalog, owner: String) {
+        self.expected = expected
+        self.found = found
+        self.owner = owner
+        var dependents: [ObjectIdentity: [ObjectIdentity]] = [:]
+        for object in found.sorted {
+            for need in object.dependencies { dependents[need, default: []].append(object.identity) }
+        }
+        self.dependents = dependents
+        foundParts = Self.parts(of: found)
+        expectedParts = Self.parts(of: expected)
+    }
+
+    var alterations: AlterationPlanner {
+        let defaults = DefaultPrivileges(found)
+        return AlterationPlanner(
+            expected: expected, found: found, parts: expectedParts,
+            definition: ObjectDefinition(catalog: expected, owner: owner, defaults: defaults))
+    }
+
+    private static func parts(of catalog: SchemaCatalog) -> [ObjectIdentity: [ObjectIdentity]] {
+        var parts: [ObjectIdentity: [ObjectIdentity]] = [:]
+        for object in catalog.sorted {
+            if let container = catalog.container(of: object) {
+                parts[container, default: []].append(object.identity)
+            } else if let schema = object.identity.schema {
+                parts[ObjectIdentity(.schema, schema), default: []].append(object.identity)
+            }
+        }
+        return parts
+    }
+
+    /// The script for some of the differences between the two, or all of them.
+    public func script(for differences: [Difference]) -> MendScript {
+        var plan = MendPlan(mender: self)
+        plan.take(differences)
+        plan.clearTheWay()
+        return MendWriter(plan: plan).script()
+    }
+
+    /// An object with all that belongs to it, and to that.
+    static func whole(
+        _ identity: ObjectIdentity, _ parts: [ObjectIdentity: [ObjectIdentity]]
+    ) -> [ObjectIdentity] {
+        [identity] + (parts[identity] ?? []).flatMap { whole($0, parts) }
+    }
+}

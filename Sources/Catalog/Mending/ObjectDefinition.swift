@@ -1,0 +1,130 @@
+import Postgres
+
+/// The statements that make an object from its values, and drop it.
+struct ObjectDefinition {
+    let catalog: SchemaCatalog
+    /// The role that migrates: the owner where none is named.
+    let owner: String
+    /// What new objects are given, where ALTER DEFAULT PRIVILEGES has changed that.
+    var defaults: DefaultPrivileges?
+
+    var relations: RelationDefinition { RelationDefinition(catalog: catalog) }
+
+    /// Makes the object itself, without owner, comment and privileges.
+    func create(_ object: CatalogObject) -> [String] {
+        let name = object.identity.sqlName
+        switch object.identity.kind {
+        case .schema: return ["CREATE SCHEMA \(name)"]
+        case .extension:
+            return ["CREATE EXTENSION \(name) WITH SCHEMA \(PlainName.quoted(object["in schema"] ?? "public"))"]
+        case .table, .foreignTable, .sequence, .view, .materializedView: return relations.create(object)
+        case .column:
+            let add = "ALTER TABLE \(object.identity.quotedParent) ADD COLUMN \(relations.column(object))"
+            return [add] + relations.settings(of: object)
+        case .function, .procedure: return [RoutineDefinition(object: object).create(orReplace: false)]
+        case .enumType, .domain, .compositeType, .rangeType, .collation, .aggregate, .operation, .cast,
+            .textSearchDictionary, .textSearchConfiguration, .foreignServer:
+            return TypeDefinition(object: object).create
+        case .defaultPrivileges: return []
+        default: return LeafDefinition(object: object).create
+        }
+    }
+
+    /// Owner, comment and privileges of an object that was just made.
+    func attributes(of object: CatalogObject) -> [String] {
+        var statements: [String] = []
+        if let other = object["owner"] { statements.append(ownership(of: object.identity, role: other)) }
+        if let comment = object["comment"] { statements.append(Self.comment(on: object.identity, comment)) }
+        let privileges = PrivilegeChange(object: object, owner: owner)
+        let given = defaults?.given(to: object.identity) ?? [:]
+        let wanted = object.properties.map(\.name).filter { $0.hasPrefix(PrivilegeChange.prefix) }
+        for property in Set(wanted).union(given.keys).sorted() {
+            statements += privileges.statements(property, found: given[property], expected: object[property])
+        }
+        return statements
+    }
+
+    /// The same, with what is made along with the object: columns, and the sequences of identities.
+    func allAttributes(of object: CatalogObject, parts: [ObjectIdentity: [ObjectIdentity]]) -> [String] {
+        let along = Mender.whole(object.identity, parts).dropFirst().filter { part in
+            part.kind == .column || part.kind == .sequence && catalog[part]?["identity of"] != nil
+        }
+        return attributes(of: object) + along.flatMap { catalog[$0].map(attributes) ?? [] }
+    }
+
+    func ownership(of identity: ObjectIdentity, role: String?) -> String {
+        let role = PlainName.quoted(role ?? owner)
+        return "ALTER \(identity.reference) OWNER TO \(role)"
+    }
+
+    static func comment(on identity: ObjectIdentity, _ text: String?) -> String {
+        "COMMENT ON \(identity.reference) IS \(text.map(quoteLiteral) ?? "NULL")"
+    }
+
+    func drop(_ object: CatalogObject) -> [String] {
+        let identity = object.identity
+        switch identity.kind {
+        case .column: return ["ALTER TABLE \(identity.quotedParent) DROP COLUMN \(identity.quotedName)"]
+        case .constraint: return ["ALTER TABLE \(identity.quotedParent) DROP CONSTRAINT \(identity.quotedName)"]
+        case .domainConstraint: return ["ALTER DOMAIN \(identity.quotedParent) DROP CONSTRAINT \(identity.quotedName)"]
+        case .schema: return ["DROP SCHEMA \(identity.sqlName) CASCADE"]
+        case .defaultPrivileges:
+            let privileges = PrivilegeChange(object: object, owner: owner)
+            return object.properties.filter { $0.name.hasPrefix(PrivilegeChange.prefix) }.flatMap {
+                privileges.statements($0.name, found: $0.value, expected: nil)
+            }
+        default: return ["DROP \(identity.reference)"]
+        }
+    }
+}
+
+/// Functions and procedures.
+struct RoutineDefinition {
+    let object: CatalogObject
+
+    func create(orReplace: Bool) -> String {
+        let identity = object.identity
+        var lines = [
+            "CREATE \(orReplace ? "OR REPLACE " : "")\(identity.word) \(identity.path)(\(object["arguments"] ?? ""))"
+        ]
+        if let returns = object["returns"] { lines.append("    RETURNS \(returns)") }
+        var words = ["LANGUAGE \(PlainName.quoted(object["language"] ?? "sql"))"]
+        if let types = object["transforms"] {
+            words.append("TRANSFORM " + QualifiedName.list(types).map { "FOR TYPE \($0)" }.joined(separator: ", "))
+        }
+        if object["window"] != nil { words.append("WINDOW") }
+        if let volatility = object["volatility"] { words.append(volatility.uppercased()) }
+        if object["strict"] != nil { words.append("STRICT") }
+        if object["security"] != nil { words.append("SECURITY DEFINER") }
+        if object["leakproof"] != nil { words.append("LEAKPROOF") }
+        if let parallel = object["parallel"] { words.append("PARALLEL \(parallel.uppercased())") }
+        if let cost = object["cost"] { words.append("COST \(cost)") }
+        if let rows = object["rows"] { words.append("ROWS \(rows)") }
+        if let support = object["support"] { words.append("SUPPORT \(support)") }
+        lines.append("    " + words.joined(separator: " "))
+        for setting in (object["settings"] ?? "").split(separator: "\n") {
+            lines.append("    SET \(Self.setting(setting))")
+        }
+        let body = object["body"] ?? ""
+        if object["body kind"] != nil {
+            lines.append(body)
+        } else if let library = object["library"] {
+            lines.append("    AS \(quoteLiteral(library)), \(quoteLiteral(body))")
+        } else {
+            lines.append("    AS \(dollarQuoted(body))")
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    /// Lists of names are stored as such, and are quoted one by one.
+    private static func setting(_ text: Substring) -> String {
+        let halves = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+        let (name, value) = (String(halves[0]), halves.count > 1 ? String(halves[1]) : "")
+        let lists = [
+            "search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries",
+        ]
+        guard lists.contains(name.lowercased()) else { return "\(name) TO \(quoteLiteral(value))" }
+        let parts = QualifiedName.list(value).map { quoteLiteral(QualifiedName.unquoted($0)) }
+        return "\(name) TO \(parts.isEmpty ? "''" : parts.joined(separator: ", "))"
+    }
+}

@@ -1,0 +1,140 @@
+import Postgres
+
+/// GRANT and REVOKE from one list of privileges to another.
+struct PrivilegeChange {
+    static let prefix = "privileges of "
+
+    let object: CatalogObject
+    /// The role that migrates.
+    let owner: String
+
+    /// The statements that take a grantee from what was found to what is expected; nil stands for what the object is
+    /// made with.
+    func statements(_ property: String, found: String?, expected: String?) -> [String] {
+        let grantee = String(property.dropFirst(Self.prefix.count))
+        let old = list(found ?? standard(grantee))
+        let new = list(expected ?? standard(grantee))
+        let role = role(grantee)
+        let withoutOption = { (privilege: String) in privilege.hasSuffix("*") ? String(privilege.dropLast()) : privilege
+        }
+        let oldNames = Set(old.map(withoutOption))
+        let newNames = Set(new.map(withoutOption))
+        var result: [String] = []
+        let revoked = old.map(withoutOption).filter { !newNames.contains($0) }
+        if !revoked.isEmpty { result.append(sentence("REVOKE \(names(revoked))", "FROM \(role) CASCADE")) }
+        let lessened = old.filter { $0.hasSuffix("*") }.map(withoutOption).filter {
+            newNames.contains($0) && !new.contains("\($0)*")
+        }
+        if !lessened.isEmpty {
+            result.append(sentence("REVOKE GRANT OPTION FOR \(names(lessened))", "FROM \(role) CASCADE"))
+        }
+        let granted = new.filter { !$0.hasSuffix("*") && !oldNames.contains($0) }
+        if !granted.isEmpty { result.append(sentence("GRANT \(names(granted))", "TO \(role)")) }
+        let optional = new.filter { $0.hasSuffix("*") && !old.contains($0) }.map(withoutOption)
+        if !optional.isEmpty { result.append(sentence("GRANT \(names(optional))", "TO \(role) WITH GRANT OPTION")) }
+        return result
+    }
+
+    private func list(_ text: String) -> [String] { Self.list(text) }
+
+    static func list(_ text: String) -> [String] {
+        text == "none" || text.isEmpty ? [] : text.split(separator: ", ").map(String.init)
+    }
+
+    /// Column privileges name their column each.
+    private func names(_ privileges: [String]) -> String {
+        let column = object.identity.kind == .column ? " (\(object.identity.quotedName))" : ""
+        return privileges.map { $0 + column }.joined(separator: ", ")
+    }
+
+    private func sentence(_ verb: String, _ whom: String) -> String {
+        let identity = object.identity
+        switch identity.kind {
+        case .defaultPrivileges:
+            let place = identity.schema.map { " IN SCHEMA \(PlainName.quoted($0))" } ?? ""
+            return "ALTER DEFAULT PRIVILEGES FOR ROLE \(PlainName.quoted(ownerName))\(place) \(verb) "
+                + "ON \(identity.name.uppercased()) \(whom)"
+        case .column: return "\(verb) ON \(identity.quotedParent) \(whom)"
+        case .table, .foreignTable, .view, .materializedView: return "\(verb) ON \(identity.sqlName) \(whom)"
+        case .aggregate: return "\(verb) ON FUNCTION \(identity.path)(\(identity.signature ?? "")) \(whom)"
+        case .foreignServer: return "\(verb) ON FOREIGN SERVER \(identity.sqlName) \(whom)"
+        case .domain: return "\(verb) ON DOMAIN \(identity.sqlName) \(whom)"
+        default: return "\(verb) ON \(identity.reference) \(whom)"
+        }
+    }
+
+    private var ownerName: String {
+        if object.identity.kind == .defaultPrivileges {
+            let role = object.identity.signature ?? ""
+            return role.isEmpty ? owner : role
+        }
+        return object["owner"] ?? owner
+    }
+
+    private func role(_ grantee: String) -> String {
+        switch grantee {
+        case "(owner)": PlainName.quoted(ownerName)
+        case "(migrator)": PlainName.quoted(owner)
+        case "public": "PUBLIC"
+        default: grantee
+        }
+    }
+
+    /// What a new object gives a grantee (PostgreSQL manual, table 5.2).
+    func standard(_ grantee: String) -> String {
+        let identity = object.identity
+        let isDefault = identity.kind == .defaultPrivileges
+        // Those of one schema add to the global ones and start from nothing.
+        if isDefault, identity.schema != nil { return "none" }
+        let isRoutine = identity.kind.isRoutine || isDefault && identity.name == "functions"
+        let isType = identity.kind.isType || isDefault && identity.name == "types"
+        if grantee == "public" { return isRoutine ? "EXECUTE" : isType ? "USAGE" : "none" }
+        guard grantee == "(owner)" else { return "none" }
+        switch identity.kind {
+        case .column: return "none"
+        case .schema: return "CREATE, USAGE"
+        case .sequence: return "SELECT, UPDATE, USAGE"
+        case .foreignServer: return "USAGE"
+        case .defaultPrivileges where identity.name == "sequences": return "SELECT, UPDATE, USAGE"
+        case .defaultPrivileges where identity.name == "schemas": return "CREATE, USAGE"
+        default:
+            return isRoutine
+                ? "EXECUTE" : isType ? "USAGE" : "DELETE, INSERT, REFERENCES, SELECT, TRIGGER, TRUNCATE, UPDATE"
+        }
+    }
+}
+
+/// What ALTER DEFAULT PRIVILEGES gives to objects that the migrating role makes.
+struct DefaultPrivileges {
+    private let objects: [ObjectIdentity: CatalogObject]
+
+    init(_ catalog: SchemaCatalog) {
+        objects = catalog.objects.filter { $0.key.kind == .defaultPrivileges && $0.key.signature == "" }
+    }
+
+    /// By property, what a new object has that differs from PostgreSQL's own defaults.
+    func given(to identity: ObjectIdentity) -> [String: String] {
+        guard let name = Self.name(of: identity.kind) else { return [:] }
+        let everywhere = objects[ObjectIdentity(.defaultPrivileges, name, signature: "")]
+        let here = identity.schema.flatMap {
+            objects[ObjectIdentity(.defaultPrivileges, schema: $0, name, signature: "")]
+        }
+        var result: [String: String] = [:]
+        for (property, value) in everywhere?.properties ?? [] { result[property] = value }
+        let plain = PrivilegeChange(object: CatalogObject(identity), owner: "")
+        for (property, value) in here?.properties ?? [] where property.hasPrefix(PrivilegeChange.prefix) {
+            let grantee = String(property.dropFirst(PrivilegeChange.prefix.count))
+            let before = PrivilegeChange.list(result[property] ?? plain.standard(grantee))
+            result[property] = Set(before).union(PrivilegeChange.list(value)).sorted().joined(separator: ", ")
+        }
+        return result
+    }
+
+    private static func name(of kind: ObjectKind) -> String? {
+        if kind.isRelation { return "tables" }
+        if kind == .sequence { return "sequences" }
+        if kind.isRoutine { return "functions" }
+        if kind.isType { return "types" }
+        return kind == .schema ? "schemas" : nil
+    }
+}

@@ -1,0 +1,142 @@
+import Postgres
+
+/// The statements that make tables, their columns, sequences and views from their values.
+struct RelationDefinition {
+    let catalog: SchemaCatalog
+
+    /// - Parameter attaches: whether a partition is made by itself and then attached, for the sake of its columns' order.
+    func create(_ object: CatalogObject, attaches: Bool = false) -> [String] {
+        switch object.identity.kind {
+        case .sequence: sequence(object)
+        case .view, .materializedView: view(object)
+        default: table(object, attaches: attaches)
+        }
+    }
+
+    // MARK: Tables
+
+    private func table(_ object: CatalogObject, attaches: Bool) -> [String] {
+        let name = object.identity.path
+        let unlogged = object["persistence"] == nil ? "" : "UNLOGGED "
+        let columns = columns(of: object)
+        var sql: String
+        if let parent = object["partition of"], let bound = object["partition bound"], !attaches {
+            sql = "CREATE \(unlogged)\(object.identity.word) \(name) PARTITION OF \(parent) \(bound)"
+        } else {
+            let list = columns.map { "    " + column($0) }.joined(separator: ",\n")
+            sql = "CREATE \(unlogged)\(object.identity.word) \(name) (\(list.isEmpty ? "" : "\n\(list)\n"))"
+            if let parents = object["inherits"] { sql += " INHERITS (\(parents))" }
+        }
+        if let key = object["partition key"] { sql += " PARTITION BY \(key)" }
+        if let method = object["access method"] { sql += " USING \(PlainName.quoted(method))" }
+        if let server = object["server"] { sql += " SERVER \(server)" }
+        if let options = object["foreign options"] { sql += " OPTIONS \(OptionList(options).foreignList)" }
+        if object["options"] != nil || object["toast options"] != nil {
+            let own = OptionList(object["options"]).pairs
+            let toast = OptionList(object["toast options"]).pairs.map { (name: "toast.\($0.name)", value: $0.value) }
+            sql +=
+                " WITH (" + (own + toast).map { "\($0.name)=\(quoteLiteral($0.value))" }.joined(separator: ", ") + ")"
+        }
+        if let space = object["tablespace"] { sql += " TABLESPACE \(PlainName.quoted(space))" }
+        var statements = [sql]
+        if let type = object["of type"] { statements.append("ALTER TABLE \(name) OF \(type)") }
+        statements += columns.flatMap { (attaches ? [] : partitionColumn($0, of: object)) + settings(of: $0) }
+        if attaches, let parent = object["partition of"], let bound = object["partition bound"] {
+            statements.append("ALTER TABLE \(parent) ATTACH PARTITION \(name) \(bound)")
+        }
+        return statements
+    }
+
+    /// In their order.
+    func columns(of table: CatalogObject) -> [CatalogObject] {
+        let names = QualifiedName.list(table["column order"] ?? "").map(QualifiedName.unquoted)
+        return names.compactMap { catalog[column($0, of: table.identity)] }
+    }
+
+    func column(_ name: String, of table: ObjectIdentity) -> ObjectIdentity {
+        ObjectIdentity(.column, schema: table.schema, parent: table.name, name)
+    }
+
+    /// A partition takes its columns from its parent; what is its own is set afterwards.
+    private func partitionColumn(_ column: CatalogObject, of table: CatalogObject) -> [String] {
+        guard let parent = table["partition of"],
+            let other = catalog.object(at: "\(parent).\(column.identity.quotedName)").flatMap({ catalog[$0] })
+        else { return [] }
+        var actions: [String] = []
+        if column["default"] != other["default"] {
+            actions.append(column["default"].map { "SET DEFAULT \($0)" } ?? "DROP DEFAULT")
+        }
+        if column["not null"] != nil, other["not null"] == nil { actions.append("SET NOT NULL") }
+        return actions.map { "ALTER TABLE \(table.identity.path) ALTER COLUMN \(column.identity.quotedName) \($0)" }
+    }
+
+    /// `name type …` as CREATE TABLE and ADD COLUMN take it.
+    func column(_ object: CatalogObject) -> String {
+        var sql = "\(object.identity.quotedName) \(object["type"] ?? "")"
+        if let options = object["foreign options"] { sql += " OPTIONS \(OptionList(options).foreignList)" }
+        if let collation = object["collation"] { sql += " COLLATE \(collation)" }
+        if let expression = object["generated"] {
+            sql += " GENERATED ALWAYS AS (\(expression)) \(object["generated kind"] == nil ? "STORED" : "VIRTUAL")"
+        } else if let expression = object["default"] {
+            sql += " DEFAULT \(expression)"
+        } else if let identity = object["identity"] {
+            sql += " GENERATED \(identity.uppercased()) AS IDENTITY\(identityOptions(of: object.identity))"
+        }
+        if object["not null"] != nil { sql += " NOT NULL" }
+        return sql
+    }
+
+    func identitySequence(of column: ObjectIdentity) -> CatalogObject? {
+        catalog.objects.values.first { $0.identity.kind == .sequence && $0["identity of"] == column.path }
+    }
+
+    func identityOptions(of column: ObjectIdentity) -> String {
+        guard let sequence = identitySequence(of: column) else { return "" }
+        return " (SEQUENCE NAME \(sequence.identity.path) \(Self.sequenceOptions(sequence)))"
+    }
+
+    /// What can only be set once the column is there.
+    func settings(of object: CatalogObject) -> [String] {
+        let alter = "ALTER TABLE \(object.identity.quotedParent) ALTER COLUMN \(object.identity.quotedName)"
+        var statements: [String] = []
+        if let storage = object["storage"] { statements.append("\(alter) SET STORAGE \(storage.uppercased())") }
+        if let compression = object["compression"] { statements.append("\(alter) SET COMPRESSION \(compression)") }
+        if let target = object["statistics target"] { statements.append("\(alter) SET STATISTICS \(target)") }
+        if let options = object["options"] { statements.append("\(alter) SET \(OptionList(options).list())") }
+        return statements
+    }
+
+    // MARK: Sequences and views
+
+    static func sequenceOptions(_ object: CatalogObject) -> String {
+        let increment = object["increment"] ?? "1"
+        return "INCREMENT BY \(increment) MINVALUE \(object["minimum"] ?? "1") "
+            + (object["maximum"].map { "MAXVALUE \($0)" } ?? Self.highest(object["type"])) + " "
+            + "START WITH \(object["start"] ?? "1") CACHE \(object["cache"] ?? "1") "
+            + (object["cycle"] == nil ? "NO CYCLE" : "CYCLE")
+    }
+
+    /// The bound that goes without saying, also where the sequence counts down.
+    private static func highest(_ type: String?) -> String {
+        switch type {
+        case "smallint": "MAXVALUE 32767"
+        case "integer": "MAXVALUE 2147483647"
+        default: "MAXVALUE 9223372036854775807"
+        }
+    }
+
+    private func sequence(_ object: CatalogObject) -> [String] {
+        let unlogged = object["persistence"] == nil ? "" : "UNLOGGED "
+        return [
+            "CREATE \(unlogged)SEQUENCE \(object.identity.path) AS \(object["type"] ?? "bigint") \(Self.sequenceOptions(object))"
+        ]
+    }
+
+    private func view(_ object: CatalogObject) -> [String] {
+        var sql = "CREATE \(object.identity.word) \(object.identity.path)"
+        if let method = object["access method"] { sql += " USING \(PlainName.quoted(method))" }
+        if let options = object["options"] { sql += " WITH \(OptionList(options).list())" }
+        if let space = object["tablespace"] { sql += " TABLESPACE \(PlainName.quoted(space))" }
+        return [sql + " AS\n" + (object["definition"] ?? "")]
+    }
+}

@@ -1,0 +1,102 @@
+import Postgres
+
+/// Makes tables again under their names and copies their rows: for the order of columns and for partition keys, which
+/// no ALTER TABLE changes.
+struct TableRebuild {
+    let expected: SchemaCatalog
+    let found: SchemaCatalog
+    let tables: Set<ObjectIdentity>
+
+    private static let suffix = "_reeve_old"
+
+    /// The name under which the old one waits.
+    private static func oldName(_ name: String) -> String {
+        var stem = name
+        while stem.utf8.count + suffix.utf8.count > 63 { stem.removeLast() }
+        return stem + suffix
+    }
+
+    private func oldPath(_ table: ObjectIdentity) -> String {
+        ObjectIdentity(.table, schema: table.schema, Self.oldName(table.name)).path
+    }
+
+    /// The tables that hold rows by themselves: those that are nobody's partition among the rebuilt.
+    private var roots: [CatalogObject] {
+        tables.sorted().compactMap { found[$0] }.filter { table in
+            !tables.contains { $0.path == table["partition of"] }
+        }
+    }
+
+    var setAside: [MendScript.Statement] {
+        tables.sorted().compactMap { found[$0] }.flatMap { table in
+            var statements: [MendScript.Statement] = []
+            for sequence in sequences(of: table.identity) {
+                let alter = "ALTER SEQUENCE \(sequence.identity.path)"
+                let isIdentity = sequence["identity of"] != nil
+                statements.append(
+                    MendScript.Statement(
+                        sql: isIdentity
+                            ? "\(alter) RENAME TO \(PlainName.quoted(Self.oldName(sequence.identity.name)))"
+                            : "\(alter) OWNED BY NONE", note: nil))
+            }
+            if let parent = table["partition of"], !tables.contains(where: { $0.path == parent }) {
+                let sql = "ALTER TABLE \(parent) DETACH PARTITION \(table.identity.path)"
+                statements.append(MendScript.Statement(sql: sql, note: nil))
+            }
+            let rename =
+                "ALTER TABLE \(table.identity.path) RENAME TO \(PlainName.quoted(Self.oldName(table.identity.name)))"
+            statements.append(
+                MendScript.Statement(
+                    sql: rename,
+                    note: "makes table \(table.identity) again and copies its rows, under an exclusive lock"))
+            return statements
+        }
+    }
+
+    var copy: [MendScript.Statement] {
+        roots.flatMap { table in
+            (rows(of: table) + counters(of: table) + ["DROP TABLE \(oldPath(table.identity))"]).map {
+                MendScript.Statement(sql: $0, note: nil)
+            }
+        }
+    }
+
+    private func sequences(of table: ObjectIdentity) -> [CatalogObject] {
+        found.sorted.filter { sequence in
+            guard sequence.identity.kind == .sequence, let column = sequence["identity of"] ?? sequence["owned by"]
+            else { return false }
+            return found.object(at: column)?.quotedParent == table.path
+        }
+    }
+
+    private func rows(of table: CatalogObject) -> [String] {
+        guard let new = expected[table.identity] else { return [] }
+        let relations = RelationDefinition(catalog: expected)
+        let pairs = relations.columns(of: new).compactMap { column -> (String, String)? in
+            guard column["generated"] == nil, let old = found[column.identity] else { return nil }
+            let name = column.identity.quotedName
+            let (from, to) = (old["type"] ?? "", column["type"] ?? "")
+            return (name, from == to ? name : ColumnAlteration.conversion(name, from, to))
+        }
+        if pairs.isEmpty { return [] }
+        let only = table["partition key"] == nil ? "ONLY " : ""
+        return [
+            "INSERT INTO \(table.identity.path) (\(pairs.map(\.0).joined(separator: ", "))) OVERRIDING SYSTEM VALUE\n"
+                + "SELECT \(pairs.map(\.1).joined(separator: ", ")) FROM \(only)\(oldPath(table.identity))"
+        ]
+    }
+
+    /// Identities go on where they were.
+    private func counters(of table: CatalogObject) -> [String] {
+        sequences(of: table.identity).compactMap { sequence in
+            guard let column = sequence["identity of"], let path = found.object(at: column),
+                expected[path]?["identity"] != nil
+            else { return nil }
+            let old = ObjectIdentity(
+                .sequence, schema: sequence.identity.schema, Self.oldName(sequence.identity.name)
+            ).path
+            return "SELECT setval(pg_get_serial_sequence(\(quoteLiteral(table.identity.path)), "
+                + "\(quoteLiteral(path.name))), last_value, is_called) FROM \(old)"
+        }
+    }
+}

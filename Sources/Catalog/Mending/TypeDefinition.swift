@@ -1,0 +1,123 @@
+import Postgres
+
+/// Types, and what is made for them: collations, aggregates, operators, casts, text search, foreign servers.
+struct TypeDefinition {
+    let object: CatalogObject
+
+    private var name: String { object.identity.sqlName }
+
+    var create: [String] {
+        switch object.identity.kind {
+        case .enumType: ["CREATE TYPE \(name) AS ENUM (\(object["labels"] ?? ""))"]
+        case .domain: [domain]
+        case .compositeType: [composite]
+        case .rangeType: [range]
+        case .collation: [collation]
+        case .aggregate: [aggregate]
+        case .operation: [operation]
+        case .cast: [cast]
+        case .textSearchDictionary: [dictionary]
+        case .textSearchConfiguration: configuration
+        case .foreignServer: [server]
+        default: []
+        }
+    }
+
+    private var domain: String {
+        var sql = "CREATE DOMAIN \(name) AS \(object["base type"] ?? "")"
+        if let collation = object["collation"] { sql += " COLLATE \(collation)" }
+        if let value = object["default"] { sql += " DEFAULT \(value)" }
+        if object["not null"] != nil { sql += " NOT NULL" }
+        return sql
+    }
+
+    private var composite: String {
+        let attributes = (object["attributes"] ?? "").split(separator: "\n").map { "    \($0)" }
+        return "CREATE TYPE \(name) AS (\n\(attributes.joined(separator: ",\n"))\n)"
+    }
+
+    private var range: String {
+        var parts = ["SUBTYPE = \(object["subtype"] ?? "")"]
+        if let value = object["subtype operator class"] { parts.append("SUBTYPE_OPCLASS = \(value)") }
+        if let value = object["subtype collation"] { parts.append("COLLATION = \(value)") }
+        if let value = object["canonical"] { parts.append("CANONICAL = \(value)") }
+        if let value = object["subtype difference"] { parts.append("SUBTYPE_DIFF = \(value)") }
+        if let value = object["multirange type"] { parts.append("MULTIRANGE_TYPE_NAME = \(value)") }
+        return "CREATE TYPE \(name) AS RANGE (\(parts.joined(separator: ", ")))"
+    }
+
+    private var collation: String {
+        var parts = ["PROVIDER = \(object["provider"] ?? "libc")"]
+        if let type = object["character type"], object["provider"] == "libc" {
+            parts.append("LC_COLLATE = \(quoteLiteral(object["locale"] ?? "")), LC_CTYPE = \(quoteLiteral(type))")
+        } else {
+            parts.append("LOCALE = \(quoteLiteral(object["locale"] ?? ""))")
+        }
+        if object["deterministic"] != nil { parts.append("DETERMINISTIC = false") }
+        return "CREATE COLLATION \(name) (\(parts.joined(separator: ", ")))"
+    }
+
+    private var aggregate: String {
+        let definition = (object["definition"] ?? "").split(separator: "\n").map { "    \($0)" }
+        let arguments = object["arguments"].flatMap { $0.isEmpty ? nil : $0 } ?? "*"
+        return "CREATE AGGREGATE \(object.identity.path)(\(arguments)) (\n\(definition.joined(separator: ",\n"))\n)"
+    }
+
+    private var operation: String {
+        let types = QualifiedName.list(object.identity.signature ?? "")
+        var parts = ["FUNCTION = \(object["function"] ?? "")"]
+        if let left = types.first, left != "NONE" { parts.append("LEFTARG = \(left)") }
+        if let right = types.last { parts.append("RIGHTARG = \(right)") }
+        for (property, word) in [("commutator", "COMMUTATOR"), ("negator", "NEGATOR")] {
+            guard let value = object[property], let end = value.firstIndex(of: "(") else { continue }
+            parts.append("\(word) = OPERATOR(\(value[..<end]))")
+        }
+        if let value = object["restrict"] { parts.append("RESTRICT = \(value)") }
+        if let value = object["join"] { parts.append("JOIN = \(value)") }
+        if object["hashes"] != nil { parts.append("HASHES") }
+        if object["merges"] != nil { parts.append("MERGES") }
+        let schema = object.identity.schema.map { PlainName.quoted($0) + "." } ?? ""
+        return "CREATE OPERATOR \(schema)\(object.identity.name) (\(parts.joined(separator: ", ")))"
+    }
+
+    private var cast: String {
+        let method =
+            switch object["method"] {
+            case "inout": "WITH INOUT"
+            case "binary": "WITHOUT FUNCTION"
+            default: "WITH FUNCTION \(object["method"] ?? "")"
+            }
+        return "CREATE CAST (\(object.identity.name)) \(method)"
+            + (object["context"].map { " AS \($0.uppercased())" } ?? "")
+    }
+
+    private var dictionary: String {
+        let options = object["options"].map { ", \($0)" } ?? ""
+        return "CREATE TEXT SEARCH DICTIONARY \(name) (TEMPLATE = \(object["template"] ?? "")\(options))"
+    }
+
+    private var configuration: [String] {
+        let create = "CREATE TEXT SEARCH CONFIGURATION \(name) (PARSER = \(object["parser"] ?? ""))"
+        return [create] + Self.mappings(object["mappings"]).map { Self.addMapping(name, $0) }
+    }
+
+    static func addMapping(_ name: String, _ mapping: (token: String, dictionaries: String)) -> String {
+        "ALTER TEXT SEARCH CONFIGURATION \(name) ADD MAPPING FOR \(mapping.token) WITH \(mapping.dictionaries)"
+    }
+
+    static func mappings(_ text: String?) -> [(token: String, dictionaries: String)] {
+        (text ?? "").split(separator: "\n").map { line in
+            let halves = line.split(separator: " ", maxSplits: 1)
+            return (String(halves[0]), halves.count > 1 ? String(halves[1]) : "")
+        }
+    }
+
+    private var server: String {
+        var sql = "CREATE SERVER \(name)"
+        if let type = object["type"] { sql += " TYPE \(quoteLiteral(type))" }
+        if let version = object["version"] { sql += " VERSION \(quoteLiteral(version))" }
+        sql += " FOREIGN DATA WRAPPER \(object["wrapper"] ?? "")"
+        if let options = object["options"] { sql += " OPTIONS \(OptionList(options).foreignList)" }
+        return sql
+    }
+}

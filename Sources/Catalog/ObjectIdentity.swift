@@ -1,0 +1,61 @@
+import Postgres
+
+/// Which object: its kind and its name with all that makes it the only one.
+public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConvertible {
+    public let kind: ObjectKind
+    /// nil for what a database has outside its schemas.
+    public let schema: String?
+    /// The relation or domain that it belongs to.
+    public let parent: String?
+    public let name: String
+    /// The types of a routine's arguments; the role of default privileges.
+    public let signature: String?
+
+    public init(
+        _ kind: ObjectKind, schema: String? = nil, parent: String? = nil, _ name: String, signature: String? = nil
+    ) {
+        self.kind = kind
+        self.schema = schema
+        self.parent = parent
+        self.name = name
+        self.signature = signature
+    }
+
+    /// The name with its schema, quoted where SQL wants it: `posters.jobs.status`, `posters.claim(integer)`.
+    public var description: String { path + (signature.map { "(\($0))" } ?? "") }
+
+    /// The same without the arguments.
+    var path: String {
+        ([schema, parent, name] as [String?]).compactMap { $0.map(PlainName.quoted) }.joined(separator: ".")
+    }
+
+    var nameParts: [String] { ([schema, parent, name] as [String?]).compactMap { $0 } }
+
+    /// The name within its schema, or within its relation.
+    var quotedName: String { PlainName.quoted(name) }
+
+    /// The relation or domain that it belongs to, as SQL names it.
+    var quotedParent: String {
+        ([schema, parent] as [String?]).compactMap { $0.map(PlainName.quoted) }.joined(separator: ".")
+    }
+
+    /// The schema that decides to which system it belongs: its own, or itself.
+    public var owningSchema: String? { kind == .schema ? name : schema }
+
+    /// By schema, then by kind; what belongs to a relation comes after it.
+    public static func < (left: ObjectIdentity, right: ObjectIdentity) -> Bool {
+        let (one, two) = (left.owningSchema ?? "", right.owningSchema ?? "")
+        if one != two { return one < two }
+        if left.listRank != right.listRank { return left.listRank < right.listRank }
+        let (first, second) = (left.parent ?? left.name, right.parent ?? right.name)
+        if first != second { return first < second }
+        if left.kind != right.kind { return left.kind < right.kind }
+        if left.name != right.name { return left.name < right.name }
+        return left.signature ?? "" < right.signature ?? ""
+    }
+
+    private var listRank: Int {
+        if kind == .domainConstraint { return ObjectKind.domain.rank }
+        return kind.hasParent || kind.isRelation ? ObjectKind.table.rank : kind.rank
+    }
+}

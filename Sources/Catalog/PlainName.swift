@@ -1,0 +1,30 @@
+import Postgres
+
+/// Quotes names only where SQL wants it, as `quote_ident` does, so that what people read stays readable.
+enum PlainName {
+    /// Words that are more than names (PostgreSQL manual, appendix C): those of versions 13 to 18.
+    private static let keywords = Set(
+        """
+        all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean
+        both case cast char character check coalesce collate collation column concurrently constraint create
+        cross current_catalog current_date current_role current_schema current_time current_timestamp
+        current_user dec decimal default deferrable desc distinct do else end except exists extract false fetch
+        float for foreign freeze from full grant greatest group grouping having ilike in initially inner inout
+        int integer intersect interval into is isnull join json json_array json_arrayagg json_exists
+        json_object json_objectagg json_query json_scalar json_serialize json_table json_value lateral leading
+        least left like limit localtime localtimestamp merge_action national natural nchar none normalize not
+        notnull null nullif numeric offset on only or order out outer overlaps overlay placing position
+        precision primary real references returning right row select session_user setof similar smallint some
+        substring symmetric system_user table tablesample then time timestamp to trailing treat trim true union
+        unique user using values varchar variadic verbose when where window with xmlattributes xmlconcat
+        xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
+        """.split(whereSeparator: \.isWhitespace).map(String.init))
+
+    static func quoted(_ name: String) -> String {
+        let isLower = { (byte: UInt8) in (0x61...0x7A).contains(byte) || byte == UInt8(ascii: "_") }
+        let isPlain =
+            name.utf8.first.map(isLower) ?? false
+            && name.utf8.allSatisfy { isLower($0) || (0x30...0x39).contains($0) } && !keywords.contains(name)
+        return isPlain ? name : quoteIdentifier(name)
+    }
+}

@@ -1,0 +1,102 @@
+/// Schemas, and what a database has outside them.
+extension KindQuery {
+    static let schemas = KindQuery(catalog: "pg_namespace") { terms in
+        """
+        SELECT n.oid, 0 AS part, 'schema' AS kind, NULL AS schema, NULL AS parent, n.nspname AS name,
+            NULL AS signature, \(terms.owner("n.nspowner")) AS owner, obj.description AS comment
+        FROM pg_namespace n
+        \(terms.commentJoin("pg_namespace", "n.oid"))
+        WHERE \(terms.isWanted("n.nspname"))
+        """
+    }
+
+    /// The comment that an extension brings with it is not the schema's.
+    static let extensions = KindQuery(catalog: "pg_extension") { terms in
+        """
+        SELECT e.oid, 0 AS part, 'extension' AS kind, NULL AS schema, NULL AS parent, e.extname AS name,
+            NULL AS signature, n.nspname AS "in schema", e.extversion AS version
+        FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+        WHERE e.extname <> 'plpgsql'
+        """
+    }
+
+    static let eventTriggers = KindQuery(catalog: "pg_event_trigger") { terms in
+        """
+        SELECT t.oid, 0 AS part, 'event trigger' AS kind, NULL AS schema, NULL AS parent, t.evtname AS name,
+            NULL AS signature, \(terms.owner("t.evtowner")) AS owner, obj.description AS comment, t.evtevent AS event,
+            (SELECT string_agg(quote_literal(g), ', ' ORDER BY g COLLATE "C") FROM unnest(t.evttags) g) AS tags,
+            t.evtfoid::regproc::text AS function, \(terms.enabled("t.evtenabled")) AS enabled
+        FROM pg_event_trigger t
+        \(terms.commentJoin("pg_event_trigger", "t.oid"))
+        WHERE \(terms.isOwn("pg_event_trigger", "t.oid"))
+        """
+    }
+
+    static let publications = KindQuery(catalog: "pg_publication") { terms in
+        let columns = terms.since(
+            15, "coalesce(' (' || \(terms.columns("r.prrelid", "r.prattrs")) || ')', '')", else: "''")
+        let filter = terms.since(15, "coalesce(' WHERE (' || pg_get_expr(r.prqual, r.prrelid) || ')', '')", else: "''")
+        let schemas = terms.since(
+            15,
+            """
+            (SELECT string_agg(quote_ident(s.nspname), ', ' ORDER BY s.nspname) FROM pg_publication_namespace ps
+                JOIN pg_namespace s ON s.oid = ps.pnnspid WHERE ps.pnpubid = p.oid)
+            """)
+        return """
+            SELECT p.oid || coalesce((SELECT string_agg(' pg_publication_rel:' || r.oid, '') FROM pg_publication_rel r
+                    WHERE r.prpubid = p.oid), '') AS oid, 0 AS part, 'publication' AS kind, NULL AS schema, NULL AS parent, p.pubname AS name,
+                NULL AS signature, \(terms.owner("p.pubowner")) AS owner, obj.description AS comment,
+                CASE WHEN p.puballtables THEN 'yes' END AS "all tables",
+                nullif(concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END,
+                    CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END),
+                    'insert, update, delete, truncate') AS publish,
+                CASE WHEN p.pubviaroot THEN 'yes' END AS "publish via partition root",
+                (SELECT string_agg(quote_ident(n.nspname) || '.' || quote_ident(c.relname) || \(columns) || \(filter),
+                    chr(10) ORDER BY n.nspname, c.relname)
+                 FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid
+                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid) AS tables,
+                \(schemas) AS "schemas"
+            FROM pg_publication p
+            \(terms.commentJoin("pg_publication", "p.oid"))
+            WHERE \(terms.isOwn("pg_publication", "p.oid"))
+            """
+    }
+
+    static let foreignServers = KindQuery(catalog: "pg_foreign_server") { terms in
+        """
+        SELECT s.oid, 0 AS part, 'foreign server' AS kind, NULL AS schema, NULL AS parent, s.srvname AS name,
+            NULL AS signature, \(terms.owner("s.srvowner")) AS owner, obj.description AS comment,
+            quote_ident(w.fdwname) AS "wrapper", s.srvtype AS type, s.srvversion AS version,
+            \(terms.options("s.srvoptions")) AS options
+        FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+        \(terms.commentJoin("pg_foreign_server", "s.oid"))
+        WHERE \(terms.isOwn("pg_foreign_server", "s.oid"))
+        """
+    }
+
+    /// Those that came with PostgreSQL have low numbers.
+    static let casts = KindQuery(catalog: "pg_cast") { terms in
+        """
+        SELECT c.oid, 0 AS part, 'cast' AS kind, NULL AS schema, NULL AS parent,
+            format_type(c.castsource, NULL) || ' AS ' || format_type(c.casttarget, NULL) AS name, NULL AS signature,
+            obj.description AS comment,
+            CASE c.castmethod WHEN 'i' THEN 'inout' WHEN 'b' THEN 'binary' ELSE c.castfunc::regprocedure::text END
+                AS method,
+            CASE c.castcontext WHEN 'a' THEN 'assignment' WHEN 'i' THEN 'implicit' END AS context
+        FROM pg_cast c
+        \(terms.commentJoin("pg_cast", "c.oid"))
+        WHERE c.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend e
+            WHERE e.classid = 'pg_cast'::regclass AND e.objid = c.oid AND e.deptype IN ('e', 'i'))
+        """
+    }
+
+    /// What ALTER DEFAULT PRIVILEGES set; which ones, the query of privileges tells.
+    static let defaultPrivileges = KindQuery(catalog: "pg_default_acl") { terms in
+        """
+        SELECT d.oid, 0 AS part, 'default privileges' AS kind, n.nspname AS schema, NULL AS parent,
+            \(PrivilegeQuery.defaultKind) AS name, coalesce(\(terms.owner("d.defaclrole"))::text, '') AS signature
+        FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+        WHERE d.defaclnamespace = 0 OR \(terms.isWanted("n.nspname"))
+        """
+    }
+}

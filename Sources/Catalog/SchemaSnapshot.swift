@@ -1,0 +1,209 @@
+import Postgres
+
+/// A catalog as text, to commit, to review and to compare with: every object with its properties, always in the same
+/// order and spelling.
+///
+///     reeve schema snapshot 1
+///     server: 15
+///     schemas: posters
+///
+///     table posters.jobs
+///       @system: posters
+///       column order: id, status
+///
+///     column posters.jobs.id
+///       type: bigint
+///
+/// A value of several lines is announced by `|` and their number. Lines that begin with `@` are not properties: the
+/// system of an object, and what it needs.
+public enum SchemaSnapshot {
+    static let title = "reeve schema snapshot 1"
+
+    /// - Parameters:
+    ///   - catalog: as read, with dependencies where the text is to serve for mending.
+    ///   - notes: lines for the head, as `name: value`.
+    public static func text(of catalog: SchemaCatalog, notes: [(name: String, value: String)] = []) -> String {
+        var text = title + "\nserver: \(catalog.serverVersion)\n"
+        text += "schemas: " + catalog.schemas.sorted().map(PlainName.quoted).joined(separator: ", ") + "\n"
+        for note in notes { text += "\(note.name): \(note.value)\n" }
+        for object in catalog.sorted {
+            text += "\n\(object.identity.kind.rawValue) \(object.identity)\n"
+            if let system = catalog.systems[object.identity] { write("@system", system, to: &text) }
+            for (name, value) in object.properties { write(name, value, to: &text) }
+            if !object.dependencies.isEmpty {
+                let needs = object.dependencies.map { "\($0.kind.rawValue) \($0)" }
+                write("@needs", needs.joined(separator: "\n"), to: &text)
+            }
+        }
+        return text
+    }
+
+    private static func write(_ name: String, _ value: String, to text: inout String) {
+        let isPlain =
+            !value.isEmpty && !value.utf8.contains(UInt8(ascii: "\n")) && !value.utf8.contains(UInt8(ascii: "\r"))
+            && value.utf8.first != UInt8(ascii: " ") && value.utf8.last != UInt8(ascii: " ")
+            && value.utf8.first != UInt8(ascii: "|")
+        if isPlain {
+            text += "  \(name): \(value)\n"
+            return
+        }
+        let lines = value.split(separator: "\n" as Character, omittingEmptySubsequences: false)
+        text += "  \(name): |\(lines.count)\n"
+        for line in lines { text += line.isEmpty ? "\n" : "    \(line)\n" }
+    }
+
+    /// Reads such a text.
+    ///
+    /// - Parameter file: its name, for errors.
+    /// - Throws: `SnapshotError` with the line.
+    public static func parse(_ text: String, file: String) throws -> (catalog: SchemaCatalog, notes: [String: String]) {
+        var parser = SnapshotParser(text: text, file: file)
+        return try parser.parse()
+    }
+}
+
+/// A text that is no snapshot, or not a whole one.
+public struct SnapshotError: Error, CustomStringConvertible {
+    public let file: String
+    public let line: Int
+    public let message: String
+
+    public var description: String { "\(file):\(line): \(message)" }
+    public var hint: String { "make it anew with 'reeve schema snapshot'" }
+}
+
+struct SnapshotParser {
+    private let lines: [Substring]
+    private let file: String
+    private var next = 0
+
+    init(text: String, file: String) {
+        var rest = text.utf8[...]
+        var lines: [Substring] = []
+        while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
+            lines.append(Substring(rest[..<end]))
+            rest = rest[rest.index(after: end)...]
+        }
+        if !rest.isEmpty { lines.append(Substring(rest)) }
+        self.lines = lines
+        self.file = file
+    }
+
+    private func error(_ message: String) -> SnapshotError {
+        SnapshotError(file: file, line: min(next, lines.count), message: message)
+    }
+
+    private mutating func line() -> Substring? {
+        guard next < lines.count else { return nil }
+        next += 1
+        return lines[next - 1]
+    }
+
+    mutating func parse() throws -> (SchemaCatalog, [String: String]) {
+        guard let first = line(), first == SchemaSnapshot.title else {
+            throw error("it does not begin with '\(SchemaSnapshot.title)'")
+        }
+        var notes: [String: String] = [:]
+        while let head = line(), !head.isEmpty {
+            let (name, value) = try field(head)
+            notes[name] = value
+        }
+        guard let version = notes.removeValue(forKey: "server").flatMap({ Int($0) }) else {
+            throw error("the head names no server version")
+        }
+        let schemas = QualifiedName.list(notes.removeValue(forKey: "schemas") ?? "").map(QualifiedName.unquoted)
+        var objects: [CatalogObject] = []
+        var systems: [ObjectIdentity: String] = [:]
+        while let head = line() {
+            if head.isEmpty { continue }
+            guard let identity = ObjectIdentity(String(head)) else { throw error("'\(head)' names no object") }
+            let (object, system) = try properties(of: identity)
+            if let system { systems[identity] = system }
+            objects.append(object)
+        }
+        var catalog = SchemaCatalog(schemas: Set(schemas), serverVersion: version, objects: objects)
+        catalog.systems = systems
+        return (catalog, notes)
+    }
+
+    private mutating func properties(of identity: ObjectIdentity) throws -> (CatalogObject, String?) {
+        var properties: [(name: String, value: String)] = []
+        var needs: [ObjectIdentity] = []
+        var system: String?
+        while next < lines.count, lines[next].utf8.first == UInt8(ascii: " ") {
+            guard let line = line() else { break }
+            let (name, value) = try value(of: field(line.dropFirst(2)))
+            switch name {
+            case "@system": system = value
+            case "@needs":
+                needs = try value.split(separator: "\n").map {
+                    guard let need = ObjectIdentity(String($0)) else { throw error("'\($0)' names no object") }
+                    return need
+                }
+            default: properties.append((name, value))
+            }
+        }
+        var object = CatalogObject(identity, properties: properties)
+        object.dependencies = needs
+        return (object, system)
+    }
+
+    private func field(_ line: Substring) throws -> (name: String, value: String) {
+        var isQuoted = false
+        for index in line.utf8.indices {
+            if line.utf8[index] == UInt8(ascii: "\"") { isQuoted.toggle() }
+            guard line.utf8[index] == UInt8(ascii: ":"), !isQuoted else { continue }
+            let after = line.utf8.index(after: index)
+            if after == line.utf8.endIndex { return (String(line[..<index]), "") }
+            if line.utf8[after] == UInt8(ascii: " ") {
+                return (String(line[..<index]), String(line[line.utf8.index(after: after)...]))
+            }
+        }
+        throw error("'\(line)' is not of the form 'name: value'")
+    }
+
+    private mutating func value(of field: (name: String, value: String)) throws -> (String, String) {
+        guard field.value.utf8.first == UInt8(ascii: "|") else { return field }
+        guard let count = Int(field.value.dropFirst()), count > 0, next + count <= lines.count else {
+            throw error("the text ends within a value of several lines")
+        }
+        let block = lines[next..<next + count].map { $0.utf8.starts(with: "    ".utf8) ? $0.dropFirst(4) : $0 }
+        next += count
+        return (field.name, block.joined(separator: "\n"))
+    }
+}
+
+extension ObjectIdentity {
+    /// Reads `kind schema.name` as snapshots write it; nil when it is none.
+    init?(_ line: String) {
+        guard let (kind, rest) = Self.kind(of: line) else { return nil }
+        var path = rest
+        var signature: String?
+        if kind.isRoutine || kind == .operation || kind == .defaultPrivileges {
+            guard let open = QualifiedName.firstOutsideQuotes("(", in: rest), rest.hasSuffix(")") else { return nil }
+            path = rest[..<open]
+            signature = String(rest[rest.index(after: open)..<rest.index(before: rest.endIndex)])
+        }
+        var parts = QualifiedName.parts(path)
+        guard let name = parts.popLast() else { return nil }
+        let parent = kind.hasParent ? parts.popLast() : nil
+        if kind.hasParent, parent == nil { return nil }
+        let schema = parts.popLast()
+        guard parts.isEmpty, (schema == nil) == kind.isOfDatabase || kind == .defaultPrivileges else { return nil }
+        self.init(kind, schema: schema, parent: parent, name, signature: signature)
+    }
+
+    private static func kind(of line: String) -> (ObjectKind, Substring)? {
+        var end = line.startIndex
+        var found: (ObjectKind, Substring)?
+        // The longest that fits: 'table' is the start of none, 'text search …' has three words.
+        for _ in 0..<3 {
+            guard let space = line[end...].firstIndex(of: " ") else { break }
+            if let kind = ObjectKind(rawValue: String(line[..<space])) {
+                found = (kind, line[line.index(after: space)...])
+            }
+            end = line.index(after: space)
+        }
+        return found
+    }
+}
