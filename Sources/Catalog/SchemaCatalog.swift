@@ -90,6 +90,14 @@ public struct SchemaCatalog: Sendable {
         return identity.owningSchema.flatMap { systems[ObjectIdentity(.schema, $0)] }
     }
 
+    /// Takes in all that another one holds.
+    public mutating func add(_ other: SchemaCatalog) {
+        for object in other.objects.values { self[object.identity] = object }
+        schemas.formUnion(other.schemas)
+        systems.merge(other.systems) { own, _ in own }
+        unheld += other.unheld
+    }
+
     /// The same without the objects that `isWanted` refuses.
     public func filtered(_ isWanted: (ObjectIdentity) -> Bool) -> SchemaCatalog {
         var result = SchemaCatalog(schemas: schemas, serverVersion: serverVersion)

@@ -46,7 +46,7 @@ public enum LedgerSchema {
     public static func isInstalled(on connection: isolated Connection) throws -> Bool {
         let found = try installedVersion(on: connection)
         try check(found)
-        return found == version
+        return found != nil
     }
 
     private static func check(_ found: Int?) throws {
@@ -66,7 +66,26 @@ public enum LedgerSchema {
     }
 
     /// What each version adds to the one before. Entries are never changed once released, only added.
-    static let changes: [String] = [firstVersion]
+    static let changes: [String] = [firstVersion, findings]
+
+    private static let findings = """
+        CREATE TABLE reeve.findings (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            "check" text NOT NULL,
+            system text NOT NULL,
+            object_kind text NOT NULL,
+            object text NOT NULL,
+            property text NOT NULL,
+            expected text,
+            found text,
+            first_seen_at timestamptz NOT NULL DEFAULT now(),
+            last_seen_at timestamptz NOT NULL DEFAULT now(),
+            cleared_at timestamptz
+        );
+        COMMENT ON TABLE reeve.findings IS 'What checks found, and since when; system is empty where it belongs to none';
+        CREATE UNIQUE INDEX findings_open ON reeve.findings ("check", system, object_kind, object, property)
+            WHERE cleared_at IS NULL;
+        """
 
     private static let firstVersion = """
         CREATE SCHEMA IF NOT EXISTS reeve;

@@ -58,6 +58,15 @@ public struct MigrationFolder: Sendable {
         }
     }
 
+    private init(versioned: [Migration], repeatable: [Migration]) {
+        self.versioned = versioned
+        self.repeatable = repeatable
+    }
+
+    func filtered(_ isWanted: (Migration) -> Bool) -> MigrationFolder {
+        MigrationFolder(versioned: versioned.filter(isWanted), repeatable: repeatable.filter(isWanted))
+    }
+
     /// Reads and scans files on all cores; the first in order that cannot be read is the error.
     private static func read(_ paths: [String]) throws -> [MigrationScript] {
         let results = Mutex([Result<MigrationScript, any Error>?](repeating: nil, count: paths.count))

@@ -35,6 +35,8 @@ public struct Migrator: Sendable {
     let systems: [MigrationSystem]
     let settings: Settings
     let logger: Logger
+    /// Which migrations of the folders count.
+    var includes: (@Sendable (Migration) -> Bool)?
 
     /// - Throws: `MigrationError.missingRequirement`, `.requirementCycle`.
     public init(
@@ -81,7 +83,10 @@ public struct Migrator: Sendable {
     }
 
     func read() throws -> [(MigrationSystem, MigrationFolder)] {
-        try systems.map { ($0, try MigrationFolder(reading: $0.folder)) }
+        try systems.map { system in
+            let folder = try MigrationFolder(reading: system.folder)
+            return (system, includes.map(folder.filtered) ?? folder)
+        }
     }
 
     func direct<T: Sendable>(_ body: @Sendable (isolated Connection) throws -> T) async throws -> T {

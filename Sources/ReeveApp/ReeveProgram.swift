@@ -1,4 +1,5 @@
 import AdminHTTP
+import Catalog
 import Foundation
 import Ledger
 import Migrations
@@ -57,6 +58,10 @@ extension Failure {
                 exit: .confirmationNeeded)
         case let error as MigrationError:
             self.init(message: error.description, code: "migration", hint: error.hint, exit: Self.exit(of: error))
+        case let error as ValidationError:
+            self.init(message: error.description, code: "validation", hint: error.hint, exit: .failed)
+        case let error as SnapshotError:
+            self.init(message: error.description, code: "snapshot", hint: error.hint, exit: .usage)
         case let error as LedgerError:
             self.init(message: error.description, code: "ledger", hint: error.hint, exit: .failed)
         case let error as EmbeddedClusterError:

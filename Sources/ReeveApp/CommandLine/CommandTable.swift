@@ -1,6 +1,7 @@
 /// All commands, in the order in which the help lists them.
 enum CommandTable {
     static let all: [CommandSpec] =
-        [ServeCommand.spec] + MigrateCommands.all + TaskCommands.all + SQLCommands.all + AuditCommands.all
+        [ServeCommand.spec] + MigrateCommands.all + SchemaCommands.all + TaskCommands.all + SQLCommands.all
+        + AuditCommands.all
         + DatabaseCommands.all + ConfigCommands.all
 }

@@ -11,6 +11,8 @@ struct ConfigurationKey: Sendable {
         case boolean
         case duration
         case list
+        /// A mapping from patterns to the reasons for them.
+        case reasons
         case choice([String])
         case schedule
         case zone
@@ -82,6 +84,18 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey(
             "migrate.retries", .integer(0...1000), "10",
             "How often a migration that did not get its locks is tried again."),
+        ConfigurationKey(
+            "validate.scratch", .choice(["auto", "always", "never"]), "auto",
+            "Whether migrations are replayed into a scratch database on the server. auto: where the role may make one, "
+                + "else the committed schema.snapshot files serve."),
+        ConfigurationKey(
+            "validate.owner", .text, nil,
+            "The role that owns what migrations make, where it is not the one that connects; any: do not compare owners."
+        ),
+        ConfigurationKey(
+            "validate.ignore", .reasons, nil,
+            "Differences that are accepted: what the report's lines begin with (* for any characters), each with its "
+                + "reason."),
         ConfigurationKey(
             "log.level", .choice(["debug", "info", "notice", "warning", "error"]), "info",
             "The least level that is logged."),

@@ -77,6 +77,13 @@ struct SettingStore: Sendable {
                 }
                 return text
             }
+        case .mapping(let entries, _) where key.kind == .reasons:
+            return try entries.map { entry in
+                guard case .scalar(let reason, _, _) = entry.value else {
+                    throw ConfigurationError(file, entry.keyLine, "the reason for '\(entry.key)' is a text")
+                }
+                return entry.key + ReasonedList.separator + reason
+            }
         case .sequence(_, let line), .mapping(_, let line):
             throw ConfigurationError(file, line, "'\(path.joined(separator: "."))' is a single value")
         }
@@ -126,8 +133,8 @@ struct SettingStore: Sendable {
         if path == ["database", "url"] { names = ["REEVE_DATABASE_URL", "REEVE_DATABASE"] }
         for name in names {
             guard let value = environment[name], !value.isEmpty else { continue }
-            let isList = ConfigurationKey.all.first { $0.matches(path) }?.kind == .list
-            return try set(path, isList ? Self.list(value) : [value], .environment(name))
+            let kind = ConfigurationKey.all.first { $0.matches(path) }?.kind
+            return try set(path, kind == .list || kind == .reasons ? Self.list(value) : [value], .environment(name))
         }
     }
 

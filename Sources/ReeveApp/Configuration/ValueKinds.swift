@@ -7,6 +7,7 @@ extension ConfigurationKey.Kind {
     /// What is wrong with a value, if anything is.
     func problem(with value: String) -> (message: String, hint: String?)? {
         switch self {
+        case .reasons: return ReasonedList.problem(with: value)
         case .text, .path, .list: return value.isEmpty ? ("it is empty", nil) : nil
         case .url:
             do {
@@ -52,6 +53,19 @@ extension ConfigurationKey.Kind {
         case "false", "no", "off", "0": false
         default: nil
         }
+    }
+}
+
+/// Patterns with reasons, each as one text: `pattern: reason`.
+enum ReasonedList {
+    static let separator = ": "
+
+    static func problem(with value: String) -> (message: String, hint: String?)? {
+        let halves = value.split(separator: separator, maxSplits: 1)
+        guard halves.count == 2, !halves[1].allSatisfy(\.isWhitespace) else {
+            return ("'\(value)' has no reason", "write \"table shop.import_*\": made and dropped by the import")
+        }
+        return nil
     }
 }
 

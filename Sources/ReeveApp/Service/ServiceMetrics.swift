@@ -1,3 +1,4 @@
+import Catalog
 import Foundation
 import Ledger
 import Migrations
@@ -18,6 +19,7 @@ struct ServiceMetrics: Sendable {
     private let poolWaiting: Gauge
     private let migrationsApplied: Gauge
     private let migrationsPending: Gauge
+    private let driftObjects: Gauge
     private let auditEntries: Gauge
     let scrapes: Counter
 
@@ -49,6 +51,9 @@ struct ServiceMetrics: Sendable {
             "reeve_migrations_applied", "Migrations that are applied.", labels: ["database", "system"])
         migrationsPending = registry.gauge(
             "reeve_migrations_pending", "Migrations that are not applied.", labels: ["database", "system"])
+        driftObjects = registry.gauge(
+            "reeve_schema_drift_objects", "Objects that differ from what the migrations say, by kind.",
+            labels: ["database", "system", "kind"])
         auditEntries = registry.gauge("reeve_audit_entries", "Entries of the audit chain.", labels: ["database"])
         scrapes = registry.counter("reeve_scrapes_total", "Answers of /metrics.")
     }
@@ -69,10 +74,14 @@ struct ServiceMetrics: Sendable {
         for task in tasks where task.isEnabled {
             if let next = task.schedule.next(after: now) { taskNextDue.set(Double(next), open.name, task.name) }
         }
-        let (summaries, entries) = try await open.database.pool.with(within: .seconds(10)) { connection in
+        let (summaries, entries, drift) = try await open.database.pool.with(within: .seconds(10)) { connection in
             let head = try connection.query("SELECT seq FROM reeve.audit_head").first
-            return (try RunLedger.summaries(on: connection), try head?.get(0, as: Int.self) ?? 0)
+            return (
+                try RunLedger.summaries(on: connection), try head?.get(0, as: Int.self) ?? 0,
+                try FindingLedger.counts(of: ValidateTask.check, on: connection)
+            )
         }
+        setDrift(drift, of: open, wasChecked: summaries.contains { $0.task == "validate" && $0.lastSucceeded != nil })
         auditEntries.set(Double(entries), open.name)
         for summary in summaries {
             if let time = summary.lastStarted { taskLastStart.set(Self.seconds(time), open.name, summary.task) }
@@ -80,6 +89,16 @@ struct ServiceMetrics: Sendable {
             for (state, count) in summary.counts where state != .running {
                 taskRuns.raise(to: Double(count), open.name, summary.task, state.rawValue)
             }
+        }
+    }
+
+    /// A system that was compared has a series for tables even when nothing differs, so that no alert starts from nothing.
+    private func setDrift(_ counts: [FindingLedger.Count], of open: OpenDatabase, wasChecked: Bool) {
+        if wasChecked {
+            for system in open.systems { driftObjects.set(0, open.name, system.name, ObjectKind.table.rawValue) }
+        }
+        for count in counts {
+            driftObjects.set(Double(count.objects), open.name, count.system ?? "", count.objectKind)
         }
     }
 

@@ -24,6 +24,10 @@ enum TaskDefaults {
         Default(
             name: "analyze", summary: "ANALYZE tables whose statistics are stale", schedule: "*/10 * * * *",
             isEnabled: true, timeout: .seconds(3600), retries: 1, work: AnalyzeTask.run),
+        // Not at the full hour, when migrations are applied.
+        Default(
+            name: "validate", summary: "compare the schema with what the migrations say", schedule: "10 * * * *",
+            isEnabled: true, timeout: .seconds(600), retries: 2, work: ValidateTask.run),
     ]
 
     static var names: [String] { all.map(\.name) }

@@ -1,0 +1,57 @@
+/// Objects whose differences are known and accepted, each with its reason.
+///
+/// A pattern is what a line of the report begins with: `table posters.import_*` for an object with all that belongs to
+/// it, `table posters.jobs: comment` for one property. `*` stands for any characters, `?` for one.
+public struct IgnoreList: Sendable {
+    public struct Entry: Sendable, Equatable {
+        public let pattern: String
+        public let reason: String
+
+        public init(pattern: String, reason: String) {
+            self.pattern = pattern
+            self.reason = reason
+        }
+    }
+
+    public let entries: [Entry]
+
+    public init(_ entries: [Entry] = []) { self.entries = entries }
+
+    /// The first entry that covers a difference.
+    public func entry(for difference: Difference) -> Entry? {
+        let object = "\(difference.object.kind.rawValue) \(difference.object)"
+        var subjects = [object]
+        if let property = difference.property { subjects.append("\(object): \(property)") }
+        if difference.object.kind.hasParent {
+            for kind in [ObjectKind.table, .foreignTable, .view, .materializedView, .domain, .compositeType] {
+                subjects.append("\(kind.rawValue) \(difference.object.quotedParent)")
+            }
+        }
+        if let schema = difference.object.schema { subjects.append("schema \(PlainName.quoted(schema))") }
+        return entries.first { entry in subjects.contains { Self.matches(entry.pattern, $0) } }
+    }
+
+    /// Whether a text is what a pattern says.
+    public static func matches(_ pattern: String, _ text: String) -> Bool {
+        let (pattern, text) = (Array(pattern), Array(text))
+        var (at, place) = (0, 0)
+        var star: (at: Int, place: Int)?
+        while place < text.count {
+            if at < pattern.count, pattern[at] == "*" {
+                star = (at, place)
+                at += 1
+            } else if at < pattern.count, pattern[at] == "?" || pattern[at] == text[place] {
+                at += 1
+                place += 1
+            } else if let last = star {
+                // The last star takes one character more.
+                at = last.at + 1
+                place = last.place + 1
+                star = (last.at, last.place + 1)
+            } else {
+                return false
+            }
+        }
+        return pattern[at...].allSatisfy { $0 == "*" }
+    }
+}

@@ -1,0 +1,65 @@
+import Catalog
+import Foundation
+import Postgres
+import Telemetry
+
+/// Runs migrations in a scratch database and reads what they make.
+struct SchemaReplay: Sendable {
+    /// In the order of their requirements.
+    let selections: [MigrationSelection]
+    let logger: Logger
+
+    /// - Parameter server: beside which the scratch database is made.
+    /// - Throws: `PostgresError`; `MigrationError` where a migration does not run there.
+    func run(beside server: ConnectionSettings) async throws -> SchemaCatalog {
+        try await ScratchDatabase.with(beside: server) { settings in
+            var systems: [ObjectIdentity: String] = [:]
+            for selection in selections {
+                var migrator = try Migrator(
+                    database: Database(settings), systems: [selection.system],
+                    settings: Migrator.Settings())
+                migrator.includes = { selection.titles.contains($0.title) }
+                _ = try await migrator.up()
+                for object in try await made(settings) where systems[object] == nil {
+                    systems[object] = selection.system.name
+                }
+                systems[ObjectIdentity(.schema, selection.system.schema)] = selection.system.name
+            }
+            let schemas = Set(systems.keys.filter { $0.kind == .schema }.map(\.name))
+            var reader = CatalogReader(.schemas(schemas))
+            reader.readsDependencies = true
+            var catalog = try await Connection.opened(settings.named("reeve validate")) { [reader] connection in
+                try await connection.with { try reader.read(on: $0) }
+            }
+            catalog.systems = systems
+            return catalog
+        }
+    }
+
+    /// What there is outside of schemas, and the schemas; `public` only when something is in it.
+    private func made(_ settings: ConnectionSettings) async throws -> [ObjectIdentity] {
+        try await Connection.opened(settings.named("reeve validate")) { connection in
+            try await connection.with { connection in
+                let rows = try connection.query(
+                    """
+                    SELECT 'schema' AS kind, nspname::text FROM pg_namespace n
+                    WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'reeve')
+                        AND (nspname <> 'public' OR EXISTS (
+                            SELECT FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass
+                                AND d.refobjid = n.oid AND d.deptype = 'n' AND d.classid <> 'pg_extension'::regclass
+                                AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid
+                                    AND e.objid = d.objid AND e.deptype = 'e')))
+                    UNION ALL SELECT 'extension', extname FROM pg_extension WHERE extname <> 'plpgsql'
+                    UNION ALL SELECT 'event trigger', evtname FROM pg_event_trigger
+                    UNION ALL SELECT 'publication', pubname FROM pg_publication
+                    UNION ALL SELECT 'foreign server', srvname FROM pg_foreign_server
+                    UNION ALL SELECT 'cast', format_type(castsource, NULL) || ' AS ' || format_type(casttarget, NULL)
+                        FROM pg_cast WHERE oid >= 16384
+                    """)
+                return try rows.compactMap { row in
+                    try ObjectKind(rawValue: row.get(0)).map { ObjectIdentity($0, try row.get(1)) }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+import Catalog
+import Foundation
+import Ledger
+import Postgres
+import Telemetry
+
+/// Compares a database with what its migrations say.
+///
+///     let validator = SchemaValidator(database: database, systems: systems)
+///     let report = try await validator.validate()
+///     for difference in report.differences { print(difference.object, report.mend(difference)) }
+///
+/// What is expected is what the migrations make that are applied there, by the ledger; where a system has none in the
+/// ledger, as after a restore without it, what all of its migrations make. Pending migrations are no difference.
+public struct SchemaValidator: Sendable {
+    public struct Settings: Sendable {
+        public var scratch: ScratchPolicy = .auto
+        /// Where replays are kept; nil: nowhere.
+        public var cacheFolder: String?
+        /// Whose ownership goes without saying; nil: the role that connects. `any`: owners are not compared.
+        public var owner: String?
+        public var ignore = IgnoreList()
+        /// The only systems that are reported on; nil: all, and what belongs to none.
+        public var only: Set<String>?
+
+        public init() {}
+    }
+
+    let database: Database
+    let systems: [MigrationSystem]
+    let settings: Settings
+    let logger: Logger
+
+    /// - Throws: `MigrationError.missingRequirement`, `.requirementCycle`.
+    public init(
+        database: Database, systems: [MigrationSystem], settings: Settings = Settings(), logger: Logger = .silent
+    ) throws {
+        self.database = database
+        self.systems = try MigrationSystem.ordered(systems)
+        self.settings = settings
+        self.logger = logger
+    }
+
+    /// - Throws: `PostgresError`, `MigrationError`, `ValidationError`, `SnapshotError`.
+    public func validate() async throws -> SchemaReport {
+        // Migrations that run meanwhile would look like drift.
+        for _ in 0..<3 {
+            if let report = try await attempt() { return report }
+        }
+        throw ValidationError("migrations are being applied", hint: "try again once they are done")
+    }
+
+    /// Writes what all migrations of each system say beside them, as `schema.snapshot`.
+    ///
+    /// - Returns: the paths of the files.
+    /// - Throws: `PostgresError`, `MigrationError`; `ValidationError` for a file that cannot be written.
+    public func writeSnapshots() async throws -> [String] {
+        let selections = try selections(nil)
+        let whole = try await expected(allMigrations: true).catalog
+        return try selections.compactMap { selection in
+            let system = selection.system
+            if let only = settings.only, !only.contains(system.name) { return nil }
+            var own = whole.filtered { whole.system(of: $0) == system.name }
+            own.schemas = Set(own.objects.keys.filter { $0.kind == .schema }.map(\.name))
+            own.systems = whole.systems.filter { $0.value == system.name }
+            let path = "\(system.folder)/\(ExpectedSchemaFinder.snapshotName)"
+            let text = SchemaSnapshot.text(of: own, notes: [("migrations", selection.hex)])
+            do {
+                try Data(text.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+            } catch {
+                throw ValidationError("\(path) cannot be written: \(error.localizedDescription)")
+            }
+            return path
+        }
+    }
+
+    /// What the migrations say alone, for snapshots.
+    public func expected(allMigrations: Bool) async throws -> ExpectedSchema {
+        let state = try await look()
+        return try await finder(state, records: allMigrations ? nil : state.records).find()
+    }
+
+    private struct State: Sendable {
+        let records: [MigrationRecord]
+        let serverVersion: Int
+        let role: String
+    }
+
+    private func look() async throws -> State {
+        try await database.withDirectConnection(named: "reeve validate") { connection in
+            try await connection.with { connection in
+                let records =
+                    try LedgerSchema.installedVersion(on: connection) == nil
+                    ? [] : MigrationLedger.records(on: connection)
+                let role: String = try connection.query("SELECT current_user::text").first?.get(0) ?? ""
+                return State(records: records, serverVersion: connection.serverVersion, role: role)
+            }
+        }
+    }
+
+    private func selections(_ records: [MigrationRecord]?) throws -> [MigrationSelection] {
+        try systems.map { system in
+            let own = records?.filter { $0.system == system.name } ?? []
+            return try MigrationSelection(
+                system, MigrationFolder(reading: system.folder), records: own.isEmpty ? nil : own)
+        }
+    }
+
+    private func finder(_ state: State, records: [MigrationRecord]?) throws -> ExpectedSchemaFinder {
+        ExpectedSchemaFinder(
+            selections: try selections(records), server: database.direct, serverVersion: state.serverVersion,
+            policy: settings.scratch, cacheFolder: settings.cacheFolder, logger: logger)
+    }
+
+    private func attempt() async throws -> SchemaReport? {
+        let state = try await look()
+        let finder = try finder(state, records: state.records)
+        let expected = try await finder.find()
+        let owner = settings.owner.flatMap { $0 == "any" ? nil : $0 }
+        var reader = CatalogReader(.schemas(expected.catalog.schemas), owner: owner)
+        var found = try await read(reader)
+        var diff = CatalogDiff()
+        diff.comparesOwners = settings.owner != "any"
+        var differences = diff.differences(expected: expected.catalog, found: found).filter(isWanted)
+        if !differences.isEmpty {
+            // Only for mending it matters what leans on what.
+            reader.readsDependencies = true
+            found = try await read(reader)
+            differences = diff.differences(expected: expected.catalog, found: found).filter(isWanted)
+        }
+        if try await look().records != state.records { return nil }
+        return SchemaReport(
+            expected: expected, found: found, all: differences, ignore: settings.ignore, owner: owner ?? state.role,
+            pending: Dictionary(uniqueKeysWithValues: finder.selections.map { ($0.system.name, $0.pending) }))
+    }
+
+    private func isWanted(_ difference: Difference) -> Bool {
+        guard let only = settings.only else { return true }
+        return difference.system.map(only.contains) ?? false
+    }
+
+    private func read(_ reader: CatalogReader) async throws -> SchemaCatalog {
+        try await database.withDirectConnection(named: "reeve validate") { connection in
+            try await connection.with { try reader.read(on: $0) }
+        }
+    }
+}
+
+/// How a database differs from its migrations.
+public struct SchemaReport: Sendable {
+    public let expected: ExpectedSchema
+    public let found: SchemaCatalog
+    /// What differs and is not ignored.
+    public let differences: [Difference]
+    /// What differs and is ignored, with the entry that says so.
+    public let ignored: [(difference: Difference, entry: IgnoreList.Entry)]
+    /// Entries that match nothing any more.
+    public let idleEntries: [IgnoreList.Entry]
+    /// How many migrations wait, by system.
+    public let pending: [String: Int]
+    private let mender: Mender
+
+    init(
+        expected: ExpectedSchema, found: SchemaCatalog, all: [Difference], ignore: IgnoreList, owner: String,
+        pending: [String: Int]
+    ) {
+        self.expected = expected
+        self.found = found
+        self.pending = pending
+        let judged = all.map { ($0, ignore.entry(for: $0)) }
+        differences = judged.filter { $0.1 == nil }.map(\.0)
+        ignored = judged.compactMap { difference, entry in entry.map { (difference, $0) } }
+        let used = ignored.map(\.entry)
+        idleEntries = ignore.entries.filter { !used.contains($0) }
+        mender = Mender(expected: expected.catalog, found: found, owner: owner)
+    }
+
+    /// The SQL that mends one difference by itself.
+    public func mend(_ difference: Difference) -> MendScript { mender.script(for: [difference]) }
+
+    /// The SQL that mends them all, in an order that runs.
+    public var mend: MendScript { mender.script(for: differences) }
+}

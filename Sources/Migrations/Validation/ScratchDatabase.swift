@@ -1,0 +1,89 @@
+import Foundation
+import Postgres
+
+/// A database beside another one, on the same server and like it in encoding and collation, that lives for one use.
+///
+/// Its name tells when it was made, so that one that was left behind by a process that was killed is found and dropped
+/// by the next.
+enum ScratchDatabase {
+    static let prefix = "reeve_scratch_"
+
+    /// Makes one, lends it to `body` and drops it.
+    ///
+    /// - Throws: `PostgresError`: 42501 where the role may not create databases; what `body` throws.
+    static func with<T: Sendable>(
+        beside settings: ConnectionSettings, _ body: @Sendable (ConnectionSettings) async throws -> T
+    ) async throws -> T {
+        let name = try await Connection.opened(settings.named("reeve scratch")) { connection in
+            try await connection.with { connection in
+                try dropAbandoned(on: connection)
+                let name = try newName(on: connection)
+                try connection.execute(try creation(name, on: connection))
+                return name
+            }
+        }
+        do {
+            let result = try await body(settings.database(name))
+            try await drop(name, beside: settings)
+            return result
+        } catch {
+            // A task of its own, for this one may be cancelled; what stays behind goes with the next use.
+            try? await Task { try await drop(name, beside: settings) }.value
+            throw error
+        }
+    }
+
+    private static func drop(_ name: String, beside settings: ConnectionSettings) async throws {
+        try await Connection.opened(settings.named("reeve scratch")) { connection in
+            try await connection.with { _ = try $0.execute("DROP DATABASE IF EXISTS \(name) WITH (FORCE)") }
+        }
+    }
+
+    private static func newName(on connection: isolated Connection) throws -> String {
+        let now: Int = try connection.query("SELECT extract(epoch FROM clock_timestamp())::bigint").first?.get(0) ?? 0
+        return "\(prefix)\(now)_\(UInt32.random(in: 0...UInt32.max))"
+    }
+
+    /// As the database beside which it is made; from template0, so that nothing local is in it.
+    private static func creation(_ name: String, on connection: isolated Connection) throws -> String {
+        let version = connection.serverVersion / 10000
+        let locale =
+            version >= 17 ? "datlocale" : version >= 15 ? "daticulocale" : "NULL"
+        let provider = version >= 15 ? "datlocprovider" : "'c'"
+        guard
+            let row = try connection.query(
+                """
+                SELECT pg_encoding_to_char(encoding) AS encoding, datcollate, datctype, \(provider)::text AS provider,
+                    \(locale)::text AS locale
+                FROM pg_database WHERE datname = current_database()
+                """
+            ).first
+        else { throw PostgresError(.badValue, "the database does not know itself") }
+        var sql = "CREATE DATABASE \(name) TEMPLATE template0 ENCODING \(quoteLiteral(try row.get("encoding")))"
+        sql +=
+            " LC_COLLATE \(quoteLiteral(try row.get("datcollate"))) LC_CTYPE \(quoteLiteral(try row.get("datctype")))"
+        let providerName: String = try row.get("provider")
+        if let locale = try row.get("locale", as: String?.self) {
+            sql +=
+                providerName == "b"
+                ? " LOCALE_PROVIDER builtin BUILTIN_LOCALE \(quoteLiteral(locale))"
+                : " LOCALE_PROVIDER icu ICU_LOCALE \(quoteLiteral(locale))"
+        }
+        return sql
+    }
+
+    /// Those that are older than an hour and that nobody uses.
+    private static func dropAbandoned(on connection: isolated Connection) throws {
+        let names = try connection.query(
+            """
+            SELECT datname::text FROM pg_database d
+            WHERE datname ~ '^\(prefix)[0-9]+_[0-9]+$' AND pg_has_role(datdba, 'USAGE')
+                AND split_part(datname, '_', 3)::bigint < extract(epoch FROM clock_timestamp()) - 3600
+                AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)
+            """)
+        for row in names {
+            // Another process may be faster, or just have come in.
+            _ = try? connection.execute("DROP DATABASE IF EXISTS \(quoteIdentifier(try row.get(0)))")
+        }
+    }
+}
