@@ -31,7 +31,9 @@ public struct CatalogDiff: Sendable {
     public func differences(expected: SchemaCatalog, found: SchemaCatalog) -> [Difference] {
         var result: [Difference] = []
         let sameVersion = expected.serverVersion == found.serverVersion
-        for identity in Set(expected.objects.keys).union(found.objects.keys).sorted() {
+        let differing = expected.objects.keys.filter { found[$0] != expected[$0] }
+        let unexpected = found.objects.keys.filter { expected[$0] == nil }
+        for identity in (differing + unexpected).sorted() {
             let system = expected.system(of: identity) ?? found.system(of: identity)
             switch (expected[identity], found[identity]) {
             case (let one?, nil):

@@ -19,12 +19,12 @@ public struct IgnoreList: Sendable {
 
     /// The first entry that covers a difference.
     public func entry(for difference: Difference) -> Entry? {
-        let object = "\(difference.object.kind.rawValue) \(difference.object)"
+        let object = "\(difference.object.kind.name) \(difference.object)"
         var subjects = [object]
         if let property = difference.property { subjects.append("\(object): \(property)") }
         if difference.object.kind.hasParent {
             for kind in [ObjectKind.table, .foreignTable, .view, .materializedView, .domain, .compositeType] {
-                subjects.append("\(kind.rawValue) \(difference.object.quotedParent)")
+                subjects.append("\(kind.name) \(difference.object.quotedParent)")
             }
         }
         if let schema = difference.object.schema { subjects.append("schema \(PlainName.quoted(schema))") }

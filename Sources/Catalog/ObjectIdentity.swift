@@ -55,7 +55,7 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
     }
 
     private var listRank: Int {
-        if kind == .domainConstraint { return ObjectKind.domain.rank }
-        return kind.hasParent || kind.isRelation ? ObjectKind.table.rank : kind.rank
+        if kind == .domainConstraint { return Int(ObjectKind.domain.rawValue) }
+        return kind.hasParent || kind.isRelation ? Int(ObjectKind.table.rawValue) : Int(kind.rawValue)
     }
 }

@@ -2,43 +2,83 @@
 ///
 /// The order of the cases is the order in which objects are listed, and in which they are made where nothing else
 /// decides.
-public enum ObjectKind: String, Sendable, CaseIterable, Comparable {
+public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
     case schema
-    case `extension` = "extension"
+    case `extension`
     case collation
-    case enumType = "enum"
+    case enumType
     case domain
-    case domainConstraint = "domain constraint"
-    case compositeType = "composite type"
-    case rangeType = "range type"
-    case textSearchDictionary = "text search dictionary"
-    case textSearchConfiguration = "text search configuration"
-    case foreignServer = "foreign server"
+    case domainConstraint
+    case compositeType
+    case rangeType
+    case textSearchDictionary
+    case textSearchConfiguration
+    case foreignServer
     case sequence
     case function
     case procedure
     case aggregate
-    case operation = "operator"
+    case operation
     case cast
     case table
-    case foreignTable = "foreign table"
+    case foreignTable
     case column
     case constraint
     case index
     case view
-    case materializedView = "materialized view"
+    case materializedView
     case rule
     case trigger
     case policy
     case statistics
-    case eventTrigger = "event trigger"
+    case eventTrigger
     case publication
-    case defaultPrivileges = "default privileges"
+    case defaultPrivileges
 
-    private static let ranks = Dictionary(uniqueKeysWithValues: allCases.enumerated().map { ($1, $0) })
-    var rank: Int { Self.ranks[self] ?? 0 }
+    private static let names = [
+        "schema",
+        "extension",
+        "collation",
+        "enum",
+        "domain",
+        "domain constraint",
+        "composite type",
+        "range type",
+        "text search dictionary",
+        "text search configuration",
+        "foreign server",
+        "sequence",
+        "function",
+        "procedure",
+        "aggregate",
+        "operator",
+        "cast",
+        "table",
+        "foreign table",
+        "column",
+        "constraint",
+        "index",
+        "view",
+        "materialized view",
+        "rule",
+        "trigger",
+        "policy",
+        "statistics",
+        "event trigger",
+        "publication",
+        "default privileges",
+    ]
+    private static let byName = Dictionary(uniqueKeysWithValues: zip(names, allCases))
 
-    public static func < (left: ObjectKind, right: ObjectKind) -> Bool { left.rank < right.rank }
+    /// The kind in PostgreSQL's words.
+    public var name: String { Self.names[Int(rawValue)] }
+
+    public init?(name: String) {
+        guard let kind = Self.byName[name] else { return nil }
+        self = kind
+    }
+
+    public static func < (left: ObjectKind, right: ObjectKind) -> Bool { left.rawValue < right.rawValue }
 
     /// Tables of either sort: they hold rows.
     var isTable: Bool { self == .table || self == .foreignTable }

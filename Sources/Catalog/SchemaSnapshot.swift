@@ -27,11 +27,11 @@ public enum SchemaSnapshot {
         text += "schemas: " + catalog.schemas.sorted().map(PlainName.quoted).joined(separator: ", ") + "\n"
         for note in notes { text += "\(note.name): \(note.value)\n" }
         for object in catalog.sorted {
-            text += "\n\(object.identity.kind.rawValue) \(object.identity)\n"
+            text += "\n\(object.identity.kind.name) \(object.identity)\n"
             if let system = catalog.systems[object.identity] { write("@system", system, to: &text) }
             for (name, value) in object.properties { write(name, value, to: &text) }
             if !object.dependencies.isEmpty {
-                let needs = object.dependencies.map { "\($0.kind.rawValue) \($0)" }
+                let needs = object.dependencies.map { "\($0.kind.name) \($0)" }
                 write("@needs", needs.joined(separator: "\n"), to: &text)
             }
         }
@@ -50,6 +50,17 @@ public enum SchemaSnapshot {
         let lines = value.split(separator: "\n" as Character, omittingEmptySubsequences: false)
         text += "  \(name): |\(lines.count)\n"
         for line in lines { text += line.isEmpty ? "\n" : "    \(line)\n" }
+    }
+
+    /// The schemas that such a text is about, from its head alone.
+    public static func schemas(in text: String) -> Set<String>? {
+        for line in text.utf8.prefix(65536).split(separator: UInt8(ascii: "\n")).prefix(10) {
+            let line = Substring(line)
+            if line.hasPrefix("schemas: ") {
+                return Set(QualifiedName.list(String(line.dropFirst("schemas: ".count))).map(QualifiedName.unquoted))
+            }
+        }
+        return nil
     }
 
     /// Reads such a text.
@@ -199,7 +210,7 @@ extension ObjectIdentity {
         // The longest that fits: 'table' is the start of none, 'text search …' has three words.
         for _ in 0..<3 {
             guard let space = line[end...].firstIndex(of: " ") else { break }
-            if let kind = ObjectKind(rawValue: String(line[..<space])) {
+            if let kind = ObjectKind(name: String(line[..<space])) {
                 found = (kind, line[line.index(after: space)...])
             }
             end = line.index(after: space)

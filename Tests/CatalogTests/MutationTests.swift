@@ -74,7 +74,7 @@ struct MutationTests {
             }
             let found = try Zoo.reader.read(on: connection)
             let differences = CatalogDiff().differences(expected: expected, found: found)
-            let shown = Set(differences.map { "\($0.object.kind.rawValue) \($0.object): \($0.property ?? "present")" })
+            let shown = Set(differences.map { "\($0.object.kind.name) \($0.object): \($0.property ?? "present")" })
             let wanted = Set([mutation.description] + mutation.also)
             falseAlarms = shown.subtracting(wanted).count
             if shown != wanted { problems.append("found \(shown.sorted()), not \(wanted.sorted())") }
@@ -89,7 +89,7 @@ struct MutationTests {
             let rest = CatalogDiff().differences(expected: expected, found: mended)
             if !rest.isEmpty {
                 let lines = rest.map {
-                    "\($0.object.kind.rawValue) \($0.object) \($0.property ?? ""): \($0.expected ?? "-") / \($0.found ?? "-")"
+                    "\($0.object.kind.name) \($0.object) \($0.property ?? ""): \($0.expected ?? "-") / \($0.found ?? "-")"
                 }
                 problems.append("\(lines) are left after\n\(script.text)")
             }
@@ -116,6 +116,6 @@ struct MutationTests {
         }
         #expect(untried == [])
         let kinds = Set(Mutation.all.filter { $0.property == "present" }.map(\.kind))
-        #expect(ObjectKind.allCases.map(\.rawValue).filter { !kinds.contains($0) } == [])
+        #expect(ObjectKind.allCases.map(\.name).filter { !kinds.contains($0) } == [])
     }
 }

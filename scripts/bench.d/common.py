@@ -33,7 +33,7 @@ class Cluster:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "POSTGRES", "DATABASE", "REEVE"))}
         environment |= {
             "REEVE_STATE": self.state, "REEVE_HTTP_LISTEN": "off", "REEVE_TASKS_MIGRATE_ENABLED": "no",
-            "REEVE_TASKS_ANALYZE_ENABLED": "no",
+            "REEVE_TASKS_ANALYZE_ENABLED": "no", "REEVE_TASKS_VALIDATE_ENABLED": "no",
         }
         self.service = subprocess.Popen([reeve, "serve"], env=environment, stderr=subprocess.DEVNULL)
         atexit.register(self.stop)

@@ -20,8 +20,6 @@ enum Alteration: Sendable {
 struct AlterationPlanner {
     let expected: SchemaCatalog
     let found: SchemaCatalog
-    /// What belongs to what is expected.
-    let parts: [ObjectIdentity: [ObjectIdentity]]
     let definition: ObjectDefinition
 
     func alteration(of property: String, from old: CatalogObject, to new: CatalogObject) -> Alteration {
@@ -50,12 +48,12 @@ struct AlterationPlanner {
     }
 
     private func column(_ property: String, _ old: CatalogObject, _ new: CatalogObject) -> Alteration {
-        let alteration = ColumnAlteration(old: old, new: new, expected: expected).alteration(of: property)
+        let alteration = ColumnAlteration(old: old, new: new, relations: definition.relations).alteration(of: property)
         guard property == "identity", old["identity"] == nil, case .statements(let statements) = alteration else {
             return alteration
         }
-        let sequences = (parts[new.identity] ?? []).compactMap { expected[$0] }.filter { $0["identity of"] != nil }
-        return .statements(statements + sequences.flatMap(definition.attributes))
+        let sequence = definition.relations.identitySequence(of: new.identity)
+        return .statements(statements + (sequence.map(definition.attributes) ?? []))
     }
 
     private func sequence(_ property: String, _ new: CatalogObject) -> Alteration {

@@ -8,6 +8,8 @@ public struct MendScript: Sendable, Equatable {
 
     public var statements: [Statement] = []
 
+    public init() {}
+
     public var isEmpty: Bool { statements.isEmpty }
 
     mutating func add(_ sql: String, note: String? = nil) { statements.append(Statement(sql: sql, note: note)) }

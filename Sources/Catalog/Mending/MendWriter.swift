@@ -8,15 +8,16 @@ struct MendWriter {
     private let found: SchemaCatalog
     private let definition: ObjectDefinition
     private let foundDefinition: ObjectDefinition
-    private var rebuilding: TableRebuild { TableRebuild(expected: expected, found: found, tables: plan.rebuilds) }
+    private var rebuilding: TableRebuild {
+        TableRebuild(expected: expected, found: found, tables: plan.rebuilds, relations: definition.relations)
+    }
 
     init(plan: MendPlan) {
         self.plan = plan
         expected = plan.mender.expected
         found = plan.mender.found
-        definition = ObjectDefinition(
-            catalog: expected, owner: plan.mender.owner, defaults: DefaultPrivileges(plan.mender.found))
-        foundDefinition = ObjectDefinition(catalog: found, owner: plan.mender.owner)
+        definition = plan.mender.definition
+        foundDefinition = plan.mender.foundDefinition
     }
 
     func script() -> MendScript {
@@ -84,7 +85,7 @@ struct MendWriter {
         script.add(
             foundDefinition.drop(object),
             note: isKnown
-                ? nil : holdsData ? "loses data: no migration makes \(identity.kind.rawValue) \(identity)" : nil)
+                ? nil : holdsData ? "loses data: no migration makes \(identity.kind.name) \(identity)" : nil)
     }
 
     /// Those that lean on others go before them.
@@ -113,19 +114,12 @@ struct MendWriter {
                 || identity.kind == .sequence && expected[identity]?["identity of"] != nil
                     && plan.alterations[identity] == nil
         }
-        var needs: [ObjectIdentity: [ObjectIdentity]] = [:]
-        for object in expected.objects.values {
-            var all = object.dependencies
-            if object.identity.kind == .sequence {
-                // It is given to its column once both are there.
-                all = all.filter { $0.kind != .column && !$0.kind.isTable }
-            } else if let container = expected.container(of: object) {
-                all.append(container)
-            }
-            if let schema = object.identity.schema { all.append(ObjectIdentity(.schema, schema)) }
-            needs[lifted(object.identity), default: []] += all.map(lifted)
+        let order = DependencyOrder.sorted(operations.filter { !isWithAnother($0) }) { identity in
+            let own = plan.mender.needs[identity] ?? []
+            guard made.contains(identity), identity.kind.isTable else { return own.map(lifted) }
+            let columns = (plan.mender.expectedParts[identity] ?? []).filter { $0.kind == .column }
+            return (own + columns.flatMap { plan.mender.needs[$0] ?? [] }).map(lifted)
         }
-        let order = DependencyOrder.sorted(operations.filter { !isWithAnother($0) }) { needs[$0] ?? [] }
         // Rows are copied when all tables are there, and before anything watches over them.
         let lastTable = order.lastIndex(where: plan.rebuilds.contains)
         for (number, identity) in order.enumerated() {
@@ -159,7 +153,7 @@ struct MendWriter {
     }
 
     private func addMaking(_ object: CatalogObject, _ script: inout MendScript) {
-        let isNewTable = plan.creates.contains { $0.kind.isTable && $0.path == object.identity.quotedParent }
+        let isNewTable = expected.container(of: object).map(plan.creates.contains) ?? false
         let blocks = object.identity.kind == .index && !isNewTable
         for (number, sql) in definition.create(object).enumerated() {
             script.add(
@@ -173,7 +167,7 @@ struct MendWriter {
         // A schema's parts are made one by one.
         object.identity.kind == .schema
             ? definition.attributes(of: object)
-            : definition.allAttributes(of: object, parts: plan.mender.expectedParts)
+            : definition.allAttributes(of: object)
     }
 
     private func restoreColumns(of type: ObjectIdentity, _ script: inout MendScript) {

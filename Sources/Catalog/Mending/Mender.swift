@@ -16,6 +16,9 @@ public struct Mender: Sendable {
     /// What belongs to an object.
     let foundParts: [ObjectIdentity: [ObjectIdentity]]
     let expectedParts: [ObjectIdentity: [ObjectIdentity]]
+    /// What must be there before an expected object can be.
+    let needs: [ObjectIdentity: [ObjectIdentity]]
+    private let defaults: DefaultPrivileges
 
     /// - Parameter owner: the role that migrates, who owns what has no owner named.
     public init(expected: SchemaCatalog, found: SchemaCatalog, owner: String) {
@@ -29,13 +32,34 @@ public struct Mender: Sendable {
         self.dependents = dependents
         foundParts = Self.parts(of: found)
         expectedParts = Self.parts(of: expected)
+        needs = Self.needs(of: expected)
+        defaults = DefaultPrivileges(found)
     }
 
+    var definition: ObjectDefinition {
+        ObjectDefinition(catalog: expected, parts: expectedParts, owner: owner, defaults: defaults)
+    }
+
+    var foundDefinition: ObjectDefinition { ObjectDefinition(catalog: found, parts: foundParts, owner: owner) }
+
     var alterations: AlterationPlanner {
-        let defaults = DefaultPrivileges(found)
-        return AlterationPlanner(
-            expected: expected, found: found, parts: expectedParts,
-            definition: ObjectDefinition(catalog: expected, owner: owner, defaults: defaults))
+        AlterationPlanner(expected: expected, found: found, definition: definition)
+    }
+
+    private static func needs(of catalog: SchemaCatalog) -> [ObjectIdentity: [ObjectIdentity]] {
+        var needs: [ObjectIdentity: [ObjectIdentity]] = [:]
+        for object in catalog.objects.values {
+            var all = object.dependencies
+            if object.identity.kind == .sequence {
+                // It is given to its column once both are there.
+                all = all.filter { $0.kind != .column && !$0.kind.isTable }
+            } else if let container = catalog.container(of: object) {
+                all.append(container)
+            }
+            if let schema = object.identity.schema { all.append(ObjectIdentity(.schema, schema)) }
+            needs[object.identity] = all
+        }
+        return needs
     }
 
     private static func parts(of catalog: SchemaCatalog) -> [ObjectIdentity: [ObjectIdentity]] {

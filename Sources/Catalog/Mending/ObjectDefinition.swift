@@ -3,12 +3,14 @@ import Postgres
 /// The statements that make an object from its values, and drop it.
 struct ObjectDefinition {
     let catalog: SchemaCatalog
+    /// What belongs to an object.
+    let parts: [ObjectIdentity: [ObjectIdentity]]
     /// The role that migrates: the owner where none is named.
     let owner: String
     /// What new objects are given, where ALTER DEFAULT PRIVILEGES has changed that.
     var defaults: DefaultPrivileges?
 
-    var relations: RelationDefinition { RelationDefinition(catalog: catalog) }
+    var relations: RelationDefinition { RelationDefinition(catalog: catalog, parts: parts) }
 
     /// Makes the object itself, without owner, comment and privileges.
     func create(_ object: CatalogObject) -> [String] {
@@ -45,7 +47,7 @@ struct ObjectDefinition {
     }
 
     /// The same, with what is made along with the object: columns, and the sequences of identities.
-    func allAttributes(of object: CatalogObject, parts: [ObjectIdentity: [ObjectIdentity]]) -> [String] {
+    func allAttributes(of object: CatalogObject) -> [String] {
         let along = Mender.whole(object.identity, parts).dropFirst().filter { part in
             part.kind == .column || part.kind == .sequence && catalog[part]?["identity of"] != nil
         }

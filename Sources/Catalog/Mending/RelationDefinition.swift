@@ -3,6 +3,7 @@ import Postgres
 /// The statements that make tables, their columns, sequences and views from their values.
 struct RelationDefinition {
     let catalog: SchemaCatalog
+    let parts: [ObjectIdentity: [ObjectIdentity]]
 
     /// - Parameter attaches: whether a partition is made by itself and then attached, for the sake of its columns' order.
     func create(_ object: CatalogObject, attaches: Bool = false) -> [String] {
@@ -87,7 +88,7 @@ struct RelationDefinition {
     }
 
     func identitySequence(of column: ObjectIdentity) -> CatalogObject? {
-        catalog.objects.values.first { $0.identity.kind == .sequence && $0["identity of"] == column.path }
+        (parts[column] ?? []).lazy.compactMap { catalog[$0] }.first { $0["identity of"] != nil }
     }
 
     func identityOptions(of column: ObjectIdentity) -> String {

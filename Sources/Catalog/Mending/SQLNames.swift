@@ -29,7 +29,7 @@ extension ObjectIdentity {
         case .enumType, .compositeType, .rangeType: "TYPE"
         case .foreignServer: "SERVER"
         case .domainConstraint: "CONSTRAINT"
-        default: kind.rawValue.uppercased()
+        default: kind.name.uppercased()
         }
     }
 }

@@ -73,7 +73,7 @@ struct TableAlteration {
 struct ColumnAlteration {
     let old: CatalogObject
     let new: CatalogObject
-    let expected: SchemaCatalog
+    let relations: RelationDefinition
 
     private var alter: String { "ALTER TABLE \(new.identity.quotedParent) ALTER COLUMN \(new.identity.quotedName)" }
 
@@ -133,7 +133,7 @@ struct ColumnAlteration {
     private var identityChange: [String] {
         guard let kind = new["identity"]?.uppercased() else { return ["\(alter) DROP IDENTITY"] }
         guard old["identity"] == nil else { return ["\(alter) SET GENERATED \(kind)"] }
-        let options = RelationDefinition(catalog: expected).identityOptions(of: new.identity)
+        let options = relations.identityOptions(of: new.identity)
         let (table, column) = (new.identity.quotedParent, new.identity.quotedName)
         var statements = old["default"] == nil ? [] : ["\(alter) DROP DEFAULT"]
         statements.append("\(alter) ADD GENERATED \(kind) AS IDENTITY\(options)")

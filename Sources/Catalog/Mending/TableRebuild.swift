@@ -6,6 +6,7 @@ struct TableRebuild {
     let expected: SchemaCatalog
     let found: SchemaCatalog
     let tables: Set<ObjectIdentity>
+    let relations: RelationDefinition
 
     private static let suffix = "_reeve_old"
 
@@ -71,7 +72,6 @@ struct TableRebuild {
 
     private func rows(of table: CatalogObject) -> [String] {
         guard let new = expected[table.identity] else { return [] }
-        let relations = RelationDefinition(catalog: expected)
         let pairs = relations.columns(of: new).compactMap { column -> (String, String)? in
             guard column["generated"] == nil, let old = found[column.identity] else { return nil }
             let name = column.identity.quotedName

@@ -107,7 +107,7 @@ struct Gathering {
         let names = rows.columns
         objects.reserveCapacity(objects.count + rows.count)
         for row in rows {
-            guard let kind = try ObjectKind(rawValue: row.get(2)) else { continue }
+            guard let kind = try ObjectKind(name: row.get(2)) else { continue }
             let identity = ObjectIdentity(
                 kind, schema: try row.get(3), parent: try row.get(4), try row.get(5), signature: try row.get(6))
             var properties: [(name: String, value: String)] = []
@@ -135,7 +135,7 @@ struct Gathering {
 
     mutating func addPrivileges(_ rows: Rows) throws {
         for row in rows {
-            guard let kind = try ObjectKind(rawValue: row.get(0)) else { continue }
+            guard let kind = try ObjectKind(name: row.get(0)) else { continue }
             let identity = ObjectIdentity(
                 kind, schema: try row.get(1), parent: try row.get(2), try row.get(3), signature: try row.get(4))
             let grantee: String = try row.get(5)

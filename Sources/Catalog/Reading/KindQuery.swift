@@ -39,7 +39,10 @@ struct QueryTerms: Sendable {
     /// Storage options and the like: `a=1, b=2`, by name. `pg_attver` is a stamp of the server's own, which PostgreSQL
     /// 15.20 and its contemporaries write when a column is made or changed, and which pg_dump passes over.
     func options(_ array: String) -> String {
-        #"(SELECT string_agg(o, ', ' ORDER BY o COLLATE "C") FROM unnest(\#(array)) o WHERE o !~ '^pg_attver=')"#
+        """
+        CASE WHEN \(array)[2] IS NOT NULL OR \(array)[1] !~ '^pg_attver=' THEN
+            (SELECT string_agg(o, ', ' ORDER BY o COLLATE "C") FROM unnest(\(array)) o WHERE o !~ '^pg_attver=') END
+        """
     }
 
     /// An expression for servers from a version on, another for older ones.

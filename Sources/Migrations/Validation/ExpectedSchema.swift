@@ -45,7 +45,7 @@ struct ExpectedSchemaFinder: Sendable {
 
     /// - Throws: `PostgresError`, `MigrationError`; `ValidationError` where neither way is open.
     func find() async throws -> ExpectedSchema {
-        if let cached = readCache() { return ExpectedSchema(catalog: cached, source: .cache) }
+        if let cached = cached?.catalog { return ExpectedSchema(catalog: cached, source: .cache) }
         if policy == .never { return ExpectedSchema(catalog: try committed(), source: .snapshots) }
         do {
             let catalog = try await SchemaReplay(selections: selections, logger: logger).run(beside: server)
@@ -68,21 +68,35 @@ struct ExpectedSchemaFinder: Sendable {
 
     private var cachePath: String? { cacheFolder.map { "\($0)/\(key.prefix(32)).snapshot" } }
 
-    private func readCache() -> SchemaCatalog? {
+    /// What was kept of an earlier replay. Its head is read at once, so that the database can be looked at while the
+    /// rest is.
+    struct Cached: Sendable {
+        fileprivate let path: String
+        fileprivate let text: String
+        let schemas: Set<String>
+
+        /// nil for a file that was cut short, or meddled with: it is made anew.
+        var catalog: SchemaCatalog? {
+            guard let end = text.range(of: ExpectedSchemaFinder.end, options: .backwards),
+                text[end.upperBound...] == ExpectedSchemaFinder.checksum(text[..<end.lowerBound]) + "\n"
+            else { return nil }
+            return try? SchemaSnapshot.parse(String(text[..<end.lowerBound]), file: path).catalog
+        }
+    }
+
+    private static let end = "\n@end "
+
+    var cached: Cached? {
         guard let path = cachePath, let data = FileManager.default.contents(atPath: path) else { return nil }
         let text = String(decoding: data, as: UTF8.self)
-        // A file that was cut short, or meddled with, is made anew.
-        guard let end = text.range(of: "\n@end ", options: .backwards),
-            text[end.upperBound...] == Self.checksum(text[..<end.lowerBound]) + "\n"
-        else { return nil }
-        return try? SchemaSnapshot.parse(String(text[..<end.lowerBound]), file: path).catalog
+        return SchemaSnapshot.schemas(in: text).map { Cached(path: path, text: text, schemas: $0) }
     }
 
     /// A cache that cannot be written is done without.
     private func writeCache(_ catalog: SchemaCatalog) {
         guard let folder = cacheFolder, let path = cachePath else { return }
         let body = SchemaSnapshot.text(of: catalog)
-        let text = body + "\n@end " + Self.checksum(body[...]) + "\n"
+        let text = body + Self.end + Self.checksum(body[...]) + "\n"
         do {
             try FileManager.default.createDirectory(
                 atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])

@@ -57,7 +57,7 @@ struct SchemaReplay: Sendable {
                         FROM pg_cast WHERE oid >= 16384
                     """)
                 return try rows.compactMap { row in
-                    try ObjectKind(rawValue: row.get(0)).map { ObjectIdentity($0, try row.get(1)) }
+                    try ObjectKind(name: row.get(0)).map { ObjectIdentity($0, try row.get(1)) }
                 }
             }
         }

@@ -115,15 +115,15 @@ public struct SchemaValidator: Sendable {
     private func attempt() async throws -> SchemaReport? {
         let state = try await look()
         let finder = try finder(state, records: state.records)
-        let expected = try await finder.find()
         let owner = settings.owner.flatMap { $0 == "any" ? nil : $0 }
-        var reader = CatalogReader(.schemas(expected.catalog.schemas), owner: owner)
-        var found = try await read(reader)
+        let (expected, first) = try await both(finder, owner: owner)
+        var found = first
         var diff = CatalogDiff()
         diff.comparesOwners = settings.owner != "any"
         var differences = diff.differences(expected: expected.catalog, found: found).filter(isWanted)
         if !differences.isEmpty {
             // Only for mending it matters what leans on what.
+            var reader = CatalogReader(.schemas(expected.catalog.schemas), owner: owner)
             reader.readsDependencies = true
             found = try await read(reader)
             differences = diff.differences(expected: expected.catalog, found: found).filter(isWanted)
@@ -132,6 +132,21 @@ public struct SchemaValidator: Sendable {
         return SchemaReport(
             expected: expected, found: found, all: differences, ignore: settings.ignore, owner: owner ?? state.role,
             pending: Dictionary(uniqueKeysWithValues: finder.selections.map { ($0.system.name, $0.pending) }))
+    }
+
+    /// What is expected and what is there; at the same time where the former is known from before.
+    private func both(
+        _ finder: ExpectedSchemaFinder, owner: String?
+    ) async throws -> (ExpectedSchema, SchemaCatalog) {
+        if let cached = finder.cached {
+            async let found = read(CatalogReader(.schemas(cached.schemas), owner: owner))
+            if let catalog = cached.catalog {
+                return (ExpectedSchema(catalog: catalog, source: .cache), try await found)
+            }
+            _ = try await found
+        }
+        let expected = try await finder.find()
+        return (expected, try await read(CatalogReader(.schemas(expected.catalog.schemas), owner: owner)))
     }
 
     private func isWanted(_ difference: Difference) -> Bool {
@@ -158,7 +173,7 @@ public struct SchemaReport: Sendable {
     public let idleEntries: [IgnoreList.Entry]
     /// How many migrations wait, by system.
     public let pending: [String: Int]
-    private let mender: Mender
+    private let mender: Mender?
 
     init(
         expected: ExpectedSchema, found: SchemaCatalog, all: [Difference], ignore: IgnoreList, owner: String,
@@ -172,12 +187,12 @@ public struct SchemaReport: Sendable {
         ignored = judged.compactMap { difference, entry in entry.map { (difference, $0) } }
         let used = ignored.map(\.entry)
         idleEntries = ignore.entries.filter { !used.contains($0) }
-        mender = Mender(expected: expected.catalog, found: found, owner: owner)
+        mender = all.isEmpty ? nil : Mender(expected: expected.catalog, found: found, owner: owner)
     }
 
     /// The SQL that mends one difference by itself.
-    public func mend(_ difference: Difference) -> MendScript { mender.script(for: [difference]) }
+    public func mend(_ difference: Difference) -> MendScript { mender?.script(for: [difference]) ?? MendScript() }
 
     /// The SQL that mends them all, in an order that runs.
-    public var mend: MendScript { mender.script(for: differences) }
+    public var mend: MendScript { mender?.script(for: differences) ?? MendScript() }
 }

@@ -44,7 +44,7 @@ struct DifferenceText {
     }
 
     static func line(_ difference: Difference) -> String {
-        let object = "\(difference.object.kind.rawValue) \(difference.object)"
+        let object = "\(difference.object.kind.name) \(difference.object)"
         switch difference.sort {
         case .missing: return "\(object) is missing"
         case .unexpected: return "\(object) is in no migration"
@@ -84,7 +84,7 @@ struct DifferenceText {
 
     static func fields(_ difference: Difference) -> [String: JSONValue] {
         [
-            "system": .string(difference.system), "kind": .string(difference.object.kind.rawValue),
+            "system": .string(difference.system), "kind": .string(difference.object.kind.name),
             "object": .string(difference.object.description), "property": .string(difference.property ?? "present"),
             "expected": .string(difference.expected), "found": .string(difference.found),
         ]

@@ -50,19 +50,19 @@ enum SchemaCommands {
             let text = DifferenceText(report)
             for note in text.notes { console.note(reports.count > 1 ? "[\(name)] \(note)" : note) }
             if reports.count > 1 { lines.append(isMending ? "-- database \(name)" : "[\(name)]") }
-            lines.append(isMending ? text.script : text.lines)
+            if !console.isJSON { lines.append(isMending ? text.script : text.lines) }
         }
-        let differences = reports.flatMap { DifferenceText($0.1).json }
-        let ignored = reports.flatMap { report in
-            report.1.ignored.map { one -> JSONValue in
-                var fields = DifferenceText.fields(one.difference)
-                fields["reason"] = .string(one.entry.reason)
-                return .object(fields)
-            }
+        console.result(json(reports.map(\.1)), text: lines.joined(separator: "\n"))
+    }
+
+    private static func json(_ reports: [SchemaReport]) -> JSONValue {
+        let differences = reports.flatMap { DifferenceText($0).json }
+        let ignored = reports.flatMap(\.ignored).map { one -> JSONValue in
+            var fields = DifferenceText.fields(one.difference)
+            fields["reason"] = .string(one.entry.reason)
+            return .object(fields)
         }
-        console.result(
-            ["equal": .bool(differences.isEmpty), "differences": .array(differences), "ignored": .array(ignored)],
-            text: lines.joined(separator: "\n"))
+        return ["equal": .bool(differences.isEmpty), "differences": .array(differences), "ignored": .array(ignored)]
     }
 
     static let diff = CommandSpec(

@@ -19,7 +19,7 @@ struct SchemaListing {
         let chosen = catalog.sorted.filter { object in
             let name = object.identity.description
             let bare = name.prefix { $0 != "(" }
-            return [name, String(bare), "\(object.identity.kind.rawValue) \(name)"].contains {
+            return [name, String(bare), "\(object.identity.kind.name) \(name)"].contains {
                 IgnoreList.matches(pattern, $0)
             }
         }
@@ -35,7 +35,7 @@ struct SchemaListing {
     var text: String {
         if isWhole {
             var table = TextTable("KIND", "NAME")
-            for object in objects { table.add(object.identity.kind.rawValue, object.identity.description) }
+            for object in objects { table.add(object.identity.kind.name, object.identity.description) }
             return table.text
         }
         var shown = SchemaCatalog(schemas: [], serverVersion: catalog.serverVersion, objects: objects)
@@ -59,7 +59,7 @@ struct SchemaListing {
             "objects": .array(
                 objects.map { object in
                     [
-                        "kind": .string(object.identity.kind.rawValue),
+                        "kind": .string(object.identity.kind.name),
                         "object": .string(object.identity.description),
                         "properties": .object(
                             Dictionary(

@@ -95,7 +95,7 @@ struct ServiceMetrics: Sendable {
     /// A system that was compared has a series for tables even when nothing differs, so that no alert starts from nothing.
     private func setDrift(_ counts: [FindingLedger.Count], of open: OpenDatabase, wasChecked: Bool) {
         if wasChecked {
-            for system in open.systems { driftObjects.set(0, open.name, system.name, ObjectKind.table.rawValue) }
+            for system in open.systems { driftObjects.set(0, open.name, system.name, ObjectKind.table.name) }
         }
         for count in counts {
             driftObjects.set(Double(count.objects), open.name, count.system ?? "", count.objectKind)

@@ -19,7 +19,7 @@ enum ValidateTask {
         let report = try await validator.validate()
         let findings = report.differences.map {
             Finding(
-                system: $0.system, objectKind: $0.object.kind.rawValue, object: $0.object.description,
+                system: $0.system, objectKind: $0.object.kind.name, object: $0.object.description,
                 property: $0.property ?? "present", expected: $0.expected, found: $0.found)
         }
         let change = try await open.database.withDirectConnection(named: "reeve validate") { connection in
@@ -31,7 +31,7 @@ enum ValidateTask {
         let new = Set(change.new.map { "\($0.objectKind) \($0.object) \($0.property)" })
         for difference in report.differences
         where new.contains(
-            "\(difference.object.kind.rawValue) \(difference.object) \(difference.property ?? "present")")
+            "\(difference.object.kind.name) \(difference.object) \(difference.property ?? "present")")
         {
             context.logger.warning(
                 "the schema differs from its migrations",
