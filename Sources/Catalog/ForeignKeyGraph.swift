@@ -19,7 +19,12 @@ public struct ForeignKeyGraph: Sendable {
     public let keys: [Key]
 
     public init(_ catalog: SchemaCatalog) {
-        keys = catalog.sorted.compactMap { object in
+        keys = Self.keys(of: catalog.sorted, in: catalog)
+    }
+
+    /// Those among some objects.
+    static func keys(of objects: [CatalogObject], in catalog: SchemaCatalog) -> [Key] {
+        objects.compactMap { object in
             guard object.identity.kind == .constraint, object["type"] == "foreign key",
                 let from = catalog.container(of: object),
                 let path = object["references"]

@@ -101,7 +101,7 @@ struct SnapshotParser {
     }
 
     private func error(_ message: String) -> SnapshotError {
-        SnapshotError(file: file, line: min(next, lines.count), message: message)
+        SnapshotError(file: file, line: max(1, min(next, lines.count)), message: message)
     }
 
     private mutating func line() -> Substring? {

@@ -58,7 +58,8 @@ struct MendWriter {
     }
 
     private func packed(_ column: String, _ type: ObjectIdentity) -> String {
-        type.kind == .compositeType ? "to_jsonb(\(column))" : "\(column)::text"
+        type.kind == .compositeType
+            ? "to_jsonb(\(column))" : "CASE WHEN \(column) IS NOT NULL THEN format('%s', \(column)) END"
     }
 
     private func unpacked(_ column: String, _ type: ObjectIdentity, as spelled: String) -> String {

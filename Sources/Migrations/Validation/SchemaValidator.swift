@@ -50,6 +50,26 @@ public struct SchemaValidator: Sendable {
         throw ValidationError("migrations are being applied", hint: "try again once they are done")
     }
 
+    /// Tries what is there: whether constraints refuse and triggers fire, in transactions that are rolled back.
+    ///
+    /// - Parameter report: whose schemas are tried.
+    public func tryLive(_ report: SchemaReport) async throws -> LiveReport {
+        let wanted = report.expected.catalog
+        var reader = CatalogReader(.schemas(wanted.schemas))
+        reader.readsDependencies = true
+        let only = settings.only
+        return try await database.withDirectConnection(named: "reeve validate --live") { [reader] connection in
+            try await connection.with { connection in
+                let found = try reader.read(on: connection)
+                let concerned = found.filtered { identity in
+                    guard let only else { return true }
+                    return wanted.system(of: identity).map(only.contains) ?? false
+                }
+                return try LiveTrial(concerned).run(on: connection)
+            }
+        }
+    }
+
     /// Writes what all migrations of each system say beside them, as `schema.snapshot`.
     ///
     /// - Returns: the paths of the files.

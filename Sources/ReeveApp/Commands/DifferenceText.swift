@@ -90,3 +90,26 @@ struct DifferenceText {
         ]
     }
 }
+
+extension LiveReport {
+    var text: String {
+        let failed = failures.map { "\($0.object.kind.name) \($0.object): \($0.reason)" }
+        let left = untried.map { "untried: \($0.object.kind.name) \($0.object): \($0.reason)" }
+        let sum =
+            "tried \(held.count + failures.count): \(held.count) held, \(failures.count) failed; \(untried.count) untried"
+        return (left + failed + [sum]).joined(separator: "\n")
+    }
+
+    var json: JSONValue {
+        let list = { (entries: [Entry]) -> JSONValue in
+            .array(
+                entries.map {
+                    [
+                        "kind": .string($0.object.kind.name), "object": .string($0.object.description),
+                        "reason": .string($0.reason),
+                    ]
+                })
+        }
+        return ["tried": .int(held.count + failures.count), "failures": list(failures), "untried": list(untried)]
+    }
+}

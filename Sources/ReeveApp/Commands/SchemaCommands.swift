@@ -19,21 +19,30 @@ enum SchemaCommands {
             "The migrations that are applied are replayed into a scratch database, once, and compared with what "
             + "is there; where none may be made, the snapshots beside the migrations serve. Exit 3 when something "
             + "differs. The SQL of --mend is in an order that runs; read it before, for it drops what no migration "
-            + "makes.",
-        options: [.system, mend]
+            + "makes. --live also tries whether each constraint refuses a row that breaks it and each trigger fires, "
+            + "in transactions that are rolled back; best on a clone, for it locks tables for moments, and sequences "
+            + "move on. What could not be tried is listed.",
+        options: [.system, mend, .flag("live", "try constraints and triggers as well")]
     ) { invocation in
         let estate = try invocation.estate()
         var reports: [(String, SchemaReport)] = []
+        var live: LiveReport?
         for one in try estate.selected(invocation.option("database")) {
             let open = try await estate.open(one, chosen: invocation.options("system"))
             var settings = ValidationSettings.make(estate.configuration)
             settings.only = try only(invocation, open)
             let validator = try SchemaValidator(
                 database: open.database, systems: try open.requireSystems(), settings: settings, logger: estate.logger)
-            reports.append((one.name, try await validator.validate()))
+            let report = try await validator.validate()
+            reports.append((one.name, report))
+            if invocation.has("live") {
+                let tried = try await validator.tryLive(report)
+                live = live.map { $0.joined(with: tried) } ?? tried
+            }
         }
-        print(reports, invocation)
-        return reports.allSatisfy { $0.1.differences.isEmpty } ? .done : .finding
+        print(reports, live, invocation)
+        let isGood = reports.allSatisfy { $0.1.differences.isEmpty } && live?.failures.isEmpty != false
+        return isGood ? .done : .finding
     }
 
     /// The systems that were named, without those that they require.
@@ -42,7 +51,7 @@ enum SchemaCommands {
         return chosen.isEmpty ? nil : Set(open.systems.prefix(chosen.count).map(\.name))
     }
 
-    private static func print(_ reports: [(String, SchemaReport)], _ invocation: Invocation) {
+    private static func print(_ reports: [(String, SchemaReport)], _ live: LiveReport?, _ invocation: Invocation) {
         let console = invocation.console
         let isMending = invocation.has("mend")
         var lines: [String] = []
@@ -52,17 +61,22 @@ enum SchemaCommands {
             if reports.count > 1 { lines.append(isMending ? "-- database \(name)" : "[\(name)]") }
             if !console.isJSON { lines.append(isMending ? text.script : text.lines) }
         }
-        console.result(json(reports.map(\.1)), text: lines.joined(separator: "\n"))
+        if let live { if isMending { console.note(live.text) } else { lines.append(live.text) } }
+        console.result(json(reports.map(\.1), live), text: lines.joined(separator: "\n"))
     }
 
-    private static func json(_ reports: [SchemaReport]) -> JSONValue {
+    private static func json(_ reports: [SchemaReport], _ live: LiveReport?) -> JSONValue {
         let differences = reports.flatMap { DifferenceText($0).json }
         let ignored = reports.flatMap(\.ignored).map { one -> JSONValue in
             var fields = DifferenceText.fields(one.difference)
             fields["reason"] = .string(one.entry.reason)
             return .object(fields)
         }
-        return ["equal": .bool(differences.isEmpty), "differences": .array(differences), "ignored": .array(ignored)]
+        var fields: [String: JSONValue] = [
+            "equal": .bool(differences.isEmpty), "differences": .array(differences), "ignored": .array(ignored),
+        ]
+        if let live { fields["live"] = live.json }
+        return .object(fields)
     }
 
     static let diff = CommandSpec(

@@ -1,0 +1,156 @@
+import Postgres
+
+/// What trying a schema showed.
+public struct LiveReport: Sendable {
+    public struct Entry: Sendable, Equatable {
+        public let object: ObjectIdentity
+        /// What went wrong, or why it could not be tried.
+        public let reason: String
+    }
+
+    /// What was tried and did what it must.
+    public internal(set) var held: [ObjectIdentity] = []
+    /// What was tried and did not.
+    public internal(set) var failures: [Entry] = []
+    /// What could not be tried.
+    public internal(set) var untried: [Entry] = []
+
+    public init() {}
+
+    /// This one and another, of another database.
+    public func joined(with other: LiveReport) -> LiveReport {
+        var result = self
+        result.held += other.held
+        result.failures += other.failures
+        result.untried += other.untried
+        return result
+    }
+
+    mutating func fail(_ object: ObjectIdentity, _ reason: String) {
+        failures.append(Entry(object: object, reason: reason))
+    }
+
+    mutating func leave(_ object: ObjectIdentity, _ reason: String) {
+        untried.append(Entry(object: object, reason: reason))
+    }
+}
+
+/// Tries whether a schema does what it says: each unique, exclusion, check and foreign key constraint refuses a row
+/// that breaks it alone, and each trigger fires.
+///
+/// Every table is tried in a transaction of its own that is rolled back, with short limits for locks. What rolling back
+/// does not undo is left: sequences that triggers draw from, and what triggers do outside the database. Rows come from
+/// the table, or are made up from the types, the foreign keys and the literals in the checks; what no row could be found
+/// for is listed as untried.
+public struct LiveTrial: Sendable {
+    let catalog: SchemaCatalog
+    /// What belongs to each table.
+    private let parts: [ObjectIdentity: [CatalogObject]]
+
+    /// - Parameter catalog: as found, read with its dependencies.
+    public init(_ catalog: SchemaCatalog) {
+        self.catalog = catalog
+        var parts: [ObjectIdentity: [CatalogObject]] = [:]
+        for object in catalog.sorted {
+            if let container = catalog.container(of: object) { parts[container, default: []].append(object) }
+        }
+        self.parts = parts
+    }
+
+    /// Tries everything.
+    ///
+    /// - Throws: `PostgresError` when the connection is lost; `CancellationError`. A refusal is no error but a finding.
+    public func run(on connection: isolated Connection) throws -> LiveReport {
+        var report = LiveReport()
+        let canCount = try canCountCalls(on: connection)
+        for table in catalog.sorted where table.identity.kind.isRelation {
+            let own = parts[table.identity] ?? []
+            let tried = own.filter(Self.isTried)
+            if tried.isEmpty { continue }
+            guard table.identity.kind == .table else {
+                for object in tried {
+                    report.leave(object.identity, "rows of a \(table.identity.kind.name) are not made up")
+                }
+                continue
+            }
+            report = try undone(on: connection, canCount) {
+                var trial = TableTrial(catalog: catalog, parts: parts, table: table, report: report)
+                try trial.run(countsCalls: canCount, on: connection)
+                return trial.report
+            }
+        }
+        let eventTriggers = catalog.sorted.filter { $0.identity.kind == .eventTrigger }
+        if !eventTriggers.isEmpty {
+            report = try undone(on: connection, canCount) {
+                var trial = EventTriggerTrial(report: report)
+                try trial.run(eventTriggers, countsCalls: canCount, on: connection)
+                return trial.report
+            }
+        }
+        return report
+    }
+
+    private static func isTried(_ object: CatalogObject) -> Bool {
+        object.identity.kind == .constraint || object.identity.kind == .trigger
+            || object.identity.kind == .index && object["unique"] != nil
+    }
+
+    /// Counting calls of functions is a superuser's to switch on.
+    private func canCountCalls(on connection: isolated Connection) throws -> Bool {
+        try undone(on: connection, false) {
+            if case .success = try connection.trial({ try connection.execute("SET LOCAL track_functions = 'all'") }) {
+                return true
+            }
+            return false
+        }
+    }
+
+    /// Runs `body` in a transaction and rolls it back.
+    private func undone<T>(on connection: isolated Connection, _ countsCalls: Bool, _ body: () throws -> T) throws -> T
+    {
+        var options = TransactionOptions()
+        options.lockTimeout = .seconds(2)
+        options.statementTimeout = .seconds(30)
+        options.preamble =
+            ["SET CONSTRAINTS ALL IMMEDIATE"] + (countsCalls ? ["SET LOCAL track_functions = 'all'"] : [])
+        var result: T?
+        do {
+            try connection.transaction(options) {
+                result = try body()
+                throw Undo()
+            }
+        } catch is Undo {}
+        guard let result else { throw PostgresError(.misuse, "the trial had no result") }
+        return result
+    }
+}
+
+/// Ends a transaction or savepoint whose work was only to be looked at.
+private struct Undo: Error {}
+
+extension Connection {
+    /// Runs `body` under a savepoint and undoes it, whatever it does; a refusal by the server is a result.
+    func trial<T>(_ body: () throws -> T) throws -> Result<T, PostgresError> {
+        var value: T?
+        do {
+            try savepoint {
+                value = try body()
+                throw Undo()
+            }
+        } catch is Undo {
+        } catch let error as PostgresError where error.kind == .server {
+            return .failure(error)
+        }
+        guard let value else { throw PostgresError(.misuse, "the trial had no result") }
+        return .success(value)
+    }
+
+    /// Runs `body` under a savepoint and keeps what it does; a refusal by the server is a result.
+    func kept<T>(_ body: () throws -> T) throws -> Result<T, PostgresError> {
+        do {
+            return .success(try savepoint(body))
+        } catch let error as PostgresError where error.kind == .server {
+            return .failure(error)
+        }
+    }
+}

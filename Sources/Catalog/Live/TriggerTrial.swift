@@ -1,0 +1,227 @@
+import Postgres
+
+/// Tries whether triggers fire, by the server's own count of calls of their functions.
+struct TriggerTrial {
+    let maker: RowMaker
+    let table: CatalogObject
+    var report: LiveReport
+
+    /// What `pg_trigger` says of a trigger (PostgreSQL manual, section 53.54; bits as in `catalog/pg_trigger.h`).
+    private struct Facts {
+        let object: CatalogObject
+        let function: Int
+        let bits: Int
+        let isConditional: Bool
+
+        func fires(on operation: Operation) -> Bool { bits & operation.rawValue != 0 }
+    }
+
+    private enum Operation: Int, CaseIterable {
+        case insert = 4
+        case update = 16
+        case delete = 8
+        case truncate = 32
+    }
+
+    mutating func run(
+        _ triggers: [CatalogObject], _ base: TrialRow, countsCalls: Bool, on connection: isolated Connection
+    ) throws {
+        var waiting: [Facts] = []
+        for trigger in triggers {
+            if let state = trigger["enabled"], state != "always" {
+                report.leave(trigger.identity, "it is \(state)")
+            } else if !countsCalls {
+                report.leave(trigger.identity, "calls can only be counted by a superuser (track_functions)")
+            } else if let facts = try facts(of: trigger, on: connection) {
+                waiting.append(facts)
+            }
+        }
+        var fired: Set<ObjectIdentity> = []
+        var refusals: [Operation: String] = [:]
+        for operation in Operation.allCases {
+            let concerned = waiting.filter { $0.fires(on: operation) && !fired.contains($0.object.identity) }
+            if concerned.isEmpty { continue }
+            switch try calls(of: concerned, by: operation, base, on: connection) {
+            case .success(let found): fired.formUnion(found)
+            case .failure(let error): refusals[operation] = error.message
+            }
+        }
+        for one in waiting {
+            if fired.contains(one.object.identity) {
+                report.held.append(one.object.identity)
+            } else if let (_, message) = refusals.first(where: { one.fires(on: $0.key) }) {
+                report.leave(one.object.identity, "what it fires on was refused: \(message)")
+            } else if one.isConditional {
+                report.leave(one.object.identity, "its condition was not met")
+            } else {
+                report.fail(one.object.identity, "did not fire")
+            }
+        }
+    }
+
+    private func facts(of trigger: CatalogObject, on connection: isolated Connection) throws -> Facts? {
+        try connection.query(
+            """
+            SELECT t.tgfoid::bigint, t.tgtype::integer, t.tgqual IS NOT NULL FROM pg_trigger t
+            WHERE t.tgrelid = $1::regclass AND t.tgname = $2
+            """, [table.identity.path, trigger.identity.name]
+        ).first.map { row in
+            Facts(object: trigger, function: try row.get(0), bits: try row.get(1), isConditional: try row.get(2))
+        }
+    }
+
+    /// The triggers whose functions were called often enough for all that share them.
+    private func calls(
+        of triggers: [Facts], by operation: Operation, _ base: TrialRow, on connection: isolated Connection
+    ) throws -> Result<Set<ObjectIdentity>, PostgresError> {
+        try connection.trial {
+            let needsRow = operation == .update || operation == .delete
+            let row = needsRow ? try insertedRow(base, on: connection) : nil
+            let before = try counts(triggers, on: connection)
+            switch operation {
+            case .insert: _ = try insertedRow(base, on: connection)
+            case .update: try update(row, triggers, on: connection)
+            case .delete: try delete(row, on: connection)
+            case .truncate: try truncate(on: connection)
+            }
+            let after = try counts(triggers, on: connection)
+            return Set(
+                triggers.filter { one in
+                    let sharing = triggers.filter { $0.function == one.function && !$0.isConditional }.count
+                    let calls = (after[one.function] ?? 0) - (before[one.function] ?? 0)
+                    return calls >= (one.isConditional ? sharing + 1 : max(sharing, 1))
+                }.map(\.object.identity))
+        }
+    }
+
+    private func insertedRow(_ base: TrialRow, on connection: isolated Connection) throws -> TrialRow? {
+        guard let row = maker.freshened(base, of: table.identity) else { return nil }
+        return try maker.insert(row, into: table.identity, on: connection)
+    }
+
+    private func counts(_ triggers: [Facts], on connection: isolated Connection) throws -> [Int: Int] {
+        var counts: [Int: Int] = [:]
+        for function in Set(triggers.map(\.function)) {
+            counts[function] = try connection.query(
+                "SELECT coalesce(pg_stat_get_xact_function_calls($1::bigint::oid), 0)", [function]
+            ).first?.get(0)
+        }
+        return counts
+    }
+
+    /// Once with the values that are there, and, for conditions that want a change, once with others.
+    private func update(_ row: TrialRow?, _ triggers: [Facts], on connection: isolated Connection) throws {
+        guard let row, let place = row.place else { return }
+        let columns = maker.columns(of: table.identity).filter { $0["identity"] != "always" }
+        guard !columns.isEmpty else { return }
+        let foreign = maker.foreignColumns(of: table.identity)
+        let same = columns.map { "\($0.identity.quotedName) = \($0.identity.quotedName)" }.joined(separator: ", ")
+        let moved = try connection.query(
+            "UPDATE \(place.table) SET \(same) WHERE ctid = $1::tid RETURNING ctid::text", [place.ctid])
+        guard triggers.contains(where: \.isConditional), var ctid: String = try moved.first?.get(0) else { return }
+        for key in ForeignKeyGraph.keys(of: maker.constraints(of: table.identity, "foreign key"), in: maker.catalog)
+        where key.to != table.identity {
+            guard let other = try maker.newTarget(key.to, on: connection) else { continue }
+            for (name, referenced) in zip(key.columns, key.referencedColumns) {
+                guard let column = columns.first(where: { $0.identity.name == name }) else { continue }
+                try set(column, to: other.values[referenced] ?? nil, in: place.table, &ctid, on: connection)
+            }
+        }
+        for column in columns where !foreign.contains(column.identity.name) {
+            for value in maker.values.candidates(column["type"] ?? "text", checks: []).prefix(4)
+                + [maker.values.fresh(column["type"] ?? "text", unlike: row.values[column.identity.name] ?? nil)]
+            {
+                try set(column, to: value, in: place.table, &ctid, on: connection)
+            }
+        }
+    }
+
+    /// Tries a value; a refusal changes nothing.
+    private func set(
+        _ column: CatalogObject, to value: String?, in table: String, _ ctid: inout String,
+        on connection: isolated Connection
+    ) throws {
+        let place = ctid
+        let changed = try connection.kept {
+            try connection.query(
+                "UPDATE \(table) SET \(column.identity.quotedName) = CAST($1 AS \(column["type"] ?? "text")) "
+                    + "WHERE ctid = $2::tid RETURNING ctid::text", [value, place])
+        }
+        if case .success(let rows) = changed, let next: String = try rows.first?.get(0) { ctid = next }
+    }
+
+    private func delete(_ row: TrialRow?, on connection: isolated Connection) throws {
+        guard let place = row?.place else { return }
+        try connection.query("DELETE FROM \(place.table) WHERE ctid = $1::tid", [place.ctid])
+    }
+
+    /// Rows of others are not put at risk, not even until the rollback.
+    private func truncate(on connection: isolated Connection) throws {
+        guard try connection.query("SELECT 1 FROM \(table.identity.path) LIMIT 1").isEmpty else {
+            throw PostgresError(.server, "a table with rows is not truncated")
+        }
+        try connection.execute("TRUNCATE \(table.identity.path)")
+    }
+}
+
+/// Tries event triggers with a temporary table.
+struct EventTriggerTrial {
+    var report: LiveReport
+
+    mutating func run(_ triggers: [CatalogObject], countsCalls: Bool, on connection: isolated Connection) throws {
+        for trigger in triggers {
+            let tags = trigger["tags"]
+            if let state = trigger["enabled"], state != "always" {
+                report.leave(trigger.identity, "it is \(state)")
+            } else if !countsCalls {
+                report.leave(trigger.identity, "calls can only be counted by a superuser (track_functions)")
+            } else if let statements = Self.statements(event: trigger["event"] ?? "", tags: tags) {
+                try tryOne(trigger, statements, on: connection)
+            } else {
+                report.leave(trigger.identity, "it waits for \(tags ?? trigger["event"] ?? "something else")")
+            }
+        }
+    }
+
+    /// What makes an event happen, harmlessly; nil where that is not known.
+    private static func statements(event: String, tags: String?) -> [String]? {
+        let fits = { (tag: String) in tags.map { $0.contains("'\(tag)'") } ?? true }
+        switch event {
+        case "ddl_command_start", "ddl_command_end":
+            if fits("CREATE TABLE") { return ["CREATE TEMP TABLE reeve_trial (a integer)"] }
+            if fits("ALTER TABLE") { return ["ALTER TABLE pg_temp.reeve_trial ADD b integer"] }
+            return fits("DROP TABLE") ? ["DROP TABLE pg_temp.reeve_trial"] : nil
+        case "sql_drop": return fits("DROP TABLE") ? ["DROP TABLE pg_temp.reeve_trial"] : nil
+        case "table_rewrite":
+            return fits("ALTER TABLE")
+                ? ["ALTER TABLE pg_temp.reeve_trial ALTER a TYPE text"] : nil
+        default: return nil
+        }
+    }
+
+    private mutating func tryOne(
+        _ trigger: CatalogObject, _ statements: [String], on connection: isolated Connection
+    ) throws {
+        let count = {
+            try connection.query(
+                """
+                SELECT coalesce(pg_stat_get_xact_function_calls(evtfoid), 0) FROM pg_event_trigger WHERE evtname = $1
+                """, [trigger.identity.name]
+            ).first?.get(0, as: Int.self) ?? 0
+        }
+        let outcome = try connection.trial {
+            if statements.first?.hasPrefix("CREATE") == false {
+                try connection.execute("CREATE TEMP TABLE reeve_trial (a integer)")
+                try connection.execute("INSERT INTO pg_temp.reeve_trial VALUES (1)")
+            }
+            let before = try count()
+            for sql in statements { try connection.execute(sql) }
+            return try count() - before
+        }
+        switch outcome {
+        case .success(let calls) where calls > 0: report.held.append(trigger.identity)
+        case .success: report.fail(trigger.identity, "did not fire")
+        case .failure(let error): report.leave(trigger.identity, "what it fires on was refused: \(error.message)")
+        }
+    }
+}

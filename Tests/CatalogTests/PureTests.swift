@@ -1,0 +1,110 @@
+import Testing
+
+@testable import Catalog
+
+@Suite struct SpellingTests {
+    @Test(arguments: [
+        (
+            "((s)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[]))",
+            "((s)::text = ANY (ARRAY[('a'::character varying)::text, ('b'::character varying)::text]))"
+        ),
+        ("x = ANY (ARRAY['a'::text])", "x = ANY (ARRAY['a'::text])"),
+        ("(ARRAY[1, 2])::bigint[]", "ARRAY[1::bigint, 2::bigint]"),
+        (
+            "'(ARRAY[1])::int[]' || (ARRAY[f(1, 2)])::pg_catalog.\"char\"[]",
+            "'(ARRAY[1])::int[]' || ARRAY[(f(1, 2))::pg_catalog.\"char\"]"
+        ),
+        ("a[1] + (b)::integer", "a[1] + (b)::integer"),
+    ])
+    func castsOfArraysArePushedInwards(_ text: String, _ canonical: String) {
+        #expect(ExpressionSpelling.canonical(text) == canonical)
+        #expect(ExpressionSpelling.canonical(canonical) == canonical)
+    }
+
+    @Test(arguments: [
+        ("table a.b", "table a.b", true), ("table a.*", "table a.b", true), ("table a.?", "table a.bc", false),
+        ("*", "", true), ("*.b: comment", "table a.b: comment", true), ("a*c*e", "abcde", true),
+        ("a*c*e", "abde", false),
+        ("", "a", false), ("**", "abc", true),
+    ])
+    func patterns(_ pattern: String, _ text: String, _ fits: Bool) {
+        #expect(IgnoreList.matches(pattern, text) == fits)
+    }
+
+    @Test func namesAreTakenApartAndPutTogether() {
+        for parts in [["a", "b"], ["A b", "c.d"], ["x\"y", "select"], ["ä", "1a"]] {
+            let text = parts.map(PlainName.quoted).joined(separator: ".")
+            #expect(QualifiedName.parts(text[...]) == parts)
+        }
+        #expect(QualifiedName.list(#"a, "b, c", f(d, e)"#) == ["a", "\"b, c\"", "f(d, e)"])
+    }
+
+    @Test func identitiesAreReadAsTheyAreWritten() {
+        let all = [
+            ObjectIdentity(.table, schema: "a b", "C"), ObjectIdentity(.column, schema: "s", parent: "t", "x.y"),
+            ObjectIdentity(.function, schema: "s", "f", signature: "integer, numeric(3,2)"),
+            ObjectIdentity(.textSearchConfiguration, schema: "s", "words"), ObjectIdentity(.cast, "a AS b"),
+            ObjectIdentity(.domainConstraint, schema: "s", parent: "d", "c"), ObjectIdentity(.schema, "s"),
+            ObjectIdentity(.defaultPrivileges, "tables", signature: ""),
+            ObjectIdentity(.defaultPrivileges, schema: "s", "tables", signature: "r"),
+            ObjectIdentity(.operation, schema: "s", "<->", signature: "text, text"),
+        ]
+        for identity in all { #expect(ObjectIdentity("\(identity.kind.name) \(identity)") == identity) }
+        for bad in ["table", "tabel a.b", "column a.b", "table a.b.c", "function a.f", "schema a.b", ""] {
+            #expect(ObjectIdentity(bad) == nil, "\(bad)")
+        }
+    }
+
+    @Test(arguments: [
+        ("", 1), ("reeve schema snapshot 1\n\n", 2), ("reeve schema snapshot 1\nserver: 15\n\nfrog a.b\n", 4),
+        ("reeve schema snapshot 1\nserver: 15\n\ntable a.b\n  comment\n", 5),
+        ("reeve schema snapshot 1\nserver: 15\n\ntable a.b\n  comment: |9\n    x\n", 5),
+    ])
+    func badSnapshotsAreRefusedWithTheLine(_ text: String, _ line: Int) {
+        let error = #expect(throws: SnapshotError.self) { try SchemaSnapshot.parse(text, file: "f") }
+        #expect(error?.line == line)
+    }
+}
+
+@Suite struct ForeignKeyGraphTests {
+    private func catalog(_ edges: [(Int, Int)], tables: Int) -> SchemaCatalog {
+        var objects = (0..<tables).map { CatalogObject(ObjectIdentity(.table, schema: "s", "t\($0)")) }
+        for (number, edge) in edges.enumerated() {
+            objects.append(
+                CatalogObject(
+                    ObjectIdentity(.constraint, schema: "s", parent: "t\(edge.0)", "k\(number)"),
+                    properties: [
+                        ("type", "foreign key"), ("columns", "a"), ("references", "s.t\(edge.1)"),
+                        ("referenced columns", "id"),
+                    ]))
+        }
+        return SchemaCatalog(schemas: ["s"], serverVersion: 15, objects: objects)
+    }
+
+    @Test func eachGroupComesAfterWhatItPointsTo() {
+        for _ in 0..<200 {
+            let count = Int.random(in: 1...12)
+            let edges = (0..<Int.random(in: 0...20)).map { _ in (Int.random(in: 0..<count), Int.random(in: 0..<count)) }
+            let catalog = catalog(edges, tables: count)
+            let order = ForeignKeyGraph(catalog).order(of: catalog.objects.keys.filter { $0.kind == .table })
+            var place: [String: Int] = [:]
+            for (number, group) in order.enumerated() { for table in group { place[table.name] = number } }
+            #expect(place.count == count)
+            for (from, to) in edges {
+                #expect((place["t\(from)"] ?? -1) >= (place["t\(to)"] ?? .max), "\(edges)")
+                // In one group exactly when there is a way back.
+                if place["t\(from)"] == place["t\(to)"] { #expect(reaches(to, from, edges)) }
+            }
+        }
+    }
+
+    private func reaches(_ start: Int, _ goal: Int, _ edges: [(Int, Int)]) -> Bool {
+        var seen: Set<Int> = [start]
+        var waiting = [start]
+        while let next = waiting.popLast() {
+            if next == goal { return true }
+            for edge in edges where edge.0 == next && seen.insert(edge.1).inserted { waiting.append(edge.1) }
+        }
+        return false
+    }
+}
