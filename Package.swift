@@ -48,7 +48,7 @@ let package = Package(
         tests("PostgresTests", "Postgres", "Processes", "Telemetry", "TestSupport"),
         tests("LedgerTests", "Ledger", "Postgres", "TestSupport"),
         tests("CatalogTests", "Catalog", "Migrations", "Postgres", "Processes", "TestSupport"),
-        tests("MigrationsTests", "Migrations", "Ledger", "Postgres", "TestSupport"),
+        tests("MigrationsTests", "Migrations", "Catalog", "Ledger", "Postgres", "TestSupport"),
         tests("SystemsTests", "Migrations", "Postgres", "Processes", "TestSupport"),
         tests("TelemetryTests", "Telemetry"),
         tests("ProcessesTests", "Processes"),

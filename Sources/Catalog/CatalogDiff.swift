@@ -2,6 +2,8 @@
 public struct Difference: Sendable, Equatable {
     public let system: String?
     public let object: ObjectIdentity
+    /// The relation or domain that it belongs to.
+    public let container: ObjectIdentity?
     /// The property that differs; nil when the object is missing, or is there and ought not to be.
     public let property: String?
     public let expected: String?
@@ -34,25 +36,24 @@ public struct CatalogDiff: Sendable {
         let differing = expected.objects.keys.filter { found[$0] != expected[$0] }
         let unexpected = found.objects.keys.filter { expected[$0] == nil }
         for identity in (differing + unexpected).sorted() {
-            let system = expected.system(of: identity) ?? found.system(of: identity)
-            switch (expected[identity], found[identity]) {
+            let make = { (property: String?, wanted: String?, there: String?) in
+                Difference(
+                    system: expected.system(of: identity) ?? found.system(of: identity), object: identity,
+                    container: expected[identity].flatMap(expected.container)
+                        ?? found[identity].flatMap(found.container),
+                    property: property, expected: wanted, found: there)
+            }
+            switch (expected.heldOrPlain(identity), found.heldOrPlain(identity)) {
             case (let one?, nil):
-                if isImplied(one, in: expected, lackingIn: found) { continue }
-                result.append(
-                    Difference(
-                        system: system, object: identity, property: nil, expected: Self.present, found: nil))
+                if !isImplied(one, in: expected, lackingIn: found) { result.append(make(nil, Self.present, nil)) }
             case (nil, let other?):
-                if isImplied(other, in: found, lackingIn: expected) { continue }
-                result.append(
-                    Difference(
-                        system: system, object: identity, property: nil, expected: nil, found: Self.present))
+                if !isImplied(other, in: found, lackingIn: expected) { result.append(make(nil, nil, Self.present)) }
             case (let one?, let other?) where one != other:
                 // A dump puts the columns that children inherit first.
                 let isChild = one["inherits"] != nil && other["inherits"] != nil
                 for (name, left, right) in changes(one, other)
                 where isCompared(name, identity, left, right, sameVersion) && !(isChild && name == "column order") {
-                    result.append(
-                        Difference(system: system, object: identity, property: name, expected: left, found: right))
+                    result.append(make(name, left, right))
                 }
             default: break
             }

@@ -22,11 +22,7 @@ public struct IgnoreList: Sendable {
         let object = "\(difference.object.kind.name) \(difference.object)"
         var subjects = [object]
         if let property = difference.property { subjects.append("\(object): \(property)") }
-        if difference.object.kind.hasParent {
-            for kind in [ObjectKind.table, .foreignTable, .view, .materializedView, .domain, .compositeType] {
-                subjects.append("\(kind.name) \(difference.object.quotedParent)")
-            }
-        }
+        if let container = difference.container { subjects.append("\(container.kind.name) \(container)") }
         if let schema = difference.object.schema { subjects.append("schema \(PlainName.quoted(schema))") }
         return entries.first { entry in subjects.contains { Self.matches(entry.pattern, $0) } }
     }

@@ -84,6 +84,16 @@ public struct SchemaCatalog: Sendable {
         return object.containerPath.flatMap { self.object(at: $0) }
     }
 
+    /// The object, or one without properties where it is a column of which nothing is to be said: such columns of views
+    /// and composite types are not held.
+    func heldOrPlain(_ identity: ObjectIdentity) -> CatalogObject? {
+        if let object = objects[identity] { return object }
+        guard identity.kind == .column, let owner = self.object(at: identity.quotedParent), !owner.kind.isTable else {
+            return nil
+        }
+        return CatalogObject(identity)
+    }
+
     /// The system that an object belongs to; nil where none is known.
     public func system(of identity: ObjectIdentity) -> String? {
         if let own = systems[identity] { return own }

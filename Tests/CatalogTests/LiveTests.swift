@@ -37,13 +37,13 @@ struct LiveTests {
         let held = Set(report.held.map(\.description))
         for name in [
             "zoo.animals.animals_pkey", "zoo.animals.named", "zoo.animals.known_kind", "zoo.animals.kept",
-            "zoo.animals.apart", "zoo.animals.animals_once", "zoo.animals.touched", "zoo.visits.visited",
+            "zoo.animals.apart", "zoo.animals.touched", "zoo.visits.visited",
             "zoo.keepers.keepers_boss_fkey", "zoo_watch",
         ] {
             #expect(held.contains(name), "\(name): \(report.untried.filter { $0.object.description == name })")
         }
-        // Of a materialized view no row can be made up; that is said.
-        #expect(report.untried.map(\.object.description).contains("zoo.counts.counts_once"))
+        // Of a materialized view no row can be made up, and a key within another is never broken alone; that is said.
+        #expect(report.untried.map(\.object.description) == ["zoo.animals.animals_once", "zoo.counts.counts_once"])
         let after = try await content()
         #expect(after == before)
     }

@@ -247,6 +247,45 @@ extension Mutation {
         ),
     ]
 
+    /// Kinds that are read along with others.
+    static let kin = [
+        Mutation("procedure", "owner", "zoo.feed(integer)", "ALTER PROCEDURE zoo.feed OWNER TO zoo_visitor"),
+        Mutation("procedure", "comment", "zoo.feed(integer)", "COMMENT ON PROCEDURE zoo.feed IS 'x'"),
+        Mutation("procedure", "security", "zoo.feed(integer)", "ALTER PROCEDURE zoo.feed SECURITY DEFINER"),
+        Mutation("procedure", "settings", "zoo.feed(integer)", "ALTER PROCEDURE zoo.feed SET search_path = ''"),
+        Mutation(
+            "procedure", "privileges of public", "zoo.feed(integer)", "REVOKE EXECUTE ON PROCEDURE zoo.feed FROM PUBLIC"
+        ),
+        Mutation(
+            "materialized view", "owner", "zoo.counts", "ALTER MATERIALIZED VIEW zoo.counts OWNER TO zoo_director"),
+        Mutation("materialized view", "privileges of public", "zoo.counts", "GRANT SELECT ON zoo.counts TO PUBLIC"),
+        Mutation("foreign table", "owner", "zoo.passwords", "ALTER FOREIGN TABLE zoo.passwords OWNER TO zoo_director"),
+        Mutation("foreign table", "comment", "zoo.passwords", "COMMENT ON FOREIGN TABLE zoo.passwords IS 'x'"),
+        Mutation("foreign table", "privileges of public", "zoo.passwords", "GRANT SELECT ON zoo.passwords TO PUBLIC"),
+        Mutation("column", "present", "zoo.passwords.more", "ALTER FOREIGN TABLE zoo.passwords ADD COLUMN more text"),
+        Mutation("column", "not null", "zoo.passwords.line", "ALTER TABLE zoo.passwords ALTER line SET NOT NULL"),
+        Mutation("view", "privileges of \"zoo keeper\"", "zoo.birds", "GRANT UPDATE ON zoo.birds TO \"zoo keeper\""),
+        Mutation(
+            "trigger", "present", "zoo.small_birds.more",
+            "CREATE TRIGGER more INSTEAD OF INSERT ON zoo.small_birds FOR EACH ROW EXECUTE FUNCTION zoo.touch()"),
+        Mutation("sequence", "comment", "zoo.animals_id_seq", "COMMENT ON SEQUENCE zoo.animals_id_seq IS 'x'"),
+        Mutation("composite type", "comment", "zoo.lone", "COMMENT ON TYPE zoo.lone IS 'x'"),
+        Mutation("column", "comment", "zoo.small_birds.id", "COMMENT ON COLUMN zoo.small_birds.id IS 'x'"),
+        Mutation("column", "default", "zoo.small_birds.id", "ALTER VIEW zoo.small_birds ALTER COLUMN id SET DEFAULT 3"),
+        Mutation(
+            "column", "privileges of zoo_visitor", "zoo.counts.n", "GRANT SELECT (n) ON zoo.counts TO zoo_visitor"),
+        Mutation("column", "comment", "zoo.lone.a", "COMMENT ON COLUMN zoo.lone.a IS 'x'"),
+        Mutation(
+            "constraint", "present", "zoo.visits_2024.more",
+            "ALTER TABLE zoo.visits_2024 ADD CONSTRAINT more CHECK (n > 0)"),
+        Mutation(
+            "constraint", "present", "zoo.visits.more", "ALTER TABLE zoo.visits ADD CONSTRAINT more CHECK (n > 0)"),
+        Mutation("index", "present", "zoo.visits_2024.more", "CREATE INDEX more ON zoo.visits_2024 (n)"),
+        Mutation("index", "present", "zoo.visits.visits_more", "CREATE INDEX visits_more ON zoo.visits (n)"),
+        Mutation("column", "default", "zoo.visits_2024.n", "ALTER TABLE zoo.visits_2024 ALTER COLUMN n SET DEFAULT 3"),
+        Mutation("column", "not null", "zoo.visits.who", "ALTER TABLE zoo.visits ALTER COLUMN who SET NOT NULL"),
+    ]
+
     static let database = [
         Mutation("schema", "owner", "zoo", "ALTER SCHEMA zoo OWNER TO zoo_director"),
         Mutation("schema", "comment", "zoo", "COMMENT ON SCHEMA zoo IS NULL"),

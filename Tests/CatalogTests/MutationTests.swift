@@ -23,6 +23,7 @@ struct MutationTests {
             Group(testDescription: "routines", mutations: Mutation.routines),
             Group(testDescription: "types", mutations: Mutation.types),
             Group(testDescription: "database", mutations: Mutation.database),
+            Group(testDescription: "kin", mutations: Mutation.kin),
         ]
     }
 
@@ -117,5 +118,20 @@ struct MutationTests {
         #expect(untried == [])
         let kinds = Set(Mutation.all.filter { $0.property == "present" }.map(\.kind))
         #expect(ObjectKind.allCases.map(\.name).filter { !kinds.contains($0) } == [])
+    }
+}
+
+/// The page that lists what is compared says all of it.
+@Suite struct SchemaPageTests {
+    @Test func everyKindAndPropertyIsThere() throws {
+        let page = try String(contentsOfFile: "\(ShippedFixture.repository)/docs/schema.md", encoding: .utf8)
+        let rows = page.split(separator: "\n").filter { $0.hasPrefix("| ") }
+        for mutation in Mutation.all where mutation.property != "present" {
+            let property = mutation.property.hasPrefix("privileges of") ? "privileges" : mutation.property
+            let row = rows.first { $0.hasPrefix("| \(mutation.kind) |") }
+            let isAsFunction = mutation.kind == "procedure"
+            #expect(isAsFunction || row?.contains(property) == true, "\(mutation)")
+        }
+        for kind in ObjectKind.allCases { #expect(rows.contains { $0.hasPrefix("| \(kind.name) |") }, "\(kind.name)") }
     }
 }

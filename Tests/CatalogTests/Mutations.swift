@@ -18,7 +18,7 @@ struct Mutation: Sendable, CustomStringConvertible {
 
     var description: String { "\(kind) \(object): \(property)" }
 
-    static let all = presence + tables + columns + constraints + indexes + relations + routines + types + database
+    static let all = presence + tables + columns + constraints + indexes + relations + routines + types + database + kin
 
     static let presence = [
         Mutation(

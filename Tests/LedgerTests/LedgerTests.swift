@@ -119,3 +119,58 @@ struct LedgerTests {
         }
     }
 }
+
+@Suite(.database, .timeLimit(.minutes(1)))
+struct FindingLedgerTests {
+    private func record(_ findings: [Finding]) async throws -> FindingLedger.Change {
+        try await TestDatabase.current.with { try FindingLedger.record(findings, of: "drift", on: $0) }
+    }
+
+    private func finding(_ object: String, found: String = "x", system: String? = "app") -> Finding {
+        Finding(system: system, objectKind: "table", object: object, property: "comment", expected: nil, found: found)
+    }
+
+    @Test func `what is found is new once, and cleared when it is gone`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        let first = try await record([finding("a"), finding("b"), finding("c", system: nil)])
+        #expect(first.new.count == 3 && first.cleared == 0)
+        let second = try await record([finding("a", found: "y"), finding("c", system: nil)])
+        #expect(second.new.isEmpty && second.cleared == 1)
+        let counts = try await database.with { try FindingLedger.counts(of: "drift", on: $0) }
+        #expect(counts.first { $0.system == "app" }?.objects == 1)
+        #expect(counts.first { $0.system == nil }?.objects == 1)
+        let third = try await record([finding("b")])
+        #expect(third.new == [finding("b")] && third.cleared == 2)
+        let rows: Int = try await database.value("SELECT count(*) FROM reeve.findings WHERE object = 'b'")
+        #expect(rows == 2)
+        let events: Int = try await database.value("SELECT count(*) FROM reeve.events WHERE kind = 'drift.changed'")
+        #expect(events == 3)
+    }
+
+    @Test func `several at once agree`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<8 { group.addTask { _ = try await record([finding("a"), finding("b")]) } }
+            try await group.waitForAll()
+        }
+        let open: Int = try await database.value("SELECT count(*) FROM reeve.findings WHERE cleared_at IS NULL")
+        #expect(open == 2)
+    }
+
+    @Test func `an older ledger is read as it is and brought up to date`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { connection in
+            try LedgerSchema.install(on: connection)
+            try connection.execute("DROP TABLE reeve.findings; UPDATE reeve.ledger SET version = 1")
+        }
+        let readable = try await database.with { try LedgerSchema.isInstalled(on: $0) }
+        #expect(readable)
+        try await database.with { try LedgerSchema.install(on: $0) }
+        let change = try await record([finding("a")])
+        #expect(change.new.count == 1)
+        let version = try await database.with { try LedgerSchema.installedVersion(on: $0) }
+        #expect(version == LedgerSchema.version)
+    }
+}

@@ -68,7 +68,8 @@ struct MendPlan {
 
     private mutating func takeChange(_ difference: Difference) {
         let identity = difference.object
-        guard let property = difference.property, let new = mender.expected[identity], let old = mender.found[identity]
+        guard let property = difference.property, let new = mender.expected.heldOrPlain(identity),
+            let old = mender.found.heldOrPlain(identity)
         else { return }
         switch mender.alterations.alteration(of: property, from: old, to: new) {
         case .statements(let statements): alter(identity, statements)

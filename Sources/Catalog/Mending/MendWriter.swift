@@ -130,7 +130,7 @@ struct MendWriter {
     }
 
     private func make(_ identity: ObjectIdentity, _ script: inout MendScript) {
-        guard let object = expected[identity] else { return }
+        guard let object = expected.heldOrPlain(identity) else { return }
         if plan.rebuilds.contains(identity) {
             let attaches =
                 object["partition of"].map { parent in !plan.rebuilds.contains { $0.path == parent } } ?? false

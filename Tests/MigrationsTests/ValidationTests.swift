@@ -1,0 +1,244 @@
+import Catalog
+import Foundation
+import Ledger
+import Postgres
+import TestSupport
+import Testing
+
+@testable import Migrations
+
+@Suite(.timeLimit(.minutes(2)))
+struct ValidationTests {
+    private static let files = [
+        "0001_things.up.sql": """
+        CREATE TYPE state AS ENUM ('new', 'done');
+        CREATE TABLE things (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, state state NOT NULL DEFAULT 'new',
+            name varchar(20) CHECK (name IN ('a', 'b')));
+        CREATE INDEX things_by_state ON things (state) WHERE name IN ('a', 'b');
+        """,
+        "0002_more.up.sql": "ALTER TABLE things ADD COLUMN note text; CREATE VIEW notes AS SELECT note FROM things;",
+        "R__total.up.sql": "CREATE OR REPLACE FUNCTION total() RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';",
+    ]
+
+    private func cache() -> String { "/tmp/reeve-cache-\(UUID().uuidString.prefix(8))" }
+
+    private func validate(
+        _ fixture: MigrationFixture, _ settings: ConnectionSettings, options: Set<String> = [],
+        _ change: (inout SchemaValidator.Settings) -> Void = { _ in }
+    ) async throws -> SchemaReport {
+        var validation = SchemaValidator.Settings()
+        change(&validation)
+        return try await SchemaValidator(
+            database: Database(settings), systems: [fixture.system(options: options)], settings: validation
+        ).validate()
+    }
+
+    private func scratches() async throws -> Int {
+        try await TestDatabase.current.value(
+            "SELECT count(*) FROM pg_database WHERE datname ~ '^reeve_scratch_' AND NOT EXISTS (SELECT FROM "
+                + "pg_stat_activity a WHERE a.datid = pg_database.oid)")
+    }
+
+    @Test(.database) func whatWasMigratedIsNoDifferenceAndAChangeIsOne() async throws {
+        let fixture = try MigrationFixture(Self.files)
+        let settings = try TestDatabase.current.settings
+        _ = try await fixture.migrator(settings).up()
+        let folder = cache()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let first = try await validate(fixture, settings) { $0.cacheFolder = folder }
+        #expect(first.differences == [] && first.expected.source == .replay)
+
+        try await TestDatabase.current.execute("ALTER TABLE app.things ADD COLUMN extra integer")
+        let second = try await validate(fixture, settings) { $0.cacheFolder = folder }
+        #expect(second.expected.source == .cache)
+        #expect(second.differences.map(\.object.description) == ["app.things.extra"])
+        #expect(second.differences.first?.system == "app" && second.differences.first?.sort == .unexpected)
+        try await TestDatabase.current.execute(second.mend.text)
+        let mended = try await validate(fixture, settings) { $0.cacheFolder = folder }
+        #expect(mended.differences == [])
+
+        // A cache that is cut short, or changed, is not believed.
+        let file = "\(folder)/\(try #require(try FileManager.default.contentsOfDirectory(atPath: folder).first))"
+        let text = try String(contentsOfFile: file, encoding: .utf8)
+        for damaged in [String(text.prefix(text.count / 2)), text.replacing("bigint", with: "integer"), ""] {
+            try damaged.write(toFile: file, atomically: true, encoding: .utf8)
+            let again = try await validate(fixture, settings) { $0.cacheFolder = folder }
+            #expect(again.differences == [] && again.expected.source == .replay)
+        }
+    }
+
+    @Test(.database) func pendingMigrationsAreNoDifference() async throws {
+        let fixture = try MigrationFixture(Self.files)
+        let settings = try TestDatabase.current.settings
+        _ = try await fixture.migrator(settings).up(to: 1)
+        let report = try await validate(fixture, settings)
+        #expect(report.differences == [] && report.pending == ["app": 2])
+        // Where the ledger knows nothing of the system, all of it is expected.
+        try await TestDatabase.current.execute("DROP SCHEMA reeve CASCADE")
+        let whole = try await validate(fixture, settings)
+        #expect(
+            Set(whole.differences.map(\.object.description)) == ["app.things.note", "app.notes", "app.total()"])
+        #expect(whole.differences.allSatisfy { $0.sort == .missing })
+        try await TestDatabase.current.execute(whole.mend.text)
+        let mended = try await validate(fixture, settings)
+        #expect(mended.differences == [])
+    }
+
+    @Test(.database) func optInMigrationsCountWhereTheyAreApplied() async throws {
+        var files = Self.files
+        files["0900_extra.up.sql"] = "-- reeve: opt-in extra\nCREATE TABLE extra (id integer);"
+        let fixture = try MigrationFixture(files)
+        let settings = try TestDatabase.current.settings
+        _ = try await fixture.migrator(settings).up()
+        let without = try await validate(fixture, settings)
+        #expect(without.differences == [])
+        _ = try await fixture.migrator(settings, options: ["extra"]).up()
+        let with = try await validate(fixture, settings)
+        #expect(with.differences == [])
+    }
+
+    @Test(.database) func whatIsIgnoredIsIgnoredWithItsReason() async throws {
+        let fixture = try MigrationFixture(Self.files)
+        let settings = try TestDatabase.current.settings
+        _ = try await fixture.migrator(settings).up()
+        try await TestDatabase.current.execute(
+            "CREATE TABLE app.import_1 (id integer)", "COMMENT ON TABLE app.things IS 'x'",
+            "ALTER TABLE app.things ADD COLUMN extra integer")
+        let report = try await validate(fixture, settings) {
+            $0.ignore = IgnoreList([
+                .init(pattern: "table app.import_*", reason: "the import"),
+                .init(pattern: "table app.things: comment", reason: "the analysts"),
+                .init(pattern: "view app.*", reason: "no longer"),
+            ])
+        }
+        #expect(report.differences.map(\.object.description) == ["app.things.extra"])
+        #expect(Set(report.ignored.map(\.entry.reason)) == ["the import", "the analysts"])
+        #expect(report.idleEntries.map(\.pattern) == ["view app.*"])
+    }
+
+    @Test(.database) func withoutTheRightToMakeADatabaseTheSnapshotServes() async throws {
+        let fixture = try MigrationFixture(Self.files)
+        let database = try TestDatabase.current
+        _ = try await fixture.migrator(database.settings).up()
+        let role = "v_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute(
+            "CREATE ROLE \(role) LOGIN", "GRANT USAGE ON SCHEMA reeve TO \(role)",
+            "GRANT SELECT ON ALL TABLES IN SCHEMA reeve TO \(role)")
+        var settings = database.settings
+        settings.parameters["user"] = role
+        let owner: String = try await database.value("SELECT current_user::text")
+        do {
+            let error = try await #require(throws: ValidationError.self) {
+                _ = try await validate(fixture, settings) { $0.owner = owner }
+            }
+            #expect(error.hint?.contains("--write") == true)
+            let paths = try await SchemaValidator(
+                database: Database(database.settings), systems: [fixture.system()]
+            ).writeSnapshots()
+            #expect(paths == ["\(fixture.folder)/schema.snapshot"])
+            let report = try await validate(fixture, settings) { $0.owner = owner }
+            #expect(report.differences == [] && report.expected.source == .snapshots)
+            try await database.execute("DROP INDEX app.things_by_state")
+            let other = try await validate(fixture, settings) { $0.owner = owner }
+            #expect(other.differences.map(\.object.description) == ["app.things.things_by_state"])
+            // A snapshot of other migrations is not believed.
+            try fixture.write("0003_last.up.sql", "CREATE TABLE last (id integer);")
+            _ = try await fixture.migrator(database.settings).up()
+            await #expect(throws: ValidationError.self) {
+                _ = try await validate(fixture, settings) { $0.owner = owner }
+            }
+        } catch {
+            try? await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+            throw error
+        }
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
+    @Test(.database) func anotherOwnerIsADifferenceUnlessTheConfigurationSaysSo() async throws {
+        let fixture = try MigrationFixture(Self.files)
+        let database = try TestDatabase.current
+        _ = try await fixture.migrator(database.settings).up()
+        let role = "o_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute("CREATE ROLE \(role)")
+        do {
+            try await database.execute(
+                """
+                DO $$ DECLARE name text; BEGIN
+                    ALTER SCHEMA app OWNER TO \(role); ALTER TABLE app.things OWNER TO \(role);
+                    ALTER VIEW app.notes OWNER TO \(role); ALTER TYPE app.state OWNER TO \(role);
+                    ALTER FUNCTION app.total() OWNER TO \(role);
+                END $$
+                """)
+            let strict = try await validate(fixture, database.settings)
+            #expect(strict.differences.count == 5 && strict.differences.allSatisfy { $0.property == "owner" })
+            let named = try await validate(fixture, database.settings) { $0.owner = role }
+            #expect(named.differences == [])
+            let any = try await validate(fixture, database.settings) { $0.owner = "any" }
+            #expect(any.differences == [])
+        } catch {
+            try? await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+            throw error
+        }
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
+
+    @Test(.database) func aMigrationThatDoesNotReplaySaysWhichAndNothingStays() async throws {
+        let fixture = try MigrationFixture(["0001_a.up.sql": "CREATE TABLE a (id integer);"])
+        let database = try TestDatabase.current
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("0001_a.up.sql", "CREATE TABLE a (id integer); SELECT * FROM nowhere;")
+        let error = try await #require(throws: MigrationError.self) {
+            _ = try await validate(fixture, database.settings)
+        }
+        #expect("\(error)".contains("0001_a"))
+        try await waitUntil("no scratch database is left") { try await scratches() == 0 }
+        try fixture.remove("0001_a.up.sql")
+        await #expect(throws: MigrationError.self) { _ = try await validate(fixture, database.settings) }
+    }
+
+    @Test(.database) func abandonedScratchDatabasesAreCleared() async throws {
+        let old = "reeve_scratch_1000000000_\(UInt32.random(in: 0...UInt32.max))"
+        let young = "reeve_scratch_99999999999_\(UInt32.random(in: 0...UInt32.max))"
+        try await TestCluster.runSQL("CREATE DATABASE \(old)", "CREATE DATABASE \(young)")
+        let fixture = try MigrationFixture(Self.files)
+        let database = try TestDatabase.current
+        _ = try await fixture.migrator(database.settings).up()
+        _ = try await validate(fixture, database.settings)
+        let left = try await database.with { connection in
+            try connection.query("SELECT datname::text FROM pg_database WHERE datname IN ($1, $2)", [old, young]).map {
+                try $0.get(0, as: String.self)
+            }
+        }
+        #expect(left == [young])
+        try await TestCluster.runSQL("DROP DATABASE \(young)")
+    }
+
+    @Test(.database) func severalAtOnceGetTheSame() async throws {
+        let fixture = try MigrationFixture(Self.files)
+        let database = try TestDatabase.current
+        _ = try await fixture.migrator(database.settings).up()
+        let folder = cache()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try await withThrowingTaskGroup(of: Int.self) { group in
+            for _ in 0..<4 {
+                group.addTask {
+                    try await validate(fixture, database.settings) { $0.cacheFolder = folder }.differences.count
+                }
+            }
+            for try await count in group { #expect(count == 0) }
+        }
+    }
+
+    @Test(.database(DatabaseTemplate.systems)) func theShippedSystemsAndTheirSnapshotsAgree() async throws {
+        let database = try TestDatabase.current
+        var settings = SchemaValidator.Settings()
+        let systems = ShippedFixture.systems()
+        let replayed = try await SchemaValidator(database: Database(database.settings), systems: systems).validate()
+        #expect(replayed.differences == [])
+        settings.scratch = .never
+        let committed = try await SchemaValidator(
+            database: Database(database.settings), systems: systems, settings: settings
+        ).validate()
+        #expect(committed.differences == [] && committed.expected.source == .snapshots)
+    }
+}

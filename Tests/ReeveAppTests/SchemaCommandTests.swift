@@ -1,0 +1,197 @@
+import Foundation
+import Postgres
+import Processes
+import TestSupport
+import Testing
+
+/// `reeve schema …` as a user runs it.
+@Suite(.database, .timeLimit(.minutes(3)))
+struct SchemaCommandTests {
+    private let state = "/tmp/reeve-schema-\(UUID().uuidString.prefix(8))"
+
+    private func environment(_ fixture: MigrationFixture) -> [String: String] {
+        ["REEVE_SYSTEMS": fixture.folder, "REEVE_STATE": state]
+    }
+
+    private func fixture() throws -> MigrationFixture {
+        try MigrationFixture([
+            "0001_orders.up.sql": """
+            CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, total numeric NOT NULL CHECK (total > 0));
+            CREATE FUNCTION double(a integer) RETURNS integer LANGUAGE sql AS 'SELECT a * 2';
+            """
+        ])
+    }
+
+    private func psql(_ sql: String) async throws -> CommandOutcome {
+        let folder = try #require(await ServerPrograms.installed().first)
+        let script = "\(state)-mend.sql"
+        try sql.write(toFile: script, atomically: true, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(atPath: script) }
+        return try await Command(
+            folder.path("psql"),
+            ["-XqAt1", "-v", "ON_ERROR_STOP=1", "-f", script, "-d", try TestDatabase.current.settings.uri]
+        ).run()
+    }
+
+    @Test func `drift is told, mended and gone`() async throws {
+        let fixture = try fixture()
+        let database = try TestDatabase.current
+        let environment = environment(fixture)
+        defer { try? FileManager.default.removeItem(atPath: state) }
+        #expect(
+            try await ReeveBinary.run(["migrate", "up"], on: database.settings, environment: environment).succeeded)
+        let good = try await ReeveBinary.json(["schema", "validate"], on: database.settings, environment: environment)
+        #expect(good.status == .exited(0) && good.object["equal"] as? Bool == true)
+
+        try await database.execute(
+            "ALTER TABLE app.orders ADD COLUMN note text", "ALTER TABLE app.orders ALTER COLUMN total DROP NOT NULL",
+            "CREATE OR REPLACE FUNCTION app.double(a integer) RETURNS integer LANGUAGE sql AS 'SELECT a * 3'")
+        let bad = try await ReeveBinary.json(["schema", "validate"], on: database.settings, environment: environment)
+        #expect(bad.status == .exited(3) && bad.object["equal"] as? Bool == false)
+        let differences = try #require(bad.object["differences"] as? [[String: Any]])
+        #expect(differences.count == 3)
+        for one in differences {
+            #expect(Set(one.keys) == ["system", "kind", "object", "property", "expected", "found", "mend"])
+            #expect(one["system"] as? String == "app" && (one["mend"] as? String)?.isEmpty == false)
+        }
+        let text = try await ReeveBinary.run(["schema", "validate"], on: database.settings, environment: environment)
+        #expect(
+            text.output == """
+                app: function app.double(integer): body is 'SELECT a * 3', not 'SELECT a * 2'
+                app: column app.orders.note is in no migration
+                app: column app.orders.total: not null is (default), not 'yes'
+                3 differences
+
+                """)
+        let script = try await ReeveBinary.run(
+            ["schema", "validate", "--mend"], on: database.settings, environment: environment)
+        #expect(script.ending == .exited(3))
+        let mended = try await psql(script.output)
+        #expect(mended.succeeded, "\(mended.errorOutput)\n\(script.output)")
+        let after = try await ReeveBinary.run(
+            ["schema", "validate", "--live"], on: database.settings, environment: environment)
+        #expect(after.ending == .exited(0) && after.output.hasPrefix("no difference\n"), "\(after.output)")
+        #expect(after.output.contains("0 failed"))
+    }
+
+    @Test func `ignored differences are listed with their reasons, and an entry without one is refused`() async throws {
+        let fixture = try fixture()
+        let settings = try TestDatabase.current.settings
+        var environment = environment(fixture)
+        defer { try? FileManager.default.removeItem(atPath: state) }
+        #expect(try await ReeveBinary.run(["migrate", "up"], on: settings, environment: environment).succeeded)
+        try await TestDatabase.current.execute("CREATE TABLE app.import_7 (id integer)")
+        let file = "\(state).yaml"
+        try "validate:\n  ignore:\n    \"table app.import_*\": the nightly import\n".write(
+            toFile: file, atomically: true, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        environment["REEVE_CONFIG"] = file
+        let report = try await ReeveBinary.json(["schema", "validate"], on: settings, environment: environment)
+        #expect(report.status == .exited(0))
+        #expect((report.object["ignored"] as? [[String: Any]])?.first?["reason"] as? String == "the nightly import")
+        try "validate:\n  ignore:\n    \"table app.import_*\": \"\"\n".write(
+            toFile: file, atomically: true, encoding: .utf8)
+        let refused = try await ReeveBinary.run(["schema", "validate"], on: settings, environment: environment)
+        #expect(refused.ending == .exited(2) && refused.errorOutput.contains("has no reason"))
+    }
+
+    @Test func `any two of a database, a folder and a snapshot are compared`() async throws {
+        let fixture = try fixture()
+        let database = try TestDatabase.current
+        let environment = environment(fixture)
+        let file = "\(state).snapshot"
+        defer {
+            try? FileManager.default.removeItem(atPath: state)
+            try? FileManager.default.removeItem(atPath: file)
+        }
+        #expect(
+            try await ReeveBinary.run(["migrate", "up"], on: database.settings, environment: environment).succeeded)
+        let snapshot = try await ReeveBinary.run(
+            ["schema", "snapshot"], on: database.settings, environment: environment)
+        #expect(snapshot.output.hasPrefix("reeve schema snapshot 1\n"))
+        try snapshot.output.write(toFile: file, atomically: true, encoding: .utf8)
+        let url = database.settings.uri
+        let sources = [file, fixture.folder, url, "main"]
+        for first in sources {
+            for second in sources where first != second {
+                let equal = try await ReeveBinary.json(
+                    ["schema", "diff", first, second], on: database.settings, environment: environment)
+                #expect(equal.status == .exited(0), "\(first) \(second): \(equal.object)")
+            }
+        }
+        try await database.execute("DROP FUNCTION app.double(integer)", "CREATE SCHEMA other")
+        for source in [file, fixture.folder] {
+            let missing = try await ReeveBinary.json(
+                ["schema", "diff", source, "main"], on: database.settings, environment: environment)
+            #expect(missing.status == .exited(3))
+            let differences = try #require(missing.object["differences"] as? [[String: Any]])
+            #expect(differences.map { $0["object"] as? String } == ["app.double(integer)"])
+        }
+        let script = try await ReeveBinary.run(
+            ["schema", "diff", file, "main", "--mend"], on: database.settings, environment: environment)
+        #expect(try await psql(script.output).succeeded)
+        #expect(
+            try await ReeveBinary.run(
+                ["schema", "diff", file, "main"], on: database.settings, environment: environment
+            ).ending == .exited(0))
+
+        for (source, status) in [("postgresql://u:secret@h/d", 2), ("nonsense", 2), ("/nowhere/at/all", 2)] {
+            let refused = try await ReeveBinary.run(
+                ["schema", "diff", source, "main"], on: database.settings, environment: environment)
+            #expect(refused.ending == .exited(Int32(status)), "\(source)")
+            #expect(refused.errorOutput.contains("hint: ") && !refused.errorOutput.contains("secret"))
+        }
+        try "reeve schema snapshot 1\nserver: 15\n\nfrog app.x\n".write(toFile: file, atomically: true, encoding: .utf8)
+        let broken = try await ReeveBinary.run(
+            ["schema", "diff", file, "main"], on: database.settings, environment: environment)
+        #expect(broken.ending == .exited(2) && broken.errorOutput.contains("\(file):4: 'frog app.x' names no object"))
+    }
+
+    @Test func `objects are listed, and shown with what belongs to them`() async throws {
+        let fixture = try fixture()
+        let settings = try TestDatabase.current.settings
+        let environment = environment(fixture)
+        defer { try? FileManager.default.removeItem(atPath: state) }
+        #expect(try await ReeveBinary.run(["migrate", "up"], on: settings, environment: environment).succeeded)
+        let list = try await ReeveBinary.run(["schema", "show"], on: settings, environment: environment)
+        #expect(list.output.contains("table     app.orders\n"))
+        let one = try await ReeveBinary.run(["schema", "show", "app.orders"], on: settings, environment: environment)
+        #expect(one.output.hasPrefix("table app.orders\n") && one.output.contains("constraint app.orders.orders_pkey"))
+        #expect(!one.output.contains("function"))
+        let objects = try await ReeveBinary.json(
+            ["schema", "show", "app.dou*"], on: settings, environment: environment)
+        #expect((objects.object["objects"] as? [[String: Any]])?.count == 1)
+        let none = try await ReeveBinary.run(["schema", "show", "app.nix"], on: settings, environment: environment)
+        #expect(none.ending == .exited(2))
+    }
+
+    @Test func `the task writes its findings down, and the metric tells of them`() async throws {
+        let fixture = try fixture()
+        let database = try TestDatabase.current
+        var environment = environment(fixture)
+        defer { try? FileManager.default.removeItem(atPath: state) }
+        #expect(
+            try await ReeveBinary.run(["migrate", "up"], on: database.settings, environment: environment).succeeded)
+        try await database.execute("ALTER TABLE app.orders ADD COLUMN note text")
+        let run = try await ReeveBinary.json(
+            ["task", "run", "validate"], on: database.settings, environment: environment)
+        let first = try #require((run.object["runs"] as? [[String: Any]])?.first)
+        #expect(first["message"] as? String == "1 difference, 1 new, 0 cleared")
+        let open: Int = try await database.value("SELECT count(*) FROM reeve.findings WHERE cleared_at IS NULL")
+        #expect(open == 1)
+
+        let socket = "\(state).sock"
+        environment["REEVE_HTTP_LISTEN"] = "unix:\(socket)"
+        environment["REEVE_TASKS_ANALYZE_ENABLED"] = "no"
+        let served = try RunningReeve(["serve"], environment: ReeveBinary.environment(database.settings, environment))
+        @Sendable func metrics() -> String { UnixHTTP.get("/metrics", from: socket) ?? "" }
+        let series = "reeve_schema_drift_objects{database=\"main\",system=\"app\",kind=\"column\"}"
+        try await waitUntil("the metric tells of the drift") { metrics().contains("\(series) 1\n") }
+        #expect(metrics().contains("reeve_schema_drift_objects{database=\"main\",system=\"app\",kind=\"table\"} 0\n"))
+        try await database.execute("ALTER TABLE app.orders DROP COLUMN note")
+        _ = try await ReeveBinary.run(["task", "run", "validate"], on: database.settings, environment: environment)
+        try await waitUntil("the metric tells that it is gone") { metrics().contains("\(series) 0\n") }
+        served.signal(SIGTERM)
+        #expect(try await served.end() == 0)
+    }
+}
