@@ -70,6 +70,7 @@ struct MutationTests {
 
         private mutating func perform(on connection: isolated Connection) throws {
             try connection.execute("SET allow_system_table_mods = on; SET check_function_bodies = off")
+            let rows = try MutationTests.countRows(on: connection)
             for statement in try SQLLexer.split(Array(mutation.sql.utf8)) {
                 try connection.execute(mutation.sql.bytes(statement.range))
             }
@@ -87,6 +88,9 @@ struct MutationTests {
                 return
             }
             let mended = try Zoo.reader.read(on: connection)
+            if mutation.property != "present", try MutationTests.countRows(on: connection) != rows {
+                problems.append("rows are lost by\n\(script.text)")
+            }
             let rest = CatalogDiff().differences(expected: expected, found: mended)
             if !rest.isEmpty {
                 let lines = rest.map {
@@ -94,6 +98,77 @@ struct MutationTests {
                 }
                 problems.append("\(lines) are left after\n\(script.text)")
             }
+        }
+    }
+
+    fileprivate static func countRows(on connection: isolated Connection) throws -> [Int] {
+        let tables = ["animals", "keepers", "visits", "other_keepers"]
+        return try tables.compactMap {
+            try connection.query("SELECT count(*) FROM zoo.\($0)").first?.get(0, as: Int.self)
+        }
+    }
+
+    /// Several changes at once, mended by one script in one transaction.
+    @Test(.database(Zoo.template), arguments: 0..<4)
+    func manyChangesAreMendedTogether(_ part: Int) async throws {
+        let rounds = ProcessInfo.processInfo.environment["REEVE_MEND_ROUNDS"].flatMap { Int($0) } ?? 10
+        try await TestDatabase.current.connection { connection in
+            var expected = try await connection.with { try Zoo.reader.read(on: $0) }
+            for round in 0..<rounds {
+                var generator = SeededGenerator(state: UInt64(part * 1_000_000 + round + 1))
+                let chosen = (0..<6).compactMap { _ in Mutation.all.randomElement(using: &generator) }
+                let problem = try await connection.with { [expected] in
+                    try Self.mendTogether(chosen, expected: expected, on: $0)
+                }
+                if let problem {
+                    Issue.record("part \(part) round \(round): \(problem)")
+                    expected = try await connection.with { try Zoo.reader.read(on: $0) }
+                }
+            }
+        }
+    }
+
+    private static func mendTogether(
+        _ mutations: [Mutation], expected: SchemaCatalog, on connection: isolated Connection
+    ) throws -> String? {
+        try connection.execute("SET allow_system_table_mods = on; SET check_function_bodies = off")
+        var done: [String] = []
+        for mutation in mutations {
+            // One may hinder another; whatever could be changed is.
+            do {
+                try connection.transaction {
+                    for statement in try SQLLexer.split(Array(mutation.sql.utf8)) {
+                        try connection.execute(mutation.sql.bytes(statement.range))
+                    }
+                }
+                done.append("\(mutation)")
+            } catch is PostgresError {}
+        }
+        let found = try Zoo.reader.read(on: connection)
+        let differences = CatalogDiff().differences(expected: expected, found: found)
+        let script = Mender(expected: expected, found: found, owner: "postgres").script(for: differences)
+        do {
+            try connection.transaction { for statement in script.statements { try connection.execute(statement.sql) } }
+        } catch {
+            return "\(done): the mend fails: \(error)\n\(script.text)"
+        }
+        let rest = CatalogDiff().differences(expected: expected, found: try Zoo.reader.read(on: connection))
+        if rest.isEmpty { return nil }
+        let lines = rest.map {
+            "\($0.object.kind.name) \($0.object) \($0.property ?? ""): \($0.expected ?? "-") / \($0.found ?? "-")"
+        }
+        return "\(done): \(lines) are left after\n\(script.text)"
+    }
+
+    /// The same numbers each time (xorshift64*, Vigna 2016).
+    private struct SeededGenerator: RandomNumberGenerator {
+        var state: UInt64
+
+        mutating func next() -> UInt64 {
+            state ^= state >> 12
+            state ^= state << 25
+            state ^= state >> 27
+            return state &* 2_685_821_657_736_338_717
         }
     }
 

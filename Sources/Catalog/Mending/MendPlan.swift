@@ -120,11 +120,18 @@ struct MendPlan {
             waiting += clear(next)
         }
         // What is made again as a whole needs no change by itself.
-        for identity in recreates.union(retypes) { alterations[identity] = nil }
+        for identity in recreates.union(retypes) {
+            alterations[identity] = nil
+            for part in mender.expectedParts[identity] ?? [] where part.kind == .column { alterations[part] = nil }
+            for part in mender.foundParts[identity] ?? [] where part.kind == .column { alterations[part] = nil }
+        }
         for table in rebuilds {
             for part in Mender.whole(table, mender.foundParts) + Mender.whole(table, mender.expectedParts) {
                 if part.kind == .sequence, mender.expected[part]?["identity of"] == nil { continue }
                 alterations[part] = nil
+                afterwards[part] = nil
+                // What has a name in the schema must not be in the way of the new table's.
+                guard part.kind == .column || part.kind.isTable || part.kind == .sequence else { continue }
                 drops.remove(part)
                 earlyDrops.remove(part)
             }

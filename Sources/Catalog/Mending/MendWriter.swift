@@ -9,7 +9,12 @@ struct MendWriter {
     private let definition: ObjectDefinition
     private let foundDefinition: ObjectDefinition
     private var rebuilding: TableRebuild {
-        TableRebuild(expected: expected, found: found, tables: plan.rebuilds, relations: definition.relations)
+        TableRebuild(expected: expected, found: found, tables: plan.rebuilds, relations: definition.relations) {
+            column, spelled in
+            // What was packed while its type was made anew is unpacked on the way.
+            guard let type = found[column]?.dependencies.first(where: plan.retypes.contains) else { return nil }
+            return unpacked(column.quotedName, type, as: spelled)
+        }
     }
 
     init(plan: MendPlan) {
@@ -40,7 +45,8 @@ struct MendWriter {
         for identity in dropOrder(leaving) { drop(identity, &script) }
         let types = dropOrder(plan.retypes)
         for type in types {
-            for column in columns(of: type, in: found) {
+            // Also those of tables that wait under another name to be copied.
+            for column in columns(of: type) {
                 let alter = "ALTER TABLE \(column.identity.quotedParent) ALTER COLUMN \(column.identity.quotedName)"
                 if column["default"] != nil { script.add("\(alter) DROP DEFAULT") }
                 script.add(
@@ -69,13 +75,12 @@ struct MendWriter {
     }
 
     /// Of partitioned tables and parents only the topmost: the others follow.
-    private func columns(of type: ObjectIdentity, in catalog: SchemaCatalog) -> [CatalogObject] {
-        catalog.sorted.filter { object in
+    private func columns(of type: ObjectIdentity) -> [CatalogObject] {
+        found.sorted.filter { object in
             guard object.identity.kind == .column, object.dependencies.contains(type) else { return false }
-            let table = catalog.object(at: object.identity.quotedParent).flatMap { catalog[$0] }
+            let table = found.object(at: object.identity.quotedParent).flatMap { found[$0] }
             let parents = QualifiedName.list(table?["partition of"] ?? table?["inherits"] ?? "")
-            return !parents.contains { catalog.object(at: "\($0).\(object.identity.quotedName)") != nil }
-                && !plan.rebuilds.contains { $0.path == object.identity.quotedParent }
+            return !parents.contains { found.object(at: "\($0).\(object.identity.quotedName)") != nil }
         }
     }
 
@@ -119,7 +124,9 @@ struct MendWriter {
             let own = plan.mender.needs[identity] ?? []
             guard made.contains(identity), identity.kind.isTable else { return own.map(lifted) }
             let columns = (plan.mender.expectedParts[identity] ?? []).filter { $0.kind == .column }
-            return (own + columns.flatMap { plan.mender.needs[$0] ?? [] }).map(lifted)
+            // A child takes its columns from its parents, as they are by then.
+            let parents = own.filter(\.kind.isTable).flatMap { plan.mender.expectedParts[$0] ?? [] }
+            return (own + parents + columns.flatMap { plan.mender.needs[$0] ?? [] }).map(lifted)
         }
         // Rows are copied when all tables are there, and before anything watches over them.
         let lastTable = order.lastIndex(where: plan.rebuilds.contains)
@@ -172,7 +179,8 @@ struct MendWriter {
     }
 
     private func restoreColumns(of type: ObjectIdentity, _ script: inout MendScript) {
-        for column in columns(of: type, in: found) {
+        for column in columns(of: type)
+        where !plan.rebuilds.contains(where: { $0.path == column.identity.quotedParent }) {
             guard let wanted = expected[column.identity], let spelled = wanted["type"] else { continue }
             let alter = "ALTER TABLE \(column.identity.quotedParent) ALTER COLUMN \(column.identity.quotedName)"
             let collation = wanted["collation"].map { " COLLATE \($0)" } ?? ""

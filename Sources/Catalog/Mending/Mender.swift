@@ -37,7 +37,9 @@ public struct Mender: Sendable {
     }
 
     var definition: ObjectDefinition {
-        ObjectDefinition(catalog: expected, parts: expectedParts, owner: owner, defaults: defaults)
+        ObjectDefinition(
+            catalog: expected, parts: expectedParts, owner: owner, defaults: defaults,
+            namesVersions: expected.serverVersion == found.serverVersion)
     }
 
     var foundDefinition: ObjectDefinition { ObjectDefinition(catalog: found, parts: foundParts, owner: owner) }

@@ -9,6 +9,8 @@ struct ObjectDefinition {
     let owner: String
     /// What new objects are given, where ALTER DEFAULT PRIVILEGES has changed that.
     var defaults: DefaultPrivileges?
+    /// Whether the versions of extensions are those of this server.
+    var namesVersions = true
 
     var relations: RelationDefinition { RelationDefinition(catalog: catalog, parts: parts) }
 
@@ -18,7 +20,10 @@ struct ObjectDefinition {
         switch object.identity.kind {
         case .schema: return ["CREATE SCHEMA \(name)"]
         case .extension:
-            return ["CREATE EXTENSION \(name) WITH SCHEMA \(PlainName.quoted(object["in schema"] ?? "public"))"]
+            let version = namesVersions ? object["version"].map { " VERSION \(quoteLiteral($0))" } ?? "" : ""
+            return [
+                "CREATE EXTENSION \(name) WITH SCHEMA \(PlainName.quoted(object["in schema"] ?? "public"))\(version)"
+            ]
         case .table, .foreignTable, .sequence, .view, .materializedView: return relations.create(object)
         case .column:
             let add = "ALTER TABLE \(object.identity.quotedParent) ADD COLUMN \(relations.column(object))"

@@ -138,6 +138,11 @@ struct RelationDefinition {
         if let method = object["access method"] { sql += " USING \(PlainName.quoted(method))" }
         if let options = object["options"] { sql += " WITH \(OptionList(options).list())" }
         if let space = object["tablespace"] { sql += " TABLESPACE \(PlainName.quoted(space))" }
-        return [sql + " AS\n" + (object["definition"] ?? "")]
+        let defaults = (parts[object.identity] ?? []).compactMap { catalog[$0] }.compactMap { column in
+            column["default"].map {
+                "ALTER VIEW \(object.identity.path) ALTER COLUMN \(column.identity.quotedName) SET DEFAULT \($0)"
+            }
+        }
+        return [sql + " AS\n" + (object["definition"] ?? "")] + defaults
     }
 }

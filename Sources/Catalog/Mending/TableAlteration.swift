@@ -25,8 +25,9 @@ struct TableAlteration {
         case "forced row level security":
             return .statements(["\(alter) \(new[property] == nil ? "NO FORCE" : "FORCE") ROW LEVEL SECURITY"])
         case "of type": return .statements(["\(alter) \(new[property].map { "OF \($0)" } ?? "NOT OF")"])
-        case "inherits": return .statements(inheritance(alter))
-        case "partition of", "partition bound": return .statements(attachment)
+        // The columns must fit first.
+        case "inherits": return .afterwards(inheritance(alter))
+        case "partition of", "partition bound": return .afterwards(attachment)
         case "disabled inherited triggers": return .afterwards(inheritedTriggers(alter))
         case "foreign options":
             return .statements([

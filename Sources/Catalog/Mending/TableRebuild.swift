@@ -7,6 +7,8 @@ struct TableRebuild {
     let found: SchemaCatalog
     let tables: Set<ObjectIdentity>
     let relations: RelationDefinition
+    /// How a column is read whose values are spelled otherwise meanwhile; nil for the others.
+    let unpacking: (ObjectIdentity, String) -> String?
 
     private static let suffix = "_reeve_old"
 
@@ -76,7 +78,8 @@ struct TableRebuild {
             guard column["generated"] == nil, let old = found[column.identity] else { return nil }
             let name = column.identity.quotedName
             let (from, to) = (old["type"] ?? "", column["type"] ?? "")
-            return (name, from == to ? name : ColumnAlteration.conversion(name, from, to))
+            let plain = from == to ? name : ColumnAlteration.conversion(name, from, to)
+            return (name, unpacking(column.identity, to) ?? plain)
         }
         if pairs.isEmpty { return [] }
         let only = table["partition key"] == nil ? "ONLY " : ""
