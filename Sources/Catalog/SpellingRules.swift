@@ -6,7 +6,8 @@ enum SpellingRules {
         switch (kind, property) {
         case (.view, "definition"), (.materializedView, "definition"), (.rule, "definition"):
             let body = value.drop { $0 == " " }
-            return ExpressionSpelling.canonical(String(body.hasSuffix(";") ? body.dropLast() : body))
+            let plain = ExpressionSpelling.canonical(String(body.hasSuffix(";") ? body.dropLast() : body))
+            return kind == .rule ? plain : ViewSpelling.canonical(plain)
         case (.index, "keys"): return ExpressionSpelling.canonical(indexKeys(value))
         case (.index, "predicate"), (.column, "default"), (.column, "generated"), (.constraint, "expression"),
             (.constraint, "definition"), (.policy, "using"), (.policy, "with check"), (.domain, "default"),

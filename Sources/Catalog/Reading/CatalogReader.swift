@@ -48,6 +48,8 @@ public struct CatalogReader: Sendable {
 
     private func readOnce(on connection: isolated Connection) throws -> SchemaCatalog {
         var options = TransactionOptions(isolation: .repeatableRead, readOnly: true)
+        // Some definitions are only spelled under a lock, which a change of the table holds off.
+        options.lockTimeout = .seconds(10)
         options.preamble = [
             "SET LOCAL search_path = pg_catalog, pg_temp", "SET LOCAL datestyle = 'ISO, MDY'",
             "SET LOCAL intervalstyle = postgres", "SET LOCAL timezone = 'UTC'", "SET LOCAL extra_float_digits = 1",
