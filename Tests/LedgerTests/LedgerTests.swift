@@ -4,7 +4,7 @@ import Postgres
 import TestSupport
 import Testing
 
-@Suite(.database, .timeLimit(.minutes(2)))
+@Suite(.database, .timeLimit(.minutes(8)))
 struct LedgerTests {
     @Test func `many that make the ledger at once make it once`() async throws {
         let database = try TestDatabase.current
@@ -120,7 +120,7 @@ struct LedgerTests {
     }
 }
 
-@Suite(.database, .timeLimit(.minutes(1)))
+@Suite(.database, .timeLimit(.minutes(8)))
 struct FindingLedgerTests {
     private func record(_ findings: [Finding]) async throws -> FindingLedger.Change {
         try await TestDatabase.current.with { try FindingLedger.record(findings, of: "drift", on: $0) }

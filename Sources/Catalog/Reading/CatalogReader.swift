@@ -33,11 +33,18 @@ public struct CatalogReader: Sendable {
         while true {
             do {
                 return try readOnce(on: connection)
-            } catch let error as PostgresError where attempt < 4 && Self.isConcurrentChange(error) {
+            } catch let error as PostgresError where attempt < 12 && Self.isConcurrentChange(error) {
                 // The server's functions that spell definitions look at the newest catalog, not at our snapshot.
                 attempt += 1
             }
         }
+    }
+
+    /// What reading depends on: the queries. Two programs that have the same read the same.
+    public static func version(server: Int) -> String {
+        let terms = QueryTerms(version: server, schemas: [], owner: nil)
+        return (KindQuery.all.map { $0.sql(terms) } + [PrivilegeQuery.sql(terms), DependencyQuery.sql])
+            .joined(separator: "\n")
     }
 
     /// What is seen when an object is dropped between the query's snapshot and the look at it.

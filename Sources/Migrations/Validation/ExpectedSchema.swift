@@ -28,8 +28,8 @@ public enum ScratchPolicy: String, Sendable, CaseIterable {
 
 /// Finds out what migrations make: from the cache, by a replay, or from the committed snapshots.
 struct ExpectedSchemaFinder: Sendable {
-    /// Changes with what the catalog holds, so that an older program's cache is not taken for ours.
-    private static let format = "1"
+    /// Changes with how the catalog spells what it reads, so that an older program's cache is not taken for ours.
+    private static let format = "2"
     /// The name of a committed snapshot in a system's folder.
     static let snapshotName = "schema.snapshot"
 
@@ -62,6 +62,7 @@ struct ExpectedSchemaFinder: Sendable {
     private var key: String {
         var digest = Digest()
         digest.update("\(Self.format)\u{0}\(serverVersion)\u{0}".utf8)
+        digest.update(CatalogReader.version(server: serverVersion / 10000).utf8)
         for selection in selections { digest.update(selection.digest) }
         return Bytes(digest.finish()).hex
     }
