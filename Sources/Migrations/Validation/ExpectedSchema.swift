@@ -140,6 +140,8 @@ struct ExpectedSchemaFinder: Sendable {
                     "\(path) is of other migrations than those that are applied in schema \(selection.system.schema)",
                     hint: "make it anew with 'reeve schema snapshot --write --system \(selection.system.name)'")
             }
+            // What differs between major versions is judged by those that made the files.
+            if catalog.serverVersion != serverVersion / 10000 { merged.serverVersion = catalog.serverVersion }
             merged.add(catalog)
         }
         return merged
