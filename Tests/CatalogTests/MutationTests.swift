@@ -29,7 +29,8 @@ struct MutationTests {
 
     @Test(.database(Zoo.template), arguments: Group.all)
     func eachChangeIsFoundAndMended(_ group: Group) async throws {
-        let falseAlarms = try await TestDatabase.current.connection { connection in
+        let (found, falseAlarms) = try await TestDatabase.current.connection { connection in
+            var found = 0
             var falseAlarms = 0
             var expected = try await connection.with { try Zoo.reader.read(on: $0) }
             for mutation in group.mutations {
@@ -37,13 +38,17 @@ struct MutationTests {
                     Trial(mutation: mutation, expected: expected).run(on: $0)
                 }
                 for problem in trial.problems { Issue.record("\(mutation): \(problem)") }
+                found += trial.isFound ? 1 : 0
                 falseAlarms += trial.falseAlarms
                 // What could not be mended is not to trouble those that follow.
                 if !trial.problems.isEmpty { expected = try await connection.with { try Zoo.reader.read(on: $0) } }
             }
-            return falseAlarms
+            return (found, falseAlarms)
         }
-        print("mutations of \(group.testDescription): \(group.mutations.count) tried, \(falseAlarms) false alarms")
+        let properties = Set(group.mutations.map { "\($0.kind) \($0.property)" }).count
+        print(
+            "mutations of \(group.testDescription): \(properties) properties, \(group.mutations.count) changes tried, "
+                + "\(found) found, \(falseAlarms) false alarms")
     }
 
     /// One change, looked at and mended.
@@ -51,6 +56,7 @@ struct MutationTests {
         let mutation: Mutation
         let expected: SchemaCatalog
         var problems: [String] = []
+        var isFound = false
         var falseAlarms = 0
 
         init(mutation: Mutation, expected: SchemaCatalog) {
@@ -78,6 +84,7 @@ struct MutationTests {
             let differences = CatalogDiff().differences(expected: expected, found: found)
             let shown = Set(differences.map { "\($0.object.kind.name) \($0.object): \($0.property ?? "present")" })
             let wanted = Set([mutation.description] + mutation.also)
+            isFound = shown.contains(mutation.description)
             falseAlarms = shown.subtracting(wanted).count
             if shown != wanted { problems.append("found \(shown.sorted()), not \(wanted.sorted())") }
             let script = Mender(expected: expected, found: found, owner: "postgres").script(for: differences)
