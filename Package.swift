@@ -34,11 +34,14 @@ let package = Package(
         room("Postgres", "CLibpq", "CSystem", "Processes", "Telemetry"),
         room("Ledger", "Postgres", "COpenSSL"),
         room("Catalog", "Postgres"),
+        room("Storage"),
+        room("Backups", "Catalog", "Ledger", "Postgres", "Processes", "Storage", "Telemetry"),
         room("Migrations", "Catalog", "Ledger", "Postgres", "Telemetry"),
         room("Scheduling", "Ledger", "Postgres", "Telemetry"),
         room("AdminHTTP", "CMicrohttpd", "CZlib", "Telemetry"),
         room(
-            "ReeveApp", "Migrations", "Catalog", "Scheduling", "AdminHTTP", "Ledger", "Postgres", "Processes",
+            "ReeveApp", "Backups", "Storage", "Migrations", "Catalog", "Scheduling", "AdminHTTP", "Ledger", "Postgres",
+            "Processes",
             "Telemetry", "CYAML"
         ),
         .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
@@ -47,6 +50,9 @@ let package = Package(
             swiftSettings: strict),
         tests("PostgresTests", "Postgres", "Processes", "Telemetry", "TestSupport"),
         tests("LedgerTests", "Ledger", "Postgres", "TestSupport"),
+        tests(
+            "BackupsTests", "Backups", "Catalog", "Ledger", "Migrations", "Postgres", "Processes", "Storage",
+            "TestSupport"),
         tests("CatalogTests", "Catalog", "Migrations", "Postgres", "Processes", "TestSupport"),
         tests("MigrationsTests", "Migrations", "Catalog", "Ledger", "Postgres", "TestSupport"),
         tests("SystemsTests", "Migrations", "Postgres", "Processes", "TestSupport"),

@@ -66,7 +66,23 @@ public enum LedgerSchema {
     }
 
     /// What each version adds to the one before. Entries are never changed once released, only added.
-    static let changes: [String] = [firstVersion, findings]
+    static let changes: [String] = [firstVersion, findings, backups]
+
+    private static let backups = """
+        CREATE TABLE reeve.backups (
+            id text NOT NULL,
+            place text NOT NULL,
+            bytes bigint NOT NULL,
+            started_at timestamptz NOT NULL,
+            finished_at timestamptz NOT NULL,
+            tested_at timestamptz,
+            differences integer,
+            restore_seconds float8,
+            proven_at timestamptz,
+            PRIMARY KEY (id, place)
+        );
+        COMMENT ON TABLE reeve.backups IS 'Backups that were made of this database, and whether they were shown to restore';
+        """
 
     private static let findings = """
         CREATE TABLE reeve.findings (

@@ -42,7 +42,7 @@ public struct Command: Sendable {
         }
     }
 
-    func spawn(output: Int32, error: Int32, newSession: Bool) throws -> pid_t {
+    func spawn(input: Int32 = -1, output: Int32, error: Int32, newSession: Bool) throws -> pid_t {
         var arguments = ([program] + self.arguments).map { strdup($0) } + [nil]
         var environment = self.environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
         let directory = self.directory.map { strdup($0) } ?? nil
@@ -52,7 +52,7 @@ public struct Command: Sendable {
             free(directory)
         }
         var options = csystem_spawn_options(
-            stdin_fd: -1, stdout_fd: output, stderr_fd: error, new_session: newSession ? 1 : 0,
+            stdin_fd: input, stdout_fd: output, stderr_fd: error, new_session: newSession ? 1 : 0,
             directory: directory.map { UnsafePointer($0) })
         var pid: pid_t = 0
         let code = csystem_spawn(&pid, &arguments, &environment, &options)

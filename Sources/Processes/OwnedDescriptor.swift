@@ -9,6 +9,12 @@ struct OwnedDescriptor: ~Copyable {
 
     deinit { if number >= 0 { close(number) } }
 
+    /// Hands the descriptor over to the caller.
+    mutating func release() -> Int32 {
+        defer { number = -1 }
+        return number
+    }
+
     mutating func closeNow() {
         if number >= 0 { close(number) }
         number = -1

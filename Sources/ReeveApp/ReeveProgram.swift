@@ -1,4 +1,5 @@
 import AdminHTTP
+import Backups
 import Catalog
 import Foundation
 import Ledger
@@ -6,6 +7,7 @@ import Migrations
 import Postgres
 import Processes
 import Scheduling
+import Storage
 
 /// The program `reeve`: reads its arguments, runs one command and tells how it ended.
 public enum ReeveProgram {
@@ -58,6 +60,12 @@ extension Failure {
                 exit: .confirmationNeeded)
         case let error as MigrationError:
             self.init(message: error.description, code: "migration", hint: error.hint, exit: Self.exit(of: error))
+        case let error as BackupError:
+            self.init(message: error.description, code: "backup", hint: error.hint, exit: Self.exit(of: error))
+        case let error as StorageError:
+            self.init(message: error.description, code: "storage", hint: error.hint, exit: .failed)
+        case let error as PipelineError:
+            self.init(message: error.description, code: "program", hint: nil, exit: .failed)
         case let error as ValidationError:
             self.init(message: error.description, code: "validation", hint: error.hint, exit: .failed)
         case let error as SnapshotError:
@@ -87,6 +95,16 @@ extension Failure {
         switch error {
         case .locked: .locked
         case .failed(_, _, let cause, _, _): Failure(cause).exit
+        default: .failed
+        }
+    }
+
+    private static func exit(of error: BackupError) -> ExitCode {
+        switch error {
+        case .locked: .locked
+        case .hiddenRows: .notPermitted
+        case .noRecipients, .unknown, .needsIdentity: .usage
+        case .notEmpty: .confirmationNeeded
         default: .failed
         }
     }

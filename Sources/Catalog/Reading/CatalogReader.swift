@@ -19,6 +19,8 @@ public struct CatalogReader: Sendable {
     public let owner: String?
     /// Whether to read what needs what.
     public var readsDependencies = false
+    /// An exported snapshot at which to read; nil: now.
+    public var snapshot: String?
 
     public init(_ scope: Scope, owner: String? = nil) {
         self.scope = scope
@@ -57,12 +59,13 @@ public struct CatalogReader: Sendable {
         var options = TransactionOptions(isolation: .repeatableRead, readOnly: true)
         // Some definitions are only spelled under a lock, which a change of the table holds off.
         options.lockTimeout = .seconds(10)
-        options.preamble = [
-            "SET LOCAL search_path = pg_catalog, pg_temp", "SET LOCAL datestyle = 'ISO, MDY'",
-            "SET LOCAL intervalstyle = postgres", "SET LOCAL timezone = 'UTC'", "SET LOCAL extra_float_digits = 1",
-            "SET LOCAL bytea_output = hex", "SET LOCAL quote_all_identifiers = off",
-            "SET LOCAL standard_conforming_strings = on", "SET LOCAL jit = off",
-        ]
+        options.preamble =
+            (snapshot.map { ["SET TRANSACTION SNAPSHOT \(quoteLiteral($0))"] } ?? []) + [
+                "SET LOCAL search_path = pg_catalog, pg_temp", "SET LOCAL datestyle = 'ISO, MDY'",
+                "SET LOCAL intervalstyle = postgres", "SET LOCAL timezone = 'UTC'", "SET LOCAL extra_float_digits = 1",
+                "SET LOCAL bytea_output = hex", "SET LOCAL quote_all_identifiers = off",
+                "SET LOCAL standard_conforming_strings = on", "SET LOCAL jit = off",
+            ]
         return try connection.transaction(options) {
             let version = connection.serverVersion / 10000
             let schemas = try wantedSchemas(on: connection)

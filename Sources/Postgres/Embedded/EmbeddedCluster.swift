@@ -84,6 +84,18 @@ public final class EmbeddedCluster: Sendable {
         return cluster
     }
 
+    /// Stops the server at once and removes the folder: for clusters that were made to be thrown away.
+    public func destroy() async {
+        if let programs = try? String(contentsOfFile: folder.marker, encoding: .utf8) {
+            let bin = programs.trimmingCharacters(in: .whitespacesAndNewlines)
+            let stop = ServerAccount.current().command(
+                "\(bin)/pg_ctl", ["stop", "-D", folder.data, "-m", "immediate", "-w", "-t", "30", "-s"])
+            _ = try? await stop.run(limit: .seconds(40))
+        }
+        try? FileManager.default.removeItem(atPath: folder.socket)
+        try? FileManager.default.removeItem(atPath: folder.path)
+    }
+
     private static func prepare(_ folder: ClusterFolder, _ account: ServerAccount) throws {
         do {
             try FileManager.default.createDirectory(atPath: folder.path, withIntermediateDirectories: true)

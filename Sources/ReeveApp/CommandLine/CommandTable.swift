@@ -1,7 +1,8 @@
 /// All commands, in the order in which the help lists them.
 enum CommandTable {
     static let all: [CommandSpec] =
-        [ServeCommand.spec] + MigrateCommands.all + SchemaCommands.all + TaskCommands.all + SQLCommands.all
+        [ServeCommand.spec] + MigrateCommands.all + SchemaCommands.all + BackupCommands.all
+        + TaskCommands.all + SQLCommands.all
         + AuditCommands.all
         + DatabaseCommands.all + ConfigCommands.all
 }

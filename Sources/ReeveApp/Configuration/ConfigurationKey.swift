@@ -97,6 +97,18 @@ struct ConfigurationKey: Sendable {
             "Differences that are accepted: what the report's lines begin with (* for any characters), each with its "
                 + "reason."),
         ConfigurationKey(
+            "backup.repository", .path, nil,
+            "The folder in which backups lie; best on another machine's disk. Without it there are no backups."),
+        ConfigurationKey(
+            "backup.recipients", .list, nil,
+            "The age recipients who can read the backups, as 'reeve backup key new' prints them."),
+        ConfigurationKey(
+            "backup.encryption", .choice(["age", "none"]), "age", "none: backups are not encrypted."),
+        ConfigurationKey(
+            "backup.identity", .path, nil,
+            "The file with the age identity, for restore tests on a machine that may read the backups."),
+        ConfigurationKey("backup.jobs", .integer(1...64), "2", "Dumps, or restores, that run at once."),
+        ConfigurationKey(
             "log.level", .choice(["debug", "info", "notice", "warning", "error"]), "info",
             "The least level that is logged."),
         ConfigurationKey(

@@ -24,6 +24,12 @@ enum TaskDefaults {
         Default(
             name: "analyze", summary: "ANALYZE tables whose statistics are stale", schedule: "*/10 * * * *",
             isEnabled: true, timeout: .seconds(3600), retries: 1, work: AnalyzeTask.run),
+        Default(
+            name: "backup", summary: "back the database up", schedule: "20 2 * * *", isEnabled: false,
+            timeout: .seconds(12 * 3600), retries: 2, work: BackupTask.run),
+        Default(
+            name: "restore-test", summary: "prove that the newest backup restores", schedule: "20 5 * * sun",
+            isEnabled: false, timeout: .seconds(12 * 3600), retries: 0, work: RestoreTestTask.run),
         // Not at the full hour, when migrations are applied.
         Default(
             name: "validate", summary: "compare the schema with what the migrations say", schedule: "10 * * * *",
@@ -55,7 +61,7 @@ enum TaskDefaults {
             let prefix = "tasks.\(one.name)"
             return TaskDefinition(
                 name: one.name, summary: one.summary, schedule: try schedule(of: one, store),
-                isEnabled: store.boolean("\(prefix).enabled") ?? one.isEnabled ?? isEmbedded,
+                isEnabled: store.boolean("\(prefix).enabled") ?? isBackedUp(one, store) ?? one.isEnabled ?? isEmbedded,
                 jitter: store.duration("\(prefix).jitter") ?? .zero,
                 timeout: store.duration("\(prefix).timeout") ?? one.timeout,
                 retries: store.integer("\(prefix).retries") ?? one.retries,
@@ -64,6 +70,16 @@ enum TaskDefaults {
                 guard let open else { throw UsageError("no database is open") }
                 return try await one.work(open, configuration, context)
             }
+        }
+    }
+
+    /// Where there is a repository, backups are made and tested.
+    private static func isBackedUp(_ one: Default, _ store: SettingStore) -> Bool? {
+        guard store.text("backup.repository") != nil else { return nil }
+        switch one.name {
+        case "backup": return true
+        case "restore-test": return store.text("backup.encryption") == "none" || store.text("backup.identity") != nil
+        default: return nil
         }
     }
 

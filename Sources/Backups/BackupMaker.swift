@@ -1,0 +1,117 @@
+import Catalog
+import Foundation
+import Ledger
+import Postgres
+import Processes
+import Storage
+import Telemetry
+
+/// Makes backups.
+///
+///     let maker = BackupMaker(database: database, name: "main", repository: repository, settings: settings)
+///     let manifest = try await maker.make()
+///
+/// holds a snapshot, reads the content's fingerprints at it, dumps at it in parts, and writes the manifest last. Tables
+/// that are what they were in the backup before are not dumped again: their part is referred to.
+public struct BackupMaker: Sendable {
+    public struct Settings: Sendable {
+        /// Who can read the backup; empty: everybody, which must be asked for.
+        public var recipients: [String] = []
+        public var isUnencryptedAllowed = false
+        /// Dumps that run at once.
+        public var jobs = 2
+        /// Whether to dump also what has not changed.
+        public var isFull = false
+        public var lockWait: Duration = .zero
+        public var version = ""
+
+        public init() {}
+    }
+
+    let database: Database
+    let name: String
+    let repository: Repository
+    let settings: Settings
+    let logger: Logger
+
+    public init(
+        database: Database, name: String, repository: Repository, settings: Settings, logger: Logger = .silent
+    ) {
+        self.database = database
+        self.name = name
+        self.repository = repository
+        self.settings = settings
+        self.logger = logger
+    }
+
+    /// - Parameter progress: is told of each part that is done, with its bytes.
+    /// - Throws: `BackupError`, `PipelineError`, `StorageError`, `PostgresError`; nothing of the backup stays.
+    public func make(progress: @escaping @Sendable (String, Int) -> Void = { _, _ in }) async throws -> Manifest {
+        if settings.recipients.isEmpty, !settings.isUnencryptedAllowed { throw BackupError.noRecipients }
+        try await BackupTools.check(encrypts: !settings.recipients.isEmpty)
+        return try await database.withDirectConnection(named: "reeve backup") { connection in
+            let lock = AdvisoryLock("reeve backup")
+            guard try await lock.acquire(on: connection, wait: settings.lockWait, waiting: { _ in }) else {
+                throw BackupError.locked(holder: try await lock.holder(on: connection)?.description)
+            }
+            let cleared = try repository.store.clearUnfinished("\(name)/")
+            if cleared > 0 { logger.notice("cleared what an earlier backup left", [LogField("objects", cleared)]) }
+            try clearParts()
+            try await connection.with { try refuseHiddenRows(on: $0) }
+            let tools = try await BackupTools.dumping(server: await connection.serverVersion)
+            // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
+            // anew after them.
+            for attempt in 1... {
+                let hold = try await SnapshotHold.take(on: connection)
+                do {
+                    let manifest = try await BackupRun(maker: self, tools: tools, hold: hold, progress: progress)
+                        .finish()
+                    try await hold.release()
+                    return manifest
+                } catch {
+                    try? await hold.release()
+                    try? clearParts()
+                    guard attempt < Self.attempts, Self.isLockTimeout(error) else { throw error }
+                    logger.notice("a lock was not had; the backup begins anew", [LogField("attempt", attempt)])
+                    try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))
+                }
+            }
+            throw BackupError.changing(attempts: Self.attempts)
+        }
+    }
+
+    private static let attempts = 8
+
+    private static func isLockTimeout(_ error: any Error) -> Bool {
+        if let error = error as? PostgresError { return error.sqlState == "55P03" }
+        guard let error = error as? PipelineError else { return false }
+        // pg_dump's way to wait for a lock is a statement timeout.
+        return error.program.hasSuffix("/pg_dump") && error.errorOutput.contains("LOCK TABLE")
+    }
+
+    /// Parts without a manifest are those of a backup that did not come to its end.
+    private func clearParts() throws {
+        let verification = try repository.store.list("\(name)/").map(\.name)
+        let known = Set(try repository.manifests(of: name).flatMap { $0.parts.map(\.object) })
+        let whole = Set(
+            verification.filter { $0.hasSuffix("/\(Manifest.name)") }.map { String($0.dropLast(Manifest.name.count)) })
+        for object in verification where !known.contains(object) {
+            // A manifest that cannot be read may still be mended by hand: its parts stay.
+            if !whole.contains(where: object.hasPrefix) { try repository.store.delete(object) }
+        }
+    }
+
+    /// A role that policies apply to would dump a part of the rows, or fail half-way.
+    private func refuseHiddenRows(on connection: isolated Connection) throws {
+        let row = try connection.query(
+            """
+            SELECT current_user::text, (SELECT c.oid::regclass::text FROM pg_class c
+                WHERE c.relrowsecurity AND (c.relforcerowsecurity OR NOT pg_has_role(c.relowner, 'USAGE'))
+                    AND c.relkind IN ('r', 'p') ORDER BY 1 LIMIT 1)
+            FROM pg_roles WHERE rolname = current_user AND NOT rolsuper AND NOT rolbypassrls
+            """
+        ).first
+        guard let row, let table: String = try row.get(1, as: String?.self) else { return }
+        throw BackupError.hiddenRows(role: try row.get(0), table: table)
+    }
+}

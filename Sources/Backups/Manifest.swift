@@ -1,0 +1,155 @@
+import Foundation
+import Ledger
+import Postgres
+
+/// What a backup holds and what it must be equal to. A backup without its manifest does not exist.
+public struct Manifest: Codable, Sendable, Equatable {
+    public static let format = 1
+
+    public struct Table: Codable, Sendable, Equatable {
+        public let schema: String
+        public let name: String
+        public let rows: Int
+        /// The content's fingerprint at the backup's snapshot.
+        public let digest: String
+        /// Changes with the names and types of the columns.
+        public let definition: String
+    }
+
+    /// A sequence's value before and after the dump: sequences are outside of snapshots, and what was dumped is between.
+    public struct Sequence: Codable, Sendable, Equatable {
+        public let schema: String
+        public let name: String
+        public let first: Int64?
+        public let last: Int64?
+    }
+
+    public struct LargeObjects: Codable, Sendable, Equatable {
+        public let count: Int
+        public let digest: String
+    }
+
+    public struct Part: Codable, Sendable, Equatable {
+        public enum Kind: String, Codable, Sendable {
+            case roles, before, data, sequences, largeObjects, after, catalog
+        }
+
+        public let kind: Kind
+        /// Its name in the repository; that of an earlier backup where nothing has changed since.
+        public let object: String
+        /// The tables that it holds the rows of.
+        public let tables: [String]
+        public let bytes: Int
+        /// SHA-256 of the object as it is stored.
+        public let sha256: String
+    }
+
+    public let format: Int
+    public let id: String
+    public let database: String
+    /// The database's name on its server.
+    public let source: String
+    public let reeve: String
+    /// The server's version, as `server_version_num`.
+    public let server: Int
+    public let pgDump: String
+    public let snapshot: String
+    public let wal: String?
+    public let startedAt: String
+    public var finishedAt: String
+    /// Who can read it; empty: everybody.
+    public let recipients: [String]
+    public let tables: [Table]
+    public let sequences: [Sequence]
+    /// nil where the role may not read them.
+    public let largeObjects: LargeObjects?
+    /// SHA-256 of the schema as canonical text.
+    public let catalog: String
+    /// Settings of the database and of roles in it, as statements about `%database%`.
+    public let settings: [String]
+    /// The roles with their attributes and memberships, as values.
+    public let roles: [String]
+    public let parts: [Part]
+
+    /// The bytes of its own parts, without those of earlier backups.
+    public var ownBytes: Int { parts.filter { $0.object.hasPrefix("\(prefix)/") }.reduce(0) { $0 + $1.bytes } }
+    public var bytes: Int { parts.reduce(0) { $0 + $1.bytes } }
+
+    var prefix: String { "\(database)/\(id)" }
+    static let name = "manifest.json"
+
+    /// As it is stored: one line, and the SHA-256 of it on the next.
+    func encoded() throws -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        let body = Array(try encoder.encode(self))
+        return body + Array("\n\(Bytes(Digest.of(body)).hex)\n".utf8)
+    }
+
+    /// - Throws: `BackupError.badManifest` for one that was changed or cut short.
+    static func decode(_ bytes: [UInt8], object: String) throws -> Manifest {
+        let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: true)
+        guard lines.count == 2, String(decoding: lines[1], as: UTF8.self) == Bytes(Digest.of(lines[0])).hex else {
+            throw BackupError.badManifest(object: object, reason: "its checksum does not fit")
+        }
+        do {
+            let manifest = try JSONDecoder().decode(Manifest.self, from: Data(lines[0]))
+            guard manifest.format == format else {
+                throw BackupError.badManifest(object: object, reason: "it has format \(manifest.format)")
+            }
+            return manifest
+        } catch let error as DecodingError {
+            throw BackupError.badManifest(object: object, reason: "\(error)")
+        }
+    }
+}
+
+/// Why there is no backup, or no restore.
+public enum BackupError: Error, CustomStringConvertible {
+    case badManifest(object: String, reason: String)
+    case noPgDump(server: Int)
+    case hiddenRows(role: String, table: String)
+    case changing(attempts: Int)
+    case locked(holder: String?)
+    case noRecipients
+    case noProgram(String)
+    case part(object: String, reason: String)
+    case unknown(id: String)
+    case notEmpty(database: String, objects: Int)
+    case needsIdentity(id: String)
+    case cannotOpen(object: String, reason: String)
+
+    public var description: String {
+        switch self {
+        case .badManifest(let object, let reason): "\(object) is no manifest: \(reason)"
+        case .noPgDump(let server): "no pg_dump is installed that can dump a server of version \(server)"
+        case .hiddenRows(let role, let table): "row-level security of \(table) would hide rows from '\(role)'"
+        case .changing(let attempts): "tables came and went during each of \(attempts) attempts to lock them"
+        case .locked(let holder): "another backup of this database runs" + (holder.map { ": \($0)" } ?? "")
+        case .noRecipients: "nobody is named who could read the backup"
+        case .noProgram(let name): "the program \(name) is not installed"
+        case .part(let object, let reason): "\(object): \(reason)"
+        case .unknown(let id): "there is no backup '\(id)'"
+        case .notEmpty(let database, let objects): "the database \(database) is not empty: \(objects) objects are in it"
+        case .cannotOpen(let object, let reason): "\(object) cannot be opened: \(reason)"
+        case .needsIdentity(let id): "backup \(id) is encrypted, and no identity is given"
+        }
+    }
+
+    public var hint: String? {
+        switch self {
+        case .badManifest: "the backup counts as not there; 'reeve backup list' shows the others"
+        case .noPgDump(let server): "install postgresql-client-\(server)"
+        case .hiddenRows(let role, _): "ALTER ROLE \(role) BYPASSRLS, or back up as a superuser"
+        case .changing: "try again when fewer tables are made and dropped"
+        case .locked: "wait for it, or give --lock-wait"
+        case .noRecipients: "make a key with 'reeve backup key new' and name its recipient in backup.recipients"
+        case .noProgram(let name): "install the package \(name)"
+        case .part: "'reeve backup verify' tells about every part"
+        case .unknown: "'reeve backup list' shows what there is"
+        case .notEmpty: "restore into a new database, or give --confirm=NAME"
+        case .cannotOpen: "give the identity of one of the backup's recipients; 'reeve backup show' names them"
+        case .needsIdentity: "give the file with --identity, or set backup.identity"
+        }
+    }
+}

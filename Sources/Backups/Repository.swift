@@ -1,0 +1,143 @@
+import Foundation
+import Ledger
+import Postgres
+import Storage
+
+/// Backups of databases in a store: what is there, and the way in and out of each part.
+///
+/// Objects are `DATABASE/ID/PART`; a part is `pg_dump | zstd | age`, so that `age -d | zstd -d | pg_restore` reads it.
+/// The manifest, `DATABASE/ID/manifest.json`, is written last.
+public struct Repository: Sendable {
+    public let store: any ObjectStore
+
+    public init(_ store: any ObjectStore) { self.store = store }
+
+    /// The whole backups of a database, oldest first.
+    ///
+    /// - Parameter damaged: gets the manifests that cannot be read.
+    /// - Throws: `StorageError`.
+    public func manifests(of database: String, damaged: (BackupError) -> Void = { _ in }) throws -> [Manifest] {
+        let names = try store.list("\(database)/").map(\.name).filter { $0.hasSuffix("/\(Manifest.name)") }
+        return try names.compactMap { name in
+            do {
+                return try Manifest.decode(bytes(of: name), object: name)
+            } catch let error as BackupError {
+                damaged(error)
+                return nil
+            }
+        }.sorted { $0.id < $1.id }
+    }
+
+    /// One backup, by its name or `latest`.
+    ///
+    /// - Throws: `BackupError.unknown`, `.badManifest`; `StorageError`.
+    public func manifest(_ id: String, of database: String) throws -> Manifest {
+        if id == "latest" {
+            guard let last = try manifests(of: database).last else { throw BackupError.unknown(id: id) }
+            return last
+        }
+        let name = "\(database)/\(id)/\(Manifest.name)"
+        do {
+            return try Manifest.decode(bytes(of: name), object: name)
+        } catch StorageError.missing {
+            throw BackupError.unknown(id: id)
+        }
+    }
+
+    func bytes(of name: String) throws -> [UInt8] {
+        let reader = try store.read(name)
+        var all: [UInt8] = []
+        while let piece = try reader.next() { all += piece }
+        return all
+    }
+
+    func write(_ bytes: [UInt8], to name: String) throws {
+        let writer = try store.write(name)
+        try bytes.withUnsafeBytes { try writer.write($0) }
+        try writer.commit()
+    }
+
+    /// What a walk over the parts found.
+    public struct Verification: Sendable {
+        public var parts = 0
+        public var bytes = 0
+        /// What is missing, or is not what it was.
+        public var problems: [BackupError] = []
+        /// Objects that no manifest names.
+        public var orphans: [String] = []
+    }
+
+    /// Reads every part of the backups and compares size and hash.
+    ///
+    /// - Throws: `StorageError` where the store does not answer.
+    public func verify(_ manifests: [Manifest], of database: String) throws -> Verification {
+        var result = Verification()
+        var seen: Set<String> = []
+        for part in manifests.flatMap(\.parts) where seen.insert(part.object).inserted {
+            result.parts += 1
+            do {
+                let reader = try CheckedReader(part, in: store)
+                while let piece = try reader.next() { result.bytes += piece.count }
+            } catch let error as BackupError {
+                result.problems.append(error)
+            }
+        }
+        _ = try self.manifests(of: database) { result.problems.append($0) }
+        let known = Set(
+            try self.manifests(of: database).flatMap { $0.parts.map(\.object) + ["\($0.prefix)/\(Manifest.name)"] })
+        result.orphans = try store.list("\(database)/").map(\.name).filter {
+            !known.contains($0) && !$0.hasSuffix("/proof.json") && !$0.hasSuffix("/\(Manifest.name)")
+        }
+        return result
+    }
+}
+
+/// Reads a part and tells at its end whether it is what was written.
+final class CheckedReader: @unchecked Sendable {
+    // Used by one thread at a time: that which feeds a pipeline.
+    private let reader: any ObjectReader
+    private let part: Manifest.Part
+    private var count = 0
+    private let digest: DigestBox
+    private var isDone = false
+
+    /// A digest that a class can hold.
+    private final class DigestBox {
+        private var digest: Digest? = Digest()
+
+        func update(_ bytes: [UInt8]) { digest?.update(bytes) }
+
+        func finish() -> String {
+            guard let digest = digest.take() else { return "" }
+            return Bytes(digest.finish()).hex
+        }
+    }
+
+    init(_ part: Manifest.Part, in store: any ObjectStore) throws {
+        self.part = part
+        digest = DigestBox()
+        do {
+            reader = try store.read(part.object)
+        } catch StorageError.missing {
+            throw BackupError.part(object: part.object, reason: "it is missing")
+        }
+    }
+
+    /// - Throws: `BackupError.part` at the end of an object that is not what it was.
+    func next() throws -> [UInt8]? {
+        if let piece = try reader.next() {
+            count += piece.count
+            digest.update(piece)
+            return piece
+        }
+        guard !isDone else { return nil }
+        isDone = true
+        guard count == part.bytes else {
+            throw BackupError.part(object: part.object, reason: "it has \(count) bytes, not \(part.bytes)")
+        }
+        guard digest.finish() == part.sha256 else {
+            throw BackupError.part(object: part.object, reason: "its content has changed: the SHA-256 does not fit")
+        }
+        return nil
+    }
+}

@@ -1,0 +1,67 @@
+import Postgres
+
+/// A transaction that holds a snapshot, and locks on all that is dumped at it.
+///
+/// The relations are listed, locked in ACCESS SHARE mode in a transaction that has not looked at anything yet, and only
+/// then the snapshot is taken and exported; listed again at it, they must be the same. So no TRUNCATE and no ALTER TABLE
+/// can come between the snapshot and the dump, which plain pg_dump allows: it takes its snapshot first.
+struct SnapshotHold: Sendable {
+    let connection: Connection
+    let snapshot: String
+    let wal: String?
+    let relations: [DatabaseContent.Relation]
+
+    private static let attempts = 10
+
+    /// - Throws: `BackupError.changing`; `PostgresError`, for instance where a lock is not had in time.
+    static func take(on connection: Connection) async throws -> SnapshotHold {
+        for _ in 0..<attempts {
+            if let hold = try await attempt(on: connection) { return hold }
+        }
+        throw BackupError.changing(attempts: attempts)
+    }
+
+    private static func attempt(on connection: Connection) async throws -> SnapshotHold? {
+        try await connection.with { connection in
+            let before = try DatabaseContent.relations(on: connection)
+            try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            do {
+                try connection.execute(
+                    "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = '30s'")
+                for lock in locks(before) { try connection.execute(lock) }
+                let row = try connection.query(
+                    "SELECT pg_export_snapshot(), CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn()::text END"
+                ).first
+                let after = try DatabaseContent.relations(on: connection)
+                let same =
+                    before.map { [$0.path, $0.kind] + $0.columns } == after.map { [$0.path, $0.kind] + $0.columns }
+                guard let row, same else {
+                    try connection.execute("ROLLBACK")
+                    return nil
+                }
+                return SnapshotHold(
+                    connection: connection, snapshot: try row.get(0), wal: try row.get(1), relations: after)
+            } catch let error as PostgresError where error.sqlState == "42P01" {
+                // One of them went before it was locked.
+                try connection.execute("ROLLBACK")
+                return nil
+            } catch {
+                _ = try? connection.execute("ROLLBACK")
+                throw error
+            }
+        }
+    }
+
+    /// The statements that lock tables against whatever changes them otherwise than row by row.
+    static func locks(_ relations: [DatabaseContent.Relation]) -> [String] {
+        let tables = relations.filter { $0.kind != "S" }.map(\.path)
+        return stride(from: 0, to: tables.count, by: 500).map { start in
+            "LOCK TABLE \(tables[start..<min(start + 500, tables.count)].joined(separator: ", ")) IN ACCESS SHARE MODE"
+        }
+    }
+
+    /// Lets go of snapshot and locks.
+    func release() async throws {
+        try await connection.with { _ = try $0.execute("ROLLBACK") }
+    }
+}

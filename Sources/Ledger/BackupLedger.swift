@@ -1,0 +1,63 @@
+import Postgres
+
+/// A backup as the ledger of the database remembers it; the truth is the repository's.
+public struct BackupRecord: Sendable, Equatable {
+    public let id: String
+    public let place: String
+    public let bytes: Int
+    public let startedAt: Timestamp
+    public let finishedAt: Timestamp
+    /// When it was last restored and shown equal.
+    public let provenAt: Timestamp?
+    /// How long that restore took.
+    public let restoreSeconds: Double?
+    /// How many differences the newest restore test found.
+    public let differences: Int?
+}
+
+/// Backups and their proofs.
+public enum BackupLedger {
+    /// Records a backup that was made.
+    public static func record(
+        id: String, place: String, bytes: Int, startedAt: String, finishedAt: String, actor: String,
+        on connection: isolated Connection
+    ) throws {
+        try connection.transaction {
+            try connection.query(
+                """
+                INSERT INTO reeve.backups (id, place, bytes, started_at, finished_at)
+                VALUES ($1, $2, $3, $4::timestamptz, $5::timestamptz) ON CONFLICT (id, place) DO NOTHING
+                """, [id, place, bytes, startedAt, finishedAt])
+            try Events.record("backup.created", subject: id, on: connection)
+            try Audit.append(actor: actor, action: "backup.created", subject: id, on: connection)
+        }
+    }
+
+    /// Records the result of a restore test.
+    public static func prove(
+        id: String, place: String, restoreSeconds: Double, differences: Int, actor: String,
+        on connection: isolated Connection
+    ) throws {
+        try connection.transaction {
+            try connection.query(
+                """
+                UPDATE reeve.backups SET tested_at = now(), differences = $3::integer, restore_seconds = $4,
+                    proven_at = CASE WHEN $3::integer = 0 THEN now() END WHERE id = $1 AND place = $2
+                """, [id, place, differences, restoreSeconds])
+            let action = differences == 0 ? "backup.proved" : "backup.refuted"
+            try Events.record(action, subject: id, on: connection)
+            try Audit.append(actor: actor, action: action, subject: id, on: connection)
+        }
+    }
+
+    /// All that are known, oldest first.
+    public static func records(on connection: isolated Connection) throws -> [BackupRecord] {
+        try connection.query("SELECT * FROM reeve.backups ORDER BY started_at").map {
+            BackupRecord(
+                id: try $0.get("id"), place: try $0.get("place"), bytes: try $0.get("bytes"),
+                startedAt: try $0.get("started_at"), finishedAt: try $0.get("finished_at"),
+                provenAt: try $0.get("proven_at"), restoreSeconds: try $0.get("restore_seconds"),
+                differences: try $0.get("differences"))
+        }
+    }
+}

@@ -1,0 +1,75 @@
+/// Where backups lie: named objects that are written once, whole or not at all.
+///
+/// Names are paths with `/` between their parts. All calls block, and are made on threads of their own.
+public protocol ObjectStore: Sendable {
+    /// Where it is, for messages; holds no secret.
+    var place: String { get }
+
+    /// Begins an object; it is there once the writer is committed.
+    ///
+    /// - Throws: `StorageError`.
+    func write(_ name: String) throws -> any ObjectWriter
+
+    /// Opens an object.
+    ///
+    /// - Throws: `StorageError.missing`.
+    func read(_ name: String) throws -> any ObjectReader
+
+    /// The objects whose names begin so, in order.
+    func list(_ prefix: String) throws -> [StoredObject]
+
+    /// Removes an object; one that is not there is no error.
+    func delete(_ name: String) throws
+
+    /// Removes what writers left that were killed, in names that begin so. The caller makes sure that nobody writes there.
+    ///
+    /// - Returns: how many there were.
+    func clearUnfinished(_ prefix: String) throws -> Int
+
+    /// Bytes that are free; nil where nobody can tell.
+    var freeBytes: Int? { get }
+}
+
+public struct StoredObject: Sendable, Equatable {
+    public let name: String
+    public let bytes: Int
+
+    public init(name: String, bytes: Int) {
+        self.name = name
+        self.bytes = bytes
+    }
+}
+
+/// Writes one object. Without `commit` there is nothing of it.
+public protocol ObjectWriter: AnyObject {
+    func write(_ bytes: UnsafeRawBufferPointer) throws
+    /// Makes the object durable and visible at once.
+    func commit() throws
+    func discard()
+}
+
+/// Reads one object from its start.
+public protocol ObjectReader: AnyObject, Sendable {
+    /// The next piece; nil at the end.
+    func next() throws -> [UInt8]?
+}
+
+/// What storage could not do.
+public enum StorageError: Error, CustomStringConvertible {
+    case missing(String)
+    case failed(operation: String, object: String, reason: String)
+
+    public var description: String {
+        switch self {
+        case .missing(let object): "\(object) is not there"
+        case .failed(let operation, let object, let reason): "cannot \(operation) \(object): \(reason)"
+        }
+    }
+
+    public var hint: String? {
+        switch self {
+        case .missing: "'reeve backup verify' lists what is missing"
+        case .failed: "check that the repository has room and may be written to"
+        }
+    }
+}

@@ -1,0 +1,364 @@
+import Catalog
+import Foundation
+import Migrations
+import Postgres
+import Processes
+import Storage
+import TestSupport
+import Testing
+
+@testable import Backups
+
+/// A repository in a folder of the test's own, with a key.
+final class Vault: Sendable {
+    let folder = "/tmp/reeve-vault-\(UUID().uuidString.prefix(8))"
+    let store: FolderStore
+    let recipient: String
+
+    init() async throws {
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        chmod(folder, 0o755)
+        store = FolderStore("\(folder)/repository")
+        let made = try await Command("age-keygen", ["-o", "\(folder)/identity"]).run()
+        let words = made.errorOutput.split(whereSeparator: \.isWhitespace)
+        recipient = String(try #require(words.last))
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+    var repository: Repository { Repository(store) }
+
+    func maker(
+        _ settings: ConnectionSettings, on store: (any ObjectStore)? = nil,
+        _ change: (inout BackupMaker.Settings) -> Void = { _ in }
+    ) -> BackupMaker {
+        var making = BackupMaker.Settings()
+        making.recipients = [recipient]
+        change(&making)
+        return BackupMaker(
+            database: Database(settings), name: "main", repository: Repository(store ?? self.store), settings: making)
+    }
+
+    var restoring: Restorer.Settings {
+        var settings = Restorer.Settings()
+        settings.identity = "\(folder)/identity"
+        settings.temporaryFolder = folder
+        return settings
+    }
+
+    func prove(_ manifest: Manifest, checks: [(name: String, sql: String)] = []) async throws -> Proof {
+        try await RestoreTest(
+            repository: repository, manifest: manifest, settings: restoring, folder: "\(folder)/scratch", checks: checks
+        ).run()
+    }
+}
+
+/// A store that fails once so many bytes were written to it.
+final class FullStore: ObjectStore {
+    private let inner: FolderStore
+    private let left: Left
+
+    /// What may still be written, by all its writers.
+    final class Left: @unchecked Sendable {
+        // Under the lock.
+        private var bytes: Int
+        private let lock = NSLock()
+
+        init(_ bytes: Int) { self.bytes = bytes }
+
+        func take(_ count: Int) throws {
+            try lock.withLock {
+                bytes -= count
+                if bytes < 0 {
+                    throw StorageError.failed(operation: "write", object: "it", reason: "No space left on device")
+                }
+            }
+        }
+    }
+
+    private final class Writer: ObjectWriter {
+        private let inner: any ObjectWriter
+        private let left: Left
+
+        init(_ inner: any ObjectWriter, _ left: Left) {
+            self.inner = inner
+            self.left = left
+        }
+
+        func write(_ bytes: UnsafeRawBufferPointer) throws {
+            try left.take(bytes.count)
+            try inner.write(bytes)
+        }
+        func commit() throws { try inner.commit() }
+        func discard() { inner.discard() }
+    }
+
+    init(_ inner: FolderStore, bytes: Int) {
+        self.inner = inner
+        left = Left(bytes)
+    }
+
+    var place: String { inner.place }
+    var freeBytes: Int? { inner.freeBytes }
+    func write(_ name: String) throws -> any ObjectWriter { Writer(try inner.write(name), left) }
+    func read(_ name: String) throws -> any ObjectReader { try inner.read(name) }
+    func list(_ prefix: String) throws -> [StoredObject] { try inner.list(prefix) }
+    func delete(_ name: String) throws { try inner.delete(name) }
+    func clearUnfinished(_ prefix: String) throws -> Int { try inner.clearUnfinished(prefix) }
+}
+
+@Suite(.timeLimit(.minutes(8)))
+struct BackupTests {
+    private static let data = """
+        CREATE TABLE public.orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, total numeric, note json);
+        INSERT INTO public.orders (total, note) SELECT i * 1.5, json_build_object('i', i) FROM generate_series(1, 2000) i;
+        CREATE TABLE public."Odd ""Name" (a integer, "b c" text);
+        INSERT INTO public."Odd ""Name" VALUES (1, 'x'), (2, NULL);
+        CREATE SEQUENCE public.tickets; SELECT nextval('public.tickets'), nextval('public.tickets');
+        SELECT lo_from_bytea(0, '\\x00ff42');
+        CREATE TABLE public.parts (at date) PARTITION BY RANGE (at);
+        CREATE TABLE public.parts_1 PARTITION OF public.parts FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+        INSERT INTO public.parts VALUES ('2024-05-06');
+        """
+
+    @Test(.database(DatabaseTemplate.systems)) func whatIsBackedUpIsProved() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.data)
+        try await database.execute("ALTER DATABASE \(database.name) SET work_mem = '7MB'")
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make()
+        #expect(manifest.tables.first { $0.name == "orders" }?.rows == 2000)
+        let proof = try await vault.prove(
+            manifest,
+            checks: [("good", "SELECT 1 WHERE false"), ("none", "SELECT id FROM public.orders WHERE total < 0")])
+        #expect(proof.isProved, "\(proof.differences)")
+        #expect(try Proof.read(manifest, in: vault.repository) == proof)
+        let refuted = try await vault.prove(manifest, checks: [("bad", "SELECT 1"), ("broken", "SELECT nonsense")])
+        #expect(refuted.differences.map(\.object) == ["bad", "broken"])
+        // Nothing of it stays, and nothing in the repository can be read without the key.
+        #expect(try FileManager.default.contentsOfDirectory(atPath: "\(vault.folder)/scratch").isEmpty)
+        for object in try vault.store.list("") where object.name.hasSuffix(".age") {
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: "\(vault.store.place)/\(object.name)"))
+            #expect(bytes.starts(with: Data("age-encryption.org/v1".utf8)))
+        }
+        let verification = try vault.repository.verify([manifest], of: "main")
+        #expect(verification.problems.isEmpty && verification.orphans.isEmpty)
+    }
+
+    @Test(.database) func whatIsUnchangedIsNotDumpedAgain() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.data)
+        let vault = try await Vault()
+        let first = try await vault.maker(database.settings).make()
+        let second = try await vault.maker(database.settings).make()
+        #expect(second.ownBytes < first.bytes)
+        #expect(second.parts.filter { $0.kind == .data }.allSatisfy { $0.object.contains(first.id) })
+        let proof = try await vault.prove(second)
+        #expect(proof.isProved, "\(proof.differences)")
+        let full = try await vault.maker(database.settings) { $0.isFull = true }.make()
+        #expect(full.bytes == full.ownBytes)
+        // The same rows under other columns are dumped again.
+        try await database.execute("ALTER TABLE public.orders RENAME COLUMN total TO sum")
+        let renamed = try await vault.maker(database.settings).make()
+        #expect(renamed.parts.filter { $0.kind == .data }.allSatisfy { $0.object.contains(renamed.id) })
+        let again = try await vault.prove(renamed)
+        #expect(again.isProved, "\(again.differences)")
+    }
+
+    @Test(.database) func writersAndDDLBesideItMakeNoFalseAlarm() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.data)
+        let vault = try await Vault()
+        let writers = [
+            "INSERT INTO public.orders (total) VALUES (random()); DELETE FROM public.orders WHERE id % 7 = 3",
+            "BEGIN; TRUNCATE public.\"Odd \"\"Name\"; INSERT INTO public.\"Odd \"\"Name\" VALUES (1), (2); COMMIT",
+            "CREATE TABLE public.short (id serial PRIMARY KEY); INSERT INTO public.short DEFAULT VALUES; DROP TABLE public.short",
+            "SELECT nextval('public.tickets')",
+        ].map { sql in
+            Task {
+                try await database.connection { connection in
+                    while !Task.isCancelled {
+                        try await connection.with { _ = try $0.execute(sql) }
+                        try await Task.sleep(for: .milliseconds(Int.random(in: 300...1500)))
+                    }
+                }
+            }
+        }
+        for _ in 0..<4 {
+            let manifest: Manifest
+            do {
+                manifest = try await vault.maker(database.settings).make()
+            } catch {
+                // Locks were not to be had: no backup, and none of a state that never was.
+                let isBusy =
+                    (error as? BackupError).map { "\($0)".contains("came and went") }
+                    ?? "\(error)".contains("LOCK TABLE")
+                #expect(isBusy, "\(error)")
+                continue
+            }
+            let proof = try await vault.prove(manifest)
+            #expect(proof.isProved, "\(proof.differences)")
+        }
+        for writer in writers {
+            writer.cancel()
+            _ = await writer.result
+        }
+        #expect(try !vault.repository.manifests(of: "main").isEmpty)
+    }
+
+    @Test(.database) func everyFlippedBitIsFound() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.data)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make()
+        for object in try vault.store.list("") {
+            let path = "\(vault.store.place)/\(object.name)"
+            let original = try Data(contentsOf: URL(fileURLWithPath: path))
+            for place in [0, original.count / 2, original.count - 2] {
+                var damaged = original
+                damaged[place] ^= 1 << UInt8.random(in: 0..<8)
+                try damaged.write(to: URL(fileURLWithPath: path))
+                let found = try vault.repository.verify([manifest], of: "main")
+                #expect(found.problems.count == 1, "\(object.name) at \(place)")
+            }
+            try original.write(to: URL(fileURLWithPath: path))
+        }
+        // A restore finds it too, whatever pg_restore makes of it.
+        let part = try #require(manifest.parts.first { $0.kind == .data })
+        let path = "\(vault.store.place)/\(part.object)"
+        let original = try Data(contentsOf: URL(fileURLWithPath: path))
+        var damaged = original
+        damaged[original.count / 2] ^= 1
+        try damaged.write(to: URL(fileURLWithPath: path))
+        let proof = try await vault.prove(manifest)
+        #expect(!proof.isProved && proof.differences.first?.kind == "part")
+        try FileManager.default.removeItem(atPath: path)
+        let missing = try vault.repository.verify([manifest], of: "main")
+        #expect(missing.problems.first?.description.contains("it is missing") == true)
+    }
+
+    @Test(.database) func aFullDiskLosesNothingThatWasGood() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.data)
+        let vault = try await Vault()
+        let good = try await vault.maker(database.settings).make()
+        for bytes in [0, 100, good.bytes / 4, good.bytes / 2, good.bytes - 10, good.bytes + 100] {
+            let full = FullStore(vault.store, bytes: bytes)
+            await #expect(throws: StorageError.self, "\(bytes)") {
+                _ = try await vault.maker(database.settings, on: full) { $0.isFull = true }.make()
+            }
+            #expect(try vault.repository.manifests(of: "main").map(\.id) == [good.id])
+            let verification = try vault.repository.verify([good], of: "main")
+            #expect(verification.problems.isEmpty && verification.orphans.isEmpty)
+            #expect(try vault.store.clearUnfinished("") == 0)
+        }
+        _ = try await vault.maker(database.settings).make()
+    }
+
+    @Test(.database) func aDumpThatIsKilledIsAnErrorAndTheNextOneClears() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.data)
+        let vault = try await Vault()
+        // The lock on a type's catalog row holds pg_dump up where nothing else waits.
+        let holder = try await Connection.open(database.settings)
+        try await holder.with { try $0.execute("BEGIN; LOCK TABLE pg_class IN ACCESS EXCLUSIVE MODE") }
+        let backup = Task { try await vault.maker(database.settings).make() }
+        try await Task.sleep(for: .milliseconds(300))
+        backup.cancel()
+        try await holder.with { try $0.execute("ROLLBACK") }
+        await holder.close()
+        let result = await backup.result
+        if case .success = result { Issue.record("a cancelled backup succeeded") }
+        #expect(try vault.repository.manifests(of: "main").isEmpty)
+        let manifest = try await vault.maker(database.settings).make()
+        let verification = try vault.repository.verify([manifest], of: "main")
+        #expect(verification.orphans.isEmpty && verification.problems.isEmpty)
+    }
+
+    @Test(.database) func whatMayNotBeIsRefusedBeforeItBegins() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.data)
+        let vault = try await Vault()
+        await #expect(throws: BackupError.self) {
+            _ = try await vault.maker(database.settings) { $0.recipients = [] }.make()
+        }
+        // Rows that policies hide would not be dumped.
+        let role = "b_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute(
+            "CREATE ROLE \(role) LOGIN", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO \(role)",
+            "ALTER TABLE public.orders ENABLE ROW LEVEL SECURITY")
+        var settings = database.settings
+        settings.parameters["user"] = role
+        let limited = vault.maker(settings)
+        let error = await #expect(throws: BackupError.self) { _ = try await limited.make() }
+        #expect(error?.hint?.contains("BYPASSRLS") == true)
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+        // One at a time.
+        try await database.connection { holder in
+            let isHeld = try await AdvisoryLock("reeve backup").acquire(on: holder, wait: .zero, waiting: { _ in })
+            #expect(isHeld)
+            let locked = await #expect(throws: BackupError.self) { _ = try await vault.maker(database.settings).make() }
+            #expect(locked?.description.contains("another backup") == true)
+        }
+        // A key that does not fit.
+        let manifest = try await vault.maker(database.settings).make()
+        let other = try await Vault()
+        await #expect(throws: BackupError.self) {
+            _ = try await RestoreTest(
+                repository: vault.repository, manifest: manifest, settings: other.restoring,
+                folder: "\(vault.folder)/scratch"
+            ).run()
+        }
+        #expect(try Proof.read(manifest, in: vault.repository) == nil)
+    }
+
+    /// Whatever is changed in the restored database, the comparison says so.
+    @Test(.database(DatabaseTemplate.systems)) func everyChangeOfARestoredDatabaseIsDetected() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.data)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make()
+        let name = "r_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL("CREATE DATABASE \(name)")
+        let target = database.settings.database(name)
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+        do {
+            try await restorer.restore(into: target)
+            let comparison = Comparison(manifest: manifest, restorer: restorer, target: target)
+            // Roles are the test cluster's, and other tests' too.
+            let clean = try await comparison.differences().filter { $0.kind != "role" }
+            #expect(clean == [])
+            for (change, undo, kind) in [
+                (
+                    "UPDATE public.orders SET total = total + 1 WHERE id = 77",
+                    "UPDATE public.orders SET total = total - 1 WHERE id = 77", "table"
+                ),
+                ("DELETE FROM public.parts", "INSERT INTO public.parts VALUES ('2024-05-06')", "table"),
+                ("SELECT setval('public.tickets', 99)", "SELECT setval('public.tickets', 2)", "sequence"),
+                ("SELECT lo_from_bytea(4711, '\\x01')", "SELECT lo_unlink(4711)", "large objects"),
+                ("GRANT SELECT ON public.orders TO PUBLIC", "REVOKE SELECT ON public.orders FROM PUBLIC", "table"),
+                (
+                    "ALTER TABLE posters.batch_jobs DISABLE TRIGGER ALL",
+                    "ALTER TABLE posters.batch_jobs ENABLE TRIGGER ALL", "trigger"
+                ),
+                ("CREATE POLICY p ON csvbatch.csv_batches", "DROP POLICY p ON csvbatch.csv_batches", "policy"),
+                ("CREATE INDEX extra ON public.orders (total)", "DROP INDEX public.extra", "index"),
+            ] {
+                try await Connection.opened(target) { connection in
+                    try await connection.with { _ = try $0.execute(change) }
+                }
+                let found = try await comparison.differences()
+                #expect(found.contains { $0.kind == kind }, "\(change): \(found)")
+                try await Connection.opened(target) { connection in
+                    try await connection.with { _ = try $0.execute(undo) }
+                }
+            }
+            let again = try await comparison.differences().filter { $0.kind != "role" }
+            #expect(again == [])
+        } catch {
+            try? await TestCluster.runSQL("DROP DATABASE IF EXISTS \(name) WITH (FORCE)")
+            throw error
+        }
+        try await TestCluster.runSQL("DROP DATABASE IF EXISTS \(name) WITH (FORCE)")
+    }
+}
