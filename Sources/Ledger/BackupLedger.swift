@@ -13,6 +13,8 @@ public struct BackupRecord: Sendable, Equatable {
     public let restoreSeconds: Double?
     /// How many differences the newest restore test found.
     public let differences: Int?
+    /// How many tables were among them.
+    public let mismatchedTables: Int?
 }
 
 /// Backups and their proofs.
@@ -35,18 +37,27 @@ public enum BackupLedger {
 
     /// Records the result of a restore test.
     public static func prove(
-        id: String, place: String, restoreSeconds: Double, differences: Int, actor: String,
+        id: String, place: String, restoreSeconds: Double, differences: Int, mismatchedTables: Int, actor: String,
         on connection: isolated Connection
     ) throws {
         try connection.transaction {
             try connection.query(
                 """
-                UPDATE reeve.backups SET tested_at = now(), differences = $3::integer, restore_seconds = $4,
+                UPDATE reeve.backups SET tested_at = now(), differences = $3::integer, restore_seconds = $4, mismatched_tables = $5,
                     proven_at = CASE WHEN $3::integer = 0 THEN now() END WHERE id = $1 AND place = $2
-                """, [id, place, differences, restoreSeconds])
+                """, [id, place, differences, restoreSeconds, mismatchedTables])
             let action = differences == 0 ? "backup.proved" : "backup.refuted"
             try Events.record(action, subject: id, on: connection)
             try Audit.append(actor: actor, action: action, subject: id, on: connection)
+        }
+    }
+
+    /// A backup was removed.
+    public static func forget(id: String, place: String, actor: String, on connection: isolated Connection) throws {
+        try connection.transaction {
+            try connection.query("DELETE FROM reeve.backups WHERE id = $1 AND place = $2", [id, place])
+            try Events.record("backup.removed", subject: id, on: connection)
+            try Audit.append(actor: actor, action: "backup.removed", subject: id, on: connection)
         }
     }
 
@@ -57,7 +68,7 @@ public enum BackupLedger {
                 id: try $0.get("id"), place: try $0.get("place"), bytes: try $0.get("bytes"),
                 startedAt: try $0.get("started_at"), finishedAt: try $0.get("finished_at"),
                 provenAt: try $0.get("proven_at"), restoreSeconds: try $0.get("restore_seconds"),
-                differences: try $0.get("differences"))
+                differences: try $0.get("differences"), mismatchedTables: try $0.get("mismatched_tables"))
         }
     }
 }

@@ -77,6 +77,7 @@ public enum LedgerSchema {
             finished_at timestamptz NOT NULL,
             tested_at timestamptz,
             differences integer,
+            mismatched_tables integer,
             restore_seconds float8,
             proven_at timestamptz,
             PRIMARY KEY (id, place)

@@ -8,7 +8,7 @@ import Storage
 
 /// `reeve backup …`
 enum BackupCommands {
-    static let all = [create, list, show, verify, test, restore, newKey]
+    static let all = [create, list, show, verify, test, restore, prune, newKey]
 
     private static let identity = OptionSpec.option("identity", "FILE", "the age identity that opens the backup")
     private static let backup = ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)
@@ -160,6 +160,40 @@ enum BackupCommands {
             return (
                 ["backup": .string(manifest.id), "restore_seconds": .double(seconds)],
                 "restored \(manifest.id) in \(String(format: "%.1f", seconds)) s"
+            )
+        }
+    }
+
+    static let prune = CommandSpec(
+        noun: "backup", verb: "prune", summary: "remove the backups that the policy does not keep",
+        discussion: "Kept are the newest proven backup of each of the last days, weeks and months (backup.keep.*), the "
+            + "newest few, and whatever is newer than the newest proven one, which never goes. --dry-run tells why each "
+            + "stays or goes.",
+        options: [.dryRun, .option("confirm", "NAME", "the database's name, to go on without being asked")]
+    ) { invocation in
+        try await forEach(invocation) { work in
+            let decisions = try work.decisions()
+            let leaving = decisions.filter { !$0.stays }
+            var freed = 0
+            if !invocation.isDryRun, !leaving.isEmpty {
+                try invocation.confirm(
+                    "\(leaving.count) backups of '\(work.open.name)' are removed", name: work.open.name)
+                freed = try await work.prune(decisions, actor: BackupWork.person)
+            }
+            var table = TextTable("ID", "STAYS", "WHY")
+            for one in decisions { table.add(one.id, one.stays ? "yes" : "no", one.reason) }
+            let list = decisions.map { one -> JSONValue in
+                ["id": .string(one.id), "stays": .bool(one.stays), "reason": .string(one.reason)]
+            }
+            let sum =
+                invocation.isDryRun
+                ? "\(leaving.count) would go" : "removed \(leaving.count), \(BackupText.size(freed)) freed"
+            return (
+                [
+                    "backups": .array(list), "removed": .int(invocation.isDryRun ? 0 : leaving.count),
+                    "freed_bytes": .int(freed),
+                ],
+                decisions.isEmpty ? "no backups" : table.text + "\n" + sum
             )
         }
     }

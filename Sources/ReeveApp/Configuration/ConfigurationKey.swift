@@ -107,6 +107,12 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey(
             "backup.identity", .path, nil,
             "The file with the age identity, for restore tests on a machine that may read the backups."),
+        ConfigurationKey(
+            "backup.keep.daily", .integer(0...10_000), "7", "For so many days the newest proven backup of each stays."),
+        ConfigurationKey("backup.keep.weekly", .integer(0...10_000), "5", "The same for weeks."),
+        ConfigurationKey("backup.keep.monthly", .integer(0...10_000), "12", "The same for months."),
+        ConfigurationKey(
+            "backup.keep.at_least", .integer(1...10_000), "3", "The newest backups that stay in any case."),
         ConfigurationKey("backup.jobs", .integer(1...64), "2", "Dumps, or restores, that run at once."),
         ConfigurationKey(
             "log.level", .choice(["debug", "info", "notice", "warning", "error"]), "info",

@@ -29,6 +29,16 @@ enum BackupSettings {
         return settings
     }
 
+    static func retention(_ configuration: Configuration) -> RetentionPolicy {
+        var policy = RetentionPolicy()
+        let store = configuration.store
+        policy.daily = store.integer("backup.keep.daily") ?? policy.daily
+        policy.weekly = store.integer("backup.keep.weekly") ?? policy.weekly
+        policy.monthly = store.integer("backup.keep.monthly") ?? policy.monthly
+        policy.atLeast = store.integer("backup.keep.at_least") ?? policy.atLeast
+        return policy
+    }
+
     static func restorer(_ configuration: Configuration, identity: String?) -> Restorer.Settings {
         var settings = Restorer.Settings()
         let store = configuration.store
@@ -82,9 +92,36 @@ struct BackupWork: Sendable {
         try await remember { connection in
             try BackupLedger.prove(
                 id: manifest.id, place: repository.store.place, restoreSeconds: proof.restoreSeconds,
-                differences: proof.differences.count, actor: actor, on: connection)
+                differences: proof.differences.count,
+                mismatchedTables: Set(proof.differences.filter { $0.kind == "table" }.map(\.object)).count,
+                actor: actor,
+                on: connection)
         }
         return proof
+    }
+
+    /// What the policy says of each backup.
+    func decisions() throws -> [RetentionPolicy.Decision] {
+        let repository = try repository
+        let candidates = try repository.manifests(of: open.name).compactMap { manifest -> RetentionPolicy.Candidate? in
+            guard let time = try? Timestamp.fromPostgres(manifest.finishedAt) else { return nil }
+            let proof = try Proof.read(manifest, in: repository)
+            return RetentionPolicy.Candidate(
+                id: manifest.id, finishedAt: Date(timeIntervalSince1970: Double(time.microseconds) / 1_000_000),
+                isProven: proof?.isProved == true)
+        }
+        return BackupSettings.retention(configuration).decide(candidates)
+    }
+
+    /// - Returns: the bytes that were freed.
+    func prune(_ decisions: [RetentionPolicy.Decision], actor: String) async throws -> Int {
+        let leaving = Set(decisions.filter { !$0.stays }.map(\.id))
+        let place = try repository.store.place
+        let freed = try repository.remove(leaving, of: open.name)
+        try await remember { connection in
+            for id in leaving.sorted() { try BackupLedger.forget(id: id, place: place, actor: actor, on: connection) }
+        }
+        return freed
     }
 
     func restore(
@@ -130,6 +167,19 @@ enum BackupTask {
         let work = BackupWork(open: open, configuration: configuration, logger: context.logger)
         let manifest = try await work.create(try BackupSettings.maker(configuration), actor: ServiceInstance.name)
         return "\(manifest.id): \(manifest.tables.count) tables, \(BackupText.size(manifest.bytes))"
+    }
+}
+
+/// The task that removes the backups that the policy does not keep.
+enum PruneTask {
+    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
+    {
+        let work = BackupWork(open: open, configuration: configuration, logger: context.logger)
+        let decisions = try work.decisions()
+        let leaving = decisions.filter { !$0.stays }.count
+        if leaving == 0 { return "\(decisions.count) backups, all stay" }
+        let freed = try await work.prune(decisions, actor: ServiceInstance.name)
+        return "removed \(leaving) of \(decisions.count) backups, \(BackupText.size(freed)) freed"
     }
 }
 

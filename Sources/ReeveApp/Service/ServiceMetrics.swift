@@ -21,6 +21,7 @@ struct ServiceMetrics: Sendable {
     private let migrationsPending: Gauge
     private let driftObjects: Gauge
     private let auditEntries: Gauge
+    private let backups: BackupMetrics
     let scrapes: Counter
 
     init() {
@@ -54,6 +55,7 @@ struct ServiceMetrics: Sendable {
         driftObjects = registry.gauge(
             "reeve_schema_drift_objects", "Objects that differ from what the migrations say, by kind.",
             labels: ["database", "system", "kind"])
+        backups = BackupMetrics(registry)
         auditEntries = registry.gauge("reeve_audit_entries", "Entries of the audit chain.", labels: ["database"])
         scrapes = registry.counter("reeve_scrapes_total", "Answers of /metrics.")
     }
@@ -74,13 +76,16 @@ struct ServiceMetrics: Sendable {
         for task in tasks where task.isEnabled {
             if let next = task.schedule.next(after: now) { taskNextDue.set(Double(next), open.name, task.name) }
         }
-        let (summaries, entries, drift) = try await open.database.pool.with(within: .seconds(10)) { connection in
+        let (summaries, entries, drift, records) = try await open.database.pool.with(within: .seconds(10)) {
+            connection in
             let head = try connection.query("SELECT seq FROM reeve.audit_head").first
             return (
                 try RunLedger.summaries(on: connection), try head?.get(0, as: Int.self) ?? 0,
-                try FindingLedger.counts(of: ValidateTask.check, on: connection)
+                try FindingLedger.counts(of: ValidateTask.check, on: connection),
+                try BackupLedger.records(on: connection)
             )
         }
+        backups.set(records, database: open.name)
         setDrift(drift, of: open, wasChecked: summaries.contains { $0.task == "validate" && $0.lastSucceeded != nil })
         auditEntries.set(Double(entries), open.name)
         for summary in summaries {

@@ -28,6 +28,9 @@ enum TaskDefaults {
             name: "backup", summary: "back the database up", schedule: "20 2 * * *", isEnabled: false,
             timeout: .seconds(12 * 3600), retries: 2, work: BackupTask.run),
         Default(
+            name: "prune", summary: "remove the backups that the policy does not keep", schedule: "40 4 * * *",
+            isEnabled: false, timeout: .seconds(3600), retries: 1, work: PruneTask.run),
+        Default(
             name: "restore-test", summary: "prove that the newest backup restores", schedule: "20 5 * * sun",
             isEnabled: false, timeout: .seconds(12 * 3600), retries: 0, work: RestoreTestTask.run),
         // Not at the full hour, when migrations are applied.
@@ -77,7 +80,7 @@ enum TaskDefaults {
     private static func isBackedUp(_ one: Default, _ store: SettingStore) -> Bool? {
         guard store.text("backup.repository") != nil else { return nil }
         switch one.name {
-        case "backup": return true
+        case "backup", "prune": return true
         case "restore-test": return store.text("backup.encryption") == "none" || store.text("backup.identity") != nil
         default: return nil
         }

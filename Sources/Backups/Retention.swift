@@ -1,0 +1,105 @@
+import Foundation
+import Storage
+
+/// Which backups stay: grandfather, father, son. Pure.
+public struct RetentionPolicy: Sendable, Equatable {
+    /// For so many days, weeks and months the newest proven backup of each stays.
+    public var daily = 7
+    public var weekly = 5
+    public var monthly = 12
+    /// The newest ones that stay in any case.
+    public var atLeast = 3
+
+    public init() {}
+
+    /// A backup as far as it matters here.
+    public struct Candidate: Sendable, Equatable {
+        public let id: String
+        public let finishedAt: Date
+        public let isProven: Bool
+
+        public init(id: String, finishedAt: Date, isProven: Bool) {
+            self.id = id
+            self.finishedAt = finishedAt
+            self.isProven = isProven
+        }
+    }
+
+    public struct Decision: Sendable, Equatable {
+        public let id: String
+        public let stays: Bool
+        public let reason: String
+    }
+
+    /// What becomes of each, newest first.
+    ///
+    /// Only proven backups fill the days, weeks and months: one that was never shown to restore must not push out one that
+    /// was. What is newer than the newest proven one stays until it is proven itself; without any proven one all stay.
+    public func decide(_ candidates: [Candidate]) -> [Decision] {
+        let sorted = candidates.sorted { ($0.finishedAt, $0.id) > ($1.finishedAt, $1.id) }
+        guard let newest = sorted.first(where: \.isProven) else {
+            return sorted.map { Decision(id: $0.id, stays: true, reason: "none is proven to restore yet") }
+        }
+        let slots = slots(sorted.filter(\.isProven))
+        return sorted.enumerated().map { number, one in
+            if one == newest { return Decision(id: one.id, stays: true, reason: "the newest that is proven") }
+            if one.finishedAt > newest.finishedAt {
+                return Decision(id: one.id, stays: true, reason: "newer than the newest that is proven")
+            }
+            if let slot = slots[one.id] { return Decision(id: one.id, stays: true, reason: slot) }
+            if number < atLeast { return Decision(id: one.id, stays: true, reason: "one of the newest \(atLeast)") }
+            return Decision(
+                id: one.id, stays: false,
+                reason: one.isProven ? "no day, week or month wants it" : "not proven, and older than one that is")
+        }
+    }
+
+    private func slots(_ proven: [Candidate]) -> [String: String] {
+        var calendar = Calendar(identifier: .iso8601)
+        calendar.timeZone = .gmt
+        let rules: [(String, Int, Set<Calendar.Component>)] = [
+            ("day", daily, [.year, .month, .day]), ("week", weekly, [.yearForWeekOfYear, .weekOfYear]),
+            ("month", monthly, [.year, .month]),
+        ]
+        var slots: [String: String] = [:]
+        for (word, count, components) in rules {
+            var seen: Set<DateComponents> = []
+            for one in proven where seen.count < count {
+                // The newest of each comes first.
+                guard seen.insert(calendar.dateComponents(components, from: one.finishedAt)).inserted else { continue }
+                if slots[one.id] == nil { slots[one.id] = "the newest proven of its \(word)" }
+            }
+        }
+        return slots
+    }
+}
+
+extension Repository {
+    /// Removes backups: first their manifests, then the parts that no manifest names any more.
+    ///
+    /// Cut short after a manifest, the parts that are left are cleared by the next backup.
+    ///
+    /// - Returns: the bytes that were freed.
+    /// - Throws: `StorageError`.
+    public func remove(_ ids: Set<String>, of database: String) throws -> Int {
+        var damaged = 0
+        let all = try manifests(of: database) { _ in damaged += 1 }
+        let leaving = all.filter { ids.contains($0.id) }
+        // Parts of a backup whose manifest cannot be read may lie in another one's folder.
+        if damaged > 0, !leaving.isEmpty {
+            throw BackupError.badManifest(
+                object: database, reason: "with \(damaged) manifests that cannot be read nothing is removed")
+        }
+        let needed = Set(all.filter { !ids.contains($0.id) }.flatMap { $0.parts.map(\.object) })
+        for manifest in leaving {
+            try store.delete("\(manifest.prefix)/\(Manifest.name)")
+            try store.delete("\(manifest.prefix)/\(Proof.name)")
+        }
+        var freed = 0
+        for part in leaving.flatMap(\.parts) where !needed.contains(part.object) {
+            try store.delete(part.object)
+            freed += part.object.hasPrefix("\(database)/") ? part.bytes : 0
+        }
+        return freed
+    }
+}

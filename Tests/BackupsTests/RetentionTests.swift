@@ -1,0 +1,77 @@
+import Foundation
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+@testable import Backups
+
+@Suite struct RetentionTests {
+    private func candidates(_ days: [Int], proven: (Int) -> Bool = { _ in true }) -> [RetentionPolicy.Candidate] {
+        // 2026-06-15 is a Monday.
+        let now = Date(timeIntervalSince1970: 1_781_481_600)
+        return days.map {
+            RetentionPolicy.Candidate(
+                id: "d\($0)", finishedAt: now.addingTimeInterval(Double(-$0) * 86400), isProven: proven($0))
+        }
+    }
+
+    private func kept(_ decisions: [RetentionPolicy.Decision]) -> Set<String> {
+        Set(decisions.filter(\.stays).map(\.id))
+    }
+
+    @Test func daysWeeksAndMonthsKeepTheirNewest() {
+        let decisions = RetentionPolicy().decide(candidates(Array(0..<400)))
+        let kept = kept(decisions)
+        #expect(Set((0..<7).map { "d\($0)" }).isSubset(of: kept))
+        // Sundays of the weeks before, and the ends of months.
+        #expect(kept.contains("d8") && kept.contains("d15") && kept.contains("d22"))
+        #expect(kept.contains("d15") && kept.contains("d46"))
+        #expect(kept.count <= 7 + 5 + 12)
+        #expect(decisions.allSatisfy { !$0.reason.isEmpty })
+    }
+
+    @Test func withoutAProofNothingGoes() {
+        let decisions = RetentionPolicy().decide(candidates(Array(0..<100)) { _ in false })
+        #expect(!decisions.contains { !$0.stays })
+    }
+
+    @Test func theNewestProvenAlwaysStaysAndUnprovenPushNothingOut() {
+        for seed in 0..<300 {
+            var policy = RetentionPolicy()
+            policy.daily = seed % 4
+            policy.weekly = seed % 3
+            policy.monthly = seed % 2
+            policy.atLeast = 1 + seed % 3
+            let days = Set((0..<40).map { _ in Int.random(in: 0..<500) })
+            let proven = Set(days.filter { _ in Bool.random() })
+            let all = candidates(Array(days)) { proven.contains($0) }
+            let decisions = policy.decide(all)
+            #expect(decisions.count == all.count)
+            let kept = kept(decisions)
+            if let newest = proven.min() {
+                #expect(kept.contains("d\(newest)"))
+                #expect(days.filter { $0 < newest }.allSatisfy { kept.contains("d\($0)") })
+            }
+            // Without those that were never proven, the proven ones that stay are no others.
+            let alone = self.kept(policy.decide(all.filter(\.isProven)))
+            #expect(kept.intersection(proven.map { "d\($0)" }).isSubset(of: alone))
+        }
+    }
+
+    @Test(.database) func partsThatOthersNeedStay() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE TABLE t (id integer)", "INSERT INTO t VALUES (1)")
+        let vault = try await Vault()
+        let first = try await vault.maker(database.settings).make()
+        let second = try await vault.maker(database.settings).make()
+        #expect(second.ownBytes < second.bytes)
+        let freed = try vault.repository.remove([first.id], of: "main")
+        #expect(freed > 0 && freed < first.bytes)
+        #expect(try vault.repository.manifests(of: "main").map(\.id) == [second.id])
+        let verification = try vault.repository.verify([second], of: "main")
+        #expect(verification.problems.isEmpty && verification.orphans.isEmpty)
+        _ = try vault.repository.remove([second.id], of: "main")
+        #expect(try vault.store.list("").isEmpty)
+    }
+}
