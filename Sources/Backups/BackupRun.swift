@@ -57,12 +57,11 @@ struct BackupRun: Sendable {
         }
         var (parts, tables) = try await dump(largeObjects: start.1)
         parts.append(try await store(Array(catalog.utf8), kind: .catalog, name: "catalog.txt"))
-        // Roles are the whole server's, and outside of snapshots: those that came or went meanwhile prove nothing.
-        let (last, rolesAfter) = try await hold.connection.with { connection in
-            (
-                try DatabaseContent.sequenceValues(hold.relations, on: connection),
-                try DatabaseContent.roles(on: connection)
-            )
+        let last = try await hold.connection.with { try DatabaseContent.sequenceValues(hold.relations, on: $0) }
+        // Roles are the whole server's, and outside of snapshots: those that came or went meanwhile prove nothing. Read
+        // anew, for the connection that holds the snapshot sees what was.
+        let rolesAfter = try await maker.database.withDirectConnection(named: "reeve backup") { connection in
+            try await connection.with { try DatabaseContent.roles(on: $0) }
         }
         let source = try await hold.connection.with {
             try $0.query("SELECT current_database()::text").first?.get(0, as: String.self) ?? ""
