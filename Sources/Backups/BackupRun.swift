@@ -89,7 +89,7 @@ struct BackupRun: Sendable {
     /// Of all tables at the snapshot, on as many connections as there are jobs; large tables first.
     private func fingerprints() async throws -> [Manifest.Table] {
         let waiting = hold.relations.filter(\.hasRows).sorted { $0.bytes > $1.bytes }
-        let queue = WorkQueue(waiting)
+        let queue = SharedQueue(waiting)
         let snapshot = hold.snapshot
         let locks = SnapshotHold.locks(hold.relations)
         let results = try await withThrowingTaskGroup(of: [Manifest.Table].self) { group in
@@ -262,7 +262,7 @@ struct BackupRun: Sendable {
     }
 
     private func store(_ bytes: [UInt8], kind: Manifest.Part.Kind, name: String) async throws -> Manifest.Part {
-        let once = WorkQueue([bytes])
+        let once = SharedQueue([bytes])
         return try await write(
             Pipeline(BackupTools.packing(maker.settings.recipients)), { once.next() }, kind, name, [])
     }
@@ -328,7 +328,7 @@ private final class PartGate: @unchecked Sendable {
 }
 
 /// Hands out pieces of work, each once, to whoever asks.
-final class WorkQueue<Item: Sendable>: @unchecked Sendable {
+final class SharedQueue<Item: Sendable>: @unchecked Sendable {
     // All under the lock.
     private var items: ArraySlice<Item>
     private let lock = NSLock()

@@ -168,7 +168,7 @@ struct Comparison: Sendable {
         let relations = try await Connection.opened(target) { connection in
             try await connection.with { try DatabaseContent.relations(on: $0) }
         }
-        let queue = WorkQueue(relations.filter(\.hasRows).sorted { $0.bytes > $1.bytes })
+        let queue = SharedQueue(relations.filter(\.hasRows).sorted { $0.bytes > $1.bytes })
         let found = try await withThrowingTaskGroup(of: [Manifest.Table].self) { group in
             for _ in 0..<max(1, restorer.settings.jobs) {
                 group.addTask {

@@ -138,7 +138,7 @@ public struct Restorer: Sendable {
     ) async throws {
         let kinds: [Manifest.Part.Kind] = [.data, .sequences, .largeObjects]
         let parts = manifest.parts.filter { kinds.contains($0.kind) }.sorted { $0.bytes > $1.bytes }
-        let queue = WorkQueue(parts)
+        let queue = SharedQueue(parts)
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<max(1, settings.jobs) {
                 group.addTask {

@@ -107,7 +107,7 @@ final class FullStore: ObjectStore {
     func clearUnfinished(_ prefix: String) throws -> Int { try inner.clearUnfinished(prefix) }
 }
 
-@Suite(.timeLimit(.minutes(8)))
+@Suite(.heavy, .timeLimit(.minutes(8)))
 struct BackupTests {
     private static let data = """
         CREATE TABLE public.orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, total numeric, note json);

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// What pg_dump and psql bring back means the same.
-@Suite(.timeLimit(.minutes(8)))
+@Suite(.heavy, .timeLimit(.minutes(8)))
 struct DumpTests {
     /// Restores a database into a new one, by a script, and hands the settings of that to `body`.
     private func restored(_ source: ConnectionSettings, _ body: (ConnectionSettings) async throws -> Void) async throws

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Catalog
 
-@Suite(.timeLimit(.minutes(8)))
+@Suite(.heavy, .timeLimit(.minutes(8)))
 struct LiveTests {
     private func run() async throws -> LiveReport {
         try await TestDatabase.current.with { connection in
@@ -92,7 +92,7 @@ struct LiveTests {
     }
 }
 
-@Suite(.timeLimit(.minutes(8)))
+@Suite(.heavy, .timeLimit(.minutes(8)))
 struct ContentFingerprintTests {
     private func fingerprint(_ table: String = "t") async throws -> ContentFingerprint {
         try await TestDatabase.current.with { connection in

@@ -7,7 +7,7 @@ import Testing
 
 /// Every property that the catalog holds is changed once: the change is found, nothing else is, and the mend brings
 /// back what was there.
-@Suite(.timeLimit(.minutes(8)))
+@Suite(.heavy, .timeLimit(.minutes(8)))
 struct MutationTests {
     struct Group: Sendable, CustomTestStringConvertible {
         let testDescription: String

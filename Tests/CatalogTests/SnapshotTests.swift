@@ -4,7 +4,7 @@ import Postgres
 import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(8)))
+@Suite(.heavy, .timeLimit(.minutes(8)))
 struct SnapshotTests {
     @Test(.database(Zoo.template)) func snapshotIsReadBackAsItWas() async throws {
         let catalog = try await Zoo.read(TestDatabase.current.settings)

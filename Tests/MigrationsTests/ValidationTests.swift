@@ -7,7 +7,7 @@ import Testing
 
 @testable import Migrations
 
-@Suite(.timeLimit(.minutes(8)))
+@Suite(.heavy, .timeLimit(.minutes(8)))
 struct ValidationTests {
     private static let files = [
         "0001_things.up.sql": """

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// `reeve backup …` as a user runs it.
-@Suite(.database, .timeLimit(.minutes(8)))
+@Suite(.heavy, .database, .timeLimit(.minutes(8)))
 struct BackupCommandTests {
     private let folder = "/tmp/reeve-backups-\(UUID().uuidString.prefix(8))"
 

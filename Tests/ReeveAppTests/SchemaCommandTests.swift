@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// `reeve schema …` as a user runs it.
-@Suite(.database, .timeLimit(.minutes(8)))
+@Suite(.heavy, .database, .timeLimit(.minutes(8)))
 struct SchemaCommandTests {
     private let state = "/tmp/reeve-schema-\(UUID().uuidString.prefix(8))"
 

@@ -125,3 +125,28 @@ extension TestDatabase {
         try await with { connection in for statement in sql { try connection.execute(statement) } }
     }
 }
+
+/// For tests that take long: only a few of them run at once, so that the others come through.
+public struct HeavyTrait: TestTrait, SuiteTrait, TestScoping {
+    public let isRecursive = true
+    private static let places = Turnstile(3)
+
+    public func provideScope(
+        for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
+    ) async throws {
+        guard testCase != nil else { return try await function() }
+        await Self.places.enter()
+        do {
+            try await function()
+            await Self.places.leave()
+        } catch {
+            await Self.places.leave()
+            throw error
+        }
+    }
+}
+
+extension Trait where Self == HeavyTrait {
+    /// Waits until it is one of the few long tests that may run.
+    public static var heavy: Self { HeavyTrait() }
+}
