@@ -107,6 +107,58 @@ final class FullStore: ObjectStore {
     func clearUnfinished(_ prefix: String) throws -> Int { try inner.clearUnfinished(prefix) }
 }
 
+/// A store that takes nothing until it is let go.
+final class SlowStore: ObjectStore, @unchecked Sendable {
+    // The flags are under the condition.
+    private let inner: FolderStore
+    private let condition = NSCondition()
+    private var isFree = false
+    private var waiting = 0
+
+    private final class Writer: ObjectWriter {
+        private let inner: any ObjectWriter
+        private let store: SlowStore
+
+        init(_ inner: any ObjectWriter, _ store: SlowStore) {
+            self.inner = inner
+            self.store = store
+        }
+
+        func write(_ bytes: UnsafeRawBufferPointer) throws {
+            store.wait()
+            try inner.write(bytes)
+        }
+        func commit() throws { try inner.commit() }
+        func discard() { inner.discard() }
+    }
+
+    init(_ inner: FolderStore) { self.inner = inner }
+
+    var isWaiting: Bool { condition.withLock { waiting > 0 } }
+
+    func letGo() {
+        condition.withLock {
+            isFree = true
+            condition.broadcast()
+        }
+    }
+
+    private func wait() {
+        condition.withLock {
+            waiting += 1
+            while !isFree { condition.wait() }
+        }
+    }
+
+    var place: String { inner.place }
+    var freeBytes: Int? { inner.freeBytes }
+    func write(_ name: String) throws -> any ObjectWriter { Writer(try inner.write(name), self) }
+    func read(_ name: String) throws -> any ObjectReader { try inner.read(name) }
+    func list(_ prefix: String) throws -> [StoredObject] { try inner.list(prefix) }
+    func delete(_ name: String) throws { try inner.delete(name) }
+    func clearUnfinished(_ prefix: String) throws -> Int { try inner.clearUnfinished(prefix) }
+}
+
 @Suite(.heavy, .timeLimit(.minutes(8)))
 struct BackupTests {
     private static let data = """
@@ -255,21 +307,46 @@ struct BackupTests {
         _ = try await vault.maker(database.settings).make()
     }
 
-    @Test(.database) func aDumpThatIsKilledIsAnErrorAndTheNextOneClears() async throws {
+    /// The dumps of a database that run, as their command lines tell.
+    private static func dumps(of database: String) -> [pid_t] {
+        let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return processes.compactMap { pid_t($0) }.filter { pid in
+            guard let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") else { return false }
+            let words = String(decoding: line, as: UTF8.self).split(separator: "\0").map(String.init)
+            return words.first?.hasSuffix("/pg_dump") == true && words.contains { $0.contains(database) }
+        }
+    }
+
+    @Test(.database, arguments: ["pg_dump is killed", "the backup is cancelled"])
+    func aDumpThatIsBrokenOffIsAnErrorAndLeavesNothing(_ how: String) async throws {
         let database = try TestDatabase.current
-        try await database.execute(Self.data)
+        // More than pipes and zstd hold, so that pg_dump waits for the store.
+        try await database.execute(
+            """
+            CREATE TABLE noise AS SELECT i, (SELECT string_agg(md5(random()::text || i || j), '') FROM generate_series(1, 30) j)
+            FROM generate_series(1, 40000) i
+            """)
         let vault = try await Vault()
-        // The lock on a type's catalog row holds pg_dump up where nothing else waits.
-        let holder = try await Connection.open(database.settings)
-        try await holder.with { try $0.execute("BEGIN; LOCK TABLE pg_class IN ACCESS EXCLUSIVE MODE") }
-        let backup = Task { try await vault.maker(database.settings).make() }
-        try await Task.sleep(for: .milliseconds(300))
-        backup.cancel()
-        try await holder.with { try $0.execute("ROLLBACK") }
-        await holder.close()
-        let result = await backup.result
-        if case .success = result { Issue.record("a cancelled backup succeeded") }
-        #expect(try vault.repository.manifests(of: "main").isEmpty)
+        let slow = SlowStore(vault.store)
+        let backup = Task { try await vault.maker(database.settings, on: slow).make() }
+        try await waitUntil("a dump waits for the store") {
+            slow.isWaiting && !Self.dumps(of: database.name).isEmpty
+        }
+        if how == "pg_dump is killed" {
+            for pid in Self.dumps(of: database.name) { kill(pid, SIGKILL) }
+        } else {
+            backup.cancel()
+        }
+        slow.letGo()
+        switch await backup.result {
+        case .success: Issue.record("there is a backup")
+        case .failure(let error):
+            if how == "pg_dump is killed" {
+                #expect((error as? PipelineError)?.ending == .killed(signal: SIGKILL), "\(error)")
+            }
+        }
+        #expect(Self.dumps(of: database.name).isEmpty)
+        #expect(try vault.store.list("").isEmpty)
         let manifest = try await vault.maker(database.settings).make()
         let verification = try vault.repository.verify([manifest], of: "main")
         #expect(verification.orphans.isEmpty && verification.problems.isEmpty)
