@@ -1,5 +1,7 @@
+import CSystem
 import Foundation
 import Synchronization
+import Telemetry
 
 /// A program that runs beside this one: it can be signalled, and its end awaited.
 ///
@@ -56,6 +58,16 @@ public final class ChildProcess: Sendable {
             return (ending, state.waiting)
         }
         for continuation in waiting { continuation.resume(returning: ending) }
+    }
+
+    /// Asks a child's process group to end, and kills it when it has not within `grace`; also one that is stopped ends.
+    static func endGroup(_ pid: pid_t, grace: Duration) -> CommandOutcome.Ending {
+        let ended = OwnedDescriptor(csystem_pidfd_open(pid))
+        kill(-pid, SIGTERM)
+        var polls = [pollfd(fd: ended.number, events: Int16(POLLIN), revents: 0)]
+        poll(&polls, 1, Int32(clamping: grace.milliseconds))
+        kill(-pid, SIGKILL)
+        return reap(pid)
     }
 
     static func reap(_ pid: pid_t) -> CommandOutcome.Ending {

@@ -30,7 +30,7 @@ final class ChildRun {
         let ended = OwnedDescriptor(csystem_pidfd_open(pid))
         var streams = [Stream(output.reading.number), Stream(error.reading.number)]
         let stopped = pump(&streams, ended: ended.number)
-        let status = stopped == .ended ? ChildProcess.reap(pid) : teardown(pid, ended: ended.number)
+        let status = stopped == .ended ? ChildProcess.reap(pid) : ChildProcess.endGroup(pid, grace: grace)
         let texts = streams.map { String(decoding: $0.bytes, as: UTF8.self) }
         switch stopped {
         case .ended: return CommandOutcome(ending: status, output: texts[0], errorOutput: texts[1])
@@ -81,13 +81,5 @@ final class ChildRun {
         } else if count == 0 || errno != EINTR {
             stream.open = false
         }
-    }
-
-    private func teardown(_ pid: pid_t, ended: Int32) -> CommandOutcome.Ending {
-        kill(-pid, SIGTERM)
-        var polls = [pollfd(fd: ended, events: Int16(POLLIN), revents: 0)]
-        poll(&polls, 1, Int32(clamping: grace.milliseconds))
-        kill(-pid, SIGKILL)
-        return ChildProcess.reap(pid)
     }
 }

@@ -95,12 +95,16 @@ private final class PipelineRun {
             try pump(output, take)
         } catch {
             failure = error
-            for child in children { kill(-child.pid, SIGTERM) }
         }
         close(output)
         output = -1
+        let isBroken = failure != nil
+        if isBroken { for child in children { kill(-child.pid, SIGTERM) } }
+        let endings = children.map {
+            isBroken ? ChildProcess.endGroup($0.pid, grace: .seconds(5)) : ChildProcess.reap($0.pid)
+        }
+        // With the first program gone, whoever feeds it is let go.
         if source != nil { feeding.ended.wait() }
-        let endings = children.map { ChildProcess.reap($0.pid) }
         for index in errors.indices { drain(index) }
         children = []
         if let failure { throw failure }
