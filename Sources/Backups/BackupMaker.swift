@@ -50,10 +50,7 @@ public struct BackupMaker: Sendable {
         if settings.recipients.isEmpty, !settings.isUnencryptedAllowed { throw BackupError.noRecipients }
         try await BackupTools.check(encrypts: !settings.recipients.isEmpty)
         return try await database.withDirectConnection(named: "reeve backup") { connection in
-            let lock = AdvisoryLock("reeve backup")
-            guard try await lock.acquire(on: connection, wait: settings.lockWait, waiting: { _ in }) else {
-                throw BackupError.locked(holder: try await lock.holder(on: connection)?.description)
-            }
+            try await Repository.lock(on: connection, wait: settings.lockWait)
             let cleared = try repository.store.clearUnfinished("\(name)/")
             if cleared > 0 { logger.notice("cleared what an earlier backup left", [LogField("objects", cleared)]) }
             try clearParts()

@@ -238,9 +238,10 @@ struct BackupRun: Sendable {
         else { return [] }
         let now = Dictionary(tables.map { (Self.path($0), $0) }, uniquingKeysWith: { first, _ in first })
         let then = Dictionary(last.tables.map { (Self.path($0), $0) }, uniquingKeysWith: { first, _ in first })
+        let there = Set(try maker.repository.store.list("\(maker.name)/").map { [$0.name, "\($0.bytes)"] })
         let planned = Set(plans.filter { $0.kind == .data }.map(\.tables))
         return last.parts.filter { part in
-            part.kind == .data && planned.contains(part.tables)
+            part.kind == .data && planned.contains(part.tables) && there.contains([part.object, "\(part.bytes)"])
                 && part.tables.allSatisfy { now[$0] != nil && now[$0] == then[$0] }
         }
     }

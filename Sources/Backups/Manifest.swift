@@ -115,7 +115,6 @@ public enum BackupError: Error, CustomStringConvertible {
     case noProgram(String)
     case part(object: String, reason: String)
     case unknown(id: String)
-    case notEmpty(database: String, objects: Int)
     case needsIdentity(id: String)
     case cannotOpen(object: String, reason: String)
 
@@ -130,7 +129,6 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noProgram(let name): "the program \(name) is not installed"
         case .part(let object, let reason): "\(object): \(reason)"
         case .unknown(let id): "there is no backup '\(id)'"
-        case .notEmpty(let database, let objects): "the database \(database) is not empty: \(objects) objects are in it"
         case .cannotOpen(let object, let reason): "\(object) cannot be opened: \(reason)"
         case .needsIdentity(let id): "backup \(id) is encrypted, and no identity is given"
         }
@@ -147,7 +145,6 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noProgram(let name): "install the package \(name)"
         case .part: "'reeve backup verify' tells about every part"
         case .unknown: "'reeve backup list' shows what there is"
-        case .notEmpty: "restore into a new database, or give --confirm=NAME"
         case .cannotOpen: "give the identity of one of the backup's recipients; 'reeve backup show' names them"
         case .needsIdentity: "give the file with --identity, or set backup.identity"
         }

@@ -12,6 +12,17 @@ public struct Repository: Sendable {
 
     public init(_ store: any ObjectStore) { self.store = store }
 
+    /// Held by whoever adds backups of a database or removes some: a new backup refers to parts of earlier ones. It goes
+    /// with the connection.
+    ///
+    /// - Throws: `BackupError.locked`.
+    public static func lock(on connection: Connection, wait: Duration) async throws {
+        let lock = AdvisoryLock("reeve backup")
+        guard try await lock.acquire(on: connection, wait: wait, waiting: { _ in }) else {
+            throw BackupError.locked(holder: try await lock.holder(on: connection)?.description)
+        }
+    }
+
     /// The whole backups of a database, oldest first.
     ///
     /// - Parameter damaged: gets the manifests that cannot be read.

@@ -47,7 +47,9 @@ public struct Restorer: Sendable {
         let tools = try await BackupTools.dumping(server: manifest.server)
         if settings.makesRoles { try await makeRoles(target) }
         try await guarded(target) {
-            for kind in [Manifest.Part.Kind.before] { try await restoreAll(kind, into: target, tools, progress) }
+            for part in manifest.parts where part.kind == .before {
+                try await restore(part, into: target, tools, progress)
+            }
             try await restoreData(into: target, tools, progress)
             try await restoreAfter(into: target, tools, progress)
             try await applySettings(target)
@@ -56,27 +58,27 @@ public struct Restorer: Sendable {
 
     /// Keeps sessions out that are not a superuser's, until everything is there.
     private func guarded(_ target: ConnectionSettings, _ body: () async throws -> Void) async throws {
-        let name = try await Connection.opened(target) { connection in
+        let (name, isSuperuser) = try await Connection.opened(target) { connection in
             try await connection.with { connection in
-                try connection.query("SELECT current_database()::text").first?.get(0, as: String.self) ?? ""
+                let row = try connection.query(
+                    "SELECT current_database()::text, rolsuper FROM pg_roles WHERE rolname = current_user"
+                ).first
+                return (try row?.get(0, as: String.self) ?? "", try row?.get(1, as: Bool.self) ?? false)
             }
         }
-        func limit(_ number: Int) async throws {
-            try await Connection.opened(target) { connection in
-                try await connection.with {
-                    _ = try $0.execute("ALTER DATABASE \(quoteIdentifier(name)) CONNECTION LIMIT \(number)")
-                }
-            }
-        }
-        let isSuperuser = try await Connection.opened(target) { connection in
-            try await connection.with {
-                try $0.query("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").first?.get(0, as: Bool.self)
-                    ?? false
-            }
-        }
-        if isSuperuser { try await limit(0) }
+        // Others than superusers would keep themselves out.
+        guard isSuperuser else { return try await body() }
+        try await limitSessions(of: name, to: 0, target)
         try await body()
-        if isSuperuser { try await limit(-1) }
+        try await limitSessions(of: name, to: -1, target)
+    }
+
+    private func limitSessions(of name: String, to number: Int, _ target: ConnectionSettings) async throws {
+        try await Connection.opened(target) { connection in
+            try await connection.with {
+                _ = try $0.execute("ALTER DATABASE \(quoteIdentifier(name)) CONNECTION LIMIT \(number)")
+            }
+        }
     }
 
     // MARK: Parts
@@ -115,13 +117,6 @@ public struct Restorer: Sendable {
 
     private var unpacking: [Command] {
         BackupTools.unpacking(settings.identity, isEncrypted: !manifest.recipients.isEmpty)
-    }
-
-    private func restoreAll(
-        _ kind: Manifest.Part.Kind, into target: ConnectionSettings, _ tools: BackupTools,
-        _ progress: @escaping @Sendable (String) -> Void
-    ) async throws {
-        for part in manifest.parts where part.kind == kind { try await restore(part, into: target, tools, progress) }
     }
 
     private func restore(

@@ -104,7 +104,6 @@ extension Failure {
         case .locked: .locked
         case .hiddenRows: .notPermitted
         case .noRecipients, .unknown, .needsIdentity: .usage
-        case .notEmpty: .confirmationNeeded
         default: .failed
         }
     }

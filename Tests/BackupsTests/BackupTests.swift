@@ -221,25 +221,39 @@ struct BackupTests {
         let database = try TestDatabase.current
         try await database.execute(Self.data)
         let vault = try await Vault()
-        let writers = [
-            "INSERT INTO public.orders (total) VALUES (random()); DELETE FROM public.orders WHERE id % 7 = 3",
-            "BEGIN; TRUNCATE public.\"Odd \"\"Name\"; INSERT INTO public.\"Odd \"\"Name\" VALUES (1), (2); COMMIT",
-            "CREATE TABLE public.short (id serial PRIMARY KEY); INSERT INTO public.short DEFAULT VALUES; DROP TABLE public.short",
-            "SELECT nextval('public.tickets')",
-        ].map { sql in
-            Task {
-                try await database.connection { connection in
-                    while !Task.isCancelled {
-                        try await connection.with { _ = try $0.execute(sql) }
-                        try await Task.sleep(for: .milliseconds(Int.random(in: 300...1500)))
+        // Rows change all the time; tables at the start of each backup and whenever a part of it is done.
+        let rows = Task {
+            try await database.connection { connection in
+                while !Task.isCancelled {
+                    try await connection.with {
+                        _ = try $0.execute(
+                            """
+                            INSERT INTO public.orders (total) VALUES (random()); DELETE FROM public.orders WHERE id % 7 = 3;
+                            SELECT nextval('public.tickets')
+                            """)
                     }
                 }
             }
         }
+        let changes = [
+            "BEGIN; TRUNCATE public.\"Odd \"\"Name\"; INSERT INTO public.\"Odd \"\"Name\" VALUES (1), (2); COMMIT",
+            "CREATE TABLE public.short (id serial PRIMARY KEY); INSERT INTO public.short DEFAULT VALUES; DROP TABLE public.short",
+        ].map { sql in (sql, AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))) }
+        let tables = changes.map { sql, signal in
+            Task {
+                try await database.connection { connection in
+                    for await _ in signal.stream { try await connection.with { _ = try $0.execute(sql) } }
+                }
+            }
+        }
+        let tick: @Sendable () -> Void = { for (_, signal) in changes { signal.continuation.yield() } }
+        let writers = [rows] + tables
+        var proved = 0
         for _ in 0..<4 {
             let manifest: Manifest
             do {
-                manifest = try await vault.maker(database.settings).make()
+                tick()
+                manifest = try await vault.maker(database.settings).make { _, _ in tick() }
             } catch {
                 // Locks were not to be had: no backup, and none of a state that never was.
                 let isBusy =
@@ -250,7 +264,10 @@ struct BackupTests {
             }
             let proof = try await vault.prove(manifest)
             #expect(proof.isProved, "\(proof.differences)")
+            proved += 1
         }
+        #expect(proved > 0)
+        for (_, signal) in changes { signal.continuation.finish() }
         for writer in writers {
             writer.cancel()
             _ = await writer.result

@@ -149,6 +149,10 @@ enum BackupCommands {
                 "a password on the command line can be read by everyone on the machine",
                 hint: "put it into ~/.pgpass or PGPASSWORD")
         }
+        guard try invocation.estate().selected(invocation.option("database")).count == 1 else {
+            throw UsageError(
+                "several databases are configured", hint: "name the one whose backup it is with --database")
+        }
         return try await forEach(invocation) { work in
             let manifest = try work.repository.manifest(invocation.arguments.positional[0], of: work.open.name)
             try await checkTarget(target, invocation)
@@ -178,7 +182,7 @@ enum BackupCommands {
             if !invocation.isDryRun, !leaving.isEmpty {
                 try invocation.confirm(
                     "\(leaving.count) backups of '\(work.open.name)' are removed", name: work.open.name)
-                freed = try await work.prune(decisions, actor: BackupWork.person)
+                freed = try await work.prune(actor: BackupWork.person).freed
             }
             var table = TextTable("ID", "STAYS", "WHY")
             for one in decisions { table.add(one.id, one.stays ? "yes" : "no", one.reason) }

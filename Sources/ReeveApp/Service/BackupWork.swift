@@ -113,15 +113,23 @@ struct BackupWork: Sendable {
         return BackupSettings.retention(configuration).decide(candidates)
     }
 
-    /// - Returns: the bytes that were freed.
-    func prune(_ decisions: [RetentionPolicy.Decision], actor: String) async throws -> Int {
-        let leaving = Set(decisions.filter { !$0.stays }.map(\.id))
-        let place = try repository.store.place
-        let freed = try repository.remove(leaving, of: open.name)
-        try await remember { connection in
-            for id in leaving.sorted() { try BackupLedger.forget(id: id, place: place, actor: actor, on: connection) }
+    /// Removes what the policy does not keep, judged anew once no backup is being made.
+    ///
+    /// - Returns: how many backups went, and the bytes that were freed.
+    func prune(actor: String) async throws -> (removed: Int, freed: Int) {
+        let repository = try repository
+        return try await open.database.withDirectConnection(named: "reeve backup") { connection in
+            try await Repository.lock(on: connection, wait: .seconds(60))
+            let leaving = Set(try decisions().filter { !$0.stays }.map(\.id))
+            let freed = try repository.remove(leaving, of: open.name)
+            try await connection.with { connection in
+                try LedgerSchema.install(on: connection)
+                for id in leaving.sorted() {
+                    try BackupLedger.forget(id: id, place: repository.store.place, actor: actor, on: connection)
+                }
+            }
+            return (leaving.count, freed)
         }
-        return freed
     }
 
     func restore(
@@ -175,11 +183,8 @@ enum PruneTask {
     static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
     {
         let work = BackupWork(open: open, configuration: configuration, logger: context.logger)
-        let decisions = try work.decisions()
-        let leaving = decisions.filter { !$0.stays }.count
-        if leaving == 0 { return "\(decisions.count) backups, all stay" }
-        let freed = try await work.prune(decisions, actor: ServiceInstance.name)
-        return "removed \(leaving) of \(decisions.count) backups, \(BackupText.size(freed)) freed"
+        let (removed, freed) = try await work.prune(actor: ServiceInstance.name)
+        return "removed \(removed) backups, \(BackupText.size(freed)) freed"
     }
 }
 
