@@ -9,8 +9,8 @@ struct PipelineTests {
         let pieces = Mutex([Array("a\n".utf8), Array(repeating: UInt8(ascii: "x"), count: 300_000)])
         let count = Mutex(0)
         try await Pipeline([Command("cat"), Command("cat")]).run(
-            source: { pieces.withLock { $0.isEmpty ? nil : $0.removeFirst() } }
-        ) { bytes in count.withLock { $0 += bytes.count } }
+            source: { pieces.withLock { $0.isEmpty ? nil : $0.removeFirst() } },
+            take: { bytes in count.withLock { $0 += bytes.count } })
         #expect(count.withLock { $0 } == 300_002)
     }
 
