@@ -1,3 +1,4 @@
+import Hashing
 import Postgres
 
 /// The audit chain: what was done to this database, by whom, each entry hashed with the one before it.

@@ -58,9 +58,14 @@ public protocol ObjectReader: AnyObject, Sendable {
 public enum StorageError: Error, CustomStringConvertible {
     case missing(String)
     case failed(operation: String, object: String, reason: String)
+    case badLocation(String, reason: String)
+    case noCredentials(place: String, file: String, profile: String)
 
     public var description: String {
         switch self {
+        case .badLocation(let text, let reason): "'\(text)' is no place for backups: \(reason)"
+        case .noCredentials(let place, let file, let profile):
+            "nothing says who writes to \(place): \(file) has no profile '\(profile)'"
         case .missing(let object): "\(object) is not there"
         case .failed(let operation, let object, let reason): "cannot \(operation) \(object): \(reason)"
         }
@@ -69,6 +74,8 @@ public enum StorageError: Error, CustomStringConvertible {
     public var hint: String? {
         switch self {
         case .missing: "'reeve backup verify' lists what is missing"
+        case .badLocation: "write a folder, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"
+        case .noCredentials: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write the profile"
         case .failed: "check that the repository has room and may be written to"
         }
     }

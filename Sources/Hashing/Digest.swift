@@ -38,4 +38,10 @@ public struct Digest: ~Copyable {
         digest.update(bytes)
         return digest.finish()
     }
+
+    /// Bytes as lower-case hexadecimal digits, two each.
+    public static func hex(_ bytes: [UInt8]) -> String {
+        let digits = Array("0123456789abcdef".utf8)
+        return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+    }
 }

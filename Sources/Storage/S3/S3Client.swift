@@ -1,0 +1,132 @@
+import Foundation
+import HTTPClient
+import Hashing
+import Synchronization
+
+/// Signed requests to S3-compatible storage, tried again where that may help.
+final class S3Client: Sendable {
+    let location: S3Location
+    private let credentials: S3Credentials
+    private let http: HTTPClient
+    private let retries: RetryPolicy
+    /// What must be added to this machine's clock to have the server's.
+    private let offset = Mutex<TimeInterval>(0)
+
+    init(_ location: S3Location, _ credentials: S3Credentials, limits: HTTPClient.Limits, retries: RetryPolicy) {
+        self.location = location
+        self.credentials = credentials
+        http = HTTPClient(limits: limits)
+        self.retries = retries
+    }
+
+    struct Call {
+        var method: String
+        /// nil: about the bucket.
+        var name: String?
+        var query: [(String, String)] = []
+        var headers: [(String, String)] = []
+        var body: [UInt8] = []
+        /// What it is for, in messages.
+        var operation: String
+        /// Whether a range is asked for that an object without bytes does not have (status 416).
+        var mayBeEmpty = false
+        /// What is wrong with an answer of success that cannot be right: it was cut short, or is another's. nil: nothing.
+        var doubt: @Sendable (HTTPResponse) -> String? = { _ in nil }
+
+        /// The doubt about an answer that must be XML.
+        static let wantsXML: @Sendable (HTTPResponse) -> String? = {
+            S3Answer.parse($0.body) == nil ? "the answer is cut short" : nil
+        }
+    }
+
+    /// - Throws: `StorageError.missing` for an object or upload that is not there; `.failed`.
+    func send(_ call: Call) throws -> HTTPResponse {
+        var attempt = 1
+        while true {
+            let problem: Problem
+            do {
+                let response = try http.send(request(call))
+                guard let found = judge(response, call) else { return response }
+                problem = found
+            } catch HTTPError.broken(_, let reason) {
+                problem = Problem(reason: reason, mayPass: true)
+            } catch {
+                throw failed(call, "\(error)")
+            }
+            if problem.isMissing { throw StorageError.missing("\(location.place)/\(call.name ?? "")") }
+            guard problem.mayPass,
+                let delay = retries.delay(after: attempt, random: .random(in: 0...1), asked: problem.wait)
+            else { throw failed(call, problem.reason + (attempt > 1 ? " (tried \(attempt) times)" : "")) }
+            attempt += 1
+            Thread.sleep(forTimeInterval: delay / .seconds(1))
+        }
+    }
+
+    private func failed(_ call: Call, _ reason: String) -> StorageError {
+        .failed(
+            operation: call.operation, object: call.name.map { "\(location.place)/\($0)" } ?? location.place,
+            reason: reason)
+    }
+
+    private func request(_ call: Call) -> HTTPRequest {
+        let (origin, start) = location.base
+        let key = call.name.map { "/" + Signature.encoded(location.key($0), keeping: true) } ?? ""
+        let path = start + (key.isEmpty && start.isEmpty ? "/" : key)
+        let host = origin.components(separatedBy: "://").last ?? origin
+        let query = Signature.query(call.query)
+        let signed = Signature(credentials: credentials, region: location.region).headers(
+            method: call.method, path: path, query: call.query,
+            headers: [("host", host)] + call.headers, payload: Digest.hex(Digest.of(call.body)),
+            at: Date().addingTimeInterval(offset.withLock { $0 }))
+        return HTTPRequest(
+            call.method, origin + path + (query.isEmpty ? "" : "?\(query)"), headers: signed, body: call.body)
+    }
+
+    // MARK: Judgement
+
+    private struct Problem {
+        var reason: String
+        var mayPass: Bool
+        var isMissing = false
+        var wait: Duration?
+    }
+
+    /// - Returns: nil for a good answer.
+    private func judge(_ response: HTTPResponse, _ call: Call) -> Problem? {
+        let failure = S3Answer.failure(in: response.body)
+        if response.status == 416, call.mayBeEmpty { return nil }
+        if (200..<300).contains(response.status) {
+            // The server had begun to answer before it knew.
+            if let failure { return Problem(reason: "\(failure.code): \(failure.message)", mayPass: true) }
+            return call.doubt(response).map { Problem(reason: $0, mayPass: true) }
+        }
+        let code = failure?.code ?? ""
+        if ["RequestTimeTooSkewed", "RequestExpired"].contains(code), setClock(by: response) {
+            return Problem(reason: "\(code): this machine's clock is off", mayPass: true, wait: .zero)
+        }
+        let text = failure.map { "\($0.code): \($0.message)" } ?? "status \(response.status)"
+        let isMissing = response.status == 404 && code != "NoSuchBucket"
+        let passing = ["SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "OperationAborted"]
+        let mayPass =
+            response.status >= 500 && response.status != 501 || response.status == 429 || passing.contains(code)
+        return Problem(
+            reason: text, mayPass: mayPass, isMissing: isMissing,
+            wait: response["Retry-After"].flatMap { Int($0) }.map { .seconds($0) })
+    }
+
+    /// Takes the server's time over, by which it judges signatures.
+    ///
+    /// - Returns: whether that changes anything.
+    private func setClock(by response: HTTPResponse) -> Bool {
+        let formatter = DateFormatter()
+        formatter.locale = Locale(identifier: "en_US_POSIX")
+        formatter.timeZone = .gmt
+        formatter.dateFormat = "EEE, dd MMM yyyy HH:mm:ss zzz"
+        guard let time = response["Date"].flatMap(formatter.date) else { return false }
+        let difference = time.timeIntervalSinceNow
+        return offset.withLock { offset in
+            defer { offset = difference }
+            return abs(offset - difference) > 5
+        }
+    }
+}

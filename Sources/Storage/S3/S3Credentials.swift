@@ -1,0 +1,51 @@
+import Foundation
+
+/// Who speaks to the storage.
+public struct S3Credentials: Sendable, Equatable {
+    public let accessKey: String
+    public let secretKey: String
+    public let sessionToken: String?
+
+    public init(accessKey: String, secretKey: String, sessionToken: String? = nil) {
+        self.accessKey = accessKey
+        self.secretKey = secretKey
+        self.sessionToken = sessionToken
+    }
+
+    /// From `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, else from the shared credentials file
+    /// (`AWS_SHARED_CREDENTIALS_FILE`, else `~/.aws/credentials`). A profile that is named is looked for in the file alone.
+    ///
+    /// - Throws: `StorageError.noCredentials`.
+    public static func find(
+        profile: String?, environment: [String: String], place: String
+    ) throws -> S3Credentials {
+        if profile == nil, let access = environment["AWS_ACCESS_KEY_ID"],
+            let secret = environment["AWS_SECRET_ACCESS_KEY"]
+        {
+            return S3Credentials(
+                accessKey: access, secretKey: secret, sessionToken: environment["AWS_SESSION_TOKEN"])
+        }
+        let home = environment["HOME"] ?? NSHomeDirectory()
+        let file = environment["AWS_SHARED_CREDENTIALS_FILE"] ?? "\(home)/.aws/credentials"
+        let name = profile ?? environment["AWS_PROFILE"] ?? "default"
+        guard let text = try? String(contentsOfFile: file, encoding: .utf8), let found = read(text, profile: name)
+        else { throw StorageError.noCredentials(place: place, file: file, profile: name) }
+        return found
+    }
+
+    /// One section of a credentials file.
+    static func read(_ text: String, profile: String) -> S3Credentials? {
+        var section = ""
+        var values: [String: String] = [:]
+        for line in text.split(whereSeparator: \.isNewline).map({ $0.trimmingCharacters(in: .whitespaces) }) {
+            if line.hasPrefix("["), line.hasSuffix("]") {
+                section = line.dropFirst().dropLast().trimmingCharacters(in: .whitespaces)
+            } else if section == profile, !line.hasPrefix("#"), let equals = line.firstIndex(of: "=") {
+                let key = line[..<equals].trimmingCharacters(in: .whitespaces)
+                values[key] = line[line.index(after: equals)...].trimmingCharacters(in: .whitespaces)
+            }
+        }
+        guard let access = values["aws_access_key_id"], let secret = values["aws_secret_access_key"] else { return nil }
+        return S3Credentials(accessKey: access, secretKey: secret, sessionToken: values["aws_session_token"])
+    }
+}

@@ -1,0 +1,103 @@
+import Foundation
+
+/// Where in S3-compatible storage objects lie, and how its server is spoken to.
+///
+/// As text `s3://BUCKET/PREFIX`, with settings behind a question mark: `endpoint=https://host:port` (default: Amazon's in
+/// the region), `region=us-east-1`, `path_style=yes|no` (default: yes where an endpoint is named), `checksums=sha256|none`,
+/// `lock=governance:30d` or `lock=compliance:30d` for Object Lock, `profile=NAME` of the shared credentials file.
+public struct S3Location: Sendable, Equatable {
+    /// How long an object may not be deleted, by whom.
+    public struct Lock: Sendable, Equatable {
+        /// `GOVERNANCE` or `COMPLIANCE`.
+        public let mode: String
+        public let days: Int
+    }
+
+    public var bucket: String
+    /// Without slashes at its ends; empty: none.
+    public var prefix: String
+    /// Scheme, host and port, without a slash at the end.
+    public var endpoint: String
+    public var region: String
+    public var isPathStyle: Bool
+    /// Whether the server is given SHA-256 sums to check and keep.
+    public var hasChecksums: Bool
+    public var lock: Lock?
+    public var profile: String?
+
+    public static let scheme = "s3://"
+
+    /// - Throws: `StorageError.badLocation`.
+    public init(_ text: String) throws {
+        func refuse(_ reason: String) -> StorageError {
+            .badLocation(String(text.prefix { $0 != "?" }), reason: reason)
+        }
+        guard text.hasPrefix(Self.scheme) else { throw refuse("it does not begin with s3://") }
+        let halves = text.dropFirst(Self.scheme.count).split(
+            separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+        let path = halves[0].split(separator: "/")
+        guard let bucket = path.first, halves[0].hasPrefix(bucket), !bucket.contains("@") else {
+            throw refuse("it names no bucket")
+        }
+        self.bucket = String(bucket)
+        prefix = path.dropFirst().joined(separator: "/")
+        var settings: [String: String] = [:]
+        for item in halves.count > 1 ? halves[1].split(separator: "&") : [] {
+            let pair = item.split(separator: "=", maxSplits: 1)
+            guard pair.count == 2, let value = String(pair[1]).removingPercentEncoding else {
+                throw refuse("'\(item)' is not KEY=VALUE")
+            }
+            settings[String(pair[0])] = value
+        }
+        func yes(_ name: String) throws -> Bool? {
+            switch settings.removeValue(forKey: name) {
+            case nil: nil
+            case "yes", "true", "1": true
+            case "no", "false", "0": false
+            case .some(let other): throw refuse("\(name) is '\(other)', not yes or no")
+            }
+        }
+        region = settings.removeValue(forKey: "region") ?? "us-east-1"
+        let named = settings.removeValue(forKey: "endpoint")
+        endpoint = named.map { $0.hasSuffix("/") ? String($0.dropLast()) : $0 } ?? "https://s3.\(region).amazonaws.com"
+        guard let url = URL(string: endpoint), ["http", "https"].contains(url.scheme ?? ""), url.host != nil,
+            url.path.isEmpty, url.user == nil
+        else { throw refuse("endpoint is '\(HostOnly(endpoint))', not http(s)://HOST[:PORT]") }
+        isPathStyle = try yes("path_style") ?? (named != nil)
+        switch settings.removeValue(forKey: "checksums") {
+        case nil, "none": hasChecksums = false
+        case "sha256": hasChecksums = true
+        case .some(let other): throw refuse("checksums is '\(other)', not sha256 or none")
+        }
+        if let text = settings.removeValue(forKey: "lock") {
+            let words = text.split(separator: ":")
+            guard words.count == 2, ["governance", "compliance"].contains(words[0]), words[1].hasSuffix("d"),
+                let days = Int(words[1].dropLast()), days > 0
+            else { throw refuse("lock is '\(text)', not governance:30d or compliance:30d") }
+            lock = Lock(mode: words[0].uppercased(), days: days)
+        } else {
+            lock = nil
+        }
+        profile = settings.removeValue(forKey: "profile")
+        if let unknown = settings.keys.sorted().first { throw refuse("'\(unknown)' is no setting of it") }
+    }
+
+    /// An endpoint as it may be shown.
+    private struct HostOnly: CustomStringConvertible {
+        let description: String
+        init(_ endpoint: String) { description = endpoint.split(separator: "@").last.map(String.init) ?? endpoint }
+    }
+
+    /// For messages and labels; holds no secret.
+    public var place: String { Self.scheme + bucket + (prefix.isEmpty ? "" : "/\(prefix)") }
+
+    /// The key of an object in the bucket.
+    func key(_ name: String) -> String { prefix.isEmpty ? name : "\(prefix)/\(name)" }
+
+    /// Scheme and host that requests about the bucket go to, and the path before an object's key.
+    var base: (origin: String, path: String) {
+        if isPathStyle { return (endpoint, "/\(bucket)") }
+        let parts = endpoint.components(separatedBy: "://")
+        return ("\(parts[0])://\(bucket).\(parts.dropFirst().joined())", "")
+    }
+}

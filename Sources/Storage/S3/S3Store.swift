@@ -1,0 +1,152 @@
+import Foundation
+import HTTPClient
+import Hashing
+
+/// S3-compatible storage: objects are sent in parts as they come, and are there once all parts are.
+///
+/// Needed are PutObject, GetObject, HeadObject, DeleteObject, ListObjectsV2 and multipart uploads; nothing of one
+/// vendor's own.
+public struct S3Store: ObjectStore {
+    public struct Settings: Sendable {
+        public var limits = HTTPClient.Limits()
+        public var retries = RetryPolicy()
+        /// The bytes of a part; S3 wants at least 5 MiB. Of the 10,000 parts that an object may have, the second half are
+        /// four times as large, so that 200 GiB fit.
+        public var partBytes = 8 << 20
+
+        public init() {}
+    }
+
+    private let client: S3Client
+    private let settings: Settings
+    private var location: S3Location { client.location }
+
+    public init(_ location: S3Location, _ credentials: S3Credentials, settings: Settings = Settings()) {
+        client = S3Client(location, credentials, limits: settings.limits, retries: settings.retries)
+        self.settings = settings
+    }
+
+    public var place: String { location.place }
+
+    public func write(_ name: String) throws -> any ObjectWriter {
+        S3Writer(client: client, name: name, partBytes: settings.partBytes)
+    }
+
+    public func read(_ name: String) throws -> any ObjectReader {
+        try S3Reader(client: client, name: name, step: settings.partBytes)
+    }
+
+    public func list(_ prefix: String) throws -> [StoredObject] {
+        try pages(prefix, first: [("list-type", "2")], mark: ("continuation-token", "NextContinuationToken")) { page in
+            page.all("Contents").map {
+                StoredObject(name: self.name($0["Key"] ?? ""), bytes: Int($0["Size"] ?? "") ?? 0)
+            }
+        }.sorted { $0.name < $1.name }
+    }
+
+    public func delete(_ name: String) throws {
+        do {
+            _ = try client.send(S3Client.Call(method: "DELETE", name: name, operation: "delete"))
+        } catch StorageError.missing {}
+    }
+
+    public func clearUnfinished(_ prefix: String) throws -> Int {
+        let uploads = try pages(prefix, first: [("uploads", "")], mark: ("key-marker", "NextKeyMarker")) { page in
+            page.all("Upload").map { (name: self.name($0["Key"] ?? ""), id: $0["UploadId"] ?? "") }
+        }
+        for upload in uploads {
+            do {
+                _ = try client.send(
+                    S3Client.Call(
+                        method: "DELETE", name: upload.name, query: [("uploadId", upload.id)],
+                        operation: "clear the unfinished upload of"))
+            } catch StorageError.missing {}
+        }
+        return uploads.count
+    }
+
+    public var freeBytes: Int? { nil }
+
+    private func name(_ key: String) -> String {
+        location.prefix.isEmpty ? key : String(key.dropFirst(location.prefix.count + 1))
+    }
+
+    /// All pages of a listing.
+    private func pages<Item>(
+        _ prefix: String, first: [(String, String)], mark: (query: String, answer: String),
+        _ items: (S3Answer.Element) -> [Item]
+    ) throws -> [Item] {
+        var all: [Item] = []
+        var marks: [(String, String)] = []
+        while true {
+            let answer = try client.send(
+                S3Client.Call(
+                    method: "GET", query: first + [("prefix", location.key(prefix))] + marks, operation: "list",
+                    doubt: S3Client.Call.wantsXML))
+            guard let page = S3Answer.parse(answer.body) else { return all }
+            all += items(page)
+            guard page["IsTruncated"] == "true", let next = page[mark.answer] else { return all }
+            marks = [(mark.query, next)]
+            if let upload = page["NextUploadIdMarker"], !upload.isEmpty { marks.append(("upload-id-marker", upload)) }
+        }
+    }
+}
+
+/// Reads an object a range at a time, each tried again by itself; all are of the version that was there at first.
+private final class S3Reader: ObjectReader, @unchecked Sendable {
+    // Used by one thread at a time, though not always by the same.
+    private let client: S3Client
+    private let name: String
+    private let step: Int
+    private var tag: String?
+    private var bytes = 0
+    private var position = 0
+    /// The first range, which came when the object was opened.
+    private var first: [UInt8]?
+
+    /// - Throws: `StorageError.missing` for an object that is not there.
+    init(client: S3Client, name: String, step: Int) throws {
+        self.client = client
+        self.name = name
+        self.step = step
+        let wrong = "it is not the range asked for"
+        let answer = try client.send(
+            S3Client.Call(
+                method: "GET", name: name, headers: [("range", "bytes=0-\(step - 1)")], operation: "read",
+                mayBeEmpty: true,
+                doubt: { answer in
+                    // Of an object without bytes some servers give all.
+                    if answer.status == 200, answer["Content-Length"] == "0" { return nil }
+                    guard answer.status == 206, let total = Self.total(answer) else { return wrong }
+                    return answer.body.count == min(step, total) ? nil : wrong
+                }))
+        let isEmpty = answer.status != 206
+        bytes = isEmpty ? 0 : Self.total(answer) ?? 0
+        tag = answer["ETag"]
+        first = isEmpty ? [] : answer.body
+    }
+
+    /// Of `bytes 0-99/1234` the last.
+    private static func total(_ answer: HTTPResponse) -> Int? {
+        answer["Content-Range"]?.split(separator: "/").last.flatMap { Int($0) }
+    }
+
+    func next() throws -> [UInt8]? {
+        if let first {
+            self.first = nil
+            position = first.count
+            return first.isEmpty ? nil : first
+        }
+        guard position < bytes else { return nil }
+        let end = min(position + step, bytes)
+        let count = end - position
+        var headers = [("range", "bytes=\(position)-\(end - 1)")]
+        if let tag { headers.append(("if-match", tag)) }
+        let answer = try client.send(
+            S3Client.Call(
+                method: "GET", name: name, headers: headers, operation: "read",
+                doubt: { $0.body.count == count ? nil : "\($0.body.count) bytes came for \(count)" }))
+        position = end
+        return answer.body
+    }
+}

@@ -1,0 +1,120 @@
+import Foundation
+import HTTPClient
+import Hashing
+
+/// Sends an object: at once if it is small, else as a multipart upload.
+final class S3Writer: ObjectWriter {
+    private let client: S3Client
+    private let name: String
+    private let partBytes: Int
+    private var buffer: [UInt8] = []
+    private var upload: String?
+    private var parts: [(tag: String, checksum: String)] = []
+    private var total = 0
+    private var isDone = false
+
+    init(client: S3Client, name: String, partBytes: Int) {
+        self.client = client
+        self.name = name
+        self.partBytes = partBytes
+    }
+
+    deinit { discard() }
+
+    func write(_ bytes: UnsafeRawBufferPointer) throws {
+        buffer.append(contentsOf: bytes)
+        total += bytes.count
+        let limit = parts.count < 5000 ? partBytes : partBytes * 4
+        if buffer.count >= limit { try sendPart() }
+    }
+
+    func commit() throws {
+        if upload == nil {
+            _ = try client.send(
+                S3Client.Call(
+                    method: "PUT", name: name, headers: sums(buffer) + lock(), body: buffer, operation: "write"))
+        } else {
+            if !buffer.isEmpty { try sendPart() }
+            try complete()
+        }
+        buffer = []
+        isDone = true
+    }
+
+    func discard() {
+        guard !isDone, let upload else { return }
+        isDone = true
+        // What stays after this is cleared by the next writer.
+        _ = try? client.send(
+            S3Client.Call(method: "DELETE", name: name, query: [("uploadId", upload)], operation: "give up"))
+    }
+
+    private func begin() throws -> String {
+        if let upload { return upload }
+        var headers = lock()
+        if location.hasChecksums { headers.append(("x-amz-checksum-algorithm", "SHA256")) }
+        let answer = try client.send(
+            S3Client.Call(
+                method: "POST", name: name, query: [("uploads", "")], headers: headers, operation: "write",
+                doubt: S3Client.Call.wantsXML))
+        guard let id = S3Answer.parse(answer.body)?["UploadId"], !id.isEmpty else {
+            throw failed("the server names no upload")
+        }
+        upload = id
+        return id
+    }
+
+    private func sendPart() throws {
+        let id = try begin()
+        let answer = try client.send(
+            S3Client.Call(
+                method: "PUT", name: name, query: [("partNumber", "\(parts.count + 1)"), ("uploadId", id)],
+                headers: sums(buffer), body: buffer, operation: "write"))
+        guard let tag = answer["ETag"] else { throw failed("the server gives a part no ETag") }
+        parts.append((tag, location.hasChecksums ? Data(Digest.of(buffer)).base64EncodedString() : ""))
+        buffer.removeAll(keepingCapacity: true)
+    }
+
+    /// An answer to this may be lost, and asked again the server knows of no such upload any more: then the object itself
+    /// tells, for nobody else writes that name.
+    private func complete() throws {
+        let list = parts.enumerated().map { number, part in
+            "<Part><PartNumber>\(number + 1)</PartNumber><ETag>\(part.tag)</ETag>"
+                + (part.checksum.isEmpty ? "" : "<ChecksumSHA256>\(part.checksum)</ChecksumSHA256>") + "</Part>"
+        }
+        let body =
+            "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\(list.joined())"
+            + "</CompleteMultipartUpload>"
+        do {
+            _ = try client.send(
+                S3Client.Call(
+                    method: "POST", name: name, query: [("uploadId", upload ?? "")], body: Array(body.utf8),
+                    operation: "write", doubt: S3Client.Call.wantsXML))
+        } catch {
+            let head = try? client.send(S3Client.Call(method: "HEAD", name: name, operation: "write"))
+            guard head?["Content-Length"] == "\(total)" else { throw error }
+        }
+    }
+
+    private var location: S3Location { client.location }
+
+    private func failed(_ reason: String) -> StorageError {
+        .failed(operation: "write", object: "\(location.place)/\(name)", reason: reason)
+    }
+
+    /// What the server is to check a body by.
+    private func sums(_ body: [UInt8]) -> [(String, String)] {
+        if location.hasChecksums { return [("x-amz-checksum-sha256", Data(Digest.of(body)).base64EncodedString())] }
+        // Object Lock wants one of them.
+        return location.lock == nil ? [] : [("content-md5", Data(md5(body)).base64EncodedString())]
+    }
+
+    private func lock() -> [(String, String)] {
+        guard let lock = location.lock else { return [] }
+        let until = Date().addingTimeInterval(Double(lock.days) * 86400)
+        return [
+            ("x-amz-object-lock-mode", lock.mode),
+            ("x-amz-object-lock-retain-until-date", until.formatted(.iso8601)),
+        ]
+    }
+}
