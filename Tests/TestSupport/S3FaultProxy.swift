@@ -198,9 +198,14 @@ public final class S3FaultProxy: Sendable {
     }
 
     private static func bodyStart(_ bytes: [UInt8]) -> Int? {
-        bytes.withUnsafeBytes { bytes in
-            guard let start = bytes.baseAddress else { return nil }
-            return memmem(start, bytes.count, "\r\n\r\n", 4).map { UnsafeRawPointer($0) - start + 4 }
+        let end = Array("\r\n\r\n".utf8)
+        return bytes.withUnsafeBytes { bytes in
+            // Heads are short.
+            guard let first = bytes.baseAddress else { return nil }
+            for start in 0..<max(0, min(bytes.count, 16384) - 3) where memcmp(first + start, end, 4) == 0 {
+                return start + 4
+            }
+            return nil
         }
     }
 
