@@ -19,12 +19,12 @@ INSERT INTO events (at, account, kind, amount, address, payload, note)
 SELECT timestamptz '2026-01-01' + n * interval '11 seconds' + random() * interval '10 seconds',
     (random() * random() * 50000)::int, (ARRAY['view', 'click', 'order', 'refund', 'login'])[1 + (random() * 4)::int],
     round((random() * 500)::numeric, 2), '10.0.0.0'::inet + (random() * 16000000)::bigint,
-    jsonb_build_object('session', md5(random()::text), 'path', '/shop/' || list[1 + (random() * 399)::int],
+    jsonb_build_object('session', md5((n / 8)::text), 'path', '/shop/' || list[1 + (random() * random() * 399)::int],
         'agent', 'Mozilla/5.0 (X11; Linux x86_64) rv:' || (random() * 20)::int, 'ms', (random() * 900)::int,
-        'tags', jsonb_build_array(list[1 + (random() * 399)::int], list[1 + (random() * 399)::int])),
-    concat_ws(' ', list[1 + (random() * 399)::int], list[1 + (random() * 399)::int], list[1 + (random() * 399)::int],
-        list[1 + (random() * 399)::int], list[1 + (random() * 399)::int], list[1 + (random() * 399)::int],
-        list[1 + (random() * 399)::int], list[1 + (random() * 399)::int], list[1 + (random() * 399)::int])
+        'tags', jsonb_build_array(list[1 + (random() * random() * 399)::int], list[1 + (random() * random() * 399)::int])),
+    concat_ws(' ', list[1 + (random() * random() * 399)::int], list[1 + (random() * random() * 399)::int], list[1 + (random() * random() * 399)::int],
+        list[1 + (random() * random() * 399)::int], list[1 + (random() * random() * 399)::int], list[1 + (random() * random() * 399)::int],
+        list[1 + (random() * random() * 399)::int], list[1 + (random() * random() * 399)::int], list[1 + (random() * random() * 399)::int])
 FROM words, generate_series(1, @ROWS@) n;
 ALTER TABLE events ADD PRIMARY KEY (id);
 CREATE INDEX ON events (account, at);
