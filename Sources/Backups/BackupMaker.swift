@@ -24,50 +24,77 @@ public struct BackupMaker: Sendable {
         public var isFull = false
         public var lockWait: Duration = .zero
         public var version = ""
+        /// nil: as fast as it goes; over all repositories together.
+        public var bytesPerSecond: Int?
+        /// Whether a repository without room for about what is expected is left alone.
+        public var checksRoom = true
+        /// Whether the passwords of roles, as the server keeps them, are backed up; needs a superuser.
+        public var hasRolePasswords = false
 
         public init() {}
     }
 
     let database: Database
     let name: String
-    let repository: Repository
+    let repositories: [Repository]
     let settings: Settings
     let logger: Logger
 
     public init(
-        database: Database, name: String, repository: Repository, settings: Settings, logger: Logger = .silent
+        database: Database, name: String, repositories: [Repository], settings: Settings, logger: Logger = .silent
     ) {
         self.database = database
         self.name = name
-        self.repository = repository
+        self.repositories = repositories
         self.settings = settings
         self.logger = logger
     }
 
+    /// A backup, and where it could not be written.
+    public struct Result: Sendable {
+        public let manifest: Manifest
+        public let places: [String]
+        public let failed: [(place: String, error: any Error)]
+    }
+
     /// - Parameter progress: is told of each part that is done, with its bytes.
-    /// - Throws: `BackupError`, `PipelineError`, `StorageError`, `PostgresError`; nothing of the backup stays.
-    public func make(progress: @escaping @Sendable (String, Int) -> Void = { _, _ in }) async throws -> Manifest {
+    /// - Throws: `BackupError`, `PipelineError`, `StorageError`, `PostgresError`; nothing of the backup stays. That one of
+    ///   several repositories could not be written is not thrown.
+    public func make(progress: @escaping @Sendable (String, Int) -> Void = { _, _ in }) async throws -> Result {
         if settings.recipients.isEmpty, !settings.isUnencryptedAllowed { throw BackupError.noRecipients }
         try await BackupTools.check(encrypts: !settings.recipients.isEmpty)
         return try await database.withDirectConnection(named: "reeve backup") { connection in
             try await Repository.lock(on: connection, wait: settings.lockWait)
-            let cleared = try repository.store.clearUnfinished("\(name)/")
-            if cleared > 0 { logger.notice("cleared what an earlier backup left", [LogField("objects", cleared)]) }
-            try clearParts()
-            try await connection.with { try refuseHiddenRows(on: $0) }
+            let destinations = Destinations(repositories, bytesPerSecond: settings.bytesPerSecond)
+            try destinations.each { repository in
+                let cleared = try repository.store.clearUnfinished("\(name)/")
+                if cleared > 0 {
+                    logger.notice("cleared what an earlier backup left", [LogField("objects", cleared)])
+                }
+                try clearParts(repository)
+            }
+            let bytes = try await connection.with { connection in
+                try refuseHiddenRows(on: connection)
+                return try connection.query("SELECT pg_database_size(current_database())").first?.get(0, as: Int.self)
+                    ?? 0
+            }
+            try destinations.each { try checkRoom($0, databaseBytes: bytes) }
             let tools = try await BackupTools.dumping(server: await connection.serverVersion)
             // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
             // anew after them.
             for attempt in 1... {
                 let hold = try await SnapshotHold.take(on: connection)
                 do {
-                    let manifest = try await BackupRun(maker: self, tools: tools, hold: hold, progress: progress)
-                        .finish()
+                    let run = BackupRun(
+                        maker: self, tools: tools, hold: hold, destinations: destinations, progress: progress)
+                    let manifest = try await run.finish()
                     try await hold.release()
-                    return manifest
+                    if !destinations.failed.isEmpty { for repository in repositories { try? clearParts(repository) } }
+                    return Result(
+                        manifest: manifest, places: destinations.live.map(\.store.place), failed: destinations.failed)
                 } catch {
                     try? await hold.release()
-                    try? clearParts()
+                    for repository in repositories { try? clearParts(repository) }
                     guard attempt < Self.attempts, Self.isLockTimeout(error) else { throw error }
                     logger.notice("a lock was not had; the backup begins anew", [LogField("attempt", attempt)])
                     try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))
@@ -86,8 +113,17 @@ public struct BackupMaker: Sendable {
         return error.program.hasSuffix("/pg_dump") && error.errorOutput.contains("LOCK TABLE")
     }
 
+    /// A third of the database is about what a backup takes, or what the last one took.
+    private func checkRoom(_ repository: Repository, databaseBytes: Int) throws {
+        guard settings.checksRoom, let free = repository.store.freeBytes else { return }
+        let last = settings.isFull ? nil : try repository.manifests(of: name).last?.ownBytes
+        let needed = last ?? databaseBytes / 3
+        guard free < needed else { return }
+        throw BackupError.noRoom(place: repository.store.place, free: free, needed: needed)
+    }
+
     /// Parts without a manifest are those of a backup that did not come to its end.
-    private func clearParts() throws {
+    private func clearParts(_ repository: Repository) throws {
         let verification = try repository.store.list("\(name)/").map(\.name)
         let known = Set(try repository.manifests(of: name).flatMap { $0.parts.map(\.object) })
         let whole = Set(

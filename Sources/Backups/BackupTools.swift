@@ -31,7 +31,7 @@ struct BackupTools: Sendable {
 
     /// Compressed, and encrypted where there are recipients. One thread: PostgreSQL is to have the others.
     static func packing(_ recipients: [String]) -> [Command] {
-        let pack = Command("zstd", ["-q", "-3", "-T1", "-c"], directory: "/")
+        let pack = Command("zstd", ["-q", "-2", "-T1", "-c"], directory: "/")
         if recipients.isEmpty { return [pack] }
         return [pack, Command("age", recipients.flatMap { ["-r", $0] }, directory: "/")]
     }

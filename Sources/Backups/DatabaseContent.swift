@@ -10,8 +10,14 @@ enum DatabaseContent {
         let schema: String
         let name: String
         let kind: String
+        /// With what lies outside of the rows (TOAST).
         let bytes: Int
-        let columns: [String]
+        /// Of the rows themselves, in blocks.
+        let pages: Int
+        let isHeap: Bool
+        let columns: [ContentFingerprint.Column]
+        /// Those that are not generated from others.
+        let storedColumns: [String]
         let definition: String
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
@@ -22,44 +28,92 @@ enum DatabaseContent {
     static func relations(on connection: isolated Connection) throws -> [Relation] {
         try connection.query(
             """
-            SELECT n.nspname::text, c.relname::text, c.relkind::text, coalesce(pg_relation_size(c.oid), 0),
+            SELECT n.nspname::text, c.relname::text, c.relkind::text,
+                coalesce(pg_relation_size(c.oid), 0) + coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0),
+                coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int,
+                coalesce(c.relam = (SELECT oid FROM pg_am WHERE amname = 'heap'), false),
+                ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
+                    AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum),
                 ARRAY(SELECT a.attname::text FROM pg_attribute a
+                    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+                ARRAY(SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
                 coalesce((SELECT md5(string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod),
                     a.attgenerated), ',' ORDER BY a.attnum)) FROM pg_attribute a
                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '')
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-                AND c.relpersistence <> 't' AND NOT EXISTS (SELECT FROM pg_depend e
-                    WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+                AND c.relpersistence <> 't' AND (NOT EXISTS (SELECT FROM pg_depend e
+                        WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+                    -- An extension's own table is dumped where the extension says that users fill it.
+                    OR EXISTS (SELECT FROM pg_extension x WHERE c.oid = ANY (x.extconfig)))
             ORDER BY 1, 2
             """
-        ).map {
-            Relation(
-                schema: try $0.get(0), name: try $0.get(1), kind: try $0.get(2), bytes: try $0.get(3),
-                columns: try $0.get(4), definition: try $0.get(5))
+        ).map { row in
+            let columns = zip(try row.get(7, as: [String].self), try row.get(8, as: [String].self))
+            return Relation(
+                schema: try row.get(0), name: try row.get(1), kind: try row.get(2), bytes: try row.get(3),
+                pages: try row.get(4), isHeap: try row.get(5),
+                columns: columns.map { ContentFingerprint.Column($0, type: $1) }, storedColumns: try row.get(6),
+                definition: try row.get(9))
         }
     }
 
-    /// The fingerprint of a table, in the open transaction.
-    static func fingerprint(_ relation: Relation, on connection: isolated Connection) throws -> Manifest.Table {
-        let print = try ContentFingerprint.read(
-            ObjectIdentity(.table, schema: relation.schema, relation.name), columns: relation.columns, on: connection)
-        return Manifest.Table(
-            schema: relation.schema, name: relation.name, rows: print.rows, digest: print.digest,
-            definition: relation.definition)
+    /// The fingerprint of a part of a table, in the open transaction, after `ContentFingerprint.pinSettings`.
+    static func fingerprint(_ slice: TableSlice, on connection: isolated Connection) throws -> ContentFingerprint {
+        try ContentFingerprint.read(
+            ObjectIdentity(.table, schema: slice.relation.schema, slice.relation.name),
+            columns: slice.relation.columns, where: slice.condition, on: connection)
     }
 
+    /// The value of each sequence, by its path.
     static func sequenceValues(
         _ relations: [Relation], on connection: isolated Connection
-    ) throws -> [String: Int64?] {
-        var values: [String: Int64?] = [:]
-        for sequence in relations where sequence.kind == "S" {
-            values[sequence.path] = try connection.query(
-                "SELECT CASE WHEN is_called THEN last_value END FROM \(sequence.path)"
-            ).first?.get(0, as: Int64?.self)
+    ) throws -> [String: Manifest.Sequence] {
+        let sequences = relations.filter { $0.kind == "S" }
+        var values: [String: Manifest.Sequence] = [:]
+        for start in stride(from: 0, to: sequences.count, by: 200) {
+            let some = Array(sequences[start..<min(start + 200, sequences.count)])
+            let selects = some.enumerated().map { "SELECT \($0), last_value, is_called FROM \($1.path)" }
+            for row in try connection.query(selects.joined(separator: " UNION ALL ")) {
+                let sequence = some[try row.get(0, as: Int.self)]
+                values[sequence.path] = Manifest.Sequence(
+                    schema: sequence.schema, name: sequence.name, value: try row.get(1), isCalled: try row.get(2))
+            }
         }
         return values
+    }
+
+    /// What a server must have before this database can be restored into it.
+    struct Needs: Sendable {
+        let extensions: [String: String]
+        let tablespaces: [String]
+        let roles: [String]
+        let locale: DatabaseLocale
+        let bytes: Int
+    }
+
+    static func needs(on connection: isolated Connection) throws -> Needs {
+        let extensions = try connection.query("SELECT extname::text, extversion FROM pg_extension ORDER BY 1").map {
+            (try $0.get(0, as: String.self), try $0.get(1, as: String.self))
+        }
+        let tablespaces = try connection.query(
+            """
+            SELECT DISTINCT t.spcname::text FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace
+            WHERE t.spcname <> 'pg_global' ORDER BY 1
+            """)
+        let roles = try connection.query(
+            """
+            SELECT DISTINCT r.rolname::text FROM pg_shdepend d JOIN pg_roles r ON r.oid = d.refobjid
+            WHERE d.refclassid = 'pg_authid'::regclass AND r.rolname !~ '^pg_'
+                AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1
+            """)
+        let bytes: Int =
+            try connection.query("SELECT pg_database_size(current_database())").first?.get(0) ?? 0
+        return Needs(
+            extensions: Dictionary(extensions) { first, _ in first },
+            tablespaces: try tablespaces.map { try $0.get(0) },
+            roles: try roles.map { try $0.get(0) }, locale: try DatabaseLocale.read(on: connection), bytes: bytes)
     }
 
     /// nil where the role may not read them.
@@ -69,8 +123,10 @@ enum DatabaseContent {
         guard mayRead else { return nil }
         let count: Int =
             try connection.query("SELECT count(*) FROM pg_largeobject_metadata").first?.get(0) ?? 0
+        try ContentFingerprint.pinSettings(on: connection)
         let print = try ContentFingerprint.read(
-            ObjectIdentity(.table, schema: "pg_catalog", "pg_largeobject"), columns: ["loid", "pageno", "data"],
+            ObjectIdentity(.table, schema: "pg_catalog", "pg_largeobject"),
+            columns: [("loid", "oid"), ("pageno", "integer"), ("data", "bytea")].map { .init($0, type: $1) },
             on: connection)
         return Manifest.LargeObjects(count: count, digest: print.digest)
     }

@@ -1,3 +1,4 @@
+import Catalog
 import Foundation
 import Hashing
 import Ledger
@@ -5,7 +6,7 @@ import Postgres
 
 /// What a backup holds and what it must be equal to. A backup without its manifest does not exist.
 public struct Manifest: Codable, Sendable, Equatable {
-    public static let format = 1
+    public static let format = 2
 
     public struct Table: Codable, Sendable, Equatable {
         public let schema: String
@@ -15,14 +16,16 @@ public struct Manifest: Codable, Sendable, Equatable {
         public let digest: String
         /// Changes with the names and types of the columns.
         public let definition: String
+
+        var path: String { ObjectIdentity(.table, schema: schema, name).description }
     }
 
-    /// A sequence's value before and after the dump: sequences are outside of snapshots, and what was dumped is between.
+    /// A sequence's value, read once the snapshot was taken: no number that a row has is given out again.
     public struct Sequence: Codable, Sendable, Equatable {
         public let schema: String
         public let name: String
-        public let first: Int64?
-        public let last: Int64?
+        public let value: Int64
+        public let isCalled: Bool
     }
 
     public struct LargeObjects: Codable, Sendable, Equatable {
@@ -43,6 +46,34 @@ public struct Manifest: Codable, Sendable, Equatable {
         public let bytes: Int
         /// SHA-256 of the object as it is stored.
         public let sha256: String
+        /// The pages of its one table that it holds the rows of; nil: all.
+        public var slice: Slice?
+
+        init(kind: Kind, tables: [String] = [], slice: Slice? = nil) {
+            self.init(kind, object: "", tables, bytes: 0, sha256: "", slice)
+        }
+
+        private init(_ kind: Kind, object: String, _ tables: [String], bytes: Int, sha256: String, _ slice: Slice?) {
+            self.kind = kind
+            self.object = object
+            self.tables = tables
+            self.bytes = bytes
+            self.sha256 = sha256
+            self.slice = slice
+        }
+
+        func stored(as object: String, bytes: Int, sha256: String) -> Part {
+            Part(kind, object: object, tables, bytes: bytes, sha256: sha256, slice)
+        }
+
+        /// A part of a large table, stored as `COPY` for psql.
+        public struct Slice: Codable, Sendable, Equatable {
+            public let firstPage: Int
+            /// The one after the last; nil: to the end.
+            public let endPage: Int?
+            public let rows: Int
+            public let digest: String
+        }
     }
 
     public let format: Int
@@ -59,18 +90,26 @@ public struct Manifest: Codable, Sendable, Equatable {
     public let startedAt: String
     public var finishedAt: String
     /// Who can read it; empty: everybody.
-    public let recipients: [String]
+    public var recipients: [String]
     public let tables: [Table]
     public let sequences: [Sequence]
     /// nil where the role may not read them.
     public let largeObjects: LargeObjects?
+    /// With their versions.
+    public let extensions: [String: String]
+    public let tablespaces: [String]
+    /// The roles that own something or may do something here.
+    public let neededRoles: [String]
+    public let locale: DatabaseLocale
+    /// The size of the database on its server.
+    public let databaseBytes: Int
     /// SHA-256 of the schema as canonical text.
     public let catalog: String
     /// Settings of the database and of roles in it, as statements about `%database%`.
     public let settings: [String]
     /// The roles with their attributes and memberships, as values.
     public let roles: [String]
-    public let parts: [Part]
+    public var parts: [Part]
 
     /// The bytes of its own parts, without those of earlier backups.
     public var ownBytes: Int { parts.filter { $0.object.hasPrefix("\(prefix)/") }.reduce(0) { $0 + $1.bytes } }
@@ -84,13 +123,13 @@ public struct Manifest: Codable, Sendable, Equatable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         let body = Array(try encoder.encode(self))
-        return body + Array("\n\(Bytes(Digest.of(body)).hex)\n".utf8)
+        return body + Array("\n\(Digest.hex(Digest.of(body)))\n".utf8)
     }
 
     /// - Throws: `BackupError.badManifest` for one that was changed or cut short.
     static func decode(_ bytes: [UInt8], object: String) throws -> Manifest {
         let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: true)
-        guard lines.count == 2, String(decoding: lines[1], as: UTF8.self) == Bytes(Digest.of(lines[0])).hex else {
+        guard lines.count == 2, String(decoding: lines[1], as: UTF8.self) == Digest.hex(Digest.of(lines[0])) else {
             throw BackupError.badManifest(object: object, reason: "its checksum does not fit")
         }
         do {
@@ -118,6 +157,12 @@ public enum BackupError: Error, CustomStringConvertible {
     case unknown(id: String)
     case needsIdentity(id: String)
     case cannotOpen(object: String, reason: String)
+    case noRoom(place: String, free: Int, needed: Int)
+    case notWritten([(place: String, reason: String)])
+    case hook(name: String, reason: String)
+    case targetLacks([String])
+    case notInBackup(String)
+    case targetHas([String])
 
     public var description: String {
         switch self {
@@ -131,6 +176,13 @@ public enum BackupError: Error, CustomStringConvertible {
         case .part(let object, let reason): "\(object): \(reason)"
         case .unknown(let id): "there is no backup '\(id)'"
         case .cannotOpen(let object, let reason): "\(object) cannot be opened: \(reason)"
+        case .noRoom(let place, let free, let needed):
+            "\(place) has \(free >> 20) MiB free, and about \(needed >> 20) MiB are needed"
+        case .notWritten(let places): places.map { "\($0.place): \($0.reason)" }.joined(separator: "; ")
+        case .hook(let name, let reason): "the hook backup.hooks.\(name) failed: \(reason)"
+        case .targetLacks(let what): "the target's server lacks \(what.joined(separator: ", "))"
+        case .targetHas(let names): "the target has already: \(names.joined(separator: ", "))"
+        case .notInBackup(let name): "the backup holds no \(name)"
         case .needsIdentity(let id): "backup \(id) is encrypted, and no identity is given"
         }
     }
@@ -147,6 +199,12 @@ public enum BackupError: Error, CustomStringConvertible {
         case .part: "'reeve backup verify' tells about every part"
         case .unknown: "'reeve backup list' shows what there is"
         case .cannotOpen: "give the identity of one of the backup's recipients; 'reeve backup show' names them"
+        case .noRoom: "remove what is not needed, or let 'reeve backup prune' do it"
+        case .notWritten: "what is in the other repositories is whole"
+        case .hook: "run it by hand to see what it says"
+        case .targetLacks: "install the extensions there, and make the roles, or give --roles"
+        case .targetHas: "restore beside it with --into-schema, or move what is there away first"
+        case .notInBackup: "'reeve backup show' lists the tables"
         case .needsIdentity: "give the file with --identity, or set backup.identity"
         }
     }

@@ -68,40 +68,6 @@ public struct Repository: Sendable {
         try bytes.withUnsafeBytes { try writer.write($0) }
         try writer.commit()
     }
-
-    /// What a walk over the parts found.
-    public struct Verification: Sendable {
-        public var parts = 0
-        public var bytes = 0
-        /// What is missing, or is not what it was.
-        public var problems: [BackupError] = []
-        /// Objects that no manifest names.
-        public var orphans: [String] = []
-    }
-
-    /// Reads every part of the backups and compares size and hash.
-    ///
-    /// - Throws: `StorageError` where the store does not answer.
-    public func verify(_ manifests: [Manifest], of database: String) throws -> Verification {
-        var result = Verification()
-        var seen: Set<String> = []
-        for part in manifests.flatMap(\.parts) where seen.insert(part.object).inserted {
-            result.parts += 1
-            do {
-                let reader = try CheckedReader(part, in: store)
-                while let piece = try reader.next() { result.bytes += piece.count }
-            } catch let error as BackupError {
-                result.problems.append(error)
-            }
-        }
-        _ = try self.manifests(of: database) { result.problems.append($0) }
-        let known = Set(
-            try self.manifests(of: database).flatMap { $0.parts.map(\.object) + ["\($0.prefix)/\(Manifest.name)"] })
-        result.orphans = try store.list("\(database)/").map(\.name).filter {
-            !known.contains($0) && !$0.hasSuffix("/proof.json") && !$0.hasSuffix("/\(Manifest.name)")
-        }
-        return result
-    }
 }
 
 /// Reads a part and tells at its end whether it is what was written.
@@ -121,7 +87,7 @@ final class CheckedReader: @unchecked Sendable {
 
         func finish() -> String {
             guard let digest = digest.take() else { return "" }
-            return Bytes(digest.finish()).hex
+            return Digest.hex(digest.finish())
         }
     }
 

@@ -94,6 +94,7 @@ extension Repository {
         for manifest in leaving {
             try store.delete("\(manifest.prefix)/\(Manifest.name)")
             try store.delete("\(manifest.prefix)/\(Proof.name)")
+            try store.delete("\(manifest.prefix)/\(Proof.reportName)")
         }
         var freed = 0
         for part in leaving.flatMap(\.parts) where !needed.contains(part.object) {

@@ -10,6 +10,7 @@ struct SnapshotHold: Sendable {
     let snapshot: String
     let wal: String?
     let relations: [DatabaseContent.Relation]
+    let hasLargeObjects: Bool
 
     private static let attempts = 10
 
@@ -30,17 +31,21 @@ struct SnapshotHold: Sendable {
                     "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = '30s'")
                 for lock in locks(before) { try connection.execute(lock) }
                 let row = try connection.query(
-                    "SELECT pg_export_snapshot(), CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn()::text END"
+                    """
+                    SELECT pg_export_snapshot(), CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn()::text END,
+                        EXISTS (SELECT FROM pg_largeobject_metadata)
+                    """
                 ).first
                 let after = try DatabaseContent.relations(on: connection)
                 let same =
-                    before.map { [$0.path, $0.kind] + $0.columns } == after.map { [$0.path, $0.kind] + $0.columns }
+                    before.map { [$0.path, $0.kind, $0.definition] } == after.map { [$0.path, $0.kind, $0.definition] }
                 guard let row, same else {
                     try connection.execute("ROLLBACK")
                     return nil
                 }
                 return SnapshotHold(
-                    connection: connection, snapshot: try row.get(0), wal: try row.get(1), relations: after)
+                    connection: connection, snapshot: try row.get(0), wal: try row.get(1), relations: after,
+                    hasLargeObjects: try row.get(2))
             } catch let error as PostgresError where error.sqlState == "42P01" {
                 // One of them went before it was locked.
                 try connection.execute("ROLLBACK")

@@ -3,9 +3,10 @@ import Postgres
 /// What a table holds, in 128 bits that do not depend on the order of the rows: two tables with equal fingerprints hold
 /// the same rows, but for a chance of about 2^-128.
 ///
-/// Each row's text is hashed twice, with two seeds, by PostgreSQL's own hash for hash partitions, whose values stay the
-/// same from version to version; the hashes are added up modulo 2^64. It guards against corruption and mistakes, not
-/// against somebody who makes up rows to fit.
+/// Each row is hashed twice, with two seeds, by PostgreSQL's own hash for hash partitions, whose values stay the same from
+/// version to version; the hashes are added up modulo 2^64. Columns whose equal values are always spelled the same (integers,
+/// text, instants …) are hashed as they are, others (numeric, json, floats …) as their text. It guards against corruption and
+/// mistakes, not against somebody who makes up rows to fit.
 public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     public let rows: Int
     /// 32 hexadecimal digits.
@@ -22,42 +23,109 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     public static let settings = [
         "SET LOCAL datestyle = 'ISO, MDY'", "SET LOCAL intervalstyle = postgres", "SET LOCAL timezone = 'UTC'",
         "SET LOCAL extra_float_digits = 1", "SET LOCAL bytea_output = hex", "SET LOCAL xmlbinary = base64",
-        "SET LOCAL lc_monetary = 'C'", "SET LOCAL row_security = off",
+        "SET LOCAL lc_monetary = 'C'", "SET LOCAL row_security = off", "SET LOCAL search_path = ''",
     ]
 
-    /// Reads a table's fingerprint, in the open transaction, whose snapshot it is of; pins what it needs for the rest of
-    /// that transaction.
+    /// Sets that for the rest of the open transaction.
+    public static func pinSettings(on connection: isolated Connection) throws {
+        try connection.execute(settings.joined(separator: "; "))
+    }
+
+    /// A column, with how it is hashed.
+    public struct Column: Sendable, Hashable {
+        let name: String
+        /// By its type's own hash, or by its text.
+        let isHashedAsItIs: Bool
+        private let isText: Bool
+
+        /// - Parameter type: as `format_type` spells it, without modifiers.
+        public init(_ name: String, type: String) {
+            self.name = name
+            isHashedAsItIs = Self.exact.contains(type)
+            isText = ["text", "character varying"].contains(type)
+        }
+
+        /// Types whose equal values have one spelling and, in the collation C, one hash.
+        private static let exact: Set<String> = [
+            "smallint", "integer", "bigint", "boolean", "uuid", "text", "character varying", "bytea", "date",
+            "timestamp with time zone", "timestamp without time zone",
+        ]
+
+        var expression: String {
+            let column = "t.\(quoteIdentifier(name))"
+            return isText ? "\(column) COLLATE \"C\"" : column
+        }
+    }
+
+    /// A record of the columns: those that are hashed as they are, and one text of all the others, which their types' own
+    /// output functions spell.
+    private static func record(_ columns: [Column]) -> String {
+        let exact = columns.filter(\.isHashedAsItIs).map(\.expression)
+        let others = columns.filter { !$0.isHashedAsItIs }
+        let all = others.isEmpty && !exact.isEmpty ? exact : exact + [text(others)]
+        return "ROW(\(all.joined(separator: ", ")))"
+    }
+
+    private static func text(_ columns: [Column]) -> String {
+        "ROW(\(columns.map { "t.\(quoteIdentifier($0.name))" }.joined(separator: ", ")))::text COLLATE \"C\""
+    }
+
+    /// Reads a table's fingerprint, in the open transaction, whose snapshot it is of, after `pinSettings`.
     ///
     /// - Parameters:
     ///   - table: its own rows, without those of children; of a partitioned table those of all partitions.
-    ///   - columns: their names, in the order that counts.
+    ///   - columns: in the order that counts.
+    ///   - condition: which rows, of the table as `t`; nil: all.
     /// - Throws: `PostgresError`: 42501 where row-level security would hide rows.
     public static func read(
-        _ table: ObjectIdentity, columns: [String], isPartitioned: Bool = false, on connection: isolated Connection
+        _ table: ObjectIdentity, columns: [Column], isPartitioned: Bool = false, where condition: String? = nil,
+        on connection: isolated Connection
     ) throws -> ContentFingerprint {
-        for statement in settings { try connection.execute(statement) }
-        let list = columns.map { "t.\(quoteIdentifier($0))" }.joined(separator: ", ")
-        let text = "ROW(\(list))::text COLLATE \"C\""
+        // Version 13 cannot hash records.
+        let isOld = connection.serverVersion < 140_000
+        // A record's hash is a weighted sum of its columns': hashed once more, so that rows that exchange values differ.
+        func hash(_ seed: Int) -> String {
+            isOld ? "hashtextextended(r, \(seed))" : "hashint8extended(hash_record_extended(r, \(seed)), \(seed))"
+        }
+        // OFFSET 0: the record is made once for both hashes.
         let row = try connection.query(
             """
-            SELECT count(*), mod(sum(hashtextextended(\(text), 0)), 18446744073709551616)::text,
-                mod(sum(hashtextextended(\(text), 1)), 18446744073709551616)::text
-            FROM \(isPartitioned ? "" : "ONLY ")\(table.path) t
+            SELECT count(*), mod(sum(\(hash(0))), 18446744073709551616)::text,
+                mod(sum(\(hash(1))), 18446744073709551616)::text
+            FROM (SELECT \(isOld ? text(columns) : record(columns)) AS r
+                FROM \(isPartitioned ? "" : "ONLY ")\(table.path) t\(condition.map { " WHERE \($0)" } ?? "") OFFSET 0) s
             """
         ).first
         guard let row else { throw PostgresError(.badValue, "an aggregate without a row") }
-        let halves = try [1, 2].map { try hex(row.get($0, as: String?.self)) }
-        return ContentFingerprint(rows: try row.get(0), digest: halves.joined())
+        let halves = try [1, 2].map { try half(row.get($0, as: String?.self)) }
+        return ContentFingerprint(rows: try row.get(0), digest: halves.map(hex).joined())
     }
 
-    /// A number between -2^64 and 2^64 as 16 digits, negative ones from the top.
-    private static func hex(_ number: String?) throws -> String {
-        guard let number else { return String(repeating: "0", count: 16) }
+    /// That of the rows of both.
+    public static func + (one: ContentFingerprint, other: ContentFingerprint) -> ContentFingerprint {
+        let sums = zip(one.halves, other.halves).map { $0 &+ $1 }
+        return ContentFingerprint(rows: one.rows + other.rows, digest: sums.map(hex).joined())
+    }
+
+    /// That of no rows.
+    public static let empty = ContentFingerprint(rows: 0, digest: String(repeating: "0", count: 32))
+
+    private var halves: [UInt64] {
+        [digest.prefix(16), digest.suffix(16)].map { UInt64($0, radix: 16) ?? 0 }
+    }
+
+    /// A number between -2^64 and 2^64, negative ones from the top.
+    private static func half(_ number: String?) throws -> UInt64 {
+        guard let number else { return 0 }
         let isNegative = number.hasPrefix("-")
         guard let magnitude = UInt64(isNegative ? String(number.dropFirst()) : number) else {
             throw PostgresError(.badValue, "'\(number)' is no sum of hashes")
         }
-        let digits = String(isNegative ? 0 &- magnitude : magnitude, radix: 16)
+        return isNegative ? 0 &- magnitude : magnitude
+    }
+
+    private static func hex(_ half: UInt64) -> String {
+        let digits = String(half, radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits
     }
 }

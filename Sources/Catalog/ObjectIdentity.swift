@@ -25,7 +25,7 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
     public var description: String { path + (signature.map { "(\($0))" } ?? "") }
 
     /// The same without the arguments.
-    var path: String {
+    public var path: String {
         ([schema, parent, name] as [String?]).compactMap { $0.map(PlainName.quoted) }.joined(separator: ".")
     }
 

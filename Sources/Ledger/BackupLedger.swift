@@ -35,6 +35,41 @@ public enum BackupLedger {
         }
     }
 
+    /// Records that backups are begun.
+    ///
+    /// - Returns: what `finish` is told.
+    public static func begin(places: [String], on connection: isolated Connection) throws -> [Int] {
+        try connection.query(
+            "INSERT INTO reeve.backup_attempts (place) SELECT unnest($1::text[]) RETURNING id", [places]
+        ).map { try $0.get(0) }
+    }
+
+    /// Records what became of an attempt.
+    ///
+    /// - Parameter failure: nil for a backup that is whole.
+    public static func finish(_ attempt: Int, failure: String?, on connection: isolated Connection) throws {
+        try connection.query(
+            """
+            UPDATE reeve.backup_attempts SET finished_at = clock_timestamp(), succeeded = $2::text IS NULL, message = $2
+            WHERE id = $1
+            """, [attempt, failure])
+    }
+
+    /// When a backup was last begun, whatever became of it, by place.
+    public static func lastAttempts(on connection: isolated Connection) throws -> [String: Timestamp] {
+        let rows = try connection.query("SELECT place, max(started_at) FROM reeve.backup_attempts GROUP BY place")
+        return Dictionary(try rows.map { (try $0.get(0), try $0.get(1)) }) { one, _ in one }
+    }
+
+    /// A backup was restored into a database.
+    public static func restored(id: String, target: String, actor: String, on connection: isolated Connection) throws {
+        try connection.transaction {
+            try Events.record("backup.restored", subject: id, on: connection)
+            try Audit.append(
+                actor: actor, action: "backup.restored", subject: "\(id) into \(target)", on: connection)
+        }
+    }
+
     /// Records the result of a restore test.
     public static func prove(
         id: String, place: String, restoreSeconds: Double, differences: Int, mismatchedTables: Int, actor: String,

@@ -66,7 +66,19 @@ public enum LedgerSchema {
     }
 
     /// What each version adds to the one before. Entries are never changed once released, only added.
-    static let changes: [String] = [firstVersion, findings, backups]
+    static let changes: [String] = [firstVersion, findings, backups, attempts]
+
+    private static let attempts = """
+        CREATE TABLE reeve.backup_attempts (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            place text NOT NULL,
+            started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            finished_at timestamptz,
+            succeeded boolean,
+            message text);
+        CREATE INDEX backup_attempts_by_place ON reeve.backup_attempts (place, started_at);
+        COMMENT ON TABLE reeve.backup_attempts IS 'Backups that were begun, and what became of each';
+        """
 
     private static let backups = """
         CREATE TABLE reeve.backups (

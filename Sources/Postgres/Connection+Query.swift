@@ -100,6 +100,26 @@ extension Connection {
         return tag
     }
 
+    /// Runs a `COPY … TO STDOUT` and hands its data over as it comes.
+    ///
+    /// - Parameter take: gets whole rows, in pieces of some 64 KB; while it works, the server waits. What it throws
+    ///   cancels the statement.
+    /// - Throws: `PostgresError`, `CancellationError`, or what `take` threw.
+    @discardableResult
+    public func copyOut(_ sql: String, _ take: (UnsafeRawBufferPointer) throws -> Void) throws -> CommandTag {
+        var tag = CommandTag("")
+        try withoutActuallyEscaping(take) { take in
+            try exchange(sql) {
+                PQsendQuery($0, sql)
+            } take: {
+                tag = CommandTag(String(cString: PQcmdStatus($0)))
+            } copyOut: {
+                try take($0)
+            }
+        }
+        return tag
+    }
+
     /// Takes the session back to what it was after connecting: role, settings and what the connection relies on.
     public func resetSession() throws {
         try execute("RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL")
@@ -108,7 +128,8 @@ extension Connection {
 
     private func exchange(
         _ sql: String, send: (OpaquePointer) -> Int32, take: (OpaquePointer) throws -> Void,
-        copy: ((borrowing StatementRun) throws -> Void)? = nil
+        copy: ((borrowing StatementRun) throws -> Void)? = nil,
+        copyOut: ((UnsafeRawBufferPointer) throws -> Void)? = nil
     ) throws {
         guard let handle else { throw PostgresError(.connectionLost, "the connection is closed") }
         if interruptible { try Task.checkCancellation() }
@@ -123,7 +144,7 @@ extension Connection {
             handle: handle, wake: wake, deadline: deadline, interruptible: interruptible,
             drainTimeout: settings.drainTimeout)
         do {
-            try run.finish(take: take, copy: copy)
+            try run.finish(take: take, copy: copy, copyOut: copyOut)
         } catch let error as ConnectionGivenUp {
             self.handle = nil
             throw error.cause

@@ -33,11 +33,12 @@ struct StatementRun {
     /// - Throws: `PostgresError`, `CancellationError`, or what `take` threw. `ConnectionGivenUp` when the connection
     ///   cannot be used any more.
     mutating func finish(
-        take: (OpaquePointer) throws -> Void, copy: ((borrowing StatementRun) throws -> Void)? = nil
+        take: (OpaquePointer) throws -> Void, copy: ((borrowing StatementRun) throws -> Void)? = nil,
+        copyOut: ((UnsafeRawBufferPointer) throws -> Void)? = nil
     ) throws {
         var failure: PostgresError?
         do {
-            try drain(take: take, copy: copy, failure: &failure)
+            try drain(take: take, copy: copy, copyOut: copyOut, failure: &failure)
             try settle()
         } catch let error as ConnectionGivenUp {
             // Before it closed the connection, the server may have said why.
@@ -49,7 +50,7 @@ struct StatementRun {
 
     private mutating func drain(
         take: (OpaquePointer) throws -> Void, copy: ((borrowing StatementRun) throws -> Void)?,
-        failure: inout PostgresError?
+        copyOut: ((UnsafeRawBufferPointer) throws -> Void)?, failure: inout PostgresError?
     ) throws {
         try flush()
         while let result = try nextResult() {
@@ -59,7 +60,7 @@ struct StatementRun {
                 guard interruption == nil else { continue }
                 do { try take(result) } catch { interrupt(error) }
             case PGRES_COPY_IN: try answerCopyIn(copy)
-            case PGRES_COPY_OUT: try refuseCopyOut()
+            case PGRES_COPY_OUT: try takeCopyOut(copyOut)
             default:
                 failure = failure ?? PostgresError(result: result)
                 // PQgetResult repeats the loss of a connection for ever.
@@ -138,20 +139,37 @@ struct StatementRun {
         try flush()
     }
 
-    private mutating func refuseCopyOut() throws {
-        interrupt(PostgresError(.misuse, "COPY TO STDOUT is not a query", hint: "select the rows instead"))
+    /// Hands out what COPY TO STDOUT gives, in pieces of some 64 KB; without a taker it is refused.
+    private mutating func takeCopyOut(_ copyOut: ((UnsafeRawBufferPointer) throws -> Void)?) throws {
+        if copyOut == nil {
+            interrupt(PostgresError(.misuse, "COPY TO STDOUT is not a query", hint: "use copyOut"))
+        }
+        var gathered: [UInt8] = []
+        gathered.reserveCapacity(Self.pieceSize + 8192)
         var buffer: UnsafeMutablePointer<CChar>?
         while true {
             let count = PQgetCopyData(handle.raw, &buffer, 1)
             if count > 0 {
+                if interruption == nil {
+                    gathered.append(contentsOf: UnsafeRawBufferPointer(start: buffer, count: Int(count)))
+                }
                 PQfreemem(buffer)
+                if gathered.count >= Self.pieceSize { handOver(&gathered, copyOut) }
             } else if count == 0 {
                 try pause(for: POLLIN)
                 try consumeInput()
             } else {
-                return
+                return handOver(&gathered, copyOut)
             }
         }
+    }
+
+    private static let pieceSize = 65536
+
+    private mutating func handOver(_ bytes: inout [UInt8], _ copyOut: ((UnsafeRawBufferPointer) throws -> Void)?) {
+        guard interruption == nil, let copyOut, !bytes.isEmpty else { return }
+        do { try bytes.withUnsafeBytes(copyOut) } catch { interrupt(error) }
+        bytes.removeAll(keepingCapacity: true)
     }
 
     private func consumeInput() throws {

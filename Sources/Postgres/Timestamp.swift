@@ -15,6 +15,9 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
         microseconds = Int64((date.timeIntervalSince1970 * 1_000_000).rounded())
     }
 
+    /// By this machine's clock.
+    public static var now: Timestamp { Timestamp(Date()) }
+
     public var isFinite: Bool { self != .infinity && self != .negativeInfinity }
 
     public var date: Date {

@@ -38,6 +38,22 @@ public struct Pipeline: Sendable {
     }
 }
 
+extension Pipeline {
+    /// Runs the programs to their ends and gathers what the last one writes.
+    ///
+    /// - Throws: as `run`.
+    public func output() async throws -> [UInt8] {
+        let gathered = Gathered()
+        try await run { gathered.bytes += $0 }
+        return gathered.bytes
+    }
+
+    /// Filled by the pipeline's thread, and read when that has ended.
+    private final class Gathered: @unchecked Sendable {
+        var bytes: [UInt8] = []
+    }
+}
+
 /// Which program of a pipeline failed, and what it said.
 public struct PipelineError: Error, CustomStringConvertible {
     public let program: String

@@ -9,156 +9,6 @@ import Testing
 
 @testable import Backups
 
-/// A repository in a folder of the test's own, with a key.
-final class Vault: Sendable {
-    let folder = "/tmp/reeve-vault-\(UUID().uuidString.prefix(8))"
-    let store: FolderStore
-    let recipient: String
-
-    init() async throws {
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        chmod(folder, 0o755)
-        store = FolderStore("\(folder)/repository")
-        let made = try await Command("age-keygen", ["-o", "\(folder)/identity"]).run()
-        let words = made.errorOutput.split(whereSeparator: \.isWhitespace)
-        recipient = String(try #require(words.last))
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: folder) }
-
-    var repository: Repository { Repository(store) }
-
-    func maker(
-        _ settings: ConnectionSettings, on store: (any ObjectStore)? = nil,
-        _ change: (inout BackupMaker.Settings) -> Void = { _ in }
-    ) -> BackupMaker {
-        var making = BackupMaker.Settings()
-        making.recipients = [recipient]
-        change(&making)
-        return BackupMaker(
-            database: Database(settings), name: "main", repository: Repository(store ?? self.store), settings: making)
-    }
-
-    var restoring: Restorer.Settings {
-        var settings = Restorer.Settings()
-        settings.identity = "\(folder)/identity"
-        settings.temporaryFolder = folder
-        return settings
-    }
-
-    func prove(_ manifest: Manifest, checks: [(name: String, sql: String)] = []) async throws -> Proof {
-        try await RestoreTest(
-            repository: repository, manifest: manifest, settings: restoring, folder: "\(folder)/scratch", checks: checks
-        ).run()
-    }
-}
-
-/// A store that fails once so many bytes were written to it.
-final class FullStore: ObjectStore {
-    private let inner: FolderStore
-    private let left: Left
-
-    /// What may still be written, by all its writers.
-    final class Left: @unchecked Sendable {
-        // Under the lock.
-        private var bytes: Int
-        private let lock = NSLock()
-
-        init(_ bytes: Int) { self.bytes = bytes }
-
-        func take(_ count: Int) throws {
-            try lock.withLock {
-                bytes -= count
-                if bytes < 0 {
-                    throw StorageError.failed(operation: "write", object: "it", reason: "No space left on device")
-                }
-            }
-        }
-    }
-
-    private final class Writer: ObjectWriter {
-        private let inner: any ObjectWriter
-        private let left: Left
-
-        init(_ inner: any ObjectWriter, _ left: Left) {
-            self.inner = inner
-            self.left = left
-        }
-
-        func write(_ bytes: UnsafeRawBufferPointer) throws {
-            try left.take(bytes.count)
-            try inner.write(bytes)
-        }
-        func commit() throws { try inner.commit() }
-        func discard() { inner.discard() }
-    }
-
-    init(_ inner: FolderStore, bytes: Int) {
-        self.inner = inner
-        left = Left(bytes)
-    }
-
-    var place: String { inner.place }
-    var freeBytes: Int? { inner.freeBytes }
-    func write(_ name: String) throws -> any ObjectWriter { Writer(try inner.write(name), left) }
-    func read(_ name: String) throws -> any ObjectReader { try inner.read(name) }
-    func list(_ prefix: String) throws -> [StoredObject] { try inner.list(prefix) }
-    func delete(_ name: String) throws { try inner.delete(name) }
-    func clearUnfinished(_ prefix: String) throws -> Int { try inner.clearUnfinished(prefix) }
-}
-
-/// A store that takes nothing until it is let go.
-final class SlowStore: ObjectStore, @unchecked Sendable {
-    // The flags are under the condition.
-    private let inner: FolderStore
-    private let condition = NSCondition()
-    private var isFree = false
-    private var waiting = 0
-
-    private final class Writer: ObjectWriter {
-        private let inner: any ObjectWriter
-        private let store: SlowStore
-
-        init(_ inner: any ObjectWriter, _ store: SlowStore) {
-            self.inner = inner
-            self.store = store
-        }
-
-        func write(_ bytes: UnsafeRawBufferPointer) throws {
-            store.wait()
-            try inner.write(bytes)
-        }
-        func commit() throws { try inner.commit() }
-        func discard() { inner.discard() }
-    }
-
-    init(_ inner: FolderStore) { self.inner = inner }
-
-    var isWaiting: Bool { condition.withLock { waiting > 0 } }
-
-    func letGo() {
-        condition.withLock {
-            isFree = true
-            condition.broadcast()
-        }
-    }
-
-    private func wait() {
-        condition.withLock {
-            waiting += 1
-            while !isFree { condition.wait() }
-        }
-    }
-
-    var place: String { inner.place }
-    var freeBytes: Int? { inner.freeBytes }
-    func write(_ name: String) throws -> any ObjectWriter { Writer(try inner.write(name), self) }
-    func read(_ name: String) throws -> any ObjectReader { try inner.read(name) }
-    func list(_ prefix: String) throws -> [StoredObject] { try inner.list(prefix) }
-    func delete(_ name: String) throws { try inner.delete(name) }
-    func clearUnfinished(_ prefix: String) throws -> Int { try inner.clearUnfinished(prefix) }
-}
-
 @Suite(.heavy, .timeLimit(.minutes(8)))
 struct BackupTests {
     private static let data = """
@@ -178,7 +28,7 @@ struct BackupTests {
         try await database.execute(Self.data)
         try await database.execute("ALTER DATABASE \(database.name) SET work_mem = '7MB'")
         let vault = try await Vault()
-        let manifest = try await vault.maker(database.settings).make()
+        let manifest = try await vault.maker(database.settings).make().manifest
         #expect(manifest.tables.first { $0.name == "orders" }?.rows == 2000)
         let proof = try await vault.prove(
             manifest,
@@ -193,7 +43,7 @@ struct BackupTests {
             let bytes = try Data(contentsOf: URL(fileURLWithPath: "\(vault.store.place)/\(object.name)"))
             #expect(bytes.starts(with: Data("age-encryption.org/v1".utf8)))
         }
-        let verification = try vault.repository.verify([manifest], of: "main")
+        let verification = try await vault.repository.verify([manifest], of: "main")
         #expect(verification.problems.isEmpty && verification.orphans.isEmpty)
     }
 
@@ -201,17 +51,17 @@ struct BackupTests {
         let database = try TestDatabase.current
         try await database.execute(Self.data)
         let vault = try await Vault()
-        let first = try await vault.maker(database.settings).make()
-        let second = try await vault.maker(database.settings).make()
+        let first = try await vault.maker(database.settings).make().manifest
+        let second = try await vault.maker(database.settings).make().manifest
         #expect(second.ownBytes < first.bytes)
         #expect(second.parts.filter { $0.kind == .data }.allSatisfy { $0.object.contains(first.id) })
         let proof = try await vault.prove(second)
         #expect(proof.isProved, "\(proof.differences)")
-        let full = try await vault.maker(database.settings) { $0.isFull = true }.make()
+        let full = try await vault.maker(database.settings) { $0.isFull = true }.make().manifest
         #expect(full.bytes == full.ownBytes)
         // The same rows under other columns are dumped again.
         try await database.execute("ALTER TABLE public.orders RENAME COLUMN total TO sum")
-        let renamed = try await vault.maker(database.settings).make()
+        let renamed = try await vault.maker(database.settings).make().manifest
         #expect(renamed.parts.filter { $0.kind == .data }.allSatisfy { $0.object.contains(renamed.id) })
         let again = try await vault.prove(renamed)
         #expect(again.isProved, "\(again.differences)")
@@ -253,7 +103,7 @@ struct BackupTests {
             let manifest: Manifest
             do {
                 tick()
-                manifest = try await vault.maker(database.settings).make { _, _ in tick() }
+                manifest = try await vault.maker(database.settings).make { _, _ in tick() }.manifest
             } catch {
                 // Locks were not to be had: no backup, and none of a state that never was.
                 let isBusy =
@@ -279,7 +129,7 @@ struct BackupTests {
         let database = try TestDatabase.current
         try await database.execute(Self.data)
         let vault = try await Vault()
-        let manifest = try await vault.maker(database.settings).make()
+        let manifest = try await vault.maker(database.settings).make().manifest
         for object in try vault.store.list("") {
             let path = "\(vault.store.place)/\(object.name)"
             let original = try Data(contentsOf: URL(fileURLWithPath: path))
@@ -287,7 +137,7 @@ struct BackupTests {
                 var damaged = original
                 damaged[place] ^= 1 << UInt8.random(in: 0..<8)
                 try damaged.write(to: URL(fileURLWithPath: path))
-                let found = try vault.repository.verify([manifest], of: "main")
+                let found = try await vault.repository.verify([manifest], of: "main")
                 #expect(found.problems.count == 1, "\(object.name) at \(place)")
             }
             try original.write(to: URL(fileURLWithPath: path))
@@ -302,7 +152,7 @@ struct BackupTests {
         let proof = try await vault.prove(manifest)
         #expect(!proof.isProved && proof.differences.first?.kind == "part")
         try FileManager.default.removeItem(atPath: path)
-        let missing = try vault.repository.verify([manifest], of: "main")
+        let missing = try await vault.repository.verify([manifest], of: "main")
         #expect(missing.problems.first?.description.contains("it is missing") == true)
     }
 
@@ -310,18 +160,18 @@ struct BackupTests {
         let database = try TestDatabase.current
         try await database.execute(Self.data)
         let vault = try await Vault()
-        let good = try await vault.maker(database.settings).make()
+        let good = try await vault.maker(database.settings).make().manifest
         for bytes in [0, 100, good.bytes / 4, good.bytes / 2, good.bytes - 10, good.bytes + 100] {
             let full = FullStore(vault.store, bytes: bytes)
             await #expect(throws: StorageError.self, "\(bytes)") {
-                _ = try await vault.maker(database.settings, on: full) { $0.isFull = true }.make()
+                _ = try await vault.maker(database.settings, on: full) { $0.isFull = true }.make().manifest
             }
             #expect(try vault.repository.manifests(of: "main").map(\.id) == [good.id])
-            let verification = try vault.repository.verify([good], of: "main")
+            let verification = try await vault.repository.verify([good], of: "main")
             #expect(verification.problems.isEmpty && verification.orphans.isEmpty)
             #expect(try vault.store.clearUnfinished("") == 0)
         }
-        _ = try await vault.maker(database.settings).make()
+        _ = try await vault.maker(database.settings).make().manifest
     }
 
     /// The dumps of a database that run, as their command lines tell.
@@ -345,7 +195,7 @@ struct BackupTests {
             """)
         let vault = try await Vault()
         let slow = SlowStore(vault.store)
-        let backup = Task { try await vault.maker(database.settings, on: slow).make() }
+        let backup = Task { try await vault.maker(database.settings, on: slow).make().manifest }
         try await waitUntil("a dump waits for the store") {
             slow.isWaiting && !Self.dumps(of: database.name).isEmpty
         }
@@ -364,8 +214,8 @@ struct BackupTests {
         }
         #expect(Self.dumps(of: database.name).isEmpty)
         #expect(try vault.store.list("").isEmpty)
-        let manifest = try await vault.maker(database.settings).make()
-        let verification = try vault.repository.verify([manifest], of: "main")
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let verification = try await vault.repository.verify([manifest], of: "main")
         #expect(verification.orphans.isEmpty && verification.problems.isEmpty)
     }
 
@@ -374,7 +224,7 @@ struct BackupTests {
         try await database.execute(Self.data)
         let vault = try await Vault()
         await #expect(throws: BackupError.self) {
-            _ = try await vault.maker(database.settings) { $0.recipients = [] }.make()
+            _ = try await vault.maker(database.settings) { $0.recipients = [] }.make().manifest
         }
         // Rows that policies hide would not be dumped.
         let role = "b_\(UUID().uuidString.prefix(8).lowercased())"
@@ -384,18 +234,20 @@ struct BackupTests {
         var settings = database.settings
         settings.parameters["user"] = role
         let limited = vault.maker(settings)
-        let error = await #expect(throws: BackupError.self) { _ = try await limited.make() }
+        let error = await #expect(throws: BackupError.self) { _ = try await limited.make().manifest }
         #expect(error?.hint?.contains("BYPASSRLS") == true)
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
         // One at a time.
         try await database.connection { holder in
             let isHeld = try await AdvisoryLock("reeve backup").acquire(on: holder, wait: .zero, waiting: { _ in })
             #expect(isHeld)
-            let locked = await #expect(throws: BackupError.self) { _ = try await vault.maker(database.settings).make() }
+            let locked = await #expect(throws: BackupError.self) {
+                _ = try await vault.maker(database.settings).make().manifest
+            }
             #expect(locked?.description.contains("another backup") == true)
         }
         // A key that does not fit.
-        let manifest = try await vault.maker(database.settings).make()
+        let manifest = try await vault.maker(database.settings).make().manifest
         let other = try await Vault()
         await #expect(throws: BackupError.self) {
             _ = try await RestoreTest(
@@ -411,7 +263,7 @@ struct BackupTests {
         let database = try TestDatabase.current
         try await database.execute(Self.data)
         let vault = try await Vault()
-        let manifest = try await vault.maker(database.settings).make()
+        let manifest = try await vault.maker(database.settings).make().manifest
         let name = "r_\(UUID().uuidString.prefix(8).lowercased())"
         try await TestCluster.runSQL("CREATE DATABASE \(name)")
         let target = database.settings.database(name)

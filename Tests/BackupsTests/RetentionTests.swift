@@ -63,13 +63,13 @@ import Testing
         let database = try TestDatabase.current
         try await database.execute("CREATE TABLE t (id integer)", "INSERT INTO t VALUES (1)")
         let vault = try await Vault()
-        let first = try await vault.maker(database.settings).make()
-        let second = try await vault.maker(database.settings).make()
+        let first = try await vault.maker(database.settings).make().manifest
+        let second = try await vault.maker(database.settings).make().manifest
         #expect(second.ownBytes < second.bytes)
         let freed = try vault.repository.remove([first.id], of: "main")
         #expect(freed > 0 && freed < first.bytes)
         #expect(try vault.repository.manifests(of: "main").map(\.id) == [second.id])
-        let verification = try vault.repository.verify([second], of: "main")
+        let verification = try await vault.repository.verify([second], of: "main")
         #expect(verification.problems.isEmpty && verification.orphans.isEmpty)
         _ = try vault.repository.remove([second.id], of: "main")
         #expect(try vault.store.list("").isEmpty)

@@ -19,11 +19,8 @@ struct LiveTests {
             return try connection.transaction {
                 var result: [String: ContentFingerprint] = [:]
                 for table in catalog.sorted where table.identity.kind == .table {
-                    let columns = catalog.sorted.filter {
-                        $0.identity.kind == .column && catalog.container(of: $0) == table.identity
-                    }
-                    result[table.identity.description] = try ContentFingerprint.read(
-                        table.identity, columns: columns.map(\.identity.name), on: connection)
+                    result[table.identity.description] = try ContentFingerprint.whole(
+                        table.identity, on: connection)
                 }
                 return result
             }
@@ -97,8 +94,8 @@ struct ContentFingerprintTests {
     private func fingerprint(_ table: String = "t") async throws -> ContentFingerprint {
         try await TestDatabase.current.with { connection in
             try connection.transaction {
-                try ContentFingerprint.read(
-                    ObjectIdentity(.table, schema: "public", table), columns: ["a", "b"], on: connection)
+                try ContentFingerprint.whole(
+                    ObjectIdentity(.table, schema: "public", table), on: connection)
             }
         }
     }
@@ -123,8 +120,8 @@ struct ContentFingerprintTests {
                 try connection.execute("BEGIN")
                 defer { _ = try? connection.execute("ROLLBACK") }
                 try connection.execute(change)
-                return try ContentFingerprint.read(
-                    ObjectIdentity(.table, schema: "public", "t"), columns: ["a", "b"], on: connection)
+                return try ContentFingerprint.whole(
+                    ObjectIdentity(.table, schema: "public", "t"), on: connection)
             }
             #expect(changed != first, "\(change)")
         }
@@ -140,10 +137,26 @@ struct ContentFingerprintTests {
             try connection.execute(
                 "SET timezone = 'Asia/Tokyo'; SET datestyle = 'SQL, DMY'; SET extra_float_digits = -5")
             return try connection.transaction {
-                try ContentFingerprint.read(
-                    ObjectIdentity(.table, schema: "public", "t"), columns: ["a", "b"], on: connection)
+                try ContentFingerprint.whole(
+                    ObjectIdentity(.table, schema: "public", "t"), on: connection)
             }
         }
         #expect(usual == other)
+    }
+}
+
+extension ContentFingerprint {
+    /// That of a table with all its columns.
+    fileprivate static func whole(
+        _ table: ObjectIdentity, on connection: isolated Connection
+    ) throws -> ContentFingerprint {
+        let columns = try connection.query(
+            """
+            SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute
+            WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+            """, [table.description]
+        ).map { Column(try $0.get(0), type: try $0.get(1)) }
+        try pinSettings(on: connection)
+        return try read(table, columns: columns, on: connection)
     }
 }

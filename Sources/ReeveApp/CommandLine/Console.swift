@@ -64,8 +64,10 @@ struct TextTable {
     private var rows: [[String]]
 
     init(_ header: String...) { rows = [header] }
+    init(_ header: [String]) { rows = [header] }
 
     mutating func add(_ cells: String...) { rows.append(cells) }
+    mutating func add(_ cells: [String]) { rows.append(cells) }
 
     var text: String {
         let widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }

@@ -2,25 +2,36 @@ import Backups
 
 /// Backups and proofs as people and scripts read them.
 enum BackupText {
-    static func created(_ manifest: Manifest) -> JSONValue {
-        [
+    static func created(_ result: BackupMaker.Result) -> JSONValue {
+        summary(
+            result.manifest,
+            [
+                "repositories": .array(result.places.map { .string($0) }),
+                "failed": .array(
+                    result.failed.map { ["repository": .string($0.place), "message": .string("\($0.error)")] }),
+            ])
+    }
+
+    private static func summary(_ manifest: Manifest, _ more: [String: JSONValue] = [:]) -> JSONValue {
+        let fields: [String: JSONValue] = [
             "id": .string(manifest.id), "database": .string(manifest.database), "tables": .int(manifest.tables.count),
             "bytes": .int(manifest.bytes), "new_bytes": .int(manifest.ownBytes),
             "started_at": .string(manifest.startedAt), "finished_at": .string(manifest.finishedAt),
         ]
+        return .object(fields.merging(more) { one, _ in one })
     }
 
-    static func listed(_ manifest: Manifest, _ proof: Proof?) -> JSONValue {
+    static func listed(_ manifest: Manifest, _ proof: Proof?, _ place: String) -> JSONValue {
         [
             "id": .string(manifest.id), "database": .string(manifest.database), "bytes": .int(manifest.bytes),
-            "finished_at": .string(manifest.finishedAt),
+            "finished_at": .string(manifest.finishedAt), "repository": .string(place),
             "proven_at": .string(proof.flatMap { $0.isProved ? $0.testedAt : nil }),
         ]
     }
 
     static func shown(_ manifest: Manifest) -> JSONValue {
         [
-            "backup": created(manifest), "server": .int(manifest.server), "snapshot": .string(manifest.snapshot),
+            "backup": summary(manifest), "server": .int(manifest.server), "snapshot": .string(manifest.snapshot),
             "wal": .string(manifest.wal), "recipients": .array(manifest.recipients.map { .string($0) }),
             "tables": .array(
                 manifest.tables.map {
@@ -58,6 +69,21 @@ enum BackupText {
             """
     }
 
+    static func verified(_ result: Verification) -> JSONValue {
+        [
+            "parts": .int(result.parts), "read": .int(result.read), "bytes": .int(result.bytes),
+            "problems": .array(result.problems.map { .string($0.description) }),
+            "orphans": .array(result.orphans.map { .string($0) }),
+        ]
+    }
+
+    static func text(_ result: Verification) -> String {
+        let lines = result.problems.map(\.description) + result.orphans.map { "\($0) belongs to no backup" }
+        let sum =
+            "\(result.parts) parts, \(result.read) of them read (\(size(result.bytes))), \(result.problems.count) problems"
+        return (lines + [sum]).joined(separator: "\n")
+    }
+
     static func proved(_ proof: Proof) -> JSONValue {
         [
             "backup": .string(proof.backup), "proved": .bool(proof.isProved), "tables": .int(proof.tables),
@@ -67,7 +93,7 @@ enum BackupText {
                         "kind": .string($0.kind), "object": .string($0.object), "expected": .string($0.expected),
                         "found": .string($0.found),
                     ]
-                }), "restore_seconds": .double(proof.restoreSeconds),
+                }), "restore_seconds": .double(proof.restoreSeconds), "seconds": .double(proof.testSeconds),
         ]
     }
 

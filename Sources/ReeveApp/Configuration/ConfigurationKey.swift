@@ -97,8 +97,26 @@ struct ConfigurationKey: Sendable {
             "Differences that are accepted: what the report's lines begin with (* for any characters), each with its "
                 + "reason."),
         ConfigurationKey(
-            "backup.repository", .path, nil,
-            "The folder in which backups lie; best on another machine's disk. Without it there are no backups."),
+            "backup.repository", .list, nil,
+            "Where backups lie: folders, best on another machine's disk, and s3://BUCKET/PREFIX?endpoint=URL; each backup goes into all of them. Without one there are no backups."
+        ),
+        ConfigurationKey("backup.bandwidth", .integer(1...100_000), nil, "The most MiB a second that a backup writes."),
+        ConfigurationKey(
+            "backup.check_room", .boolean, "yes",
+            "Whether a folder without room for about what is expected is left out."),
+        ConfigurationKey(
+            "backup.role_passwords", .boolean, "no",
+            "Whether the roles' passwords, as the server keeps them, are backed up; needs a superuser."),
+        ConfigurationKey(
+            "backup.hooks.before", .text, nil, "A shell command to run before a backup; when it fails, there is none."),
+        ConfigurationKey(
+            "backup.hooks.after", .text, nil,
+            "A shell command to run after a backup, whatever became of it; REEVE_BACKUP_STATE is done or failed."),
+        ConfigurationKey(
+            "backup.hooks.restored", .text, nil,
+            "A shell command to run after a restore, before anybody may connect; REEVE_RESTORE_URL is the database."),
+        ConfigurationKey(
+            "backup.verify_percent", .integer(1...100), "10", "The share of the parts that the task verify reads."),
         ConfigurationKey(
             "backup.recipients", .list, nil,
             "The age recipients who can read the backups, as 'reeve backup key new' prints them."),

@@ -1,3 +1,4 @@
+import Backups
 import Foundation
 import Migrations
 
@@ -8,6 +9,8 @@ struct SystemFile: Sendable {
     let requires: [String]
     let description: String
     let folder: String
+    /// How columns are masked in a copy, by table and column.
+    let mask: [String: [String: MaskingRules.Mask]]
 
     /// - Throws: `ConfigurationError` with file and line.
     init(folder: String) throws {
@@ -24,14 +27,16 @@ struct SystemFile: Sendable {
         var schema: String?
         var requires: [String] = []
         var description = ""
+        var mask: [String: [String: MaskingRules.Mask]] = [:]
         for entry in entries {
             switch entry.key {
             case "name": name = try Self.word(entry.value, entry.key, file)
             case "schema": schema = try Self.word(entry.value, entry.key, file)
             case "description": description = try Self.word(entry.value, entry.key, file)
             case "requires": requires = try Self.words(entry.value, entry.key, file)
+            case "mask": mask = try Self.masks(entry.value, file)
             default:
-                let hint = closest(to: entry.key, among: ["name", "schema", "requires", "description"])
+                let hint = closest(to: entry.key, among: ["name", "schema", "requires", "description", "mask"])
                 throw ConfigurationError(
                     file, entry.keyLine, "unknown key '\(entry.key)'", hint: hint.map { "did you mean '\($0)'" })
             }
@@ -46,6 +51,30 @@ struct SystemFile: Sendable {
         self.requires = requires
         self.description = description
         self.folder = folder
+        self.mask = mask
+    }
+
+    /// Tables, each with columns, each with a mask.
+    private static func masks(_ node: YAMLNode, _ file: String) throws -> [String: [String: MaskingRules.Mask]] {
+        guard case .mapping(let tables, _) = node else {
+            throw ConfigurationError(file, node.line, "'mask' holds tables, each with its columns")
+        }
+        var masks: [String: [String: MaskingRules.Mask]] = [:]
+        for table in tables {
+            guard case .mapping(let columns, _) = table.value else {
+                throw ConfigurationError(file, table.value.line, "'mask.\(table.key)' holds columns, each with a mask")
+            }
+            for column in columns {
+                let text = try word(column.value, column.key, file)
+                guard let mask = MaskingRules.Mask(rawValue: text) else {
+                    throw ConfigurationError(
+                        file, column.value.line, "'\(text)' is no mask",
+                        hint: "write \(MaskingRules.Mask.allCases.map(\.rawValue).joined(separator: ", "))")
+                }
+                masks[table.key, default: [:]][column.key] = mask
+            }
+        }
+        return masks
     }
 
     private static func word(_ node: YAMLNode, _ key: String, _ file: String) throws -> String {

@@ -6,6 +6,7 @@ import Telemetry
 /// What the ledger knows of backups, as metrics.
 struct BackupMetrics: Sendable {
     private let lastSuccess: Gauge
+    private let lastAttempt: Gauge
     private let size: Gauge
     private let duration: Gauge
     private let lastProven: Gauge
@@ -17,6 +18,9 @@ struct BackupMetrics: Sendable {
         let labels = ["database", "target"]
         lastSuccess = registry.gauge(
             "reeve_backup_last_success_timestamp_seconds", "When the last backup was complete.", labels: labels)
+        lastAttempt = registry.gauge(
+            "reeve_backup_last_attempt_timestamp_seconds", "When a backup was last begun, whatever became of it.",
+            labels: labels)
         size = registry.gauge("reeve_backup_size_bytes", "The size of the last backup.", labels: labels)
         duration = registry.gauge(
             "reeve_backup_duration_seconds", "How long the last backup took.", labels: labels)
@@ -30,7 +34,8 @@ struct BackupMetrics: Sendable {
             "reeve_backup_storage_free_bytes", "Bytes that are free where backups lie.", labels: labels)
     }
 
-    func set(_ records: [BackupRecord], database: String) {
+    func set(_ records: [BackupRecord], attempts: [String: Timestamp], database: String) {
+        for (place, time) in attempts { lastAttempt.set(Self.seconds(time), database, place) }
         for (place, all) in Dictionary(grouping: records, by: \.place) {
             guard let last = all.last else { continue }
             lastSuccess.set(Self.seconds(last.finishedAt), database, place)
@@ -47,7 +52,9 @@ struct BackupMetrics: Sendable {
             if let tested = all.last(where: { $0.mismatchedTables != nil }) {
                 mismatches.set(Double(tested.mismatchedTables ?? 0), database, place)
             }
-            if let bytes = FolderStore(place).freeBytes { free.set(Double(bytes), database, place) }
+            if place.hasPrefix("/"), let bytes = FolderStore(place).freeBytes {
+                free.set(Double(bytes), database, place)
+            }
         }
     }
 

@@ -1,114 +1,172 @@
 import Backups
 import Foundation
 import Ledger
+import Migrations
 import Postgres
-import Scheduling
 import Storage
 import Telemetry
-
-/// The settings of backups from the configuration.
-enum BackupSettings {
-    /// - Throws: `ConfigurationError` where no repository is named.
-    static func repository(_ configuration: Configuration) throws -> Repository {
-        guard let path = configuration.store.text("backup.repository") else {
-            throw ConfigurationError(
-                "backup.repository", nil, "no repository is configured",
-                hint: "set backup.repository, or REEVE_BACKUP_REPOSITORY, to a folder on another disk")
-        }
-        return Repository(
-            FolderStore(configuration.resolve(path, from: configuration.store.origin("backup.repository"))))
-    }
-
-    static func maker(_ configuration: Configuration) throws -> BackupMaker.Settings {
-        var settings = BackupMaker.Settings()
-        let store = configuration.store
-        settings.isUnencryptedAllowed = store.text("backup.encryption") == "none"
-        settings.recipients = settings.isUnencryptedAllowed ? [] : store.values("backup.recipients")
-        settings.jobs = store.integer("backup.jobs") ?? 2
-        settings.version = ReeveProgram.version
-        return settings
-    }
-
-    static func retention(_ configuration: Configuration) -> RetentionPolicy {
-        var policy = RetentionPolicy()
-        let store = configuration.store
-        policy.daily = store.integer("backup.keep.daily") ?? policy.daily
-        policy.weekly = store.integer("backup.keep.weekly") ?? policy.weekly
-        policy.monthly = store.integer("backup.keep.monthly") ?? policy.monthly
-        policy.atLeast = store.integer("backup.keep.at_least") ?? policy.atLeast
-        return policy
-    }
-
-    static func restorer(_ configuration: Configuration, identity: String?) -> Restorer.Settings {
-        var settings = Restorer.Settings()
-        let store = configuration.store
-        settings.identity =
-            identity
-            ?? store.text("backup.identity").map { configuration.resolve($0, from: store.origin("backup.identity")) }
-        settings.jobs = store.integer("backup.jobs") ?? 2
-        settings.temporaryFolder = NSTemporaryDirectory()
-        return settings
-    }
-}
 
 /// Backups of one database of the estate, with what the ledger remembers of them.
 struct BackupWork: Sendable {
     let open: OpenDatabase
     let configuration: Configuration
     let logger: Logger
+    let repositories: [Repository]
+
+    /// - Throws: `ConfigurationError` where no repository is named.
+    init(open: OpenDatabase, configuration: Configuration, logger: Logger) throws {
+        self.open = open
+        self.configuration = configuration
+        self.logger = logger
+        repositories = try BackupSettings.repositories(configuration)
+    }
 
     static var person: String { "\(NSUserName())@\(ProcessInfo.processInfo.hostName)" }
 
-    var repository: Repository {
-        get throws { try BackupSettings.repository(configuration) }
+    /// The one that is named, or the first.
+    ///
+    /// - Throws: `UsageError` for one that is not configured.
+    func repository(_ place: String?) throws -> Repository {
+        guard let place else { return repositories[0] }
+        if let found = repositories.first(where: { $0.store.place == place }) { return found }
+        throw UsageError(
+            "'\(place)' is no repository of the configuration",
+            hint: "configured: \(repositories.map(\.store.place).joined(separator: ", "))")
     }
+
+    /// A backup, in the repository that is named, or in the first that has it.
+    func find(_ id: String, in place: String?) throws -> (Repository, Manifest) {
+        if place != nil {
+            let repository = try repository(place)
+            return (repository, try repository.manifest(id, of: open.name))
+        }
+        var first: (any Error)?
+        for repository in repositories {
+            do { return (repository, try repository.manifest(id, of: open.name)) } catch { first = first ?? error }
+        }
+        throw first ?? BackupError.unknown(id: id)
+    }
+
+    // MARK: Making
 
     func create(
         _ settings: BackupMaker.Settings, actor: String,
         progress: @escaping @Sendable (String, Int) -> Void = { _, _ in }
-    ) async throws -> Manifest {
-        let repository = try repository
+    ) async throws -> BackupMaker.Result {
         let maker = BackupMaker(
-            database: open.database, name: open.name, repository: repository, settings: settings, logger: logger)
-        let manifest = try await maker.make(progress: progress)
-        try await remember { connection in
-            try BackupLedger.record(
-                id: manifest.id, place: repository.store.place, bytes: manifest.bytes, startedAt: manifest.startedAt,
-                finishedAt: manifest.finishedAt, actor: actor, on: connection)
+            database: open.database, name: open.name, repositories: repositories, settings: settings, logger: logger)
+        let places = repositories.map(\.store.place)
+        let attempts = try await remember { try BackupLedger.begin(places: places, on: $0) }
+        var values = ["REEVE_DATABASE": open.name]
+        do {
+            try await BackupHook.run("before", configuration, values)
+            let result = try await maker.make(progress: progress)
+            let manifest = result.manifest
+            let failed = Dictionary(result.failed.map { ($0.place, "\($0.error)") }) { one, _ in one }
+            try await remember { connection in
+                for place in result.places {
+                    try BackupLedger.record(
+                        id: manifest.id, place: place, bytes: manifest.bytes, startedAt: manifest.startedAt,
+                        finishedAt: manifest.finishedAt, actor: actor, on: connection)
+                }
+                for (attempt, place) in zip(attempts, places) {
+                    try BackupLedger.finish(attempt, failure: failed[place], on: connection)
+                }
+            }
+            values["REEVE_BACKUP_ID"] = manifest.id
+            values["REEVE_BACKUP_BYTES"] = "\(manifest.bytes)"
+            values["REEVE_BACKUP_STATE"] = failed.isEmpty ? "done" : "failed"
+            try await BackupHook.run("after", configuration, values)
+            return result
+        } catch {
+            // A task of its own, for this one may be cancelled.
+            await Task { [values] in
+                try? await remember { connection in
+                    for attempt in attempts { try BackupLedger.finish(attempt, failure: "\(error)", on: connection) }
+                }
+                if values["REEVE_BACKUP_STATE"] == nil {
+                    let failed = values.merging(["REEVE_BACKUP_STATE": "failed"]) { _, new in new }
+                    try? await BackupHook.run("after", configuration, failed)
+                }
+            }.value
+            throw error
         }
-        return manifest
     }
 
+    // MARK: Testing and restoring
+
     func test(
-        _ manifest: Manifest, identity: String?, actor: String,
-        progress: @escaping @Sendable (String) -> Void = { _ in }
+        _ manifest: Manifest, in repository: Repository, identity: String?, actor: String,
+        progress: @escaping Restorer.Progress = { _, _ in }
     ) async throws -> Proof {
-        let repository = try repository
         let test = RestoreTest(
             repository: repository, manifest: manifest,
-            settings: BackupSettings.restorer(configuration, identity: identity),
-            folder: "\(configuration.stateFolder)/scratch", checks: try checks(), logger: logger)
+            settings: BackupSettings.restorer(configuration, identity: identity).forTest, folder: scratchFolder,
+            beside: open.database.direct, checks: try BackupSettings.checks(open.systems), logger: logger)
         let proof = try await test.run(progress: progress)
         try await remember { connection in
             try BackupLedger.prove(
                 id: manifest.id, place: repository.store.place, restoreSeconds: proof.restoreSeconds,
                 differences: proof.differences.count,
                 mismatchedTables: Set(proof.differences.filter { $0.kind == "table" }.map(\.object)).count,
-                actor: actor,
-                on: connection)
+                actor: actor, on: connection)
         }
         return proof
     }
 
-    /// What the policy says of each backup.
-    func decisions() throws -> [RetentionPolicy.Decision] {
-        let repository = try repository
+    /// Where scratch clusters are made.
+    var scratchFolder: String { "\(configuration.stateFolder)/scratch" }
+
+    /// What a restore is to do.
+    struct RestoreOrder: Sendable {
+        var identity: String?
+        var makesRoles = false
+        var isMasked = false
+        /// Whether what is in the target may be put aside.
+        var replaces = false
+        var selection = PartialRestore.Selection()
+    }
+
+    /// - Returns: what there is to say about it.
+    func restore(
+        _ manifest: Manifest, from repository: Repository, into target: ConnectionSettings, _ order: RestoreOrder,
+        progress: @escaping Restorer.Progress
+    ) async throws -> [String] {
+        var settings = BackupSettings.restorer(configuration, identity: order.identity)
+        settings.makesRoles = order.makesRoles
+        if order.isMasked {
+            settings.masking = try BackupSettings.masking(open.systems)
+            guard !settings.masking.isEmpty else {
+                throw UsageError(
+                    "no system says what is to be masked",
+                    hint: "write 'mask:' into its system.yaml, or name the systems")
+            }
+        }
+        let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
+        if !order.selection.isEmpty {
+            return try await PartialRestore(
+                restorer, order.selection, folder: scratchFolder, beside: open.database.direct
+            ).restore(into: target, progress: progress)
+        }
+        guard order.replaces else {
+            try await restorer.restore(into: target, progress: progress)
+            return []
+        }
+        let former = try await Replacement(of: target, like: manifest).replace {
+            try await restorer.restore(into: $0, progress: progress)
+        }
+        return ["what was there is in the database '\(former)' now; drop it when it is not needed"]
+    }
+
+    // MARK: Expiry
+
+    /// What the policy says of each backup in a repository.
+    func decisions(_ repository: Repository) throws -> [RetentionPolicy.Decision] {
         let candidates = try repository.manifests(of: open.name).compactMap { manifest -> RetentionPolicy.Candidate? in
             guard let time = try? Timestamp.fromPostgres(manifest.finishedAt) else { return nil }
             let proof = try Proof.read(manifest, in: repository)
             return RetentionPolicy.Candidate(
-                id: manifest.id, finishedAt: Date(timeIntervalSince1970: Double(time.microseconds) / 1_000_000),
-                isProven: proof?.isProved == true)
+                id: manifest.id, finishedAt: time.date, isProven: proof?.isProved == true)
         }
         return BackupSettings.retention(configuration).decide(candidates)
     }
@@ -117,91 +175,60 @@ struct BackupWork: Sendable {
     ///
     /// - Returns: how many backups went, and the bytes that were freed.
     func prune(actor: String) async throws -> (removed: Int, freed: Int) {
-        let repository = try repository
+        try await open.database.withDirectConnection(named: "reeve backup") { connection in
+            try await Repository.lock(on: connection, wait: .seconds(60))
+            try await connection.with { try LedgerSchema.install(on: $0) }
+            var sum = (removed: 0, freed: 0)
+            for repository in repositories {
+                let leaving = Set(try decisions(repository).filter { !$0.stays }.map(\.id))
+                sum.freed += try repository.remove(leaving, of: open.name)
+                sum.removed += leaving.count
+                try await connection.with { connection in
+                    for id in leaving.sorted() {
+                        try BackupLedger.forget(id: id, place: repository.store.place, actor: actor, on: connection)
+                    }
+                }
+            }
+            return sum
+        }
+    }
+
+    // MARK: Keys
+
+    /// Encrypts all backups for the recipients that are configured now.
+    func rewrap(identity: String?, progress: @escaping @Sendable (String) -> Void) async throws -> Int {
+        let settings = BackupSettings.maker(configuration)
+        guard !settings.recipients.isEmpty else { throw BackupError.noRecipients }
+        guard let identity = BackupSettings.identity(configuration, given: identity) else {
+            throw BackupError.needsIdentity(id: "of every age")
+        }
         return try await open.database.withDirectConnection(named: "reeve backup") { connection in
             try await Repository.lock(on: connection, wait: .seconds(60))
-            let leaving = Set(try decisions().filter { !$0.stays }.map(\.id))
-            let freed = try repository.remove(leaving, of: open.name)
-            try await connection.with { connection in
-                try LedgerSchema.install(on: connection)
-                for id in leaving.sorted() {
-                    try BackupLedger.forget(id: id, place: repository.store.place, actor: actor, on: connection)
-                }
+            var count = 0
+            for repository in repositories {
+                count += try await repository.rewrap(
+                    database: open.name, identity: identity, recipients: settings.recipients, progress: progress)
             }
-            return (leaving.count, freed)
+            return count
         }
     }
 
-    func restore(
-        _ manifest: Manifest, into target: ConnectionSettings, identity: String?, makesRoles: Bool,
-        progress: @escaping @Sendable (String) -> Void
-    ) async throws {
-        var settings = BackupSettings.restorer(configuration, identity: identity)
-        settings.makesRoles = makesRoles
-        try await Restorer(repository: try repository, manifest: manifest, settings: settings, logger: logger)
-            .restore(into: target, progress: progress)
-    }
-
-    /// The checks of the systems: `backups/checks/SYSTEM/*.sql` beside the shipped migrations, or `checks` in a system's
-    /// own folder.
-    private func checks() throws -> [(name: String, sql: String)] {
-        try open.systems.flatMap { system -> [(name: String, sql: String)] in
-            let shipped = URL(fileURLWithPath: system.folder).deletingLastPathComponent().deletingLastPathComponent()
-                .appendingPathComponent("backups/checks/\(system.name)").path
-            return try ["\(system.folder)/checks", shipped].flatMap { folder -> [(name: String, sql: String)] in
-                let files = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-                return try files.filter { $0.hasSuffix(".sql") }.sorted().map { file in
-                    let sql = try String(contentsOfFile: "\(folder)/\(file)", encoding: .utf8)
-                    return ("\(system.name)/\(file)", sql.replacing("%schema%", with: quoteIdentifier(system.schema)))
-                }
-            }
-        }
-    }
-
-    private func remember(_ body: @Sendable (isolated Connection) throws -> Void) async throws {
+    @discardableResult
+    func remember<T: Sendable>(_ body: @Sendable (isolated Connection) throws -> T) async throws -> T {
         try await open.database.withDirectConnection(named: "reeve backup") { connection in
             try await connection.with { connection in
                 try LedgerSchema.install(on: connection)
-                try body(connection)
+                return try body(connection)
             }
         }
     }
 }
 
-/// The task that backs the database up.
-enum BackupTask {
-    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
-    {
-        let work = BackupWork(open: open, configuration: configuration, logger: context.logger)
-        let manifest = try await work.create(try BackupSettings.maker(configuration), actor: ServiceInstance.name)
-        return "\(manifest.id): \(manifest.tables.count) tables, \(BackupText.size(manifest.bytes))"
-    }
-}
-
-/// The task that removes the backups that the policy does not keep.
-enum PruneTask {
-    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
-    {
-        let work = BackupWork(open: open, configuration: configuration, logger: context.logger)
-        let (removed, freed) = try await work.prune(actor: ServiceInstance.name)
-        return "removed \(removed) backups, \(BackupText.size(freed)) freed"
-    }
-}
-
-/// The task that proves that the newest backup restores.
-enum RestoreTestTask {
-    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
-    {
-        let work = BackupWork(open: open, configuration: configuration, logger: context.logger)
-        let manifest = try work.repository.manifest("latest", of: open.name)
-        let proof = try await work.test(manifest, identity: nil, actor: ServiceInstance.name)
-        guard proof.isProved else { throw RestoreTestFailed(text: BackupText.text(proof)) }
-        return BackupText.text(proof)
-    }
-
-    /// The backup does not restore to what it was: the run has failed.
-    struct RestoreTestFailed: Error, CustomStringConvertible {
-        let text: String
-        var description: String { text }
+extension Restorer.Settings {
+    /// Without what a user wants of a restore that stays.
+    var forTest: Restorer.Settings {
+        var settings = self
+        settings.beforeOpening = nil
+        return settings
     }
 }

@@ -76,16 +76,16 @@ struct ServiceMetrics: Sendable {
         for task in tasks where task.isEnabled {
             if let next = task.schedule.next(after: now) { taskNextDue.set(Double(next), open.name, task.name) }
         }
-        let (summaries, entries, drift, records) = try await open.database.pool.with(within: .seconds(10)) {
+        let (summaries, entries, drift, records, attempts) = try await open.database.pool.with(within: .seconds(10)) {
             connection in
             let head = try connection.query("SELECT seq FROM reeve.audit_head").first
             return (
                 try RunLedger.summaries(on: connection), try head?.get(0, as: Int.self) ?? 0,
                 try FindingLedger.counts(of: ValidateTask.check, on: connection),
-                try BackupLedger.records(on: connection)
+                try BackupLedger.records(on: connection), try BackupLedger.lastAttempts(on: connection)
             )
         }
-        backups.set(records, database: open.name)
+        backups.set(records, attempts: attempts, database: open.name)
         setDrift(drift, of: open, wasChecked: summaries.contains { $0.task == "validate" && $0.lastSucceeded != nil })
         auditEntries.set(Double(entries), open.name)
         for summary in summaries {

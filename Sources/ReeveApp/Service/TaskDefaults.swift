@@ -31,6 +31,9 @@ enum TaskDefaults {
             name: "prune", summary: "remove the backups that the policy does not keep", schedule: "40 4 * * *",
             isEnabled: false, timeout: .seconds(3600), retries: 1, work: PruneTask.run),
         Default(
+            name: "verify", summary: "look whether all parts of the backups are there, and read some",
+            schedule: "20 6 * * *", isEnabled: false, timeout: .seconds(4 * 3600), retries: 1, work: VerifyTask.run),
+        Default(
             name: "restore-test", summary: "prove that the newest backup restores", schedule: "20 5 * * sun",
             isEnabled: false, timeout: .seconds(12 * 3600), retries: 0, work: RestoreTestTask.run),
         // Not at the full hour, when migrations are applied.
@@ -80,7 +83,7 @@ enum TaskDefaults {
     private static func isBackedUp(_ one: Default, _ store: SettingStore) -> Bool? {
         guard store.text("backup.repository") != nil else { return nil }
         switch one.name {
-        case "backup", "prune": return true
+        case "backup", "prune", "verify": return true
         case "restore-test": return store.text("backup.encryption") == "none" || store.text("backup.identity") != nil
         default: return nil
         }

@@ -1,24 +1,27 @@
 import Foundation
-import Postgres
 
 /// A database beside another one, on the same server and like it in encoding and collation, that lives for one use.
 ///
 /// Its name tells when it was made, so that one that was left behind by a process that was killed is found and dropped
 /// by the next.
-enum ScratchDatabase {
-    static let prefix = "reeve_scratch_"
+public enum ScratchDatabase {
+    public static let prefix = "reeve_scratch_"
 
     /// Makes one, lends it to `body` and drops it.
     ///
+    /// - Parameter locale: nil: that of the database beside it.
     /// - Throws: `PostgresError`: 42501 where the role may not create databases; what `body` throws.
-    static func with<T: Sendable>(
-        beside settings: ConnectionSettings, _ body: @Sendable (ConnectionSettings) async throws -> T
+    public static func with<T: Sendable>(
+        beside settings: ConnectionSettings, locale: DatabaseLocale? = nil,
+        _ body: @Sendable (ConnectionSettings) async throws -> T
     ) async throws -> T {
         let name = try await Connection.opened(settings.named("reeve scratch")) { connection in
             try await connection.with { connection in
                 try dropAbandoned(on: connection)
                 let name = try newName(on: connection)
-                try connection.execute(try creation(name, on: connection))
+                let locale = try locale ?? DatabaseLocale.read(on: connection)
+                // From template0, so that nothing local is in it.
+                try connection.execute("CREATE DATABASE \(name) TEMPLATE template0 \(locale.clause)")
                 return name
             }
         }
@@ -42,34 +45,6 @@ enum ScratchDatabase {
     private static func newName(on connection: isolated Connection) throws -> String {
         let now: Int = try connection.query("SELECT extract(epoch FROM clock_timestamp())::bigint").first?.get(0) ?? 0
         return "\(prefix)\(now)_\(UInt32.random(in: 0...UInt32.max))"
-    }
-
-    /// As the database beside which it is made; from template0, so that nothing local is in it.
-    private static func creation(_ name: String, on connection: isolated Connection) throws -> String {
-        let version = connection.serverVersion / 10000
-        let locale =
-            version >= 17 ? "datlocale" : version >= 15 ? "daticulocale" : "NULL"
-        let provider = version >= 15 ? "datlocprovider" : "'c'"
-        guard
-            let row = try connection.query(
-                """
-                SELECT pg_encoding_to_char(encoding) AS encoding, datcollate, datctype, \(provider)::text AS provider,
-                    \(locale)::text AS locale
-                FROM pg_database WHERE datname = current_database()
-                """
-            ).first
-        else { throw PostgresError(.badValue, "the database does not know itself") }
-        var sql = "CREATE DATABASE \(name) TEMPLATE template0 ENCODING \(quoteLiteral(try row.get("encoding")))"
-        sql +=
-            " LC_COLLATE \(quoteLiteral(try row.get("datcollate"))) LC_CTYPE \(quoteLiteral(try row.get("datctype")))"
-        let providerName: String = try row.get("provider")
-        if let locale = try row.get("locale", as: String?.self) {
-            sql +=
-                providerName == "b"
-                ? " LOCALE_PROVIDER builtin BUILTIN_LOCALE \(quoteLiteral(locale))"
-                : " LOCALE_PROVIDER icu ICU_LOCALE \(quoteLiteral(locale))"
-        }
-        return sql
     }
 
     /// Those that are older than an hour and that nobody uses.

@@ -1,0 +1,103 @@
+import Catalog
+import Foundation
+import Hashing
+import Postgres
+
+/// Compares a database with what a manifest says.
+struct Comparison: Sendable {
+    let manifest: Manifest
+    let restorer: Restorer
+    let target: ConnectionSettings
+
+    func differences() async throws -> [RestoreDifference] {
+        var result = try await tables()
+        result += try await Connection.opened(target.named("reeve restore test")) { connection in
+            try await connection.with { try others(on: $0) }
+        }
+        return result + (try await schema())
+    }
+
+    private func tables() async throws -> [RestoreDifference] {
+        let (relations, server) = try await Connection.opened(target) { connection in
+            try await connection.with { (try DatabaseContent.relations(on: $0), $0.serverVersion) }
+        }
+        let prints = try await ContentReaders(target, count: restorer.settings.jobs).prints(
+            of: relations, server: server)
+        let found = Dictionary(prints.map { ($0.key.path, $0.value) }) { one, _ in one }
+        return manifest.tables.compactMap { table in
+            let name = "\(table.schema).\(table.name)"
+            guard let other = found[table.path] else {
+                return RestoreDifference(kind: "table", object: name, expected: "\(table.rows) rows", found: "missing")
+            }
+            if other.rows != table.rows {
+                return RestoreDifference(
+                    kind: "table", object: name, expected: "\(table.rows) rows", found: "\(other.rows) rows")
+            }
+            guard other.digest != table.digest else { return nil }
+            return RestoreDifference(
+                kind: "table", object: name, expected: "content \(table.digest)", found: "content \(other.digest)")
+        }
+    }
+
+    private func others(on connection: isolated Connection) throws -> [RestoreDifference] {
+        var result: [RestoreDifference] = []
+        let relations = try DatabaseContent.relations(on: connection)
+        let values = try DatabaseContent.sequenceValues(relations, on: connection)
+        for sequence in manifest.sequences {
+            let path = ObjectIdentity(.table, schema: sequence.schema, sequence.name).description
+            let found = values[path]
+            if found == sequence { continue }
+            result.append(
+                RestoreDifference(
+                    kind: "sequence", object: "\(sequence.schema).\(sequence.name)", expected: Self.spelled(sequence),
+                    found: found.map(Self.spelled) ?? "missing"))
+        }
+        if let expected = manifest.largeObjects {
+            let found = try connection.transaction { try DatabaseContent.largeObjects(on: connection) }
+            if found != expected {
+                result.append(
+                    RestoreDifference(
+                        kind: "large objects", object: "all", expected: "\(expected.count), content \(expected.digest)",
+                        found: found.map { "\($0.count), content \($0.digest)" } ?? "unreadable"))
+            }
+        }
+        let extensions = try DatabaseContent.needs(on: connection).extensions
+        for (name, version) in manifest.extensions.sorted(by: { $0.key < $1.key }) where extensions[name] != version {
+            result.append(
+                RestoreDifference(
+                    kind: "extension", object: name, expected: version, found: extensions[name] ?? "missing"))
+        }
+        let roles = Set(try DatabaseContent.roles(on: connection))
+        for role in manifest.roles where !roles.contains(role) {
+            let name = role.prefix { $0 != ":" }
+            let other = roles.first { $0.hasPrefix("\(name): ") }
+            result.append(
+                RestoreDifference(kind: "role", object: String(name), expected: role, found: other ?? "missing"))
+        }
+        return result
+    }
+
+    private static func spelled(_ sequence: Manifest.Sequence) -> String {
+        "\(sequence.value)" + (sequence.isCalled ? "" : ", not used yet")
+    }
+
+    private func schema() async throws -> [RestoreDifference] {
+        let found = try await Connection.opened(target) { connection in
+            try await connection.with { try DatabaseContent.schema(nil, on: $0) }
+        }
+        if Digest.hex(Digest.of(found.utf8)) == manifest.catalog { return [] }
+        guard let part = manifest.parts.first(where: { $0.kind == .catalog }) else {
+            return [RestoreDifference(kind: "schema", object: "all", expected: manifest.catalog, found: "another")]
+        }
+        let expected = try await restorer.text(of: part)
+        let differences = CatalogDiff().differences(
+            expected: try SchemaSnapshot.parse(expected, file: part.object).catalog,
+            found: try SchemaSnapshot.parse(found, file: "restored").catalog)
+        return differences.map { difference in
+            RestoreDifference(
+                kind: difference.object.kind.name,
+                object: "\(difference.object)" + (difference.property.map { ": \($0)" } ?? ""),
+                expected: difference.expected ?? "default", found: difference.found ?? "missing")
+        }
+    }
+}

@@ -1,0 +1,129 @@
+import Catalog
+import Foundation
+import Postgres
+import Processes
+
+/// The rows of one backup: fingerprints and parts.
+///
+/// Small tables are read first, for what they hold decides which of pg_dump's parts are wanted; then each slice of a large
+/// table is read, and dumped by the same connection if it is not what it was.
+final class DataDump: @unchecked Sendable {
+    // What is gathered is under the lock.
+    private let run: BackupRun
+    private let plan: DumpPlan
+    private let reuse: Task<BackupRun.Reuse, any Error>
+    private let gates: [PartGate]
+    private let places: DispatchSemaphore
+    private let lock = NSLock()
+    private var prints: [DatabaseContent.Relation: ContentFingerprint] = [:]
+    private var unread: Int
+    private var parts: [Manifest.Part] = []
+
+    /// - Parameter reuse: tells what may be referred to; it is asked at once, and waited for when it matters.
+    init(_ run: BackupRun, _ plan: DumpPlan, reuse: @escaping @Sendable () async throws -> BackupRun.Reuse) {
+        self.run = run
+        self.plan = plan
+        self.reuse = Task { try await reuse() }
+        let places = DispatchSemaphore(value: max(1, run.maker.settings.jobs))
+        self.places = places
+        gates = plan.parts.map { _ in PartGate(places) }
+        unread = plan.small.count
+    }
+
+    /// - Throws: what reading, dumping or writing throw; all of it is ended then.
+    func finish() async throws -> (parts: [Manifest.Part], tables: [Manifest.Table]) {
+        for (part, gate) in zip(plan.parts, gates) where part.kind != .data || part.tables.isEmpty { gate.open(true) }
+        if plan.small.isEmpty { try await decide() }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for (part, gate) in zip(plan.parts, gates) {
+                group.addTask { [self] in
+                    if let part = try await run.store(part, gate) { keep(part) }
+                }
+            }
+            group.addTask { [self] in try await read() }
+            do {
+                for try await _ in group {}
+            } catch {
+                for gate in gates { gate.open(false) }
+                throw error
+            }
+        }
+        let tables = prints.map { relation, print in
+            Manifest.Table(
+                schema: relation.schema, name: relation.name, rows: print.rows, digest: print.digest,
+                definition: relation.definition)
+        }
+        return (
+            parts.sorted { ($0.kind.rawValue, $0.object) < ($1.kind.rawValue, $1.object) },
+            tables.sorted { ($0.schema, $0.name) < ($1.schema, $1.name) }
+        )
+    }
+
+    private func read() async throws {
+        let readers = ContentReaders(
+            run.maker.database.direct, hold: run.hold, count: run.maker.settings.jobs, places: places)
+        let work = ContentReaders.Work.bundled(plan.small) + plan.slices.map { .slice($0) }
+        try await readers.run(work) { [self] prints in
+            try await take(prints)
+        } slice: { [self] slice, print, connection in
+            try await take([slice.relation: print])
+            try await dump(slice, print, connection)
+        }
+    }
+
+    private func take(_ more: ContentReaders.Prints) async throws {
+        let isComplete = lock.withLock {
+            prints.merge(more, uniquingKeysWith: +)
+            guard unread > 0 else { return false }
+            unread -= more.keys.filter { !TableSlice.isLarge($0) || $0.schema == "reeve" }.count
+            return unread == 0
+        }
+        if isComplete { try await decide() }
+    }
+
+    private func keep(_ part: Manifest.Part) { lock.withLock { parts.append(part) } }
+
+    // MARK: What is unchanged
+
+    /// Lets those of pg_dump's parts go on whose tables are not what they were.
+    private func decide() async throws {
+        let (previous, reusable) = (try await reuse.value.previous, try await reuse.value.objects)
+        let now = lock.withLock { prints }
+        let digests = Dictionary(now.map { ($0.key.path, [$0.value.digest, "\($0.value.rows)", $0.key.definition]) }) {
+            one, _ in one
+        }
+        let then = Dictionary(
+            (previous?.tables ?? []).map { ($0.path, [$0.digest, "\($0.rows)", $0.definition]) }
+        ) { one, _ in one }
+        for (part, gate) in zip(plan.parts, gates) where part.kind == .data && !part.tables.isEmpty {
+            let before = previous?.parts.first { $0.kind == .data && $0.slice == nil && $0.tables == part.tables }
+            if let before, reusable.contains(before.object),
+                part.tables.allSatisfy({ digests[$0] != nil && digests[$0] == then[$0] })
+            {
+                keep(before)
+                gate.open(false)
+            } else {
+                gate.open(true)
+            }
+        }
+    }
+
+    private func dump(_ slice: TableSlice, _ print: ContentFingerprint, _ connection: Connection) async throws {
+        let path = slice.relation.path
+        let kept = Manifest.Part.Slice(
+            firstPage: slice.first ?? 0, endPage: slice.end, rows: print.rows, digest: print.digest)
+        let (previous, reusable) = (try await reuse.value.previous, try await reuse.value.objects)
+        let before = previous?.parts.first {
+            $0.tables == [path] && $0.slice?.firstPage == kept.firstPage && $0.slice?.digest == kept.digest
+                && $0.slice?.rows == kept.rows && reusable.contains($0.object)
+        }
+        let isSame =
+            previous?.tables.contains { $0.path == path && $0.definition == slice.relation.definition } ?? false
+        if var before, isSame {
+            before.slice = kept
+            return keep(before)
+        }
+        let number = plan.slices.firstIndex(of: slice) ?? 0
+        keep(try await run.store(slice, kept, name: "rows-\(number + 1).sql", from: connection))
+    }
+}

@@ -1,0 +1,123 @@
+import Foundation
+import Hashing
+import Processes
+import Storage
+
+/// Pairs of age keys.
+public enum BackupKey {
+    /// Makes a pair; the identity goes into a file that must not exist.
+    ///
+    /// - Returns: the recipient.
+    /// - Throws: `PipelineError` with what age-keygen says.
+    public static func make(at path: String) async throws -> String {
+        _ = try await Pipeline([Command("age-keygen", ["-o", path])]).output()
+        return try await recipients(of: path).first ?? ""
+    }
+
+    /// The recipients that an identity file opens for.
+    ///
+    /// - Throws: `PipelineError` for a file that holds no identity.
+    public static func recipients(of path: String) async throws -> [String] {
+        let output = try await Pipeline([Command("age-keygen", ["-y", path])]).output()
+        return String(decoding: output, as: UTF8.self).split(whereSeparator: \.isNewline).map(String.init)
+    }
+}
+
+/// Which identities open a backup, as tried on its smallest part.
+public struct KeyTrial: Sendable {
+    public let backup: String
+    /// The identity files that open it; nil for a backup that is not encrypted.
+    public let opening: [String]?
+}
+
+extension Repository {
+    /// Tries really to open each backup with each of the identities.
+    ///
+    /// - Throws: `StorageError`, `BackupError.noProgram`.
+    public func trials(_ manifests: [Manifest], identities: [String]) async throws -> [KeyTrial] {
+        try await BackupTools.check(encrypts: true)
+        var trials: [KeyTrial] = []
+        for manifest in manifests {
+            guard !manifest.recipients.isEmpty, let part = manifest.parts.min(by: { $0.bytes < $1.bytes }) else {
+                trials.append(KeyTrial(backup: manifest.id, opening: nil))
+                continue
+            }
+            var opening: [String] = []
+            for identity in identities where await opens(part, identity) { opening.append(identity) }
+            trials.append(KeyTrial(backup: manifest.id, opening: opening))
+        }
+        return trials
+    }
+
+    private func opens(_ part: Manifest.Part, _ identity: String) async -> Bool {
+        do {
+            let reader = try CheckedReader(part, in: store)
+            try await Pipeline(BackupTools.unpacking(identity, isEncrypted: true))
+                .run(source: { try reader.next() }, take: { _ in })
+            return true
+        } catch {
+            return false
+        }
+    }
+
+    /// Encrypts the parts of all backups of a database anew, for other recipients; what they hold stays what it was.
+    ///
+    /// New objects are written beside the old ones, then the manifests that name them, each at once, then the old ones are
+    /// removed: whenever it is killed, every backup is whole, and running it again goes on.
+    ///
+    /// - Parameters:
+    ///   - identity: opens the parts as they are.
+    ///   - progress: is told of each part.
+    /// - Returns: how many parts were written anew.
+    /// - Throws: `BackupError.cannotOpen`, `.part`; `StorageError`.
+    public func rewrap(
+        database: String, identity: String, recipients: [String],
+        progress: @escaping @Sendable (String) -> Void = { _ in }
+    ) async throws -> Int {
+        let manifests = try manifests(of: database).filter { !$0.recipients.isEmpty && $0.recipients != recipients }
+        var anew: [String: Manifest.Part] = [:]
+        for part in manifests.flatMap(\.parts) where anew[part.object] == nil {
+            anew[part.object] = try await rewrap(part, identity, recipients)
+            progress(part.object)
+        }
+        for manifest in manifests {
+            var changed = manifest
+            changed.recipients = recipients
+            changed.parts = manifest.parts.map { part in
+                guard let new = anew[part.object] else { return part }
+                var moved = part.stored(as: new.object, bytes: new.bytes, sha256: new.sha256)
+                moved.slice = part.slice
+                return moved
+            }
+            try write(changed.encoded(), to: "\(manifest.prefix)/\(Manifest.name)")
+        }
+        let needed = Set(try self.manifests(of: database).flatMap { $0.parts.map(\.object) })
+        for old in anew.keys where !needed.contains(old) { try store.delete(old) }
+        return anew.count
+    }
+
+    private func rewrap(_ part: Manifest.Part, _ identity: String, _ recipients: [String]) async throws -> Manifest.Part
+    {
+        let reader = try CheckedReader(part, in: store)
+        let stem = part.object.replacing(/(\.[0-9a-f]{8})?\.zst\.age$/, with: "")
+        let object = "\(stem).\(String(UInt32.random(in: 0x1000_0000...UInt32.max), radix: 16)).zst.age"
+        let destinations = Destinations([self], bytesPerSecond: nil)
+        let sink = try destinations.open(object)
+        let programs = [
+            Command("age", ["-d", "-i", identity], directory: "/"),
+            Command("age", recipients.flatMap { ["-r", $0] }, directory: "/"),
+        ]
+        do {
+            try await Pipeline(programs).run(source: { try reader.next() }, take: { try sink.take($0) })
+            while try reader.next() != nil {}
+            let (bytes, sha256) = try sink.commit()
+            return part.stored(as: object, bytes: bytes, sha256: sha256)
+        } catch let error as PipelineError {
+            sink.discard()
+            throw BackupError.cannotOpen(object: part.object, reason: error.description)
+        } catch {
+            sink.discard()
+            throw error
+        }
+    }
+}

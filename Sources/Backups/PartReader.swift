@@ -1,0 +1,108 @@
+import Foundation
+import Postgres
+import Processes
+import Storage
+
+/// Reads parts of a backup: unpacks them, checks them against the manifest, and sends them on.
+final class PartReader: @unchecked Sendable {
+    // The count is under the lock.
+    private let restorer: Restorer
+    private let progress: Restorer.Progress
+    private let total: Int
+    private let lock = NSLock()
+    private var done = 0
+
+    init(_ restorer: Restorer, parts: [Manifest.Part], _ progress: @escaping Restorer.Progress) {
+        self.restorer = restorer
+        self.progress = progress
+        total = parts.reduce(0) { $0 + $1.bytes }
+    }
+
+    /// The text of a part.
+    func text(of part: Manifest.Part) async throws -> String {
+        let gathered = Gathered()
+        try await unpack(part) { gathered.bytes += $0 }
+        return String(decoding: gathered.bytes, as: UTF8.self)
+    }
+
+    /// Filled by the pipeline's thread, and read when that has ended.
+    private final class Gathered: @unchecked Sendable {
+        var bytes: [UInt8] = []
+    }
+
+    /// Sends a part through the programs that unpack it, and through more; whatever these make of it, a part that is not
+    /// what was written is an error.
+    func unpack(
+        _ part: Manifest.Part, through more: [Command] = [],
+        take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
+    ) async throws {
+        let reader = try CheckedReader(part, in: restorer.repository.store)
+        let isEncrypted = !restorer.manifest.recipients.isEmpty
+        let unpacking = BackupTools.unpacking(restorer.settings.identity, isEncrypted: isEncrypted)
+        do {
+            try await Pipeline(unpacking + more).run(source: { [self] in try next(of: reader) }, take: take)
+            // A program may be content before the end; the rest is read for its hash.
+            while try next(of: reader) != nil {}
+        } catch let error as PipelineError {
+            while try next(of: reader) != nil {}
+            if error.program == "age" {
+                throw BackupError.cannotOpen(object: part.object, reason: error.description)
+            }
+            throw BackupError.part(object: part.object, reason: error.description)
+        }
+    }
+
+    private func next(of reader: CheckedReader) throws -> [UInt8]? {
+        guard let piece = try reader.next() else { return nil }
+        let now = lock.withLock {
+            done += piece.count
+            return done
+        }
+        progress(now, total)
+        return piece
+    }
+
+    /// Restores a part by the program that it was made for.
+    ///
+    /// - Parameter options: more for pg_restore.
+    func restore(
+        _ part: Manifest.Part, into target: ConnectionSettings, _ tools: BackupTools, _ options: [String] = []
+    ) async throws {
+        let isScript = part.slice != nil || part.kind == .sequences
+        let command =
+            isScript
+            ? tools.command("psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f", "-"], on: target)
+            : tools.command("pg_restore", ["--exit-on-error", "--no-tablespaces", "-Fc"] + options, on: target)
+        try await unpack(part, through: [command]) { _ in }
+    }
+
+    /// A part as a file, which pg_restore wants for a list, and for several connections at once.
+    func withFile<T: Sendable>(_ part: Manifest.Part, _ body: (String) async throws -> T) async throws -> T {
+        let path = "\(restorer.settings.temporaryFolder)/reeve-restore-\(UUID().uuidString)"
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            throw StorageError.failed(operation: "write", object: path, reason: String(cString: strerror(errno)))
+        }
+        defer {
+            close(descriptor)
+            unlink(path)
+        }
+        let file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: false)
+        try await unpack(part) { try file.write(contentsOf: Data($0)) }
+        return try await body(path)
+    }
+
+    /// Indexes and constraints are made by several connections at once.
+    func restoreFile(_ part: Manifest.Part, into target: ConnectionSettings, _ tools: BackupTools) async throws {
+        let jobs = String(max(1, restorer.settings.jobs))
+        try await withFile(part) { path in
+            let command = tools.command(
+                "pg_restore", ["--exit-on-error", "--no-tablespaces", "-Fc", "-j", jobs, path], on: target)
+            do {
+                try await Pipeline([command]).run { _ in }
+            } catch let error as PipelineError {
+                throw BackupError.part(object: part.object, reason: error.description)
+            }
+        }
+    }
+}

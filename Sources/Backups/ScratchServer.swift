@@ -1,0 +1,98 @@
+import Foundation
+import Postgres
+import Telemetry
+
+/// Where a backup is restored to be looked at: in a cluster of its own that is thrown away, or, where the server's programs
+/// are not installed, in a scratch database beside another one.
+struct ScratchServer: Sendable {
+    let manifest: Manifest
+    /// Where clusters are made.
+    let folder: String
+    /// A server on which a scratch database may be made.
+    let beside: ConnectionSettings?
+    let logger: Logger
+
+    /// Lends an empty database for the backup, encoded and sorted as its source, and removes all of it after.
+    ///
+    /// - Parameter body: is told whether the server is its own, so that roles may be made in it.
+    /// - Throws: `BackupError.noPgDump` where there is neither a server program nor another server; what `body` throws.
+    func with<T: Sendable>(
+        _ body: @Sendable (_ target: ConnectionSettings, _ isOwn: Bool) async throws -> T
+    ) async throws -> T {
+        let programs = await ServerPrograms.installed().first {
+            $0.majorVersion == manifest.server / 10000
+                && FileManager.default.isExecutableFile(atPath: $0.path("initdb"))
+        }
+        guard let programs else {
+            guard let beside else { throw BackupError.noPgDump(server: manifest.server / 10000) }
+            logger.notice("no server programs of the backup's version are installed; a scratch database is made")
+            return try await ScratchDatabase.with(beside: beside, locale: manifest.locale) { try await body($0, false) }
+        }
+        try clearAbandoned()
+        try checkRoom()
+        let place = "\(folder)/restore-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
+        defer { try? FileManager.default.removeItem(atPath: place) }
+        let cluster = try await EmbeddedCluster.acquire(options(place, programs), logger: logger)
+        do {
+            let result = try await body(try await makeDatabase(on: cluster), true)
+            await cluster.destroy()
+            return result
+        } catch {
+            await cluster.destroy()
+            throw error
+        }
+    }
+
+    /// Durable for nobody, and content with little.
+    private func options(_ place: String, _ programs: ServerPrograms) -> EmbeddedCluster.Options {
+        var options = EmbeddedCluster.Options(stateFolder: place)
+        options.settings = [
+            "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "wal_level": "minimal",
+            "max_wal_senders": "0", "autovacuum": "off", "max_wal_size": "4GB", "maintenance_work_mem": "128MB",
+            "shared_buffers": "128MB", "max_connections": "60", "max_locks_per_transaction": "1024",
+        ]
+        options.programFolders = [programs.folder]
+        return options
+    }
+
+    private func makeDatabase(on cluster: EmbeddedCluster) async throws -> ConnectionSettings {
+        let locale = manifest.locale
+        try await Connection.opened(cluster.settings(database: "postgres")) { connection in
+            try await connection.with { connection in
+                let create = "CREATE DATABASE restored TEMPLATE template0 "
+                do {
+                    try connection.execute(create + locale.clause)
+                } catch let error as PostgresError where ["42704", "22023", "42809"].contains(error.sqlState) {
+                    // What text compares like does not change what the rows are.
+                    logger.warning(
+                        "this machine lacks the backup's locale; C.UTF-8 takes its place",
+                        [LogField("locale", locale.collate)])
+                    try connection.execute(
+                        create + "ENCODING \(quoteLiteral(locale.encoding)) LC_COLLATE 'C' LC_CTYPE 'C'")
+                }
+            }
+        }
+        return cluster.settings(database: "restored")
+    }
+
+    /// Folders of processes that are gone.
+    private func clearAbandoned() throws {
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] {
+            let words = name.split(separator: "-")
+            guard words.first == "restore", words.count == 3, let pid = pid_t(words[1]), kill(pid, 0) != 0,
+                errno == ESRCH
+            else { continue }
+            try? FileManager.default.removeItem(atPath: "\(folder)/\(name)")
+        }
+    }
+
+    private func checkRoom() throws {
+        var status = statvfs()
+        var path = folder
+        while statvfs(path, &status) != 0, path != "/" { path = (path as NSString).deletingLastPathComponent }
+        let free = Int(status.f_bavail) * Int(status.f_frsize)
+        guard free > manifest.databaseBytes else {
+            throw BackupError.noRoom(place: folder, free: free, needed: manifest.databaseBytes)
+        }
+    }
+}

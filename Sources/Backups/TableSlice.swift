@@ -1,0 +1,66 @@
+import Foundation
+
+/// A piece of a table that is read by itself, so that several connections share the work of a large one.
+struct TableSlice: Sendable, Hashable {
+    let relation: DatabaseContent.Relation
+    /// The pages of the rows; nil: the whole table. The last slice of a table has no end.
+    let first: Int?
+    let end: Int?
+
+    /// Which rows, of the table as `t`; nil: all.
+    var condition: String? {
+        guard let first else { return nil }
+        let from = first > 0 ? "t.ctid >= '(\(first),0)'" : nil
+        let to = end.map { "t.ctid < '(\($0),0)'" }
+        return [from, to].compactMap(\.self).joined(separator: " AND ")
+    }
+
+    /// Tables from this size on are stored by themselves, in slices.
+    static let large = 64 << 20
+    /// About the bytes of a slice, unless there would be more than 64.
+    private static let bytes = 128 << 20
+
+    static func isLarge(_ relation: DatabaseContent.Relation) -> Bool {
+        relation.bytes >= large && relation.isHeap && !relation.storedColumns.isEmpty
+    }
+
+    /// The slices of a table. Their ends are the same from backup to backup as long as the size stays of one power of two,
+    /// so that what is only appended to is dumped from its last slice on.
+    ///
+    /// - Parameter server: before version 14 each slice would read the whole table; there it is one.
+    static func slices(of relation: DatabaseContent.Relation, server: Int) -> [TableSlice] {
+        guard isLarge(relation), relation.pages > 1, server >= 140_000 else {
+            return [TableSlice(relation: relation, first: nil, end: nil)]
+        }
+        var pages = 1
+        while pages * 2 * relation.bytes <= bytes * relation.pages || pages * 64 < relation.pages { pages *= 2 }
+        let starts = Array(stride(from: 0, to: relation.pages, by: pages))
+        return starts.map { TableSlice(relation: relation, first: $0, end: $0 == starts.last ? nil : $0 + pages) }
+    }
+
+    /// What psql reads before the rows; behind them comes `\.`. The settings are those that the rows are spelled with.
+    var header: String {
+        let columns = relation.storedColumns.map(quoted).joined(separator: ", ")
+        return """
+            SET statement_timeout = 0;
+            SET lock_timeout = 0;
+            SET idle_in_transaction_session_timeout = 0;
+            SET client_encoding = 'UTF8';
+            SET standard_conforming_strings = on;
+            SET search_path = '';
+            SET row_security = off;
+            COPY \(relation.path) (\(columns)) FROM stdin;
+
+            """
+    }
+
+    static let footer = "\\.\n"
+
+    var copy: String {
+        let columns = relation.storedColumns.map { "t.\(quoted($0))" }.joined(separator: ", ")
+        return
+            "COPY (SELECT \(columns) FROM ONLY \(relation.path) t\(condition.map { " WHERE \($0)" } ?? "")) TO STDOUT"
+    }
+
+    private func quoted(_ name: String) -> String { "\"\(name.replacing("\"", with: "\"\""))\"" }
+}

@@ -1,0 +1,84 @@
+import Foundation
+import Processes
+import Storage
+
+/// What a walk over the parts of backups found.
+public struct Verification: Sendable {
+    /// The parts that there should be, and those that were read to their ends.
+    public var parts = 0
+    public var read = 0
+    public var bytes = 0
+    /// What is missing, or is not what it was.
+    public var problems: [BackupError] = []
+    /// Objects that no manifest names.
+    public var orphans: [String] = []
+
+    public init() {}
+}
+
+extension Repository {
+    /// Looks whether each part of the backups is there and of its size, and reads them, or a sample, to compare the hash.
+    ///
+    /// - Parameters:
+    ///   - share: of the parts that are read, between 0 and 1; at least one of each backup.
+    ///   - identity: with it what is read must also open.
+    /// - Throws: `StorageError` where the store does not answer.
+    public func verify(
+        _ manifests: [Manifest], of database: String, share: Double = 1, identity: String? = nil
+    ) async throws -> Verification {
+        var result = Verification()
+        var damaged: [BackupError] = []
+        let known = try self.manifests(of: database) { damaged.append($0) }
+        let objects = try store.list("\(database)/")
+        let sizes = Dictionary(objects.map { ($0.name, $0.bytes) }) { one, _ in one }
+        result.problems = damaged
+        var seen: Set<String> = []
+        for manifest in manifests {
+            let parts = manifest.parts.filter { seen.insert($0.object).inserted }
+            let sample = Set(
+                parts.shuffled().prefix(max(1, Int((Double(parts.count) * share).rounded(.up)))).map(\.object))
+            for part in parts {
+                result.parts += 1
+                do {
+                    try checkSize(part, sizes[part.object])
+                    guard sample.contains(part.object) else { continue }
+                    result.bytes += try await read(part, identity: manifest.recipients.isEmpty ? nil : identity)
+                    result.read += 1
+                } catch let error as BackupError {
+                    result.problems.append(error)
+                }
+            }
+        }
+        let named = Set(known.flatMap { $0.parts.map(\.object) })
+        let besides = ["/\(Proof.name)", "/\(Proof.reportName)", "/\(Manifest.name)"]
+        result.orphans = objects.map(\.name).filter { name in
+            !named.contains(name) && !besides.contains { name.hasSuffix($0) }
+        }
+        return result
+    }
+
+    private func checkSize(_ part: Manifest.Part, _ size: Int?) throws {
+        guard let size else { throw BackupError.part(object: part.object, reason: "it is missing") }
+        guard size == part.bytes else {
+            throw BackupError.part(object: part.object, reason: "it has \(size) bytes, not \(part.bytes)")
+        }
+    }
+
+    /// - Returns: the bytes that were read.
+    private func read(_ part: Manifest.Part, identity: String?) async throws -> Int {
+        let reader = try CheckedReader(part, in: store)
+        var failure: (any Error)?
+        if let identity {
+            do {
+                let opening = BackupTools.unpacking(identity, isEncrypted: true)
+                try await Pipeline(opening).run(source: { try reader.next() }, take: { _ in })
+            } catch let error as PipelineError {
+                failure = BackupError.cannotOpen(object: part.object, reason: error.description)
+            }
+        }
+        // A hash that does not fit says more than a program that stumbles over it.
+        try await onOwnThread(named: "verify") { while try reader.next() != nil {} }
+        if let failure { throw failure }
+        return part.bytes
+    }
+}

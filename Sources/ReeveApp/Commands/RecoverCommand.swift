@@ -1,0 +1,78 @@
+import Backups
+import Foundation
+import Ledger
+import Postgres
+
+/// `reeve recover`
+enum RecoverCommand {
+    static let spec = CommandSpec(
+        noun: "recover", verb: nil,
+        summary: "bring the whole estate back from its backups: databases, roles and ledger",
+        discussion:
+            "For a machine that has nothing but this program, its configuration, the repository and an identity. "
+            + "Each configured database is made where it does not exist, with its roles, from its newest backup; one that "
+            + "holds something is put aside with --confirm, and otherwise left alone.",
+        options: [
+            .option("backup", "ID", "this backup instead of the newest; with --database"), BackupScope.identity,
+            BackupScope.repository, .dryRun, .option("confirm", "NAME", "the database that may be put aside"),
+        ]
+    ) { invocation in
+        let estate = try invocation.estate()
+        var values: [JSONValue] = []
+        var lines: [String] = []
+        for one in try estate.selected(invocation.option("database")) {
+            let target: ConnectionSettings
+            let open: OpenDatabase
+            switch one.source {
+            case .connection(let given):
+                target = one.direct ?? given
+                let locale = try await newest(invocation, estate, one)
+                if !invocation.isDryRun { try await Replacement(of: target, like: locale).makeIfMissing() }
+                open = try await estate.open(one)
+            case .embedded:
+                open = try await estate.open(one)
+                target = open.database.direct
+            }
+            let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
+            let id = invocation.option("backup") ?? "latest"
+            let (repository, manifest) = try work.find(id, in: invocation.option("repository"))
+            values.append([
+                "database": .string(one.name), "backup": .string(manifest.id), "as_of": .string(manifest.startedAt),
+            ])
+            if invocation.isDryRun {
+                lines.append("\(one.name): would be restored from \(manifest.id), as of \(manifest.startedAt)")
+                continue
+            }
+            let (name, relations) = try await TargetContent.read(target)
+            guard relations == 0 || invocation.option("confirm") == name else {
+                throw ConfirmationNeeded(what: "the database '\(name)' is not empty", name: name)
+            }
+            var order = BackupWork.RestoreOrder()
+            order.identity = invocation.option("identity")
+            order.makesRoles = true
+            order.replaces = relations > 0
+            let notes = try await work.restore(
+                manifest, from: repository, into: target, order, progress: BackupScope.progress(invocation.console))
+            for note in notes { invocation.console.note(note) }
+            try await work.remember {
+                try BackupLedger.restored(
+                    id: manifest.id, target: target.withoutPassword.uri, actor: BackupWork.person, on: $0)
+            }
+            lines.append("\(one.name): restored from \(manifest.id), as of \(manifest.startedAt)")
+        }
+        invocation.console.result(["recovered": .array(values)], text: lines.joined(separator: "\n"))
+        return .done
+    }
+
+    /// The backup that a database will be made like, before there is one.
+    private static func newest(
+        _ invocation: Invocation, _ estate: Estate, _ one: DatabaseConfiguration
+    ) async throws -> Manifest {
+        let repositories = try BackupSettings.repositories(estate.configuration)
+        let id = invocation.option("backup") ?? "latest"
+        for repository in repositories {
+            if let found = try? repository.manifest(id, of: one.name) { return found }
+        }
+        throw BackupError.unknown(id: id)
+    }
+}

@@ -1,0 +1,83 @@
+import Backups
+import Foundation
+import Postgres
+import Scheduling
+import Telemetry
+
+/// The task that backs the database up. After a change of the server's version the backup is tested at once, where this
+/// machine can open it: what restored before may not any more.
+enum BackupTask {
+    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
+    {
+        let work = try BackupWork(open: open, configuration: configuration, logger: context.logger)
+        let result = try await work.create(BackupSettings.maker(configuration), actor: ServiceInstance.name)
+        let manifest = result.manifest
+        var text = "\(manifest.id): \(manifest.tables.count) tables, \(BackupText.size(manifest.bytes))"
+        if !result.failed.isEmpty {
+            throw BackupError.notWritten(result.failed.map { ($0.place, "\($0.error)") })
+        }
+        let repository = work.repositories[0]
+        let canOpen = manifest.recipients.isEmpty || BackupSettings.identity(configuration) != nil
+        let proven = try repository.manifests(of: open.name).last {
+            try Proof.read($0, in: repository)?.isProved == true
+        }
+        if canOpen, let proven, proven.server != manifest.server {
+            text += "; " + (try await RestoreTestTask.test(manifest, in: repository, work))
+        }
+        return text
+    }
+}
+
+/// The task that removes the backups that the policy does not keep.
+enum PruneTask {
+    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
+    {
+        let work = try BackupWork(open: open, configuration: configuration, logger: context.logger)
+        let (removed, freed) = try await work.prune(actor: ServiceInstance.name)
+        return "removed \(removed) backups, \(BackupText.size(freed)) freed"
+    }
+}
+
+/// The task that looks whether all parts are there, and reads some of them.
+enum VerifyTask {
+    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
+    {
+        let work = try BackupWork(open: open, configuration: configuration, logger: context.logger)
+        let share = Double(configuration.store.integer("backup.verify_percent") ?? 10) / 100
+        var parts = 0
+        var read = 0
+        for repository in work.repositories {
+            let result = try await repository.verify(
+                try repository.manifests(of: open.name), of: open.name, share: share,
+                identity: BackupSettings.identity(configuration))
+            guard result.problems.isEmpty else {
+                throw TaskFinding(text: result.problems.map(\.description).joined(separator: "\n"))
+            }
+            parts += result.parts
+            read += result.read
+        }
+        return "\(parts) parts are there, \(read) of them were read"
+    }
+}
+
+/// The task that proves that the newest backup restores.
+enum RestoreTestTask {
+    static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
+    {
+        let work = try BackupWork(open: open, configuration: configuration, logger: context.logger)
+        let (repository, manifest) = try work.find("latest", in: nil)
+        return try await test(manifest, in: repository, work)
+    }
+
+    static func test(_ manifest: Manifest, in repository: Repository, _ work: BackupWork) async throws -> String {
+        let proof = try await work.test(manifest, in: repository, identity: nil, actor: ServiceInstance.name)
+        guard proof.isProved else { throw TaskFinding(text: BackupText.text(proof)) }
+        return BackupText.text(proof)
+    }
+}
+
+/// A task found what it looks for: its run has failed, and says with what.
+struct TaskFinding: Error, CustomStringConvertible {
+    let text: String
+    var description: String { text }
+}
