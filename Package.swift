@@ -55,7 +55,8 @@ let package = Package(
         tests("PostgresTests", "Postgres", "Processes", "Telemetry", "TestSupport"),
         tests("LedgerTests", "Ledger", "Postgres", "TestSupport"),
         tests(
-            "BackupsTests", "Backups", "Catalog", "Ledger", "Migrations", "Postgres", "Processes", "Storage",
+            "BackupsTests", "Backups", "Catalog", "HTTPClient", "Ledger", "Migrations", "Postgres", "Processes",
+            "Storage",
             "TestSupport"),
         tests("StorageTests", "HTTPClient", "Hashing", "Storage", "TestSupport"),
         tests("CatalogTests", "Catalog", "Migrations", "Postgres", "Processes", "TestSupport"),

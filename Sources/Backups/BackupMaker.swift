@@ -30,6 +30,7 @@ public struct BackupMaker: Sendable {
         public var checksRoom = true
         /// Whether the passwords of roles, as the server keeps them, are backed up; needs a superuser.
         public var hasRolePasswords = false
+        var sizes = TableSlice.Sizes()
 
         public init() {}
     }

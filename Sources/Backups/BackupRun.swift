@@ -51,7 +51,7 @@ struct BackupRun: Sendable {
 
     func finish() async throws -> Manifest {
         let server = await hold.connection.serverVersion
-        let plan = DumpPlan(hold.relations, hasLargeObjects: hold.hasLargeObjects, server: server)
+        let plan = DumpPlan(hold.relations, hasLargeObjects: hold.hasLargeObjects, server: server, maker.settings.sizes)
         // First of all, before somebody who waits for a stronger lock comes between the snapshot and the dumps.
         async let data = DataDump(self, plan) { try await reuse() }.finish()
         async let catalogText = catalog()

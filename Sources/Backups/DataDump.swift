@@ -16,6 +16,7 @@ final class DataDump: @unchecked Sendable {
     private let places: DispatchSemaphore
     private let lock = NSLock()
     private var prints: [DatabaseContent.Relation: ContentFingerprint] = [:]
+    private let small: Set<DatabaseContent.Relation>
     private var unread: Int
     private var parts: [Manifest.Part] = []
 
@@ -27,7 +28,8 @@ final class DataDump: @unchecked Sendable {
         let places = DispatchSemaphore(value: max(1, run.maker.settings.jobs))
         self.places = places
         gates = plan.parts.map { _ in PartGate(places) }
-        unread = plan.small.count
+        small = Set(plan.small)
+        unread = small.count
     }
 
     /// - Throws: what reading, dumping or writing throw; all of it is ended then.
@@ -75,7 +77,7 @@ final class DataDump: @unchecked Sendable {
         let isComplete = lock.withLock {
             prints.merge(more, uniquingKeysWith: +)
             guard unread > 0 else { return false }
-            unread -= more.keys.filter { !TableSlice.isLarge($0) || $0.schema == "reeve" }.count
+            unread -= more.keys.filter(small.contains).count
             return unread == 0
         }
         if isComplete { try await decide() }

@@ -21,10 +21,13 @@ struct DumpPlan: Sendable {
     /// About the bytes of the tables that share a part: few parts, for each pg_dump reads the whole catalog.
     private static let bundle = 1 << 30
 
-    init(_ relations: [DatabaseContent.Relation], hasLargeObjects: Bool, server: Int) {
+    init(
+        _ relations: [DatabaseContent.Relation], hasLargeObjects: Bool, server: Int,
+        _ sizes: TableSlice.Sizes = TableSlice.Sizes()
+    ) {
         let tables = relations.filter(\.hasRows)
-        let large = tables.filter { $0.schema != "reeve" && TableSlice.isLarge($0) }.sorted { $0.bytes > $1.bytes }
-        slices = large.flatMap { TableSlice.slices(of: $0, server: server) }
+        let large = tables.filter { TableSlice.isLarge($0, sizes) }.sorted { $0.bytes > $1.bytes }
+        slices = large.flatMap { TableSlice.slices(of: $0, server: server, sizes) }
         let isSliced = Set(large)
         small = tables.filter { !isSliced.contains($0) }
         var parts = [

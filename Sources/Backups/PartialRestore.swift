@@ -1,3 +1,4 @@
+import Catalog
 import Foundation
 import Postgres
 import Processes
@@ -39,7 +40,7 @@ public struct PartialRestore: Sendable {
     struct Table: Sendable, Hashable {
         let schema: String
         let name: String
-        var path: String { "\(quoteIdentifier(schema)).\(quoteIdentifier(name))" }
+        var path: String { ObjectIdentity(.table, schema: schema, name).path }
         var pattern: String { "\"\(schema.replacing("\"", with: "\"\""))\".\"\(name.replacing("\"", with: "\"\""))\"" }
     }
 

@@ -15,25 +15,31 @@ struct TableSlice: Sendable, Hashable {
         return [from, to].compactMap(\.self).joined(separator: " AND ")
     }
 
-    /// Tables from this size on are stored by themselves, in slices.
-    static let large = 64 << 20
-    /// About the bytes of a slice, unless there would be more than 64.
-    private static let bytes = 128 << 20
+    /// From which size on tables are stored by themselves, and in pieces of about what size.
+    struct Sizes: Sendable {
+        var large = 64 << 20
+        /// Unless there would be more than 64.
+        var slice = 128 << 20
+    }
 
-    static func isLarge(_ relation: DatabaseContent.Relation) -> Bool {
-        relation.bytes >= large && relation.isHeap && !relation.storedColumns.isEmpty
+    static func isLarge(_ relation: DatabaseContent.Relation, _ sizes: Sizes) -> Bool {
+        relation.schema != "reeve" && relation.bytes >= sizes.large && relation.isHeap
+            && !relation.storedColumns.isEmpty
     }
 
     /// The slices of a table. Their ends are the same from backup to backup as long as the size stays of one power of two,
     /// so that what is only appended to is dumped from its last slice on.
     ///
     /// - Parameter server: before version 14 each slice would read the whole table; there it is one.
-    static func slices(of relation: DatabaseContent.Relation, server: Int) -> [TableSlice] {
-        guard isLarge(relation), relation.pages > 1, server >= 140_000 else {
+    static func slices(
+        of relation: DatabaseContent.Relation, server: Int, _ sizes: Sizes = Sizes()
+    ) -> [TableSlice] {
+        guard isLarge(relation, sizes), relation.pages > 1, server >= 140_000 else {
             return [TableSlice(relation: relation, first: nil, end: nil)]
         }
         var pages = 1
-        while pages * 2 * relation.bytes <= bytes * relation.pages || pages * 64 < relation.pages { pages *= 2 }
+        let wanted = Double(sizes.slice) * Double(relation.pages) / Double(relation.bytes)
+        while Double(pages * 2) <= wanted || pages * 64 < relation.pages { pages *= 2 }
         let starts = Array(stride(from: 0, to: relation.pages, by: pages))
         return starts.map { TableSlice(relation: relation, first: $0, end: $0 == starts.last ? nil : $0 + pages) }
     }

@@ -164,7 +164,7 @@ struct BackupTests {
         for bytes in [0, 100, good.bytes / 4, good.bytes / 2, good.bytes - 10, good.bytes + 100] {
             let full = FullStore(vault.store, bytes: bytes)
             await #expect(throws: StorageError.self, "\(bytes)") {
-                _ = try await vault.maker(database.settings, on: full) { $0.isFull = true }.make().manifest
+                _ = try await vault.maker(database.settings, full) { $0.isFull = true }.make().manifest
             }
             #expect(try vault.repository.manifests(of: "main").map(\.id) == [good.id])
             let verification = try await vault.repository.verify([good], of: "main")
@@ -195,7 +195,7 @@ struct BackupTests {
             """)
         let vault = try await Vault()
         let slow = SlowStore(vault.store)
-        let backup = Task { try await vault.maker(database.settings, on: slow).make().manifest }
+        let backup = Task { try await vault.maker(database.settings, slow).make().manifest }
         try await waitUntil("a dump waits for the store") {
             slow.isWaiting && !Self.dumps(of: database.name).isEmpty
         }

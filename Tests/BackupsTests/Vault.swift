@@ -26,7 +26,7 @@ final class Vault: Sendable {
     var repository: Repository { Repository(store) }
 
     func maker(
-        _ settings: ConnectionSettings, on store: (any ObjectStore)? = nil,
+        _ settings: ConnectionSettings, _ store: (any ObjectStore)? = nil,
         _ change: (inout BackupMaker.Settings) -> Void = { _ in }
     ) -> BackupMaker {
         var making = BackupMaker.Settings()

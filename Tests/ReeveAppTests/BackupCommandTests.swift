@@ -35,7 +35,7 @@ struct BackupCommandTests {
         #expect(closed.status == .exited(2))
         let proved = try await run("test", id, "--identity", "\(folder)/identity")
         #expect(proved.status == .exited(0) && proved.object["proved"] as? Bool == true, "\(proved.object)")
-        #expect(Set(proved.object.keys) == ["backup", "proved", "tables", "differences", "restore_seconds"])
+        #expect(Set(proved.object.keys) == ["backup", "proved", "tables", "differences", "restore_seconds", "seconds"])
         let listed = try await run("list")
         #expect(((listed.object["backups"] as? [[String: Any]])?.first?["proven_at"] as? String) != nil)
         let proven: Int = try await database.value("SELECT count(*) FROM reeve.backups WHERE proven_at IS NOT NULL")
@@ -88,7 +88,7 @@ struct BackupCommandTests {
             restore() { open_part "$1" | \(programs.path("pg_restore")) --exit-on-error -d "\(target.uri)"; }
             restore main/\(id)/schema-before.dump.zst.age
             for part in main/\(id)/data-*.dump.zst.age; do restore "$part"; done
-            restore main/\(id)/sequences.dump.zst.age
+            open_part main/\(id)/sequences.sql.zst.age | \(programs.path("psql")) -X -q -v ON_ERROR_STOP=1 -d "\(target.uri)"
             restore main/\(id)/schema-after.dump.zst.age
             """
         let outcome = try await Command("bash", ["-c", script]).run(limit: .seconds(60))

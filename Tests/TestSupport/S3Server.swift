@@ -20,6 +20,9 @@ public final class S3Server: Sendable {
         }
     }
 
+    /// A bucket for those who need no other; everybody uses a prefix of their own.
+    public static let bucket = "shared"
+
     public var endpoint: String { "http://127.0.0.1:\(port)" }
 
     private init() throws {
@@ -40,7 +43,7 @@ public final class S3Server: Sendable {
             print(server.server_port, flush=True)
             server.serve_forever()
             """
-        let line = "INITIAL_NO_AUTH_ACTION_COUNT=3 exec '\(program)' -W ignore -c '\(script)' 2>/dev/null </dev/null"
+        let line = "INITIAL_NO_AUTH_ACTION_COUNT=4 exec '\(program)' -W ignore -c '\(script)' 2>/dev/null </dev/null"
         var text = [CChar](repeating: 0, count: 32)
         guard let output = popen(line, "re"), fgets(&text, Int32(text.count), output) != nil,
             let port = Int(String(decoding: text.prefix { $0 > 32 }.map { UInt8($0) }, as: UTF8.self))
@@ -68,6 +71,16 @@ public final class S3Server: Sendable {
         let policy = #"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}"#
         let encoded = policy.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
         _ = try ask("Action=PutUserPolicy&PolicyName=all&PolicyDocument=\(encoded)")
+        _ = try http.send(
+            HTTPRequest(
+                "PUT", "http://127.0.0.1:\(port)/\(Self.bucket)",
+                headers: [
+                    (
+                        "authorization",
+                        "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, "
+                            + "SignedHeaders=host, Signature=0"
+                    )
+                ]))
         accessKey = between(key, "AccessKeyId")
         secretKey = between(key, "SecretAccessKey")
     }

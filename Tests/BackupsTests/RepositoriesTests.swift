@@ -1,0 +1,248 @@
+import Foundation
+import HTTPClient
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+@testable import Backups
+
+/// Backups in slices, in several repositories, and in S3.
+@Suite(.heavy, .timeLimit(.minutes(8)))
+struct RepositoriesTests {
+    private static let rows = """
+        CREATE TABLE public.log (id bigint PRIMARY KEY, at timestamptz, amount numeric, note text, data jsonb, raw bytea,
+            "odd "" col" text, twice bigint GENERATED ALWAYS AS (id * 2) STORED);
+        INSERT INTO public.log (id, at, amount, note, data, raw, "odd "" col")
+            SELECT i, '2026-01-01'::timestamptz + i * interval '1 min', i / 7.0, E'line\\n\\t\\\\.' || i,
+                jsonb_build_object('i', i, 'n', NULL), decode(md5(i::text), 'hex'), CASE WHEN i % 3 = 0 THEN NULL ELSE '\\N' END
+            FROM generate_series(1, 6000) i;
+        CREATE TABLE public.small (id integer); INSERT INTO public.small VALUES (1), (2);
+        """
+
+    /// So that a table of half a megabyte is large.
+    private static func slicing(_ settings: inout BackupMaker.Settings) {
+        settings.sizes = TableSlice.Sizes(large: 100_000, slice: 200_000)
+    }
+
+    @Test(.database) func aLargeTableIsStoredInSlicesAndOnlyWhatChangedAgain() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.rows)
+        let vault = try await Vault()
+        let first = try await vault.maker(database.settings, nil, Self.slicing).make().manifest
+        let slices = first.parts.filter { $0.slice != nil }
+        #expect(slices.count >= 3)
+        #expect(slices.compactMap(\.slice?.rows).reduce(0, +) == 6000)
+        let proof = try await vault.prove(first)
+        #expect(proof.isProved, "\(proof.differences)")
+        // What is appended lies in the last slice.
+        try await database.execute(
+            "INSERT INTO public.log (id, note) SELECT i, 'new' FROM generate_series(6001, 6010) i")
+        let second = try await vault.maker(database.settings, nil, Self.slicing).make().manifest
+        let again = second.parts.filter { $0.slice != nil && $0.object.contains(second.id) }
+        #expect(again.count == 1 && again.first?.slice?.endPage == nil)
+        let other = try await vault.prove(second)
+        #expect(other.isProved, "\(other.differences)")
+        // An update moves rows to the end: the slice that they were in and the last one.
+        try await database.execute("UPDATE public.log SET note = 'changed' WHERE id = 1")
+        let third = try await vault.maker(database.settings, nil, Self.slicing).make().manifest
+        #expect(third.parts.filter { $0.slice != nil && $0.object.contains(third.id) }.count == 2)
+        // Another column: everything.
+        try await database.execute("ALTER TABLE public.log ADD COLUMN more integer")
+        let fourth = try await vault.maker(database.settings, nil, Self.slicing).make().manifest
+        #expect(
+            fourth.parts.filter { $0.kind == .data && $0.slice != nil }.allSatisfy { $0.object.contains(fourth.id) })
+        let last = try await vault.prove(fourth)
+        #expect(last.isProved, "\(last.differences)")
+    }
+
+    @Test(.database) func oneRepositoryThatFailsDoesNotLoseTheOther() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.rows)
+        let vault = try await Vault()
+        let other = FolderStore("\(vault.folder)/other")
+        func make(_ stores: [any ObjectStore]) async throws -> BackupMaker.Result {
+            var settings = BackupMaker.Settings()
+            settings.recipients = [vault.recipient]
+            settings.isFull = true
+            settings.lockWait = .seconds(10)
+            return try await BackupMaker(
+                database: Database(database.settings), name: "main", repositories: stores.map(Repository.init),
+                settings: settings
+            ).make()
+        }
+        let both = try await make([vault.store, other])
+        #expect(both.places == [vault.store.place, other.place] && both.failed.isEmpty)
+        let names = try vault.store.list("").map(\.name)
+        #expect(try other.list("").map(\.name) == names)
+        for bytes in [0, 1000, both.manifest.bytes - 10] {
+            let full = FullStore(other, bytes: bytes)
+            let one = try await make([vault.store, full])
+            #expect(one.places == [vault.store.place] && one.failed.map(\.place) == [other.place], "\(bytes)")
+            let found = try await vault.repository.verify([one.manifest], of: "main")
+            #expect(found.problems.isEmpty && found.orphans.isEmpty)
+            // What was good there is good still, and nothing of the other stays.
+            #expect(try other.list("").map(\.name) == names)
+        }
+        await #expect(throws: StorageError.self) {
+            _ = try await make([FullStore(vault.store, bytes: 10), FullStore(other, bytes: 10)])
+        }
+        // Both again: what only one of them has is not referred to.
+        let again = try await make([vault.store, other])
+        for store in [vault.store, other] {
+            let found = try await Repository(store).verify([again.manifest], of: "main")
+            #expect(found.problems.isEmpty, "\(found.problems)")
+        }
+        let proof = try await RestoreTest(
+            repository: Repository(other), manifest: again.manifest, settings: vault.restoring,
+            folder: "\(vault.folder)/scratch"
+        ).run()
+        #expect(proof.isProved, "\(proof.differences)")
+    }
+
+    @Test(.database) func aFolderWithoutRoomIsLeftOut() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let error = await #expect(throws: BackupError.self) {
+            _ = try await vault.maker(database.settings, Cramped(inner: vault.store)).make()
+        }
+        #expect(error?.description.contains("are needed") == true)
+    }
+
+    private struct Cramped: ObjectStore {
+        let inner: FolderStore
+        var place: String { inner.place }
+        var freeBytes: Int? { 4096 }
+        func write(_ name: String) throws -> any ObjectWriter { try inner.write(name) }
+        func read(_ name: String) throws -> any ObjectReader { try inner.read(name) }
+        func list(_ prefix: String) throws -> [StoredObject] { try inner.list(prefix) }
+        func delete(_ name: String) throws { try inner.delete(name) }
+        func clearUnfinished(_ prefix: String) throws -> Int { try inner.clearUnfinished(prefix) }
+    }
+
+    /// A whole backup and its proof over a bucket whose server fails now and then.
+    @Test(.database) func aBackupInABucketThatFailsNowAndThenIsProved() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.rows)
+        let vault = try await Vault()
+        let server = try S3Server.shared()
+        let faults: [S3FaultProxy.Fault] = [
+            .status(503, code: "SlowDown"), .resetAfter, .resetBefore, .truncated,
+            .errorInside200(code: "InternalError"),
+            .twice, .status(500, code: "InternalError"),
+        ]
+        let proxy = try S3FaultProxy(before: server) {
+            $0.number % 3 == 0 ? faults[$0.number / 3 % faults.count] : .none
+        }
+        defer { proxy.close() }
+        var settings = S3Store.Settings()
+        settings.retries = RetryPolicy(attempts: 8, first: .milliseconds(5), longest: .milliseconds(50))
+        let prefix = UUID().uuidString.lowercased()
+        let store = S3Store(
+            try S3Location("s3://\(S3Server.bucket)/\(prefix)?endpoint=\(proxy.endpoint)"),
+            S3Credentials(accessKey: server.accessKey, secretKey: server.secretKey), settings: settings)
+        let first = try await vault.maker(database.settings, store, Self.slicing).make().manifest
+        try await database.execute("INSERT INTO public.small VALUES (3)")
+        let second = try await vault.maker(database.settings, store, Self.slicing).make().manifest
+        #expect(second.parts.contains { $0.object.contains(first.id) })
+        let proof = try await RestoreTest(
+            repository: Repository(store), manifest: second, settings: vault.restoring,
+            folder: "\(vault.folder)/scratch"
+        ).run()
+        #expect(proof.isProved, "\(proof.differences)")
+        let found = try await Repository(store).verify([first, second], of: "main", identity: vault.restoring.identity)
+        #expect(found.problems.isEmpty && found.orphans.isEmpty && proxy.faults > 10)
+    }
+
+    @Test(.database) func verificationSamplesAndOpens() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.rows)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings, nil, Self.slicing).make().manifest
+        let sample = try await vault.repository.verify([manifest], of: "main", share: 0.2)
+        #expect(sample.parts == manifest.parts.count && sample.read < sample.parts && sample.read > 0)
+        let other = try await Vault()
+        let closed = try await vault.repository.verify([manifest], of: "main", identity: other.restoring.identity)
+        #expect(closed.problems.count == manifest.parts.count)
+        // A part that is missing is seen without being read.
+        try vault.store.delete(try #require(manifest.parts.first { $0.slice != nil }).object)
+        for _ in 0..<5 {
+            let missing = try await vault.repository.verify([manifest], of: "main", share: 0.01)
+            #expect(missing.problems.contains { $0.description.contains("missing") })
+        }
+    }
+
+    @Test(.database) func keysAreRotatedAndTheLossOfOneIsRehearsed() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.rows)
+        let (old, new) = (try await Vault(), try await Vault())
+        let first = try await old.maker(database.settings, nil, Self.slicing).make().manifest
+        let second = try await old.maker(database.settings, nil, Self.slicing).make().manifest
+        let identities = [try #require(old.restoring.identity), try #require(new.restoring.identity)]
+        let before = try await old.repository.trials([first, second], identities: identities)
+        #expect(before.allSatisfy { $0.opening == [identities[0]] })
+        let parts = try await old.repository.rewrap(
+            database: "main", identity: identities[0], recipients: [new.recipient])
+        #expect(parts == Set((first.parts + second.parts).map(\.object)).count)
+        let manifests = try old.repository.manifests(of: "main")
+        #expect(manifests.map(\.id) == [first.id, second.id])
+        let after = try await old.repository.trials(manifests, identities: identities)
+        #expect(after.allSatisfy { $0.opening == [identities[1]] })
+        let found = try await old.repository.verify(manifests, of: "main", identity: identities[1])
+        #expect(found.problems.isEmpty && found.orphans.isEmpty)
+        let proof = try await RestoreTest(
+            repository: old.repository, manifest: manifests[1], settings: new.restoring,
+            folder: "\(old.folder)/scratch"
+        ).run()
+        #expect(proof.isProved, "\(proof.differences)")
+        // With the wrong identity nothing is changed.
+        await #expect(throws: BackupError.self) {
+            _ = try await old.repository.rewrap(
+                database: "main", identity: identities[0], recipients: [old.recipient])
+        }
+        let still = try await old.repository.verify(manifests, of: "main", identity: identities[1])
+        #expect(still.problems.isEmpty && still.orphans.isEmpty)
+    }
+}
+
+@Suite struct DumpPlanTests {
+    private func relation(_ name: String, _ bytes: Int, schema: String = "s") -> DatabaseContent.Relation {
+        DatabaseContent.Relation(
+            schema: schema, name: name, kind: "r", bytes: bytes, pages: bytes / 8192, isHeap: true, columns: [],
+            storedColumns: ["a"], definition: "")
+    }
+
+    @Test(arguments: [1 << 20, 64 << 20, 100 << 20, 5 << 30, 3 << 40])
+    func slicesCoverATableOnceAndAreFew(bytes: Int) {
+        let slices = TableSlice.slices(of: relation("t", bytes), server: 150_000)
+        #expect(slices.count <= 64 && !slices.isEmpty)
+        if bytes >= 64 << 20 {
+            #expect(slices.first?.first == 0 && slices.last?.end == nil)
+            for (one, next) in zip(slices, slices.dropFirst()) { #expect(one.end == next.first) }
+        } else {
+            #expect(slices.count == 1 && slices.first?.condition == nil)
+        }
+        #expect(TableSlice.slices(of: relation("t", bytes), server: 130_000).count == 1)
+    }
+
+    @Test func everyTableLiesInOnePart() {
+        let tables =
+            (0..<500).map { relation("t\($0)", 30 << 20) } + (0..<3).map { relation("big\($0)", 900 << 20) }
+            + [relation("runs", 8192, schema: "reeve")]
+        let plan = DumpPlan(tables, hasLargeObjects: true, server: 150_000)
+        let named = plan.parts.flatMap(\.tables) + Set(plan.slices.map(\.relation.path))
+        #expect(named.sorted() == tables.map(\.path).sorted())
+        #expect(plan.parts.count < 20)
+        // What the last part leaves out is what the others hold.
+        let last = plan.parts.last
+        #expect(last?.arguments.contains("--exclude-schema=reeve") == true)
+        #expect(last?.arguments.contains { $0.contains("\"big0\"") } == true)
+    }
+
+    @Test func patternsAreLiteralAndShortEnough() {
+        let odd = relation("a.b*?|\"$", 1)
+        #expect(DumpPlan.patterns([odd]) == ["\"s\".(\"a.b*?|\"\"$\")"])
+        let many = (0..<3000).map { relation(String(repeating: "x", count: 60) + "\($0)", 1) }
+        #expect(DumpPlan.patterns(many).allSatisfy { $0.utf8.count < 100_000 })
+    }
+}

@@ -1,0 +1,254 @@
+import Foundation
+import Postgres
+import Processes
+import TestSupport
+import Testing
+
+/// Restores of a part, beside what is there, masked, and of everything, as a user runs them.
+@Suite(.heavy, .database, .timeLimit(.minutes(8)))
+struct RestoreCommandTests {
+    /// A folder with a key and a repository, and databases that go with it.
+    private final class Place: Sendable {
+        let folder = "/tmp/reeve-restores-\(UUID().uuidString.prefix(8))"
+        let environment: [String: String]
+
+        init(_ more: [String: String] = [:]) async throws {
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            chmod(folder, 0o755)
+            let key = try await ReeveBinary.json(["backup", "key", "new", "\(folder)/identity"], environment: [:])
+            environment = [
+                "REEVE_STATE": folder, "REEVE_BACKUP_REPOSITORY": "\(folder)/repository",
+                "REEVE_BACKUP_RECIPIENTS": try #require(key.object["recipient"] as? String),
+                "REEVE_BACKUP_IDENTITY": "\(folder)/identity",
+            ].merging(more) { _, new in new }
+        }
+
+        deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+        func run(
+            _ settings: ConnectionSettings, _ arguments: String...
+        ) async throws -> (object: [String: Any], status: CommandOutcome.Ending) {
+            try await ReeveBinary.json(arguments, on: settings, environment: environment)
+        }
+    }
+
+    /// Lends a database of its own beside that of the test.
+    private func beside<T: Sendable>(
+        _ database: TestDatabase, _ body: @Sendable (ConnectionSettings) async throws -> T
+    ) async throws -> T {
+        let name = "r_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL("CREATE DATABASE \(name)")
+        let result: Result<T, any Error>
+        do { result = .success(try await body(database.settings.database(name))) } catch { result = .failure(error) }
+        try await TestCluster.runSQL("DROP DATABASE IF EXISTS \(name) WITH (FORCE)")
+        return try result.get()
+    }
+
+    private func value(_ settings: ConnectionSettings, _ sql: String) async throws -> String? {
+        try await Connection.opened(settings) { try await $0.value("SELECT (\(sql))::text", as: String?.self) }
+    }
+
+    @Test func `a table is fetched by itself, beside what is there`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        try await database.execute(
+            """
+            CREATE SCHEMA shop; CREATE TYPE shop.state AS ENUM ('new', 'done');
+            CREATE TABLE shop.people (id integer PRIMARY KEY, name text);
+            CREATE TABLE shop.orders (id serial PRIMARY KEY, person integer REFERENCES shop.people, state shop.state,
+                at date DEFAULT '2026-01-01') ;
+            CREATE INDEX orders_by_state ON shop.orders (state);
+            ALTER TABLE shop.orders ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON shop.orders USING (id > 0);
+            INSERT INTO shop.people VALUES (1, 'Ann'); INSERT INTO shop.orders (person, state) VALUES (1, 'new'), (1, 'done');
+            CREATE TABLE shop.events (at date) PARTITION BY RANGE (at);
+            CREATE TABLE shop.events_26 PARTITION OF shop.events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+            INSERT INTO shop.events VALUES ('2026-02-03')
+            """)
+        let made = try await place.run(database.settings, "backup", "create")
+        #expect(made.status == .exited(0), "\(made.object)")
+        try await database.execute("DELETE FROM shop.orders WHERE id = 1", "DROP TABLE shop.events")
+        let to = database.settings.uri
+        // Where it was: it is there.
+        let there = try await place.run(
+            database.settings, "backup", "restore", "latest", "--to", to, "--table", "shop.orders")
+        #expect(there.status == .exited(1), "\(there.object)")
+        let moved = try await place.run(
+            database.settings, "backup", "restore", "latest", "--to", to, "--table", "shop.orders", "--into-schema",
+            "rescue")
+        #expect(moved.status == .exited(0), "\(moved.object)")
+        let count = try await value(database.settings, "SELECT count(*) FROM rescue.orders")
+        #expect(count == "2")
+        let parts = try await value(
+            database.settings,
+            """
+            SELECT (SELECT string_agg(indexname, ',' ORDER BY indexname DESC) FROM pg_indexes WHERE schemaname = 'rescue')
+                || (SELECT count(*) FROM pg_policies WHERE schemaname = 'rescue')
+            """)
+        #expect(parts == "orders_pkey,orders_by_state1")
+        // A partitioned table with its partitions, where it was.
+        let whole = try await place.run(
+            database.settings, "backup", "restore", "latest", "--to", to, "--table", "shop.events")
+        #expect(whole.status == .exited(0), "\(whole.object)")
+        let events = try await value(database.settings, "SELECT count(*) FROM shop.events")
+        #expect(events == "1")
+        // With its key, once what it points to is there.
+        try await database.execute("DROP TABLE shop.orders")
+        let again = try await place.run(
+            database.settings, "backup", "restore", "latest", "--to", to, "--table", "orders")
+        #expect(again.status == .exited(0) && (again.object["notes"] as? [String]) == [], "\(again.object)")
+        let keys = try await value(
+            database.settings,
+            "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'shop.orders'::regclass")
+        let next = try await value(database.settings, "SELECT nextval('shop.orders_id_seq')")
+        #expect(keys == "1" && next == "3")
+        let none = try await place.run(
+            database.settings, "backup", "restore", "latest", "--to", to, "--table", "shop.nothing")
+        #expect(none.status == .exited(1))
+        // A schema, into a database that has none of it.
+        try await beside(database) { target in
+            let schema = try await place.run(
+                database.settings, "backup", "restore", "latest", "--to", target.uri, "--schema", "shop")
+            #expect(schema.status == .exited(0), "\(schema.object)")
+            let rows = try await value(
+                target, "SELECT count(*) FROM shop.orders o JOIN shop.people p ON p.id = o.person")
+            #expect(rows == "2")
+        }
+    }
+
+    @Test func `what is in the target stays in a database beside it`() async throws {
+        let database = try TestDatabase.current
+        let marker = "/tmp/reeve-hook-\(UUID().uuidString.prefix(8))"
+        let place = try await Place([
+            "REEVE_BACKUP_HOOKS_RESTORED": "echo \"$REEVE_RESTORE_URL\" > \(marker)",
+            "REEVE_BACKUP_HOOKS_AFTER": "echo \"$REEVE_BACKUP_STATE $REEVE_BACKUP_ID\" > \(marker).after",
+        ])
+        try await database.execute("CREATE TABLE t (a integer)", "INSERT INTO t VALUES (1)")
+        let first = try await place.run(database.settings, "backup", "create")
+        let id = try #require((first.object["backup"] as? [String: Any])?["id"] as? String)
+        #expect(try String(contentsOfFile: "\(marker).after", encoding: .utf8) == "done \(id)\n")
+        let started = try #require((first.object["backup"] as? [String: Any])?["started_at"] as? String)
+        try await database.execute("INSERT INTO t VALUES (2)")
+        _ = try await place.run(database.settings, "backup", "create")
+        try await beside(database) { target in
+            let name = try #require(target.parameters["dbname"])
+            try await Connection.opened(target) { connection in
+                try await connection.with { _ = try $0.execute("CREATE TABLE old (a integer)") }
+            }
+            let unsure = try await place.run(
+                database.settings, "backup", "restore", "latest", "--to", target.uri, "--no-input")
+            #expect(unsure.status == .exited(6))
+            let swapped = try await place.run(
+                database.settings, "backup", "restore", "--as-of", started, "--to", target.uri, "--confirm=\(name)")
+            #expect(swapped.status == .exited(0), "\(swapped.object)")
+            let rows = try await value(target, "SELECT count(*) FROM t")
+            #expect(rows == "1")
+            let former = try await value(
+                target, "SELECT datname FROM pg_database WHERE datname LIKE '\(name)_before_%'")
+            let kept = try await value(target.database(try #require(former)), "SELECT count(*) FROM old")
+            #expect(kept == "0")
+            try await TestCluster.runSQL("DROP DATABASE \(try #require(former)) WITH (FORCE)")
+            #expect(FileManager.default.fileExists(atPath: marker))
+        }
+        // A hook that fails before it: no backup.
+        let refusing = try await Place(["REEVE_BACKUP_HOOKS_BEFORE": "echo no >&2; exit 3"])
+        let refused = try await refusing.run(database.settings, "backup", "create")
+        #expect(refused.status == .exited(1) && "\(refused.object)".contains("no"))
+        let listed = try await refusing.run(database.settings, "backup", "list")
+        #expect((listed.object["backups"] as? [Any])?.isEmpty == true)
+    }
+
+    @Test func `a copy for others is masked`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        let system = "\(place.folder)/app"
+        try FileManager.default.createDirectory(atPath: system, withIntermediateDirectories: true)
+        try """
+        name: app
+        mask:
+          people:
+            email: fake
+            secret: "null"
+            code: hash
+            born: hash
+        """.write(toFile: "\(system)/system.yaml", atomically: true, encoding: .utf8)
+        try """
+        CREATE TABLE people (id integer PRIMARY KEY, email text UNIQUE, secret text, code varchar(10), born date);
+        """.write(toFile: "\(system)/0001_people.up.sql", atomically: true, encoding: .utf8)
+        let masked = try await Place(["REEVE_SYSTEMS": system])
+        _ = try await masked.run(database.settings, "migrate", "up")
+        try await database.execute(
+            "INSERT INTO app.people SELECT i, 'p' || i || '@real.example', 'x', 'c' || i, '1990-01-01' FROM generate_series(1, 50) i"
+        )
+        let made = try await masked.run(database.settings, "backup", "create")
+        #expect(made.status == .exited(0), "\(made.object)")
+        try await beside(database) { target in
+            let restored = try await masked.run(
+                database.settings, "backup", "restore", "latest", "--to", target.uri, "--mask")
+            #expect(restored.status == .exited(0), "\(restored.object)")
+            let left = try await value(
+                target,
+                """
+                SELECT count(*) FROM app.people WHERE email LIKE '%real%' OR secret IS NOT NULL OR code LIKE 'c%'
+                    AND length(code) < 4 OR born = '1990-01-01'
+                """)
+            let distinct = try await value(target, "SELECT count(DISTINCT email) FROM app.people")
+            #expect(left == "0" && distinct == "50")
+        }
+        // A slip of the pen leaves nothing open.
+        try "name: app\nmask:\n  people:\n    emial: fake\n".write(
+            toFile: "\(system)/system.yaml", atomically: true, encoding: .utf8)
+        try await beside(database) { target in
+            let slipped = try await masked.run(
+                database.settings, "backup", "restore", "latest", "--to", target.uri, "--mask")
+            #expect(slipped.status == .exited(1) && "\(slipped.object)".contains("emial"))
+        }
+    }
+
+    @Test func `the estate is recovered from repository and configuration alone`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        try await database.execute("CREATE TABLE t (a integer)", "INSERT INTO t VALUES (1), (2)")
+        _ = try await place.run(database.settings, "backup", "create")
+        // A second one, so that the ledger in it knows the first.
+        _ = try await place.run(database.settings, "backup", "create")
+        let name = "r_\(UUID().uuidString.prefix(8).lowercased())"
+        let target = database.settings.database(name)
+        let planned = try await place.run(target, "recover", "--dry-run")
+        #expect(planned.status == .exited(0), "\(planned.object)")
+        let recovered = try await place.run(target, "recover")
+        #expect(recovered.status == .exited(0), "\(recovered.object)")
+        let rows = try await value(target, "SELECT count(*) FROM t")
+        let known = try await value(target, "SELECT count(*) FROM reeve.backups")
+        let restored = try await value(target, "SELECT count(*) FROM reeve.audit WHERE entry LIKE '%backup.restored%'")
+        #expect(rows == "2" && known == "1" && restored == "1")
+        let again = try await place.run(target, "recover", "--no-input")
+        #expect(again.status == .exited(6))
+        let intact = try await place.run(target, "audit", "verify")
+        #expect(intact.status == .exited(0), "\(intact.object)")
+        try await TestCluster.runSQL("DROP DATABASE IF EXISTS \(name) WITH (FORCE)")
+    }
+
+    @Test func `the doctor tells which backups no known key opens`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        try await database.execute("CREATE TABLE t (a integer)")
+        let none = try await place.run(database.settings, "doctor")
+        #expect(none.status == .exited(3) && "\(none.object)".contains("there are none"))
+        _ = try await place.run(database.settings, "backup", "create")
+        _ = try await place.run(database.settings, "backup", "test")
+        let well = try await place.run(database.settings, "doctor")
+        #expect(well.status == .exited(0), "\(well.object)")
+        let drill = try await place.run(
+            database.settings, "backup", "key", "drill", "\(place.folder)/identity")
+        #expect(drill.status == .exited(3), "one key alone is not safe")
+        let stranger = try await Place(["REEVE_BACKUP_REPOSITORY": "\(place.folder)/repository"])
+        let closed = try await stranger.run(database.settings, "doctor")
+        #expect(closed.status == .exited(3) && "\(closed.object)".contains("no known identity opens"))
+        // The old key once more, for the new recipients of the stranger.
+        let rewrapped = try await stranger.run(
+            database.settings, "backup", "key", "rewrap", "--identity", "\(place.folder)/identity")
+        #expect(rewrapped.status == .exited(0), "\(rewrapped.object)")
+        let opened = try await stranger.run(database.settings, "doctor")
+        #expect(opened.status == .exited(0), "\(opened.object)")
+    }
+}
