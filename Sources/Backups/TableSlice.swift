@@ -12,7 +12,8 @@ struct TableSlice: Sendable, Hashable {
         guard let first else { return nil }
         let from = first > 0 ? "t.ctid >= '(\(first),0)'" : nil
         let to = end.map { "t.ctid < '(\($0),0)'" }
-        return [from, to].compactMap(\.self).joined(separator: " AND ")
+        let both = [from, to].compactMap(\.self)
+        return both.isEmpty ? nil : both.joined(separator: " AND ")
     }
 
     /// From which size on tables are stored by themselves, and in pieces of about what size.

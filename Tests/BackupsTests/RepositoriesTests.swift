@@ -56,6 +56,18 @@ struct RepositoriesTests {
         #expect(last.isProved, "\(last.differences)")
     }
 
+    @Test(.database) func aLargeTableOfOneSliceIsProved() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.rows)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings, nil) {
+            $0.sizes = TableSlice.Sizes(large: 100_000, slice: 1 << 30)
+        }.make().manifest
+        #expect(manifest.parts.filter { $0.slice != nil }.count == 1)
+        let proof = try await vault.prove(manifest)
+        #expect(proof.isProved, "\(proof.differences)")
+    }
+
     @Test(.database) func oneRepositoryThatFailsDoesNotLoseTheOther() async throws {
         let database = try TestDatabase.current
         try await database.execute(Self.rows)
@@ -212,7 +224,7 @@ struct RepositoriesTests {
             storedColumns: ["a"], definition: "")
     }
 
-    @Test(arguments: [1 << 20, 64 << 20, 100 << 20, 5 << 30, 3 << 40])
+    @Test(arguments: [1 << 20, 64 << 20, 66 << 20, 100 << 20, 5 << 30, 3 << 40])
     func slicesCoverATableOnceAndAreFew(bytes: Int) {
         let slices = TableSlice.slices(of: relation("t", bytes), server: 150_000)
         #expect(slices.count <= 64 && !slices.isEmpty)
@@ -223,6 +235,8 @@ struct RepositoriesTests {
             #expect(slices.count == 1 && slices.first?.condition == nil)
         }
         #expect(TableSlice.slices(of: relation("t", bytes), server: 130_000).count == 1)
+        // A single slice has no condition at all.
+        if slices.count == 1 { #expect(slices[0].condition == nil) }
     }
 
     @Test func everyTableLiesInOnePart() {

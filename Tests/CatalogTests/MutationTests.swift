@@ -122,7 +122,7 @@ struct MutationTests {
         try await TestDatabase.current.connection { connection in
             var expected = try await connection.with { try Zoo.reader.read(on: $0) }
             for round in 0..<rounds {
-                var generator = SeededGenerator(state: UInt64(part * 1_000_000 + round + 1))
+                var generator = SeededGenerator(UInt64(part * 1_000_000 + round + 1))
                 let chosen = (0..<6).compactMap { _ in Mutation.all.randomElement(using: &generator) }
                 let problem = try await connection.with { [expected] in
                     try Self.mendTogether(chosen, expected: expected, on: $0)
@@ -165,18 +165,6 @@ struct MutationTests {
             "\($0.object.kind.name) \($0.object) \($0.property ?? ""): \($0.expected ?? "-") / \($0.found ?? "-")"
         }
         return "\(done): \(lines) are left after\n\(script.text)"
-    }
-
-    /// The same numbers each time (xorshift64*, Vigna 2016).
-    private struct SeededGenerator: RandomNumberGenerator {
-        var state: UInt64
-
-        mutating func next() -> UInt64 {
-            state ^= state >> 12
-            state ^= state << 25
-            state ^= state >> 27
-            return state &* 2_685_821_657_736_338_717
-        }
     }
 
     /// Columns of the queries that no mutation changes would be properties that no test knows.

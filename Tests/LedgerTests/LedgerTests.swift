@@ -163,7 +163,8 @@ struct FindingLedgerTests {
         let database = try TestDatabase.current
         try await database.with { connection in
             try LedgerSchema.install(on: connection)
-            try connection.execute("DROP TABLE reeve.findings, reeve.backups, reeve.backup_attempts; UPDATE reeve.ledger SET version = 1")
+            try connection.execute(
+                "DROP TABLE reeve.findings, reeve.backups, reeve.backup_attempts; UPDATE reeve.ledger SET version = 1")
         }
         let readable = try await database.with { try LedgerSchema.isInstalled(on: $0) }
         #expect(readable)
