@@ -85,9 +85,7 @@ extension Repository {
             changed.recipients = recipients
             changed.parts = manifest.parts.map { part in
                 guard let new = anew[part.object] else { return part }
-                var moved = part.stored(as: new.object, bytes: new.bytes, sha256: new.sha256)
-                moved.slice = part.slice
-                return moved
+                return part.stored(as: new.object, bytes: new.bytes, sha256: new.sha256)
             }
             try write(changed.encoded(), to: "\(manifest.prefix)/\(Manifest.name)")
         }

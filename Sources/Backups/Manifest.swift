@@ -163,6 +163,7 @@ public enum BackupError: Error, CustomStringConvertible {
     case targetLacks([String])
     case notInBackup(String)
     case targetHas([String])
+    case unreachable(place: String, reason: String)
 
     public var description: String {
         switch self {
@@ -181,6 +182,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .notWritten(let places): places.map { "\($0.place): \($0.reason)" }.joined(separator: "; ")
         case .hook(let name, let reason): "the hook backup.hooks.\(name) failed: \(reason)"
         case .targetLacks(let what): "the target's server lacks \(what.joined(separator: ", "))"
+        case .unreachable(let place, let reason): "the repository \(place) cannot be looked into: \(reason)"
         case .targetHas(let names): "the target has already: \(names.joined(separator: ", "))"
         case .notInBackup(let name): "the backup holds no \(name)"
         case .needsIdentity(let id): "backup \(id) is encrypted, and no identity is given"
@@ -203,6 +205,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .notWritten: "what is in the other repositories is whole"
         case .hook: "run it by hand to see what it says"
         case .targetLacks: "install the extensions there, and make the roles, or give --roles"
+        case .unreachable: "check that it can be reached and read"
         case .targetHas: "restore beside it with --into-schema, or move what is there away first"
         case .notInBackup: "'reeve backup show' lists the tables"
         case .needsIdentity: "give the file with --identity, or set backup.identity"

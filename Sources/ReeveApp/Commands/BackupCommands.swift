@@ -53,6 +53,7 @@ enum BackupCommands {
         discussion: "The newest one is how far a restore can bring you back: there is nothing between two backups.",
         options: [BackupScope.repository]
     ) { invocation in
+        let failed = BackupScope.Found()
         try await BackupScope.forEach(invocation) { work in
             var values: [JSONValue] = []
             let repositories = try BackupScope.repositories(invocation, work)
@@ -62,8 +63,16 @@ enum BackupCommands {
                     ? ["ID", "DATABASE", "SIZE", "FINISHED", "PROVED", "REPOSITORY"]
                     : ["ID", "DATABASE", "SIZE", "FINISHED", "PROVED"])
             for repository in repositories {
-                let manifests = try repository.manifests(of: work.open.name) {
-                    invocation.console.note("warning: \($0)")
+                let manifests: [Manifest]
+                do {
+                    manifests = try repository.manifests(of: work.open.name) {
+                        invocation.console.note("warning: \($0)")
+                    }
+                } catch let error as StorageError {
+                    // The others may be what is needed now.
+                    failed.count += 1
+                    invocation.console.note("error: \(error)")
+                    continue
                 }
                 for manifest in manifests {
                     let proof = try Proof.read(manifest, in: repository)
@@ -80,6 +89,7 @@ enum BackupCommands {
                 values.isEmpty ? "" : "\nThe newest one is the recovery point: what came after it is in no backup."
             return (["backups": .array(values)], values.isEmpty ? "no backups" : table.text + newest)
         }
+        return failed.count > 0 ? .failed : .done
     }
 
     static let show = CommandSpec(
@@ -114,11 +124,18 @@ enum BackupCommands {
             let id = invocation.arguments.positional.first ?? "latest"
             var sum = Verification()
             for repository in try BackupScope.repositories(invocation, work) {
-                let manifests =
-                    invocation.has("all") ? try repository.manifests(of: name) : [try repository.manifest(id, of: name)]
-                let result = try await repository.verify(
-                    manifests, of: name, share: share,
-                    identity: BackupSettings.identity(work.configuration, given: invocation.option("identity")))
+                let result: Verification
+                do {
+                    let manifests =
+                        invocation.has("all")
+                        ? try repository.manifests(of: name) : [try repository.manifest(id, of: name)]
+                    result = try await repository.verify(
+                        manifests, of: name, share: share,
+                        identity: BackupSettings.identity(work.configuration, given: invocation.option("identity")))
+                } catch let error as StorageError {
+                    sum.problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
+                    continue
+                }
                 sum.parts += result.parts
                 sum.read += result.read
                 sum.bytes += result.bytes
@@ -148,7 +165,14 @@ enum BackupCommands {
         options: [.dryRun, .option("confirm", "NAME", "the database's name, to go on without being asked")]
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
-            let decisions = try work.repositories.flatMap { try work.decisions($0) }
+            var decisions: [RetentionPolicy.Decision] = []
+            for repository in work.repositories {
+                do {
+                    decisions += try work.decisions(repository)
+                } catch let error as StorageError {
+                    invocation.console.note("error: \(error)")
+                }
+            }
             let leaving = decisions.filter { !$0.stays }
             var freed = 0
             if !invocation.isDryRun, !leaving.isEmpty {

@@ -9,7 +9,8 @@ import Storage
 enum BackupSettings {
     /// Where backups lie, in the order in which they are named.
     ///
-    /// - Throws: `ConfigurationError` where none is named; `StorageError` for what is no place.
+    /// - Throws: `ConfigurationError` where none is named; `StorageError` for what is no place. One that nothing says the
+    ///   credentials of fails when it is used, so that the others go on.
     static func repositories(_ configuration: Configuration) throws -> [Repository] {
         let store = configuration.store
         let places = store.values("backup.repository")
@@ -23,9 +24,13 @@ enum BackupSettings {
                 return Repository(FolderStore(configuration.resolve(place, from: store.origin("backup.repository"))))
             }
             let location = try S3Location(place)
-            let credentials = try S3Credentials.find(
-                profile: location.profile, environment: configuration.environment, place: location.place)
-            return Repository(S3Store(location, credentials))
+            do {
+                let credentials = try S3Credentials.find(
+                    profile: location.profile, environment: configuration.environment, place: location.place)
+                return Repository(S3Store(location, credentials))
+            } catch let error as StorageError {
+                return Repository(UnusableStore(location.place, error))
+            }
         }
     }
 

@@ -2,6 +2,7 @@ import Backups
 import Foundation
 import Postgres
 import Scheduling
+import Storage
 import Telemetry
 
 /// The task that backs the database up. After a change of the server's version the backup is tested at once, where this
@@ -44,18 +45,22 @@ enum VerifyTask {
     {
         let work = try BackupWork(open: open, configuration: configuration, logger: context.logger)
         let share = Double(configuration.store.integer("backup.verify_percent") ?? 10) / 100
+        var problems: [BackupError] = []
         var parts = 0
         var read = 0
         for repository in work.repositories {
-            let result = try await repository.verify(
-                try repository.manifests(of: open.name), of: open.name, share: share,
-                identity: BackupSettings.identity(configuration))
-            guard result.problems.isEmpty else {
-                throw TaskFinding(text: result.problems.map(\.description).joined(separator: "\n"))
+            do {
+                let result = try await repository.verify(
+                    try repository.manifests(of: open.name), of: open.name, share: share,
+                    identity: BackupSettings.identity(configuration))
+                problems += result.problems
+                parts += result.parts
+                read += result.read
+            } catch let error as StorageError {
+                problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
             }
-            parts += result.parts
-            read += result.read
         }
+        guard problems.isEmpty else { throw TaskFinding(text: problems.map(\.description).joined(separator: "\n")) }
         return "\(parts) parts are there, \(read) of them were read"
     }
 }

@@ -179,16 +179,22 @@ struct BackupWork: Sendable {
             try await Repository.lock(on: connection, wait: .seconds(60))
             try await connection.with { try LedgerSchema.install(on: $0) }
             var sum = (removed: 0, freed: 0)
+            var failure: StorageError?
             for repository in repositories {
-                let leaving = Set(try decisions(repository).filter { !$0.stays }.map(\.id))
-                sum.freed += try repository.remove(leaving, of: open.name)
-                sum.removed += leaving.count
-                try await connection.with { connection in
-                    for id in leaving.sorted() {
-                        try BackupLedger.forget(id: id, place: repository.store.place, actor: actor, on: connection)
+                do {
+                    let leaving = Set(try decisions(repository).filter { !$0.stays }.map(\.id))
+                    sum.freed += try repository.remove(leaving, of: open.name)
+                    sum.removed += leaving.count
+                    try await connection.with { connection in
+                        for id in leaving.sorted() {
+                            try BackupLedger.forget(id: id, place: repository.store.place, actor: actor, on: connection)
+                        }
                     }
+                } catch let error as StorageError {
+                    failure = failure ?? error
                 }
             }
+            if let failure { throw failure }
             return sum
         }
     }
