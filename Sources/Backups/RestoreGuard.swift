@@ -23,8 +23,8 @@ struct RestoreGuard: Sendable {
         if others > 0 {
             try await limit(before.name, before.limit)
             throw PostgresError(
-                .misuse, "\(others) sessions are in '\(before.name)'",
-                hint: "end them, or restore into another database")
+                .misuse, "\(others == 1 ? "a session is" : "\(others) sessions are") in '\(before.name)'",
+                hint: "end what is connected, or restore into another database")
         }
         try await body()
         try await limit(before.name, before.limit)
