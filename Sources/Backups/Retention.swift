@@ -9,6 +9,8 @@ public struct RetentionPolicy: Sendable, Equatable {
     public var monthly = 12
     /// The newest ones that stay in any case.
     public var atLeast = 3
+    /// What is younger stays, proven or not.
+    public var within: Duration = .zero
 
     public init() {}
 
@@ -35,7 +37,7 @@ public struct RetentionPolicy: Sendable, Equatable {
     ///
     /// Only proven backups fill the days, weeks and months: one that was never shown to restore must not push out one that
     /// was. What is newer than the newest proven one stays until it is proven itself; without any proven one all stay.
-    public func decide(_ candidates: [Candidate]) -> [Decision] {
+    public func decide(_ candidates: [Candidate], now: Date) -> [Decision] {
         let sorted = candidates.sorted { ($0.finishedAt, $0.id) > ($1.finishedAt, $1.id) }
         guard let newest = sorted.first(where: \.isProven) else {
             return sorted.map { Decision(id: $0.id, stays: true, reason: "none is proven to restore yet") }
@@ -45,6 +47,9 @@ public struct RetentionPolicy: Sendable, Equatable {
             if one == newest { return Decision(id: one.id, stays: true, reason: "the newest that is proven") }
             if one.finishedAt > newest.finishedAt {
                 return Decision(id: one.id, stays: true, reason: "newer than the newest that is proven")
+            }
+            if one.finishedAt > now.addingTimeInterval(-(within / .seconds(1))) {
+                return Decision(id: one.id, stays: true, reason: "younger than backup.keep.within")
             }
             if let slot = slots[one.id] { return Decision(id: one.id, stays: true, reason: slot) }
             if number < atLeast { return Decision(id: one.id, stays: true, reason: "one of the newest \(atLeast)") }

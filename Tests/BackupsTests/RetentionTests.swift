@@ -7,10 +7,11 @@ import Testing
 @testable import Backups
 
 @Suite struct RetentionTests {
+    /// 2026-06-15 is a Monday.
+    private let now = Date(timeIntervalSince1970: 1_781_481_600)
+
     private func candidates(_ days: [Int], proven: (Int) -> Bool = { _ in true }) -> [RetentionPolicy.Candidate] {
-        // 2026-06-15 is a Monday.
-        let now = Date(timeIntervalSince1970: 1_781_481_600)
-        return days.map {
+        days.map {
             RetentionPolicy.Candidate(
                 id: "d\($0)", finishedAt: now.addingTimeInterval(Double(-$0) * 86400), isProven: proven($0))
         }
@@ -21,7 +22,7 @@ import Testing
     }
 
     @Test func daysWeeksAndMonthsKeepTheirNewest() {
-        let decisions = RetentionPolicy().decide(candidates(Array(0..<400)))
+        let decisions = RetentionPolicy().decide(candidates(Array(0..<400)), now: now)
         let kept = kept(decisions)
         #expect(Set((0..<7).map { "d\($0)" }).isSubset(of: kept))
         // Sundays of the weeks before, and the ends of months.
@@ -32,8 +33,19 @@ import Testing
     }
 
     @Test func withoutAProofNothingGoes() {
-        let decisions = RetentionPolicy().decide(candidates(Array(0..<100)) { _ in false })
+        let decisions = RetentionPolicy().decide(candidates(Array(0..<100)) { _ in false }, now: now)
         #expect(!decisions.contains { !$0.stays })
+    }
+
+    @Test func whatIsYoungStays() {
+        var policy = RetentionPolicy()
+        (policy.daily, policy.weekly, policy.monthly, policy.atLeast) = (0, 0, 0, 1)
+        policy.within = .seconds(10 * 86400)
+        let decisions = policy.decide(candidates(Array(0..<30)) { $0 % 3 == 0 }, now: now)
+        #expect(kept(decisions) == Set((0..<10).map { "d\($0)" }))
+        // What stays for its age does not keep the newest proven one from staying.
+        let old = policy.decide(candidates([200, 300]), now: now)
+        #expect(kept(old) == ["d200"])
     }
 
     @Test func theNewestProvenAlwaysStaysAndUnprovenPushNothingOut() {
@@ -46,7 +58,7 @@ import Testing
             let days = Set((0..<40).map { _ in Int.random(in: 0..<500) })
             let proven = Set(days.filter { _ in Bool.random() })
             let all = candidates(Array(days)) { proven.contains($0) }
-            let decisions = policy.decide(all)
+            let decisions = policy.decide(all, now: now)
             #expect(decisions.count == all.count)
             let kept = kept(decisions)
             if let newest = proven.min() {
@@ -54,7 +66,7 @@ import Testing
                 #expect(days.filter { $0 < newest }.allSatisfy { kept.contains("d\($0)") })
             }
             // Without those that were never proven, the proven ones that stay are no others.
-            let alone = self.kept(policy.decide(all.filter(\.isProven)))
+            let alone = self.kept(policy.decide(all.filter(\.isProven), now: now))
             #expect(kept.intersection(proven.map { "d\($0)" }).isSubset(of: alone))
         }
     }

@@ -131,6 +131,7 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey("backup.keep.monthly", .integer(0...10_000), "12", "The same for months."),
         ConfigurationKey(
             "backup.keep.at_least", .integer(1...10_000), "3", "The newest backups that stay in any case."),
+        ConfigurationKey("backup.keep.within", .duration, "0s", "Every backup that is younger stays, proven or not."),
         ConfigurationKey("backup.jobs", .integer(1...64), "2", "Dumps, or restores, that run at once."),
         ConfigurationKey(
             "log.level", .choice(["debug", "info", "notice", "warning", "error"]), "info",

@@ -54,6 +54,7 @@ enum BackupSettings {
         policy.weekly = store.integer("backup.keep.weekly") ?? policy.weekly
         policy.monthly = store.integer("backup.keep.monthly") ?? policy.monthly
         policy.atLeast = store.integer("backup.keep.at_least") ?? policy.atLeast
+        policy.within = store.duration("backup.keep.within") ?? policy.within
         return policy
     }
 

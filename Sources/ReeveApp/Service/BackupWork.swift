@@ -168,7 +168,7 @@ struct BackupWork: Sendable {
             return RetentionPolicy.Candidate(
                 id: manifest.id, finishedAt: time.date, isProven: proof?.isProved == true)
         }
-        return BackupSettings.retention(configuration).decide(candidates)
+        return BackupSettings.retention(configuration).decide(candidates, now: Date())
     }
 
     /// Removes what the policy does not keep, judged anew once no backup is being made.
