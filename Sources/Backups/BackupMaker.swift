@@ -65,44 +65,52 @@ public struct BackupMaker: Sendable {
         if settings.recipients.isEmpty, !settings.isUnencryptedAllowed { throw BackupError.noRecipients }
         try await BackupTools.check(encrypts: !settings.recipients.isEmpty)
         return try await database.withDirectConnection(named: "reeve backup") { connection in
-            try await Repository.lock(on: connection, wait: settings.lockWait)
-            let destinations = Destinations(repositories, bytesPerSecond: settings.bytesPerSecond)
-            try destinations.each { repository in
-                let cleared = try repository.store.clearUnfinished("\(name)/")
-                if cleared > 0 {
-                    logger.notice("cleared what an earlier backup left", [LogField("objects", cleared)])
-                }
-                try clearParts(repository)
+            try await Repository.locked(on: connection, wait: settings.lockWait) {
+                try await make(on: connection, progress)
             }
-            let bytes = try await connection.with { connection in
-                try refuseHiddenRows(on: connection)
-                return try connection.query("SELECT pg_database_size(current_database())").first?.get(0, as: Int.self)
-                    ?? 0
-            }
-            try destinations.each { try checkRoom($0, databaseBytes: bytes) }
-            let tools = try await BackupTools.dumping(server: await connection.serverVersion)
-            // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
-            // anew after them.
-            for attempt in 1... {
-                let hold = try await SnapshotHold.take(on: connection)
-                do {
-                    let run = BackupRun(
-                        maker: self, tools: tools, hold: hold, destinations: destinations, progress: progress)
-                    let manifest = try await run.finish()
-                    try await hold.release()
-                    if !destinations.failed.isEmpty { for repository in repositories { try? clearParts(repository) } }
-                    return Result(
-                        manifest: manifest, places: destinations.live.map(\.store.place), failed: destinations.failed)
-                } catch {
-                    try? await hold.release()
-                    for repository in repositories { try? clearParts(repository) }
-                    guard attempt < Self.attempts, Self.isLockTimeout(error) else { throw error }
-                    logger.notice("a lock was not had; the backup begins anew", [LogField("attempt", attempt)])
-                    try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))
-                }
-            }
-            throw BackupError.changing(attempts: Self.attempts)
         }
+    }
+
+    private func make(
+        on connection: Connection, _ progress: @escaping @Sendable (String, Int) -> Void
+    ) async throws -> Result {
+        let destinations = Destinations(repositories, bytesPerSecond: settings.bytesPerSecond)
+        try destinations.each { repository in
+            let cleared = try repository.store.clearUnfinished("\(name)/")
+            if cleared > 0 {
+                logger.notice("cleared what an earlier backup left", [LogField("objects", cleared)])
+            }
+            try clearParts(repository)
+        }
+        let bytes = try await connection.with { connection in
+            try refuseHiddenRows(on: connection)
+            return try connection.query("SELECT pg_database_size(current_database())").first?.get(0, as: Int.self)
+                ?? 0
+        }
+        try destinations.each { try checkRoom($0, databaseBytes: bytes) }
+        let tools = try await BackupTools.dumping(server: await connection.serverVersion)
+        // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
+        // anew after them.
+        for attempt in 1... {
+            let hold = try await SnapshotHold.take(on: connection)
+            do {
+                let run = BackupRun(
+                    maker: self, tools: tools, hold: hold, destinations: destinations, progress: progress)
+                let manifest = try await run.finish()
+                // The backup is whole, whatever becomes of this connection.
+                try? await hold.release()
+                if !destinations.failed.isEmpty { for repository in repositories { try? clearParts(repository) } }
+                return Result(
+                    manifest: manifest, places: destinations.live.map(\.store.place), failed: destinations.failed)
+            } catch {
+                try? await hold.release()
+                for repository in repositories { try? clearParts(repository) }
+                guard attempt < Self.attempts, Self.isLockTimeout(error) else { throw error }
+                logger.notice("a lock was not had; the backup begins anew", [LogField("attempt", attempt)])
+                try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))
+            }
+        }
+        throw BackupError.changing(attempts: Self.attempts)
     }
 
     private static let attempts = 8

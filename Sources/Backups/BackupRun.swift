@@ -77,6 +77,8 @@ struct BackupRun: Sendable {
             tablespaces: around.needs.tablespaces, neededRoles: around.needs.roles, locale: around.needs.locale,
             databaseBytes: around.needs.bytes, catalog: Digest.hex(Digest.of(catalog)), settings: around.settings,
             roles: around.roles.filter(Set(rolesAfter).contains), parts: parts)
+        // With this connection the lock would be gone, and another backup may have cleared the parts.
+        try await hold.connection.with { _ = try $0.query("SELECT 1") }
         let encoded = try manifest.encoded()
         try destinations.each { try $0.write(encoded, to: "\(manifest.prefix)/\(Manifest.name)") }
         return manifest

@@ -25,8 +25,8 @@ struct ContentReaders: Sendable {
 
         /// Small tables together, for each trip costs more than they do.
         static func bundled(_ relations: [DatabaseContent.Relation]) -> [Work] {
-            stride(from: 0, to: relations.count, by: 100).map {
-                .small(Array(relations[$0..<min($0 + 100, relations.count)]))
+            stride(from: 0, to: relations.count, by: 40).map {
+                .small(Array(relations[$0..<min($0 + 40, relations.count)]))
             }
         }
     }
@@ -80,17 +80,12 @@ struct ContentReaders: Sendable {
         defer { places.signal() }
         switch work {
         case .small(let relations):
-            let prints = try await connection.with { connection in
-                var prints: Prints = [:]
-                for relation in relations {
-                    let whole = TableSlice(relation: relation, first: nil, end: nil)
-                    prints[relation] = try DatabaseContent.fingerprint(whole, on: connection)
-                }
-                return prints
-            }
-            try await small(prints)
+            let requests = relations.map { DatabaseContent.request(TableSlice(relation: $0, first: nil, end: nil)) }
+            let prints = try await connection.with { try ContentFingerprint.read(requests, on: $0) }
+            try await small(Dictionary(zip(relations, prints)) { one, _ in one })
         case .slice(let piece):
-            let print = try await connection.with { try DatabaseContent.fingerprint(piece, on: $0) }
+            let request = DatabaseContent.request(piece)
+            let print = try await connection.with { try ContentFingerprint.read(request, on: $0) }
             try await slice(piece, print, connection)
         }
     }

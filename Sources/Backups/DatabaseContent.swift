@@ -59,11 +59,11 @@ enum DatabaseContent {
         }
     }
 
-    /// The fingerprint of a part of a table, in the open transaction, after `ContentFingerprint.pinSettings`.
-    static func fingerprint(_ slice: TableSlice, on connection: isolated Connection) throws -> ContentFingerprint {
-        try ContentFingerprint.read(
+    /// What to read of a part of a table.
+    static func request(_ slice: TableSlice) -> ContentFingerprint.Request {
+        ContentFingerprint.Request(
             ObjectIdentity(.table, schema: slice.relation.schema, slice.relation.name),
-            columns: slice.relation.columns, where: slice.condition, on: connection)
+            columns: slice.relation.columns, where: slice.condition)
     }
 
     /// The value of each sequence, by its path.
@@ -124,10 +124,11 @@ enum DatabaseContent {
         let count: Int =
             try connection.query("SELECT count(*) FROM pg_largeobject_metadata").first?.get(0) ?? 0
         try ContentFingerprint.pinSettings(on: connection)
+        let columns = [("loid", "oid"), ("pageno", "integer"), ("data", "bytea")]
         let print = try ContentFingerprint.read(
-            ObjectIdentity(.table, schema: "pg_catalog", "pg_largeobject"),
-            columns: [("loid", "oid"), ("pageno", "integer"), ("data", "bytea")].map { .init($0, type: $1) },
-            on: connection)
+            .init(
+                ObjectIdentity(.table, schema: "pg_catalog", "pg_largeobject"),
+                columns: columns.map { .init($0, type: $1) }), on: connection)
         return Manifest.LargeObjects(count: count, digest: print.digest)
     }
 

@@ -13,14 +13,25 @@ public struct Repository: Sendable {
 
     public init(_ store: any ObjectStore) { self.store = store }
 
-    /// Held by whoever adds backups of a database or removes some: a new backup refers to parts of earlier ones. It goes
-    /// with the connection.
+    /// Does something that adds backups of a database or removes some, alone: a new backup refers to parts of earlier ones.
+    /// The lock goes with the connection, should it be lost.
     ///
-    /// - Throws: `BackupError.locked`.
-    public static func lock(on connection: Connection, wait: Duration) async throws {
+    /// - Throws: `BackupError.locked`; what `body` throws.
+    public static func locked<T: Sendable>(
+        on connection: Connection, wait: Duration, _ body: () async throws -> T
+    ) async throws -> T {
         let lock = AdvisoryLock("reeve backup")
         guard try await lock.acquire(on: connection, wait: wait, waiting: { _ in }) else {
             throw BackupError.locked(holder: try await lock.holder(on: connection)?.description)
+        }
+        // At once, and not when the server has noticed that the connection is closed.
+        do {
+            let result = try await body()
+            try? await lock.release(on: connection)
+            return result
+        } catch {
+            try? await lock.release(on: connection)
+            throw error
         }
     }
 

@@ -70,35 +70,67 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         "ROW(\(columns.map { "t.\(quoteIdentifier($0.name))" }.joined(separator: ", ")))::text COLLATE \"C\""
     }
 
-    /// Reads a table's fingerprint, in the open transaction, whose snapshot it is of, after `pinSettings`.
+    /// Rows that are read.
+    public struct Request: Sendable {
+        let table: ObjectIdentity
+        let columns: [Column]
+        let condition: String?
+        let isPartitioned: Bool
+
+        /// - Parameters:
+        ///   - table: its own rows, without those of children; of a partitioned table those of all partitions.
+        ///   - columns: in the order that counts.
+        ///   - condition: which rows, of the table as `t`; nil: all.
+        public init(
+            _ table: ObjectIdentity, columns: [Column], where condition: String? = nil, isPartitioned: Bool = false
+        ) {
+            self.table = table
+            self.columns = columns
+            self.condition = condition
+            self.isPartitioned = isPartitioned
+        }
+    }
+
+    /// Reads fingerprints in the open transaction, whose snapshot they are of, after `pinSettings`; several in one trip.
     ///
-    /// - Parameters:
-    ///   - table: its own rows, without those of children; of a partitioned table those of all partitions.
-    ///   - columns: in the order that counts.
-    ///   - condition: which rows, of the table as `t`; nil: all.
     /// - Throws: `PostgresError`: 42501 where row-level security would hide rows.
     public static func read(
-        _ table: ObjectIdentity, columns: [Column], isPartitioned: Bool = false, where condition: String? = nil,
-        on connection: isolated Connection
-    ) throws -> ContentFingerprint {
+        _ requests: [Request], on connection: isolated Connection
+    ) throws -> [ContentFingerprint] {
         // Version 13 cannot hash records.
         let isOld = connection.serverVersion < 140_000
+        let selects = requests.enumerated().map { select($1, number: $0, isOld: isOld) }
+        var prints: [Int: ContentFingerprint] = [:]
+        for row in try connection.query(selects.joined(separator: " UNION ALL ")) {
+            let halves = try [2, 3].map { try half(row.get($0, as: String?.self)) }
+            prints[try row.get(0)] = ContentFingerprint(rows: try row.get(1), digest: halves.map(hex).joined())
+        }
+        return try requests.indices.map { number in
+            guard let print = prints[number] else { throw PostgresError(.badValue, "an aggregate without a row") }
+            return print
+        }
+    }
+
+    /// Reads one.
+    ///
+    /// - Throws: as for several.
+    public static func read(_ request: Request, on connection: isolated Connection) throws -> ContentFingerprint {
+        try read([request], on: connection)[0]
+    }
+
+    private static func select(_ request: Request, number: Int, isOld: Bool) -> String {
         // A record's hash is a weighted sum of its columns': hashed once more, so that rows that exchange values differ.
         func hash(_ seed: Int) -> String {
             isOld ? "hashtextextended(r, \(seed))" : "hashint8extended(hash_record_extended(r, \(seed)), \(seed))"
         }
+        let rows = "\(request.isPartitioned ? "" : "ONLY ")\(request.table.path) t"
         // OFFSET 0: the record is made once for both hashes.
-        let row = try connection.query(
-            """
-            SELECT count(*), mod(sum(\(hash(0))), 18446744073709551616)::text,
+        return """
+            SELECT \(number), count(*), mod(sum(\(hash(0))), 18446744073709551616)::text,
                 mod(sum(\(hash(1))), 18446744073709551616)::text
-            FROM (SELECT \(isOld ? text(columns) : record(columns)) AS r
-                FROM \(isPartitioned ? "" : "ONLY ")\(table.path) t\(condition.map { " WHERE \($0)" } ?? "") OFFSET 0) s
+            FROM (SELECT \(isOld ? text(request.columns) : record(request.columns)) AS r
+                FROM \(rows)\(request.condition.map { " WHERE \($0)" } ?? "") OFFSET 0) s
             """
-        ).first
-        guard let row else { throw PostgresError(.badValue, "an aggregate without a row") }
-        let halves = try [1, 2].map { try half(row.get($0, as: String?.self)) }
-        return ContentFingerprint(rows: try row.get(0), digest: halves.map(hex).joined())
     }
 
     /// That of the rows of both.
@@ -106,9 +138,6 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         let sums = zip(one.halves, other.halves).map { $0 &+ $1 }
         return ContentFingerprint(rows: one.rows + other.rows, digest: sums.map(hex).joined())
     }
-
-    /// That of no rows.
-    public static let empty = ContentFingerprint(rows: 0, digest: String(repeating: "0", count: 32))
 
     private var halves: [UInt64] {
         [digest.prefix(16), digest.suffix(16)].map { UInt64($0, radix: 16) ?? 0 }

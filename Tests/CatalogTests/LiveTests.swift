@@ -157,6 +157,6 @@ extension ContentFingerprint {
             """, [table.description]
         ).map { Column(try $0.get(0), type: try $0.get(1)) }
         try pinSettings(on: connection)
-        return try read(table, columns: columns, on: connection)
+        return try read(Request(table, columns: columns), on: connection)
     }
 }

@@ -63,7 +63,7 @@ struct BackupWork: Sendable {
             let result = try await maker.make(progress: progress)
             let manifest = result.manifest
             let failed = Dictionary(result.failed.map { ($0.place, "\($0.error)") }) { one, _ in one }
-            try await remember { connection in
+            await rememberMade { connection in
                 for place in result.places {
                     try BackupLedger.record(
                         id: manifest.id, place: place, bytes: manifest.bytes, startedAt: manifest.startedAt,
@@ -176,27 +176,32 @@ struct BackupWork: Sendable {
     /// - Returns: how many backups went, and the bytes that were freed.
     func prune(actor: String) async throws -> (removed: Int, freed: Int) {
         try await open.database.withDirectConnection(named: "reeve backup") { connection in
-            try await Repository.lock(on: connection, wait: .seconds(60))
-            try await connection.with { try LedgerSchema.install(on: $0) }
-            var sum = (removed: 0, freed: 0)
-            var failure: StorageError?
-            for repository in repositories {
-                do {
-                    let leaving = Set(try decisions(repository).filter { !$0.stays }.map(\.id))
-                    sum.freed += try repository.remove(leaving, of: open.name)
-                    sum.removed += leaving.count
-                    try await connection.with { connection in
-                        for id in leaving.sorted() {
-                            try BackupLedger.forget(id: id, place: repository.store.place, actor: actor, on: connection)
-                        }
-                    }
-                } catch let error as StorageError {
-                    failure = failure ?? error
-                }
+            try await Repository.locked(on: connection, wait: .seconds(60)) {
+                try await prune(actor: actor, on: connection)
             }
-            if let failure { throw failure }
-            return sum
         }
+    }
+
+    private func prune(actor: String, on connection: Connection) async throws -> (removed: Int, freed: Int) {
+        try await connection.with { try LedgerSchema.install(on: $0) }
+        var sum = (removed: 0, freed: 0)
+        var failure: StorageError?
+        for repository in repositories {
+            do {
+                let leaving = Set(try decisions(repository).filter { !$0.stays }.map(\.id))
+                sum.freed += try repository.remove(leaving, of: open.name)
+                sum.removed += leaving.count
+                try await connection.with { connection in
+                    for id in leaving.sorted() {
+                        try BackupLedger.forget(id: id, place: repository.store.place, actor: actor, on: connection)
+                    }
+                }
+            } catch let error as StorageError {
+                failure = failure ?? error
+            }
+        }
+        if let failure { throw failure }
+        return sum
     }
 
     // MARK: Keys
@@ -209,13 +214,25 @@ struct BackupWork: Sendable {
             throw BackupError.needsIdentity(id: "of every age")
         }
         return try await open.database.withDirectConnection(named: "reeve backup") { connection in
-            try await Repository.lock(on: connection, wait: .seconds(60))
-            var count = 0
-            for repository in repositories {
-                count += try await repository.rewrap(
-                    database: open.name, identity: identity, recipients: settings.recipients, progress: progress)
+            try await Repository.locked(on: connection, wait: .seconds(60)) {
+                var count = 0
+                for repository in repositories {
+                    count += try await repository.rewrap(
+                        database: open.name, identity: identity, recipients: settings.recipients, progress: progress)
+                }
+                return count
             }
-            return count
+        }
+    }
+
+    /// Tells the ledger of a backup that is whole; that does not depend on whether the ledger hears of it.
+    private func rememberMade(_ body: @Sendable (isolated Connection) throws -> Void) async {
+        for attempt in 1...5 {
+            do { return try await remember(body) } catch {
+                logger.warning(
+                    "the ledger does not know of the backup", [LogField("attempt", attempt), LogField("error", error)])
+                guard (try? await Task.sleep(for: .seconds(attempt))) != nil else { return }
+            }
         }
     }
 
