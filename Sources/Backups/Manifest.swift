@@ -115,6 +115,9 @@ public struct Manifest: Codable, Sendable, Equatable {
     public var ownBytes: Int { parts.filter { $0.object.hasPrefix("\(prefix)/") }.reduce(0) { $0 + $1.bytes } }
     public var bytes: Int { parts.reduce(0) { $0 + $1.bytes } }
 
+    /// When it was begun; an ID tells it to the second only.
+    public var began: Timestamp { (try? Timestamp.fromPostgres(startedAt)) ?? .negativeInfinity }
+
     var prefix: String { "\(database)/\(id)" }
     static let name = "manifest.json"
 

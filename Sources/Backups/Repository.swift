@@ -48,7 +48,7 @@ public struct Repository: Sendable {
                 damaged(error)
                 return nil
             }
-        }.sorted { $0.id < $1.id }
+        }.sorted { ($0.began, $0.id) < ($1.began, $1.id) }
     }
 
     /// One backup, by its name or `latest`.

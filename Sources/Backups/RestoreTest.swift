@@ -79,7 +79,9 @@ public struct RestoreTest: Sendable {
     ) async throws -> Proof {
         var settings = settings
         settings.makesRoles = isOwn
+        settings.restoresAllRoles = isOwn
         let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
+        let server = try await Connection.opened(target.named("reeve restore test")) { await $0.serverVersion }
         let began = ContinuousClock.now
         var differences: [RestoreDifference]
         var seconds = 0.0
@@ -95,7 +97,7 @@ public struct RestoreTest: Sendable {
         return Proof(
             backup: manifest.id, isProved: differences.isEmpty, tables: manifest.tables.count, differences: differences,
             restoreSeconds: seconds, testSeconds: (ContinuousClock.now - began).inSeconds,
-            testedAt: Timestamp.now.rfc3339, server: manifest.server, checks: checks.map(\.name))
+            testedAt: Timestamp.now.rfc3339, server: server, checks: checks.map(\.name))
     }
 
     private func runChecks(_ target: ConnectionSettings) async throws -> [RestoreDifference] {

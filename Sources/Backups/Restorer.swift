@@ -15,6 +15,8 @@ public struct Restorer: Sendable {
         public var jobs = 2
         /// Whether to make the roles that are missing.
         public var makesRoles = false
+        /// Whether roles that are there get the attributes of the backup too: on a server that is nobody else's.
+        var restoresAllRoles = false
         public var masking = MaskingRules([:])
         /// Called when everything is there, and before anybody else may connect; what it throws fails the restore.
         public var beforeOpening: (@Sendable (ConnectionSettings) async throws -> Void)?
@@ -47,7 +49,7 @@ public struct Restorer: Sendable {
         let tools = try await prepare(target)
         let parts = PartReader(self, parts: manifest.parts, progress)
         try await RestoreGuard(target).closed {
-            if settings.makesRoles { try await makeRoles(target, parts) }
+            if settings.makesRoles { try await makeRoles(target, parts, all: settings.restoresAllRoles) }
             for part in manifest.parts where part.kind == .before {
                 try await parts.restore(part, into: target, tools)
             }
@@ -126,17 +128,18 @@ public struct Restorer: Sendable {
 
     // MARK: Roles and settings
 
-    /// Makes the roles; those that are there already get the attributes of the backup.
-    func makeRoles(_ target: ConnectionSettings, _ reader: PartReader) async throws {
+    /// Makes the roles that are missing; those that are there stay as they are, unless all are to be as in the backup.
+    func makeRoles(_ target: ConnectionSettings, _ reader: PartReader, all: Bool = false) async throws {
         for part in manifest.parts where part.kind == .roles {
-            let script = try await reader.text(of: part)
-            let bytes = Array(script.utf8)
-            let statements = try SQLLexer.split(bytes, file: part.object).map {
-                String(decoding: bytes[$0.range], as: UTF8.self)
+            let script = Array(try await reader.text(of: part).utf8)
+            let statements = try SQLLexer.split(script, file: part.object).map {
+                String(decoding: script[$0.range], as: UTF8.self)
             }
             try await Connection.opened(target.named("reeve restore")) { connection in
                 try await connection.with { connection in
-                    for statement in statements {
+                    let there = try connection.query("SELECT quote_ident(rolname) FROM pg_roles")
+                    let known = all ? [] : Set(try there.map { try $0.get(0, as: String.self) })
+                    for statement in statements where RoleStatement(statement)?.isAbout(known) != true {
                         do {
                             try connection.execute(statement)
                         } catch let error as PostgresError where error.sqlState == "42710" {

@@ -93,6 +93,16 @@ struct RestoreTargetTests {
         await #expect(throws: BackupError.self) { _ = try await test(beside: nil) }
     }
 
+    @Test func statementsAboutRolesAreKnown() {
+        #expect(RoleStatement("CREATE ROLE a")?.roles == ["a"])
+        #expect(RoleStatement("ALTER ROLE \"odd \"\" one\" WITH LOGIN")?.roles == ["\"odd \"\" one\""])
+        #expect(RoleStatement("ALTER ROLE a SET search_path TO 'x'")?.roles == ["a"])
+        #expect(RoleStatement("GRANT \"a b\" TO c WITH ADMIN OPTION GRANTED BY postgres")?.roles == ["\"a b\"", "c"])
+        #expect(RoleStatement("SET client_encoding = 'UTF8'") == nil)
+        #expect(RoleStatement("GRANT a TO c")?.isAbout(["a"]) == false)
+        #expect(RoleStatement("GRANT a TO c")?.isAbout(["a", "c"]) == true)
+    }
+
     @Test func aThrottleLetsPassWhatItMay() {
         let throttle = Throttle(1_000_000)
         let began = ContinuousClock.now

@@ -7,7 +7,7 @@ import Testing
 @testable import Storage
 
 /// Against moto with signatures checked, through a proxy that does harm.
-@Suite("S3-compatible storage")
+@Suite("S3-compatible storage", .blocking)
 struct S3Tests {
     private static let part = 5 << 20
 

@@ -119,7 +119,7 @@ enum RestoreCommands {
         }
         for repository in try BackupScope.repositories(invocation, work) {
             let all = try repository.manifests(of: work.open.name)
-            if let found = all.last(where: { ((try? Timestamp.fromPostgres($0.startedAt)) ?? .infinity) <= time }) {
+            if let found = all.last(where: { $0.began <= time }) {
                 return (repository, found)
             }
         }
