@@ -105,8 +105,8 @@ struct ContentReaders: Sendable {
         return gathered.prints
     }
 
+    /// Under the lock while it is filled; read when that is over.
     private final class Gathered: @unchecked Sendable {
-        // Under the lock while it is filled; read when that is over.
         private let lock = NSLock()
         private(set) var prints: Prints = [:]
 

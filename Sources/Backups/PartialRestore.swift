@@ -164,11 +164,11 @@ public struct PartialRestore: Sendable {
 
     /// Indexes, constraints, triggers and policies; foreign keys would look for rows that are not here.
     ///
-    /// - Returns: the foreign keys of the tables, as statements.
+    /// - Returns: the foreign keys.
     private func restoreAfter(
         _ tables: [Table], into place: ConnectionSettings, _ reader: PartReader, _ tools: BackupTools
-    ) async throws -> [String] {
-        guard let part = manifest.parts.first(where: { $0.kind == .after }) else { return [] }
+    ) async throws -> ForeignKeys {
+        guard let part = manifest.parts.first(where: { $0.kind == .after }) else { return ForeignKeys() }
         let list = "\(restorer.settings.temporaryFolder)/reeve-restore-\(UUID().uuidString).list"
         defer { unlink(list) }
         return try await reader.withFile(part) { path in
@@ -184,10 +184,10 @@ public struct PartialRestore: Sendable {
             let restore = tools.command(
                 "pg_restore", ["--exit-on-error", "--no-tablespaces", "-L", list, path], on: place)
             try await Pipeline([restore]).run { _ in }
-            if selection.intoSchema != nil || foreign.isEmpty { return foreign.isEmpty ? [] : [Self.keysLeftOut] }
+            if selection.intoSchema != nil || foreign.isEmpty { return ForeignKeys(areLeftOut: !foreign.isEmpty) }
             try Data(foreign.joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: list))
             let script = Array(try await output(Command(program, ["-L", list, "-f", "-", path], directory: "/")).utf8)
-            return try SQLLexer.split(script, file: part.object).map {
+            let statements = try SQLLexer.split(script, file: part.object).map {
                 String(decoding: script[$0.range], as: UTF8.self)
             }
             .filter { sql in
@@ -195,11 +195,16 @@ public struct PartialRestore: Sendable {
                     sql.hasPrefix("ALTER TABLE ONLY \($0.path)\n") || sql.hasPrefix("ALTER TABLE \($0.path)\n")
                 }
             }
+            return ForeignKeys(statements: statements)
         }
     }
 
-    /// Stands for foreign keys that point back to where the tables were.
-    private static let keysLeftOut = ""
+    /// The foreign keys of the tables.
+    private struct ForeignKeys: Sendable {
+        var statements: [String] = []
+        /// Whether there are some that point to where the tables were, which have gone elsewhere.
+        var areLeftOut = false
+    }
 
     private func output(_ command: Command) async throws -> String {
         String(decoding: try await Pipeline([command]).output(), as: UTF8.self)
@@ -287,11 +292,11 @@ public struct PartialRestore: Sendable {
     }
 
     /// - Returns: the keys that the target cannot have, in words.
-    private func addKeys(_ keys: [String], to target: ConnectionSettings) async throws -> [String] {
-        if keys == [Self.keysLeftOut] { return ["foreign keys are left out, for they point to where the tables were"] }
+    private func addKeys(_ keys: ForeignKeys, to target: ConnectionSettings) async throws -> [String] {
+        if keys.areLeftOut { return ["foreign keys are left out, for they point to where the tables were"] }
         return try await Connection.opened(target.named("reeve restore")) { connection in
             try await connection.with { connection in
-                keys.compactMap { key in
+                keys.statements.compactMap { key in
                     do {
                         try connection.execute(key)
                         return nil
