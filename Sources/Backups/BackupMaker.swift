@@ -1,4 +1,3 @@
-import Catalog
 import Foundation
 import Ledger
 import Postgres
@@ -131,15 +130,14 @@ public struct BackupMaker: Sendable {
         throw BackupError.noRoom(place: repository.store.place, free: free, needed: needed)
     }
 
-    /// Parts without a manifest are those of a backup that did not come to its end.
+    /// What no manifest names is of a backup, or of a change of keys, that did not come to its end. A manifest that cannot
+    /// be read may name any of it, and may still be mended by hand: then all stays.
     private func clearParts(_ repository: Repository) throws {
-        let verification = try repository.store.list("\(name)/").map(\.name)
-        let known = Set(try repository.manifests(of: name).flatMap { $0.parts.map(\.object) })
-        let whole = Set(
-            verification.filter { $0.hasSuffix("/\(Manifest.name)") }.map { String($0.dropLast(Manifest.name.count)) })
-        for object in verification where !known.contains(object) {
-            // A manifest that cannot be read may still be mended by hand: its parts stay.
-            if !whole.contains(where: object.hasPrefix) { try repository.store.delete(object) }
+        var isDamaged = false
+        let manifests = try repository.manifests(of: name) { _ in isDamaged = true }
+        if isDamaged { return }
+        for orphan in Repository.orphans(try repository.store.list("\(name)/"), manifests) {
+            try repository.store.delete(orphan)
         }
     }
 

@@ -49,12 +49,18 @@ extension Repository {
                 }
             }
         }
-        let named = Set(known.flatMap { $0.parts.map(\.object) })
-        let besides = ["/\(Proof.name)", "/\(Proof.reportName)", "/\(Manifest.name)"]
-        result.orphans = objects.map(\.name).filter { name in
-            !named.contains(name) && !besides.contains { name.hasSuffix($0) }
-        }
+        result.orphans = Self.orphans(objects, known)
         return result
+    }
+
+    /// Objects that no manifest names: neither parts nor what lies beside a manifest.
+    static func orphans(_ objects: [StoredObject], _ manifests: [Manifest]) -> [String] {
+        let parts = Set(manifests.flatMap { $0.parts.map(\.object) })
+        let names = objects.map(\.name)
+        let beside = ["/\(Manifest.name)", "/\(Proof.name)", "/\(Proof.reportName)"]
+        let folders = names.filter { $0.hasSuffix(beside[0]) }.map { $0.dropLast(beside[0].count) }
+        let kept = Set(folders.flatMap { folder in beside.map { folder + $0 } })
+        return names.filter { !parts.contains($0) && !kept.contains($0[...]) }
     }
 
     private func checkSize(_ part: Manifest.Part, _ size: Int?) throws {

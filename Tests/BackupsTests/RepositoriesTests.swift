@@ -184,6 +184,27 @@ struct RepositoriesTests {
         }
     }
 
+    @Test(.database) func whatNoManifestNamesIsClearedUnlessOneCannotBeRead() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let first = try await vault.maker(database.settings).make().manifest
+        _ = try await vault.prove(first)
+        // As a change of keys leaves it that was killed, and a removal.
+        for name in [
+            "main/\(first.id)/roles.sql.0badcafe.zst.age", "main/gone/data-1.dump.zst.age", "main/gone/proof.json",
+        ] {
+            try vault.repository.write([1], to: name)
+        }
+        _ = try await vault.maker(database.settings).make()
+        let left = try await vault.repository.verify([first], of: "main")
+        #expect(left.orphans.isEmpty && left.problems.isEmpty)
+        #expect(try Proof.read(first, in: vault.repository)?.isProved == true)
+        try vault.repository.write(Array("broken".utf8), to: first.prefix + "/manifest.json")
+        let before = try vault.store.list("").map(\.name)
+        _ = try await vault.maker(database.settings).make()
+        #expect(Set(before).isSubset(of: try vault.store.list("").map(\.name)))
+    }
+
     @Test(.database) func keysAreRotatedAndTheLossOfOneIsRehearsed() async throws {
         let database = try TestDatabase.current
         try await database.execute(Self.rows)
