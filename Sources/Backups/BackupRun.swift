@@ -1,7 +1,6 @@
 import Catalog
 import Foundation
 import Hashing
-import Ledger
 import Postgres
 import Processes
 import Storage

@@ -1,6 +1,5 @@
 import Catalog
 import Foundation
-import Ledger
 import Postgres
 
 /// What a database holds, in values that a backup and its restore are compared by.

@@ -2,7 +2,6 @@ import Catalog
 import Foundation
 import Postgres
 import Processes
-import Telemetry
 
 /// Fetches some tables or schemas out of a backup, and reads only the parts that hold them.
 ///

@@ -1,6 +1,5 @@
 import Foundation
 import Hashing
-import Ledger
 import Postgres
 import Storage
 

@@ -1,7 +1,4 @@
-import Catalog
 import Foundation
-import Hashing
-import Ledger
 import Postgres
 import Storage
 import Telemetry
@@ -80,6 +77,9 @@ public struct RestoreTest: Sendable {
         var settings = settings
         settings.makesRoles = isOwn
         settings.restoresAllRoles = isOwn
+        // What a user wants of a restore that stays.
+        settings.masking = MaskingRules([:])
+        settings.beforeOpening = nil
         let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
         let server = try await Connection.opened(target.named("reeve restore test")) { await $0.serverVersion }
         let began = ContinuousClock.now

@@ -1,9 +1,5 @@
 import Backups
 import Foundation
-import Ledger
-import Migrations
-import Postgres
-import Processes
 import Storage
 
 /// `reeve backup …`

@@ -26,8 +26,11 @@ enum RecoverCommand {
             switch one.source {
             case .connection(let given):
                 target = one.direct ?? given
-                let locale = try await newest(invocation, estate, one)
-                if !invocation.isDryRun { try await Replacement(of: target, like: locale).makeIfMissing() }
+                let like = try BackupWork.find(
+                    invocation.option("backup") ?? "latest", of: one.name,
+                    in: BackupSettings.repositories(estate.configuration)
+                ).1
+                if !invocation.isDryRun { try await Replacement(of: target, like: like).makeIfMissing() }
                 open = try await estate.open(one)
             case .embedded:
                 open = try await estate.open(one)
@@ -62,17 +65,5 @@ enum RecoverCommand {
         }
         invocation.console.result(["recovered": .array(values)], text: lines.joined(separator: "\n"))
         return .done
-    }
-
-    /// The backup that a database will be made like, before there is one.
-    private static func newest(
-        _ invocation: Invocation, _ estate: Estate, _ one: DatabaseConfiguration
-    ) async throws -> Manifest {
-        let repositories = try BackupSettings.repositories(estate.configuration)
-        let id = invocation.option("backup") ?? "latest"
-        for repository in repositories {
-            if let found = try? repository.manifest(id, of: one.name) { return found }
-        }
-        throw BackupError.unknown(id: id)
     }
 }

@@ -40,9 +40,15 @@ struct BackupWork: Sendable {
             let repository = try repository(place)
             return (repository, try repository.manifest(id, of: open.name))
         }
+        return try Self.find(id, of: open.name, in: repositories)
+    }
+
+    /// A backup, in the first repository that has it.
+    static func find(_ id: String, of database: String, in repositories: [Repository]) throws -> (Repository, Manifest)
+    {
         var first: (any Error)?
         for repository in repositories {
-            do { return (repository, try repository.manifest(id, of: open.name)) } catch { first = first ?? error }
+            do { return (repository, try repository.manifest(id, of: database)) } catch { first = first ?? error }
         }
         throw first ?? BackupError.unknown(id: id)
     }
@@ -101,7 +107,7 @@ struct BackupWork: Sendable {
     ) async throws -> Proof {
         let test = RestoreTest(
             repository: repository, manifest: manifest,
-            settings: BackupSettings.restorer(configuration, identity: identity).forTest, folder: scratchFolder,
+            settings: BackupSettings.restorer(configuration, identity: identity), folder: scratchFolder,
             beside: open.database.direct, checks: try BackupSettings.checks(open.systems), logger: logger)
         let proof = try await test.run(progress: progress)
         try await remember { connection in
@@ -244,14 +250,5 @@ struct BackupWork: Sendable {
                 return try body(connection)
             }
         }
-    }
-}
-
-extension Restorer.Settings {
-    /// Without what a user wants of a restore that stays.
-    var forTest: Restorer.Settings {
-        var settings = self
-        settings.beforeOpening = nil
-        return settings
     }
 }
