@@ -89,21 +89,18 @@ struct DumpPlan: Sendable {
             var names: [String] = []
             var length = 0
             func close() {
-                if !names.isEmpty { patterns.append("\(quoted(schema)).(\(names.joined(separator: "|")))") }
+                if !names.isEmpty { patterns.append(quotePattern(schema: schema, names: names)) }
                 names = []
                 length = 0
             }
             for table in members {
                 // An argument may have 128 KB.
                 if length + table.name.utf8.count > 60_000 { close() }
-                names.append(quoted(table.name))
-                length += table.name.utf8.count + 3
+                names.append(table.name)
+                length += 2 * table.name.utf8.count + 3
             }
             close()
         }
         return patterns
     }
-
-    /// In quotes nothing is a wildcard.
-    private static func quoted(_ name: String) -> String { "\"\(name.replacing("\"", with: "\"\""))\"" }
 }

@@ -40,7 +40,7 @@ public struct PartialRestore: Sendable {
         let schema: String
         let name: String
         var path: String { ObjectIdentity(.table, schema: schema, name).path }
-        var pattern: String { "\"\(schema.replacing("\"", with: "\"\""))\".\"\(name.replacing("\"", with: "\"\""))\"" }
+        var pattern: String { quotePattern(schema: schema, names: [name]) }
     }
 
     /// - Returns: what was left out, in words.

@@ -31,8 +31,8 @@ public struct Replacement: Sendable {
             }
         }
         // 63 bytes are a name's limit.
-        let made = "\(name.prefix(40))_new_\(stamp)"
-        let former = "\(name.prefix(40))_before_\(stamp)"
+        let made = "\(name.clipped(toBytes: 40))_new_\(stamp)"
+        let former = "\(name.clipped(toBytes: 40))_before_\(stamp)"
         try await run(
             "CREATE DATABASE \(quoteIdentifier(made)) OWNER \(quoteIdentifier(owner)) TEMPLATE template0 \(locale.clause)"
         )

@@ -157,7 +157,7 @@ public struct Restorer: Sendable {
             try await connection.with { connection in
                 let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
                 for statement in statements {
-                    try connection.execute(statement.replacing("%database%", with: quoteIdentifier(name)))
+                    try connection.execute(statement.substituting("%database%", with: quoteIdentifier(name)))
                 }
             }
         }

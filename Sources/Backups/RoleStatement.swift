@@ -5,31 +5,38 @@ struct RoleStatement: Sendable, Equatable {
 
     /// nil for a statement about something else.
     init?(_ sql: String) {
-        for prefix in ["CREATE ROLE ", "ALTER ROLE ", "COMMENT ON ROLE "] where sql.hasPrefix(prefix) {
-            roles = [Self.name(sql.dropFirst(prefix.count))]
+        for prefix in ["CREATE ROLE ", "ALTER ROLE ", "COMMENT ON ROLE "] {
+            guard let rest = Self.text(sql[...], after: prefix) else { continue }
+            roles = [Self.name(rest)]
             return
         }
-        guard sql.hasPrefix("GRANT ") else { return nil }
-        let group = Self.name(sql.dropFirst("GRANT ".count))
-        let rest = sql.dropFirst("GRANT ".count + group.count)
-        guard rest.hasPrefix(" TO ") else { return nil }
-        roles = [group, Self.name(rest.dropFirst(" TO ".count))]
+        guard let membership = Self.text(sql[...], after: "GRANT ") else { return nil }
+        let group = Self.name(membership)
+        guard let member = Self.text(membership, after: group + " TO ") else { return nil }
+        roles = [group, Self.name(member)]
     }
 
     /// Whether it speaks of nothing but these.
     func isAbout(_ known: Set<String>) -> Bool { roles.allSatisfy(known.contains) }
 
+    private static func text(_ sql: Substring, after prefix: String) -> Substring? {
+        sql.utf8.starts(with: prefix.utf8) ? Substring(sql.utf8.dropFirst(prefix.utf8.count)) : nil
+    }
+
     /// The identifier that a text begins with.
     private static func name(_ text: Substring) -> String {
-        guard text.first == "\"" else { return String(text.prefix { !$0.isWhitespace && $0 != ";" }) }
-        var end = text.index(after: text.startIndex)
-        while end < text.endIndex {
-            if text[end] == "\"" {
-                let next = text.index(after: end)
-                guard next < text.endIndex, text[next] == "\"" else { return String(text[...end]) }
-                end = text.index(after: next)
+        let (bytes, quote) = (text.utf8, UInt8(ascii: "\""))
+        guard bytes.first == quote else {
+            return String(Substring(bytes.prefix { $0 > 0x20 && $0 != UInt8(ascii: ";") }))
+        }
+        var end = bytes.index(after: bytes.startIndex)
+        while end < bytes.endIndex {
+            let next = bytes.index(after: end)
+            if bytes[end] == quote {
+                guard next < bytes.endIndex, bytes[next] == quote else { return String(Substring(bytes[..<next])) }
+                end = bytes.index(after: next)
             } else {
-                end = text.index(after: end)
+                end = next
             }
         }
         return String(text)

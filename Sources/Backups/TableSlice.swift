@@ -1,4 +1,4 @@
-import Foundation
+import Postgres
 
 /// A piece of a table that is read by itself, so that several connections share the work of a large one.
 struct TableSlice: Sendable, Hashable {
@@ -47,7 +47,7 @@ struct TableSlice: Sendable, Hashable {
 
     /// What psql reads before the rows; behind them comes `\.`. The settings are those that the rows are spelled with.
     var header: String {
-        let columns = relation.storedColumns.map(quoted).joined(separator: ", ")
+        let columns = relation.storedColumns.map(quoteIdentifier).joined(separator: ", ")
         return """
             SET statement_timeout = 0;
             SET lock_timeout = 0;
@@ -64,10 +64,8 @@ struct TableSlice: Sendable, Hashable {
     static let footer = "\\.\n"
 
     var copy: String {
-        let columns = relation.storedColumns.map { "t.\(quoted($0))" }.joined(separator: ", ")
+        let columns = relation.storedColumns.map { "t.\(quoteIdentifier($0))" }.joined(separator: ", ")
         return
             "COPY (SELECT \(columns) FROM ONLY \(relation.path) t\(condition.map { " WHERE \($0)" } ?? "")) TO STDOUT"
     }
-
-    private func quoted(_ name: String) -> String { "\"\(name.replacing("\"", with: "\"\""))\"" }
 }

@@ -1,23 +1,26 @@
+import Postgres
+
 /// Names as SQL writes them, with quotes where they need them.
 enum QualifiedName {
     /// The names between commas outside quotes and parentheses.
     static func list(_ text: String) -> [String] {
-        split(text[...], at: ",").map { String($0.drop { $0 == " " }) }.filter { !$0.isEmpty }
+        split(text[...], at: ",").map { String(Substring($0.utf8.drop { $0 == UInt8(ascii: " ") })) }.filter {
+            !$0.isEmpty
+        }
     }
 
     /// The parts of a dotted name, without their quotes.
     static func parts(_ text: Substring) -> [String] { split(text, at: ".").map { unquoted(String($0)) } }
 
     static func unquoted(_ name: String) -> String {
-        guard name.count >= 2, name.hasPrefix("\""), name.hasSuffix("\"") else { return name }
-        return String(name.dropFirst().dropLast()).replacing("\"\"", with: "\"")
+        unquoteIdentifier(name) ?? name
     }
 
-    static func firstOutsideQuotes(_ wanted: Character, in text: Substring) -> Substring.Index? {
+    static func firstOutsideQuotes(_ wanted: Unicode.Scalar, in text: Substring) -> Substring.Index? {
         var isQuoted = false
-        for index in text.indices {
-            if text[index] == "\"" { isQuoted.toggle() }
-            if text[index] == wanted, !isQuoted { return index }
+        for index in text.utf8.indices {
+            if text.utf8[index] == UInt8(ascii: "\"") { isQuoted.toggle() }
+            if text.utf8[index] == UInt8(ascii: wanted), !isQuoted { return index }
         }
         return nil
     }

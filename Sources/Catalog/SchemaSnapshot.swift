@@ -47,7 +47,9 @@ public enum SchemaSnapshot {
             text += "  \(name): \(value)\n"
             return
         }
-        let lines = value.split(separator: "\n" as Character, omittingEmptySubsequences: false)
+        let lines = value.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map {
+            Substring($0)
+        }
         text += "  \(name): |\(lines.count)\n"
         for line in lines { text += line.isEmpty ? "\n" : "    \(line)\n" }
     }
@@ -56,7 +58,7 @@ public enum SchemaSnapshot {
     public static func schemas(in text: String) -> Set<String>? {
         for line in text.utf8.prefix(65536).split(separator: UInt8(ascii: "\n")).prefix(10) {
             let line = Substring(line)
-            if line.hasPrefix("schemas: ") {
+            if line.utf8.starts(with: "schemas: ".utf8) {
                 return Set(QualifiedName.list(String(line.dropFirst("schemas: ".count))).map(QualifiedName.unquoted))
             }
         }
@@ -191,9 +193,11 @@ extension ObjectIdentity {
         var path = rest
         var signature: String?
         if kind.isRoutine || kind == .operation || kind == .defaultPrivileges {
-            guard let open = QualifiedName.firstOutsideQuotes("(", in: rest), rest.hasSuffix(")") else { return nil }
+            guard let open = QualifiedName.firstOutsideQuotes("(", in: rest), rest.utf8.last == UInt8(ascii: ")") else {
+                return nil
+            }
             path = rest[..<open]
-            signature = String(rest[rest.index(after: open)..<rest.index(before: rest.endIndex)])
+            signature = String(Substring(rest[open...].utf8.dropFirst().dropLast()))
         }
         var parts = QualifiedName.parts(path)
         guard let name = parts.popLast() else { return nil }
@@ -209,11 +213,10 @@ extension ObjectIdentity {
         var found: (ObjectKind, Substring)?
         // The longest that fits: 'table' is the start of none, 'text search …' has three words.
         for _ in 0..<3 {
-            guard let space = line[end...].firstIndex(of: " ") else { break }
-            if let kind = ObjectKind(name: String(line[..<space])) {
-                found = (kind, line[line.index(after: space)...])
-            }
-            end = line.index(after: space)
+            guard let space = line.utf8[end...].firstIndex(of: UInt8(ascii: " ")) else { break }
+            let after = line.utf8.index(after: space)
+            if let kind = ObjectKind(name: String(line[..<space])) { found = (kind, line[after...]) }
+            end = after
         }
         return found
     }

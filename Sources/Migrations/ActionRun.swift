@@ -1,3 +1,4 @@
+import Catalog
 import Foundation
 import Ledger
 import Postgres
@@ -55,17 +56,28 @@ struct ActionRun: Sendable {
     }
 
     private func attempt(_ began: ContinuousClock.Instant, on connection: isolated Connection) throws {
+        do {
+            try runOnce(began, on: connection)
+        } catch {
+            try? connection.resetSession()
+            throw error
+        }
+        // Whatever it set, or a function that it called: nothing of that meets the next one, or our own statements.
+        try connection.resetSession()
+    }
+
+    private func runOnce(_ began: ContinuousClock.Instant, on connection: isolated Connection) throws {
         if let batch = batch {
             try inOneBatch(batch, on: connection)
         } else if action.runsInOneTransaction {
             try inTransaction(on: connection) {
                 for statement in action.steps[0].statements { try run(statement, on: connection) }
+                try connection.execute(Self.closing.joined(separator: "; "))
                 try writeLedger(began, on: connection)
             }
         } else {
             try StepRun(run: self, lockTimeout: lockTimeout).perform(began, on: connection)
         }
-        if leavesSettings { try connection.resetSession() }
     }
 
     /// The statements that can be sent all at once with the ledger's row: those of a way up that is one transaction,
@@ -81,7 +93,7 @@ struct ActionRun: Sendable {
         let record = MigrationLedger.recordStatement(
             record(.applied), source: script.text, milliseconds: nil, actor: settings.actor)
         do {
-            try connection.transaction(options, batch: statements.map(script.text) + [record])
+            try connection.transaction(options, batch: statements.map(script.text) + Self.closing + [record])
         } catch let error as PostgresError {
             guard let index = error.batchIndex, index < statements.count else { throw error }
             throw error.located(in: statements[index], of: script.source, file: script.path)
@@ -91,10 +103,14 @@ struct ActionRun: Sendable {
     private var options: TransactionOptions {
         var options = TransactionOptions()
         options.lockTimeout = lockTimeout
-        options.preamble = [searchPathStatement(local: true)]
+        options.preamble = [SystemPath.statement(schema: action.system.schema, local: true)]
         if isFollowed { options.preamble.append("SET LOCAL synchronous_commit = off") }
         return options
     }
+
+    /// Comes between a migration and our own statements, so that these run as we and find what they mean. What the
+    /// migration put off to its end runs before, under its own path.
+    static let closing = ["SET CONSTRAINTS ALL IMMEDIATE", "RESET SESSION AUTHORIZATION", "RESET ROLE", SystemPath.end]
 
     /// A transaction in which names without a schema are the system's.
     func inTransaction(on connection: isolated Connection, _ body: () throws -> Void) throws {
@@ -136,27 +152,5 @@ struct ActionRun: Sendable {
             system: action.system.name, version: action.migration.version, name: action.migration.name,
             meaning: action.migration.up.meaning, textDigest: action.migration.up.textDigest, state: state,
             appliedAt: Timestamp(Date()))
-    }
-
-    /// Sets the search path: the system's schema, then those that hold extensions, and temporary objects last, where
-    /// they shadow nothing.
-    func searchPathStatement(local: Bool) -> String {
-        let schema = quoteLiteral(action.system.schema)
-        return """
-            SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(\(schema)) || ', ' || coalesce((
-                SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')
-                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-                WHERE n.nspname NOT IN ('pg_catalog', \(schema))) || ', ', '') || 'pg_temp', \(local))
-            """
-    }
-
-    /// Whether a statement sets something for longer than its transaction.
-    private var leavesSettings: Bool {
-        let script = action.script
-        return script.statements.contains { statement in
-            let start = script.source[statement.range].prefix(10)
-            let opening = String(decoding: start, as: UTF8.self).uppercased()
-            return opening.hasPrefix("SET") && !opening.hasPrefix("SET LOCAL")
-        } || script.text.lowercased().contains("set_config")
     }
 }

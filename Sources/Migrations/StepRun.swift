@@ -1,3 +1,4 @@
+import Catalog
 import Foundation
 import Ledger
 import Postgres
@@ -50,20 +51,18 @@ struct StepRun {
         guard let solitary = step.solitary, let statement = step.statements.first else {
             try run.inTransaction(on: connection) {
                 for statement in step.statements { try run.run(statement, on: connection) }
+                try connection.execute(ActionRun.closing.joined(separator: "; "))
                 try journal.note(step: number, meaning: meaning, .done, on: connection)
             }
             return
         }
-        try connection.execute(run.searchPathStatement(local: false))
-        let timeout = solitary.waitsPatiently ? 0 : lockTimeout.milliseconds
-        try connection.execute("SET lock_timeout = \(timeout)")
-        defer { _ = try? connection.execute("RESET search_path; RESET lock_timeout") }
         try journal.note(step: number, meaning: meaning, .started, on: connection)
         let after = Postcondition(
-            statement: solitary, place: action.script.place(of: statement), wasStarted: wasStarted)
+            statement: solitary, schema: action.system.schema, place: action.script.place(of: statement),
+            wasStarted: wasStarted)
         if try after.prepare(on: connection) == .run {
             do {
-                try run.run(statement, on: connection)
+                try alone(statement, solitary, on: connection)
             } catch {
                 after.cleanUp(on: connection)
                 throw error
@@ -74,9 +73,29 @@ struct StepRun {
     }
 }
 
+extension StepRun {
+    /// Runs a statement outside a transaction, under the system's path.
+    private func alone(
+        _ statement: SQLStatement, _ solitary: SolitaryStatement, on connection: isolated Connection
+    ) throws {
+        try connection.query(SystemPath.statement(schema: action.system.schema, local: false))
+        let timeout = solitary.waitsPatiently ? 0 : lockTimeout.milliseconds
+        do {
+            try connection.execute("SET lock_timeout = \(timeout)")
+            try run.run(statement, on: connection)
+        } catch {
+            try? connection.resetSession()
+            throw error
+        }
+        try connection.resetSession()
+    }
+}
+
 /// What the catalog must show when a statement that runs alone is done.
 struct Postcondition {
     let statement: SolitaryStatement
+    /// In which names without a schema are looked for first.
+    let schema: String
     let place: String
     /// Whether an earlier run began it and did not see its end.
     let wasStarted: Bool
@@ -92,16 +111,15 @@ struct Postcondition {
             try connection.execute("DROP INDEX CONCURRENTLY IF EXISTS \(index.name)")
             return .run
         case .dropIndex(let name):
-            let there = try exists("SELECT 1 WHERE pg_catalog.to_regclass($1) IS NOT NULL", [name], connection)
+            let there = try relation(name, connection) != nil
             return wasStarted && !there ? .alreadyDone : .run
         case .reindex(let index):
             try dropLeftovers(
-                """
-                SELECT x.indrelid FROM pg_catalog.pg_index x WHERE x.indexrelid = pg_catalog.to_regclass($1)
-                """, index, connection)
+                "SELECT x.indrelid FROM pg_catalog.pg_index x WHERE x.indexrelid = $1::bigint::oid",
+                relation(index, connection), connection)
             return .run
         case .reindexTable(let table):
-            try dropLeftovers("SELECT pg_catalog.to_regclass($1)", table, connection)
+            try dropLeftovers("$1::bigint::oid", relation(table, connection), connection)
             return .run
         case .detachPartition(let parent, let partition): return try detachment(parent, partition, connection)
         case .createDatabase(let name):
@@ -128,6 +146,17 @@ struct Postcondition {
         }
     }
 
+    /// The relation that a name means in the script. Only this question is asked under the system's path, where names
+    /// may be anybody's.
+    private func relation(_ name: String, _ connection: isolated Connection) throws -> Int? {
+        try connection.transaction(TransactionOptions(readOnly: true)) {
+            try connection.underPath(of: schema) {
+                try connection.query("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid::pg_catalog.int8", [name])
+                    .first?.get(0, as: Int?.self) ?? nil
+            }
+        }
+    }
+
     private func index(
         _ name: String, on table: String, _ connection: isolated Connection
     ) throws -> (name: String, isValid: Bool)? {
@@ -138,8 +167,8 @@ struct Postcondition {
             JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
             JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = (pg_catalog.parse_ident($1))[1]
             JOIN pg_catalog.pg_index x ON x.indexrelid = c.oid
-            WHERE t.oid = pg_catalog.to_regclass($2)
-            """, [name, table]
+            WHERE t.oid = $2::bigint::oid
+            """, [name, try relation(table, connection)]
         ).first
         return try row.map { (try $0.get(0), try $0.get(1)) }
     }
@@ -149,19 +178,20 @@ struct Postcondition {
     ) throws -> Verdict {
         let row = try connection.query(
             """
-            SELECT inhdetachpending FROM pg_catalog.pg_inherits
-            WHERE inhparent = pg_catalog.to_regclass($1) AND inhrelid = pg_catalog.to_regclass($2)
-            """, [parent, partition]
+            SELECT inhdetachpending, inhparent::regclass::text, inhrelid::regclass::text FROM pg_catalog.pg_inherits
+            WHERE inhparent = $1::bigint::oid AND inhrelid = $2::bigint::oid
+            """, [try relation(parent, connection), try relation(partition, connection)]
         ).first
         guard let row else { return wasStarted ? .alreadyDone : .run }
         guard try row.get(0, as: Bool.self) else { return .run }
-        try connection.execute("ALTER TABLE \(parent) DETACH PARTITION \(partition) FINALIZE")
+        let names = (try row.get(1, as: String.self), try row.get(2, as: String.self))
+        try connection.execute("ALTER TABLE \(names.0) DETACH PARTITION \(names.1) FINALIZE")
         return .alreadyDone
     }
 
     /// Drops the invalid indexes that a REINDEX CONCURRENTLY leaves (PostgreSQL manual, REINDEX, "Rebuilding Indexes
     /// Concurrently").
-    private func dropLeftovers(_ table: String, _ name: String, _ connection: isolated Connection) throws {
+    private func dropLeftovers(_ table: String, _ name: Int?, _ connection: isolated Connection) throws {
         let rows = try connection.query(
             """
             SELECT x.indexrelid::pg_catalog.regclass::text

@@ -22,7 +22,7 @@ public struct AdvisoryLock: Sendable {
     ///   - wait: how long to try; zero tries once.
     ///   - waiting: called after the first try that fails, with the process of the server that holds it.
     /// - Returns: whether it was had. It is held until `release`, or the connection's end.
-    /// - Throws: `PostgresError` of kind `misuse` behind a pooler, where session locks are stranded.
+    /// - Throws: `PostgresError` of kind `configuration` behind a pooler, where session locks are stranded.
     public func acquire(
         on connection: Connection, wait: Duration, waiting: @Sendable (AdvisoryLockHolder?) -> Void = { _ in }
     ) async throws -> Bool {
@@ -54,7 +54,7 @@ public struct AdvisoryLock: Sendable {
         try await connection.with { [key, name] connection in
             guard !connection.isPooled else {
                 throw PostgresError(
-                    .misuse, "the lock '\(name)' needs a direct connection",
+                    .configuration, "the lock '\(name)' needs a direct connection",
                     hint: "give the server's own address as direct_url")
             }
             return try connection.query("SELECT pg_catalog.pg_try_advisory_lock($1::bigint)", [key])

@@ -1,73 +1,72 @@
-/// PostgreSQL's text form of arrays (manual, section 8.15.6).
+/// PostgreSQL's text form of arrays (manual, section 8.15.6), read and written byte by byte.
 enum ArrayLiteral {
     /// The elements of the outermost dimension; nil is NULL. An inner array comes as its own literal.
     ///
     /// - Returns: nil when the text is not an array literal.
     static func parse(_ text: String) -> [String?]? {
-        var rest = Substring(text)
-        if rest.first == "[" {  // explicit bounds, as in [0:1]={…}
-            guard let equals = rest.firstIndex(of: "=") else { return nil }
-            rest = rest[rest.index(after: equals)...]
+        var rest = Array(text.utf8)[...]
+        if rest.first == UInt8(ascii: "[") {  // explicit bounds, as in [0:1]={…}
+            guard let equals = rest.firstIndex(of: UInt8(ascii: "=")) else { return nil }
+            rest = rest[(equals + 1)...]
         }
-        guard rest.first == "{", rest.last == "}" else { return nil }
+        guard rest.count >= 2, rest.first == open, rest.last == close else { return nil }
         rest = rest.dropFirst().dropLast()
         var elements: [String?] = []
         if rest.isEmpty { return elements }
         while true {
             guard let element = nextElement(&rest) else { return nil }
-            elements.append(element.isNull ? nil : element.text)
+            elements.append(element.isNull ? nil : String(decoding: element.text, as: UTF8.self))
             guard let separator = rest.popFirst() else { return elements }
-            if separator != "," { return nil }
+            if separator != comma { return nil }
         }
     }
 
-    private static func nextElement(_ rest: inout Substring) -> (text: String, isNull: Bool)? {
+    private static let open = UInt8(ascii: "{")
+    private static let close = UInt8(ascii: "}")
+    private static let comma = UInt8(ascii: ",")
+    private static let quote = UInt8(ascii: "\"")
+    private static let backslash = UInt8(ascii: "\\")
+
+    private static func nextElement(_ rest: inout ArraySlice<UInt8>) -> (text: [UInt8], isNull: Bool)? {
         switch rest.first {
-        case "\"": return quoted(&rest).map { ($0, false) }
-        case "{": return nested(&rest).map { ($0, false) }
+        case quote: return quoted(&rest).map { ($0, false) }
+        case open: return nested(&rest).map { ($0, false) }
         default:
-            var text = ""
-            while let character = rest.first, character != "," {
+            var text: [UInt8] = []
+            while let byte = rest.first, byte != comma {
                 rest.removeFirst()
-                if character == "\\" {
-                    guard let escaped = rest.popFirst() else { return nil }
-                    text.append(escaped)
-                } else {
-                    text.append(character)
-                }
+                guard let plain = byte == backslash ? rest.popFirst() : byte else { return nil }
+                text.append(plain)
             }
-            return text.isEmpty ? nil : (text, text.uppercased() == "NULL")
+            let isNull = text.count == 4 && text.map { $0 & 0xDF }.elementsEqual("NULL".utf8)
+            return text.isEmpty ? nil : (text, isNull)
         }
     }
 
-    private static func quoted(_ rest: inout Substring) -> String? {
+    private static func quoted(_ rest: inout ArraySlice<UInt8>) -> [UInt8]? {
         rest.removeFirst()
-        var text = ""
-        while let character = rest.popFirst() {
-            if character == "\"" { return text }
-            if character == "\\" {
-                guard let escaped = rest.popFirst() else { return nil }
-                text.append(escaped)
-            } else {
-                text.append(character)
-            }
+        var text: [UInt8] = []
+        while let byte = rest.popFirst() {
+            if byte == quote { return text }
+            guard let plain = byte == backslash ? rest.popFirst() : byte else { return nil }
+            text.append(plain)
         }
         return nil
     }
 
-    private static func nested(_ rest: inout Substring) -> String? {
-        let start = rest.startIndex
+    private static func nested(_ rest: inout ArraySlice<UInt8>) -> [UInt8]? {
+        let whole = rest
         var depth = 0
-        while let character = rest.first {
-            if character == "\"" {
+        while let byte = rest.first {
+            if byte == quote {
                 guard quoted(&rest) != nil else { return nil }
                 continue
             }
             rest.removeFirst()
-            if character == "\\" { _ = rest.popFirst() }
-            if character == "{" { depth += 1 }
-            if character == "}" { depth -= 1 }
-            if depth == 0 { return String(rest.base[start..<rest.startIndex]) }
+            if byte == backslash { _ = rest.popFirst() }
+            if byte == open { depth += 1 }
+            if byte == close { depth -= 1 }
+            if depth == 0 { return Array(whole[..<rest.startIndex]) }
         }
         return nil
     }
@@ -75,7 +74,7 @@ enum ArrayLiteral {
     static func make(_ elements: [String?], nested: Bool) -> String {
         let parts = elements.map { element in
             guard let element else { return "NULL" }
-            return nested ? element : "\"\(element.replacing("\\", with: "\\\\").replacing("\"", with: "\\\""))\""
+            return nested ? element : quoteArrayElement(element)
         }
         return "{\(parts.joined(separator: ","))}"
     }

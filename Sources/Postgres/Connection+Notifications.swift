@@ -11,11 +11,11 @@ public struct Notification: Sendable, Equatable {
 extension Connection {
     /// Listens on a channel, until the connection is closed.
     ///
-    /// - Throws: `PostgresError` of kind `misuse` behind a pooler, where notifications are lost.
+    /// - Throws: `PostgresError` of kind `configuration` behind a pooler, where notifications are lost.
     public func listen(to channel: String) throws {
         guard !isPooled else {
             throw PostgresError(
-                .misuse, "LISTEN needs a direct connection", hint: "give the server's own address as direct_url")
+                .configuration, "LISTEN needs a direct connection", hint: "give the server's own address as direct_url")
         }
         try execute("LISTEN \(quoteIdentifier(channel))")
     }
@@ -45,17 +45,4 @@ extension Connection {
             if try handle.wait(for: POLLIN, until: end, wake: wake) == .late { return [] }
         }
     }
-}
-
-/// A name as SQL writes it between quotes (PostgreSQL manual, section 4.1.1).
-public func quoteIdentifier(_ name: String) -> String {
-    "\"\(name.replacing("\"", with: "\"\""))\""
-}
-
-/// A text as an SQL literal that reads the same with either setting of `standard_conforming_strings`.
-public func quoteLiteral(_ text: String) -> String {
-    // Most have neither, and replacing costs much more than looking.
-    if !text.utf8.contains(where: { $0 == UInt8(ascii: "'") || $0 == UInt8(ascii: "\\") }) { return "'\(text)'" }
-    let doubled = text.replacing("'", with: "''")
-    return doubled.contains("\\") ? "E'\(doubled.replacing("\\", with: "\\\\"))'" : "'\(doubled)'"
 }

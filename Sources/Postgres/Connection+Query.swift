@@ -8,6 +8,17 @@ extension Connection {
     /// - Throws: `PostgresError`, `CancellationError`.
     @discardableResult
     public func query(_ sql: String, _ parameters: [(any PostgresEncodable)?] = []) throws -> Rows {
+        try pinned { try queryAsIs(sql, parameters) }
+    }
+
+    /// Runs a statement by itself on a session that no pooler stands before, and otherwise in a transaction: there alone
+    /// the settings hold that names are looked up by.
+    private func pinned<T>(_ body: () throws -> T) throws -> T {
+        isPooled && transactionDepth == 0 && !isInTransaction ? try transaction(TransactionOptions(), body) : try body()
+    }
+
+    @discardableResult
+    func queryAsIs(_ sql: String, _ parameters: [(any PostgresEncodable)?] = []) throws -> Rows {
         let texts = try parameters.map { try $0?.postgresText }
         for text in texts {
             if let text, text.utf8.contains(0) {
@@ -30,6 +41,11 @@ extension Connection {
     /// - Throws: `PostgresError`, `CancellationError`.
     @discardableResult
     public func execute(_ sql: String) throws -> CommandTag {
+        try pinned { try executeAsIs(sql) }
+    }
+
+    @discardableResult
+    func executeAsIs(_ sql: String) throws -> CommandTag {
         var tag = CommandTag("")
         try exchange(sql) {
             PQsendQuery($0, sql)
@@ -43,16 +59,20 @@ extension Connection {
     ///
     /// The server reads them all before it runs the first.
     ///
+    /// - Returns: the rows of the last one.
     /// - Throws: `PostgresError`, whose `batchIndex` tells the statement; `CancellationError`.
-    public func execute(batch statements: [String]) throws {
+    @discardableResult
+    func execute(batch statements: [String]) throws -> Rows {
         let separator = ";\n"
         var completed = 0
+        var last = RowCollector(limit: settings.resultLimit)
         do {
             let sql = statements.joined(separator: separator)
             try exchange(sql) {
                 PQsendQuery($0, sql)
             } take: {
                 // Rows come one at a time, and their statement is counted when it is complete.
+                if completed == statements.count - 1 { try last.take($0) }
                 if PQresultStatus($0) != PGRES_SINGLE_TUPLE { completed += 1 }
             }
         } catch var error as PostgresError where error.kind == .server {
@@ -72,6 +92,7 @@ extension Connection {
             error.batchIndex = min(index, statements.count - 1)
             throw error
         }
+        return last.rows
     }
 
     /// Runs a `COPY … FROM STDIN` with its data.
@@ -120,10 +141,22 @@ extension Connection {
         return tag
     }
 
-    /// Takes the session back to what it was after connecting: role, settings and what the connection relies on.
+    /// Takes the session back to what it was after connecting: role, settings, temporary objects and what the connection
+    /// relies on. Locks of the session stay.
+    ///
+    /// - Throws: `PostgresError`; the connection is closed then, for nobody knows what holds on it.
     public func resetSession() throws {
-        try execute("RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL")
-        if !isPooled { try query(settings.settingsStatement(local: false)) }
+        let pins = isPooled ? [] : [settings.settingsStatement(local: false)]
+        do {
+            try execute(
+                batch: [
+                    "RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "CLOSE ALL", "DEALLOCATE ALL",
+                    "UNLISTEN *", "DISCARD TEMP", "DISCARD SEQUENCES",
+                ] + pins)
+        } catch {
+            close()
+            throw error
+        }
     }
 
     private func exchange(
@@ -141,7 +174,7 @@ extension Connection {
         }
         PQsetSingleRowMode(handle.raw)
         var run = StatementRun(
-            handle: handle, wake: wake, deadline: deadline, interruptible: interruptible,
+            handle: handle, wake: wake, deadline: deadline, interruptible: interruptible, isCommit: isCommitting,
             drainTimeout: settings.drainTimeout)
         do {
             try run.finish(take: take, copy: copy, copyOut: copyOut)

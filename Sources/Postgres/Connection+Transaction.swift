@@ -1,3 +1,5 @@
+import Telemetry
+
 /// How a transaction is begun.
 public struct TransactionOptions: Sendable {
     public enum Isolation: String, Sendable {
@@ -8,25 +10,21 @@ public struct TransactionOptions: Sendable {
 
     public var isolation: Isolation?
     public var readOnly = false
-    /// With serializable and read only: waits for a snapshot that cannot fail.
-    public var deferrable = false
     /// Instead of the connection's own, for this transaction.
     public var lockTimeout: Duration?
     public var statementTimeout: Duration?
     /// Statements that are sent together with BEGIN, which saves their round trips.
     public var preamble: [String] = []
 
-    public init(isolation: Isolation? = nil, readOnly: Bool = false, deferrable: Bool = false) {
+    public init(isolation: Isolation? = nil, readOnly: Bool = false) {
         self.isolation = isolation
         self.readOnly = readOnly
-        self.deferrable = deferrable
     }
 
     var begin: String {
         var sql = "BEGIN"
         if let isolation { sql += " ISOLATION LEVEL \(isolation.rawValue)" }
         if readOnly { sql += " READ ONLY" }
-        if deferrable { sql += " DEFERRABLE" }
         return sql
     }
 }
@@ -34,8 +32,12 @@ public struct TransactionOptions: Sendable {
 extension Connection {
     /// Runs `body` in a transaction: committed when it returns, rolled back when it throws.
     ///
+    /// COMMIT is not broken off by a cancelled task or a deadline. Where its answer is lost, another connection asks what
+    /// became of it: a transaction that was committed returns as if nothing had happened, on a connection that is closed.
+    ///
     /// - Throws: what `body` throws; `PostgresError` of kind `misuse` when a transaction is already open (use
-    ///   `savepoint`), of kind `commitOutcomeUnknown` when the connection is lost during COMMIT.
+    ///   `savepoint`), of kind `connectionLost` when it was not committed, of kind `commitOutcomeUnknown` when nobody can
+    ///   tell whether it was.
     @discardableResult
     public func transaction<T>(_ options: TransactionOptions = TransactionOptions(), _ body: () throws -> T) throws -> T
     {
@@ -43,7 +45,7 @@ extension Connection {
             throw PostgresError(.misuse, "a transaction is already open", hint: "use a savepoint within it")
         }
         do {
-            try execute(opening(options).joined(separator: "; "))
+            try executeAsIs(opening(options).joined(separator: "; "))
         } catch {
             if isInTransaction { rollBack("ROLLBACK") }
             throw error
@@ -51,13 +53,15 @@ extension Connection {
         transactionDepth = 1
         defer { transactionDepth = 0 }
         let value: T
+        let id: String?
         do {
             value = try body()
+            id = options.readOnly ? nil : try transactionID()
         } catch {
             rollBack("ROLLBACK")
             throw error
         }
-        try commit()
+        try commit(id)
         return value
     }
 
@@ -71,8 +75,9 @@ extension Connection {
         let opening = opening(options)
         transactionDepth = 1
         defer { transactionDepth = 0 }
+        let id: String?
         do {
-            try execute(batch: opening + statements)
+            id = try execute(batch: opening + statements + [Self.transactionIDQuery]).first?.get(0)
         } catch var error as PostgresError {
             rollBack("ROLLBACK")
             error.batchIndex = error.batchIndex.flatMap { $0 >= opening.count ? $0 - opening.count : nil }
@@ -81,7 +86,17 @@ extension Connection {
             rollBack("ROLLBACK")
             throw error
         }
-        try commit()
+        try commit(id)
+    }
+
+    private static let transactionIDQuery = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::text"
+
+    /// By what the outcome of COMMIT can be looked up; nil while nothing was written.
+    private func transactionID() throws -> String? {
+        if isFailed {
+            throw PostgresError(.server, "the transaction was rolled back, for a statement in it had failed")
+        }
+        return try queryAsIs(Self.transactionIDQuery).first?.get(0)
     }
 
     private func opening(_ options: TransactionOptions) -> [String] {
@@ -102,12 +117,12 @@ extension Connection {
             throw PostgresError(.misuse, "no transaction is open", hint: "use a savepoint within a transaction")
         }
         let name = "reeve_\(transactionDepth)"
-        try execute("SAVEPOINT \(name)")
+        try executeAsIs("SAVEPOINT \(name)")
         transactionDepth += 1
         defer { transactionDepth -= 1 }
         do {
             let value = try body()
-            try execute("RELEASE SAVEPOINT \(name)")
+            try executeAsIs("RELEASE SAVEPOINT \(name)")
             return value
         } catch {
             rollBack("ROLLBACK TO SAVEPOINT \(name); RELEASE SAVEPOINT \(name)")
@@ -115,26 +130,56 @@ extension Connection {
         }
     }
 
-    /// A cancelled task rolls back before COMMIT; COMMIT itself is not broken off, for then nobody knew what it did.
-    private func commit() throws {
-        let outer = interruptible
-        defer { interruptible = outer }
+    /// A cancelled task, or one whose time is over, rolls back before COMMIT; COMMIT itself is not broken off.
+    private func commit(_ id: String?) throws {
+        let outer = (interruptible, deadline)
+        defer {
+            (interruptible, deadline) = outer
+            isCommitting = false
+        }
         do {
             if interruptible { try Task.checkCancellation() }
-            interruptible = false
-            let tag = try execute("COMMIT")
+            if let deadline, deadline <= .now { throw PostgresError(.timedOut, "no time was left for COMMIT") }
+        } catch {
+            rollBack("ROLLBACK")
+            throw error
+        }
+        interruptible = false
+        isCommitting = true
+        deadline = .now + settings.commitPatience
+        do {
+            let tag = try executeAsIs("COMMIT")
             // COMMIT of a failed transaction rolls back and reports no error.
             if tag.text == "ROLLBACK" {
                 throw PostgresError(.server, "the transaction was rolled back, for a statement in it had failed")
             }
-        } catch var error as PostgresError where error.kind == .connectionLost || error.kind == .timedOut {
+        } catch let error as PostgresError where error.kind == .connectionLost || error.kind == .timedOut {
+            let process = serverProcess
             close()
-            error.kind = .commitOutcomeUnknown
-            error.message = "the connection was lost during COMMIT, whose outcome is unknown: \(error.message)"
-            throw error
+            try settle(id, process, error)
         } catch {
             if isInTransaction { rollBack("ROLLBACK") }
             throw error
+        }
+    }
+
+    /// Finds out what became of a COMMIT whose answer is lost.
+    private func settle(_ id: String?, _ process: Int, _ error: PostgresError) throws {
+        // What wrote nothing can lose nothing.
+        guard let id else { return }
+        let lookup = TransactionLookup(settings: settings, logger: logger)
+        switch lookup.outcome(of: id, process: isPooled ? nil : process) {
+        case .committed:
+            logger.warning("the connection was lost during COMMIT, which took effect", [LogField("transaction", id)])
+        case .aborted:
+            throw PostgresError(
+                .connectionLost,
+                "the connection was lost during COMMIT, which did not take effect: \(error.message)")
+        case .unknown(let reason):
+            throw PostgresError(
+                .commitOutcomeUnknown,
+                "the connection was lost during COMMIT, and whether it took effect is unknown: \(error.message); \(reason)",
+                hint: "SELECT pg_xact_status('\(id)') on the same server tells, once it answers")
         }
     }
 
@@ -146,6 +191,6 @@ extension Connection {
         interruptible = false
         deadline = .now + settings.drainTimeout
         defer { (interruptible, deadline) = outer }
-        do { try execute(sql) } catch { close() }
+        do { try executeAsIs(sql) } catch { close() }
     }
 }

@@ -26,6 +26,8 @@ public actor Connection {
     var deadline: ContinuousClock.Instant?
     /// Whether the cancellation of the task counts; not while a transaction is being rolled back.
     var interruptible = true
+    /// Whether the statement is a COMMIT, which is never broken off on the server.
+    var isCommitting = false
     var transactionDepth = 0
     /// Whether a pooler in transaction mode stands between: then nothing is set on the session, and it holds no locks.
     public private(set) var isPooled = false
@@ -121,6 +123,9 @@ public actor Connection {
         return PQtransactionStatus(handle.raw) != PQTRANS_IDLE
     }
 
+    /// Whether a statement of the open transaction has failed, so that it can only be rolled back.
+    var isFailed: Bool { handle.map { PQtransactionStatus($0.raw) == PQTRANS_INERROR } ?? false }
+
     /// The server's version as `server_version_num` gives it, for instance 150018.
     public var serverVersion: Int {
         handle.map { Int(PQserverVersion($0.raw)) } ?? 0
@@ -132,29 +137,15 @@ public actor Connection {
     }
 
     private func connect() throws {
-        let handle = try LibpqHandle(parameters: settings.libpqParameters, logger: logger)
-        let limit = ContinuousClock.now + settings.connectTimeout
-        guard PQstatus(handle.raw) != CONNECTION_BAD else { throw refusal(handle) }
-        var state = PGRES_POLLING_WRITING
-        while state != PGRES_POLLING_OK {
-            let events = state == PGRES_POLLING_READING ? POLLIN : POLLOUT
-            switch try handle.wait(for: Int32(events), until: limit, wake: wake) {
-            case .ready: break
-            case .woken:
-                try Task.checkCancellation()
-                continue
-            case .late:
-                throw PostgresError(
-                    .cannotConnect,
-                    "no connection to \(settings.summary) within \(settings.connectTimeout.components.seconds) s")
-            case .lost: throw refusal(handle)
-            }
-            state = PQconnectPoll(handle.raw)
-            if state == PGRES_POLLING_FAILED { throw refusal(handle) }
-        }
+        try Task.checkCancellation()
+        let handle = try ConnectAttempt(settings: settings, logger: logger, wake: wake).connect()
         PQsetnonblocking(handle.raw, 1)
         self.handle = handle
-        try prepareSession(handle)
+        do {
+            try prepareSession(handle)
+        } catch let error as PostgresError where error.kind == .timedOut {
+            throw PostgresError(.cannotConnect, "\(settings.summary) took the connection and does not answer")
+        }
     }
 
     private func prepareSession(_ handle: LibpqHandle) throws {
@@ -162,24 +153,22 @@ public actor Connection {
         deadline = .now + settings.connectTimeout
         defer { deadline = outer }
         isPooled = settings.pooling == .expected
+        // Nothing is run by its bare name before the search path is pinned.
         let sql =
             settings.pooling == .refused
             ? settings.settingsStatement(local: false) : "SELECT pg_catalog.pg_backend_pid()"
         // A pooler hands out a process number of its own.
-        if try query(sql).first?.get(0, as: Int32.self) != PQbackendPID(handle.raw) { isPooled = true }
+        if try queryAsIs(sql).first?.get(0, as: Int32.self) != PQbackendPID(handle.raw) { isPooled = true }
         guard isPooled else {
-            if settings.pooling == .detected { try query(settings.settingsStatement(local: false)) }
+            if settings.pooling == .detected { try queryAsIs(settings.settingsStatement(local: false)) }
             return
         }
         if settings.pooling == .refused {
             close()
             throw PostgresError(
-                .misuse, "a connection pooler answers at \(settings.summary), and this needs a direct connection",
+                .configuration,
+                "a connection pooler answers at \(settings.summary), and this needs a direct connection",
                 hint: "give the server's own address as direct_url")
         }
-    }
-
-    private func refusal(_ handle: LibpqHandle) -> PostgresError {
-        PostgresError(.cannotConnect, "cannot connect to \(settings.summary): \(handle.lastError)")
     }
 }

@@ -23,6 +23,14 @@ public struct ConnectionSettings: Sendable, Equatable {
     public var idleInTransactionTimeout: Duration?
     /// How long a cancelled statement may take to end before the connection is given up.
     public var drainTimeout: Duration = .seconds(10)
+    /// How long a COMMIT may go without an answer before its outcome is looked up on another connection.
+    public var commitPatience: Duration = .seconds(60)
+    /// How long the outcome of a COMMIT is looked for.
+    public var outcomeTimeout: Duration = .seconds(30)
+    /// Where names without a schema are looked for. Anybody may put a function or an operator into a schema that he
+    /// owns, and the session would run it with its own rights: so only PostgreSQL's own, and temporary objects last,
+    /// where they shadow nothing. What runs a system's own SQL sets that system's path for just as long.
+    public var searchPath = "pg_catalog, pg_temp"
     /// Bytes that one result may hold before its statement is cancelled.
     public var resultLimit = 1 << 30
 
@@ -32,17 +40,16 @@ public struct ConnectionSettings: Sendable, Equatable {
 
     /// Reads a libpq connection string: a URI or `keyword=value` pairs.
     ///
-    /// - Throws: `PostgresError` of kind `misuse` that says what is wrong in it and never repeats a password.
+    /// - Throws: `PostgresError` of kind `configuration` that says what is wrong in it and never repeats a password.
     public init(connectionString text: String) throws {
         if let problem = ConnectionStringProblem(text) { throw problem.error }
         var message: UnsafeMutablePointer<CChar>?
         guard let options = PQconninfoParse(text, &message) else {
             defer { PQfreemem(message) }
-            // libpq repeats what it could not read, which may be a password.
             let reason = message.map { String(cString: $0) } ?? "no memory"
-            let safe = reason.split(separator: "\"").first.map(String.init) ?? reason
+            let safe = ConnectionStringSecrets(text).masking(reason)
             throw PostgresError(
-                .misuse, "invalid connection string: \(safe.trimmingCharacters(in: .whitespacesAndNewlines))",
+                .configuration, "invalid connection string: \(safe.trimmingCharacters(in: .whitespacesAndNewlines))",
                 hint: "write postgresql://user@host:port/database, or host=… dbname=…")
         }
         defer { PQconninfoFree(options) }
@@ -103,6 +110,8 @@ public struct ConnectionSettings: Sendable, Equatable {
             "keepalives_count": "3",
             "tcp_user_timeout": "60000",
         ]
+        // Only the blocking way of making a connection looks at it; see `ConnectAttempt`.
+        if let timeout = addressTimeout { all["connect_timeout"] = String(max(2, timeout.components.seconds)) }
         all.merge(parameters) { _, ours in ours }
         all["client_encoding"] = "UTF8"
         return all
@@ -111,7 +120,8 @@ public struct ConnectionSettings: Sendable, Equatable {
     /// Settings of a session or, with `local`, of a transaction, as a statement without parameters.
     func settingsStatement(local: Bool) -> String {
         var settings: [(String, String)] = [
-            ("DateStyle", "ISO, YMD"), ("IntervalStyle", "iso_8601"), ("TimeZone", "UTC"), ("bytea_output", "hex"),
+            ("search_path", searchPath), ("DateStyle", "ISO, YMD"), ("IntervalStyle", "iso_8601"), ("TimeZone", "UTC"),
+            ("bytea_output", "hex"),
             ("extra_float_digits", "1"),
         ]
         let timeouts = [
@@ -121,46 +131,7 @@ public struct ConnectionSettings: Sendable, Equatable {
         for (name, value) in timeouts {
             if let value { settings.append((name, String(value.milliseconds))) }
         }
-        let calls = settings.map { "pg_catalog.set_config('\($0)', '\($1)', \(local))" }
+        let calls = settings.map { "pg_catalog.set_config(\(quoteLiteral($0)), \(quoteLiteral($1)), \(local))" }
         return "SELECT pg_catalog.pg_backend_pid(), " + calls.joined(separator: ", ")
-    }
-}
-
-/// What commonly is wrong with a URL that was written for another stack.
-enum ConnectionStringProblem {
-    case foreignDriver(scheme: String)
-    case unknownScheme(String)
-    case unescapedAt
-
-    init?(_ text: String) {
-        guard let separator = text.range(of: "://") else { return nil }
-        let scheme = text[..<separator.lowerBound].lowercased()
-        if scheme.contains("+") {
-            self = .foreignDriver(scheme: scheme)
-        } else if scheme != "postgresql", scheme != "postgres" {
-            self = .unknownScheme(scheme)
-        } else if text[separator.upperBound...].prefix(while: { $0 != "/" && $0 != "?" }).count(where: { $0 == "@" })
-            > 1
-        {
-            self = .unescapedAt
-        } else {
-            return nil
-        }
-    }
-
-    var error: PostgresError {
-        switch self {
-        case .foreignDriver(let scheme):
-            PostgresError(
-                .misuse, "the URL's scheme '\(scheme)' names a driver of another stack",
-                hint: "write postgresql:// in place of \(scheme)://")
-        case .unknownScheme(let scheme):
-            PostgresError(
-                .misuse, "the URL's scheme '\(scheme)' is not PostgreSQL's", hint: "write postgresql://…")
-        case .unescapedAt:
-            PostgresError(
-                .misuse, "the URL has more than one '@' before the database's name",
-                hint: "write an '@' of the user's name or password as %40")
-        }
     }
 }

@@ -26,7 +26,7 @@ public struct Database: Sendable {
 
     /// Lends a direct connection of its own to `body`, and closes it.
     ///
-    /// - Throws: `PostgresError` of kind `misuse` when a pooler answers there.
+    /// - Throws: `PostgresError` of kind `configuration` when a pooler answers there.
     public func withDirectConnection<T: Sendable>(
         named application: String? = nil, _ body: @Sendable (Connection) async throws -> T
     ) async throws -> T {

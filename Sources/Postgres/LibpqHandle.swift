@@ -4,7 +4,8 @@ import Processes
 import Telemetry
 
 /// A `PGconn` with one owner, finished when the owner lets go.
-final class LibpqHandle {
+// @unchecked: used by one thread at a time: that which makes the connection, then the connection's own.
+final class LibpqHandle: @unchecked Sendable {
     let raw: OpaquePointer
     private let notices: Unmanaged<NoticeReceiver>
 
@@ -26,6 +27,12 @@ final class LibpqHandle {
     deinit {
         PQfinish(raw)
         notices.release()
+    }
+
+    /// Which host and address is being connected to.
+    var address: String {
+        [PQhost(raw), PQhostaddr(raw), PQport(raw)].map { $0.map { String(cString: $0) } ?? "" }
+            .joined(separator: " ")
     }
 
     /// libpq's last error, on one line.

@@ -19,6 +19,8 @@ public struct PostgresError: Error, Sendable {
         case badScript
         /// The call does not suit the state of the connection, pool or script.
         case misuse
+        /// A connection string, or what stands behind it, is not what the work needs.
+        case configuration
         /// The pool had no connection to give within the limit.
         case poolExhausted
     }

@@ -11,6 +11,7 @@ struct StatementRun {
     let wake: WakeUp
     let deadline: ContinuousClock.Instant?
     let interruptible: Bool
+    let isCommit: Bool
     let drainTimeout: Duration
     private var interruption: (any Error)?
     private var cancel: CancelRequest?
@@ -18,12 +19,13 @@ struct StatementRun {
 
     init(
         handle: LibpqHandle, wake: WakeUp, deadline: ContinuousClock.Instant?, interruptible: Bool,
-        drainTimeout: Duration
+        isCommit: Bool, drainTimeout: Duration
     ) {
         self.handle = handle
         self.wake = wake
         self.deadline = deadline
         self.interruptible = interruptible
+        self.isCommit = isCommit
         self.drainTimeout = drainTimeout
     }
 
@@ -117,6 +119,7 @@ struct StatementRun {
         case .lost: throw ConnectionGivenUp(cause: lost(nil))
         case .late:
             if let interruption { throw ConnectionGivenUp(cause: interruption) }
+            if isCommit { throw ConnectionGivenUp(cause: PostgresError(.timedOut, "no answer came")) }
             interrupt(PostgresError(.timedOut, "the statement did not end within its time"))
         }
     }

@@ -113,7 +113,7 @@ extension Failure {
     }
 
     private static func exit(of error: PostgresError) -> ExitCode {
-        if error.kind == .misuse { return .usage }
+        if error.kind == .configuration { return .usage }
         if error.sqlState == "42501" { return .notPermitted }
         return error.isTransient ? .temporary : .failed
     }

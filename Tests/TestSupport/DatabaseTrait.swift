@@ -14,10 +14,17 @@ public struct TestDatabase: Sendable {
         get throws { try #require(running, "the test needs the trait .database") }
     }
 
-    /// Opens a connection and closes it when `body` is done.
+    /// The same, on connections where names without a schema are those of `public`, as in psql.
+    public var plainSettings: ConnectionSettings {
+        var plain = settings
+        plain.searchPath = "\"$user\", public"
+        return plain
+    }
+
+    /// Opens a connection for the test's own statements and closes it when `body` is done.
     @discardableResult
     public func connection<T: Sendable>(_ body: @Sendable (Connection) async throws -> T) async throws -> T {
-        try await Connection.opened(settings, body)
+        try await Connection.opened(plainSettings, body)
     }
 
     /// Runs one unit of work on a connection of its own.

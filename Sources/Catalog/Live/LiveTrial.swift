@@ -38,7 +38,8 @@ public struct LiveReport: Sendable {
 /// Tries whether a schema does what it says: each unique, exclusion, check and foreign key constraint refuses a row
 /// that breaks it alone, and each trigger fires.
 ///
-/// Every table is tried in a transaction of its own that is rolled back, with short limits for locks. What rolling back
+/// Every table is tried in a transaction of its own that is rolled back, with short limits for locks. As a superuser,
+/// functions run with their owners' rights meanwhile (`FunctionConfinement`). What rolling back
 /// does not undo is left: sequences that triggers draw from, and what triggers do outside the database. Rows come from
 /// the table, or are made up from the types, the foreign keys and the literals in the checks; what no row could be found
 /// for is listed as untried.
@@ -116,6 +117,7 @@ public struct LiveTrial: Sendable {
         var result: T?
         do {
             try connection.transaction(options) {
+                try FunctionConfinement.confine(on: connection)
                 result = try body()
                 throw Undo()
             }

@@ -146,9 +146,11 @@ struct TableTrial {
             guard let there = try maker.insert(row, into: identity, on: connection), let place = there.place else {
                 return false
             }
-            return try !connection.query(
-                "SELECT 1 FROM \(place.table) WHERE ctid = $1::tid AND (\(predicate))", [place.ctid]
-            ).isEmpty
+            return try connection.underPath(of: identity.schema ?? "pg_catalog") {
+                try !connection.query(
+                    "SELECT 1 FROM \(place.table) WHERE ctid = $1::pg_catalog.tid AND (\(predicate))", [place.ctid]
+                ).isEmpty
+            }
         }
         if case .success(true) = outcome { return true }
         return false

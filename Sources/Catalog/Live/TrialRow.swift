@@ -61,9 +61,12 @@ struct RowMaker {
         let casts = given.enumerated().map { "CAST($\($0 + 1) AS \($1["type"] ?? "text"))" }.joined(separator: ", ")
         let returned = columns.map(Self.text).joined(separator: ", ")
         let source = given.isEmpty ? "DEFAULT VALUES" : "(\(names)) OVERRIDING SYSTEM VALUE VALUES (\(casts))"
-        let rows = try connection.query(
-            "INSERT INTO \(table.path) \(source) RETURNING tableoid::regclass::text, ctid::text, \(returned)",
-            given.map { row.values[$0.identity.name] ?? nil })
+        let rows = try connection.underPath(of: table.schema ?? "pg_catalog") {
+            try connection.query(
+                "INSERT INTO \(table.path) \(source) RETURNING "
+                    + "tableoid::pg_catalog.regclass::pg_catalog.text, ctid::pg_catalog.text, \(returned)",
+                given.map { row.values[$0.identity.name] ?? nil })
+        }
         guard let first = rows.first else { return nil }
         var inserted = TrialRow()
         for (number, column) in columns.enumerated() {
@@ -76,7 +79,7 @@ struct RowMaker {
     /// A column as its type's output function spells it; a cast to text might be somebody's own.
     private static func text(_ column: CatalogObject) -> String {
         let name = column.identity.quotedName
-        return "CASE WHEN num_nulls(\(name)) = 0 THEN format('%s', \(name)) END"
+        return "CASE WHEN pg_catalog.num_nulls(\(name)) = 0 THEN pg_catalog.format('%s', \(name)) END"
     }
 
     /// A row that is there.
@@ -129,7 +132,14 @@ struct RowMaker {
             if let text = column["default"], !isCounted {
                 // What the default gives is what the table is made for.
                 let value = try connection.kept {
-                    try connection.query("SELECT CAST(\(text) AS \(type))::text").first?.get(0, as: String?.self) ?? nil
+                    try connection.underPath(of: table.schema ?? "pg_catalog") {
+                        try connection.query(
+                            """
+                            SELECT CASE WHEN pg_catalog.num_nulls(d.v) = 0 THEN pg_catalog.format('%s', d.v) END
+                            FROM (SELECT CAST(\(text) AS \(type)) AS v) d
+                            """
+                        ).first?.get(0, as: String?.self) ?? nil
+                    }
                 }
                 if case .success(let value) = value { row.values[column.identity.name] = .some(value) }
             } else {
@@ -264,7 +274,10 @@ struct CheckSearch {
         if let broken = check?["expression"] { conditions.append("(\(broken)) IS FALSE") }
         let sql = "SELECT \(conditions.joined(separator: " AND ")) FROM (SELECT \(list)) AS \(table.quotedName)"
         let answer = try connection.trial {
-            try connection.query(sql, columns.map { row.values[$0.identity.name] ?? nil }).first?.get(0, as: Bool.self)
+            try connection.underPath(of: table.schema ?? "pg_catalog") {
+                try connection.query(sql, columns.map { row.values[$0.identity.name] ?? nil }).first?
+                    .get(0, as: Bool.self)
+            }
         }
         if case .success(true?) = answer { return true }
         return false

@@ -59,7 +59,7 @@ struct TrialValues {
             let others = labels(type).filter { $0 != old }
             if let label = others.first { return label }
             if base.hasSuffix("[]") {
-                return fresh(String(base.dropLast(2)), unlike: nil).map { "{\"\($0.replacing("\"", with: "\\\""))\"}" }
+                return fresh(String(base.dropLast(2)), unlike: nil).map { (try? [$0].postgresText) ?? "{}" }
             }
             if base.hasSuffix("range") || object(.rangeType, base) != nil { return range(base, number) }
             return nil
@@ -120,7 +120,7 @@ struct TrialValues {
                 let element = fresh(String(base.dropLast(2)), unlike: nil) ?? "a"
                 result += ["{}", "{\(element)}"]
                 result += counts.map { "{" + Array(repeating: element, count: $0).joined(separator: ",") + "}" }
-                result += texts.map { "{\"\($0)\"}" }
+                result += texts.compactMap { try? [$0].postgresText }
             } else if base.hasSuffix("range") {
                 result += ["empty", "[1,2)", "[0,1000)"]
             } else if labels(type).isEmpty {
@@ -147,7 +147,7 @@ struct TrialValues {
     }
 
     private static func unquoted(_ literal: String) -> String {
-        String(literal.dropFirst().dropLast()).replacing("''", with: "'")
+        unquoteLiteral(literal) ?? literal
     }
 
     /// The constants of an expression.

@@ -116,8 +116,10 @@ struct TriggerTrial {
         guard !columns.isEmpty else { return }
         let foreign = maker.foreignColumns(of: table.identity)
         let same = columns.map { "\($0.identity.quotedName) = \($0.identity.quotedName)" }.joined(separator: ", ")
-        let moved = try connection.query(
-            "UPDATE \(place.table) SET \(same) WHERE ctid = $1::tid RETURNING ctid::text", [place.ctid])
+        let moved = try underPath(connection) {
+            try connection.query(
+                "UPDATE \(place.table) SET \(same) WHERE ctid = $1::tid RETURNING ctid::text", [place.ctid])
+        }
         guard triggers.contains(where: \.isConditional), var ctid: String = try moved.first?.get(0) else { return }
         for key in ForeignKeyGraph.keys(of: maker.constraints(of: table.identity, "foreign key"), in: maker.catalog)
         where key.to != table.identity {
@@ -143,16 +145,20 @@ struct TriggerTrial {
     ) throws {
         let place = ctid
         let changed = try connection.kept {
-            try connection.query(
-                "UPDATE \(table) SET \(column.identity.quotedName) = CAST($1 AS \(column["type"] ?? "text")) "
-                    + "WHERE ctid = $2::tid RETURNING ctid::text", [value, place])
+            try underPath(connection) {
+                try connection.query(
+                    "UPDATE \(table) SET \(column.identity.quotedName) = CAST($1 AS \(column["type"] ?? "text")) "
+                        + "WHERE ctid = $2::tid RETURNING ctid::text", [value, place])
+            }
         }
         if case .success(let rows) = changed, let next: String = try rows.first?.get(0) { ctid = next }
     }
 
     private func delete(_ row: TrialRow?, on connection: isolated Connection) throws {
         guard let place = row?.place else { return }
-        try connection.query("DELETE FROM \(place.table) WHERE ctid = $1::tid", [place.ctid])
+        try underPath(connection) {
+            _ = try connection.query("DELETE FROM \(place.table) WHERE ctid = $1::tid", [place.ctid])
+        }
     }
 
     /// Rows of others are not put at risk, not even until the rollback.
@@ -160,7 +166,12 @@ struct TriggerTrial {
         guard try connection.query("SELECT 1 FROM \(table.identity.path) LIMIT 1").isEmpty else {
             throw PostgresError(.server, "a table with rows is not truncated")
         }
-        try connection.execute("TRUNCATE \(table.identity.path)")
+        try underPath(connection) { _ = try connection.execute("TRUNCATE \(table.identity.path)") }
+    }
+
+    /// Triggers run under the path of their system.
+    private func underPath<T>(_ connection: isolated Connection, _ body: () throws -> T) throws -> T {
+        try connection.underPath(of: table.identity.schema ?? "pg_catalog", body)
     }
 }
 
@@ -215,7 +226,10 @@ struct EventTriggerTrial {
                 try connection.execute("INSERT INTO pg_temp.reeve_trial VALUES (1)")
             }
             let before = try count()
-            for sql in statements { try connection.execute(sql) }
+            for sql in statements {
+                try connection.execute(sql)
+                try connection.execute(SystemPath.end)  // whatever its function set
+            }
             return try count() - before
         }
         switch outcome {

@@ -118,7 +118,7 @@ struct RoutineDefinition {
         } else if let library = object["library"] {
             lines.append("    AS \(quoteLiteral(library)), \(quoteLiteral(body))")
         } else {
-            lines.append("    AS \(dollarQuoted(body))")
+            lines.append("    AS \(quoteDollar(body))")
         }
         return lines.joined(separator: "\n")
     }

@@ -82,14 +82,3 @@ struct OptionList {
         return "OPTIONS (\(parts.joined(separator: ", ")))"
     }
 }
-
-/// A text between dollar signs, under a tag that it does not hold.
-func dollarQuoted(_ text: String) -> String {
-    var tag = "$function$"
-    var number = 1
-    while text.contains(tag) {
-        number += 1
-        tag = "$function\(number)$"
-    }
-    return tag + text + tag
-}

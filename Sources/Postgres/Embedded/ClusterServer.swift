@@ -59,7 +59,7 @@ struct ClusterServer {
         ]
         let outcome = try await account.command(programs.path("initdb"), arguments).run(limit: .seconds(120))
         guard outcome.succeeded else { throw EmbeddedClusterError.program("initdb", output: outcome.errorOutput) }
-        let include = "\ninclude = '\(folder.settings.replacing("'", with: "''"))'\n"
+        let include = "\ninclude = \(quoteSetting(folder.settings))\n"
         let file = try FileHandle(forWritingTo: URL(fileURLWithPath: "\(folder.unfinished)/postgresql.conf"))
         try file.seekToEnd()
         try file.write(contentsOf: Data(include.utf8))
@@ -83,7 +83,7 @@ struct ClusterServer {
         // Counts statements for the performance views; part of the distributions' server packages.
         if programs.hasModule("pg_stat_statements") { settings["shared_preload_libraries"] = "pg_stat_statements" }
         settings.merge(options.settings) { _, given in given }
-        let lines = settings.sorted { $0.key < $1.key }.map { "\($0) = '\($1.replacing("'", with: "''"))'" }
+        let lines = settings.sorted { $0.key < $1.key }.map { "\($0) = \(quoteSetting($1))" }
         let text = "# Written by reeve at each start.\n" + lines.joined(separator: "\n") + "\n"
         try text.write(toFile: folder.settings, atomically: true, encoding: .utf8)
         chmod(folder.settings, 0o644)

@@ -97,7 +97,9 @@ enum BackupSettings {
                 let files = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
                 return try files.filter { $0.hasSuffix(".sql") }.sorted().map { file in
                     let sql = try String(contentsOfFile: "\(folder)/\(file)", encoding: .utf8)
-                    return ("\(system.name)/\(file)", sql.replacing("%schema%", with: quoteIdentifier(system.schema)))
+                    return (
+                        "\(system.name)/\(file)", sql.substituting("%schema%", with: quoteIdentifier(system.schema))
+                    )
                 }
             }
         }

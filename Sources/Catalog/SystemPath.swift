@@ -1,0 +1,33 @@
+import Postgres
+
+/// The search path for a system's own SQL: its schema, then those that hold extensions, and temporary objects last, where
+/// they shadow nothing. It holds for that SQL alone; otherwise sessions keep `ConnectionSettings.searchPath`.
+public enum SystemPath {
+    /// The statement that sets it; to be run while the session's own path holds.
+    ///
+    /// - Parameter local: for the open transaction only.
+    public static func statement(schema: String, local: Bool) -> String {
+        let schema = quoteLiteral(schema)
+        return """
+            SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(\(schema)) || ', ' || coalesce((
+                SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')
+                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+                WHERE n.nspname NOT IN ('pg_catalog', \(schema))) || ', ', '') || 'pg_temp', \(local))
+            """
+    }
+
+    /// Ends what `statement` began in a transaction.
+    public static let end = "SET LOCAL search_path = pg_catalog, pg_temp"
+}
+
+extension Connection {
+    /// Runs a system's own SQL in the open transaction, where names without a schema are the system's.
+    ///
+    /// An error leaves the path to the rollback of the savepoint or transaction.
+    public func underPath<T>(of schema: String, _ body: () throws -> T) throws -> T {
+        try query(SystemPath.statement(schema: schema, local: true))
+        let value = try body()
+        try execute(SystemPath.end)
+        return value
+    }
+}

@@ -1,0 +1,79 @@
+import Foundation
+
+/// What commonly is wrong with a URL that was written for another stack.
+enum ConnectionStringProblem {
+    case foreignDriver(scheme: String)
+    case unknownScheme(String)
+    case unescapedAt
+
+    init?(_ text: String) {
+        guard let separator = text.range(of: "://") else { return nil }
+        let scheme = text[..<separator.lowerBound].lowercased()
+        if scheme.contains("+") {
+            self = .foreignDriver(scheme: scheme)
+        } else if scheme != "postgresql", scheme != "postgres" {
+            self = .unknownScheme(scheme)
+        } else if text[separator.upperBound...].prefix(while: { $0 != "/" && $0 != "?" }).count(where: { $0 == "@" })
+            > 1
+        {
+            self = .unescapedAt
+        } else {
+            return nil
+        }
+    }
+
+    var error: PostgresError {
+        switch self {
+        case .foreignDriver(let scheme):
+            PostgresError(
+                .configuration, "the URL's scheme '\(scheme)' names a driver of another stack",
+                hint: "write postgresql:// in place of \(scheme)://")
+        case .unknownScheme(let scheme):
+            PostgresError(
+                .configuration, "the URL's scheme '\(scheme)' is not PostgreSQL's", hint: "write postgresql://…")
+        case .unescapedAt:
+            PostgresError(
+                .configuration, "the URL has more than one '@' before the database's name",
+                hint: "write an '@' of the user's name or password as %40")
+        }
+    }
+}
+
+/// What may be secret in a connection string that cannot be read: libpq repeats the part that it stumbled over, between
+/// double quotes.
+struct ConnectionStringSecrets {
+    /// Parts of the string that hold a password, or may hold the rest of one.
+    private let regions: [String]
+
+    init(_ text: String) {
+        var regions: [String] = []
+        if let scheme = text.range(of: "://") {
+            let authority = text[scheme.upperBound...]
+            // Up to the last '@': one that is not escaped belongs to a password.
+            if let at = authority.lastIndex(of: "@"), let colon = authority[..<at].firstIndex(of: ":") {
+                regions.append(String(authority[authority.index(after: colon)..<at]))
+            }
+            for pair in text.split(separator: "?").dropFirst().joined(separator: "?").split(separator: "&")
+            where pair.lowercased().contains("pass") {
+                regions.append(pair.split(separator: "=", maxSplits: 1).dropFirst().joined())
+            }
+        } else if let word = text.range(of: "pass", options: .caseInsensitive) {
+            // A space that is not quoted ends a password early, and what follows is taken for a keyword.
+            let rest = text[word.upperBound...]
+            regions.append(String(rest[(rest.firstIndex(of: "=") ?? rest.startIndex)...]))
+        }
+        self.regions = regions
+    }
+
+    func masking(_ message: String) -> String {
+        let parts = message.split(separator: "\"", omittingEmptySubsequences: false)
+        // A quote within what is quoted: nothing after it can be told apart.
+        guard !regions.isEmpty, parts.count % 2 == 1 else {
+            return regions.isEmpty ? message : String(parts[0]) + "\"********\""
+        }
+        return parts.enumerated().map { number, part in
+            let isSecret = number % 2 == 1 && !part.isEmpty && regions.contains { $0.contains(part) }
+            return isSecret ? "********" : String(part)
+        }.joined(separator: "\"")
+    }
+}

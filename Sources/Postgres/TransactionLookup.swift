@@ -1,0 +1,115 @@
+import CLibpq
+import Foundation
+import Processes
+import Telemetry
+
+/// Finds out, on another connection, what became of a transaction whose connection was lost.
+struct TransactionLookup {
+    enum Outcome: Equatable {
+        case committed
+        case aborted
+        case unknown(reason: String)
+    }
+
+    let settings: ConnectionSettings
+    let logger: Logger
+
+    /// Asks until the server knows, for as long as `settings.outcomeTimeout`.
+    ///
+    /// - Parameters:
+    ///   - id: as `pg_current_xact_id` gives it.
+    ///   - process: the server's process that ran it; nil where a pooler hides it.
+    func outcome(of id: String, process: Int?) -> Outcome {
+        let end = ContinuousClock.now + settings.outcomeTimeout
+        var reason = "no answer came"
+        while true {
+            do {
+                switch try ask(id, process, until: end) {
+                case .settled(let outcome): return outcome
+                case .running: reason = "the server still works on it"
+                }
+            } catch {
+                reason = (error as? PostgresError)?.message ?? "\(error)"
+            }
+            guard ContinuousClock.now < end else { return .unknown(reason: reason) }
+            Thread.sleep(forTimeInterval: 0.1)
+        }
+    }
+
+    private enum Answer {
+        case settled(Outcome)
+        case running
+    }
+
+    private func ask(_ id: String, _ process: Int?, until end: ContinuousClock.Instant) throws -> Answer {
+        var settings = settings
+        settings.connectTimeout = min(settings.connectTimeout, max(.seconds(1), ContinuousClock.now.duration(to: end)))
+        let session = try LookupSession(settings, logger: logger, until: end)
+        let row = try session.row(
+            "SELECT pg_catalog.pg_is_in_recovery()::text, pg_catalog.pg_xact_status($1::pg_catalog.xid8)", [id])
+        // A standby knows only what has reached it.
+        if row[0] == "true" { return .settled(.unknown(reason: "a standby answers in the server's place")) }
+        switch row[1] {
+        case "committed": return .settled(.committed)
+        case "aborted": return .settled(.aborted)
+        case "in progress":
+            if let process { try endIdle(process, id, session) }
+            return .running
+        default: return .settled(.unknown(reason: "the server does not remember the transaction any more"))
+        }
+    }
+
+    /// Ends the session of the transaction where it only waits for its client, which it does not know to be gone: it never
+    /// got the COMMIT. One that works on COMMIT is left alone.
+    private func endIdle(_ process: Int, _ id: String, _ session: LookupSession) throws {
+        _ = try session.row(settings.settingsStatement(local: false), [])
+        _ = try session.row(
+            """
+            SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(a.pid))::text FROM pg_catalog.pg_stat_activity a
+            WHERE a.pid = $1::integer AND a.state LIKE 'idle in transaction%'
+                AND a.backend_xid::text = ($2::bigint % 4294967296)::text
+            """, [String(process), id])
+    }
+}
+
+/// A connection for a question or two, within the thread of another one.
+private struct LookupSession {
+    private let handle: LibpqHandle
+    private let wake: WakeUp
+    private let end: ContinuousClock.Instant
+
+    init(_ settings: ConnectionSettings, logger: Logger, until end: ContinuousClock.Instant) throws {
+        // A flag of its own: that of the connection tells of a cancelled task, which does not end the search.
+        wake = try WakeUp()
+        self.end = end
+        handle = try ConnectAttempt(settings: settings, logger: logger, wake: wake).connect()
+        PQsetnonblocking(handle.raw, 1)
+    }
+
+    /// The texts of the only row.
+    func row(_ sql: String, _ parameters: [String]) throws -> [String?] {
+        let pointers = parameters.map { strdup($0) }
+        defer { for pointer in pointers { free(pointer) } }
+        let values = pointers.map { UnsafePointer($0) }
+        guard PQsendQueryParams(handle.raw, sql, Int32(values.count), nil, values, nil, nil, 0) == 1 else {
+            throw PostgresError(.connectionLost, handle.lastError)
+        }
+        var run = StatementRun(
+            handle: handle, wake: wake, deadline: end, interruptible: false, isCommit: false,
+            drainTimeout: .seconds(1))
+        var cells: [String?] = []
+        do {
+            try run.finish { result in
+                guard PQntuples(result) > 0 else { return }
+                cells = (0..<PQnfields(result)).map { column in
+                    PQgetisnull(result, 0, column) == 1
+                        ? nil : PQgetvalue(result, 0, column).map { String(cString: $0) }
+                }
+            }
+        } catch let error as ConnectionGivenUp {
+            throw error.cause
+        }
+        guard !cells.isEmpty else { throw PostgresError(.badValue, "the lookup gave no row") }
+        return cells
+    }
+}
