@@ -66,6 +66,6 @@ let package = Package(
         tests("ProcessesTests", "Processes"),
         tests("SchedulingTests", "Scheduling", "Ledger", "Postgres", "Telemetry", "TestSupport"),
         tests("AdminHTTPTests", "AdminHTTP", "Processes"),
-        tests("ReeveAppTests", "ReeveApp", "Migrations", "Postgres", "Processes", "TestSupport", "reeve"),
+        tests("ReeveAppTests", "ReeveApp", "Ledger", "Migrations", "Postgres", "Processes", "TestSupport", "reeve"),
     ]
 )

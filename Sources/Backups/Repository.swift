@@ -1,5 +1,6 @@
 import Foundation
 import Hashing
+import Ledger
 import Postgres
 import Storage
 
@@ -19,7 +20,7 @@ public struct Repository: Sendable {
     public static func locked<T: Sendable>(
         on connection: Connection, wait: Duration, _ body: () async throws -> T
     ) async throws -> T {
-        let lock = AdvisoryLock("reeve backup")
+        let lock = try await connection.with { try LedgerLock.named("reeve backup", on: $0) }
         guard try await lock.acquire(on: connection, wait: wait, waiting: { _ in }) else {
             throw BackupError.locked(holder: try await lock.holder(on: connection)?.description)
         }

@@ -1,4 +1,3 @@
-import Foundation
 import Postgres
 
 /// Reeve's own record in a database: the schema `reeve`, with its own migrations.
@@ -11,34 +10,91 @@ public enum LedgerSchema {
 
     /// The version that is there; nil when there is no ledger.
     ///
-    /// - Throws: `PostgresError`.
+    /// - Throws: `LedgerError.foreign` for a schema `reeve` that is not ours; `PostgresError`.
     public static func installedVersion(on connection: isolated Connection) throws -> Int? {
         // Not to_regclass, which may answer from a cache that does not yet know what another has just committed.
         let there = try connection.query(
             """
-            SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = 'reeve' AND c.relname = 'ledger'
-            """)
-        if there.isEmpty { return nil }
+            SELECT n.oid, c.oid IS NOT NULL FROM pg_catalog.pg_namespace n
+                LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'ledger'
+            WHERE n.nspname = 'reeve'
+            """
+        ).first
+        guard let there else { return nil }
+        let foreign = try LedgerTrust.foreign(on: connection)
+        if !foreign.isEmpty { throw LedgerError.foreign(foreign) }
+        guard try there.get(1, as: Bool.self) else { return nil }
         return try connection.query("SELECT version FROM reeve.ledger").first?.get(0)
+    }
+
+    /// The estate's own number, which nobody knows who may not read the ledger; nil when there is no ledger.
+    ///
+    /// - Throws: as `installedVersion`.
+    public static func estate(on connection: isolated Connection) throws -> String? {
+        guard try installedVersion(on: connection) != nil else { return nil }
+        return try connection.query("SELECT estate::text FROM reeve.ledger").first?.get(0)
     }
 
     /// Makes the ledger, or brings it up to date; does nothing when it is.
     ///
-    /// - Throws: `LedgerError.newer`; `PostgresError`, for instance without the right to create a schema.
+    /// - Throws: `LedgerError`; `PostgresError`, for instance without the right to create a schema.
     public static func install(on connection: isolated Connection) throws {
         let found = try installedVersion(on: connection)
         try check(found)
         if found == version { return }
-        try connection.transaction {
-            try lockForChange(on: connection)
-            let found = try installedVersion(on: connection)
-            try check(found)
-            for (number, sql) in changes.enumerated() where number >= found ?? 0 {
-                try connection.execute(sql)
+        var attempt = 1
+        while true {
+            do {
+                return try change(on: connection)
+            } catch let error as PostgresError where attempt < 20 && isRace(error) {
+                attempt += 1  // another has just made it
             }
-            try connection.query("UPDATE reeve.ledger SET version = $1, upgraded_at = now()", [version])
         }
+    }
+
+    /// Two that create the same schema: one waits for the other, and then finds it there.
+    private static func isRace(_ error: PostgresError) -> Bool {
+        ["23505", "42P06", "42P07", "40P01", "XX000"].contains(error.sqlState ?? "")
+    }
+
+    private static func change(on connection: isolated Connection) throws {
+        var options = TransactionOptions()
+        options.lockTimeout = .seconds(60)
+        do {
+            try connection.transaction(options) {
+                // What is made here fires event triggers, whose functions may be others'.
+                let confined = try FunctionConfinement.begin(on: connection)
+                if try installedVersion(on: connection) == nil {
+                    try connection.execute("CREATE SCHEMA IF NOT EXISTS reeve")
+                } else {
+                    // A lock that only those can take who may write the ledger.
+                    try connection.query("SELECT FROM reeve.ledger FOR UPDATE")
+                }
+                let found = try installedVersion(on: connection)
+                try check(found)
+                for (number, sql) in changes.enumerated() where number >= found ?? 0 {
+                    try connection.execute(sql)
+                }
+                try connection.query("UPDATE reeve.ledger SET version = $1, upgraded_at = now()", [version])
+                try FunctionConfinement.end(confined, on: connection)
+            }
+        } catch let error as PostgresError where error.sqlState == "55P03" {
+            throw LedgerError.busy(holder: try holder(on: connection))
+        }
+    }
+
+    /// Who has a lock on the ledger.
+    private static func holder(on connection: isolated Connection) throws -> String? {
+        try connection.query(
+            """
+            SELECT pg_catalog.format('process %s of %s (%s)', a.pid, a.usename, a.application_name)
+            FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+                JOIN pg_catalog.pg_class c ON c.oid = l.relation
+                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'reeve' AND c.relname = 'ledger' AND l.granted AND l.mode <> 'AccessShareLock'
+                AND l.pid <> pg_catalog.pg_backend_pid() LIMIT 1
+            """
+        ).first?.get(0)
     }
 
     /// - Returns: whether there is a ledger that can be read.
@@ -51,18 +107,6 @@ public enum LedgerSchema {
 
     private static func check(_ found: Int?) throws {
         if let found, found > version { throw LedgerError.newer(found: found, known: version) }
-    }
-
-    /// Only tried, never waited for within the server.
-    private static func lockForChange(on connection: isolated Connection) throws {
-        let key = AdvisoryLock("reeve ledger").key
-        let end = ContinuousClock.now + .seconds(60)
-        while true {
-            let had = try connection.query("SELECT pg_catalog.pg_try_advisory_xact_lock($1::bigint)", [key])
-            if try had.first?.get(0, as: Bool.self) == true { return }
-            guard ContinuousClock.now < end else { throw LedgerError.busy }
-            Thread.sleep(forTimeInterval: .random(in: 0.02...0.06))
-        }
     }
 
     /// What each version adds to the one before. Entries are never changed once released, only added.
@@ -117,7 +161,6 @@ public enum LedgerSchema {
         """
 
     private static let firstVersion = """
-        CREATE SCHEMA IF NOT EXISTS reeve;
         COMMENT ON SCHEMA reeve IS 'The ledger of reeve, which administers this database';
 
         CREATE TABLE reeve.ledger (
@@ -280,13 +323,18 @@ public enum LedgerSchema {
 public enum LedgerError: Error, CustomStringConvertible {
     /// A newer program has changed the ledger.
     case newer(found: Int, known: Int)
-    case busy
+    /// Another process is changing the ledger.
+    case busy(holder: String?)
+    /// There is a schema `reeve`, and it is not ours.
+    case foreign([String])
 
     public var description: String {
         switch self {
         case .newer(let found, let known):
             "the ledger in this database has version \(found), and this program knows versions up to \(known)"
-        case .busy: "another process is changing the ledger"
+        case .busy(let holder): "another process is changing the ledger" + (holder.map { ": \($0)" } ?? "")
+        case .foreign(let things):
+            "the schema 'reeve' in this database is not this program's: " + things.joined(separator: "; ")
         }
     }
 
@@ -294,6 +342,9 @@ public enum LedgerError: Error, CustomStringConvertible {
         switch self {
         case .newer: "use the newer reeve that this database was last administered with"
         case .busy: "try again"
+        case .foreign:
+            "find out who made it; then drop it, or work as its owner, or give it all to one role (ALTER SCHEMA reeve "
+                + "OWNER TO …, and so for its tables and functions)"
         }
     }
 }

@@ -106,7 +106,9 @@ public enum MigrationError: Error, CustomStringConvertible {
             blockers.isEmpty
                 ? (cause as? PostgresError)?.hint
                 : "wait for the blocker, or end it: SELECT pg_terminate_backend(\(blockers[0].process))"
-        case .locked: "wait longer with --lock-wait"
+        case .locked(let holder, _):
+            "wait longer with --lock-wait"
+                + (holder == nil ? "" : "; a session that is not Reeve's can be ended with pg_terminate_backend")
         case .unreadable, .requirementCycle: nil
         }
     }

@@ -103,7 +103,10 @@ public struct Migrator: Sendable {
                 if goal == .up(to: nil) { return Outcome() }
                 return Outcome(pending: try await connection.with { try pendingCount(folders, on: $0) })
             }
-            let lock = AdvisoryLock("reeve migrations")
+            let lock = try await connection.with { connection in
+                try LedgerSchema.install(on: connection)
+                return try LedgerLock.named("reeve migrations", on: connection)
+            }
             let had = try await lock.acquire(on: connection, wait: settings.lockWait) { holder in
                 logger.info("waiting for another migration run", [LogField("holder", holder?.description ?? "unknown")])
             }
@@ -112,10 +115,7 @@ public struct Migrator: Sendable {
                 throw MigrationError.locked(holder: holder?.description, wait: settings.lockWait)
             }
             // Another run may have done it meanwhile. The lock goes with the connection.
-            let agreed = try await connection.with {
-                try LedgerSchema.install(on: $0)
-                return try self.plan(folders, goal, on: $0)
-            }
+            let agreed = try await connection.with { try self.plan(folders, goal, on: $0) }
             return try await carryOut(agreed, folders, goal, on: connection, progress)
         }
     }

@@ -9,10 +9,13 @@ public struct AdvisoryLock: Sendable {
     public let key: Int64
 
     /// A lock whose key is derived from its name.
-    public init(_ name: String) {
+    ///
+    /// - Parameter secret: enters the key, so that whoever does not know it cannot take the lock beforehand: any role that
+    ///   may connect can take any key, and while a lock is held `pg_locks` shows its key to everybody.
+    public init(_ name: String, secret: String = "") {
         self.name = name
         // FNV-1a, 64 bits (RFC draft-eastlake-fnv): stable between versions and machines.
-        let hash = name.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        let hash = (name + secret).utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
         key = Int64(bitPattern: hash)
     }
 

@@ -19,18 +19,28 @@ public enum FunctionConfinement {
 
     private static let isSuperuser = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
 
-    /// Confines what is there, in a transaction that is rolled back when it is over.
+    /// Confines what is there, in the open transaction, until `end` or its rollback. Does nothing where the role is no
+    /// superuser.
     ///
-    /// - Returns: whether it could be done: the role is a superuser.
+    /// - Returns: what `end` is told.
     @discardableResult
-    public static func confine(on connection: isolated Connection) throws -> Bool {
-        guard try connection.query(isSuperuser).first?.get(0, as: Bool.self) == true else { return false }
-        try connection.execute(
+    public static func begin(on connection: isolated Connection) throws -> [Int] {
+        guard try connection.query(isSuperuser).first?.get(0, as: Bool.self) == true else { return [] }
+        return try connection.query(
             """
             UPDATE pg_catalog.pg_proc q SET prosecdef = true FROM pg_catalog.pg_proc p
                 JOIN pg_catalog.pg_roles o ON o.oid = p.proowner WHERE q.oid = p.oid AND \(unconfined)
-            """)
-        return true
+            RETURNING q.oid::pg_catalog.int8
+            """
+        ).map { try $0.get(0) }
+    }
+
+    /// Takes back what `begin` did.
+    public static func end(_ confined: [Int], on connection: isolated Connection) throws {
+        if confined.isEmpty { return }
+        try connection.query(
+            "UPDATE pg_catalog.pg_proc SET prosecdef = false WHERE oid::pg_catalog.int8 = ANY ($1::pg_catalog.int8[])",
+            [confined])
     }
 
     /// The schema in which a confinement that spans sessions is recorded.

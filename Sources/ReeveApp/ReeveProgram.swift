@@ -71,7 +71,7 @@ extension Failure {
         case let error as SnapshotError:
             self.init(message: error.description, code: "snapshot", hint: error.hint, exit: .usage)
         case let error as LedgerError:
-            self.init(message: error.description, code: "ledger", hint: error.hint, exit: .failed)
+            self.init(message: error.description, code: "ledger", hint: error.hint, exit: Self.exit(of: error))
         case let error as EmbeddedClusterError:
             self.init(message: error.description, code: "embedded_cluster", hint: error.hint, exit: .failed)
         case let error as SchedulingError:
@@ -105,6 +105,14 @@ extension Failure {
         case .hiddenRows: .notPermitted
         case .noRecipients, .unknown, .needsIdentity: .usage
         default: .failed
+        }
+    }
+
+    private static func exit(of error: LedgerError) -> ExitCode {
+        switch error {
+        case .newer: .failed
+        case .busy: .locked
+        case .foreign: .notPermitted
         }
     }
 

@@ -1,5 +1,6 @@
 import Catalog
 import Foundation
+import Ledger
 import Migrations
 import Postgres
 import Processes
@@ -239,7 +240,8 @@ struct BackupTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
         // One at a time.
         try await database.connection { holder in
-            let isHeld = try await AdvisoryLock("reeve backup").acquire(on: holder, wait: .zero, waiting: { _ in })
+            let isHeld = try await holder.with { try LedgerLock.named("reeve backup", on: $0) }.acquire(
+                on: holder, wait: .zero, waiting: { _ in })
             #expect(isHeld)
             let locked = await #expect(throws: BackupError.self) {
                 _ = try await vault.maker(database.settings).make().manifest

@@ -75,7 +75,11 @@ struct LockTests {
         let database = try TestDatabase.current
         let fixture = try MigrationFixture(["0001_a.up.sql": "CREATE TABLE t (a int);"])
         try await database.connection { other in
-            #expect(try await AdvisoryLock("reeve migrations").acquire(on: other, wait: .zero))
+            let lock = try await other.with { connection in
+                try LedgerSchema.install(on: connection)
+                return try LedgerLock.named("reeve migrations", on: connection)
+            }
+            #expect(try await lock.acquire(on: other, wait: .zero))
             let error = await #expect(throws: MigrationError.self) {
                 try await fixture.migrator(database.settings) { $0.lockWait = .milliseconds(100) }.up()
             }

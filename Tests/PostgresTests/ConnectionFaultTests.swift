@@ -42,19 +42,6 @@ struct ConnectionFaultTests {
         }
     }
 
-    @Test func `a connection lost during COMMIT leaves the outcome unknown, and says so`() async throws {
-        try await throughProxy { proxy, connection in
-            // BEGIN, the statement, COMMIT
-            proxy.arm(at: 3) { _ in .cut }
-            let error = await #expect(throws: PostgresError.self) {
-                try await connection.with { connection in
-                    try connection.transaction { try connection.query("SELECT 1") }
-                }
-            }
-            #expect(error?.kind == .commitOutcomeUnknown)
-        }
-    }
-
     @Test func `a backend that is terminated is an error with its SQLSTATE`() async throws {
         let database = try TestDatabase.current
         try await database.connection { connection in

@@ -52,6 +52,24 @@ struct PoolTests {
         await pool.close()
     }
 
+    @Test func `a connection that was idle for long is asked whether it is alive before it is lent`() async throws {
+        let database = try TestDatabase.current
+        let proxy = try FaultProxy(before: database.settings)
+        defer { proxy.close() }
+        var limits = Pool.Limits(size: 1, overflow: 0)
+        limits.checkAfter = .zero
+        let pool = Pool(proxy.settings(database.settings), limits: limits)
+        let first = try await pool.withConnection { await $0.serverProcess }
+        // Nothing is heard of it: neither closed nor answering.
+        proxy.muteAll()
+        let second = try await pool.with { connection in
+            try connection.query("SELECT 1")
+            return connection.serverProcess
+        }
+        #expect(first != second)
+        await pool.close()
+    }
+
     @Test func `a connection that comes back in a transaction is not lent again`() async throws {
         let pool = Pool(try TestDatabase.current.settings, limits: Pool.Limits(size: 1, overflow: 0))
         try await pool.with { _ = try $0.execute("BEGIN") }
@@ -82,8 +100,16 @@ struct PoolTests {
         settings.pooling = .expected
         settings.lockTimeout = .milliseconds(777)
         let connection = try await Connection.open(settings)
-        let outside = try await connection.value("SHOW lock_timeout", as: String.self)
-        #expect(outside == "0")
+        // A statement by itself is a transaction of its own, which has them; COPY is sent as it is.
+        let alone = try await connection.value("SHOW lock_timeout", as: String.self)
+        #expect(alone == "777ms")
+        #expect(try await connection.value("SHOW search_path", as: String.self) == "pg_catalog, pg_temp")
+        let outside = try await connection.with { connection in
+            var bytes: [UInt8] = []
+            try connection.copyOut("COPY (SELECT pg_catalog.current_setting('lock_timeout')) TO STDOUT") { bytes += $0 }
+            return String(decoding: bytes, as: UTF8.self)
+        }
+        #expect(outside == "0\n")
         let inside = try await connection.with { connection in
             try connection.transaction { try connection.query("SHOW lock_timeout").first?.get(0, as: String.self) }
         }

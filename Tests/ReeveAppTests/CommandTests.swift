@@ -1,4 +1,5 @@
 import Foundation
+import Ledger
 import Postgres
 import Processes
 import TestSupport
@@ -69,7 +70,11 @@ struct CommandTests {
     @Test func `a lock that is held past the wait is exit 5, a lost server 75, bad usage 2`() async throws {
         let settings = try TestDatabase.current.settings
         try await TestDatabase.current.connection { holder in
-            #expect(try await AdvisoryLock("reeve migrations").acquire(on: holder, wait: .zero))
+            let lock = try await holder.with { connection in
+                try LedgerSchema.install(on: connection)
+                return try LedgerLock.named("reeve migrations", on: connection)
+            }
+            #expect(try await lock.acquire(on: holder, wait: .zero))
             let locked = try await ReeveBinary.run(
                 ["migrate", "up", "--system", "publisher", "--lock-wait", "200ms"], on: settings)
             #expect(locked.ending == .exited(5))

@@ -11,8 +11,12 @@ public final class FaultProxy: Sendable {
         case none
         /// Neither forwards nor closes: a half-open connection.
         case silence
+        /// The same for this connection alone; new ones are served.
+        case mute
         /// Closes both sides.
         case cut
+        /// Forwards half of what has come, and closes both sides.
+        case cutWithin
     }
 
     private struct State {
@@ -74,6 +78,11 @@ public final class FaultProxy: Sendable {
     /// Stops to forward, on all connections, without closing them.
     public func fallSilent() { state.withLock { $0.silent = true } }
 
+    /// Stops to forward on the connections that there are; new ones are served.
+    public func muteAll() {
+        for link in state.withLock({ $0.links.compactMap(\.value) }) { link.mute() }
+    }
+
     /// Closes all connections.
     public func cut() {
         for link in state.withLock({ $0.links.compactMap(\.value) }) { link.cut() }
@@ -134,18 +143,20 @@ public final class FaultProxy: Sendable {
             if count <= 0 { break }
             if !counting, posesAsPooler { Self.changeProcess(in: &buffer, count) }
             let due = counting ? dueAction(with: parser.statements(in: buffer[..<count])) : nil
-            if let due, !state.withLock({ $0.isAfter }), !carryOut(due) { break }
-            if state.withLock({ $0.silent }) { continue }
+            var end = count
+            if let due, !state.withLock({ $0.isAfter }), !carryOut(due, on: link, &end) { break }
+            if state.withLock({ $0.silent }) || link.isMuted { continue }
             var sent = 0
-            while sent < count {
+            while sent < end {
                 // Not write(), for a peer that is gone must not end the tests with SIGPIPE.
                 let written = buffer.withUnsafeBytes {
-                    send(target, $0.baseAddress?.advanced(by: sent), count - sent, Int32(MSG_NOSIGNAL))
+                    send(target, $0.baseAddress?.advanced(by: sent), end - sent, Int32(MSG_NOSIGNAL))
                 }
                 if written <= 0 { break }
                 sent += written
             }
-            if let due, state.withLock({ $0.isAfter }), !carryOut(due) { break }
+            if end < count { break }
+            if let due, state.withLock({ $0.isAfter }), !carryOut(due, on: link, &end) { break }
         }
     }
 
@@ -167,10 +178,12 @@ public final class FaultProxy: Sendable {
     }
 
     /// - Returns: false when the connection is to be cut.
-    private func carryOut(_ action: (Int) -> Fault) -> Bool {
+    private func carryOut(_ action: (Int) -> Fault, on link: Link, _ end: inout Int) -> Bool {
         switch action(statements) {
         case .silence: fallSilent()
+        case .mute: link.mute()
         case .cut: return false
+        case .cutWithin: end /= 2
         case .none: break
         }
         return true
@@ -181,6 +194,10 @@ public final class FaultProxy: Sendable {
 private final class Link: Sendable {
     private let client: Int32
     private let server: Int32
+    private let muted = Mutex(false)
+
+    var isMuted: Bool { muted.withLock { $0 } }
+    func mute() { muted.withLock { $0 = true } }
 
     init(client: Int32, server: Int32) {
         self.client = client

@@ -117,7 +117,7 @@ public struct LiveTrial: Sendable {
         var result: T?
         do {
             try connection.transaction(options) {
-                try FunctionConfinement.confine(on: connection)
+                try FunctionConfinement.begin(on: connection)
                 result = try body()
                 throw Undo()
             }

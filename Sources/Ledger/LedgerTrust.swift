@@ -1,0 +1,134 @@
+import Foundation
+import Postgres
+
+/// Whether a schema `reeve` that is there is ours: whoever owns it, or puts a function, trigger or rule into it, would
+/// have his code run by whoever works with the ledger.
+///
+/// It is used only where the schema and all that is in it belong to the role that works, to `reeve_owner` or to a
+/// superuser, nobody else may create anything in it, and every table, function and trigger is one that this program makes.
+enum LedgerTrust {
+    /// What is in the schema that is not ours, one line each.
+    ///
+    /// - Throws: `PostgresError`.
+    static func foreign(on connection: isolated Connection) throws -> [String] {
+        var foreign: [String] = []
+        for row in try connection.query(query) {
+            let (kind, name): (String, String) = (try row.get("kind"), try row.get("name"))
+            let definition: String = try row.get("definition")
+            if try !row.get("is_trusted", as: Bool.self) {
+                foreign.append("\(kind) \(name) belongs to \(try row.get("owner", as: String.self))")
+            } else if !isKnown(kind, name, definition) {
+                foreign.append(kind == "privilege" ? name : "\(kind) \(name) is not one of the ledger's")
+            }
+        }
+        return foreign
+    }
+
+    /// Whether the ledger's own changes make such an object.
+    private static func isKnown(_ kind: String, _ name: String, _ definition: String) -> Bool {
+        let made = LedgerSchema.changes
+        switch kind {
+        case "schema": return true
+        case "table": return made.contains { $0.contains("CREATE TABLE reeve.\(name) (") }
+        case "function":
+            // The body word for word, in a function of the name; `definition` begins with its name.
+            let halves = definition.split(separator: "\u{1}", maxSplits: 1, omittingEmptySubsequences: false)
+            guard halves.count == 2 else { return false }
+            return made.contains { $0.contains("FUNCTION reeve.\(halves[0])(") && $0.contains("$$\(halves[1])$$") }
+        case "trigger":
+            return made.contains { change in
+                change.split(separator: ";").contains { statement in
+                    let words = statement.split(whereSeparator: \.isWhitespace).joined(separator: " ")
+                    return words.contains("CREATE TRIGGER \(name) ") && words.contains(definition)
+                }
+            }
+        default: return false
+        }
+    }
+
+    /// The objects of the schema: kind, name, owner, whether that is to be trusted, and what tells it from another.
+    private static let query = """
+        WITH trusted AS (
+            SELECT r.oid FROM pg_catalog.pg_roles r
+            WHERE r.rolsuper OR r.rolname = current_user OR r.rolname = 'reeve_owner' AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles o ON o.oid = m.member
+                WHERE m.roleid = r.oid AND NOT o.rolsuper AND o.rolname <> current_user)
+        ), home AS (
+            SELECT oid, nspowner, nspacl FROM pg_catalog.pg_namespace WHERE nspname = 'reeve'
+        ), relations AS (
+            SELECT c.* FROM pg_catalog.pg_class c JOIN home h ON h.oid = c.relnamespace
+        ), functions AS (
+            SELECT p.* FROM pg_catalog.pg_proc p JOIN home h ON h.oid = p.pronamespace
+        ), found (kind, name, owner, definition) AS (
+            SELECT 'schema', 'reeve', nspowner, '' FROM home
+            UNION ALL
+            SELECT 'privilege', 'others than its owner may create objects in the schema', nspowner, ''
+            FROM home WHERE EXISTS (
+                SELECT FROM pg_catalog.aclexplode(nspacl) a
+                WHERE a.privilege_type = 'CREATE' AND a.grantee NOT IN (SELECT oid FROM trusted))
+            UNION ALL
+            SELECT CASE WHEN relkind IN ('r', 'S') AND NOT relrowsecurity AND NOT relispartition THEN 'table'
+                    WHEN relkind = 'v' THEN 'view' WHEN relkind = 'r' THEN 'changed table' ELSE 'relation' END,
+                relname, relowner, ''
+            FROM relations c WHERE relkind NOT IN ('i', 'I', 't', 'S')
+            UNION ALL
+            SELECT 'sequence', relname, relowner, '' FROM relations c WHERE relkind = 'S' AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                    AND d.objid = c.oid AND d.deptype = 'i')
+            UNION ALL
+            SELECT CASE WHEN NOT p.prosecdef AND l.lanname = 'plpgsql'
+                    AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp'] THEN 'function' ELSE 'changed function' END,
+                p.oid::pg_catalog.regprocedure::pg_catalog.text, p.proowner,
+                p.proname::pg_catalog.text || pg_catalog.chr(1) || p.prosrc
+            FROM functions p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+            UNION ALL
+            SELECT 'trigger', t.tgname, c.relowner,
+                'ON reeve.' || c.relname::pg_catalog.text || ' FOR EACH '
+                    || CASE WHEN t.tgtype::integer & 1 = 1 THEN 'ROW' ELSE 'STATEMENT' END
+                    || ' EXECUTE FUNCTION ' || n.nspname::pg_catalog.text || '.' || p.proname::pg_catalog.text || '()'
+            FROM pg_catalog.pg_trigger t JOIN relations c ON c.oid = t.tgrelid
+                JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+            WHERE NOT t.tgisinternal
+            UNION ALL
+            SELECT 'rule', r.rulename, c.relowner, ''
+            FROM pg_catalog.pg_rewrite r JOIN relations c ON c.oid = r.ev_class
+            UNION ALL
+            SELECT 'policy', p.polname, c.relowner, ''
+            FROM pg_catalog.pg_policy p JOIN relations c ON c.oid = p.polrelid
+            UNION ALL
+            SELECT 'foreign key', k.conname, c.relowner, '' FROM pg_catalog.pg_constraint k
+                JOIN relations c ON c.oid = k.confrelid
+            WHERE k.contype = 'f' AND k.conrelid NOT IN (SELECT oid FROM relations)
+            UNION ALL
+            SELECT 'child of', p.relname, c.relowner, '' FROM pg_catalog.pg_inherits i
+                JOIN relations p ON p.oid = i.inhparent JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+            WHERE p.relkind = 'r'
+            UNION ALL
+            SELECT 'type', t.typname, t.typowner, '' FROM pg_catalog.pg_type t JOIN home h ON h.oid = t.typnamespace
+            WHERE t.typtype <> 'c' AND NOT (t.typtype = 'b' AND t.typelem IN (SELECT reltype FROM relations))
+            UNION ALL
+            -- What defaults, checks and indexes call that PostgreSQL does not bring.
+            SELECT 'code', pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0), c.relowner, ''
+            FROM relations c
+                JOIN pg_catalog.pg_depend o ON o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                    AND o.refobjid = c.oid AND o.deptype IN ('a', 'i', 'n')
+                JOIN pg_catalog.pg_depend d ON d.classid = o.classid AND d.objid = o.objid
+            WHERE o.classid IN ('pg_catalog.pg_attrdef'::pg_catalog.regclass,
+                    'pg_catalog.pg_constraint'::pg_catalog.regclass, 'pg_catalog.pg_class'::pg_catalog.regclass)
+                AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+                    'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_opclass'::pg_catalog.regclass,
+                    'pg_catalog.pg_type'::pg_catalog.regclass)
+                AND d.refobjid >= 16384
+            UNION ALL
+            SELECT 'object', pg_catalog.pg_describe_object(d.classid, d.objid, 0), h.nspowner, ''
+            FROM home h JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+                AND d.refobjid = h.oid
+            WHERE d.classid NOT IN ('pg_catalog.pg_class'::pg_catalog.regclass,
+                'pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass,
+                'pg_catalog.pg_default_acl'::pg_catalog.regclass)
+        )
+        SELECT f.kind, f.name::pg_catalog.text AS name, pg_catalog.pg_get_userbyid(f.owner)::pg_catalog.text AS owner,
+            f.owner IN (SELECT oid FROM trusted) AS is_trusted, f.definition
+        FROM found f ORDER BY 1, 2
+        """
+}

@@ -1,0 +1,160 @@
+import Foundation
+import Ledger
+import Postgres
+import TestSupport
+import Testing
+
+/// A schema `reeve` that somebody else made, or meddled with, is not used.
+@Suite(.database, .timeLimit(.minutes(5)))
+struct LedgerTrustTests {
+    /// A role of the test's own that may make schemas in the database.
+    private func newOwner() async throws -> String {
+        let role = "squatter_\(UUID().uuidString.prefix(8).lowercased())"
+        let database = try TestDatabase.current
+        try await database.execute("CREATE ROLE \(role)", "GRANT CREATE ON DATABASE \(database.name) TO \(role)")
+        return role
+    }
+
+    private func refusal() async throws -> String {
+        let database = try TestDatabase.current
+        let before: [String] = try await state()
+        let error = await #expect(throws: LedgerError.self) {
+            try await Connection.opened(database.settings) { connection in
+                try await connection.with { try LedgerSchema.install(on: $0) }
+            }
+        }
+        let read = await #expect(throws: LedgerError.self) {
+            try await Connection.opened(database.settings) { connection in
+                try await connection.with { _ = try LedgerSchema.isInstalled(on: $0) }
+            }
+        }
+        guard case .foreign? = error, case .foreign? = read else {
+            Issue.record("not told to be foreign: \(String(describing: error))")
+            return ""
+        }
+        #expect(try await state() == before)
+        return error?.description ?? ""
+    }
+
+    /// Who is a superuser, which is what an attack is after.
+    private func state() async throws -> [String] {
+        try await TestDatabase.current.with {
+            try $0.query("SELECT rolname FROM pg_roles WHERE rolsuper ORDER BY 1").map { try $0.get(0) }
+        }
+    }
+
+    @Test func `a schema that another role made beforehand is refused, empty or full of traps`() async throws {
+        let database = try TestDatabase.current
+        let role = try await newOwner()
+        try await database.execute("CREATE SCHEMA reeve AUTHORIZATION \(role)")
+        #expect(try await refusal().contains("schema reeve belongs to \(role)"))
+        // As it was done: the ledger's own table with a version that is asked to be upgraded, and a trigger.
+        try await database.execute(
+            """
+            SET ROLE \(role);
+            CREATE TABLE reeve.ledger (singleton boolean PRIMARY KEY DEFAULT true, version integer NOT NULL,
+                estate uuid NOT NULL DEFAULT gen_random_uuid(), upgraded_at timestamptz);
+            INSERT INTO reeve.ledger (version) VALUES (1);
+            CREATE FUNCTION reeve.trap() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN EXECUTE 'ALTER ROLE \(role) SUPERUSER'; RETURN new; END $$;
+            CREATE TRIGGER trap BEFORE UPDATE ON reeve.ledger FOR EACH ROW EXECUTE FUNCTION reeve.trap();
+            """)
+        let told = try await refusal()
+        #expect(told.contains("table ledger belongs to") && told.contains("trap"))
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
+    @Test(arguments: [
+        (
+            "CREATE FUNCTION reeve.f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$",
+            "function reeve.f()"
+        ),
+        (
+            """
+            CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+            CREATE TRIGGER t BEFORE INSERT ON reeve.runs FOR EACH ROW EXECUTE FUNCTION public.f()
+            """, "trigger t"
+        ),
+        (
+            """
+            CREATE FUNCTION public.announce_events() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+            CREATE OR REPLACE TRIGGER announce AFTER INSERT ON reeve.events
+                FOR EACH STATEMENT EXECUTE FUNCTION public.announce_events()
+            """, "trigger announce"
+        ),
+        (
+            """
+            CREATE OR REPLACE FUNCTION reeve.append_audit(actor text, action text, subject text, detail jsonb)
+            RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN 1; END $$
+            """, "append_audit"
+        ),
+        ("ALTER FUNCTION reeve.append_audit RESET search_path", "append_audit"),
+        ("ALTER FUNCTION reeve.append_audit SECURITY DEFINER", "append_audit"),
+        ("CREATE RULE r AS ON INSERT TO reeve.events DO ALSO NOTIFY x", "rule r"),
+        ("CREATE POLICY p ON reeve.events USING (true)", "policy p"),
+        ("ALTER TABLE reeve.events ENABLE ROW LEVEL SECURITY", "changed table events"),
+        ("CREATE VIEW reeve.v AS SELECT 1", "view v"), ("CREATE TABLE reeve.mine ()", "table mine"),
+        ("CREATE TABLE public.child () INHERITS (reeve.events)", "child of events"),
+        ("CREATE TABLE public.k (s text REFERENCES reeve.systems)", "foreign key"),
+        ("CREATE DOMAIN reeve.d AS text", "type d"), ("CREATE TYPE reeve.e AS ENUM ()", "type e"),
+        (
+            """
+            CREATE FUNCTION public.f() RETURNS text LANGUAGE sql AS 'SELECT 1::text';
+            ALTER TABLE reeve.events ALTER kind SET DEFAULT public.f()
+            """, "code function public.f()"
+        ),
+        (
+            """
+            CREATE FUNCTION public.g(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT true';
+            ALTER TABLE reeve.events ADD CHECK (public.g(kind))
+            """, "code function public.g"
+        ),
+        (
+            """
+            CREATE FUNCTION public.h(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+            CREATE INDEX i ON reeve.events (public.h(kind))
+            """, "code function public.h"
+        ),
+        ("GRANT CREATE ON SCHEMA reeve TO PUBLIC", "others than its owner"),
+        (
+            "CREATE OPERATOR reeve.=== (LEFTARG = text, RIGHTARG = text, FUNCTION = pg_catalog.texteq)",
+            "operator"
+        ),
+    ])
+    func `a ledger that was meddled with is refused`(sql: String, told: String) async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        try await database.execute(sql)
+        #expect(try await refusal().contains(told))
+    }
+
+    @Test func `the owner of a database cannot hand its ledger to a superuser`() async throws {
+        let database = try TestDatabase.current
+        let role = try await newOwner()
+        // The role itself may work with what it made; a superuser may not.
+        try await database.with { connection in
+            try connection.execute("SET ROLE \(role)")
+            try LedgerSchema.install(on: connection)
+            #expect(try LedgerSchema.isInstalled(on: connection))
+        }
+        #expect(try await refusal().contains("belongs to \(role)"))
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
+    @Test func `an event trigger of another's does not run with our rights when the ledger is made`() async throws {
+        let database = try TestDatabase.current
+        let role = try await newOwner()
+        try await database.execute(
+            """
+            CREATE FUNCTION public.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$
+            BEGIN EXECUTE 'ALTER ROLE \(role) SUPERUSER'; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$
+            """, "CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION public.watch()",
+            "ALTER EVENT TRIGGER watch DISABLE", "ALTER FUNCTION public.watch() OWNER TO \(role)",
+            "ALTER EVENT TRIGGER watch ENABLE")
+        try await database.with { try LedgerSchema.install(on: $0) }
+        #expect(try await database.value("SELECT rolsuper FROM pg_roles WHERE rolname = $1", [role]) == false)
+        // And it is what it was.
+        #expect(try await database.value("SELECT prosecdef FROM pg_proc WHERE proname = 'watch'") == false)
+        try await database.execute("DROP EVENT TRIGGER watch", "DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+}
