@@ -92,12 +92,32 @@ final class PartReader: @unchecked Sendable {
         return try await body(path)
     }
 
+    /// Which entries of an archive are restored.
+    enum Entries {
+        case allButEventTriggers, eventTriggers
+
+        func contains(_ line: Substring) -> Bool {
+            line.contains(" EVENT TRIGGER ") == (self == .eventTriggers)
+        }
+    }
+
     /// Indexes and constraints are made by several connections at once.
-    func restoreFile(_ part: Manifest.Part, into target: ConnectionSettings, _ tools: BackupTools) async throws {
+    func restoreFile(
+        _ part: Manifest.Part, into target: ConnectionSettings, _ tools: BackupTools, _ entries: Entries
+    ) async throws {
         let jobs = String(max(1, restorer.settings.jobs))
         try await withFile(part) { path in
+            let contents = try await Pipeline([
+                Command(tools.programs.path("pg_restore"), ["-l", path], directory: "/")
+            ]).output()
+            let lines = String(decoding: contents, as: UTF8.self).split(separator: "\n").filter { !$0.hasPrefix(";") }
+            let wanted = lines.filter(entries.contains)
+            if wanted.isEmpty { return }
+            let list = path + ".list"
+            defer { unlink(list) }
+            try Data(wanted.joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: list))
             let command = tools.command(
-                "pg_restore", ["--exit-on-error", "--no-tablespaces", "-Fc", "-j", jobs, path], on: target)
+                "pg_restore", ["--exit-on-error", "--no-tablespaces", "-Fc", "-j", jobs, "-L", list, path], on: target)
             do {
                 try await Pipeline([command]).run { _ in }
             } catch let error as PipelineError {

@@ -57,23 +57,33 @@ public struct PartialRestore: Sendable {
             let wanted = manifest.parts.filter { ![.data, .largeObjects].contains($0.kind) }
             let reader = PartReader(restorer, parts: wanted, { _, _ in })
             if isOwn { try await restorer.makeRoles(place, reader) }
-            for part in manifest.parts where part.kind == .before { try await reader.restore(part, into: place, tools) }
-            let tables = try await resolve(on: place)
-            try await fetch(tables, into: place, tools, progress)
-            for part in manifest.parts where part.kind == .sequences {
-                try await reader.restore(part, into: place, tools)
+            let (moved, keys) = try await FunctionConfinement.confining(in: place) {
+                try await rebuild(in: place, reader, tools, progress)
             }
-            let keys = try await restoreAfter(tables, into: place, reader, tools)
-            if let mask = masking(for: tables) {
-                try await Connection.opened(place) { connection in
-                    try await connection.with { try mask.apply(on: $0) }
-                }
-            }
-            let moved = try await move(tables, in: place)
             try await check(moved, place, target)
             try await copy(moved, from: place, to: target, tools)
             return try await addKeys(keys, to: target)
         }
+    }
+
+    /// Puts the tables together in the scratch server.
+    private func rebuild(
+        in place: ConnectionSettings, _ reader: PartReader, _ tools: BackupTools,
+        _ progress: @escaping Restorer.Progress
+    ) async throws -> ([Table], ForeignKeys) {
+        for part in manifest.parts where part.kind == .before { try await reader.restore(part, into: place, tools) }
+        let tables = try await resolve(on: place)
+        try await fetch(tables, into: place, tools, progress)
+        for part in manifest.parts where part.kind == .sequences {
+            try await reader.restore(part, into: place, tools)
+        }
+        let keys = try await restoreAfter(tables, into: place, reader, tools)
+        if let mask = masking(for: tables) {
+            try await Connection.opened(place) { connection in
+                try await connection.with { try mask.apply(on: $0) }
+            }
+        }
+        return (try await move(tables, in: place), keys)
     }
 
     // MARK: What is wanted
@@ -264,8 +274,12 @@ public struct PartialRestore: Sendable {
         let schemas = Set(tables.map(\.schema)).union(selection.intoSchema.map { [$0] } ?? selection.schemas)
         try await Connection.opened(target.named("reeve restore")) { connection in
             try await connection.with { connection in
-                for schema in schemas.sorted() {
-                    try connection.execute("CREATE SCHEMA IF NOT EXISTS \(quoteIdentifier(schema))")
+                try connection.transaction {
+                    let confined = try FunctionConfinement.begin(on: connection)
+                    for schema in schemas.sorted() {
+                        try connection.execute("CREATE SCHEMA IF NOT EXISTS \(quoteIdentifier(schema))")
+                    }
+                    try FunctionConfinement.end(confined, on: connection)
                 }
             }
         }
@@ -274,20 +288,30 @@ public struct PartialRestore: Sendable {
         let single = tables.filter { !whole.contains($0.schema) }
         if !single.isEmpty { try await copy(single.map { "--table=\($0.pattern)" }, place, target, tools) }
         if !whole.isEmpty {
+            // Contents only; the schemas exist.
             try await copy(
-                whole.map { "--schema=\"\($0.replacing("\"", with: "\"\""))\"" }, place, target, tools)
+                whole.map { "--schema=\(quotePattern($0))" }, contentsOf: whole, place, target, tools)
         }
     }
 
     private func copy(
-        _ options: [String], _ place: ConnectionSettings, _ target: ConnectionSettings, _ tools: BackupTools
+        _ options: [String], contentsOf schemas: [String] = [], _ place: ConnectionSettings,
+        _ target: ConnectionSettings, _ tools: BackupTools
     ) async throws {
         let dump = tools.command("pg_dump", ["-Fc", "-Z0", "--no-sync"] + options, on: place)
-        // Of a schema what is in it: itself it is there already.
-        let only = options.filter { $0.hasPrefix("--schema=") }.map { $0.replacing("\"", with: "") }
+        let script = Command(
+            tools.programs.path("pg_restore"),
+            ["--no-tablespaces", "-Fc", "-f", "-"] + schemas.map { "--schema=\($0)" }, directory: "/")
+        // In one transaction, in which functions of the target run with their owners' rights.
+        let isConfined = try await FunctionConfinement.canConfine(in: target)
+        let (first, last) = isConfined ? (FunctionConfinement.beginScript, FunctionConfinement.endScript) : ("", "")
         let restore = tools.command(
-            "pg_restore", ["--exit-on-error", "--no-tablespaces", "--single-transaction", "-Fc"] + only, on: target)
-        try await Pipeline([dump, restore]).run { _ in }
+            "psql",
+            [
+                "-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "--single-transaction", "-c", first, "-f", "-",
+                "-c", last,
+            ], on: target)
+        try await Pipeline([dump, script, restore]).run { _ in }
     }
 
     /// - Returns: the keys that the target cannot have, in words.
@@ -297,7 +321,11 @@ public struct PartialRestore: Sendable {
             try await connection.with { connection in
                 keys.statements.compactMap { key in
                     do {
-                        try connection.execute(key)
+                        try connection.transaction {
+                            let confined = try FunctionConfinement.begin(on: connection)
+                            try connection.execute(key)
+                            try FunctionConfinement.end(confined, on: connection)
+                        }
                         return nil
                     } catch {
                         return "left out: \(key.split(whereSeparator: \.isWhitespace).joined(separator: " ")): \(error)"

@@ -36,8 +36,7 @@ public struct RestoreTest: Sendable {
     let manifest: Manifest
     let settings: Restorer.Settings
     let scratch: ScratchServer
-    /// Statements by name, each of which gives no row when it holds.
-    let checks: [(name: String, sql: String)]
+    let checks: [SystemCheck]
     let logger: Logger
 
     /// - Parameters:
@@ -45,7 +44,7 @@ public struct RestoreTest: Sendable {
     ///   - beside: a server that lends a scratch database where no server programs are installed.
     public init(
         repository: Repository, manifest: Manifest, settings: Restorer.Settings, folder: String,
-        beside: ConnectionSettings? = nil, checks: [(name: String, sql: String)] = [], logger: Logger = .silent
+        beside: ConnectionSettings? = nil, checks: [SystemCheck] = [], logger: Logger = .silent
     ) {
         self.repository = repository
         self.manifest = manifest
@@ -105,14 +104,15 @@ public struct RestoreTest: Sendable {
         return try await Connection.opened(target.named("reeve restore test")) { connection in
             try await connection.with { connection in
                 try connection.execute("ANALYZE")
-                return try checks.compactMap { name, sql in
+                return try checks.compactMap { check in
                     do {
-                        let rows = try connection.query(sql)
-                        if rows.isEmpty { return nil }
+                        let rows = try check.rows(on: connection)
+                        if rows == 0 { return nil }
                         return RestoreDifference(
-                            kind: "check", object: name, expected: "no row", found: "\(rows.count) rows")
+                            kind: "check", object: check.name, expected: "no row", found: "\(rows) rows")
                     } catch let error as PostgresError where error.kind == .server {
-                        return RestoreDifference(kind: "check", object: name, expected: "no row", found: error.message)
+                        return RestoreDifference(
+                            kind: "check", object: check.name, expected: "no row", found: error.message)
                     }
                 }
             }

@@ -50,18 +50,25 @@ public struct Restorer: Sendable {
         let parts = PartReader(self, parts: manifest.parts, progress)
         try await RestoreGuard(target).closed {
             if settings.makesRoles { try await makeRoles(target, parts, all: settings.restoresAllRoles) }
-            for part in manifest.parts where part.kind == .before {
-                try await parts.restore(part, into: target, tools)
-            }
-            try await restoreData(into: target, tools, parts)
-            if !settings.masking.isEmpty {
-                let masking = settings.masking
-                try await Connection.opened(target.named("reeve restore")) { connection in
-                    try await connection.with { try masking.apply(on: $0) }
+            // Rows and constraints run functions that came with the backup.
+            try await FunctionConfinement.confining(in: target.named("reeve restore")) {
+                for part in manifest.parts where part.kind == .before {
+                    try await parts.restore(part, into: target, tools)
+                }
+                try await restoreData(into: target, tools, parts)
+                if !settings.masking.isEmpty {
+                    let masking = settings.masking
+                    try await Connection.opened(target.named("reeve restore")) { connection in
+                        try await connection.with { try masking.apply(on: $0) }
+                    }
+                }
+                for part in manifest.parts where part.kind == .after {
+                    try await parts.restoreFile(part, into: target, tools, .allButEventTriggers)
                 }
             }
+            // They run at whatever is made from now on, and so come last.
             for part in manifest.parts where part.kind == .after {
-                try await parts.restoreFile(part, into: target, tools)
+                try await parts.restoreFile(part, into: target, tools, .eventTriggers)
             }
             try await applySettings(target)
             try await settings.beforeOpening?(target)

@@ -63,7 +63,7 @@ public enum MigrationError: Error, CustomStringConvertible {
             "\(system)/\(title) is reverted in part: a run of 'down' was cut short"
         case .invalidIndex(let name, let place): "\(place): the index \(name) is invalid after it was built"
         case .failed(let system, let title, let cause, let blockers, let attempts):
-            Self.describe(system, title, cause, blockers, attempts)
+            Self.describe(system, title, "\(cause)", blockers, attempts)
         case .locked(let holder, let wait):
             "another migration run held the lock for more than \(wait.components.seconds) s"
                 + (holder.map { ": \($0)" } ?? "")
@@ -71,13 +71,21 @@ public enum MigrationError: Error, CustomStringConvertible {
     }
 
     private static func describe(
-        _ system: String, _ title: String, _ cause: any Error, _ blockers: [Blocker], _ attempts: Int
+        _ system: String, _ title: String, _ cause: String, _ blockers: [Blocker], _ attempts: Int
     ) -> String {
         var text = "\(system)/\(title) failed"
         if attempts > 1 { text += " after \(attempts) attempts" }
         text += ": \(cause)"
         for blocker in blockers { text += "\nblocked by \(blocker)" }
         return text
+    }
+
+    /// The same with all that the server said, for whoever stands by.
+    public var report: String {
+        guard case .failed(let system, let title, let cause as PostgresError, let blockers, let attempts) = self else {
+            return description
+        }
+        return Self.describe(system, title, cause.report, blockers, attempts)
     }
 
     public var hint: String? {

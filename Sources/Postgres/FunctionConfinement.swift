@@ -51,6 +51,7 @@ public enum FunctionConfinement {
     ///
     /// An event trigger does it, so that a function is never to be called unconfined once it has its owner.
     public static let beginScript = """
+        SET LOCAL search_path = pg_catalog, pg_temp;
         DO $$
         DECLARE
             known oid[];
@@ -86,6 +87,7 @@ public enum FunctionConfinement {
 
     /// Takes back what `beginScript` and its event trigger did; in one transaction.
     public static let endScript = """
+        SET LOCAL search_path = pg_catalog, pg_temp;
         DROP EVENT TRIGGER reeve_confinement;
         DO $$
         DECLARE
@@ -105,19 +107,24 @@ public enum FunctionConfinement {
     public static func confining<T: Sendable>(
         in target: ConnectionSettings, _ body: () async throws -> T
     ) async throws -> T {
-        let isSuperuser = try await run(beginScript, in: target)
+        guard try await canConfine(in: target) else { return try await body() }
+        try await run(beginScript, in: target)
         let value = try await body()
-        if isSuperuser { try await run(endScript, in: target) }
+        try await run(endScript, in: target)
         return value
     }
 
-    @discardableResult
-    private static func run(_ script: String, in target: ConnectionSettings) async throws -> Bool {
-        try await Connection.opened(target.named("reeve restore")) { connection in
+    /// Whether the role of these settings is a superuser.
+    public static func canConfine(in target: ConnectionSettings) async throws -> Bool {
+        try await Connection.opened(target) { connection in
+            try await connection.with { try $0.query(isSuperuser).first?.get(0) ?? false }
+        }
+    }
+
+    private static func run(_ script: String, in target: ConnectionSettings) async throws {
+        try await Connection.opened(target) { connection in
             try await connection.with { connection in
-                guard try connection.query(isSuperuser).first?.get(0, as: Bool.self) == true else { return false }
                 try connection.transaction { _ = try connection.execute(script) }
-                return true
             }
         }
     }

@@ -67,14 +67,23 @@ public struct PostgresError: Error, Sendable {
 }
 
 extension PostgresError: CustomStringConvertible {
-    /// The message, with place, excerpt, detail, hint and context on lines of their own.
+    /// The message, with place and excerpt, for logs and records. Detail and context are left out: they quote rows.
     public var description: String {
         var text = message
         if let sqlState { text += " (SQLSTATE \(sqlState))" }
         if let excerpt { text = "\(excerpt.place): \(text)\n\(excerpt.drawing)" }
+        return text
+    }
+
+    /// All that is known, with detail, hint and context on lines of their own, for whoever stands by.
+    public var report: String {
+        var text = description
         if let detail { text += "\ndetail: \(detail)" }
         if let hint { text += "\nhint: \(hint)" }
-        if let context { text += "\ncontext: \(context.replacing("\n", with: "\n         "))" }
+        if let context {
+            let lines = context.split(separator: "\n", omittingEmptySubsequences: false)
+            text += "\ncontext: \(lines.joined(separator: "\n         "))"
+        }
         return text
     }
 }

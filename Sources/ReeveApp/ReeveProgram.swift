@@ -59,7 +59,7 @@ extension Failure {
                 message: error.what, code: "confirmation_needed", hint: "confirm with --confirm=\(error.name)",
                 exit: .confirmationNeeded)
         case let error as MigrationError:
-            self.init(message: error.description, code: "migration", hint: error.hint, exit: Self.exit(of: error))
+            self.init(message: error.report, code: "migration", hint: error.hint, exit: Self.exit(of: error))
         case let error as BackupError:
             self.init(message: error.description, code: "backup", hint: error.hint, exit: Self.exit(of: error))
         case let error as StorageError:
@@ -79,7 +79,7 @@ extension Failure {
         case let error as PostgresError:
             let isAway = error.kind == .cannotConnect
             self.init(
-                message: error.description, code: error.sqlState ?? "postgres",
+                message: error.report, code: error.sqlState ?? "postgres",
                 hint: error.hint ?? (isAway ? "'reeve config show' tells where the address comes from" : nil),
                 exit: Self.exit(of: error))
         case let error as ServerError:

@@ -33,10 +33,14 @@ struct BackupTests {
         #expect(manifest.tables.first { $0.name == "orders" }?.rows == 2000)
         let proof = try await vault.prove(
             manifest,
-            checks: [("good", "SELECT 1 WHERE false"), ("none", "SELECT id FROM public.orders WHERE total < 0")])
+            checks: [
+                SystemCheck("good", sql: "SELECT 1 WHERE false"),
+                SystemCheck("none", sql: "SELECT id FROM orders WHERE total < 0"),
+            ])
         #expect(proof.isProved, "\(proof.differences)")
         #expect(try Proof.read(manifest, in: vault.repository) == proof)
-        let refuted = try await vault.prove(manifest, checks: [("bad", "SELECT 1"), ("broken", "SELECT nonsense")])
+        let refuted = try await vault.prove(
+            manifest, checks: [SystemCheck("bad", sql: "SELECT 1"), SystemCheck("broken", sql: "SELECT nonsense")])
         #expect(refuted.differences.map(\.object) == ["bad", "broken"])
         // Nothing of it stays, and nothing in the repository can be read without the key.
         #expect(try FileManager.default.contentsOfDirectory(atPath: "\(vault.folder)/scratch").isEmpty)

@@ -44,7 +44,7 @@ final class Vault: Sendable {
         return settings
     }
 
-    func prove(_ manifest: Manifest, checks: [(name: String, sql: String)] = []) async throws -> Proof {
+    func prove(_ manifest: Manifest, checks: [SystemCheck] = []) async throws -> Proof {
         try await RestoreTest(
             repository: repository, manifest: manifest, settings: restoring, folder: "\(folder)/scratch", checks: checks
         ).run()

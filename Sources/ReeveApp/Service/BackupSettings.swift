@@ -89,17 +89,17 @@ enum BackupSettings {
 
     /// The checks of the systems: `backups/checks/SYSTEM/*.sql` beside the shipped migrations, or `checks` in a system's
     /// own folder.
-    static func checks(_ systems: [MigrationSystem]) throws -> [(name: String, sql: String)] {
-        try systems.flatMap { system -> [(name: String, sql: String)] in
+    static func checks(_ systems: [MigrationSystem]) throws -> [SystemCheck] {
+        try systems.flatMap { system -> [SystemCheck] in
             let shipped = URL(fileURLWithPath: system.folder).deletingLastPathComponent().deletingLastPathComponent()
                 .appendingPathComponent("backups/checks/\(system.name)").path
-            return try ["\(system.folder)/checks", shipped].flatMap { folder -> [(name: String, sql: String)] in
+            return try ["\(system.folder)/checks", shipped].flatMap { folder -> [SystemCheck] in
                 let files = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
                 return try files.filter { $0.hasSuffix(".sql") }.sorted().map { file in
                     let sql = try String(contentsOfFile: "\(folder)/\(file)", encoding: .utf8)
-                    return (
-                        "\(system.name)/\(file)", sql.substituting("%schema%", with: quoteIdentifier(system.schema))
-                    )
+                    return SystemCheck(
+                        "\(system.name)/\(file)", schema: system.schema,
+                        sql: sql.substituting("%schema%", with: quoteIdentifier(system.schema)))
                 }
             }
         }
