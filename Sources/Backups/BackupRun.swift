@@ -87,7 +87,7 @@ struct BackupRun: Sendable {
         try await hold.connection.with { connection in
             let values = try DatabaseContent.sequenceValues(hold.relations, on: connection)
             return Surroundings(
-                sequences: hold.relations.compactMap { values[$0.path] },
+                sequences: hold.relations.compactMap { values[ExactText($0.path)] },
                 roles: try DatabaseContent.roles(on: connection),
                 settings: try DatabaseContent.settings(on: connection),
                 needs: try DatabaseContent.needs(on: connection),

@@ -23,10 +23,10 @@ struct Comparison: Sendable {
         }
         let prints = try await ContentReaders(target, count: restorer.settings.jobs).prints(
             of: relations, server: server)
-        let found = Dictionary(prints.map { ($0.key.path, $0.value) }) { one, _ in one }
+        let found = Dictionary(prints.map { (ExactText($0.key.path), $0.value) }) { one, _ in one }
         return manifest.tables.compactMap { table in
             let name = "\(table.schema).\(table.name)"
-            guard let other = found[table.path] else {
+            guard let other = found[ExactText(table.path)] else {
                 return RestoreDifference(kind: "table", object: name, expected: "\(table.rows) rows", found: "missing")
             }
             if other.rows != table.rows {
@@ -45,7 +45,7 @@ struct Comparison: Sendable {
         let values = try DatabaseContent.sequenceValues(relations, on: connection)
         for sequence in manifest.sequences {
             let path = ObjectIdentity(.table, schema: sequence.schema, sequence.name).description
-            let found = values[path]
+            let found = values[ExactText(path)]
             if found == sequence { continue }
             result.append(
                 RestoreDifference(

@@ -91,16 +91,18 @@ final class DataDump: @unchecked Sendable {
     private func decide() async throws {
         let (previous, reusable) = (try await reuse.value.previous, try await reuse.value.objects)
         let now = lock.withLock { prints }
-        let digests = Dictionary(now.map { ($0.key.path, [$0.value.digest, "\($0.value.rows)", $0.key.definition]) }) {
+        let digests = Dictionary(
+            now.map { (ExactText($0.key.path), [$0.value.digest, "\($0.value.rows)", $0.key.definition]) }
+        ) {
             one, _ in one
         }
         let then = Dictionary(
-            (previous?.tables ?? []).map { ($0.path, [$0.digest, "\($0.rows)", $0.definition]) }
+            (previous?.tables ?? []).map { (ExactText($0.path), [$0.digest, "\($0.rows)", $0.definition]) }
         ) { one, _ in one }
         for (part, gate) in zip(plan.parts, gates) where part.kind == .data && !part.tables.isEmpty {
             let before = previous?.parts.first { $0.kind == .data && $0.slice == nil && $0.tables == part.tables }
             if let before, reusable.contains(before.object),
-                part.tables.allSatisfy({ digests[$0] != nil && digests[$0] == then[$0] })
+                part.tables.map(ExactText.init).allSatisfy({ digests[$0] != nil && digests[$0] == then[$0] })
             {
                 keep(before)
                 gate.open(false)

@@ -20,6 +20,17 @@ enum DatabaseContent {
         let definition: String
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
+
+        // By its name alone, of which a database has one.
+        static func == (left: Relation, right: Relation) -> Bool {
+            left.name.utf8.elementsEqual(right.name.utf8) && left.schema.utf8.elementsEqual(right.schema.utf8)
+        }
+
+        func hash(into hasher: inout Hasher) {
+            hasher.combine(schema)
+            hasher.combine(name)
+        }
+
         var hasRows: Bool { kind == "r" }
     }
 
@@ -68,15 +79,15 @@ enum DatabaseContent {
     /// The value of each sequence, by its path.
     static func sequenceValues(
         _ relations: [Relation], on connection: isolated Connection
-    ) throws -> [String: Manifest.Sequence] {
+    ) throws -> [ExactText: Manifest.Sequence] {
         let sequences = relations.filter { $0.kind == "S" }
-        var values: [String: Manifest.Sequence] = [:]
+        var values: [ExactText: Manifest.Sequence] = [:]
         for start in stride(from: 0, to: sequences.count, by: 200) {
             let some = Array(sequences[start..<min(start + 200, sequences.count)])
             let selects = some.enumerated().map { "SELECT \($0), last_value, is_called FROM \($1.path)" }
             for row in try connection.query(selects.joined(separator: " UNION ALL ")) {
                 let sequence = some[try row.get(0, as: Int.self)]
-                values[sequence.path] = Manifest.Sequence(
+                values[ExactText(sequence.path)] = Manifest.Sequence(
                     schema: sequence.schema, name: sequence.name, value: try row.get(1), isCalled: try row.get(2))
             }
         }

@@ -37,8 +37,15 @@ public struct PartialRestore: Sendable {
 
     /// A table that is fetched.
     struct Table: Sendable, Hashable {
-        let schema: String
-        let name: String
+        private let exactSchema: ExactText
+        private let exactName: ExactText
+        var schema: String { exactSchema.text }
+        var name: String { exactName.text }
+
+        init(schema: String, name: String) {
+            (exactSchema, exactName) = (ExactText(schema), ExactText(name))
+        }
+
         var path: String { ObjectIdentity(.table, schema: schema, name).path }
         var pattern: String { quotePattern(schema: schema, names: [name]) }
     }
@@ -153,8 +160,12 @@ public struct PartialRestore: Sendable {
         _ tables: [Table], into place: ConnectionSettings, _ tools: BackupTools, _ progress: @escaping Restorer.Progress
     ) async throws {
         let wanted = Set(
-            manifest.tables.filter { tables.contains(Table(schema: $0.schema, name: $0.name)) }.map(\.path))
-        let parts = manifest.parts.filter { $0.kind == .data && !wanted.isDisjoint(with: $0.tables) }
+            manifest.tables.filter { tables.contains(Table(schema: $0.schema, name: $0.name)) }.map {
+                ExactText($0.path)
+            })
+        let parts = manifest.parts.filter {
+            $0.kind == .data && !wanted.isDisjoint(with: $0.tables.map(ExactText.init))
+        }
         let reader = PartReader(restorer, parts: parts, progress)
         // Names of one schema may be those of another: more than is wanted does no harm here.
         let options =

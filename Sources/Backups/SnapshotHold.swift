@@ -1,3 +1,4 @@
+import Catalog
 import Postgres
 
 /// A transaction that holds a snapshot, and locks on all that is dumped at it.
@@ -29,6 +30,7 @@ struct SnapshotHold: Sendable {
             do {
                 try connection.execute(
                     "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = '30s'")
+                try ContentFingerprint.pinSettings(on: connection)
                 for lock in locks(before) { try connection.execute(lock) }
                 let row = try connection.query(
                     """

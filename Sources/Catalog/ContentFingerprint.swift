@@ -28,7 +28,11 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Sets that for the rest of the open transaction.
     public static func pinSettings(on connection: isolated Connection) throws {
-        try connection.execute(settings.joined(separator: "; "))
+        // Somebody may have put a view in the place of a table since it was listed.
+        let views =
+            connection.canRefuseViews
+            ? ["SET LOCAL restrict_nonsystem_relation_kind = 'view, foreign-table'"] : []
+        try connection.execute((settings + views).joined(separator: "; "))
     }
 
     /// A column, with how it is hashed.

@@ -21,6 +21,21 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
         self.signature = signature
     }
 
+    private var exact: [ExactText?] { [schema, parent, name, signature].map { $0.map(ExactText.init) } }
+
+    public static func == (left: ObjectIdentity, right: ObjectIdentity) -> Bool {
+        left.kind == right.kind && left.exact == right.exact
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(kind)
+        // Equal names have equal hashes; those that only look equal may have them too.
+        hasher.combine(schema)
+        hasher.combine(parent)
+        hasher.combine(name)
+        hasher.combine(signature)
+    }
+
     /// The name with its schema, quoted where SQL wants it: `posters.jobs.status`, `posters.claim(integer)`.
     public var description: String { path + (signature.map { "(\($0))" } ?? "") }
 

@@ -131,6 +131,13 @@ public actor Connection {
         handle.map { Int(PQserverVersion($0.raw)) } ?? 0
     }
 
+    /// Whether the server can be told to refuse views and foreign tables where a table is meant
+    /// (`restrict_nonsystem_relation_kind`), which came with a minor release of each version.
+    public var canRefuseViews: Bool {
+        let first = [130_000: 130_016, 140_000: 140_013, 150_000: 150_008, 160_000: 160_004]
+        return serverVersion >= (first[serverVersion / 10000 * 10000] ?? 170_000)
+    }
+
     /// The number of the server's process at the other end; behind a pooler, not that of the one that runs statements.
     public var serverProcess: Int {
         handle.map { Int(PQbackendPID($0.raw)) } ?? 0

@@ -37,8 +37,8 @@ final class LibpqHandle: @unchecked Sendable {
 
     /// libpq's last error, on one line.
     var lastError: String {
-        String(cString: PQerrorMessage(raw)).trimmingCharacters(in: .whitespacesAndNewlines)
-            .replacing("\n\t", with: " ").replacing("\n", with: "; ")
+        String(cString: PQerrorMessage(raw)).split(separator: "\n")
+            .map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: "; ")
     }
 
     /// Waits until the socket is ready for one of `events`.

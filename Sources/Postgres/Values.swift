@@ -98,51 +98,6 @@ extension UUID: PostgresCodable {
     public var postgresText: String { uuidString.lowercased() }
 }
 
-/// A `numeric`, kept as its digits, so that nothing is lost.
-public struct Numeric: PostgresCodable, Hashable, CustomStringConvertible {
-    public let description: String
-
-    /// - Returns: nil when the text is not a decimal number, `NaN`, `Infinity` or `-Infinity`.
-    public init?(_ text: String) {
-        guard ["NaN", "Infinity", "-Infinity"].contains(text) || Self.isDecimal(text) else { return nil }
-        description = text
-    }
-
-    /// Whether a text is digits with a sign, a point and an exponent where they may stand.
-    private static func isDecimal(_ text: String) -> Bool {
-        var rest = text[...].utf8
-        func digits() -> Int {
-            let found = rest.prefix { (0x30...0x39).contains($0) }.count
-            rest = rest.dropFirst(found)
-            return found
-        }
-        if rest.first == UInt8(ascii: "-") { rest = rest.dropFirst() }
-        var count = digits()
-        if rest.first == UInt8(ascii: ".") {
-            rest = rest.dropFirst()
-            count += digits()
-        }
-        if count > 0, let byte = rest.first, byte | 0x20 == UInt8(ascii: "e") {
-            rest = rest.dropFirst()
-            if rest.first == UInt8(ascii: "-") || rest.first == UInt8(ascii: "+") { rest = rest.dropFirst() }
-            if digits() == 0 { return false }
-        }
-        return count > 0 && rest.isEmpty
-    }
-
-    public static func fromPostgres(_ text: String) throws -> Numeric {
-        guard let value = Numeric(text) else { throw bad(text) }
-        return value
-    }
-    public var postgresText: String { description }
-
-    /// The value as Foundation's decimal, which holds 38 digits; nil when it has more or is not finite.
-    public var decimal: Decimal? {
-        let digits = description.count { $0.isNumber }
-        return digits > 38 ? nil : Decimal(string: description, locale: Locale(identifier: "en_US_POSIX"))
-    }
-}
-
 /// The text of a `json` or `jsonb` value.
 public struct JSONText: PostgresCodable, Hashable {
     public let text: String

@@ -16,7 +16,7 @@ struct ConnectionTests {
                            $9::jsonb, $10::float8, $11::int[]
                     """,
                     [
-                        42, "naïve 'quote' \\ 日本", Numeric("123456789012345678901234567890.000100"),
+                        42, "naïve 'quote' \\ 日本", "123456789012345678901234567890.000100",
                         Timestamp(microseconds: 1_774_747_800_123_456),
                         UUID(uuidString: "9a3f7d82-5e4b-4f3a-9c6d-1b2e8a4f3c5d"),
                         Bytes([0, 1, 255, 92]), ["a,b", "", "nu\"ll", "NULL"], true, JSONText("{\"a\": 1}"),
@@ -26,7 +26,7 @@ struct ConnectionTests {
                 ).first)
             #expect(try row.get(0, as: Int.self) == 42)
             #expect(try row.get(1, as: String.self) == "naïve 'quote' \\ 日本")
-            #expect(try row.get(2, as: Numeric.self).description == "123456789012345678901234567890.000100")
+            #expect(try row.get(2, as: String.self) == "123456789012345678901234567890.000100")
             #expect(try row.get(3, as: Timestamp.self).microseconds == 1_774_747_800_123_456)
             #expect(try row.get(5, as: Bytes.self).bytes == [0, 1, 255, 92])
             #expect(try row.get(6, as: [String].self) == ["a,b", "", "nu\"ll", "NULL"])

@@ -35,15 +35,9 @@ import Testing
         #expect(throws: PostgresError.self) { try [Int].fromPostgres("{1") }
     }
 
-    @Test(arguments: ["1", "-0.50", "1e400", "NaN", "Infinity", "123456789012345678901234567890.1234567890"])
-    func `numeric keeps its digits`(text: String) throws {
-        #expect(try Numeric.fromPostgres(text).description == text)
-    }
-
     @Test func `what is no value of the type is refused`() {
         #expect(throws: PostgresError.self) { try Int.fromPostgres("1.5") }
         #expect(throws: PostgresError.self) { try Bool.fromPostgres("true") }
-        #expect(throws: PostgresError.self) { try Numeric.fromPostgres("1,5") }
         #expect(throws: PostgresError.self) { try Bytes.fromPostgres("abc") }
         #expect(throws: PostgresError.self) { try Bytes.fromPostgres("\\xabc") }
     }

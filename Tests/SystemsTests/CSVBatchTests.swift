@@ -57,7 +57,7 @@ struct CSVBatchTests {
             #expect(try connection.query("SELECT * FROM claim_next_csv_row_job('worker-instance-123')").isEmpty)
             let job = try #require(try connection.query("SELECT * FROM csv_row_jobs WHERE row_number = 1").first)
             #expect(try job.get("claimed_by", as: String.self) == "worker-instance-123")
-            #expect(try job.get("processing_time_seconds", as: Numeric.self).description == "45.200")
+            #expect(try job.get("processing_time_seconds", as: String.self) == "45.200")
             #expect(try job.get("generated_tags", as: String.self).contains("tag2"))
             let failed = try connection.query(
                 """
@@ -71,7 +71,7 @@ struct CSVBatchTests {
         #expect(try row.get("processed_rows", as: Int.self) == 2)
         #expect(try row.get("successful_rows", as: Int.self) == 1)
         #expect(try row.get("failed_rows", as: Int.self) == 1)
-        #expect(try row.get("progress_percentage", as: Numeric.self).description == "100.00")
+        #expect(try row.get("progress_percentage", as: String.self) == "100.00")
         #expect(try row.get("processing_rate_rows_per_minute", as: Double.self) > 0)
     }
 
@@ -87,12 +87,12 @@ struct CSVBatchTests {
                 SELECT b.*, ROUND((b.processed_rows::NUMERIC / b.total_rows) * 100, 2) as progress_pct
                 FROM csvbatch.csv_batches b WHERE status IN ('processing', 'queued') ORDER BY created_at DESC
                 """)
-            #expect(try active.first?.get("progress_pct", as: Numeric.self).description == "12.50")
+            #expect(try active.first?.get("progress_pct", as: String.self) == "12.50")
         }
         let row = try await progress(batch)
         let counts = try ["pending_rows", "active_rows", "processed_rows"].map { try row.get($0, as: Int.self) }
         #expect(counts == [5, 2, 1])
-        #expect(try row.get("progress_percentage", as: Numeric.self).description == "12.50")
+        #expect(try row.get("progress_percentage", as: String.self) == "12.50")
     }
 
     @Test func `workers that claim at once never get the same row`() async throws {

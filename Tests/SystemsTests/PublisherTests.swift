@@ -68,7 +68,7 @@ struct PublisherTests {
                 INSERT INTO token_usage (post_id, service, model, cost_usd) SELECT id, 's', 'm', 0.123456 FROM posts;
                 """)
             let cost = try connection.query("SELECT cost_usd, input_tokens FROM token_usage").first
-            #expect(try cost?.get(0, as: Numeric.self).description == "0.123456")
+            #expect(try cost?.get(0, as: String.self) == "0.123456")
             try connection.execute("DELETE FROM posts")
             let left = try connection.query(
                 "SELECT (SELECT count(*) FROM media_files) + (SELECT count(*) FROM processing_logs) + (SELECT count(*) FROM token_usage)"

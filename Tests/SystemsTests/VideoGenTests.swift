@@ -50,7 +50,7 @@ struct VideoGenTests {
             let job = try job(on: connection)
             let progress = { () throws -> String in
                 try #require(try connection.query("SELECT calculate_job_progress($1)", [job]).first).get(
-                    0, as: Numeric.self
+                    0, as: String.self
                 ).description
             }
             #expect(try progress() == "0.00")
@@ -69,7 +69,7 @@ struct VideoGenTests {
                 "SELECT update_element_status($1, 'completed')", [try elements[0].get(0, as: UUID.self)])
             #expect(try progress() == "35.00")
             let row = try #require(try connection.query("SELECT * FROM jobs").first)
-            #expect(try row.get("progress_percentage", as: Numeric.self).description == "35.00")
+            #expect(try row.get("progress_percentage", as: String.self) == "35.00")
             #expect(try row.get("current_step", as: String.self) == "download")
             try step("processing", true)
             try step("encoding", false)
@@ -81,7 +81,7 @@ struct VideoGenTests {
             #expect(try timeline.allSatisfy { try $0.get("duration_ms", as: Int?.self) != nil })
             #expect(
                 try connection.query("SELECT calculate_job_progress(gen_random_uuid())").first?.get(
-                    0, as: Numeric?.self) == nil)
+                    0, as: String?.self) == nil)
         }
     }
 
@@ -173,13 +173,13 @@ struct VideoGenTests {
                 try ["total_jobs", "pending_jobs", "completed_jobs", "failed_jobs"].map {
                     try today.get($0, as: Int.self)
                 } == [4, 1, 2, 1])
-            #expect(try today.get("success_rate", as: Numeric.self).description == "66.67")
+            #expect(try today.get("success_rate", as: String.self) == "66.67")
             #expect(try today.get("total_output_bytes", as: Int.self) == 1000)
             let past = try #require(try connection.query("SELECT get_job_statistics('2024-01-01', '2024-01-31')").first)
             #expect(try past.get(0, as: String.self).hasPrefix("(0,0,0,0,0,0,0,,"))
             let storage = try #require(try connection.query("SELECT * FROM get_storage_statistics()").first)
-            #expect(try storage.get("success_rate", as: Numeric.self).description == "50.00")
-            #expect(try storage.get("megabytes_per_second", as: Numeric.self).description == "2.000")
+            #expect(try storage.get("success_rate", as: String.self) == "50.00")
+            #expect(try storage.get("megabytes_per_second", as: String.self) == "2.000")
             let health = try connection.query("SELECT check_name || ' ' || status FROM get_system_health() ORDER BY 1")
             #expect(
                 try health.map { try $0.get(0, as: String.self) } == [

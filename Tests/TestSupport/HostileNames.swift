@@ -27,6 +27,6 @@ public enum HostileNames {
     public static let known = [
         "x\"\u{301}, p.e() t--", "\"\u{301}", "'\u{301}", "\\\u{301}", "a\"b", "a'b", "a\\b", "a\nb", "a\r\nb", "a;b",
         String(repeating: "x", count: 63), String(repeating: "\"", count: 63), "a" + String(repeating: "é", count: 31),
-        "--", "/*", "$$", "a.b", "a*", "?", "(a|b)", "{a,b}", "%s", " ", "NULL", "user", "\u{202e}abc",
+        "--", "/*", "$$", "a.b", "a*", "?", "(a|b)", "{a,b}", "é", "e\u{301}", "%s", " ", "NULL", "user", "\u{202e}abc",
     ]
 }

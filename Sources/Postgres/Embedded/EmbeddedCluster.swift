@@ -55,9 +55,6 @@ public final class EmbeddedCluster: Sendable {
         return ClusterFolder(path: state.appendingPathComponent("cluster").standardizedFileURL.path)
     }
 
-    /// Where the server writes its log.
-    public var logFile: String { folder.log }
-
     /// Finds the cluster running, or starts it, making it first if need be.
     ///
     /// - Throws: `EmbeddedClusterError`, `CommandError`, `PostgresError`.
