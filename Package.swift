@@ -41,7 +41,7 @@ let package = Package(
         room("Backups", "Catalog", "Hashing", "Ledger", "Postgres", "Processes", "Storage", "Telemetry"),
         room("Migrations", "Catalog", "Hashing", "Ledger", "Postgres", "Telemetry"),
         room("Scheduling", "Ledger", "Postgres", "Telemetry"),
-        room("AdminHTTP", "CMicrohttpd", "CZlib", "Telemetry"),
+        room("AdminHTTP", "CMicrohttpd", "CSystem", "CZlib", "Telemetry"),
         room(
             "ReeveApp", "Backups", "Storage", "Migrations", "Catalog", "Scheduling", "AdminHTTP", "Ledger", "Postgres",
             "Processes",

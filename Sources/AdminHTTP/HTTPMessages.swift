@@ -1,3 +1,5 @@
+import Telemetry
+
 /// A request, after its head was checked.
 public struct HTTPRequest: Sendable {
     public let method: String
@@ -24,25 +26,36 @@ public struct HTTPResponse: Sendable {
 
     /// An error as RFC 9457 has it.
     public static func problem(_ status: Int, _ title: String, detail: String? = nil) -> HTTPResponse {
-        func quoted(_ text: String) -> String {
-            "\"" + text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n") + "\""
-        }
-        var body = "{\"type\":\"about:blank\",\"title\":\(quoted(title)),\"status\":\(status)"
-        if let detail { body += ",\"detail\":\(quoted(detail))" }
+        var body = "{\"type\":\"about:blank\",\"title\":\(jsonString(title)),\"status\":\(status)"
+        if let detail { body += ",\"detail\":\(jsonString(detail))" }
         return HTTPResponse(status: status, contentType: "application/problem+json", body: body + "}\n")
     }
 }
 
 /// What answers one path.
 public struct Route: Sendable {
+    /// Whom a route answers that has not said who it is.
+    public enum Access: Sendable {
+        /// Whoever can connect, from other machines too where they can.
+        case anyone
+        /// Only those who are on this machine.
+        case local
+    }
+
     public let method: String
     public let path: String
+    public let access: Access
     /// Called on the server's thread, so it must not wait for anything.
     public let handle: @Sendable (HTTPRequest) -> HTTPResponse
 
-    public init(_ method: String, _ path: String, handle: @escaping @Sendable (HTTPRequest) -> HTTPResponse) {
+    /// - Parameter access: `local`, unless it is said that the route is for anyone.
+    public init(
+        _ method: String, _ path: String, access: Access = .local,
+        handle: @escaping @Sendable (HTTPRequest) -> HTTPResponse
+    ) {
         self.method = method
         self.path = path
+        self.access = access
         self.handle = handle
     }
 }
@@ -50,9 +63,12 @@ public struct Route: Sendable {
 /// Finds who answers a request. Pure.
 struct Router: Sendable {
     let routes: [Route]
+    /// Whether the server may be reached from other machines. Where the request comes from does not count then: it may
+    /// have come through a proxy on this one.
+    let isRemote: Bool
 
     func answer(_ request: HTTPRequest) -> HTTPResponse {
-        let here = routes.filter { $0.path == request.path }
+        let here = routes.filter { $0.path == request.path && ($0.access == .anyone || !isRemote) }
         if here.isEmpty { return .problem(404, "Not Found", detail: "there is nothing at \(request.path)") }
         // HEAD is GET without the body, which libmicrohttpd leaves out.
         let method = request.method == "HEAD" ? "GET" : request.method
@@ -66,8 +82,10 @@ struct Router: Sendable {
 
     /// What a head that could be read in two ways is answered, against request smuggling (RFC 9112, section 6.3).
     ///
-    /// - Parameter headers: all of them, in order.
-    static func refusal(_ headers: [(name: String, value: String)]) -> HTTPResponse? {
+    /// - Parameters:
+    ///   - headers: all of them, in order.
+    ///   - bodyLimit: the most bytes of a body that are read.
+    static func refusal(_ headers: [(name: String, value: String)], bodyLimit: Int) -> HTTPResponse? {
         func values(_ name: String) -> [String] { headers.filter { $0.name.lowercased() == name }.map(\.value) }
         if values("host").count > 1 { return .problem(400, "Bad Request", detail: "more than one Host") }
         if values("content-length").count > 1 {
@@ -79,6 +97,9 @@ struct Router: Sendable {
         }
         if codings.count > 1 || codings.contains(where: { $0.lowercased() != "chunked" }) {
             return .problem(501, "Not Implemented", detail: "a transfer coding other than chunked")
+        }
+        if let length = values("content-length").first, Int(length) ?? .max > bodyLimit {
+            return .problem(413, "Content Too Large", detail: "a body of more than \(bodyLimit) bytes")
         }
         return nil
     }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
@@ -47,8 +48,12 @@ int csystem_forward_signals(int write_fd, const int *signals, int count) {
     action.sa_handler = forward;
     action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
+        struct sigaction before;
+        if (sigaction(signals[i], NULL, &before) != 0) return -1;
+        if (before.sa_handler == SIG_IGN && signals[i] != SIGTERM) continue;
         if (sigaction(signals[i], &action, NULL) != 0) return -1;
+    }
     return 0;
 }
 
@@ -88,4 +93,12 @@ int csystem_spawn(pid_t *pid, char *const argv[], char *const envp[],
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     return error;
+}
+
+int csystem_rename_new(const char *from, const char *to) {
+    return renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+}
+
+int csystem_rename_exchange(const char *one, const char *other) {
+    return renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE);
 }

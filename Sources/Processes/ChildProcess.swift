@@ -71,8 +71,7 @@ public final class ChildProcess: Sendable {
     }
 
     static func reap(_ pid: pid_t) -> CommandOutcome.Ending {
-        var status: Int32 = 0
-        while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+        let status = LiveChildren.reap(pid)
         let signal = status & 0x7f
         return signal == 0 ? .exited((status >> 8) & 0xff) : .killed(signal: signal)
     }

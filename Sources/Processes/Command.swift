@@ -54,12 +54,14 @@ public struct Command: Sendable {
         var options = csystem_spawn_options(
             stdin_fd: input, stdout_fd: output, stderr_fd: error, new_session: newSession ? 1 : 0,
             directory: directory.map { UnsafePointer($0) })
-        var pid: pid_t = 0
-        let code = csystem_spawn(&pid, &arguments, &environment, &options)
-        guard code == 0 else {
-            throw CommandError.notStarted(program: program, reason: String(cString: strerror(code)))
+        return try LiveChildren.adding(outlivesParent: newSession) {
+            var pid: pid_t = 0
+            let code = csystem_spawn(&pid, &arguments, &environment, &options)
+            guard code == 0 else {
+                throw CommandError.notStarted(program: program, reason: String(cString: strerror(code)))
+            }
+            return pid
         }
-        return pid
     }
 }
 

@@ -26,15 +26,40 @@ public enum ReeveProgram {
             case .help(_, let spec?): console.result(.string(help.command(spec)), text: help.command(spec))
             case .help(let noun?, nil): console.result(.string(help.family(noun)), text: help.family(noun))
             case .run(let spec, let parsed):
-                let invocation = Invocation(arguments: parsed, console: console, environment: environment)
-                return try await spec.run(invocation).rawValue
+                return try await run(spec, parsed, console, environment)
             }
             return ExitCode.done.rawValue
         } catch {
-            let failure = Failure(error)
-            console.error(failure.message, code: failure.code, hint: failure.hint)
-            return failure.exit.rawValue
+            return report(error, console)
         }
+    }
+
+    /// Runs a command in a task of its own, which a signal cancels.
+    private static func run(
+        _ spec: CommandSpec, _ arguments: ParsedArguments, _ console: Console, _ environment: [String: String]
+    ) async throws -> Int32 {
+        let interruption = Interruption(
+            console: console, standing: spec.whenInterrupted, isService: spec.isService)
+        let invocation = Invocation(
+            arguments: arguments, console: console, environment: environment, interruption: interruption)
+        let work = Task { try await spec.run(invocation) }
+        try interruption.watch { work.cancel() }
+        do {
+            return try await work.value.rawValue
+        } catch {
+            guard let signal = interruption.signal else { return report(error, console) }
+            if spec.isService {
+                return error is CancellationError ? ExitCode.done.rawValue : report(error, console)
+            }
+            console.interrupted(interruption.message(error))
+            return 128 + signal
+        }
+    }
+
+    private static func report(_ error: any Error, _ console: Console) -> Int32 {
+        let failure = Failure(error)
+        console.error(failure.message, code: failure.code, hint: failure.hint)
+        return failure.exit.rawValue
     }
 }
 
@@ -84,8 +109,7 @@ extension Failure {
                 exit: Self.exit(of: error))
         case let error as ServerError:
             self.init(
-                message: error.description, code: "listen", hint: "give another address as http.listen, or off",
-                exit: .failed)
+                message: error.description, code: "listen", hint: error.hint, exit: error.isRefusal ? .usage : .failed)
         case is CancellationError: self.init(message: "stopped", code: "cancelled", hint: nil, exit: .failed)
         default: self.init(message: "\(error)", code: "failed", hint: nil, exit: .failed)
         }

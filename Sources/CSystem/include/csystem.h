@@ -19,7 +19,12 @@ int csystem_pidfd_open(pid_t pid);
 int csystem_pipe(int ends[2]);
 /* flock(2); operation is LOCK_SH, LOCK_EX or LOCK_UN, with LOCK_NB. */
 int csystem_flock(int fd, int operation);
-/* Sends each of the listed signals, as a byte with its number, down a pipe; the handler is async-signal-safe. */
+/* renameat2(2) with RENAME_NOREPLACE: fails with EEXIST when something is there. */
+int csystem_rename_new(const char *from, const char *to);
+/* renameat2(2) with RENAME_EXCHANGE: both stay, each under the other's name, and at no instant is a name without one. */
+int csystem_rename_exchange(const char *one, const char *other);
+/* Sends each of the listed signals, as a byte with its number, down a pipe; the handler is async-signal-safe. One that
+   is ignored stays so, as the parent wanted (nohup(1)), but for SIGTERM. */
 int csystem_forward_signals(int write_fd, const int *signals, int count);
 
 /* What a child gets beyond its arguments; see csystem_spawn. */

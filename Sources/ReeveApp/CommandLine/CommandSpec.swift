@@ -9,6 +9,10 @@ struct CommandSpec: Sendable {
     var discussion = ""
     var arguments: [ArgumentSpec] = []
     var options: [OptionSpec] = []
+    /// What is true whenever a signal stops it, until it says something more exact (`Interruption.stands`).
+    var whenInterrupted = "nothing was changed"
+    /// Whether it runs until it is stopped; a signal is then no failure.
+    var isService = false
     let run: @Sendable (Invocation) async throws -> ExitCode
 
     var name: String { verb.map { "\(noun) \($0)" } ?? noun }

@@ -46,6 +46,18 @@ struct Console: Sendable {
         if let hint, !message.contains("\nhint: ") { note("hint: \(hint)") }
     }
 
+    /// Says that a command was interrupted, and how far it had come.
+    ///
+    /// - Parameter mayWait: whether to wait for a reader that does not read.
+    func interrupted(_ message: String, mayWait: Bool = true) {
+        let descriptor = isJSON ? STDOUT_FILENO : STDERR_FILENO
+        if !mayWait {
+            var polls = [pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)]
+            guard poll(&polls, 1, 0) == 1, polls[0].revents & Int16(POLLOUT) != 0 else { return }
+        }
+        if isJSON { error(message, code: "interrupted", hint: nil) } else { note(message) }
+    }
+
     static func write(_ text: String, to descriptor: Int32) {
         var rest = Array(text.utf8)[...]
         while !rest.isEmpty {

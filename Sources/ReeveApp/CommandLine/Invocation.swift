@@ -7,6 +7,7 @@ struct Invocation: Sendable {
     let arguments: ParsedArguments
     let console: Console
     let environment: [String: String]
+    let interruption: Interruption
 
     var isDryRun: Bool { has("dry-run") }
 
@@ -63,7 +64,7 @@ struct Invocation: Sendable {
             throw ConfirmationNeeded(what: what, name: name)
         }
         Console.write("\(what). Type '\(name)' to go on: ", to: STDERR_FILENO)
-        guard readLine()?.trimmingCharacters(in: .whitespaces) == name else {
+        guard interruption.asking({ readLine() })?.trimmingCharacters(in: .whitespaces) == name else {
             throw ConfirmationNeeded(what: what, name: name)
         }
     }

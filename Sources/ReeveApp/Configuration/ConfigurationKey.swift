@@ -140,7 +140,16 @@ struct ConfigurationKey: Sendable {
             "log.format", .choice(["auto", "text", "json"]), "auto", "auto: text on a terminal, JSON otherwise."),
         ConfigurationKey(
             "http.listen", .listen, "127.0.0.1:7433",
-            "Where /metrics, /livez and /readyz are served: host:port, [host]:port, unix:/path, or off."),
+            "Where /metrics, /livez and /readyz are served: host:port, [host]:port, unix:/path, or off. Other than loopback "
+                + "and sockets needs http.remote."),
+        ConfigurationKey(
+            "http.remote", .boolean, "no",
+            "Whether http.listen may be an address that other machines reach. Nobody is asked who they are there, and "
+                + "nothing but those three is answered."),
+        ConfigurationKey(
+            "http.hosts", .list, nil,
+            "Names under which the server may be asked, beside localhost, IP addresses and that of http.listen; others are "
+                + "refused, so that no page in a browser reaches it by a name of its own (DNS rebinding)."),
         ConfigurationKey("drain", .duration, "30s", "How long work that runs may take to end after SIGTERM."),
         ConfigurationKey(
             "tasks.*.enabled", .boolean, nil,

@@ -36,12 +36,14 @@ final class DatabaseService: Sendable {
         }
         metrics.setUp(false, database: open.name)
         readiness.set("database/\(open.name)", false, "not reached yet")
+        readiness.set("ledger/\(open.name)", false, "not reached yet")
         readiness.set("schema/\(open.name)", false, "not looked at yet")
     }
 
     /// Runs until cancelled.
     ///
-    /// - Throws: `LedgerError.newer`, for which only a newer program is a remedy.
+    /// - Throws: why the ledger can never be worked with as it is, such as `LedgerError.newer`, for which only a newer
+    ///   program is a remedy. What may pass is waited for, and told in the log and in `/readyz`.
     func run() async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await self.watchHealth() }
@@ -52,7 +54,8 @@ final class DatabaseService: Sendable {
                 await self.scheduler.run()
                 await migrated
             }
-            try await group.waitForAll()
+            // The first to fail ends the others.
+            for try await _ in group {}
         }
     }
 
@@ -61,14 +64,27 @@ final class DatabaseService: Sendable {
     func close() async { await open.database.pool.close() }
 
     private func makeLedger() async throws {
-        while !Task.isCancelled {
+        while true {
+            try Task.checkCancellation()
             do {
                 try await open.database.pool.with { try LedgerSchema.install(on: $0) }
+                readiness.set("ledger/\(open.name)", true, "version \(LedgerSchema.version)")
                 return
-            } catch let error as PostgresError {
-                logger.warning("the ledger cannot be reached yet", [LogField("error", error.message)])
+            } catch  where Self.mayPass(error) {
+                readiness.set("ledger/\(open.name)", false, Readiness.publicMessage(error))
+                logger.warning("the ledger cannot be worked with yet", [LogField("error", error)])
                 try await Task.sleep(for: .seconds(2))
             }
+        }
+    }
+
+    /// Whether waiting may help: the database is away or busy, or somebody has yet to grant something in it.
+    private static func mayPass(_ error: any Error) -> Bool {
+        if case LedgerError.busy = error { return true }
+        guard let error = error as? PostgresError else { return false }
+        switch error.kind {
+        case .server, .cannotConnect, .connectionLost, .timedOut, .commitOutcomeUnknown, .poolExhausted: return true
+        default: return false
         }
     }
 
@@ -83,7 +99,8 @@ final class DatabaseService: Sendable {
                 logger.warning("migrations wait for their schedule", [LogField("error", error)])
             }
         }
-        await look()
+        // What it finds that cannot pass, the watch finds too.
+        try? await look()
     }
 
     // MARK: Health
@@ -94,7 +111,7 @@ final class DatabaseService: Sendable {
         while !Task.isCancelled {
             let isUp = await ping()
             misses = isUp ? 0 : misses + 1
-            if isUp, round.isMultiple(of: 3) || !readiness.isGood("schema/\(open.name)") { await look() }
+            if isUp, round.isMultiple(of: 3) || !readiness.isGood("schema/\(open.name)") { try await look() }
             if misses >= 2, open.isEmbedded { await restart() }
             round = isUp ? round + 1 : 0
             guard (try? await Task.sleep(for: .seconds(isUp ? 5 : 1))) != nil else { return }
@@ -110,15 +127,17 @@ final class DatabaseService: Sendable {
         } catch {
             if Task.isCancelled { return true }
             metrics.setUp(false, database: open.name)
-            let message = (error as? PostgresError)?.message ?? "\(error)"
-            readiness.set("database/\(open.name)", false, message)
-            logger.warning("the database does not answer", [LogField("error", message)])
+            readiness.set("database/\(open.name)", false, Readiness.publicMessage(error))
+            logger.warning(
+                "the database does not answer", [LogField("error", (error as? PostgresError)?.message ?? "\(error)")])
             return false
         }
     }
 
-    private func look() async {
+    /// - Throws: `LedgerError`, when another program has changed the ledger so that this one can not go on.
+    private func look() async throws {
         do {
+            guard try await open.database.pool.with({ try LedgerSchema.isInstalled(on: $0) }) else { return }
             try await metrics.read(open, tasks: scheduler.tasks)
             let status = try await Migrator(database: open.database, systems: open.systems).status()
             metrics.set(status, database: open.name)
@@ -128,9 +147,12 @@ final class DatabaseService: Sendable {
             readiness.set(
                 "schema/\(open.name)", pending == 0 || !migrates,
                 pending == 0 ? "up to date" : "\(pending) migrations pending")
+        } catch let error as LedgerError where !Self.mayPass(error) {
+            readiness.set("ledger/\(open.name)", false, Readiness.publicMessage(error))
+            throw error
         } catch {
             if Task.isCancelled { return }
-            readiness.set("schema/\(open.name)", false, (error as? PostgresError)?.message ?? "\(error)")
+            readiness.set("schema/\(open.name)", false, Readiness.publicMessage(error))
             logger.debug("the state of the database could not be read", [LogField("error", error)])
         }
     }

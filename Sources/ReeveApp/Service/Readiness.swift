@@ -1,4 +1,6 @@
 import AdminHTTP
+import Ledger
+import Postgres
 import Synchronization
 
 /// What `/readyz` tells, kept up to date by those who know, so that asking costs nothing.
@@ -31,5 +33,23 @@ final class Readiness: Sendable {
         var body = all.map { "[\($0.isGood ? "+" : "-")]\($0.name) \($0.message)\n" }.joined()
         body += isReady ? "ready\n" : "not ready\n"
         return HTTPResponse(status: isReady ? 200 : 503, contentType: "text/plain; charset=utf-8", body: body)
+    }
+}
+
+extension Readiness {
+    /// What may be said of an error to whoever asks: no host, user or name of a database. The log has all of it.
+    static func publicMessage(_ error: any Error) -> String {
+        switch error {
+        case let error as LedgerError: return error.description
+        case let error as PostgresError:
+            switch error.kind {
+            case .cannotConnect: return "no connection can be made"
+            case .connectionLost, .commitOutcomeUnknown: return "the connection was lost"
+            case .timedOut: return "it did not answer in time"
+            case .poolExhausted: return "all connections of the pool are in use"
+            default: return "it refused\(error.sqlState.map { ", SQLSTATE \($0)" } ?? ""); the log says what"
+            }
+        default: return "it failed; the log says how"
+        }
     }
 }

@@ -1,7 +1,7 @@
 import AdminHTTP
 import Foundation
 import Postgres
-import Processes
+import Synchronization
 import Telemetry
 
 /// `reeve serve`: all databases of the estate, the HTTP server, and an orderly end.
@@ -9,9 +9,10 @@ struct Service: Sendable {
     let configuration: Configuration
     let logger: Logger
 
-    /// Runs until SIGTERM or SIGINT; a second signal ends it at once.
+    /// Runs until cancelled, or until one of the databases can never be worked on.
+    ///
+    /// - Throws: `CancellationError` when everything has ended in order; else why it could not go on.
     func run() async throws {
-        let signals = try Signals.stream([SIGTERM, SIGINT])
         for name in configuration.store.unknownVariables.keys.sorted() {
             logger.warning("a variable names no key of the configuration", [LogField("name", name)])
         }
@@ -19,6 +20,17 @@ struct Service: Sendable {
         let readiness = Readiness()
         readiness.set("service", false, "is starting")
         let server = try startServer(metrics, readiness)
+        defer { server?.stop() }
+        let served = SharedServices()
+        try await withTaskCancellationHandler {
+            try await serve(metrics, readiness, served)
+        } onCancel: {
+            readiness.set("service", false, "is stopping")
+            stopRunning(served) { logger.info("stopping; work that runs may end") }
+        }
+    }
+
+    private func serve(_ metrics: ServiceMetrics, _ readiness: Readiness, _ served: SharedServices) async throws {
         let estate = Estate(configuration: configuration, logger: logger)
         var services: [DatabaseService] = []
         for one in configuration.databases {
@@ -27,61 +39,83 @@ struct Service: Sendable {
                 try DatabaseService(
                     open, configuration: configuration, metrics: metrics, readiness: readiness, logger: logger))
         }
+        served.set(services)
         readiness.set("service", true, "runs")
         logger.info(
             "ready to serve", [LogField("databases", services.count), LogField("version", ReeveProgram.version)])
-        let work = Task { [services] in
-            try await withThrowingTaskGroup(of: Void.self) { group in
-                for service in services { group.addTask { try await service.run() } }
-                try await group.waitForAll()
-            }
-        }
-        let draining = Task { [services] in
-            try await drain(on: signals, work, services, readiness)
-        }
-        defer { draining.cancel() }
+        let ending: any Error
         do {
-            try await work.value
-        } catch is CancellationError {
-            // The way in which it ends after a signal.
+            try await work(services, readiness, served)
+            ending = CancellationError()
+        } catch {
+            ending = error
         }
         for service in services { await service.close() }
-        server?.stop()
         logger.info("stopped")
+        throw ending
     }
 
-    private func drain(
-        on signals: AsyncStream<Int32>, _ work: Task<Void, any Error>, _ services: [DatabaseService],
-        _ readiness: Readiness
+    /// All databases beside each other. The first that fails ends the others, in order: whoever looks after the service
+    /// is to see that it cannot do its work.
+    private func work(
+        _ services: [DatabaseService], _ readiness: Readiness, _ served: SharedServices
     ) async throws {
-        var seen = 0
-        for await signal in signals {
-            seen += 1
-            if seen > 1 { _exit(128 + signal) }
-            logger.info("stopping; work that runs may end", [LogField("signal", signal)])
-            readiness.set("service", false, "is stopping")
-            work.cancel()
-            let limit = configuration.store.duration("drain") ?? .seconds(30)
-            Task {
-                try await Task.sleep(for: limit)
-                logger.warning("work that did not end in time is cancelled")
-                for service in services { service.stopRunning() }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for service in services { group.addTask { try await service.run() } }
+            do {
+                for try await _ in group {}
+            } catch {
+                if !(error is CancellationError) {
+                    readiness.set("service", false, "cannot go on, and is stopping")
+                    stopRunning(served) { logger.error("the service cannot go on", [LogField("error", error)]) }
+                }
+                throw error
             }
         }
+    }
+
+    /// Cancels what still runs when the time to end in order is over. On a thread of its own: neither a log that nobody
+    /// reads nor a pool of threads that are all blocked is to hold that up.
+    private func stopRunning(_ served: SharedServices, _ tell: @escaping @Sendable () -> Void) {
+        let limit = configuration.store.duration("drain") ?? .seconds(30)
+        let thread = Thread {
+            tell()
+            Thread.sleep(forTimeInterval: limit.inSeconds)
+            logger.warning("work that did not end in time is cancelled")
+            for service in served.all { service.stopRunning() }
+        }
+        thread.name = "drain"
+        thread.start()
+    }
+
+    /// The databases that are served, for whoever ends what they run.
+    private final class SharedServices: Sendable {
+        private let services = Mutex<[DatabaseService]>([])
+
+        var all: [DatabaseService] { services.withLock { $0 } }
+
+        func set(_ services: [DatabaseService]) { self.services.withLock { $0 = services } }
     }
 
     private func startServer(_ metrics: ServiceMetrics, _ readiness: Readiness) throws -> AdminServer? {
         guard let address = ListenAddress(configuration.store.text("http.listen") ?? "off") else { return nil }
-        let server = try AdminServer(address, routes: Self.routes(metrics, readiness), logger: logger)
+        var settings = AdminServer.Settings()
+        settings.isRemote = configuration.store.boolean("http.remote") ?? false
+        settings.hosts = configuration.store.values("http.hosts")
+        let server = try AdminServer(
+            address, routes: Self.routes(metrics, readiness), settings: settings, logger: logger)
         logger.info("serving /metrics, /livez and /readyz", [LogField("address", server.address)])
         return server
     }
 
+    /// What is served. Everybody who can connect may ask for these three; nothing in them names a host or a person.
     static func routes(_ metrics: ServiceMetrics, _ readiness: Readiness) -> [Route] {
         [
-            Route("GET", "/livez") { _ in HTTPResponse(contentType: "text/plain; charset=utf-8", body: "ok\n") },
-            Route("GET", "/readyz") { readiness.answer(verbose: $0.query["verbose"] != nil) },
-            Route("GET", "/metrics") { request in
+            Route("GET", "/livez", access: .anyone) { _ in
+                HTTPResponse(contentType: "text/plain; charset=utf-8", body: "ok\n")
+            },
+            Route("GET", "/readyz", access: .anyone) { readiness.answer(verbose: $0.query["verbose"] != nil) },
+            Route("GET", "/metrics", access: .anyone) { request in
                 metrics.scrapes.increment()
                 let accepts = request.headers["accept"] ?? ""
                 let format: ExpositionFormat = accepts.contains("application/openmetrics-text") ? .openMetrics : .text
@@ -96,7 +130,9 @@ enum ServeCommand {
     static let spec = CommandSpec(
         noun: "serve", verb: nil, summary: "run the schedule, and serve metrics, until stopped",
         discussion: "Works on every configured database; without one, on a PostgreSQL of its own under the state "
-            + "folder. SIGTERM or SIGINT lets work that runs end, within the setting 'drain'; a second one stops at once."
+            + "folder. SIGTERM, SIGINT or SIGHUP lets work that runs end, within the setting 'drain'; a second one stops at "
+            + "once. A database whose ledger it cannot work with ends it, with that error's status.",
+        isService: true
     ) { invocation in
         let configuration = try invocation.configuration()
         let logger = configuration.logger(

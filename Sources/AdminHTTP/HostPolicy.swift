@@ -1,0 +1,118 @@
+import Foundation
+
+/// Which names a request may ask for, so that a page in somebody's browser cannot reach the server by a name of its own
+/// that it had resolved to this machine (DNS rebinding). Pure.
+struct HostPolicy: Sendable {
+    /// Names that are accepted, in lower case and without a dot at their end.
+    private let names: Set<String>
+    /// Whether any IP address is, and not only loopback's. A name is what rebinding needs.
+    private let acceptsAddresses: Bool
+
+    /// - Parameters:
+    ///   - isRemote: whether other machines may reach the server.
+    ///   - machine: this machine's name.
+    ///   - more: names that the configuration adds.
+    init(_ address: ListenAddress, isRemote: Bool, machine: String, more: [String]) {
+        var names = more + ["localhost"]
+        if case .tcp(let host, _) = address { names.append(host) }
+        if isRemote { names.append(machine) }
+        self.names = Set(names.map(Self.folded))
+        acceptsAddresses = isRemote
+    }
+
+    /// What is answered instead of what was asked for; nil when nothing is to be said against it.
+    ///
+    /// - Parameters:
+    ///   - version: as the request has it, for instance `HTTP/1.1`.
+    ///   - headers: all of them, in order; more than one Host has been refused before.
+    func refusal(_ version: String, _ headers: [(name: String, value: String)]) -> HTTPResponse? {
+        func value(_ name: String) -> String? { headers.first { $0.name.lowercased() == name }?.value }
+        let host = value("host")
+        if let host {
+            guard let authority = Authority(host) else {
+                return .problem(400, "Bad Request", detail: "the Host is not one")
+            }
+            guard accepts(authority.host) else {
+                return .problem(
+                    421, "Misdirected Request",
+                    detail: "nothing is served under the name '\(authority.host)'; http.hosts can name it")
+            }
+        } else if version != "HTTP/1.0" {
+            // No browser leaves it out, nor speaks HTTP/1.0; what does is no page's.
+            return .problem(400, "Bad Request", detail: "the Host is missing")
+        }
+        if let origin = value("origin"), !isSame(origin, host) {
+            return .problem(403, "Forbidden", detail: "the request comes from a page of another origin")
+        }
+        return nil
+    }
+
+    func accepts(_ host: String) -> Bool {
+        let host = Self.folded(host)
+        if let address = PeerAddress(literal: host) { return acceptsAddresses || address.isLoopback }
+        // RFC 6761, section 6.3: whatever is below localhost is loopback too.
+        return names.contains(host) || host.hasSuffix(".localhost")
+    }
+
+    private func isSame(_ origin: String, _ host: String?) -> Bool {
+        guard let host, let authority = Authority(host), let separator = origin.range(of: "://") else { return false }
+        let port: UInt16
+        switch origin[..<separator.lowerBound].lowercased() {
+        case "http": port = 80
+        case "https": port = 443
+        default: return false
+        }
+        guard let from = Authority(String(origin[separator.upperBound...])) else { return false }
+        return Self.folded(from.host) == Self.folded(authority.host) && (from.port ?? port) == (authority.port ?? port)
+    }
+
+    private static func folded(_ name: String) -> String {
+        let lower = name.lowercased()
+        return lower.utf8.last == UInt8(ascii: ".") ? String(lower.dropLast()) : lower
+    }
+}
+
+/// `host`, `host:port` or `[address]:port` (RFC 9110, section 7.2).
+private struct Authority {
+    let host: String
+    let port: UInt16?
+
+    init?(_ text: String) {
+        let bytes = Array(text.utf8)
+        var rest = bytes[...]
+        let host: ArraySlice<UInt8>
+        if rest.first == UInt8(ascii: "[") {
+            guard let end = rest.firstIndex(of: UInt8(ascii: "]")) else { return nil }
+            host = rest[1..<end]
+            rest = rest[(end + 1)...]
+            guard PeerAddress(literal: String(decoding: host, as: UTF8.self)) != nil else { return nil }
+        } else {
+            let end = rest.firstIndex(of: UInt8(ascii: ":")) ?? rest.endIndex
+            host = rest[..<end]
+            rest = rest[end...]
+            guard !host.isEmpty, host.allSatisfy(Self.isOfName) else { return nil }
+        }
+        self.host = String(decoding: host, as: UTF8.self)
+        if rest.isEmpty {
+            port = nil
+        } else {
+            let digits = rest.dropFirst()
+            guard rest.first == UInt8(ascii: ":"), digits.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
+            guard !digits.isEmpty else {
+                port = nil
+                return
+            }
+            guard let number = UInt16(String(decoding: digits, as: UTF8.self)) else { return nil }
+            port = number
+        }
+    }
+
+    private static func isOfName(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: "_"):
+            true
+        default: false
+        }
+    }
+}

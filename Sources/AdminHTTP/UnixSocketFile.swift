@@ -1,0 +1,131 @@
+import CSystem
+import Foundation
+
+/// The file of a Unix socket: made with access for its owner alone, and never in the place of what is another's.
+///
+/// The socket is bound and listens under a name of its own in the same folder, and is then renamed to where it is
+/// wanted, which the kernel refuses where something is. So a name that is seen is one that is listened on, and a socket
+/// without a listener is one that was left behind. Such a one, if it is this user's, changes places with the new socket,
+/// is looked at once more where nobody else has reason to touch it, and only then removed. Whatever came there between
+/// looking and changing goes back, so that nothing is lost to a race.
+struct UnixSocketFile: Sendable {
+    let descriptor: Int32
+    private let path: String
+    private let identity: Identity
+
+    /// What one file is, whatever its name.
+    private struct Identity: Equatable {
+        let device: UInt64
+        let inode: UInt64
+    }
+
+    /// - Throws: `ServerError` that names what is there.
+    init(_ path: String) throws {
+        let address = ListenAddress.unix(path: path)
+        let folder = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "/"
+        let name = "\(folder).reeve-\(String(UInt32.random(in: 0 ... .max), radix: 36))"
+        guard max(path.utf8.count, name.utf8.count) < Self.capacity else {
+            throw ServerError(address, "the path is longer than a socket's may be (\(Self.capacity - 1) bytes)")
+        }
+        let descriptor = try Self.listening(name, for: address)
+        do {
+            guard let (identity, _) = Self.look(name) else { throw ServerError(address, "the socket is gone") }
+            self.identity = identity
+            try Self.place(name, at: path, address)
+        } catch {
+            unlink(name)
+            close(descriptor)
+            throw error
+        }
+        self.descriptor = descriptor
+        self.path = path
+    }
+
+    /// Removes the socket, if it is still the one that was made here.
+    func remove() {
+        guard let (found, _) = Self.look(path), found == identity else { return }
+        let name = "\(path).\(String(UInt64.random(in: 0 ... .max), radix: 36))"
+        // Under another name first: what has come to the path since it was looked at goes back.
+        guard csystem_rename_new(path, name) == 0 else { return }
+        if Self.look(name)?.identity == identity { unlink(name) } else { csystem_rename_new(name, path) }
+    }
+
+    // MARK: Making
+
+    private static func listening(_ name: String, for address: ListenAddress) throws -> Int32 {
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { throw ServerError(address, ListeningSocket.reason(errno)) }
+        // On Linux the file gets the mode of the unbound socket, less the umask: from its first moment it is the owner's
+        // alone, whatever the umask is (unix(7); the umask is the whole process's, and not to be touched).
+        guard fchmod(descriptor, 0o600) == 0, use(name, { bind(descriptor, $0, $1) }) == 0,
+            Foundation.listen(descriptor, ListeningSocket.backlog) == 0
+        else {
+            let reason = ListeningSocket.reason(errno)
+            close(descriptor)
+            unlink(name)
+            throw ServerError(address, reason)
+        }
+        return descriptor
+    }
+
+    private static func place(_ name: String, at path: String, _ address: ListenAddress) throws {
+        if csystem_rename_new(name, path) == 0 { return }
+        guard errno == EEXIST else { throw ServerError(address, ListeningSocket.reason(errno)) }
+        if let obstacle = obstacle(at: path) { throw refusal(address, obstacle) }
+        guard csystem_rename_exchange(name, path) == 0 else {
+            throw ServerError(address, "a socket is left over there: \(ListeningSocket.reason(errno))")
+        }
+        if let obstacle = obstacle(at: name) {
+            csystem_rename_exchange(name, path)
+            throw refusal(address, obstacle)
+        }
+        unlink(name)
+    }
+
+    private static func refusal(_ address: ListenAddress, _ obstacle: String) -> ServerError {
+        ServerError(
+            address, "\(obstacle) is there",
+            hint: "only a socket that this user's reeve left is removed; give another path, or see to what is there")
+    }
+
+    // MARK: Looking
+
+    /// What keeps a name from being taken; nil for a socket of this user's that nobody listens on.
+    private static func obstacle(at path: String) -> String? {
+        guard let (_, found) = look(path) else { return "something that cannot be looked at" }
+        switch found.st_mode & S_IFMT {
+        case S_IFSOCK: break
+        case S_IFREG: return "a file"
+        case S_IFDIR: return "a folder"
+        case S_IFLNK: return "a symbolic link"
+        case S_IFIFO: return "a pipe"
+        default: return "a device"
+        }
+        guard found.st_uid == geteuid() else { return "a socket of another user (\(found.st_uid))" }
+        let probe = socket(
+            AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
+        guard probe >= 0 else { return "a socket that cannot be tried" }
+        defer { close(probe) }
+        if use(path, { connect(probe, $0, $1) }) != 0, errno == ECONNREFUSED { return nil }
+        return "a socket that another process listens on"
+    }
+
+    private static func look(_ path: String) -> (identity: Identity, found: stat)? {
+        var found = stat()
+        guard lstat(path, &found) == 0 else { return nil }
+        return (Identity(device: UInt64(found.st_dev), inode: UInt64(found.st_ino)), found)
+    }
+
+    private static let capacity = MemoryLayout.size(ofValue: sockaddr_un().sun_path)
+
+    private static func use(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8.prefix(capacity - 1)) }
+        return withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+    }
+}
