@@ -39,15 +39,19 @@ public struct Replacement: Sendable {
         do {
             try await fill(target.database(made))
         } catch {
-            try? await run("DROP DATABASE IF EXISTS \(quoteIdentifier(made)) WITH (FORCE)")
+            // A task of its own, for this one may be cancelled.
+            try? await Task { try await run("DROP DATABASE IF EXISTS \(quoteIdentifier(made)) WITH (FORCE)") }.value
             throw error
         }
-        try await run(
-            "ALTER DATABASE \(quoteIdentifier(name)) CONNECTION LIMIT 0",
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = \(quoteLiteral(name))",
-            "ALTER DATABASE \(quoteIdentifier(name)) RENAME TO \(quoteIdentifier(former))",
-            "ALTER DATABASE \(quoteIdentifier(made)) RENAME TO \(quoteIdentifier(name))",
-            "ALTER DATABASE \(quoteIdentifier(former)) CONNECTION LIMIT -1")
+        // As a whole, also when this task is cancelled meanwhile: half-way there is no database of the name.
+        try await Task {
+            try await run(
+                "ALTER DATABASE \(quoteIdentifier(name)) CONNECTION LIMIT 0",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = \(quoteLiteral(name))",
+                "ALTER DATABASE \(quoteIdentifier(name)) RENAME TO \(quoteIdentifier(former))",
+                "ALTER DATABASE \(quoteIdentifier(made)) RENAME TO \(quoteIdentifier(name))",
+                "ALTER DATABASE \(quoteIdentifier(former)) CONNECTION LIMIT -1")
+        }.value
         return former
     }
 

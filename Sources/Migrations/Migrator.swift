@@ -177,19 +177,22 @@ public struct Migrator: Sendable {
     private func recordFailure(_ error: any Error, of action: MigrationAction, on connection: Connection) async {
         let subject = "\(action.system.name)/\(action.migration.title)"
         let detail = try? JSONText(encoding: [
-            "direction": action.direction.rawValue, "error": String("\(error)".prefix(2000)),
+            "direction": action.direction.rawValue, "error": error is CancellationError ? "interrupted" : String("\(error)".prefix(2000)),
         ])
         do {
-            try await connection.with(within: .seconds(10)) { connection in
-                try connection.transaction {
-                    try Events.record(
-                        "migration.failed", subject: subject, detail: detail ?? JSONText("{}"), on: connection)
-                    try Audit.append(
-                        actor: settings.actor, action: "migration.failed", subject: subject,
-                        detail: detail ?? JSONText("{}"),
-                        on: connection)
+            // A task of its own, for this one may be cancelled.
+            try await Task { [settings] in
+                try await connection.with(within: .seconds(5)) { connection in
+                    try connection.transaction {
+                        try Events.record(
+                            "migration.failed", subject: subject, detail: detail ?? JSONText("{}"), on: connection)
+                        try Audit.append(
+                            actor: settings.actor, action: "migration.failed", subject: subject,
+                            detail: detail ?? JSONText("{}"),
+                            on: connection)
+                    }
                 }
-            }
+            }.value
         } catch {
             logger.warning(
                 "the failure could not be recorded", [LogField("migration", subject), LogField("error", error)])

@@ -17,6 +17,8 @@ public final class Scheduler: Sendable {
         public var lease: Duration = .seconds(60)
         /// The pause between two tries to reach the database.
         public var patience: Duration = .seconds(2)
+        /// Whether a run ends with the task that asked for it by `runNow`; the schedule's never do.
+        public var endsWithCaller = false
 
         public init(instance: String) { self.instance = instance }
     }
@@ -166,7 +168,11 @@ public final class Scheduler: Sendable {
         let work = Task { await execution.perform() }
         running.withLock { $0[run] = work }
         defer { running.withLock { _ = $0.removeValue(forKey: run) } }
-        return await work.value
+        return await withTaskCancellationHandler {
+            await work.value
+        } onCancel: {
+            if settings.endsWithCaller { work.cancel() }
+        }
     }
 }
 

@@ -14,7 +14,8 @@ enum BackupCommands {
             + "taken, in parts that are compressed and encrypted on the way; the content's fingerprints are taken at the "
             + "same snapshot. What has not changed since the backup before is referred to, unless --full. The recovery "
             + "point is the last backup: there is no recovery to a moment between two.",
-        options: [.flag("full", "dump also what has not changed"), .lockWait]
+        options: [.flag("full", "dump also what has not changed"), .lockWait],
+        whenInterrupted: "no backup was made; what was written of one is cleared by the next"
     ) { invocation in
         let failed = BackupScope.Found()
         var created: [JSONValue] = []
@@ -26,8 +27,10 @@ enum BackupCommands {
             settings.isFull = invocation.has("full")
             if let wait = try invocation.duration("lock-wait") { settings.lockWait = wait }
             let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
-            let result = try await work.create(settings, actor: BackupWork.person) { part, bytes in
-                invocation.console.progress("\(part)  \(bytes) bytes")
+            let result = try await invocation.interruption.telling(work) {
+                try await work.create(settings, actor: BackupWork.person) { part, bytes in
+                    invocation.console.progress("\(part)  \(bytes) bytes")
+                }
             }
             for (place, error) in result.failed {
                 failed.count += 1
@@ -158,7 +161,8 @@ enum BackupCommands {
         discussion: "Kept are the newest proven backup of each of the last days, weeks and months (backup.keep.*), the "
             + "newest few, and whatever is newer than the newest proven one, which never goes. --dry-run tells why each "
             + "stays or goes.",
-        options: [.dryRun, .option("confirm", "NAME", "the database's name, to go on without being asked")]
+        options: [.dryRun, .option("confirm", "NAME", "the database's name, to go on without being asked")],
+        whenInterrupted: "backups may have been removed; 'reeve backup list' shows what is there, and the next goes on"
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
             var decisions: [RetentionPolicy.Decision] = []

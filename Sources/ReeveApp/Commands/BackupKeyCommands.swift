@@ -21,7 +21,8 @@ enum BackupKeyCommands {
             ArgumentSpec(name: "FILE", help: "identity files", isRequired: false),
             ArgumentSpec(name: "FILE2", help: "a second one", isRequired: false),
             ArgumentSpec(name: "FILE3", help: "a third one", isRequired: false),
-        ], options: [BackupScope.identity, BackupScope.repository]
+        ], options: [BackupScope.identity, BackupScope.repository],
+        whenInterrupted: "each backup can be read as before, or as it is configured now"
     ) { invocation in
         let words = invocation.arguments.positional
         switch (words[0], words.count) {

@@ -26,6 +26,8 @@ enum DoctorCommand {
         for one in try estate.selected(invocation.option("database")) {
             findings += try await look(one, estate, invocation.options("identity"))
         }
+        // What was cut short by a signal is no finding.
+        try Task.checkCancellation()
         let values = findings.map { finding -> JSONValue in
             [
                 "check": .string(finding.check), "severity": .string(finding.severity.rawValue),

@@ -30,14 +30,19 @@ enum MigrateCommands {
         options: [
             .system, .option("to", "VERSION", "only up to this version (with one --system)"), with, late, .dryRun,
             .lockWait,
-        ]
+        ], whenInterrupted: "no migration was applied"
     ) { invocation in
         let target = try target(invocation)
         if invocation.isDryRun { return try await dryRun(.up(to: target), invocation) }
-        try await forEach(invocation) { migrator, name in
-            let outcome = try await migrator.up(to: target) { action in
-                invocation.console.progress("applying \(action.system.name)/\(action.migration.title)")
+        try await forEach(invocation) { migrator, open in
+            let begun = BegunMigrations(in: open.database)
+            let outcome = try await begun.telling(invocation.interruption) {
+                try await migrator.up(to: target) { action in
+                    begun.add(action)
+                    invocation.console.progress("applying \(action.system.name)/\(action.migration.title)")
+                }
             }
+            invocation.interruption.did(outcome, "applied", in: open.name)
             return Report(outcome: outcome, word: "applied", console: invocation.console)
         }
         return .done
@@ -50,16 +55,21 @@ enum MigrateCommands {
         options: [
             .system, .option("to", "VERSION", "the version to go back to; 0 for none"), .dryRun, .lockWait,
             .option("confirm", "NAME", "the database's name, to go on without being asked"),
-        ]
+        ], whenInterrupted: "no migration was reverted"
     ) { invocation in
         guard let target = try target(invocation) else { throw UsageError("'reeve migrate down' wants --to VERSION") }
         if invocation.isDryRun { return try await dryRun(.down(to: target), invocation) }
-        try await forEach(invocation, goingDown: true) { migrator, name in
+        try await forEach(invocation, goingDown: true) { migrator, open in
             try invocation.confirm(
-                "migrations of the database '\(name)' are reverted, and their data are lost", name: name)
-            let outcome = try await migrator.down(to: target) { action in
-                invocation.console.progress("reverting \(action.system.name)/\(action.migration.title)")
+                "migrations of the database '\(open.name)' are reverted, and their data are lost", name: open.name)
+            let begun = BegunMigrations(in: open.database)
+            let outcome = try await begun.telling(invocation.interruption) {
+                try await migrator.down(to: target) { action in
+                    begun.add(action)
+                    invocation.console.progress("reverting \(action.system.name)/\(action.migration.title)")
+                }
             }
+            invocation.interruption.did(outcome, "reverted", in: open.name)
             return Report(outcome: outcome, word: "reverted", console: invocation.console)
         }
         return .done
@@ -98,7 +108,8 @@ enum MigrateCommands {
             ArgumentSpec(name: "SYSTEM", help: "a system's name, or its folder"),
             ArgumentSpec(name: "NAME", help: "what it does, in a few words with _ between"),
         ],
-        options: [.flag("repeatable", "make an R__ file, which is applied anew whenever it changes")]
+        options: [.flag("repeatable", "make an R__ file, which is applied anew whenever it changes")],
+        whenInterrupted: "the files may be there"
     ) { invocation in
         let configuration = try invocation.configuration()
         let words = invocation.arguments.positional
@@ -139,7 +150,7 @@ enum MigrateCommands {
 
     /// Runs `body` for each database that is worked on, and prints one object, or one text for each.
     private static func forEach(
-        _ invocation: Invocation, goingDown: Bool = false, _ body: (Migrator, String) async throws -> Report
+        _ invocation: Invocation, goingDown: Bool = false, _ body: (Migrator, OpenDatabase) async throws -> Report
     ) async throws {
         let estate = try invocation.estate()
         var reports: [Report] = []
@@ -153,7 +164,7 @@ enum MigrateCommands {
                 database: open.database, systems: try open.requireSystems(),
                 settings: try settings(invocation, estate.configuration), logger: estate.logger)
             if goingDown { migrator.knownSystems = try await estate.open(one).systems }
-            reports.append(try await body(migrator, one.name))
+            reports.append(try await body(migrator, open))
         }
         let merged = Report.merged(reports)
         let texts = zip(selected, reports).map { selected.count > 1 ? "[\($0.name)]\n\($1.text)" : $1.text }
@@ -166,6 +177,16 @@ enum MigrateCommands {
         settings.allowOutOfOrder = invocation.has("out-of-order")
         settings.actor = "\(NSUserName())@\(ProcessInfo.processInfo.hostName)"
         return settings
+    }
+}
+
+extension Interruption {
+    /// Writes down what a run did in one database, for a signal that comes in another.
+    fileprivate func did(_ outcome: Migrator.Outcome, _ word: String, in database: String) {
+        for one in outcome.done {
+            did("\(word) \(one.system)/\(one.version.map { "\($0) " } ?? "R ")\(one.name) in '\(database)'")
+        }
+        stands("nothing else was \(word)")
     }
 }
 

@@ -15,7 +15,9 @@ enum RecoverCommand {
         options: [
             .option("backup", "ID", "this backup instead of the newest; with --database"), BackupScope.identity,
             BackupScope.repository, .dryRun, .option("confirm", "NAME", "the database that may be put aside"),
-        ]
+        ],
+        whenInterrupted: "a database that was being restored may hold a part of its backup, and is closed then "
+            + "(CONNECTION LIMIT 0); drop it, and recover again"
     ) { invocation in
         let estate = try invocation.estate()
         var values: [JSONValue] = []
@@ -62,6 +64,7 @@ enum RecoverCommand {
                     id: manifest.id, target: target.withoutPassword.uri, actor: BackupWork.person, on: $0)
             }
             lines.append("\(one.name): restored from \(manifest.id), as of \(manifest.startedAt)")
+            invocation.interruption.did("recovered '\(one.name)' from \(manifest.id)")
         }
         invocation.console.result(["recovered": .array(values)], text: lines.joined(separator: "\n"))
         return .done

@@ -16,7 +16,8 @@ enum RestoreCommands {
             + "gives no row when it holds. The cluster is removed after; where no server programs are installed, it is a "
             + "scratch database on the source's server. Exit 3 when anything differs.",
         arguments: [BackupScope.backup],
-        options: [.flag("latest", "the newest backup, as without ID"), BackupScope.identity, BackupScope.repository]
+        options: [.flag("latest", "the newest backup, as without ID"), BackupScope.identity, BackupScope.repository],
+        whenInterrupted: "nothing was proved; the backup is as it was"
     ) { invocation in
         let found = BackupScope.Found()
         try await BackupScope.forEach(invocation) { work in
@@ -50,7 +51,7 @@ enum RestoreCommands {
             .flag("mask", "mask the columns that the systems name under 'mask'"),
             BackupScope.identity, BackupScope.repository,
             .option("confirm", "NAME", "the target's name, when it is not empty"),
-        ]
+        ], whenInterrupted: "nothing was restored"
     ) { invocation in
         let target = try target(invocation)
         guard try invocation.estate().selected(invocation.option("database")).count == 1 else {
@@ -61,6 +62,7 @@ enum RestoreCommands {
         return try await BackupScope.forEach(invocation) { work in
             let (repository, manifest) = try choose(invocation, work)
             if order.selection.isEmpty { order.replaces = try await mayReplace(target, invocation) }
+            invocation.interruption.restores(order, into: target)
             let began = ContinuousClock.now
             let notes = try await work.restore(
                 manifest, from: repository, into: target, order, progress: BackupScope.progress(invocation.console))

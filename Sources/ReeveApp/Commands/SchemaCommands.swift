@@ -113,7 +113,8 @@ enum SchemaCommands {
             + "of the systems say is written beside them as schema.snapshot: to be reviewed with them, and to be "
             + "compared with where no scratch database may be made.",
         arguments: [ArgumentSpec(name: "SOURCE", help: "what to print", isRequired: false)],
-        options: [.system, schema, .flag("write", "write schema.snapshot beside the migrations of each system")]
+        options: [.system, schema, .flag("write", "write schema.snapshot beside the migrations of each system")],
+        whenInterrupted: "no database was changed; of the files, some may be written"
     ) { invocation in
         if invocation.has("write") { return try await write(invocation) }
         let catalog = try await catalog(invocation.arguments.positional.first, invocation)

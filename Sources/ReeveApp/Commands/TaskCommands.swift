@@ -32,7 +32,8 @@ enum TaskCommands {
         noun: "task", verb: "run", summary: "run a task now, and wait for its end",
         discussion: "The run is recorded as one of the schedule is, and does not begin while another run of the task "
             + "has not ended (exit 5).",
-        arguments: [ArgumentSpec(name: "NAME", help: "a task of 'reeve task list'")]
+        arguments: [ArgumentSpec(name: "NAME", help: "a task of 'reeve task list'")],
+        whenInterrupted: "the task was not run"
     ) { invocation in
         let estate = try invocation.estate()
         let name = invocation.arguments.positional[0]
@@ -43,9 +44,13 @@ enum TaskCommands {
             let tasks = try TaskDefaults.definitions(estate.configuration, for: open)
             var settings = Scheduler.Settings(instance: ServiceInstance.name)
             settings.instance += " by hand"
+            settings.endsWithCaller = true
             let scheduler = Scheduler(
                 tasks: tasks.map(withoutRetries), database: open.database, settings: settings, logger: estate.logger)
             let outcome = try await scheduler.runNow(name)
+            invocation.interruption.did(
+                "run \(outcome.run) of '\(name)' in '\(one.name)' is recorded as \(outcome.state.rawValue)")
+            invocation.interruption.stands("what it had done until then stands")
             runs += try await open.database.pool.with { try RunLedger.history(run: outcome.run, on: $0) }
         }
         show(runs, invocation.console)

@@ -40,7 +40,9 @@ extension Readiness {
     /// What may be said of an error to whoever asks: no host, user or name of a database. The log has all of it.
     static func publicMessage(_ error: any Error) -> String {
         switch error {
-        case let error as LedgerError: return error.description
+        case LedgerError.newer: return "\(error)"
+        case LedgerError.busy: return "another process is changing the ledger"
+        case LedgerError.foreign: return "the schema 'reeve' is not this program's"
         case let error as PostgresError:
             switch error.kind {
             case .cannotConnect: return "no connection can be made"
