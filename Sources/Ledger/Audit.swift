@@ -14,7 +14,9 @@ public enum Audit {
         on connection: isolated Connection
     ) throws -> Int64 {
         let rows = try connection.query(
-            "SELECT reeve.append_audit($1, $2, $3, $4::jsonb)", [actor, action, subject, detail])
+            "SELECT reeve.append_audit($1, $2, $3, $4::jsonb)", [
+                LedgerText.clean(actor), LedgerText.clean(action), LedgerText.clean(subject), LedgerText.clean(detail),
+            ])
         return try rows.first?.get(0) ?? 0
     }
 

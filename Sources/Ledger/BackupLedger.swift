@@ -39,9 +39,15 @@ public enum BackupLedger {
     ///
     /// - Returns: what `finish` is told.
     public static func begin(places: [String], on connection: isolated Connection) throws -> [Int] {
-        try connection.query(
-            "INSERT INTO reeve.backup_attempts (place) SELECT unnest($1::text[]) RETURNING id", [places]
-        ).map { try $0.get(0) }
+        // In the same order by whoever, for each locks the totals of its place.
+        let rows = try connection.query(
+            """
+            INSERT INTO reeve.backup_attempts (place)
+            SELECT place FROM pg_catalog.unnest($1::text[]) AS u (place) ORDER BY place COLLATE "C" RETURNING id, place
+            """, [places.map { LedgerText.clean($0) }])
+        var ids: [String: [Int]] = [:]
+        for row in rows { ids[try row.get("place"), default: []].append(try row.get("id")) }
+        return places.compactMap { ids[LedgerText.clean($0)]?.popLast() }
     }
 
     /// Records what became of an attempt.
@@ -52,12 +58,12 @@ public enum BackupLedger {
             """
             UPDATE reeve.backup_attempts SET finished_at = clock_timestamp(), succeeded = $2::text IS NULL, message = $2
             WHERE id = $1
-            """, [attempt, failure])
+            """, [attempt, failure.map { LedgerText.message($0) }])
     }
 
-    /// When a backup was last begun, whatever became of it, by place.
+    /// When a backup was last begun, whatever became of it, by place; reads a row a place.
     public static func lastAttempts(on connection: isolated Connection) throws -> [String: Timestamp] {
-        let rows = try connection.query("SELECT place, max(started_at) FROM reeve.backup_attempts GROUP BY place")
+        let rows = try connection.query("SELECT place, last_started_at FROM reeve.place_totals")
         return Dictionary(try rows.map { (try $0.get(0), try $0.get(1)) }) { one, _ in one }
     }
 

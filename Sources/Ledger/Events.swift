@@ -2,8 +2,6 @@ import Postgres
 
 /// What happened, for those who watch: a table that `NOTIFY reeve_events` tells about.
 public enum Events {
-    public static let channel = "reeve_events"
-
     /// Records an event in the open transaction; watchers see it when that commits.
     ///
     /// - Parameters:
@@ -13,6 +11,7 @@ public enum Events {
         _ kind: String, subject: String, detail: JSONText = JSONText("{}"), on connection: isolated Connection
     ) throws {
         try connection.query(
-            "INSERT INTO reeve.events (kind, subject, detail) VALUES ($1, $2, $3::jsonb)", [kind, subject, detail])
+            "INSERT INTO reeve.events (kind, subject, detail) VALUES ($1, $2, $3::jsonb)",
+            [LedgerText.clean(kind), LedgerText.clean(subject), LedgerText.clean(detail)])
     }
 }

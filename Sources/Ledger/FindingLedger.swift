@@ -1,3 +1,4 @@
+import Foundation
 import Postgres
 
 /// Something that a check found, as the ledger remembers it.
@@ -53,30 +54,44 @@ public enum FindingLedger {
     /// Records all that a check found, in one transaction: what it had found before and found no more is cleared.
     /// With something new or cleared, watchers are told by an event `CHECK.changed`.
     ///
-    /// - Parameter check: which check, for instance `drift`.
-    /// - Throws: `PostgresError`.
+    /// - Parameters:
+    ///   - check: which check, for instance `drift`.
+    ///   - patience: how long to wait for another who records the same check.
+    /// - Throws: `LedgerError.recording` when that one is not done by then; `PostgresError`.
     public static func record(
-        _ findings: [Finding], of check: String, on connection: isolated Connection
+        _ findings: [Finding], of check: String, patience: Duration = .seconds(20),
+        on connection: isolated Connection
     ) throws -> Change {
         let entries = findings.map {
             Entry(
-                system: $0.system ?? "", kind: $0.objectKind, object: $0.object, property: $0.property,
-                expected: $0.expected, found: $0.found)
+                system: LedgerText.clean($0.system ?? ""), kind: LedgerText.clean($0.objectKind),
+                object: LedgerText.clean($0.object), property: LedgerText.clean($0.property),
+                expected: $0.expected.map { LedgerText.clean($0, limit: valueLimit) },
+                found: $0.found.map { LedgerText.clean($0, limit: valueLimit) })
         }
-        return try connection.transaction {
-            // Two checks at once would each clear what the other found.
-            try connection.query("SELECT pg_advisory_xact_lock(hashtext('reeve findings'), hashtext($1))", [check])
+        let json = try JSONText(encoding: entries)
+        var options = TransactionOptions()
+        options.lockTimeout = patience
+        return try connection.transaction(options) {
+            try lock(check, patience, on: connection)
+            try connection.query(
+                """
+                INSERT INTO reeve.finding_kinds ("check", system, object_kind)
+                SELECT DISTINCT $1, e.system, e.kind
+                FROM jsonb_to_recordset($2::jsonb) AS e (system text, kind text)
+                ON CONFLICT DO NOTHING
+                """, [check, json])
             let rows = try connection.query(
                 """
                 INSERT INTO reeve.findings AS f ("check", system, object_kind, object, property, expected, found)
-                SELECT $1, e.system, e.kind, e.object, e.property, left(e.expected, 10000), left(e.found, 10000)
+                SELECT $1, e.system, e.kind, e.object, e.property, e.expected, e.found
                 FROM jsonb_to_recordset($2::jsonb)
                     AS e (system text, kind text, object text, property text, expected text, found text)
                 ON CONFLICT ("check", system, object_kind, object, property) WHERE cleared_at IS NULL
                 DO UPDATE SET last_seen_at = now(), expected = excluded.expected, found = excluded.found
                 RETURNING nullif(f.system, '') AS system, f.object_kind, f.object, f.property, f.expected, f.found,
                     f.first_seen_at = now() AS is_new
-                """, [check, try JSONText(encoding: entries)])
+                """, [check, json])
             var change = Change()
             for row in rows where try row.get("is_new") {
                 change.new.append(
@@ -99,15 +114,58 @@ public enum FindingLedger {
         }
     }
 
+    /// What was expected or found is cut at so many bytes.
+    private static let valueLimit = 10_000
+
+    /// Locks a check to the end of the transaction: two at once would each clear what the other found.
+    ///
+    /// The lock is the check's row, so that only who may write the ledger can hold it. It is tried, not waited for, so
+    /// that the one who holds it can be named.
+    private static func lock(_ check: String, _ patience: Duration, on connection: isolated Connection) throws {
+        let end = ContinuousClock.now + patience
+        try connection.query(#"INSERT INTO reeve.checks ("check") VALUES ($1) ON CONFLICT DO NOTHING"#, [check])
+        while try connection.query(
+            #"SELECT 1 FROM reeve.checks WHERE "check" = $1 FOR UPDATE SKIP LOCKED"#, [check]
+        ).isEmpty {
+            guard ContinuousClock.now < end else {
+                throw LedgerError.recording(check: check, holder: try holder(of: check, on: connection))
+            }
+            Thread.sleep(forTimeInterval: .random(in: 0.02...0.06))
+        }
+        try connection.query(#"UPDATE reeve.checks SET recorded_at = now() WHERE "check" = $1"#, [check])
+    }
+
+    /// The session that has locked a check, as far as this role may see: the one whose transaction stands in the row.
+    private static func holder(of check: String, on connection: isolated Connection) throws -> String? {
+        try connection.query(
+            """
+            SELECT a.pid, a.usename::text, a.application_name
+            FROM reeve.checks c
+            JOIN pg_catalog.pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = c.xmax
+            JOIN pg_catalog.pg_stat_activity a USING (pid)
+            WHERE c."check" = $1
+            """, [check]
+        ).first.map { row in
+            var text = "process \(try row.get("pid", as: Int.self))"
+            if let user: String = try row.get("usename", as: String?.self) { text += " of \(user)" }
+            if let application: String = try row.get("application_name", as: String?.self), !application.isEmpty {
+                text += " (\(application))"
+            }
+            return text
+        }
+    }
+
     /// The objects with open findings, by system and kind; 0 where there were some once.
     ///
     /// - Throws: `PostgresError`.
     public static func counts(of check: String, on connection: isolated Connection) throws -> [Count] {
         try connection.query(
             """
-            SELECT nullif(system, '') AS system, object_kind,
-                count(DISTINCT object) FILTER (WHERE cleared_at IS NULL) AS objects
-            FROM reeve.findings WHERE "check" = $1 GROUP BY 1, 2
+            SELECT nullif(k.system, '') AS system, k.object_kind, (
+                SELECT count(DISTINCT f.object) FROM reeve.findings f
+                WHERE f."check" = k."check" AND f.system = k.system AND f.object_kind = k.object_kind
+                    AND f.cleared_at IS NULL) AS objects
+            FROM reeve.finding_kinds k WHERE k."check" = $1
             """, [check]
         ).map {
             Count(system: try $0.get("system"), objectKind: try $0.get("object_kind"), objects: try $0.get("objects"))

@@ -110,7 +110,7 @@ public enum LedgerSchema {
     }
 
     /// What each version adds to the one before. Entries are never changed once released, only added.
-    static let changes: [String] = [firstVersion, findings, backups, attempts]
+    static let changes: [String] = [firstVersion, findings, backups, attempts, totals]
 
     private static let attempts = """
         CREATE TABLE reeve.backup_attempts (
@@ -327,6 +327,8 @@ public enum LedgerError: Error, CustomStringConvertible {
     case busy(holder: String?)
     /// There is a schema `reeve`, and it is not ours.
     case foreign([String])
+    /// Somebody else records the findings of a check, for longer than was waited.
+    case recording(check: String, holder: String?)
 
     public var description: String {
         switch self {
@@ -335,13 +337,15 @@ public enum LedgerError: Error, CustomStringConvertible {
         case .busy(let holder): "another process is changing the ledger" + (holder.map { ": \($0)" } ?? "")
         case .foreign(let things):
             "the schema 'reeve' in this database is not this program's: " + things.joined(separator: "; ")
+        case .recording(let check, let holder):
+            "the findings of '\(check)' are being recorded by \(holder ?? "another session")"
         }
     }
 
     public var hint: String {
         switch self {
         case .newer: "use the newer reeve that this database was last administered with"
-        case .busy: "try again"
+        case .busy, .recording: "try again; a session that hangs can be ended with pg_terminate_backend"
         case .foreign:
             "find out who made it; then drop it, or work as its owner, or give it all to one role (ALTER SCHEMA reeve "
                 + "OWNER TO …, and so for its tables and functions)"

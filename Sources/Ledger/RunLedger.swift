@@ -1,14 +1,15 @@
+import Foundation
 import Postgres
 
 /// A run of a task as the ledger remembers it.
 public struct RunRecord: Sendable, Equatable {
     public enum State: String, Sendable, CaseIterable {
-        case running, succeeded, failed, cancelled, lost, skipped
+        case running, succeeded, failed, cancelled, lost
         case timedOut = "timed_out"
     }
 
     public enum Reason: String, Sendable {
-        case scheduled, manual, retry, missed
+        case scheduled, manual, retry
     }
 
     public let id: Int64
@@ -26,11 +27,14 @@ public struct RunRecord: Sendable, Equatable {
 
 /// The runs of tasks. An occurrence is claimed by its key (task, due time), so that of any number of processes one runs
 /// it; a running one holds a lease, and once that has passed it counts as lost.
+///
+/// A wish to run has a name of its own, `wish`: whoever asks again under the same name, because the answer was lost on
+/// the way, is told of the run that was granted then.
 public enum RunLedger {
     /// What became of a wish to run.
     public enum Claim: Sendable, Equatable {
         case granted(run: Int64)
-        /// Another process has, or had, this occurrence.
+        /// Another process has, or had, this occurrence; or it is older than what the ledger keeps.
         case taken
         /// The run before it has not ended; the occurrence is recorded as skipped.
         case overlaps
@@ -40,34 +44,26 @@ public enum RunLedger {
 
     /// Claims an occurrence, or with nil asks for a run by hand.
     ///
-    /// - Parameter lease: how long the run counts as alive without a sign of life.
+    /// - Parameters:
+    ///   - lease: how long the run counts as alive without a sign of life.
+    ///   - wish: the same at every try.
     public static func claim(
-        task: String, occurrence: Timestamp?, instance: String, lease: Duration, on connection: isolated Connection
+        task: String, occurrence: Timestamp?, instance: String, lease: Duration, wish: UUID = UUID(),
+        on connection: isolated Connection
     ) throws -> Claim {
-        try connection.transaction {
-            if let occurrence {
-                let early = try connection.query(
-                    "SELECT extract(epoch FROM $1::timestamptz - clock_timestamp())::float8", [occurrence])
-                if let seconds = try early.first?.get(0, as: Double.self), seconds > 0 {
-                    return .early(seconds: seconds)
-                }
-                let claimed = try connection.query(
-                    """
-                    INSERT INTO reeve.occurrences (task, due_at, state, claimed_by) VALUES ($1, $2, 'claimed', $3)
-                    ON CONFLICT DO NOTHING RETURNING task
-                    """, [task, occurrence, instance])
-                if claimed.isEmpty { return .taken }
+        let task = LedgerText.clean(task)
+        let instance = LedgerText.clean(instance)
+        return try connection.transaction {
+            if let run = try granted(wish, lease, on: connection) { return .granted(run: run) }
+            if let occurrence, let refusal = try take(occurrence, of: task, instance, lease, wish, on: connection) {
+                return refusal
             }
             try buryLost(task: task, on: connection)
             let reason: RunRecord.Reason = occurrence == nil ? .manual : .scheduled
-            let started = try start(task, occurrence, 1, reason, instance, lease, on: connection)
+            let started = try start(task, occurrence, 1, reason, instance, lease, wish, on: connection)
             if let started { return .granted(run: started) }
             if let occurrence {
-                try connection.query(
-                    """
-                    UPDATE reeve.occurrences SET state = 'skipped', reason = 'the run before it had not ended'
-                    WHERE task = $1 AND due_at = $2
-                    """, [task, occurrence])
+                try skip(occurrence, of: task, "the run before it had not ended", on: connection)
             }
             return .overlaps
         }
@@ -75,28 +71,84 @@ public enum RunLedger {
 
     /// Starts a further attempt at what failed.
     ///
+    /// - Parameter wish: the same at every try.
     /// - Returns: its run; nil when another run of the task has begun meanwhile.
     public static func retry(
-        task: String, occurrence: Timestamp?, attempt: Int, instance: String, lease: Duration,
+        task: String, occurrence: Timestamp?, attempt: Int, instance: String, lease: Duration, wish: UUID = UUID(),
         on connection: isolated Connection
     ) throws -> Int64? {
-        try connection.transaction {
+        let task = LedgerText.clean(task)
+        return try connection.transaction {
+            if let run = try granted(wish, lease, on: connection) { return run }
             try buryLost(task: task, on: connection)
-            return try start(task, occurrence, attempt, .retry, instance, lease, on: connection)
+            return try start(
+                task, occurrence, attempt, .retry, LedgerText.clean(instance), lease, wish, on: connection)
         }
+    }
+
+    /// The run that a wish was granted at an earlier try, if it is still under way; its lease begins anew.
+    private static func granted(
+        _ wish: UUID, _ lease: Duration, on connection: isolated Connection
+    ) throws -> Int64? {
+        try connection.query(
+            """
+            UPDATE reeve.runs SET lease_until = clock_timestamp() + $2::interval
+            WHERE claim = $1 AND state = 'running' RETURNING id
+            """, [wish, lease]
+        ).first?.get(0)
+    }
+
+    /// Takes an occurrence.
+    ///
+    /// - Returns: nil when it is this wish's now; else what to answer.
+    private static func take(
+        _ occurrence: Timestamp, of task: String, _ instance: String, _ lease: Duration, _ wish: UUID,
+        on connection: isolated Connection
+    ) throws -> Claim? {
+        let early = try connection.query(
+            "SELECT extract(epoch FROM $1::timestamptz - clock_timestamp())::float8", [occurrence])
+        if let seconds = try early.first?.get(0, as: Double.self), seconds > 0 { return .early(seconds: seconds) }
+        let claimed = try connection.query(
+            """
+            INSERT INTO reeve.occurrences (task, due_at, state, claimed_by, claim) VALUES ($1, $2, 'claimed', $3, $4)
+            ON CONFLICT DO NOTHING RETURNING task
+            """, [task, occurrence, instance, wish])
+        if claimed.isEmpty {
+            // An earlier try of this wish may have been committing just now, and have been waited for.
+            if let run = try granted(wish, lease, on: connection) { return .granted(run: run) }
+            let ours = try connection.query(
+                "SELECT 1 FROM reeve.occurrences WHERE task = $1 AND due_at = $2 AND claim = $3 AND state = 'skipped'",
+                [task, occurrence, wish])
+            return ours.isEmpty ? .taken : .overlaps
+        }
+        // Looked at only now: had its row been there before and been forgotten meanwhile, this sees it.
+        let forgotten = try connection.query(
+            "SELECT 1 FROM reeve.task_totals WHERE task = $1 AND kept_since > $2", [task, occurrence])
+        guard !forgotten.isEmpty else { return nil }
+        try skip(occurrence, of: task, "it is older than what the ledger keeps", on: connection)
+        return .taken
+    }
+
+    private static func skip(
+        _ occurrence: Timestamp, of task: String, _ reason: String, on connection: isolated Connection
+    ) throws {
+        try connection.query(
+            "UPDATE reeve.occurrences SET state = 'skipped', reason = $3 WHERE task = $1 AND due_at = $2",
+            [task, occurrence, reason])
     }
 
     private static func start(
         _ task: String, _ occurrence: Timestamp?, _ attempt: Int, _ reason: RunRecord.Reason, _ instance: String,
-        _ lease: Duration, on connection: isolated Connection
+        _ lease: Duration, _ wish: UUID, on connection: isolated Connection
     ) throws -> Int64? {
-        try connection.query(
+        let started = try connection.query(
             """
-            INSERT INTO reeve.runs (task, occurrence, attempt, reason, state, instance, lease_until)
-            VALUES ($1, $2, $3, $4, 'running', $5, clock_timestamp() + $6::interval)
-            ON CONFLICT (task) WHERE state = 'running' DO NOTHING RETURNING id
-            """, [task, occurrence, attempt, reason.rawValue, instance, lease]
-        ).first?.get(0)
+            INSERT INTO reeve.runs (task, occurrence, attempt, reason, state, instance, lease_until, claim)
+            VALUES ($1, $2, $3, $4, 'running', $5, clock_timestamp() + $6::interval, $7)
+            ON CONFLICT DO NOTHING RETURNING id
+            """, [task, occurrence, attempt, reason.rawValue, instance, lease, wish])
+        // What stands in the way may be an earlier try of this wish.
+        return try started.first?.get(0) ?? granted(wish, lease, on: connection)
     }
 
     /// Ends the runs of a task whose process has given no sign of life for longer than their lease.
@@ -123,7 +175,7 @@ public enum RunLedger {
 
     /// Records how a run ended.
     ///
-    /// - Returns: false when it was taken for lost meanwhile.
+    /// - Returns: false when it had ended already, or was taken for lost meanwhile.
     @discardableResult
     public static func finish(
         run: Int64, _ state: RunRecord.State, message: String, on connection: isolated Connection
@@ -133,7 +185,7 @@ public enum RunLedger {
                 """
                 UPDATE reeve.runs SET state = $2, message = $3, finished_at = clock_timestamp(), lease_until = NULL
                 WHERE id = $1 AND state = 'running' RETURNING task
-                """, [run, state.rawValue, String(message.prefix(4000))])
+                """, [run, state.rawValue, LedgerText.message(message)])
             guard let task = try rows.first?.get(0, as: String.self) else { return false }
             try Events.record(
                 "run.\(state.rawValue)", subject: task, detail: JSONText("{\"run\":\(run)}"), on: connection)
@@ -167,35 +219,24 @@ public enum RunLedger {
     }
 
     /// What metrics need after a restart: by task, when it last ended well, when it was last begun, and how often its
-    /// runs ended in each state.
+    /// runs ended in each state, those included that are no longer kept.
     public struct Summary: Sendable, Equatable {
         public let task: String
-        public let lastStarted: Timestamp?
+        public let lastStarted: Timestamp
         public let lastSucceeded: Timestamp?
         public let counts: [RunRecord.State: Int]
     }
 
+    /// The totals of all tasks, by name; reads a row a task.
     public static func summaries(on connection: isolated Connection) throws -> [Summary] {
-        let rows = try connection.query(
-            """
-            SELECT task, state, count(*) AS runs, max(started_at) AS started,
-                   max(finished_at) FILTER (WHERE state = 'succeeded') AS succeeded
-            FROM reeve.runs GROUP BY task, state ORDER BY task
-            """)
-        var byTask: [String: Summary] = [:]
-        for row in rows {
-            let task: String = try row.get("task")
-            let before = byTask[task]
-            var counts = before?.counts ?? [:]
-            if let state = RunRecord.State(rawValue: try row.get("state", as: String.self)) {
-                counts[state] = try row.get("runs")
+        try connection.query("SELECT * FROM reeve.task_totals ORDER BY task").map { row in
+            var counts: [RunRecord.State: Int] = [:]
+            for state in RunRecord.State.allCases where state != .running {
+                counts[state] = try row.get(state.rawValue)
             }
-            let started: Timestamp? = try row.get("started")
-            let succeeded: Timestamp? = try row.get("succeeded")
-            byTask[task] = Summary(
-                task: task, lastStarted: [before?.lastStarted, started].compactMap { $0 }.max(),
-                lastSucceeded: before?.lastSucceeded ?? succeeded, counts: counts)
+            return Summary(
+                task: try row.get("task"), lastStarted: try row.get("last_started_at"),
+                lastSucceeded: try row.get("last_succeeded_at"), counts: counts)
         }
-        return byTask.values.sorted { $0.task < $1.task }
     }
 }

@@ -10,13 +10,24 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
 
     public init(microseconds: Int64) { self.microseconds = microseconds }
 
-    /// The instant nearest to a date.
+    /// The instant nearest to a date; an infinity for one that is too far away.
     public init(_ date: Date) {
-        microseconds = Int64((date.timeIntervalSince1970 * 1_000_000).rounded())
+        let exact = (date.timeIntervalSince1970 * 1_000_000).rounded()
+        microseconds = Int64(exactly: exact) ?? (exact < 0 ? .min : .max)
+    }
+
+    /// So many seconds after 1970-01-01T00:00:00Z; nil for what no timestamp can hold.
+    public init?(seconds: Int) {
+        let (microseconds, overflow) = Int64(seconds).multipliedReportingOverflow(by: 1_000_000)
+        if overflow { return nil }
+        self.microseconds = microseconds
     }
 
     /// By this machine's clock.
     public static var now: Timestamp { Timestamp(Date()) }
+
+    /// Seconds since 1970-01-01T00:00:00Z, as metrics want them.
+    public var secondsSince1970: Double { Double(microseconds) / 1_000_000 }
 
     public var isFinite: Bool { self != .infinity && self != .negativeInfinity }
 
@@ -24,7 +35,7 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
         switch self {
         case .infinity: .distantFuture
         case .negativeInfinity: .distantPast
-        default: Date(timeIntervalSince1970: Double(microseconds) / 1_000_000)
+        default: Date(timeIntervalSince1970: secondsSince1970)
         }
     }
 
@@ -33,10 +44,9 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
     /// RFC 3339 in UTC, with as many fractional digits as are not zero.
     public var rfc3339: String {
         if !isFinite { return self == .infinity ? "infinity" : "-infinity" }
-        let seconds = microseconds.flooredDivision(by: 1_000_000)
-        let civil = CivilDate(day: seconds.flooredDivision(by: 86400))
-        let second = seconds - seconds.flooredDivision(by: 86400) * 86400
-        let fraction = microseconds - seconds * 1_000_000
+        let (seconds, fraction) = microseconds.flooredDivision(by: 1_000_000)
+        let (day, second) = seconds.flooredDivision(by: 86400)
+        let civil = CivilDate(number: day)
         var text = "\(padded(civil.year, 4))-\(padded(civil.month, 2))-\(padded(civil.dayOfMonth, 2))T"
         text += "\(padded(second / 3600, 2)):\(padded(second / 60 % 60, 2)):\(padded(second % 60, 2))"
         if fraction != 0 {
@@ -50,13 +60,15 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
     public var postgresText: String {
         guard isFinite else { return rfc3339 }
         // PostgreSQL counts no year 0: 1 BC comes before 1 AD.
-        let year = CivilDate(day: microseconds.flooredDivision(by: 86_400_000_000)).year
+        let year = CivilDate(number: microseconds.flooredDivision(by: 86_400_000_000).quotient).year
         guard year < 1 else { return rfc3339 }
         return padded(1 - year, 4) + rfc3339.drop { $0 == "-" }.drop { $0 != "-" } + " BC"
     }
 
     /// Reads PostgreSQL's ISO output, for instance `2026-03-29 01:30:00.5+02` or `0044-03-15 12:00:00+00 BC`; also
     /// RFC 3339, and a date alone.
+    ///
+    /// - Throws: `PostgresError` of kind `badValue`, also for an instant beyond the year 294246, which no `Timestamp` holds.
     public static func fromPostgres(_ text: String) throws -> Timestamp {
         if text == "infinity" { return .infinity }
         if text == "-infinity" { return .negativeInfinity }
@@ -79,7 +91,8 @@ private struct TimestampReader {
         var seconds: Int64 = 0
         var fraction: Int64 = 0
         if skip(" ") || skip("T") {
-            guard let hour = number(2...2), skip(":"), let minute = number(2...2), skip(":"), let second = number(2...2)
+            guard let hour = number(2...2), skip(":"), let minute = number(2...2), skip(":"),
+                let second = number(2...2), hour < 24, minute < 60, second <= 60
             else { return nil }
             seconds = hour * 3600 + minute * 60 + second
             if skip(".") {
@@ -95,8 +108,11 @@ private struct TimestampReader {
             year = 1 - year
         }
         guard rest.isEmpty else { return nil }
-        let days = CivilDate.dayNumber(year: year, month: month, day: day)
-        return Timestamp(microseconds: (days * 86400 + seconds) * 1_000_000 + fraction)
+        guard let date = CivilDate(year: year, month: month, dayOfMonth: day) else { return nil }
+        // Six digits of a year are more than fit.
+        let (microseconds, overflow) = (date.number * 86400 + seconds).multipliedReportingOverflow(by: 1_000_000)
+        let (sum, sumOverflow) = microseconds.addingReportingOverflow(fraction)
+        return overflow || sumOverflow ? nil : Timestamp(microseconds: sum)
     }
 
     /// The zone's distance from UTC, in seconds; none is UTC.
@@ -104,10 +120,11 @@ private struct TimestampReader {
         if skip("Z") { return 0 }
         let isWest = rest.first == UInt8(ascii: "-")
         guard skip("+") || skip("-") else { return 0 }
-        guard var offset = number(2...2).map({ $0 * 3600 }) else { return nil }
+        guard let hours = number(2...2), hours < 24 else { return nil }
+        var offset = hours * 3600
         for unit in [Int64(60), 1] {
             guard skip(":") || rest.first.map({ (0x30...0x39).contains($0) }) == true else { break }
-            guard let value = number(2...2) else { return nil }
+            guard let value = number(2...2), value < 60 else { return nil }
             offset += value * unit
         }
         return isWest ? -offset : offset
@@ -127,44 +144,8 @@ private struct TimestampReader {
     }
 }
 
-/// A day of the proleptic Gregorian calendar, counted with a year 0.
-private struct CivilDate {
-    let year: Int64
-    let month: Int64
-    let dayOfMonth: Int64
-
-    /// From days since 1970-01-01. Years run from March here, so that the leap day is a year's last.
-    init(day: Int64) {
-        let shifted = day + 719_468
-        let era = shifted.flooredDivision(by: 146_097)
-        let dayOfEra = shifted - era * 146_097
-        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36524 - dayOfEra / 146_096) / 365
-        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
-        let shiftedMonth = (5 * dayOfYear + 2) / 153
-        dayOfMonth = dayOfYear - (153 * shiftedMonth + 2) / 5 + 1
-        month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
-        year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
-    }
-
-    static func dayNumber(year: Int64, month: Int64, day: Int64) -> Int64 {
-        let year = month <= 2 ? year - 1 : year
-        let era = year.flooredDivision(by: 400)
-        let yearOfEra = year - era * 400
-        let dayOfYear = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1
-        let dayOfEra = yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear
-        return era * 146_097 + dayOfEra - 719_468
-    }
-}
-
 private func padded(_ value: Int64, _ width: Int) -> String {
     let digits = String(abs(value))
     let zeros = String(repeating: "0", count: max(0, width - digits.count))
     return (value < 0 ? "-" : "") + zeros + digits
-}
-
-extension Int64 {
-    func flooredDivision(by divisor: Int64) -> Int64 {
-        let (quotient, remainder) = quotientAndRemainder(dividingBy: divisor)
-        return remainder != 0 && (remainder < 0) != (divisor < 0) ? quotient - 1 : quotient
-    }
 }

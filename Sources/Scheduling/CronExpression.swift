@@ -1,3 +1,5 @@
+import Postgres
+
 /// A cron expression of five fields: minute, hour, day of month, month, day of week.
 ///
 /// The syntax is that of Debian's cron (crontab(5)): numbers, names of months and days, ranges, steps, lists, and the
@@ -51,10 +53,10 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
     ]
 
     /// Whether the expression comes on a day.
-    func matches(_ day: LocalDay) -> Bool {
-        guard months.contains(day.month) else { return false }
-        let ofMonth = daysOfMonth.contains(day.dayOfMonth)
-        let ofWeek = daysOfWeek.contains(day.dayOfWeek)
+    func matches(_ day: CivilDate) -> Bool {
+        guard months.contains(Int(day.month)) else { return false }
+        let ofMonth = daysOfMonth.contains(Int(day.dayOfMonth))
+        let ofWeek = daysOfWeek.contains(Int(day.dayOfWeek))
         return anyDayOfMonth || anyDayOfWeek ? ofMonth && ofWeek : ofMonth || ofWeek
     }
 

@@ -44,7 +44,7 @@ struct RunExecution: Sendable {
     }
 
     private func work(_ log: Logger) async -> (RunRecord.State, String) {
-        let context = TaskContext(logger: log, runID: run, attempt: attempt)
+        let context = TaskContext(logger: log)
         let ending = await withTaskGroup(of: Ending?.self) { group in
             group.addTask {
                 do {
@@ -52,7 +52,7 @@ struct RunExecution: Sendable {
                 } catch is CancellationError {
                     return .cancelled
                 } catch {
-                    return .failed("\(error)")
+                    return .failed(LedgerText.message("\(error)"))
                 }
             }
             group.addTask {
@@ -72,7 +72,7 @@ struct RunExecution: Sendable {
         switch ending {
         case .worked(let message): return (.succeeded, message)
         case .failed(let message): return (.failed, message)
-        case .timedOut: return (.timedOut, "it did not end within \(task.timeout.components.seconds) s")
+        case .timedOut: return (.timedOut, "it did not end within \(task.timeout)")
         case .lostLease: return (.lost, "its lease was taken by another process")
         case .cancelled: return (.cancelled, "it was stopped")
         }

@@ -1,4 +1,5 @@
 import Foundation
+import Postgres
 
 /// When a task is due.
 ///
@@ -7,17 +8,23 @@ import Foundation
 /// are put forward over it; one with a wildcard in minute or hour follows the clocks.
 public enum Schedule: Sendable, Equatable {
     case cron(CronExpression, TimeZone)
-    /// Every so many seconds, counted from 1970-01-01T00:00:00Z, so that all processes agree.
+    /// Every so many seconds, counted from 1970-01-01T00:00:00Z, so that all processes agree. Less than one, or more than
+    /// a calendar has, is never.
     case every(seconds: Int)
 
-    /// The first time at which the task is due after an instant; nil when there is none within 41 years.
+    /// The instants that a schedule knows: from the year 1 to the year 9999, as RFC 3339 does.
+    public static let instants = -62_135_596_800...253_402_300_799
+
+    /// The first time at which the task is due after an instant; nil when there is none within 41 years, or for an instant
+    /// that is none of `instants`.
     ///
     /// Instants are whole seconds since 1970-01-01T00:00:00Z.
     public func next(after instant: Int) -> Int? {
+        guard Self.instants.contains(instant) else { return nil }
         switch self {
         case .every(let seconds):
-            let (quotient, remainder) = instant.quotientAndRemainder(dividingBy: seconds)
-            return (remainder < 0 ? quotient : quotient + 1) * seconds
+            guard (1...Self.instants.upperBound).contains(seconds) else { return nil }
+            return (instant.flooredDivision(by: seconds).quotient + 1) * seconds
         case .cron(let expression, let zone):
             return CronWalk(expression: expression, zone: zone).next(after: instant)
         }
@@ -25,8 +32,9 @@ public enum Schedule: Sendable, Equatable {
 
     /// The times from an instant on, that one included.
     public func times(from instant: Int, count: Int) -> [Int] {
+        guard Self.instants.contains(instant) else { return [] }
         var times: [Int] = []
-        var last = instant - 1
+        var last = max(instant - 1, Self.instants.lowerBound)
         while times.count < count, let next = next(after: last) {
             times.append(next)
             last = next
@@ -42,10 +50,9 @@ private struct CronWalk {
     func next(after instant: Int) -> Int? {
         let minutes = expression.minutesOfDay
         // A local time can be an hour or more off; the day before covers it.
-        let today = floorDivide(instant + zone.offset(at: instant), 86400)
+        let today = (instant + zone.offset(at: instant)).flooredDivision(by: 86400).quotient
         for number in (today - 1)...(today + 41 * 366) {
-            let day = LocalDay(number: number)
-            guard expression.matches(day) else { continue }
+            guard expression.matches(CivilDate(number: Int64(number))) else { continue }
             if let first = first(of: minutes, on: number * 86400, after: instant) { return first }
         }
         return nil
@@ -63,9 +70,4 @@ private struct CronWalk {
         guard expression.isFixedTime else { return shown }
         return shown.first.map { [$0] } ?? [zone.jump(over: local)]
     }
-}
-
-private func floorDivide(_ value: Int, _ divisor: Int) -> Int {
-    let quotient = value / divisor
-    return value % divisor < 0 ? quotient - 1 : quotient
 }

@@ -65,12 +65,28 @@ public final class Scheduler: Sendable {
     /// - Throws: `SchedulingError`, `PostgresError`.
     public func runNow(_ name: String) async throws -> RunOutcome {
         guard let task = tasks.first(where: { $0.name == name }) else { throw SchedulingError.unknownTask(name) }
-        let claim = try await database.pool.with {
-            try RunLedger.claim(
-                task: name, occurrence: nil, instance: self.settings.instance, lease: self.settings.lease, on: $0)
-        }
-        guard case .granted(let run) = claim else { throw SchedulingError.alreadyRunning(name) }
+        guard case .granted(let run) = try await claimNow(name) else { throw SchedulingError.alreadyRunning(name) }
         return await attempts(task, run, occurrence: nil)
+    }
+
+    /// Claims a run by hand. Where the answer was lost on the way it asks again, under the same name.
+    private func claimNow(_ name: String) async throws -> RunLedger.Claim {
+        let wish = UUID()
+        var tries = 0
+        while true {
+            do {
+                return try await database.pool.with {
+                    try RunLedger.claim(
+                        task: name, occurrence: nil, instance: self.settings.instance, lease: self.settings.lease,
+                        wish: wish, on: $0)
+                }
+            } catch let error as PostgresError
+                where [.connectionLost, .commitOutcomeUnknown].contains(error.kind) && tries < 5
+            {
+                tries += 1
+                try await Task.sleep(for: settings.patience)
+            }
+        }
     }
 
     // MARK: One task
@@ -84,7 +100,7 @@ public final class Scheduler: Sendable {
             guard await sleep(until: Double(due) + Double.random(in: 0...max(jitter, 0.001))) else { return }
             let following = task.schedule.next(after: due) ?? .max
             guard let run = await claim(task, due: due, before: following) else { continue }
-            _ = await attempts(task, run, occurrence: Timestamp(microseconds: Int64(due) * 1_000_000))
+            _ = await attempts(task, run, occurrence: Timestamp(seconds: due))
             // Occurrences that came while this one ran have been another's, or are over.
             last = max(last, Int(Date().timeIntervalSince1970) - 1)
         }
@@ -101,14 +117,15 @@ public final class Scheduler: Sendable {
 
     /// - Returns: the run, if it is this process that has it.
     private func claim(_ task: TaskDefinition, due: Int, before following: Int) async -> Int64? {
-        let occurrence = Timestamp(microseconds: Int64(due) * 1_000_000)
+        guard let occurrence = Timestamp(seconds: due) else { return nil }
+        let wish = UUID()
         var told = false
         while !Task.isCancelled {
             do {
                 let claim = try await database.pool.with(within: .seconds(10)) {
                     try RunLedger.claim(
                         task: task.name, occurrence: occurrence, instance: self.settings.instance,
-                        lease: self.settings.lease, on: $0)
+                        lease: self.settings.lease, wish: wish, on: $0)
                 }
                 switch claim {
                 case .granted(let run): return run
@@ -147,12 +164,13 @@ public final class Scheduler: Sendable {
     }
 
     private func nextAttempt(_ task: TaskDefinition, _ occurrence: Timestamp?, _ attempt: Int) async -> Int64? {
+        let wish = UUID()
         while !Task.isCancelled {
             do {
                 return try await database.pool.with(within: .seconds(10)) {
                     try RunLedger.retry(
                         task: task.name, occurrence: occurrence, attempt: attempt, instance: self.settings.instance,
-                        lease: self.settings.lease, on: $0)
+                        lease: self.settings.lease, wish: wish, on: $0)
                 }
             } catch {
                 try? await Task.sleep(for: settings.patience)

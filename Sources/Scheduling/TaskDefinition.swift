@@ -34,15 +34,14 @@ public struct TaskDefinition: Sendable {
         self.work = work
     }
 
-    /// The pause after an attempt that failed.
+    /// The pause after an attempt that failed; a day at the most.
     func pause(after attempt: Int) -> Duration {
-        backoff * (1 << min(attempt - 1, 10)) * Double.random(in: 0.75...1.25)
+        let longest = Duration.seconds(86400)
+        return min(min(backoff, longest) * (1 << max(0, min(attempt - 1, 10))), longest) * Double.random(in: 0.75...1.25)
     }
 }
 
 /// What the work of a task is given.
 public struct TaskContext: Sendable {
     public let logger: Logger
-    public let runID: Int64
-    public let attempt: Int
 }

@@ -68,13 +68,6 @@ public final class MetricRegistry: Sendable {
         }
     }
 
-    fileprivate func remove(_ name: String, where matches: ([String]) -> Bool) {
-        families.withLock { families in
-            let kept = families[name]?.series.filter { !matches($0.key) } ?? [:]
-            families[name]?.series = kept
-        }
-    }
-
     fileprivate func bounds(_ name: String) -> [Double] {
         families.withLock { $0[name]?.buckets ?? [] }
     }
@@ -90,11 +83,9 @@ public struct Counter: Sendable {
         guard amount >= 0 else { return }
         registry.update(name, labels) { $0.value += amount }
     }
-}
 
-extension Counter {
-    /// Takes the counter up to what a lasting record says; it never falls.
-    public func raise(to value: Double, _ labels: String...) {
+    /// Sets the counter to what a lasting record counts, unless it is beyond that already: it never falls.
+    public func setAtLeast(_ value: Double, _ labels: String...) {
         registry.update(name, labels) { $0.value = max($0.value, value) }
     }
 }
@@ -106,15 +97,6 @@ public struct Gauge: Sendable {
 
     public func set(_ value: Double, _ labels: String...) {
         registry.update(name, labels) { $0.value = value }
-    }
-
-    public func add(_ amount: Double, _ labels: String...) {
-        registry.update(name, labels) { $0.value += amount }
-    }
-
-    /// Takes away the series whose label values satisfy `matches`.
-    public func remove(where matches: ([String]) -> Bool) {
-        registry.remove(name, where: matches)
     }
 }
 

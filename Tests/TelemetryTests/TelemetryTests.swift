@@ -37,8 +37,8 @@ import Testing
         let registry = MetricRegistry(seriesLimit: 2)
         let counter = registry.counter("c_total", "C.", labels: ["l"])
         counter.increment(by: -5, "a")
-        counter.raise(to: 7, "a")
-        counter.raise(to: 3, "a")
+        counter.setAtLeast(7, "a")
+        counter.setAtLeast(3, "a")
         for label in ["b", "c", "d"] { counter.increment(label) }
         let text = ExpositionFormat.text.render(registry.snapshot())
         #expect(text.contains("c_total{l=\"a\"} 7"))

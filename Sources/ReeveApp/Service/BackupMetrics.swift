@@ -35,18 +35,18 @@ struct BackupMetrics: Sendable {
     }
 
     func set(_ records: [BackupRecord], attempts: [String: Timestamp], database: String) {
-        for (place, time) in attempts { lastAttempt.set(Self.seconds(time), database, place) }
+        for (place, time) in attempts { lastAttempt.set(time.secondsSince1970, database, place) }
         for (place, all) in Dictionary(grouping: records, by: \.place) {
             guard let last = all.last else { continue }
-            lastSuccess.set(Self.seconds(last.finishedAt), database, place)
+            lastSuccess.set(last.finishedAt.secondsSince1970, database, place)
             size.set(Double(last.bytes), database, place)
-            duration.set(Self.seconds(last.finishedAt) - Self.seconds(last.startedAt), database, place)
+            duration.set(last.finishedAt.secondsSince1970 - last.startedAt.secondsSince1970, database, place)
             if let proven = all.filter({ $0.provenAt != nil }).max(by: {
                 $0.provenAt ?? $0.startedAt < $1.provenAt ?? $1.startedAt
             }),
                 let time = proven.provenAt
             {
-                lastProven.set(Self.seconds(time), database, place)
+                lastProven.set(time.secondsSince1970, database, place)
                 restoreSeconds.set(proven.restoreSeconds ?? 0, database, place)
             }
             if let tested = all.last(where: { $0.mismatchedTables != nil }) {
@@ -57,6 +57,4 @@ struct BackupMetrics: Sendable {
             }
         }
     }
-
-    private static func seconds(_ time: Timestamp) -> Double { Double(time.microseconds) / 1_000_000 }
 }

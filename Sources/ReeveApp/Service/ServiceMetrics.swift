@@ -89,10 +89,10 @@ struct ServiceMetrics: Sendable {
         setDrift(drift, of: open, wasChecked: summaries.contains { $0.task == "validate" && $0.lastSucceeded != nil })
         auditEntries.set(Double(entries), open.name)
         for summary in summaries {
-            if let time = summary.lastStarted { taskLastStart.set(Self.seconds(time), open.name, summary.task) }
-            if let time = summary.lastSucceeded { taskLastSuccess.set(Self.seconds(time), open.name, summary.task) }
-            for (state, count) in summary.counts where state != .running {
-                taskRuns.raise(to: Double(count), open.name, summary.task, state.rawValue)
+            taskLastStart.set(summary.lastStarted.secondsSince1970, open.name, summary.task)
+            if let time = summary.lastSucceeded { taskLastSuccess.set(time.secondsSince1970, open.name, summary.task) }
+            for (state, count) in summary.counts where count > 0 {
+                taskRuns.setAtLeast(Double(count), open.name, summary.task, state.rawValue)
             }
         }
     }
@@ -113,6 +113,4 @@ struct ServiceMetrics: Sendable {
             migrationsPending.set(Double(one.pending.count), database, one.system.name)
         }
     }
-
-    private static func seconds(_ time: Timestamp) -> Double { Double(time.microseconds) / 1_000_000 }
 }

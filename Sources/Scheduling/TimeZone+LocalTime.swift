@@ -1,31 +1,5 @@
 import Foundation
 
-/// A day of the calendar, without a time zone.
-struct LocalDay: Equatable {
-    /// Days since 1970-01-01.
-    let number: Int
-    let month: Int
-    let dayOfMonth: Int
-    /// 0 is Sunday.
-    let dayOfWeek: Int
-
-    init(number: Int) {
-        self.number = number
-        let date = Date(timeIntervalSince1970: Double(number) * 86400)
-        let parts = Self.utc.dateComponents([.month, .day], from: date)
-        month = parts.month ?? 1
-        dayOfMonth = parts.day ?? 1
-        // 1970-01-01 was a Thursday.
-        dayOfWeek = ((number + 4) % 7 + 7) % 7
-    }
-
-    private static let utc: Calendar = {
-        var calendar = Calendar(identifier: .gregorian)
-        calendar.timeZone = .gmt
-        return calendar
-    }()
-}
-
 extension TimeZone {
     /// The offset from UTC at an instant, in seconds.
     func offset(at instant: Int) -> Int {
