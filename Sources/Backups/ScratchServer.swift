@@ -90,7 +90,8 @@ struct ScratchServer: Sendable {
         var status = statvfs()
         var path = folder
         while statvfs(path, &status) != 0, path != "/" { path = (path as NSString).deletingLastPathComponent }
-        let free = Int(status.f_bavail) * Int(status.f_frsize)
+        let (bytes, overflow) = UInt(status.f_bavail).multipliedReportingOverflow(by: UInt(status.f_frsize))
+        let free = overflow ? .max : Int(clamping: bytes)
         guard free > manifest.databaseBytes else {
             throw BackupError.noRoom(place: folder, free: free, needed: manifest.databaseBytes)
         }

@@ -177,7 +177,7 @@ struct SnapshotParser {
 
     private mutating func value(of field: (name: String, value: String)) throws -> (String, String) {
         guard field.value.utf8.first == UInt8(ascii: "|") else { return field }
-        guard let count = Int(field.value.dropFirst()), count > 0, next + count <= lines.count else {
+        guard let count = Int(field.value.dropFirst()), count > 0, count <= lines.count - next else {
             throw error("the text ends within a value of several lines")
         }
         let block = lines[next..<next + count].map { $0.utf8.starts(with: "    ".utf8) ? $0.dropFirst(4) : $0 }

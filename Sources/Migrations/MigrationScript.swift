@@ -84,7 +84,7 @@ public struct MigrationDirectives: Sendable, Equatable {
         case "lock-timeout":
             guard let timeout = Self.duration(value) else {
                 throw MigrationError.badDirective(
-                    place: place, "'\(value)' is not a duration", hint: "write 5s or 500ms")
+                    place: place, "'\(value)' is not a duration of at most 24 days", hint: "write 5s or 500ms")
             }
             lockTimeout = timeout
         case "retries":
@@ -106,12 +106,17 @@ public struct MigrationDirectives: Sendable, Equatable {
         }
     }
 
+    /// At most 24 days: the server counts milliseconds in 32 bits.
     private static func duration(_ text: String) -> Duration? {
-        guard let match = text.wholeMatch(of: /(\d+)\s*(ms|s|min)?/), let number = Int(match.1) else { return nil }
-        switch match.2 {
-        case "ms": return .milliseconds(number)
-        case "min": return .seconds(number * 60)
-        default: return .seconds(number)
+        guard let match = text.wholeMatch(of: /([0-9]{1,12})\s*(ms|s|min)?/), let number = Int64(match.1) else {
+            return nil
         }
+        let duration: Duration
+        switch match.2 {
+        case "ms": duration = .milliseconds(number)
+        case "min": duration = .seconds(number * 60)
+        default: duration = .seconds(number)
+        }
+        return duration <= .seconds(24 * 86400) ? duration : nil
     }
 }

@@ -174,6 +174,6 @@ extension PostgresError {
         table = field(.table)
         column = field(.column)
         constraint = field(.constraint)
-        position = field(.position).flatMap { Int($0) }
+        position = field(.position).flatMap { Int($0) }.flatMap { $0 > 0 ? $0 : nil }
     }
 }

@@ -113,7 +113,8 @@ private struct CronField {
         var step = 1
         if pieces.count == 2 {
             guard let number = Int(pieces[1]), number > 0 else { throw error(part, "the step is not a number above 0") }
-            step = number
+            // As good as any above the longest range, and no sum of it is too large.
+            step = min(number, 100)
         }
         let bounds = pieces[0].split(separator: "-", omittingEmptySubsequences: false)
         if pieces[0] == "*" { return Array(stride(from: range.lowerBound, through: range.upperBound, by: step)) }

@@ -69,7 +69,9 @@ public struct FolderStore: ObjectStore {
         var status = statvfs()
         var folder = root
         while statvfs(folder, &status) != 0, folder != "/" { folder = (folder as NSString).deletingLastPathComponent }
-        return Int(status.f_bavail) * Int(status.f_frsize)
+        // Some file systems say that all numbers there are are free.
+        let (bytes, overflow) = UInt(status.f_bavail).multipliedReportingOverflow(by: UInt(status.f_frsize))
+        return overflow ? .max : Int(clamping: bytes)
     }
 }
 

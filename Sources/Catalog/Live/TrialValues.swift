@@ -89,7 +89,7 @@ struct TrialValues {
         guard let open = type.firstIndex(of: "("), let close = type[open...].firstIndex(of: ")") else {
             return object(.domain, type).flatMap { $0["base type"] }.flatMap(precision)
         }
-        let numbers = type[type.index(after: open)..<close].split(separator: ",").compactMap { Int($0) }
+        let numbers = type[type.index(after: open)..<close].split(separator: ",").compactMap { Int32($0).map(Int.init) }
         return numbers.first.map { ($0, numbers.count > 1 ? numbers[1] : 0) }
     }
 
@@ -102,7 +102,7 @@ struct TrialValues {
         var result: [String?] = [nil]
         switch base {
         case "smallint", "integer", "bigint":
-            let near = numbers.compactMap { Int($0) }.flatMap { [$0 - 1, $0, $0 + 1] }
+            let near = numbers.compactMap { Int($0) }.flatMap { [$0 &- 1, $0, $0 &+ 1] }
             result += (near + [0, 1, -1, 2, 10, 1000, -1000, 32000]).map(String.init)
         case "numeric", "real", "double precision":
             let near = numbers.compactMap { Double($0) }.flatMap { [$0 - 1, $0, $0 + 1, $0 + 0.01, $0 - 0.01] }

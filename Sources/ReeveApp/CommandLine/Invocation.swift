@@ -18,10 +18,10 @@ struct Invocation: Sendable {
     /// - Throws: `UsageError` when the value is no duration.
     func duration(_ name: String) throws -> Duration? {
         guard let text = option(name) else { return nil }
-        guard let duration = parseDuration(text) else {
-            throw UsageError("--\(name): '\(text)' is not a duration", hint: "write 500ms, 30s, 5min, 2h or 1d")
+        if let problem = WrittenDuration.problem(with: text) {
+            throw UsageError("--\(name): \(problem.message)", hint: problem.hint)
         }
-        return duration
+        return WrittenDuration.parse(text)
     }
 
     /// - Throws: `UsageError` when the value is no whole number in the range.

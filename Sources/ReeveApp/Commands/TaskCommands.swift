@@ -110,7 +110,11 @@ enum TaskCommands {
                 throw UsageError("--from: '\(text)' is not an RFC 3339 time", hint: "write 2026-03-29T00:00:00Z")
             }
             // The first whole second that is not before it.
-            from = Int((Double(time.microseconds) / 1_000_000).rounded(.up))
+            let (seconds, fraction) = time.microseconds.flooredDivision(by: 1_000_000)
+            from = Int(seconds) + (fraction > 0 ? 1 : 0)
+            guard Schedule.instants.contains(from) else {
+                throw UsageError("--from: '\(text)' is not a time from the year 0001 to the year 9999")
+            }
         }
         let count = try invocation.integer("count", in: 1...10_000) ?? 5
         let times = Schedule.cron(expression, zone).times(from: from, count: count).map(rfc3339)
@@ -122,7 +126,7 @@ enum TaskCommands {
     // MARK: What they share
 
     private static func rfc3339(_ seconds: Int) -> String {
-        Timestamp(microseconds: Int64(seconds) * 1_000_000).rfc3339
+        (Timestamp(seconds: seconds) ?? .infinity).rfc3339
     }
 
     private static func describe(_ schedule: Schedule) -> String {

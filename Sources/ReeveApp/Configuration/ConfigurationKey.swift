@@ -9,7 +9,7 @@ struct ConfigurationKey: Sendable {
         case url
         case integer(ClosedRange<Int>)
         case boolean
-        case duration
+        case duration(ClosedRange<Duration>)
         case list
         /// A mapping from patterns to the reasons for them.
         case reasons
@@ -17,6 +17,9 @@ struct ConfigurationKey: Sendable {
         case schedule
         case zone
         case listen
+
+        static let duration = Kind.duration(WrittenDuration.all)
+        static let serverDuration = Kind.duration(WrittenDuration.ofServer)
     }
 
     /// The words of the path; `*` stands for a name that is the user's to choose.
@@ -79,7 +82,7 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey("connect_timeout", .duration, "10s", "How long a connection may take to be made."),
         ConfigurationKey("migrate.lock_wait", .duration, "60s", "How long to wait for another run of migrations."),
         ConfigurationKey(
-            "migrate.lock_timeout", .duration, "3s",
+            "migrate.lock_timeout", .serverDuration, "3s",
             "How long a statement of a migration may wait for a lock, and hold up the application behind it."),
         ConfigurationKey(
             "migrate.retries", .integer(0...1000), "10",

@@ -170,7 +170,7 @@ struct SettingStore: Sendable {
     }
 
     func integer(_ path: String) -> Int? { text(path).flatMap { Int($0) } }
-    func duration(_ path: String) -> Duration? { text(path).flatMap { parseDuration($0) } }
+    func duration(_ path: String) -> Duration? { text(path).flatMap { WrittenDuration.parse($0) } }
     func boolean(_ path: String) -> Bool? { text(path).flatMap { ConfigurationKey.Kind.boolean(from: $0) } }
 
     private static func isKnown(_ path: [String]) -> Bool {

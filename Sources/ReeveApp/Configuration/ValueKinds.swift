@@ -24,9 +24,7 @@ extension ConfigurationKey.Kind {
             }
             return nil
         case .boolean: return Self.boolean(from: value) == nil ? ("'\(value)' is neither true nor false", nil) : nil
-        case .duration:
-            return parseDuration(value) == nil
-                ? ("'\(value)' is not a duration", "write 500ms, 30s, 5min, 2h or 1d") : nil
+        case .duration(let range): return WrittenDuration.problem(with: value, in: range)
         case .choice(let words):
             guard !words.contains(value) else { return nil }
             let hint = closest(to: value, among: words).map { "did you mean '\($0)'" }
@@ -69,16 +67,42 @@ enum ReasonedList {
     }
 }
 
-/// Reads `500ms`, `30s`, `5min`, `2h`, `1d`; a bare number is seconds.
-func parseDuration(_ text: String) -> Duration? {
-    guard let match = text.wholeMatch(of: /(\d{1,9})\s*(ms|s|sec|m|min|h|d)?/), let number = Int64(match.1) else {
-        return nil
+/// The durations that people may write.
+enum WrittenDuration {
+    /// Ten years: what every timer, clock and server takes.
+    static let longest: Duration = .seconds(3650 * 86400)
+    static let all: ClosedRange<Duration> = .zero...longest
+    /// Where a server counts milliseconds in 32 bits.
+    static let ofServer: ClosedRange<Duration> = .zero...(.seconds(24 * 86400))
+
+    /// Reads `500ms`, `30s`, `5min`, `2h`, `1d`; a bare number is seconds.
+    ///
+    /// - Returns: nil for what is no duration, or longer than ten years.
+    static func parse(_ text: String) -> Duration? {
+        guard let match = text.wholeMatch(of: /([0-9]{1,12})\s*(ms|s|sec|m|min|h|d)?/), let number = Int64(match.1)
+        else { return nil }
+        let duration: Duration
+        switch match.2 {
+        case "ms": duration = .milliseconds(number)
+        case "m", "min": duration = .seconds(number * 60)
+        case "h": duration = .seconds(number * 3600)
+        case "d": duration = .seconds(number * 86400)
+        default: duration = .seconds(number)
+        }
+        return duration <= longest ? duration : nil
     }
-    switch match.2 {
-    case "ms": return .milliseconds(number)
-    case "m", "min": return .seconds(number * 60)
-    case "h": return .seconds(number * 3600)
-    case "d": return .seconds(number * 86400)
-    default: return .seconds(number)
+
+    /// What is wrong with a text, if anything is.
+    static func problem(with text: String, in range: ClosedRange<Duration> = all) -> (message: String, hint: String?)? {
+        if let duration = parse(text), range.contains(duration) { return nil }
+        return (
+            "'\(text)' is not a duration from \(written(range.lowerBound)) to \(written(range.upperBound))",
+            "write 500ms, 30s, 5min, 2h or 1d"
+        )
+    }
+
+    private static func written(_ duration: Duration) -> String {
+        let seconds = duration.components.seconds
+        return seconds > 0 && seconds.isMultiple(of: 86400) ? "\(seconds / 86400)d" : "\(seconds)s"
     }
 }

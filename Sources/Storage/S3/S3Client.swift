@@ -111,7 +111,7 @@ final class S3Client: Sendable {
             response.status >= 500 && response.status != 501 || response.status == 429 || passing.contains(code)
         return Problem(
             reason: text, mayPass: mayPass, isMissing: isMissing,
-            wait: response["Retry-After"].flatMap { Int($0) }.map { .seconds($0) })
+            wait: response["Retry-After"].flatMap { Int($0) }.map { .seconds(min(max($0, 0), 86400)) })
     }
 
     /// Takes the server's time over, by which it judges signatures.

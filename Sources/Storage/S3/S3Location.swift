@@ -72,8 +72,8 @@ public struct S3Location: Sendable, Equatable {
         if let text = settings.removeValue(forKey: "lock") {
             let words = text.split(separator: ":")
             guard words.count == 2, ["governance", "compliance"].contains(words[0]), words[1].hasSuffix("d"),
-                let days = Int(words[1].dropLast()), days > 0
-            else { throw refuse("lock is '\(text)', not governance:30d or compliance:30d") }
+                let days = Int(words[1].dropLast()), (1...36_500).contains(days)
+            else { throw refuse("lock is '\(text)', not governance:30d or compliance:30d, with 1 to 36500 days") }
             lock = Lock(mode: words[0].uppercased(), days: days)
         } else {
             lock = nil

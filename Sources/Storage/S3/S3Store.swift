@@ -39,7 +39,8 @@ public struct S3Store: ObjectStore {
     public func list(_ prefix: String) throws -> [StoredObject] {
         try pages(prefix, first: [("list-type", "2")], mark: ("continuation-token", "NextContinuationToken")) { page in
             page.all("Contents").map {
-                StoredObject(name: self.name($0["Key"] ?? ""), bytes: Int($0["Size"] ?? "") ?? 0)
+                // A size that is none fits no part, and is told of as one that differs.
+                StoredObject(name: self.name($0["Key"] ?? ""), bytes: max(-1, Int($0["Size"] ?? "") ?? -1))
             }
         }.sorted { $0.name < $1.name }
     }
@@ -128,7 +129,7 @@ private final class S3Reader: ObjectReader, @unchecked Sendable {
 
     /// Of `bytes 0-99/1234` the last.
     private static func total(_ answer: HTTPResponse) -> Int? {
-        answer["Content-Range"]?.split(separator: "/").last.flatMap { Int($0) }
+        answer["Content-Range"]?.split(separator: "/").last.flatMap { Int($0) }.flatMap { $0 < 0 ? nil : $0 }
     }
 
     func next() throws -> [UInt8]? {
@@ -138,8 +139,8 @@ private final class S3Reader: ObjectReader, @unchecked Sendable {
             return first.isEmpty ? nil : first
         }
         guard position < bytes else { return nil }
-        let end = min(position + step, bytes)
-        let count = end - position
+        let count = min(step, bytes - position)
+        let end = position + count
         var headers = [("range", "bytes=\(position)-\(end - 1)")]
         if let tag { headers.append(("if-match", tag)) }
         let answer = try client.send(
