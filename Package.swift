@@ -45,7 +45,7 @@ let package = Package(
         room(
             "ReeveApp", "Backups", "Storage", "Migrations", "Catalog", "Scheduling", "AdminHTTP", "Ledger", "Postgres",
             "Processes",
-            "Telemetry", "CYAML"
+            "Telemetry", "CSystem", "CYAML"
         ),
         .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
         .target(

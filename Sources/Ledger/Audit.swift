@@ -2,6 +2,9 @@ import Hashing
 import Postgres
 
 /// The audit chain: what was done to this database, by whom, each entry hashed with the one before it.
+///
+/// The chain shows what was changed by somebody who did not compute it anew. Against who owns the schema, and can, stand
+/// anchors (`AuditAnchor`) that the database does not hold.
 public enum Audit {
     /// Adds an entry, in the transaction that did what it tells; the chain is locked from here to its end, so this
     /// comes last in it.
@@ -14,54 +17,141 @@ public enum Audit {
         on connection: isolated Connection
     ) throws -> Int64 {
         let rows = try connection.query(
-            "SELECT reeve.append_audit($1, $2, $3, $4::jsonb)", [
+            "SELECT reeve.append_audit($1, $2, $3, $4::jsonb)",
+            [
                 LedgerText.clean(actor), LedgerText.clean(action), LedgerText.clean(subject), LedgerText.clean(detail),
             ])
         return try rows.first?.get(0) ?? 0
     }
 
+    /// A place in the chain.
+    public struct Position: Sendable, Equatable {
+        public let entries: Int64
+        /// Of the entry with that number.
+        public let hash: [UInt8]
+
+        public static let start = Position(entries: 0, hash: [UInt8](repeating: 0, count: 32))
+
+        public init(entries: Int64, hash: [UInt8]) {
+            self.entries = entries
+            self.hash = hash
+        }
+
+        init(_ anchor: AuditAnchor) { self.init(entries: anchor.entries, hash: anchor.hash) }
+    }
+
     /// What a walk along the whole chain found.
     public struct Verification: Sendable, Equatable {
-        public var entries: Int64 = 0
-        /// The number of the first entry that does not fit; nil when all do.
+        /// Where the chain ends, as far as it fits.
+        public var end = Position.start
+        public var entries: Int64 { end.entries }
+        /// The number of the first entry that does not fit, or may be the first; nil when all do.
         public var brokenAt: Int64?
+        /// Whether the entries fit each other, and `reeve.audit_head` their end.
+        public var isConsistent = true
+        /// The one with the most entries among the anchors that fit.
+        public var anchored: AuditAnchor?
+        /// Anchors of an entry that has another hash now.
+        public var contradicted: [AuditAnchor] = []
+        /// Anchors of entries beyond the end.
+        public var beyond: [AuditAnchor] = []
         public var isIntact: Bool { brokenAt == nil }
 
         public init() {}
     }
 
-    /// Walks along the chain and computes every hash anew.
-    public static func verify(on connection: isolated Connection) throws -> Verification {
+    /// Which ledger this is, and where it stands.
+    ///
+    /// - Throws: `PostgresError`.
+    public static func identity(on connection: isolated Connection) throws -> AuditIdentity {
+        let mayAsk = try connection.query(
+            "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
+        ).first?.get(0, as: Bool.self)
+        let server =
+            mayAsk == true
+            ? try connection.query("SELECT system_identifier::text FROM pg_catalog.pg_control_system()").first?.get(0)
+            : nil as String?
+        let row = try connection.query("SELECT estate, pg_catalog.current_database()::text AS name FROM reeve.ledger")
+            .first
+        guard let row else { throw PostgresError(.badValue, "reeve.ledger has no row") }
+        return AuditIdentity(
+            ledger: try row.get("estate"), server: server ?? "-", database: try row.get("name"))
+    }
+
+    /// Walks along the chain and computes every hash anew, and compares it with anchors on the way.
+    ///
+    /// - Parameter anchors: genuine ones of this ledger, read before: an entry is there before its anchor is.
+    /// - Throws: `PostgresError`.
+    public static func verify(_ anchors: [AuditAnchor] = [], on connection: isolated Connection) throws -> Verification
+    {
         try connection.transaction(TransactionOptions(isolation: .repeatableRead, readOnly: true)) {
+            let byEntry = Dictionary(grouping: anchors, by: \.entries)
             var result = Verification()
-            var hash = [UInt8](repeating: 0, count: 32)
-            while true {
-                let rows = try connection.query(
-                    "SELECT seq, entry, previous, hash FROM reeve.audit WHERE seq > $1 ORDER BY seq LIMIT 1000",
-                    [result.entries])
-                for row in rows {
-                    let seq = try row.get("seq", as: Int64.self)
-                    let expected = Digest.of(hash + Array(try row.get("entry", as: String.self).utf8))
-                    let fits =
-                        try seq == result.entries + 1
-                        && row.get("previous", as: Bytes.self).bytes == hash
-                        && row.get("hash", as: Bytes.self).bytes == expected
-                    guard fits else {
-                        result.brokenAt = result.entries + 1
-                        return result
+            func compare(_ position: Position) {
+                for anchor in byEntry[position.entries] ?? [] {
+                    if anchor.hash != position.hash {
+                        result.contradicted.append(anchor)
+                    } else if result.contradicted.isEmpty {
+                        result.anchored = anchor
                     }
-                    hash = expected
-                    result.entries = seq
                 }
-                if rows.isEmpty { break }
             }
+            compare(.start)
+            let fits = try walk(after: &result.end, on: connection, compare)
             // Entries cut off at the end leave a head that points beyond it.
             let head = try connection.query("SELECT seq, hash FROM reeve.audit_head").first
             let headFits =
                 try head?.get("seq", as: Int64.self) == result.entries
-                && head?.get("hash", as: Bytes.self).bytes == hash
-            if !headFits { result.brokenAt = result.entries + 1 }
+                && head?.get("hash", as: Bytes.self).bytes == result.end.hash
+            result.isConsistent = fits && headFits
+            result.beyond = fits ? anchors.filter { $0.entries > result.entries } : []
+            if !result.contradicted.isEmpty {
+                result.brokenAt = (result.anchored?.entries ?? 0) + 1
+            } else if !result.isConsistent || !result.beyond.isEmpty {
+                result.brokenAt = result.entries + 1
+            }
             return result
+        }
+    }
+
+    /// The end of the chain, if it goes on from a place as it should: nothing is anchored that contradicts what was.
+    ///
+    /// - Parameter position: of the newest anchor.
+    /// - Returns: nil when the chain does not have that entry any more, or does not fit behind it.
+    /// - Throws: `PostgresError`.
+    public static func end(after position: Position, on connection: isolated Connection) throws -> Position? {
+        try connection.transaction(TransactionOptions(isolation: .repeatableRead, readOnly: true)) {
+            if position.entries > 0 {
+                let row = try connection.query("SELECT hash FROM reeve.audit WHERE seq = $1", [position.entries]).first
+                guard try row?.get(0, as: Bytes.self).bytes == position.hash else { return nil }
+            }
+            var end = position
+            return try walk(after: &end, on: connection) { _ in } ? end : nil
+        }
+    }
+
+    /// Goes on from a place to the end, a few entries at a time.
+    ///
+    /// - Returns: false at the first entry that does not fit; `end` is then before it.
+    private static func walk(
+        after end: inout Position, on connection: isolated Connection, _ passed: (Position) -> Void
+    ) throws -> Bool {
+        while true {
+            let rows = try connection.query(
+                "SELECT seq, entry, previous, hash FROM reeve.audit WHERE seq > $1 ORDER BY seq LIMIT 500",
+                [end.entries])
+            for row in rows {
+                let seq = try row.get("seq", as: Int64.self)
+                let expected = Digest.of(end.hash + Array(try row.get("entry", as: String.self).utf8))
+                let fits =
+                    try seq == end.entries + 1
+                    && row.get("previous", as: Bytes.self).bytes == end.hash
+                    && row.get("hash", as: Bytes.self).bytes == expected
+                guard fits else { return false }
+                end = Position(entries: seq, hash: expected)
+                passed(end)
+            }
+            if rows.isEmpty { return true }
         }
     }
 }

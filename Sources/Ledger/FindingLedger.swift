@@ -123,7 +123,10 @@ public enum FindingLedger {
     /// that the one who holds it can be named.
     private static func lock(_ check: String, _ patience: Duration, on connection: isolated Connection) throws {
         let end = ContinuousClock.now + patience
-        try connection.query(#"INSERT INTO reeve.checks ("check") VALUES ($1) ON CONFLICT DO NOTHING"#, [check])
+        // Not inserted blindly: that would wait for whoever has changed the row.
+        if try connection.query(#"SELECT 1 FROM reeve.checks WHERE "check" = $1"#, [check]).isEmpty {
+            try connection.query(#"INSERT INTO reeve.checks ("check") VALUES ($1) ON CONFLICT DO NOTHING"#, [check])
+        }
         while try connection.query(
             #"SELECT 1 FROM reeve.checks WHERE "check" = $1 FOR UPDATE SKIP LOCKED"#, [check]
         ).isEmpty {

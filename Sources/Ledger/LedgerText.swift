@@ -15,18 +15,18 @@ public enum LedgerText {
 
     /// The same text, with U+FFFD for NUL, which PostgreSQL cannot hold.
     static func clean(_ text: String, limit: Int = .max) -> String {
-        var utf8 = text.utf8[...]
-        if utf8.count > limit {
-            var end = utf8.index(utf8.startIndex, offsetBy: max(limit, 0))
-            // Not within a scalar, whose further bytes begin with the bits 10.
-            while end > utf8.startIndex, utf8[end] & 0xC0 == 0x80 { end = utf8.index(before: end) }
-            utf8 = utf8[..<end]
+        var result = text
+        if text.utf8.contains(0) {
+            var scalars = String.UnicodeScalarView()
+            for scalar in text.unicodeScalars { scalars.append(scalar == "\0" ? "\u{FFFD}" : scalar) }
+            result = String(scalars)
         }
-        let isCut = utf8.endIndex != text.utf8.endIndex
-        guard isCut || utf8.contains(0) else { return text }
-        var result = String.UnicodeScalarView()
-        for scalar in Substring(utf8).unicodeScalars { result.append(scalar == "\0" ? "\u{FFFD}" : scalar) }
-        return String(result) + (isCut ? "…" : "")
+        let utf8 = result.utf8
+        guard utf8.count > limit else { return result }
+        var end = utf8.index(utf8.startIndex, offsetBy: max(limit, 0))
+        // Not within a scalar, whose further bytes begin with the bits 10.
+        while end > utf8.startIndex, utf8[end] & 0xC0 == 0x80 { end = utf8.index(before: end) }
+        return String(Substring(utf8[..<end])) + "…"
     }
 
     /// The same JSON, with U+FFFD where a string escapes NUL, which `jsonb` cannot hold.

@@ -97,6 +97,8 @@ extension Failure {
             self.init(message: error.description, code: "snapshot", hint: error.hint, exit: .usage)
         case let error as LedgerError:
             self.init(message: error.description, code: "ledger", hint: error.hint, exit: Self.exit(of: error))
+        case let error as AuditError:
+            self.init(message: error.description, code: "audit", hint: error.hint, exit: Self.exit(of: error))
         case let error as EmbeddedClusterError:
             self.init(message: error.description, code: "embedded_cluster", hint: error.hint, exit: .failed)
         case let error as SchedulingError:
@@ -135,8 +137,16 @@ extension Failure {
     private static func exit(of error: LedgerError) -> ExitCode {
         switch error {
         case .newer: .failed
-        case .busy: .locked
+        case .busy, .recording: .locked
         case .foreign: .notPermitted
+        }
+    }
+
+    private static func exit(of error: AuditError) -> ExitCode {
+        switch error {
+        case .contradicted: .finding
+        case .file, .notAKey, .noLedger: .usage
+        case .notWritten, .late: .failed
         }
     }
 

@@ -37,7 +37,8 @@ public struct TaskDefinition: Sendable {
     /// The pause after an attempt that failed; a day at the most.
     func pause(after attempt: Int) -> Duration {
         let longest = Duration.seconds(86400)
-        return min(min(backoff, longest) * (1 << max(0, min(attempt - 1, 10))), longest) * Double.random(in: 0.75...1.25)
+        return min(min(backoff, longest) * (1 << (max(1, min(attempt, 11)) - 1)), longest)
+            * Double.random(in: 0.75...1.25)
     }
 }
 

@@ -1,8 +1,9 @@
 import Foundation
-import Ledger
 import Postgres
 import TestSupport
 import Testing
+
+@testable import Ledger
 
 @Suite(.database, .timeLimit(.minutes(8)))
 struct LedgerTests {
@@ -162,9 +163,7 @@ struct FindingLedgerTests {
     @Test func `an older ledger is read as it is and brought up to date`() async throws {
         let database = try TestDatabase.current
         try await database.with { connection in
-            try LedgerSchema.install(on: connection)
-            try connection.execute(
-                "DROP TABLE reeve.findings, reeve.backups, reeve.backup_attempts; UPDATE reeve.ledger SET version = 1")
+            try LedgerSchema.install(version: 1, on: connection)
         }
         let readable = try await database.with { try LedgerSchema.isInstalled(on: $0) }
         #expect(readable)

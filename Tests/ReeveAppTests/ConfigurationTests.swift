@@ -79,7 +79,7 @@ import Testing
         let configuration = try Configuration.load(path: path, environment: [:])
         #expect(configuration.databases.map(\.name) == ["shop", "studio"])
         let tasks = try TaskDefaults.definitions(configuration)
-        #expect(tasks.map(\.isEnabled) == [false, true, true, true, true, true, true])
+        #expect(tasks.map(\.isEnabled) == [false, true, true, true, true, true, true, true, true])
         let text = try String(contentsOfFile: path, encoding: .utf8)
         for key in ConfigurationKey.all {
             let word = key.path.last == "*" ? key.path[key.path.count - 2] : key.path[key.path.count - 1]

@@ -1,6 +1,7 @@
 import Foundation
-import Scheduling
 import Testing
+
+@testable import Scheduling
 
 @Suite struct CronTests {
     private func times(_ expression: String, _ zone: String, from: String, _ count: Int) throws -> [String] {
@@ -120,5 +121,23 @@ import Testing
     @Test func `an interval counts from the epoch`() {
         #expect(Schedule.every(seconds: 90).times(from: 100, count: 3) == [180, 270, 360])
         #expect(Schedule.every(seconds: 90).times(from: 180, count: 1) == [180])
+        #expect(Schedule.every(seconds: 90).times(from: -1000, count: 2) == [-990, -900])
+    }
+
+    @Test func `no instant, interval or step is too large to be counted with`() throws {
+        let cron = Schedule.cron(try CronExpression("*/9223372036854775807 0 * * *"), .gmt)
+        #expect(cron.next(after: 0) == 86400)
+        for seconds in [Int.min, -1, 0, 1, 90, 17_280_000_000_000, Int.max] {
+            for instant in [Int.min, -62_135_596_801, -62_135_596_800, 0, 253_402_300_799, 253_402_300_800, Int.max] {
+                let next = Schedule.every(seconds: seconds).next(after: instant)
+                #expect(next.map { $0 > instant } ?? true)
+                let times = cron.times(from: instant, count: 2)
+                #expect(Schedule.instants.contains(instant) || times.isEmpty)
+            }
+        }
+        let task = TaskDefinition(
+            name: "t", summary: "t", schedule: .every(seconds: 1), backoff: .seconds(Int64.max / 2)
+        ) { _ in "" }
+        for attempt in [Int.min, 0, 1, 100, Int.max] { #expect(task.pause(after: attempt) <= .seconds(1.25 * 86400)) }
     }
 }

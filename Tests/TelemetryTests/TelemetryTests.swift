@@ -56,8 +56,6 @@ import Testing
         for line in ["g{l=\"a\"} NaN", "g{l=\"b\"} +Inf", "g{l=\"c\"} -Inf", "g{l=\"d\"} 1e+20", "g{l=\"e\"} 0.25"] {
             #expect(text.contains(line))
         }
-        gauge.remove { $0 == ["a"] }
-        #expect(!ExpositionFormat.text.render(registry.snapshot()).contains("NaN"))
     }
 
     @Test func `a log line is one line, in text and in JSON`() throws {

@@ -33,7 +33,10 @@ public enum ReeveBinary {
     public static func environment(_ settings: ConnectionSettings?, _ more: [String: String] = [:]) -> [String: String]
     {
         var environment = ["PATH": ProcessInfo.processInfo.environment["PATH"] ?? "", "HOME": "/tmp"]
-        if let settings { environment["DATABASE_URL"] = settings.uri }
+        if let settings {
+            environment["DATABASE_URL"] = settings.uri
+            environment["REEVE_STATE"] = TestCluster.stateFolder + "/program"
+        }
         // Under coverage, what the program runs counts too; each process writes a file of its own.
         if let profile = ProcessInfo.processInfo.environment["LLVM_PROFILE_FILE"] {
             environment["LLVM_PROFILE_FILE"] =

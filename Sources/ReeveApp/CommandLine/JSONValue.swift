@@ -25,6 +25,11 @@ enum JSONValue: Encodable, Sendable, Equatable, ExpressibleByStringLiteral, Expr
     static func int(_ value: Int?) -> JSONValue { value.map { .int($0) } ?? .null }
     static func time(_ value: Timestamp?) -> JSONValue { value.map { .string($0.rfc3339) } ?? .null }
 
+    /// The fields of an object.
+    var fields: [String: JSONValue]? {
+        if case .object(let fields) = self { fields } else { nil }
+    }
+
     func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         switch self {

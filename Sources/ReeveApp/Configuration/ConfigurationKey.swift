@@ -19,6 +19,8 @@ struct ConfigurationKey: Sendable {
         case listen
 
         static let duration = Kind.duration(WrittenDuration.all)
+        /// Long enough that nobody still asks for what goes.
+        static let keep = Kind.duration(.seconds(86400)...WrittenDuration.longest)
         static let serverDuration = Kind.duration(WrittenDuration.ofServer)
     }
 
@@ -153,6 +155,15 @@ struct ConfigurationKey: Sendable {
             "http.hosts", .list, nil,
             "Names under which the server may be asked, beside localhost, IP addresses and that of http.listen; others are "
                 + "refused, so that no page in a browser reaches it by a name of its own (DNS rebinding)."),
+        ConfigurationKey(
+            "ledger.keep.runs", .keep, "90d",
+            "How long the ledger keeps runs, occurrences and attempts at backups; the newest run of a task stays."),
+        ConfigurationKey("ledger.keep.events", .keep, "30d", "The same for events."),
+        ConfigurationKey("ledger.keep.findings", .keep, "90d", "The same for findings, from when they were cleared."),
+        ConfigurationKey(
+            "audit.key", .path, nil,
+            "The file with the key of the audit chain's anchors, made when it is not there; audit.key in the state folder."
+        ),
         ConfigurationKey("drain", .duration, "30s", "How long work that runs may take to end after SIGTERM."),
         ConfigurationKey(
             "tasks.*.enabled", .boolean, nil,

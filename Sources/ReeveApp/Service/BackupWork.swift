@@ -79,6 +79,7 @@ struct BackupWork: Sendable {
                     try BackupLedger.finish(attempt, failure: failed[place], on: connection)
                 }
             }
+            await AuditWork.anchor(after: "the backup", open, configuration, logger)
             values["REEVE_BACKUP_ID"] = manifest.id
             values["REEVE_BACKUP_BYTES"] = "\(manifest.bytes)"
             values["REEVE_BACKUP_STATE"] = failed.isEmpty ? "done" : "failed"

@@ -36,6 +36,12 @@ enum TaskDefaults {
         Default(
             name: "restore-test", summary: "prove that the newest backup restores", schedule: "20 5 * * sun",
             isEnabled: false, timeout: .seconds(12 * 3600), retries: 0, work: RestoreTestTask.run),
+        Default(
+            name: "anchor", summary: "write down outside the database how far its audit chain goes",
+            schedule: "*/10 * * * *", isEnabled: true, timeout: .seconds(300), retries: 1, work: AnchorTask.run),
+        Default(
+            name: "tidy", summary: "remove runs, events and cleared findings that are older than ledger.keep",
+            schedule: "50 3 * * *", isEnabled: true, timeout: .seconds(3600), retries: 2, work: TidyTask.run),
         // Not at the full hour, when migrations are applied.
         Default(
             name: "validate", summary: "compare the schema with what the migrations say", schedule: "10 * * * *",

@@ -1,0 +1,198 @@
+import Foundation
+import Hashing
+import Postgres
+
+/// What anchors are made and checked with: 32 bytes that the database does not hold.
+public struct AuditKey: Sendable {
+    public static let size = 32
+
+    /// Names the key and tells nothing of it.
+    public let id: String
+    private let bytes: [UInt8]
+
+    /// - Returns: nil for what has not 32 bytes.
+    public init?(_ bytes: [UInt8]) {
+        guard bytes.count == Self.size else { return nil }
+        self.bytes = bytes
+        id = String(Digest.hex(Digest.of(Array("reeve audit key\n".utf8) + bytes)).prefix(16))
+    }
+
+    func code(of text: String) -> [UInt8] { hmacSHA256(key: bytes, text.utf8) }
+}
+
+/// Which ledger a chain is of, and where it stands.
+public struct AuditIdentity: Sendable, Hashable {
+    /// Drawn when the ledger was made, and copied with it.
+    public let ledger: UUID
+    /// The server's system identifier, which no SQL changes; `-` where the role may not read it.
+    public let server: String
+    /// The database's name on its server.
+    public let database: String
+
+    public init(ledger: UUID, server: String, database: String) {
+        self.ledger = ledger
+        self.server = server
+        self.database = database
+    }
+
+    /// Whether both stand at the same place: the same name on the same server.
+    func isAtPlace(of other: AuditIdentity) -> Bool { server == other.server && database == other.database }
+}
+
+/// A statement about a chain that only who has the key can make: when it had how many entries, and the hash of the last.
+///
+/// Written where the owner of the database does not reach, it shows later that the chain still begins so. As text it is
+/// one line, whose last word is the HMAC-SHA256 of all before; what is signed is the text itself, as in the signed notes
+/// of transparency logs (https://c2sp.org/tlog-checkpoint).
+public struct AuditAnchor: Sendable, Hashable {
+    public enum Kind: String, Sendable {
+        case anchor
+        /// Somebody who has the key says that the chain is to count from here on, whatever earlier anchors say.
+        case accepted
+    }
+
+    public let kind: Kind
+    public let identity: AuditIdentity
+    /// The database's name in the configuration.
+    public let name: String
+    public let entries: Int64
+    /// The hash of the last entry; zeros without one.
+    public let hash: [UInt8]
+    /// By the clock of the machine that anchored.
+    public let at: Timestamp
+    /// Who accepted, and why; else empty.
+    public let note: String
+    public let keyID: String
+    private let code: [UInt8]
+
+    /// Begins the text of an anchor, also within the line of a log.
+    public static let label = "reeve-audit-anchor/1"
+
+    /// Makes an anchor.
+    public init(
+        _ kind: Kind = .anchor, of identity: AuditIdentity, name: String, entries: Int64, hash: [UInt8],
+        at: Timestamp = .now, note: String = "", key: AuditKey
+    ) {
+        self.kind = kind
+        self.identity = identity
+        self.name = name
+        self.entries = entries
+        self.hash = hash
+        // As its text says it, so that what is read is equal to what was made.
+        self.at = at
+        self.note = note
+        keyID = key.id
+        code = key.code(of: Self.text(kind, identity, name, entries, hash, at, note, key.id))
+    }
+
+    /// Reads the text of an anchor; what stands around it is passed over, as in the line of a log.
+    ///
+    /// - Returns: nil for what is no anchor. Whether it is genuine, `isGenuine` tells.
+    public init?(_ line: String) {
+        guard let start = Self.firstRange(of: Self.label, in: line) else { return nil }
+        let words = line.utf8[start...].split(separator: UInt8(ascii: " "), maxSplits: Self.words - 1).map {
+            String(Substring($0))
+        }
+        guard words.count == Self.words, words[0] == Self.label, let kind = Kind(rawValue: words[1]),
+            let ledger = UUID(uuidString: words[2]), let server = Self.decoded(words[3]),
+            let database = Self.decoded(words[4]), let name = Self.decoded(words[5]), let entries = Int64(words[6]),
+            entries >= 0, let hash = Self.bytes(words[7], count: 32), let at = try? Timestamp.fromPostgres(words[8]),
+            at.isFinite, let note = Self.decoded(words[9]), words[10].utf8.count == 16,
+            let code = Self.bytes(String(words[11].unicodeScalars.prefix(64).map(Character.init)), count: 32)
+        else { return nil }
+        self.kind = kind
+        identity = AuditIdentity(ledger: ledger, server: server, database: database)
+        self.name = name
+        self.entries = entries
+        self.hash = hash
+        self.at = at
+        self.note = note
+        keyID = words[10]
+        self.code = code
+    }
+
+    /// The line that is kept.
+    public var text: String {
+        Self.text(kind, identity, name, entries, hash, at, note, keyID) + " " + Digest.hex(code)
+    }
+
+    /// Whether it was made with this key, and not changed since.
+    public func isGenuine(_ key: AuditKey) -> Bool {
+        guard keyID == key.id else { return false }
+        let expected = key.code(of: Self.text(kind, identity, name, entries, hash, at, note, keyID))
+        return zip(expected, code).reduce(expected.count ^ code.count) { $0 | Int($1.0 ^ $1.1) } == 0
+    }
+
+    // MARK: Text
+
+    private static let words = 12
+
+    private static func text(
+        _ kind: Kind, _ identity: AuditIdentity, _ name: String, _ entries: Int64, _ hash: [UInt8], _ at: Timestamp,
+        _ note: String, _ keyID: String
+    ) -> String {
+        [
+            label, kind.rawValue, identity.ledger.uuidString.lowercased(), encoded(identity.server),
+            encoded(identity.database), encoded(name), String(entries), Digest.hex(hash), at.rfc3339, encoded(note),
+            keyID,
+        ].joined(separator: " ")
+    }
+
+    /// A name as one word without spaces, quotes, slashes, dots or line ends: letters, digits and a few signs stay, the rest is
+    /// `%` and two digits a byte (RFC 3986, section 2.1); an empty text is `%`.
+    public static func encodedName(_ name: String) -> String { encoded(name) }
+
+    private static func encoded(_ text: String) -> String {
+        if text.isEmpty { return "%" }
+        let digits = Array("0123456789ABCDEF".utf8)
+        var result: [UInt8] = []
+        for byte in text.utf8 {
+            switch byte {
+            case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "-"), UInt8(ascii: "_"):
+                result.append(byte)
+            default: result += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+            }
+        }
+        return String(decoding: result, as: UTF8.self)
+    }
+
+    private static func decoded(_ word: String) -> String? { word == "%" ? "" : word.removingPercentEncoding }
+
+    private static func bytes(_ hex: String, count: Int) -> [UInt8]? {
+        guard hex.utf8.count == 2 * count, let bytes = try? Bytes.fromPostgres("\\x" + hex) else { return nil }
+        return bytes.bytes
+    }
+
+    private static func firstRange(of label: String, in line: String) -> String.Index? {
+        var rest = line.utf8[...]
+        while let first = label.utf8.first, let start = rest.firstIndex(of: first) {
+            if rest[start...].starts(with: label.utf8) { return start }
+            rest = rest[rest.index(after: start)...]
+        }
+        return nil
+    }
+
+    // MARK: Thinning
+
+    /// The times of those that stay when there are many: all of the last two days, then the newest of each day for two
+    /// months, of each month for ten years, of each year; and the newest in any case. A later anchor vouches for all
+    /// entries before it, so that nothing is lost by it but how closely the time of a change can be told.
+    public static func kept(_ times: [Timestamp], now: Timestamp = .now) -> Set<Timestamp> {
+        var kept: Set<Timestamp> = []
+        var seen: Set<String> = []
+        for time in times.sorted(by: >) where time.isFinite {
+            let age = Double(now.microseconds) - Double(time.microseconds)
+            let day = 86_400_000_000.0
+            let text = time.rfc3339
+            let period: String
+            switch age {
+            case ..<(2 * day): period = text
+            case ..<(62 * day): period = String(text.prefix(10))
+            case ..<(3650 * day): period = String(text.prefix(7))
+            default: period = String(text.prefix(4))
+            }
+            if seen.insert(period).inserted || kept.isEmpty { kept.insert(time) }
+        }
+        return kept
+    }
+}
