@@ -66,6 +66,8 @@ let package = Package(
         tests("ProcessesTests", "Processes"),
         tests("SchedulingTests", "Scheduling", "Ledger", "Postgres", "Telemetry", "TestSupport"),
         tests("AdminHTTPTests", "AdminHTTP", "Processes"),
-        tests("ReeveAppTests", "ReeveApp", "Ledger", "Migrations", "Postgres", "Processes", "TestSupport", "reeve"),
+        tests(
+            "ReeveAppTests", "ReeveApp", "Ledger", "Migrations", "Postgres", "Processes", "Scheduling", "Storage",
+            "TestSupport", "reeve"),
     ]
 )

@@ -13,7 +13,7 @@ struct AuditWork: Sendable {
     let logger: Logger
     let places: [any AnchorPlace]
     /// How long one place may take.
-    var limit: Duration = .seconds(60)
+    let limit: Duration
 
     init(open: OpenDatabase, configuration: Configuration, logger: Logger) throws {
         let hasRepository = !configuration.store.values("backup.repository").isEmpty
@@ -23,7 +23,11 @@ struct AuditWork: Sendable {
             places: [AnchorFile(state: configuration.stateFolder)] + repositories.map { AnchorFolder(store: $0.store) })
     }
 
-    init(open: OpenDatabase, configuration: Configuration, logger: Logger, places: [any AnchorPlace]) {
+    init(
+        open: OpenDatabase, configuration: Configuration, logger: Logger, places: [any AnchorPlace],
+        limit: Duration = .seconds(60)
+    ) {
+        self.limit = limit
         self.open = open
         self.configuration = configuration
         self.logger = logger
