@@ -18,6 +18,7 @@ public enum BackupError: Error, CustomStringConvertible {
     case notInBackup(String)
     case targetHas([String])
     case unreachable(place: String, reason: String)
+    case secretKeyword(String)
 
     public var description: String {
         switch self {
@@ -37,6 +38,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .hook(let name, let reason): "the hook backup.hooks.\(name) failed: \(reason)"
         case .targetLacks(let what): "the target's server lacks \(what.joined(separator: ", "))"
         case .unreachable(let place, let reason): "the repository \(place) cannot be looked into: \(reason)"
+        case .secretKeyword(let keyword):
+            "'\(keyword)' of the connection string cannot be handed to PostgreSQL's programs"
         case .targetHas(let names): "the target has already: \(names.joined(separator: ", "))"
         case .notInBackup(let name): "the backup holds no \(name)"
         case .needsIdentity(let id): "backup \(id) is encrypted, and no identity is given"
@@ -60,6 +63,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .hook: "run it by hand to see what it says"
         case .targetLacks: "install the extensions there, and make the roles, or give --roles"
         case .unreachable: "check that it can be reached and read"
+        case .secretKeyword: "write it into a service file (PGSERVICEFILE), and name that by service=…"
         case .targetHas: "restore beside it with --into-schema, or move what is there away first"
         case .notInBackup: "'reeve backup show' lists the tables"
         case .needsIdentity: "give the file with --identity, or set backup.identity"

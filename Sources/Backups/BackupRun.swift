@@ -120,7 +120,7 @@ struct BackupRun: Sendable {
 
     private func storeRoles() async throws -> Manifest.Part {
         let passwords = maker.settings.hasRolePasswords ? [] : ["--no-role-passwords"]
-        let dump = tools.command("pg_dumpall", ["--roles-only"] + passwords, on: maker.database.direct)
+        let dump = try tools.command("pg_dumpall", ["--roles-only"] + passwords, on: maker.database.direct)
         return try await write([dump], nil, Manifest.Part(kind: .roles), "roles.sql")
     }
 
@@ -141,7 +141,7 @@ struct BackupRun: Sendable {
         do {
             defer { gate.leave() }
             return try await write(
-                [tools.command("pg_dump", arguments, on: maker.database.direct)], nil,
+                [try tools.command("pg_dump", arguments, on: maker.database.direct)], nil,
                 Manifest.Part(kind: part.kind, tables: part.tables), part.name, gate)
         } catch is PartGate.NotWanted {
             return nil

@@ -17,35 +17,46 @@ struct BackupTools: Sendable {
         return BackupTools(programs: best)
     }
 
-    /// A program of PostgreSQL's on a database; the password goes by the environment.
-    func command(_ program: String, _ arguments: [String], on settings: ConnectionSettings) -> Command {
-        var environment = ProcessInfo.processInfo.environment
-        if let password = settings.parameters["password"] { environment["PGPASSWORD"] = password }
+    /// A program of PostgreSQL's on a database. What is secret goes by the environment, for arguments are for all to see.
+    ///
+    /// - Throws: `BackupError.secretKeyword` for what libpq takes from the connection string alone.
+    func command(_ program: String, _ arguments: [String], on settings: ConnectionSettings) throws -> Command {
+        let parameters = settings.parameters
+        for keyword in ["sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"]
+        where parameters[keyword] != nil {
+            throw BackupError.secretKeyword(keyword)
+        }
+        var environment = ChildEnvironment.fixed(with: LibpqVariables.names)
+        if let password = parameters["password"] { environment["PGPASSWORD"] = password }
+        if let file = parameters["passfile"] { environment["PGPASSFILE"] = file }
         environment["PGAPPNAME"] = "reeve backup"
         // A dump is long, and waits for nobody's locks: its tables are locked already.
-        environment["PGOPTIONS"] = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
-        return Command(
-            programs.path(program), arguments + ["--dbname", settings.withoutPassword.uri], environment: environment,
-            directory: "/")
+        let unlimited = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+        let options = parameters["options"] ?? environment["PGOPTIONS"]
+        environment["PGOPTIONS"] = (options.map { "\($0) " } ?? "") + unlimited
+        var shown = settings.withoutPassword
+        // Those of the connection string would take the place of all of these.
+        shown.parameters["options"] = nil
+        return Command(programs.path(program), arguments + ["--dbname", shown.uri], environment: environment)
     }
 
     /// Compressed, and encrypted where there are recipients. One thread: PostgreSQL is to have the others.
     static func packing(_ recipients: [String]) -> [Command] {
-        let pack = Command("zstd", ["-q", "-2", "-T1", "-c"], directory: "/")
+        let pack = Command("zstd", ["-q", "-2", "-T1", "-c"])
         if recipients.isEmpty { return [pack] }
-        return [pack, Command("age", recipients.flatMap { ["-r", $0] }, directory: "/")]
+        return [pack, Command("age", recipients.flatMap { ["-r", $0] })]
     }
 
     static func unpacking(_ identity: String?, isEncrypted: Bool) -> [Command] {
-        let unpack = Command("zstd", ["-q", "-d", "-c"], directory: "/")
+        let unpack = Command("zstd", ["-q", "-d", "-c"])
         guard isEncrypted, let identity else { return [unpack] }
-        return [Command("age", ["-d", "-i", identity], directory: "/"), unpack]
+        return [Command("age", ["-d", "-i", identity]), unpack]
     }
 
     /// - Throws: `BackupError.noProgram`.
     static func check(encrypts: Bool) async throws {
         for program in encrypts ? ["zstd", "age"] : ["zstd"] {
-            let outcome = try? await Command(program, ["--version"], directory: "/").run(limit: .seconds(10))
+            let outcome = try? await Command(program, ["--version"]).run(limit: .seconds(10))
             guard outcome?.succeeded == true else { throw BackupError.noProgram(program) }
         }
     }

@@ -6,6 +6,7 @@ import Storage
 public enum BackupKey {
     /// Makes a pair; the identity goes into a file that must not exist.
     ///
+    /// - Parameter path: an absolute one.
     /// - Returns: the recipient.
     /// - Throws: `PipelineError` with what age-keygen says.
     public static func make(at path: String) async throws -> String {
@@ -101,8 +102,8 @@ extension Repository {
         let destinations = Destinations([self], bytesPerSecond: nil)
         let sink = try destinations.open(object)
         let programs = [
-            Command("age", ["-d", "-i", identity], directory: "/"),
-            Command("age", recipients.flatMap { ["-r", $0] }, directory: "/"),
+            Command("age", ["-d", "-i", identity]),
+            Command("age", recipients.flatMap { ["-r", $0] }),
         ]
         do {
             try await Pipeline(programs).run(source: { try reader.next() }, take: { try sink.take($0) })

@@ -70,7 +70,7 @@ final class PartReader: @unchecked Sendable {
     ) async throws {
         let isScript = part.slice != nil || part.kind == .sequences
         let command =
-            isScript
+            try isScript
             ? tools.command("psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f", "-"], on: target)
             : tools.command("pg_restore", ["--exit-on-error", "--no-tablespaces", "-Fc"] + options, on: target)
         try await unpack(part, through: [command]) { _ in }
@@ -108,7 +108,7 @@ final class PartReader: @unchecked Sendable {
         let jobs = String(max(1, restorer.settings.jobs))
         try await withFile(part) { path in
             let contents = try await Pipeline([
-                Command(tools.programs.path("pg_restore"), ["-l", path], directory: "/")
+                Command(tools.programs.path("pg_restore"), ["-l", path])
             ]).output()
             let lines = String(decoding: contents, as: UTF8.self).split(separator: "\n").filter { !$0.hasPrefix(";") }
             let wanted = lines.filter(entries.contains)
@@ -116,7 +116,7 @@ final class PartReader: @unchecked Sendable {
             let list = path + ".list"
             defer { unlink(list) }
             try Data(wanted.joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: list))
-            let command = tools.command(
+            let command = try tools.command(
                 "pg_restore", ["--exit-on-error", "--no-tablespaces", "-Fc", "-j", jobs, "-L", list, path], on: target)
             do {
                 try await Pipeline([command]).run { _ in }

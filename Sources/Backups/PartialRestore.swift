@@ -193,7 +193,7 @@ public struct PartialRestore: Sendable {
         defer { unlink(list) }
         return try await reader.withFile(part) { path in
             let program = tools.programs.path("pg_restore")
-            let contents = try await output(Command(program, ["-l", path], directory: "/"))
+            let contents = try await output(Command(program, ["-l", path]))
             let entries = contents.split(separator: "\n").filter { !$0.hasPrefix(";") }
             let foreign = entries.filter { $0.contains(" FK CONSTRAINT ") }
             let useless = [
@@ -201,12 +201,12 @@ public struct PartialRestore: Sendable {
             ]
             let rest = entries.filter { entry in !useless.contains { entry.contains($0) } }
             try Data(rest.joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: list))
-            let restore = tools.command(
+            let restore = try tools.command(
                 "pg_restore", ["--exit-on-error", "--no-tablespaces", "-L", list, path], on: place)
             try await Pipeline([restore]).run { _ in }
             if selection.intoSchema != nil || foreign.isEmpty { return ForeignKeys(areLeftOut: !foreign.isEmpty) }
             try Data(foreign.joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: list))
-            let script = Array(try await output(Command(program, ["-L", list, "-f", "-", path], directory: "/")).utf8)
+            let script = Array(try await output(Command(program, ["-L", list, "-f", "-", path])).utf8)
             let statements = try SQLLexer.split(script, file: part.object).map {
                 String(decoding: script[$0.range], as: UTF8.self)
             }
@@ -309,14 +309,14 @@ public struct PartialRestore: Sendable {
         _ options: [String], contentsOf schemas: [String] = [], _ place: ConnectionSettings,
         _ target: ConnectionSettings, _ tools: BackupTools
     ) async throws {
-        let dump = tools.command("pg_dump", ["-Fc", "-Z0", "--no-sync"] + options, on: place)
+        let dump = try tools.command("pg_dump", ["-Fc", "-Z0", "--no-sync"] + options, on: place)
         let script = Command(
             tools.programs.path("pg_restore"),
-            ["--no-tablespaces", "-Fc", "-f", "-"] + schemas.map { "--schema=\($0)" }, directory: "/")
+            ["--no-tablespaces", "-Fc", "-f", "-"] + schemas.map { "--schema=\($0)" })
         // In one transaction, in which functions of the target run with their owners' rights.
         let isConfined = try await FunctionConfinement.canConfine(in: target)
         let (first, last) = isConfined ? (FunctionConfinement.beginScript, FunctionConfinement.endScript) : ("", "")
-        let restore = tools.command(
+        let restore = try tools.command(
             "psql",
             [
                 "-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "--single-transaction", "-c", first, "-f", "-",

@@ -28,7 +28,21 @@ void csystem_eventfd_drain(int fd) {
 
 int csystem_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
-int csystem_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+int csystem_pipe(int ends[2]) {
+    if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+    for (int i = 0; i < 2; i++) {
+        if (ends[i] > 2) continue;
+        int moved = fcntl(ends[i], F_DUPFD_CLOEXEC, 3);
+        close(ends[i]);
+        ends[i] = moved;
+    }
+    if (ends[0] >= 0 && ends[1] >= 0) return 0;
+    int saved = errno;
+    for (int i = 0; i < 2; i++)
+        if (ends[i] >= 0) close(ends[i]);
+    errno = saved;
+    return -1;
+}
 
 int csystem_flock(int fd, int operation) { return flock(fd, operation); }
 
@@ -64,7 +78,7 @@ static int redirect(posix_spawn_file_actions_t *actions, int fd, int target) {
     return posix_spawn_file_actions_adddup2(actions, fd, target);
 }
 
-int csystem_spawn(pid_t *pid, char *const argv[], char *const envp[],
+int csystem_spawn(pid_t *pid, const char *path, char *const argv[], char *const envp[],
                   const struct csystem_spawn_options *options) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -87,9 +101,9 @@ int csystem_spawn(pid_t *pid, char *const argv[], char *const envp[],
     if (!error) error = redirect(&actions, options->stdout_fd, 1);
     if (!error) error = redirect(&actions, options->stderr_fd, 2);
     if (!error) error = posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-    if (!error && options->directory)
+    if (!error)
         error = posix_spawn_file_actions_addchdir_np(&actions, options->directory);
-    if (!error) error = posix_spawnp(pid, argv[0], &actions, &attributes, argv, envp);
+    if (!error) error = posix_spawn(pid, path, &actions, &attributes, argv, envp);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     return error;

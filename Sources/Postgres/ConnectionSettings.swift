@@ -83,10 +83,15 @@ public struct ConnectionSettings: Sendable, Equatable {
         return "\(user)\(host ?? "localhost")\(port)/\(parameters["dbname"] ?? "")"
     }
 
+    /// What must not be seen, or tells where it lies (PostgreSQL manual, section 34.1.2; the last three since version 18).
+    private static let secretKeywords: Set = [
+        "password", "passfile", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key",
+    ]
+
     /// The same, without what is secret.
     public var withoutPassword: ConnectionSettings {
         var copy = self
-        copy.parameters = parameters.filter { !["password", "passfile", "sslpassword"].contains($0.key) }
+        copy.parameters = parameters.filter { !Self.secretKeywords.contains($0.key) }
         return copy
     }
 

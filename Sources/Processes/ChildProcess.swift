@@ -60,14 +60,35 @@ public final class ChildProcess: Sendable {
         for continuation in waiting { continuation.resume(returning: ending) }
     }
 
-    /// Asks a child's process group to end, and kills it when it has not within `grace`; also one that is stopped ends.
-    static func endGroup(_ pid: pid_t, grace: Duration) -> CommandOutcome.Ending {
-        let ended = OwnedDescriptor(csystem_pidfd_open(pid))
-        kill(-pid, SIGTERM)
-        var polls = [pollfd(fd: ended.number, events: Int16(POLLIN), revents: 0)]
-        poll(&polls, 1, Int32(clamping: grace.milliseconds))
-        kill(-pid, SIGKILL)
-        return reap(pid)
+    /// Asks children's process groups to end, and kills those that have not within `grace`; also those that are stopped.
+    ///
+    /// One that does not go even then, for it is stuck within the kernel, is reaped when it goes, by nobody's waiting.
+    static func endGroups(_ pids: [pid_t], grace: Duration) -> [CommandOutcome.Ending] {
+        for pid in pids {
+            kill(-pid, SIGTERM)
+            kill(-pid, SIGCONT)
+        }
+        waitForEnds(pids, until: .now + grace)
+        for pid in pids { kill(-pid, SIGKILL) }
+        let stuck = waitForEnds(pids, until: .now + .seconds(5))
+        return pids.map { pid in
+            guard stuck.contains(pid) else { return reap(pid) }
+            let thread = Thread { _ = reap(pid) }
+            thread.name = "reaper"
+            thread.start()
+            return .killed(signal: SIGKILL)
+        }
+    }
+
+    /// - Returns: those that have not ended by then.
+    @discardableResult
+    private static func waitForEnds(_ pids: [pid_t], until end: ContinuousClock.Instant) -> Set<pid_t> {
+        pids.reduce(into: []) { staying, pid in
+            let ended = OwnedDescriptor(csystem_pidfd_open(pid))
+            var polls = [pollfd(fd: ended.number, events: Int16(POLLIN), revents: 0)]
+            let left = max(.zero, ContinuousClock.now.duration(to: end))
+            if poll(&polls, 1, Int32(clamping: left.milliseconds)) <= 0 { staying.insert(pid) }
+        }
     }
 
     static func reap(_ pid: pid_t) -> CommandOutcome.Ending {

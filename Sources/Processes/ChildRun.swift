@@ -30,8 +30,8 @@ final class ChildRun {
         let ended = OwnedDescriptor(csystem_pidfd_open(pid))
         var streams = [Stream(output.reading.number), Stream(error.reading.number)]
         let stopped = pump(&streams, ended: ended.number)
-        let status = stopped == .ended ? ChildProcess.reap(pid) : ChildProcess.endGroup(pid, grace: grace)
-        let texts = streams.map { String(decoding: $0.bytes, as: UTF8.self) }
+        let status = stopped == .ended ? ChildProcess.reap(pid) : ChildProcess.endGroups([pid], grace: grace)[0]
+        let texts = streams.map { programText($0.bytes) }
         switch stopped {
         case .ended: return CommandOutcome(ending: status, output: texts[0], errorOutput: texts[1])
         case .cancelled: throw CancellationError()

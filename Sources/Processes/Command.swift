@@ -5,14 +5,15 @@ import Foundation
 public struct Command: Sendable {
     public var program: String
     public var arguments: [String]
-    /// The child's whole environment.
+    /// The child's whole environment; see `ChildEnvironment` for what it is unless something else is given.
     public var environment: [String: String]
-    /// The folder in which the child starts; nil: the parent's.
-    public var directory: String?
+    /// The folder in which the child starts.
+    public var directory: String
 
+    /// - Parameter program: a path, or a name that is looked for in the folders of the child's PATH.
     public init(
-        _ program: String, _ arguments: [String] = [],
-        environment: [String: String] = ProcessInfo.processInfo.environment, directory: String? = nil
+        _ program: String, _ arguments: [String] = [], environment: [String: String] = ChildEnvironment.fixed(),
+        directory: String = "/"
     ) {
         self.program = program
         self.arguments = arguments
@@ -43,9 +44,16 @@ public struct Command: Sendable {
     }
 
     func spawn(input: Int32 = -1, output: Int32, error: Int32, newSession: Bool) throws -> pid_t {
+        // Not by posix_spawnp, which looks into the parent's PATH, and from there into the current folder.
+        guard let path = ChildEnvironment.locate(program, in: ChildEnvironment.folders(of: self.environment["PATH"]))
+        else { throw CommandError.notStarted(program: program, reason: String(cString: strerror(ENOENT))) }
+        // What lies behind a NUL would be lost without a word.
+        guard !(self.arguments + Array(self.environment.values)).contains(where: { $0.utf8.contains(0) }) else {
+            throw CommandError.notStarted(program: program, reason: "an argument holds a NUL")
+        }
         var arguments = ([program] + self.arguments).map { strdup($0) } + [nil]
         var environment = self.environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
-        let directory = self.directory.map { strdup($0) } ?? nil
+        let directory = strdup(self.directory)
         defer {
             for pointer in arguments { free(pointer) }
             for pointer in environment { free(pointer) }
@@ -53,10 +61,10 @@ public struct Command: Sendable {
         }
         var options = csystem_spawn_options(
             stdin_fd: input, stdout_fd: output, stderr_fd: error, new_session: newSession ? 1 : 0,
-            directory: directory.map { UnsafePointer($0) })
+            directory: UnsafePointer(directory))
         return try LiveChildren.adding(outlivesParent: newSession) {
             var pid: pid_t = 0
-            let code = csystem_spawn(&pid, &arguments, &environment, &options)
+            let code = csystem_spawn(&pid, path, &arguments, &environment, &options)
             guard code == 0 else {
                 throw CommandError.notStarted(program: program, reason: String(cString: strerror(code)))
             }
@@ -65,7 +73,7 @@ public struct Command: Sendable {
     }
 }
 
-/// How a program ended and what it printed.
+/// How a program ended and what it printed, as `programText` makes it.
 public struct CommandOutcome: Sendable {
     public enum Ending: Sendable, Equatable {
         case exited(Int32)

@@ -35,4 +35,50 @@ struct PipelineTests {
         work.cancel()
         await #expect(throws: CancellationError.self) { try await work.value }
     }
+
+    /// It has closed its output, and is stopped then.
+    @Test func cancelledItEndsAProgramThatOnlyDoesNotEnd() async throws {
+        let ready = "/tmp/reeve-ready-\(UUID().uuidString.prefix(8))"
+        defer { try? FileManager.default.removeItem(atPath: ready) }
+        let work = Task {
+            try await Pipeline([Command("sh", ["-c", "exec >&-; echo $$ >\(ready); kill -STOP $$; sleep 600"])]).run {
+                _ in
+            }
+        }
+        while !FileManager.default.fileExists(atPath: ready) { try await Task.sleep(for: .milliseconds(5)) }
+        work.cancel()
+        await #expect(throws: CancellationError.self) { try await work.value }
+        let pid = try #require(pid_t(try String(contentsOfFile: ready, encoding: .utf8).dropLast()))
+        #expect(kill(pid, 0) != 0)
+    }
+
+    /// More than a pipe holds, after the output's end.
+    @Test func whatIsSaidAfterTheOutputsEndBlocksNobody() async throws {
+        let script = "exec >&-; head -c 300000 /dev/zero | tr '\\0' x >&2; exit 4"
+        let error = await #expect(throws: PipelineError.self) {
+            try await Pipeline([Command("sh", ["-c", script])]).run { _ in }
+        }
+        #expect(error?.ending == .exited(4) && error?.errorOutput.count == 65536)
+    }
+
+    /// A child of its own keeps the pipes open, and reads nothing.
+    @Test func aGrandchildThatStaysHoldsUpNobody() async throws {
+        let began = ContinuousClock.now
+        let pieces = Gathered<Int>()
+        try await Pipeline([Command("sh", ["-c", "sleep 20 >/dev/null & exit 0"])]).run(
+            source: {
+                pieces.add([1])
+                return pieces.all.count > 100 ? nil : [UInt8](repeating: 0, count: 65536)
+            }, take: { _ in })
+        #expect(ContinuousClock.now - began < .seconds(15))
+    }
+
+    @Test func aSourceThatWaitsIsLetGoWhenTheProgramFails() async throws {
+        let feed = ByteFeed()
+        let error = await #expect(throws: PipelineError.self) {
+            try await Pipeline([Command("sh", ["-c", "echo no >&2; exit 5"])]).run(
+                source: { try feed.next() }, letGo: { feed.close() }, take: { _ in })
+        }
+        #expect(error?.ending == .exited(5))
+    }
 }

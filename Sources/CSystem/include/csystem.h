@@ -15,7 +15,8 @@ void csystem_eventfd_signal(int fd);
 void csystem_eventfd_drain(int fd);
 /* pidfd_open(2): readable once the process has ended. */
 int csystem_pidfd_open(pid_t pid);
-/* pipe2(2), close-on-exec: ends[0] is read from, ends[1] written to. */
+/* pipe2(2), close-on-exec: ends[0] is read from, ends[1] written to. Neither is 0, 1 or 2, also when those are closed:
+   a child's standard streams are put there. */
 int csystem_pipe(int ends[2]);
 /* flock(2); operation is LOCK_SH, LOCK_EX or LOCK_UN, with LOCK_NB. */
 int csystem_flock(int fd, int operation);
@@ -31,12 +32,12 @@ int csystem_forward_signals(int write_fd, const int *signals, int count);
 struct csystem_spawn_options {
     int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null */
     int new_session;                    /* setsid(2), else a process group of its own */
-    const char *directory;              /* NULL: the parent's */
+    const char *directory;
 };
 
-/* posix_spawnp(3) with an empty signal mask, default dispositions and no inherited descriptors beyond the
+/* posix_spawn(3) of the program at path with an empty signal mask, default dispositions and no inherited descriptors beyond the
    three standard ones. Returns 0 and the pid, or an errno. */
-int csystem_spawn(pid_t *pid, char *const argv[], char *const envp[],
+int csystem_spawn(pid_t *pid, const char *path, char *const argv[], char *const envp[],
                   const struct csystem_spawn_options *options);
 
 #endif

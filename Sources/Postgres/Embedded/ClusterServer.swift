@@ -125,9 +125,9 @@ struct ServerAccount: Sendable {
 
     /// A command that runs as this account, in a folder that everybody may enter.
     func command(_ program: String, _ arguments: [String]) -> Command {
-        guard user != nil else { return Command(program, arguments, directory: "/") }
+        guard user != nil else { return Command(program, arguments) }
         let switching = ["--reuid", String(uid), "--regid", String(gid), "--clear-groups", "--", program]
-        return Command("setpriv", switching + arguments, directory: "/")
+        return Command("setpriv", switching + arguments)
     }
 
     /// Whether a path is a folder of this account's or of this process's, and no link.

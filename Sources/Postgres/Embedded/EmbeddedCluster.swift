@@ -110,7 +110,7 @@ public final class EmbeddedCluster: Sendable {
         let bin = programs.trimmingCharacters(in: .whitespacesAndNewlines)
         let stop = account.command("\(bin)/pg_ctl", ["stop", "-D", folder.data, "-m", "fast", "-w", "-t", "60", "-s"])
         let arguments = ["-w", "5", folder.watchLock, "flock", "-x", folder.holdersLock, stop.program] + stop.arguments
-        _ = try ChildProcess(Command("flock", arguments, directory: "/"), newSession: true)
+        _ = try ChildProcess(Command("flock", arguments), newSession: true)
     }
 
     /// Whether the server of this very folder answers on the socket.

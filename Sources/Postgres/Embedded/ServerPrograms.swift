@@ -38,7 +38,7 @@ public struct ServerPrograms: Sendable, Equatable {
             folders.append(outcome.output.trimmingCharacters(in: .whitespacesAndNewlines))
         }
         folders += ["/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt"].flatMap(children)
-        return folders + (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map(String.init)
+        return folders + ChildEnvironment.folders(of: ProcessInfo.processInfo.environment["PATH"])
     }
 
     private static func children(_ folder: String) -> [String] {

@@ -36,7 +36,8 @@ enum BackupKeyCommands {
         }
     }
 
-    private static func make(_ path: String, _ invocation: Invocation) async throws -> ExitCode {
+    private static func make(_ name: String, _ invocation: Invocation) async throws -> ExitCode {
+        let path = URL(fileURLWithPath: name).path
         let recipient: String
         do {
             recipient = try await BackupKey.make(at: path)
@@ -60,6 +61,7 @@ enum BackupKeyCommands {
 
     private static func drill(_ identities: [String], _ invocation: Invocation) async throws -> ExitCode {
         let found = BackupScope.Found()
+        let identities = identities.map { URL(fileURLWithPath: $0).path }
         try await BackupScope.forEach(invocation) { work in
             var table = TextTable("BACKUP", "OPENS WITH", "IF ONE IS LOST")
             var values: [JSONValue] = []

@@ -67,7 +67,8 @@ enum DoctorCommand {
                     mend: "set backup.repository")
             ]
         }
-        let identities = given + [BackupSettings.identity(configuration)].compactMap { $0 }
+        let identities =
+            given.map { URL(fileURLWithPath: $0).path } + [BackupSettings.identity(configuration)].compactMap { $0 }
         for repository in repositories { findings += await look(into: repository, one.name, identities) }
         return findings
     }

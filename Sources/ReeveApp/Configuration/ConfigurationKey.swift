@@ -119,7 +119,12 @@ struct ConfigurationKey: Sendable {
             "A shell command to run after a backup, whatever became of it; REEVE_BACKUP_STATE is done or failed."),
         ConfigurationKey(
             "backup.hooks.restored", .text, nil,
-            "A shell command to run after a restore, before anybody may connect; REEVE_RESTORE_URL is the database."),
+            "A shell command to run after a restore, before anybody may connect; REEVE_RESTORE_URL is the database, "
+                + "without a password."),
+        ConfigurationKey(
+            "backup.hooks.environment", .list, nil,
+            "The variables that hooks get beside PATH, HOME, LANG, LC_ALL, TMPDIR, TZ and their own REEVE_…; they start in /."
+        ),
         ConfigurationKey(
             "backup.verify_percent", .integer(1...100), "10", "The share of the parts that the task verify reads."),
         ConfigurationKey(

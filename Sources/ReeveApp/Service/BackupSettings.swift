@@ -60,8 +60,11 @@ enum BackupSettings {
 
     static func identity(_ configuration: Configuration, given: String? = nil) -> String? {
         let store = configuration.store
-        return given
+        let path =
+            given
             ?? store.text("backup.identity").map { configuration.resolve($0, from: store.origin("backup.identity")) }
+        // Programs that are given it start elsewhere.
+        return path.map { URL(fileURLWithPath: $0).path }
     }
 
     static func restorer(_ configuration: Configuration, identity given: String?) -> Restorer.Settings {
@@ -107,6 +110,9 @@ enum BackupSettings {
 }
 
 /// A command of the user's at a moment of a backup or restore.
+///
+/// It gets the fixed environment of every child, what it is to know as `REEVE_…`, and the variables that
+/// `backup.hooks.environment` names.
 enum BackupHook {
     private static let limit: Duration = .seconds(600)
 
@@ -115,7 +121,8 @@ enum BackupHook {
     /// - Throws: `BackupError.hook` when it fails, or takes more than ten minutes.
     static func run(_ name: String, _ configuration: Configuration, _ values: [String: String]) async throws {
         guard let line = configuration.store.text("backup.hooks.\(name)") else { return }
-        let environment = configuration.environment.merging(values) { _, new in new }
+        let names = configuration.store.values("backup.hooks.environment")
+        let environment = ChildEnvironment.fixed(of: configuration.environment, with: names).merging(values) { $1 }
         do {
             let outcome = try await Command("/bin/sh", ["-c", line], environment: environment).run(limit: limit)
             guard !outcome.succeeded else { return }

@@ -1,0 +1,213 @@
+import CSystem
+import Foundation
+import Synchronization
+
+/// One run of a pipeline, on the thread that calls `finish`.
+final class PipelineRun {
+    private let commands: [Command]
+    private let source: (@Sendable () throws -> [UInt8]?)?
+    private let letGo: @Sendable () -> Void
+    private let wake: WakeUp
+    private var children: [pid_t] = []
+    private var errors: [Int32] = []
+    private var said: [[UInt8]]
+    private let feeding: Feeding
+    private var isFeeding = false
+
+    /// How long programs may take to end once they are asked to.
+    private static let grace: Duration = .seconds(5)
+
+    /// What the thread that feeds the first program met, and how it is told to stop.
+    private final class Feeding: Sendable {
+        let error = Mutex<(any Error)?>(nil)
+        let ended = DispatchSemaphore(value: 0)
+        let stop: WakeUp
+
+        init() throws { stop = try WakeUp() }
+    }
+
+    init(
+        commands: [Command], source: (@Sendable () throws -> [UInt8]?)?, letGo: @escaping @Sendable () -> Void,
+        wake: WakeUp
+    ) throws {
+        self.commands = commands
+        self.source = source
+        self.letGo = letGo
+        self.wake = wake
+        feeding = try Feeding()
+        said = [[UInt8]](repeating: [], count: commands.count)
+    }
+
+    func finish(_ take: (UnsafeRawBufferPointer) throws -> Void) throws {
+        defer { for error in errors where error >= 0 { close(error) } }
+        var output = OwnedDescriptor(-1)
+        var failure: (any Error)?
+        do {
+            output = OwnedDescriptor(try start())
+            try pump(output.number, take)
+            output.closeNow()
+            try awaitEnds()
+        } catch {
+            failure = error
+        }
+        output.closeNow()
+        let endings =
+            failure == nil ? children.map(ChildProcess.reap) : ChildProcess.endGroups(children, grace: Self.grace)
+        // Before it is let go: what it says after that is not what went wrong.
+        let fed = feeding.error.withLock { $0 }
+        stopFeeding()
+        for index in errors.indices { drain(index) }
+        if let failure { throw failure }
+        if let fed { throw fed }
+        // The first to fail breaks the pipe for those before it; what it said is what matters.
+        let failed = endings.indices.filter { endings[$0] != .exited(0) }
+        guard let culprit = failed.first(where: { endings[$0] != .killed(signal: SIGPIPE) }) ?? failed.first else {
+            return
+        }
+        throw PipelineError(
+            program: commands[culprit].program, ending: endings[culprit], errorOutput: programText(said[culprit]))
+    }
+
+    /// - Returns: where the last program's output is read.
+    private func start() throws -> Int32 {
+        var input = OwnedDescriptor(-1)
+        if source != nil {
+            var pipe = try OwnedPipe()
+            input = OwnedDescriptor(pipe.reading.release())
+            feed(pipe.writing.release())
+            isFeeding = true
+        }
+        for command in commands {
+            var output = try OwnedPipe()
+            var error = try OwnedPipe()
+            do {
+                children.append(
+                    try command.spawn(
+                        input: input.number, output: output.writing.number, error: error.writing.number,
+                        newSession: false))
+            } catch {
+                throw PipelineError(program: command.program, ending: nil, errorOutput: "\(error)")
+            }
+            errors.append(error.reading.release())
+            input = OwnedDescriptor(output.reading.release())
+        }
+        return input.release()
+    }
+
+    // MARK: Input
+
+    private func feed(_ descriptor: Int32) {
+        let (source, feeding) = (source, feeding)
+        // So that a program that reads nothing holds up nobody for longer than it runs.
+        let flags = fcntl(descriptor, F_GETFL)
+        _ = fcntl(descriptor, F_SETFL, flags | O_NONBLOCK)
+        let thread = Thread {
+            // A program that reads no more is no reason to end this one, whatever it does with SIGPIPE elsewhere.
+            var signals = sigset_t()
+            sigemptyset(&signals)
+            sigaddset(&signals, SIGPIPE)
+            pthread_sigmask(SIG_BLOCK, &signals, nil)
+            defer {
+                close(descriptor)
+                feeding.ended.signal()
+            }
+            do {
+                while let bytes = try source?() {
+                    guard Self.write(bytes, to: descriptor, feeding.stop) else { return }
+                }
+            } catch {
+                feeding.error.withLock { $0 = error }
+            }
+        }
+        thread.name = "pipeline input"
+        thread.start()
+    }
+
+    /// - Returns: false when nobody reads any more; how the program has ended, its status tells.
+    private static func write(_ bytes: [UInt8], to descriptor: Int32, _ stop: WakeUp) -> Bool {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
+            if count > 0 {
+                rest = rest.dropFirst(count)
+            } else if errno == EAGAIN {
+                var polls = [
+                    pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0),
+                    pollfd(fd: stop.descriptor, events: Int16(POLLIN), revents: 0),
+                ]
+                poll(&polls, 2, -1)
+                if polls[1].revents != 0 { return false }
+            } else if errno != EINTR {
+                return false
+            }
+        }
+        return true
+    }
+
+    /// With the programs gone, whoever feeds them is let go, and waited for.
+    private func stopFeeding() {
+        guard source != nil else { return }
+        feeding.stop.raise()
+        letGo()
+        if isFeeding { feeding.ended.wait() }
+    }
+
+    // MARK: Output
+
+    private func pump(_ output: Int32, _ take: (UnsafeRawBufferPointer) throws -> Void) throws {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 65536, alignment: 16)
+        defer { buffer.deallocate() }
+        while true {
+            guard try wait(for: [output])[0] else { continue }
+            let count = read(output, buffer.baseAddress, buffer.count)
+            if count > 0 { try take(UnsafeRawBufferPointer(rebasing: buffer[..<count])) }
+            if count == 0 { return }
+            if count < 0, errno != EINTR { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO) }
+        }
+    }
+
+    /// Waits until every program has ended, which one may do long after it has closed its output.
+    private func awaitEnds() throws {
+        for pid in children {
+            let ended = OwnedDescriptor(csystem_pidfd_open(pid))
+            while ended.number >= 0, try !wait(for: [ended.number])[0] {}
+        }
+    }
+
+    /// Waits until something can be read, and takes what the programs say on their standard errors meanwhile.
+    ///
+    /// - Returns: for each of the descriptors whether there is something.
+    /// - Throws: `CancellationError`.
+    private func wait(for descriptors: [Int32]) throws -> [Bool] {
+        var polls = ([wake.descriptor] + descriptors + errors).map {
+            pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
+        }
+        poll(&polls, nfds_t(polls.count), -1)
+        if polls[0].revents != 0 { throw CancellationError() }
+        let behind = 1 + descriptors.count
+        for index in errors.indices where polls[behind + index].revents != 0 { take(index) }
+        return polls[1..<behind].map { $0.revents != 0 }
+    }
+
+    /// Reads what a program has said, without waiting for what its own children may still say.
+    private func drain(_ index: Int) {
+        while errors[index] >= 0 {
+            var polls = [pollfd(fd: errors[index], events: Int16(POLLIN), revents: 0)]
+            guard poll(&polls, 1, 0) > 0 else { return }
+            take(index)
+        }
+    }
+
+    /// Reads from a program's standard error; the first 64 KB are kept.
+    private func take(_ index: Int) {
+        guard errors[index] >= 0 else { return }
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        let count = read(errors[index], &chunk, chunk.count)
+        if count > 0 {
+            said[index] += chunk[..<min(count, max(0, 65536 - said[index].count))]
+        } else if count == 0 || errno != EINTR {
+            close(errors[index])
+            errors[index] = -1
+        }
+    }
+}
