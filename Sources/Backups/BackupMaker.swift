@@ -74,19 +74,19 @@ public struct BackupMaker: Sendable {
         on connection: Connection, _ progress: @escaping @Sendable (String, Int) -> Void
     ) async throws -> Result {
         let destinations = Destinations(repositories, bytesPerSecond: settings.bytesPerSecond)
-        try destinations.each { repository in
-            let cleared = try repository.store.clearUnfinished("\(name)/")
+        try await destinations.each { repository in
+            let cleared = try await repository.store.clearUnfinished("\(name)/")
             if cleared > 0 {
                 logger.notice("cleared what an earlier backup left", [LogField("objects", cleared)])
             }
-            try clearParts(repository)
+            try await clearParts(repository)
         }
         let bytes = try await connection.with { connection in
             try refuseHiddenRows(on: connection)
             return try connection.query("SELECT pg_database_size(current_database())").first?.get(0, as: Int.self)
                 ?? 0
         }
-        try destinations.each { try checkRoom($0, databaseBytes: bytes) }
+        try await destinations.each { try await checkRoom($0, databaseBytes: bytes) }
         let tools = try await BackupTools.dumping(server: await connection.serverVersion)
         // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
         // anew after them.
@@ -98,12 +98,12 @@ public struct BackupMaker: Sendable {
                 let manifest = try await run.finish()
                 // The backup is whole, whatever becomes of this connection.
                 try? await hold.release()
-                if !destinations.failed.isEmpty { for repository in repositories { try? clearParts(repository) } }
+                if !destinations.failed.isEmpty { await clear(destinations) }
                 return Result(
                     manifest: manifest, places: destinations.live.map(\.store.place), failed: destinations.failed)
             } catch {
                 try? await hold.release()
-                for repository in repositories { try? clearParts(repository) }
+                await clear(destinations)
                 guard attempt < Self.attempts, Self.isLockTimeout(error) else { throw error }
                 logger.notice("a lock was not had; the backup begins anew", [LogField("attempt", attempt)])
                 try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))
@@ -122,22 +122,38 @@ public struct BackupMaker: Sendable {
     }
 
     /// A third of the database is about what a backup takes, or what the last one took.
-    private func checkRoom(_ repository: Repository, databaseBytes: Int) throws {
-        guard settings.checksRoom, let free = repository.store.freeBytes else { return }
-        let last = settings.isFull ? nil : try repository.manifests(of: name).last?.ownBytes
+    private func checkRoom(_ repository: Repository, databaseBytes: Int) async throws {
+        guard settings.checksRoom, let free = try await repository.store.freeBytes() else { return }
+        let last = settings.isFull ? nil : try await repository.manifests(of: name).last?.ownBytes
         let needed = last ?? databaseBytes / 3
         guard free < needed else { return }
         throw BackupError.noRoom(place: repository.store.place, free: free, needed: needed)
     }
 
+    /// Removes what a backup that failed has left, also when that is because it was cancelled; not for long then, for the
+    /// next backup does it too.
+    private func clear(_ destinations: Destinations) async {
+        let repositories = destinations.answering
+        let work = Task {
+            await withTaskGroup(of: Void.self) { group in
+                for repository in repositories { group.addTask { try? await clearParts(repository) } }
+            }
+        }
+        await withTaskCancellationHandler {
+            await work.value
+        } onCancel: {
+            Deadline.after(.seconds(5)) { work.cancel() }
+        }
+    }
+
     /// What no manifest names is of a backup, or of a change of keys, that did not come to its end. A manifest that cannot
     /// be read may name any of it, and may still be mended by hand: then all stays.
-    private func clearParts(_ repository: Repository) throws {
+    private func clearParts(_ repository: Repository) async throws {
         var isDamaged = false
-        let manifests = try repository.manifests(of: name) { _ in isDamaged = true }
+        let manifests = try await repository.manifests(of: name) { _ in isDamaged = true }
         if isDamaged { return }
-        for orphan in Repository.orphans(try repository.store.list("\(name)/"), manifests) {
-            try repository.store.delete(orphan)
+        for orphan in Repository.orphans(try await repository.store.list("\(name)/"), manifests) {
+            try await repository.store.delete(orphan)
         }
     }
 

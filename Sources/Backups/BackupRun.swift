@@ -79,7 +79,8 @@ struct BackupRun: Sendable {
         // With this connection the lock would be gone, and another backup may have cleared the parts.
         try await hold.connection.with { _ = try $0.query("SELECT 1") }
         let encoded = try manifest.encoded()
-        try destinations.each { try $0.write(encoded, to: "\(manifest.prefix)/\(Manifest.name)") }
+        let name = "\(manifest.prefix)/\(Manifest.name)"
+        try await destinations.each { try await $0.store.write(encoded, to: name) }
         return manifest
     }
 
@@ -100,13 +101,10 @@ struct BackupRun: Sendable {
     private func reuse() async throws -> Reuse {
         let none = Reuse(previous: nil, objects: [])
         if maker.settings.isFull { return none }
-        return try await onOwnThread(named: "repositories") {
-            guard let repository = destinations.live.first,
-                let last = try? repository.manifests(of: maker.name).last,
-                last.recipients == maker.settings.recipients
-            else { return none }
-            return Reuse(previous: last, objects: try destinations.common(last.parts, of: maker.name))
+        guard let last = try await destinations.newest(of: maker.name, for: maker.settings.recipients) else {
+            return none
         }
+        return Reuse(previous: last, objects: try await destinations.common(last.parts, of: maker.name))
     }
 
     // MARK: Parts
@@ -176,33 +174,43 @@ struct BackupRun: Sendable {
     ) async throws -> Manifest.Part {
         defer { feed.close() }
         return try await write(
-            [], { try feed.next() }, Manifest.Part(kind: .data, tables: [slice.relation.path], slice: kept), name)
+            [], Source(next: { try feed.next() }, letGo: { feed.close() }),
+            Manifest.Part(kind: .data, tables: [slice.relation.path], slice: kept), name)
     }
 
     private func store(_ bytes: [UInt8], kind: Manifest.Part.Kind, name: String) async throws -> Manifest.Part {
         let once = SharedQueue([bytes])
-        return try await write([], { once.next() }, Manifest.Part(kind: kind), name)
+        return try await write([], Source(next: { once.next() }), Manifest.Part(kind: kind), name)
     }
 
     /// Sends what a program, or `source`, gives through compression and encryption into the repositories.
     private func write(
-        _ commands: [Command], _ source: (@Sendable () throws -> [UInt8]?)?, _ part: Manifest.Part, _ name: String,
-        _ gate: PartGate? = nil
+        _ commands: [Command], _ source: Source?, _ part: Manifest.Part, _ name: String, _ gate: PartGate? = nil
     ) async throws -> Manifest.Part {
         let ending = maker.settings.recipients.isEmpty ? ".zst" : ".zst.age"
         let object = "\(maker.name)/\(id)/\(name)\(ending)"
         let sink = try destinations.open(object)
         do {
-            try await Pipeline(commands + BackupTools.packing(maker.settings.recipients)).run(source: source) {
-                try gate?.enter()
-                try sink.take($0)
+            let pipeline = Pipeline(commands + BackupTools.packing(maker.settings.recipients))
+            try await sink.letGoOnCancel {
+                try await pipeline.run(source: source?.next, letGo: source?.letGo ?? Source.nobody) { bytes in
+                    try gate?.enter()
+                    try sink.take(bytes)
+                }
             }
-            let (bytes, sha256) = try sink.commit()
+            let (bytes, sha256) = try await sink.commit()
             progress(name, bytes)
             return part.stored(as: object, bytes: bytes, sha256: sha256)
         } catch {
-            sink.discard()
+            await sink.discard()
             throw error
         }
+    }
+
+    /// What a part is made of where no program makes it.
+    private struct Source: Sendable {
+        let next: @Sendable () throws -> [UInt8]?
+        var letGo: @Sendable () -> Void = Source.nobody
+        static let nobody: @Sendable () -> Void = {}
     }
 }

@@ -34,6 +34,23 @@ final class DataDump: @unchecked Sendable {
 
     /// - Throws: what reading, dumping or writing throw; all of it is ended then.
     func finish() async throws -> (parts: [Manifest.Part], tables: [Manifest.Table]) {
+        try await withTaskCancellationHandler {
+            try await dump()
+        } onCancel: {
+            reuse.cancel()
+        }
+        let tables = prints.map { relation, print in
+            Manifest.Table(
+                schema: relation.schema, name: relation.name, rows: print.rows, digest: print.digest,
+                definition: relation.definition)
+        }
+        return (
+            parts.sorted { ($0.kind.rawValue, $0.object) < ($1.kind.rawValue, $1.object) },
+            tables.sorted { ($0.schema, $0.name) < ($1.schema, $1.name) }
+        )
+    }
+
+    private func dump() async throws {
         for (part, gate) in zip(plan.parts, gates) where part.kind != .data || part.tables.isEmpty { gate.open(true) }
         if plan.small.isEmpty { try await decide() }
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -47,18 +64,10 @@ final class DataDump: @unchecked Sendable {
                 for try await _ in group {}
             } catch {
                 for gate in gates { gate.open(false) }
+                reuse.cancel()
                 throw error
             }
         }
-        let tables = prints.map { relation, print in
-            Manifest.Table(
-                schema: relation.schema, name: relation.name, rows: print.rows, digest: print.digest,
-                definition: relation.definition)
-        }
-        return (
-            parts.sorted { ($0.kind.rawValue, $0.object) < ($1.kind.rawValue, $1.object) },
-            tables.sorted { ($0.schema, $0.name) < ($1.schema, $1.name) }
-        )
     }
 
     private func read() async throws {

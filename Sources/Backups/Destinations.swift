@@ -1,5 +1,6 @@
 import Foundation
 import Hashing
+import Processes
 import Storage
 
 /// The repositories that one backup is written into at the same time. One that fails is left alone from then on; when the
@@ -26,16 +27,41 @@ final class Destinations: @unchecked Sendable {
         lock.withLock { failures.sorted { $0.key < $1.key }.map { (repositories[$0.key].store.place, $0.value) } }
     }
 
-    /// Does something with each that has not failed.
-    ///
-    /// - Throws: the last one's error when none is left.
-    func each(_ body: (Repository) throws -> Void) throws {
-        for index in repositories.indices where lock.withLock({ failures[index] == nil }) {
-            do { try body(repositories[index]) } catch { try fail(index, error) }
+    /// Those that are not known to be away, so that trying them once more is worth the time.
+    var answering: [Repository] {
+        lock.withLock {
+            repositories.indices.filter { index in
+                switch failures[index] as? StorageError {
+                case .late, .hung: false
+                default: true
+                }
+            }.map { repositories[$0] }
         }
     }
 
+    func hasFailed(_ index: Int) -> Bool { lock.withLock { failures[index] != nil } }
+
+    /// Does something with each that has not failed, with all at once: one that hangs holds up no other.
+    ///
+    /// - Throws: the last one's error when none is left; `CancellationError`.
+    func each(_ body: @escaping @Sendable (Repository) async throws -> Void) async throws {
+        try await each(repositories.indices.map { $0 }) { [repositories] in try await body(repositories[$0]) }
+    }
+
+    fileprivate func each(_ indices: [Int], _ body: @escaping @Sendable (Int) async throws -> Void) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for index in indices where !hasFailed(index) {
+                group.addTask { [self] in
+                    do { try await body(index) } catch { try fail(index, error) }
+                }
+            }
+            for try await _ in group {}
+        }
+    }
+
+    /// - Throws: the error, when none is left, or when it is no fault of the repository's.
     func fail(_ index: Int, _ error: any Error) throws {
+        if error is CancellationError { throw error }
         let isLast = lock.withLock {
             failures[index] = failures[index] ?? error
             return failures.count == repositories.count
@@ -45,66 +71,87 @@ final class Destinations: @unchecked Sendable {
 
     /// Begins a part in each.
     func open(_ object: String) throws -> PartSink {
-        var writers: [Int: any ObjectWriter] = [:]
-        for index in repositories.indices where lock.withLock({ failures[index] == nil }) {
-            do { writers[index] = try repositories[index].store.write(object) } catch { try fail(index, error) }
+        var writers: [Int: StreamWriter] = [:]
+        for index in repositories.indices where !hasFailed(index) {
+            do { writers[index] = try repositories[index].store.writer(of: object) } catch { try fail(index, error) }
         }
         return PartSink(self, writers, throttle)
     }
 
+    /// The newest backup of the first that tells, where it is one for these recipients.
+    func newest(of database: String, for recipients: [String]) async throws -> Manifest? {
+        for index in repositories.indices where !hasFailed(index) {
+            do {
+                let last = try await repositories[index].manifests(of: database).last
+                return last?.recipients == recipients ? last : nil
+            } catch {
+                try fail(index, error)
+            }
+        }
+        return nil
+    }
+
     /// The parts of an earlier backup that every one of them has, by object.
-    func common(_ parts: [Manifest.Part], of database: String) throws -> Set<String> {
-        var common = Set(parts.map(\.object))
-        try each { repository in
-            let there = Dictionary(try repository.store.list("\(database)/").map { ($0.name, $0.bytes) }) { one, _ in
+    func common(_ parts: [Manifest.Part], of database: String) async throws -> Set<String> {
+        let there = Gathered<Set<String>>()
+        try await each { repository in
+            let sizes = Dictionary(try await repository.store.list("\(database)/").map { ($0.name, $0.bytes) }) {
+                one, _ in
                 one
             }
-            common.formIntersection(parts.filter { there[$0.object] == $0.bytes }.map(\.object))
+            there.add([Set(parts.filter { sizes[$0.object] == $0.bytes }.map(\.object))])
         }
-        return common
+        return there.all.reduce(Set(parts.map(\.object))) { $0.intersection($1) }
     }
 }
 
 /// Writes an object into each repository, and hashes what is written.
 final class PartSink: @unchecked Sendable {
-    // Used by the pipeline's thread alone until that has ended.
+    // What changes is used by the pipeline's thread alone until that has ended.
     private let destinations: Destinations
-    private var writers: [Int: any ObjectWriter]
+    private let writers: [Int: StreamWriter]
     private let throttle: Throttle?
     private var digest: Digest? = Digest()
     private var count = 0
 
-    init(_ destinations: Destinations, _ writers: [Int: any ObjectWriter], _ throttle: Throttle?) {
+    fileprivate init(_ destinations: Destinations, _ writers: [Int: StreamWriter], _ throttle: Throttle?) {
         self.destinations = destinations
         self.writers = writers
         self.throttle = throttle
     }
 
+    /// Does what calls `take`, and lets go of the thread that waits in there when this task is cancelled.
+    func letGoOnCancel(_ body: () async throws -> Void) async throws {
+        try await withTaskCancellationHandler {
+            try await body()
+        } onCancel: {
+            for writer in writers.values { writer.letGo() }
+        }
+    }
+
+    /// Waits on the calling thread, which is one's own.
     func take(_ bytes: UnsafeRawBufferPointer) throws {
         throttle?.pass(bytes.count * writers.count)
-        try each { try $0.write(bytes) }
+        for (index, writer) in writers where !destinations.hasFailed(index) {
+            do { try writer.push(bytes) } catch { try destinations.fail(index, error) }
+        }
         digest?.update(bytes)
         count += bytes.count
     }
 
     /// - Returns: the object's size and SHA-256.
-    func commit() throws -> (bytes: Int, sha256: String) {
-        try each { try $0.commit() }
+    func commit() async throws -> (bytes: Int, sha256: String) {
+        let writers = writers
+        try await destinations.each(writers.keys.sorted()) { try await writers[$0]?.commit() }
+        // Of those that failed meanwhile nothing stays.
+        for (index, writer) in writers where destinations.hasFailed(index) { await writer.discard() }
         guard let digest = digest.take() else { return (count, "") }
         return (count, Digest.hex(digest.finish()))
     }
 
-    func discard() { for writer in writers.values { writer.discard() } }
-
-    private func each(_ body: (any ObjectWriter) throws -> Void) throws {
-        for (index, writer) in writers {
-            do {
-                try body(writer)
-            } catch {
-                writer.discard()
-                writers[index] = nil
-                try destinations.fail(index, error)
-            }
+    func discard() async {
+        await withTaskGroup(of: Void.self) { group in
+            for writer in writers.values { group.addTask { await writer.discard() } }
         }
     }
 }

@@ -51,9 +51,7 @@ extension Repository {
 
     private func opens(_ part: Manifest.Part, _ identity: String) async -> Bool {
         do {
-            let reader = try CheckedReader(part, in: store)
-            try await Pipeline(BackupTools.unpacking(identity, isEncrypted: true))
-                .run(source: { try reader.next() }, take: { _ in })
+            try await CheckedReader(part, in: store).run(BackupTools.unpacking(identity, isEncrypted: true)) { _ in }
             return true
         } catch {
             return false
@@ -74,7 +72,9 @@ extension Repository {
         database: String, identity: String, recipients: [String],
         progress: @escaping @Sendable (String) -> Void = { _ in }
     ) async throws -> Int {
-        let manifests = try manifests(of: database).filter { !$0.recipients.isEmpty && $0.recipients != recipients }
+        let manifests = try await manifests(of: database).filter {
+            !$0.recipients.isEmpty && $0.recipients != recipients
+        }
         var anew: [String: Manifest.Part] = [:]
         for part in manifests.flatMap(\.parts) where anew[part.object] == nil {
             anew[part.object] = try await rewrap(part, identity, recipients)
@@ -87,10 +87,10 @@ extension Repository {
                 guard let new = anew[part.object] else { return part }
                 return part.stored(as: new.object, bytes: new.bytes, sha256: new.sha256)
             }
-            try write(changed.encoded(), to: "\(manifest.prefix)/\(Manifest.name)")
+            try await store.write(changed.encoded(), to: "\(manifest.prefix)/\(Manifest.name)")
         }
-        let needed = Set(try self.manifests(of: database).flatMap { $0.parts.map(\.object) })
-        for old in anew.keys where !needed.contains(old) { try store.delete(old) }
+        let needed = Set(try await self.manifests(of: database).flatMap { $0.parts.map(\.object) })
+        for old in anew.keys where !needed.contains(old) { try await store.delete(old) }
         return anew.count
     }
 
@@ -106,15 +106,14 @@ extension Repository {
             Command("age", recipients.flatMap { ["-r", $0] }),
         ]
         do {
-            try await Pipeline(programs).run(source: { try reader.next() }, take: { try sink.take($0) })
-            while try reader.next() != nil {}
-            let (bytes, sha256) = try sink.commit()
+            try await sink.letGoOnCancel { try await reader.run(programs) { try sink.take($0) } }
+            let (bytes, sha256) = try await sink.commit()
             return part.stored(as: object, bytes: bytes, sha256: sha256)
         } catch let error as PipelineError {
-            sink.discard()
+            await sink.discard()
             throw BackupError.cannotOpen(object: part.object, reason: error.description)
         } catch {
-            sink.discard()
+            await sink.discard()
             throw error
         }
     }

@@ -20,14 +20,9 @@ final class PartReader: @unchecked Sendable {
 
     /// The text of a part.
     func text(of part: Manifest.Part) async throws -> String {
-        let gathered = Gathered()
-        try await unpack(part) { gathered.bytes += $0 }
-        return String(decoding: gathered.bytes, as: UTF8.self)
-    }
-
-    /// Filled by the pipeline's thread, and read when that has ended.
-    private final class Gathered: @unchecked Sendable {
-        var bytes: [UInt8] = []
+        let gathered = Gathered<UInt8>()
+        try await unpack(part) { gathered.add($0) }
+        return String(decoding: gathered.all, as: UTF8.self)
     }
 
     /// Sends a part through the programs that unpack it, and through more; whatever these make of it, a part that is not
@@ -36,15 +31,12 @@ final class PartReader: @unchecked Sendable {
         _ part: Manifest.Part, through more: [Command] = [],
         take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
     ) async throws {
-        let reader = try CheckedReader(part, in: restorer.repository.store)
+        let reader = try CheckedReader(part, in: restorer.repository.store) { [self] in tell($0) }
         let isEncrypted = !restorer.manifest.recipients.isEmpty
         let unpacking = BackupTools.unpacking(restorer.settings.identity, isEncrypted: isEncrypted)
         do {
-            try await Pipeline(unpacking + more).run(source: { [self] in try next(of: reader) }, take: take)
-            // A program may be content before the end; the rest is read for its hash.
-            while try next(of: reader) != nil {}
+            try await reader.run(unpacking + more, take: take)
         } catch let error as PipelineError {
-            while try next(of: reader) != nil {}
             if error.program == "age" {
                 throw BackupError.cannotOpen(object: part.object, reason: error.description)
             }
@@ -52,14 +44,12 @@ final class PartReader: @unchecked Sendable {
         }
     }
 
-    private func next(of reader: CheckedReader) throws -> [UInt8]? {
-        guard let piece = try reader.next() else { return nil }
+    private func tell(_ bytes: Int) {
         let now = lock.withLock {
-            done += piece.count
+            done += bytes
             return done
         }
         progress(now, total)
-        return piece
     }
 
     /// Restores a part by the program that it was made for.

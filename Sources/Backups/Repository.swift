@@ -9,9 +9,11 @@ import Storage
 /// Objects are `DATABASE/ID/PART`; a part is `pg_dump | zstd | age`, so that `age -d | zstd -d | pg_restore` reads it.
 /// The manifest, `DATABASE/ID/manifest.json`, is written last.
 public struct Repository: Sendable {
-    public let store: any ObjectStore
+    public let store: BoundedStore
 
-    public init(_ store: any ObjectStore) { self.store = store }
+    public init(_ store: any ObjectStore, limits: BoundedStore.Limits = BoundedStore.Limits()) {
+        self.store = BoundedStore(store, limits: limits)
+    }
 
     /// Does something that adds backups of a database or removes some, alone: a new backup refers to parts of earlier ones.
     /// The lock goes with the connection, should it be lost.
@@ -39,94 +41,45 @@ public struct Repository: Sendable {
     ///
     /// - Parameter damaged: gets the manifests that cannot be read.
     /// - Throws: `StorageError`.
-    public func manifests(of database: String, damaged: (BackupError) -> Void = { _ in }) throws -> [Manifest] {
-        let names = try store.list("\(database)/").map(\.name).filter { $0.hasSuffix("/\(Manifest.name)") }
-        return try names.compactMap { name in
+    public func manifests(
+        of database: String, damaged: (BackupError) -> Void = { _ in }
+    ) async throws -> [Manifest] {
+        let names = try await store.list("\(database)/").map(\.name).filter { $0.hasSuffix("/\(Manifest.name)") }
+        var manifests: [Manifest] = []
+        for name in names {
             do {
-                return try Manifest.decode(bytes(of: name), object: name)
+                manifests.append(try Manifest.decode(try await store.bytes(of: name), object: name))
             } catch let error as BackupError {
                 damaged(error)
-                return nil
             }
-        }.sorted { ($0.began, $0.id) < ($1.began, $1.id) }
+        }
+        return manifests.sorted { ($0.began, $0.id) < ($1.began, $1.id) }
+    }
+
+    /// The newest backup that was shown to restore.
+    ///
+    /// - Throws: `StorageError`.
+    public func lastProven(of database: String) async throws -> Manifest? {
+        for manifest in try await manifests(of: database).reversed() {
+            if try await Proof.read(manifest, in: self)?.isProved == true { return manifest }
+        }
+        return nil
     }
 
     /// One backup, by its name or `latest`.
     ///
     /// - Throws: `BackupError.unknown`, `.badManifest`; `StorageError`.
-    public func manifest(_ id: String, of database: String) throws -> Manifest {
+    public func manifest(_ id: String, of database: String) async throws -> Manifest {
         if id == "latest" {
-            guard let last = try manifests(of: database).last else { throw BackupError.unknown(id: id) }
+            guard let last = try await manifests(of: database).last else { throw BackupError.unknown(id: id) }
             return last
         }
         let name = "\(database)/\(id)/\(Manifest.name)"
+        guard ObjectName.isValid(name) else { throw BackupError.unknown(id: id) }
         do {
-            return try Manifest.decode(bytes(of: name), object: name)
+            return try Manifest.decode(try await store.bytes(of: name), object: name)
         } catch StorageError.missing {
             throw BackupError.unknown(id: id)
         }
-    }
-
-    func bytes(of name: String) throws -> [UInt8] {
-        let reader = try store.read(name)
-        var all: [UInt8] = []
-        while let piece = try reader.next() { all += piece }
-        return all
-    }
-
-    func write(_ bytes: [UInt8], to name: String) throws {
-        let writer = try store.write(name)
-        try bytes.withUnsafeBytes { try writer.write($0) }
-        try writer.commit()
-    }
-}
-
-/// Reads a part and tells at its end whether it is what was written.
-final class CheckedReader: @unchecked Sendable {
-    // Used by one thread at a time: that which feeds a pipeline.
-    private let reader: any ObjectReader
-    private let part: Manifest.Part
-    private var count = 0
-    private let digest: DigestBox
-    private var isDone = false
-
-    /// A digest that a class can hold.
-    private final class DigestBox {
-        private var digest: Digest? = Digest()
-
-        func update(_ bytes: [UInt8]) { digest?.update(bytes) }
-
-        func finish() -> String {
-            guard let digest = digest.take() else { return "" }
-            return Digest.hex(digest.finish())
-        }
-    }
-
-    init(_ part: Manifest.Part, in store: any ObjectStore) throws {
-        self.part = part
-        digest = DigestBox()
-        do {
-            reader = try store.read(part.object)
-        } catch StorageError.missing {
-            throw BackupError.part(object: part.object, reason: "it is missing")
-        }
-    }
-
-    /// - Throws: `BackupError.part` at the end of an object that is not what it was.
-    func next() throws -> [UInt8]? {
-        if let piece = try reader.next() {
-            count += piece.count
-            digest.update(piece)
-            return piece
-        }
-        guard !isDone else { return nil }
-        isDone = true
-        guard count == part.bytes else {
-            throw BackupError.part(object: part.object, reason: "it has \(count) bytes, not \(part.bytes)")
-        }
-        guard digest.finish() == part.sha256 else {
-            throw BackupError.part(object: part.object, reason: "its content has changed: the SHA-256 does not fit")
-        }
-        return nil
     }
 }

@@ -65,8 +65,9 @@ public struct RestoreTest: Sendable {
         }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-        try repository.write(Array(try encoder.encode(proof)), to: "\(manifest.prefix)/\(Proof.name)")
-        try repository.write(Array(proof.report(of: manifest).utf8), to: "\(manifest.prefix)/\(Proof.reportName)")
+        try await repository.store.write(Array(try encoder.encode(proof)), to: "\(manifest.prefix)/\(Proof.name)")
+        try await repository.store.write(
+            Array(proof.report(of: manifest).utf8), to: "\(manifest.prefix)/\(Proof.reportName)")
         return proof
     }
 
@@ -125,9 +126,9 @@ extension Proof {
     static let reportName = "proof.txt"
 
     /// The result of the newest test of a backup; nil when it was never tested.
-    public static func read(_ manifest: Manifest, in repository: Repository) throws -> Proof? {
+    public static func read(_ manifest: Manifest, in repository: Repository) async throws -> Proof? {
         do {
-            let bytes = try repository.bytes(of: "\(manifest.prefix)/\(name)")
+            let bytes = try await repository.store.bytes(of: "\(manifest.prefix)/\(name)")
             return try? JSONDecoder().decode(Proof.self, from: Data(bytes))
         } catch StorageError.missing {
             return nil

@@ -86,9 +86,9 @@ extension Repository {
     ///
     /// - Returns: the bytes that were freed.
     /// - Throws: `StorageError`.
-    public func remove(_ ids: Set<String>, of database: String) throws -> Int {
+    public func remove(_ ids: Set<String>, of database: String) async throws -> Int {
         var damaged = 0
-        let all = try manifests(of: database) { _ in damaged += 1 }
+        let all = try await manifests(of: database) { _ in damaged += 1 }
         let leaving = all.filter { ids.contains($0.id) }
         // Parts of a backup whose manifest cannot be read may lie in another one's folder.
         if damaged > 0, !leaving.isEmpty {
@@ -97,13 +97,13 @@ extension Repository {
         }
         let needed = Set(all.filter { !ids.contains($0.id) }.flatMap { $0.parts.map(\.object) })
         for manifest in leaving {
-            try store.delete("\(manifest.prefix)/\(Manifest.name)")
-            try store.delete("\(manifest.prefix)/\(Proof.name)")
-            try store.delete("\(manifest.prefix)/\(Proof.reportName)")
+            try await store.delete("\(manifest.prefix)/\(Manifest.name)")
+            try await store.delete("\(manifest.prefix)/\(Proof.name)")
+            try await store.delete("\(manifest.prefix)/\(Proof.reportName)")
         }
         var freed = 0
         for part in leaving.flatMap(\.parts) where !needed.contains(part.object) {
-            try store.delete(part.object)
+            try await store.delete(part.object)
             freed += part.object.hasPrefix("\(database)/") ? part.bytes : 0
         }
         return freed

@@ -1,5 +1,7 @@
 import Foundation
 import Postgres
+import Processes
+import Storage
 import Telemetry
 
 /// Where a backup is restored to be looked at: in a cluster of its own that is thrown away, or, where the server's programs
@@ -28,19 +30,36 @@ struct ScratchServer: Sendable {
             logger.notice("no server programs of the backup's version are installed; a scratch database is made")
             return try await ScratchDatabase.with(beside: beside, locale: manifest.locale) { try await body($0, false) }
         }
-        try clearAbandoned()
-        try checkRoom()
+        try await files.call(limit: .seconds(600)) {
+            clearAbandoned()
+            try checkRoom()
+        }
         let place = "\(folder)/restore-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
-        defer { try? FileManager.default.removeItem(atPath: place) }
-        let cluster = try await EmbeddedCluster.acquire(options(place, programs), logger: logger)
         do {
-            let result = try await body(try await makeDatabase(on: cluster), true)
-            await cluster.destroy()
-            return result
+            let cluster = try await EmbeddedCluster.acquire(options(place, programs), logger: logger)
+            do {
+                let result = try await body(try await makeDatabase(on: cluster), true)
+                await cluster.destroy()
+                await remove(place)
+                return result
+            } catch {
+                await cluster.destroy()
+                throw error
+            }
         } catch {
-            await cluster.destroy()
+            await remove(place)
             throw error
         }
+    }
+
+    /// Calls about the folder's file system, which may be one that hangs.
+    private var files: BoundedThreads { BoundedThreads.named(folder) }
+
+    private func remove(_ place: String) async {
+        // Also when this task is cancelled.
+        await Task {
+            try? await files.call(limit: .seconds(600)) { try? FileManager.default.removeItem(atPath: place) }
+        }.value
     }
 
     /// Durable for nobody, and content with little.
@@ -76,7 +95,7 @@ struct ScratchServer: Sendable {
     }
 
     /// Folders of processes that are gone.
-    private func clearAbandoned() throws {
+    private func clearAbandoned() {
         for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] {
             let words = name.split(separator: "-")
             guard words.first == "restore", words.count == 3, let pid = pid_t(words[1]), kill(pid, 0) != 0,
@@ -87,13 +106,9 @@ struct ScratchServer: Sendable {
     }
 
     private func checkRoom() throws {
-        var status = statvfs()
-        var path = folder
-        while statvfs(path, &status) != 0, path != "/" { path = (path as NSString).deletingLastPathComponent }
-        let (bytes, overflow) = UInt(status.f_bavail).multipliedReportingOverflow(by: UInt(status.f_frsize))
-        let free = overflow ? .max : Int(clamping: bytes)
-        guard free > manifest.databaseBytes else {
-            throw BackupError.noRoom(place: folder, free: free, needed: manifest.databaseBytes)
+        guard let free = FolderStore(folder).freeBytes, free > manifest.databaseBytes else {
+            throw BackupError.noRoom(
+                place: folder, free: FolderStore(folder).freeBytes ?? 0, needed: manifest.databaseBytes)
         }
     }
 }

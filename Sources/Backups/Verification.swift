@@ -28,8 +28,8 @@ extension Repository {
     ) async throws -> Verification {
         var result = Verification()
         var damaged: [BackupError] = []
-        let known = try self.manifests(of: database) { damaged.append($0) }
-        let objects = try store.list("\(database)/")
+        let known = try await self.manifests(of: database) { damaged.append($0) }
+        let objects = try await store.list("\(database)/")
         let sizes = Dictionary(objects.map { ($0.name, $0.bytes) }) { one, _ in one }
         result.problems = damaged
         var seen: Set<String> = []
@@ -73,18 +73,15 @@ extension Repository {
     /// - Returns: the bytes that were read.
     private func read(_ part: Manifest.Part, identity: String?) async throws -> Int {
         let reader = try CheckedReader(part, in: store)
-        var failure: (any Error)?
-        if let identity {
-            do {
-                let opening = BackupTools.unpacking(identity, isEncrypted: true)
-                try await Pipeline(opening).run(source: { try reader.next() }, take: { _ in })
-            } catch let error as PipelineError {
-                failure = BackupError.cannotOpen(object: part.object, reason: error.description)
-            }
+        guard let identity else {
+            try await reader.readRest()
+            return part.bytes
         }
-        // A hash that does not fit says more than a program that stumbles over it.
-        try await onOwnThread(named: "verify") { while try reader.next() != nil {} }
-        if let failure { throw failure }
+        do {
+            try await reader.run(BackupTools.unpacking(identity, isEncrypted: true)) { _ in }
+        } catch let error as PipelineError {
+            throw BackupError.cannotOpen(object: part.object, reason: error.description)
+        }
         return part.bytes
     }
 }

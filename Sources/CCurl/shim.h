@@ -24,6 +24,11 @@ static inline CURLcode reeve_curl_on_header(CURL *handle, size_t (*take)(char *,
     curl_easy_setopt(handle, CURLOPT_HEADERDATA, context);
     return curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, take);
 }
+static inline CURLcode reeve_curl_on_progress(CURL *handle, curl_xferinfo_callback watch, void *context) {
+    curl_easy_setopt(handle, CURLOPT_XFERINFODATA, context);
+    curl_easy_setopt(handle, CURLOPT_XFERINFOFUNCTION, watch);
+    return curl_easy_setopt(handle, CURLOPT_NOPROGRESS, 0L);
+}
 static inline CURLcode reeve_curl_status(CURL *handle, long *status) {
     return curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, status);
 }

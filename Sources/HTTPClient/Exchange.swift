@@ -6,14 +6,19 @@ final class Exchange {
     private let handle: UnsafeMutableRawPointer
     private let request: HTTPRequest
     private let limits: HTTPClient.Limits
+    private let isStopped: @Sendable () -> Bool
     private var headers: [String: String] = [:]
     private var body: [UInt8] = []
     private var isTooLarge = false
 
-    init(handle: UnsafeMutableRawPointer, request: HTTPRequest, limits: HTTPClient.Limits) {
+    init(
+        handle: UnsafeMutableRawPointer, request: HTTPRequest, limits: HTTPClient.Limits,
+        isStopped: @escaping @Sendable () -> Bool
+    ) {
         self.handle = handle
         self.request = request
         self.limits = limits
+        self.isStopped = isStopped
     }
 
     func run() throws -> HTTPResponse {
@@ -33,6 +38,7 @@ final class Exchange {
                 try prepare(bytes, reason, list)
                 reeve_curl_on_body(handle, Self.takeBody, context)
                 reeve_curl_on_header(handle, Self.takeHeader, context)
+                reeve_curl_on_progress(handle, Self.watch, context)
                 let code = curl_easy_perform(handle)
                 var status = 0
                 reeve_curl_status(handle, &status)
@@ -40,6 +46,7 @@ final class Exchange {
             }
         }
         if isTooLarge { throw HTTPError.tooLarge(url: request.url, limit: limits.body) }
+        if code == CURLE_ABORTED_BY_CALLBACK { throw HTTPError.stopped(url: request.url) }
         guard code == CURLE_OK else {
             let said = String(decoding: reason.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             let text = said.isEmpty ? String(cString: curl_easy_strerror(code)) : said
@@ -95,6 +102,14 @@ final class Exchange {
             }
             exchange.body.append(contentsOf: bytes)
             return bytes.count
+        }
+
+    /// Called about once a second, also while nothing comes.
+    private static let watch:
+        @convention(c) (UnsafeMutableRawPointer?, curl_off_t, curl_off_t, curl_off_t, curl_off_t) -> Int32 = {
+            context, _, _, _, _ in
+            guard let context else { return 0 }
+            return Unmanaged<Exchange>.fromOpaque(context).takeUnretainedValue().isStopped() ? 1 : 0
         }
 
     private static let takeHeader:

@@ -44,8 +44,11 @@ public final class HTTPClient: Sendable {
 
     /// Sends one request and reads the whole answer.
     ///
+    /// - Parameter isStopped: asked about once a second; when it says so, the exchange is broken off.
     /// - Throws: `HTTPError`. An answer with an error's status is an answer.
-    public func send(_ request: HTTPRequest) throws -> HTTPResponse {
+    public func send(
+        _ request: HTTPRequest, isStopped: @escaping @Sendable () -> Bool = { false }
+    ) throws -> HTTPResponse {
         guard Self.isReady, let handle = idle.withLock({ $0.popLast() }) ?? curl_easy_init().map(Handle.init) else {
             throw HTTPError.broken(url: request.url, reason: "libcurl cannot be set up")
         }
@@ -54,6 +57,6 @@ public final class HTTPClient: Sendable {
             curl_easy_reset(handle.raw)
             idle.withLock { $0.append(handle) }
         }
-        return try Exchange(handle: handle.raw, request: request, limits: limits).run()
+        return try Exchange(handle: handle.raw, request: request, limits: limits, isStopped: isStopped).run()
     }
 }

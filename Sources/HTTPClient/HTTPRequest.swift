@@ -36,6 +36,8 @@ public struct HTTPResponse: Sendable {
 public enum HTTPError: Error, CustomStringConvertible {
     /// The exchange broke off, or took too long; it may be tried again.
     case broken(url: String, reason: String)
+    /// It was not wanted any more.
+    case stopped(url: String)
     /// The body is larger than was allowed.
     case tooLarge(url: String, limit: Int)
     /// The request cannot be sent as it is.
@@ -44,6 +46,7 @@ public enum HTTPError: Error, CustomStringConvertible {
     public var description: String {
         switch self {
         case .broken(let url, let reason): "\(Self.redacted(url)): \(reason)"
+        case .stopped(let url): "\(Self.redacted(url)): the request was broken off"
         case .tooLarge(let url, let limit): "\(Self.redacted(url)): the answer has more than \(limit) bytes"
         case .invalid(let url, let reason): "\(Self.redacted(url)): \(reason)"
         }

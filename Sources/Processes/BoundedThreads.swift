@@ -177,10 +177,15 @@ public final class BoundedThreads: Sendable {
 
         private enum Phase { case running, left, done }
 
+        /// How long a thread that nobody waits for may take to end before it counts as hung.
+        private static let patience: Duration = .seconds(2)
+
         fileprivate init(_ threads: BoundedThreads) { self.threads = threads }
 
         /// Nobody waits for the thread any more.
-        public func leave() {
+        public func leave() { Deadline.after(Self.patience) { [self] in count() } }
+
+        private func count() {
             let isHung = phase.withLock { phase in
                 guard phase == .running else { return false }
                 phase = .left

@@ -1,96 +1,143 @@
 import Foundation
 
 /// A folder: objects are files that only their owner may read, renamed into place once they are on the disk.
+///
+/// Whoever else may write there cannot lead it elsewhere: below the root no link is followed.
 public struct FolderStore: ObjectStore {
     private static let unfinished = ".unfinished"
     private let root: String
 
     public init(_ root: String) {
-        self.root = root.hasSuffix("/") ? String(root.dropLast()) : root
+        self.root = root.utf8.count > 1 && root.hasSuffix("/") ? String(root.dropLast()) : root
     }
 
     public var place: String { root }
 
-    private func path(_ name: String) -> String { "\(root)/\(name)" }
-
+    @available(*, noasync, message: "use BoundedStore")
     public func write(_ name: String) throws -> any ObjectWriter {
-        let path = path(name)
-        let folder = (path as NSString).deletingLastPathComponent
-        do {
-            try FileManager.default.createDirectory(
-                atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-        } catch {
-            throw StorageError.failed(operation: "make the folder", object: folder, reason: error.localizedDescription)
-        }
-        let temporary = "\(path).\(UInt64.random(in: 0...UInt64.max))\(Self.unfinished)"
-        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw FileWriter.failure("write", path) }
-        return FileWriter(descriptor: descriptor, temporary: temporary, path: path)
+        let (parts, last) = try Self.split(name)
+        var folder = try makeRoot()
+        for part in parts { folder = try folder.making(part) }
+        let temporary = "\(last).\(UInt64.random(in: 0...UInt64.max))\(Self.unfinished)"
+        return FileWriter(folder, try folder.newFile(temporary), temporary: temporary, name: last)
     }
 
+    @available(*, noasync, message: "use BoundedStore")
     public func read(_ name: String) throws -> any ObjectReader {
-        let descriptor = open(path(name), O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else {
-            throw errno == ENOENT ? StorageError.missing(path(name)) : FileWriter.failure("read", path(name))
-        }
-        return FileReader(descriptor: descriptor, path: path(name))
+        let (parts, last) = try Self.split(name)
+        guard let folder = try folder(parts) else { throw StorageError.missing("\(root)/\(name)") }
+        return FileReader(try folder.file(last), path: "\(root)/\(name)")
     }
 
+    @available(*, noasync, message: "use BoundedStore")
     public func list(_ prefix: String) throws -> [StoredObject] {
-        try files().filter { $0.name.hasPrefix(prefix) && !$0.name.hasSuffix(Self.unfinished) }
+        try files(prefix).filter { !$0.name.hasSuffix(Self.unfinished) }
     }
 
-    private func files() throws -> [StoredObject] {
-        guard FileManager.default.fileExists(atPath: root) else { return [] }
-        do {
-            return try FileManager.default.subpathsOfDirectory(atPath: root).sorted().compactMap { name in
-                var status = stat()
-                guard lstat(path(name), &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-                return StoredObject(name: name, bytes: Int(status.st_size))
-            }
-        } catch {
-            throw StorageError.failed(operation: "list", object: root, reason: error.localizedDescription)
-        }
-    }
-
+    @available(*, noasync, message: "use BoundedStore")
     public func delete(_ name: String) throws {
-        if unlink(path(name)) != 0, errno != ENOENT { throw FileWriter.failure("delete", path(name)) }
+        let (parts, last) = try Self.split(name)
+        guard let folder = try folder(parts) else { return }
+        if unlinkat(folder.descriptor, last, 0) != 0, errno != ENOENT {
+            throw Folder.failure("delete", "\(root)/\(name)")
+        }
         // A folder that is empty goes too.
-        rmdir((path(name) as NSString).deletingLastPathComponent)
+        guard let parent = parts.last, let above = try self.folder(parts.dropLast()) else { return }
+        unlinkat(above.descriptor, parent, AT_REMOVEDIR)
     }
 
+    @available(*, noasync, message: "use BoundedStore")
     public func clearUnfinished(_ prefix: String) throws -> Int {
-        let left = try files().filter { $0.name.hasPrefix(prefix) && $0.name.hasSuffix(Self.unfinished) }
+        let left = try files(prefix).filter { $0.name.hasSuffix(Self.unfinished) }
         for file in left { try delete(file.name) }
         return left.count
     }
 
+    @available(*, noasync, message: "use BoundedStore")
     public var freeBytes: Int? {
         var status = statvfs()
         var folder = root
-        while statvfs(folder, &status) != 0, folder != "/" { folder = (folder as NSString).deletingLastPathComponent }
+        while statvfs(folder, &status) != 0 {
+            guard errno == ENOENT, folder != "/" else { return nil }
+            folder = (folder as NSString).deletingLastPathComponent
+        }
         // Some file systems say that all numbers there are are free.
         let (bytes, overflow) = UInt(status.f_bavail).multipliedReportingOverflow(by: UInt(status.f_frsize))
         return overflow ? .max : Int(clamping: bytes)
+    }
+
+    // MARK: Folders
+
+    private static func split(_ name: String) throws -> (folders: ArraySlice<String>, last: String) {
+        try ObjectName.check(name)
+        let parts = name.utf8.split(separator: UInt8(ascii: "/")).compactMap(String.init)
+        guard let last = parts.last else { throw StorageError.badName(name) }
+        return (parts.dropLast(), last)
+    }
+
+    /// - Returns: nil where there is none.
+    private func folder(_ parts: ArraySlice<String>) throws -> Folder? {
+        guard var folder = try Folder.root(root) else { return nil }
+        for part in parts {
+            guard let next = try folder.folder(part) else { return nil }
+            folder = next
+        }
+        return folder
+    }
+
+    private func makeRoot() throws -> Folder {
+        if let found = try Folder.root(root) { return found }
+        do {
+            try FileManager.default.createDirectory(
+                atPath: root, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        } catch {
+            throw StorageError.failed(operation: "make the folder", object: root, reason: error.localizedDescription)
+        }
+        guard let made = try Folder.root(root) else { throw StorageError.missing(root) }
+        return made
+    }
+
+    private func files(_ prefix: String) throws -> [StoredObject] {
+        // No deeper than the prefix leads, and nowhere else.
+        let parts = prefix.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).dropLast()
+            .compactMap(String.init)
+        let start = parts.joined(separator: "/")
+        guard parts.isEmpty || ObjectName.isValid(start), let folder = try folder(parts[...]) else { return [] }
+        var found: [StoredObject] = []
+        try Self.walk(folder, start.isEmpty ? "" : start + "/", depth: 0, &found)
+        return found.filter { $0.name.utf8.starts(with: prefix.utf8) }.sorted { $0.name < $1.name }
+    }
+
+    private static func walk(
+        _ folder: Folder, _ prefix: String, depth: Int, _ found: inout [StoredObject]
+    ) throws {
+        for entry in try folder.entries() {
+            switch entry {
+            case .file(let name, let bytes): found.append(StoredObject(name: prefix + name, bytes: bytes))
+            case .folder(let name):
+                // Ours are two deep; each open one takes a descriptor.
+                guard depth < 32, let inner = try folder.folder(name) else { continue }
+                try walk(inner, "\(prefix)\(name)/", depth: depth + 1, &found)
+            }
+        }
     }
 }
 
 private final class FileWriter: ObjectWriter {
     private var descriptor: Int32
+    private let folder: Folder
     private let temporary: String
-    private let path: String
+    private let name: String
+    private var path: String { "\(folder.path)/\(name)" }
 
-    init(descriptor: Int32, temporary: String, path: String) {
+    init(_ folder: Folder, _ descriptor: Int32, temporary: String, name: String) {
+        self.folder = folder
         self.descriptor = descriptor
         self.temporary = temporary
-        self.path = path
+        self.name = name
     }
 
     deinit { discard() }
-
-    static func failure(_ operation: String, _ path: String) -> StorageError {
-        .failed(operation: operation, object: path, reason: String(cString: strerror(errno)))
-    }
 
     func write(_ bytes: UnsafeRawBufferPointer) throws {
         var rest = bytes
@@ -99,32 +146,30 @@ private final class FileWriter: ObjectWriter {
             if count > 0 {
                 rest = UnsafeRawBufferPointer(rebasing: rest[count...])
             } else if errno != EINTR {
-                throw Self.failure("write", path)
+                throw Folder.failure("write", path)
             }
         }
     }
 
     func commit() throws {
-        guard fsync(descriptor) == 0 else { throw Self.failure("write", path) }
+        guard fsync(descriptor) == 0 else { throw Folder.failure("write", path) }
         let closed = close(descriptor)
         descriptor = -1
-        guard closed == 0, rename(temporary, path) == 0 else {
-            let failure = Self.failure("write", path)
-            unlink(temporary)
+        // A link of that name is replaced, and not followed.
+        guard closed == 0, renameat(folder.descriptor, temporary, folder.descriptor, name) == 0 else {
+            let failure = Folder.failure("write", path)
+            unlinkat(folder.descriptor, temporary, 0)
             throw failure
         }
         // The name is on the disk once its folder is.
-        let folder = open((path as NSString).deletingLastPathComponent, O_RDONLY | O_CLOEXEC)
-        guard folder >= 0 else { throw Self.failure("write", path) }
-        defer { close(folder) }
-        guard fsync(folder) == 0 else { throw Self.failure("write", path) }
+        guard fsync(folder.descriptor) == 0 else { throw Folder.failure("write", path) }
     }
 
     func discard() {
         guard descriptor >= 0 else { return }
         close(descriptor)
         descriptor = -1
-        unlink(temporary)
+        unlinkat(folder.descriptor, temporary, 0)
     }
 }
 
@@ -133,7 +178,7 @@ private final class FileReader: ObjectReader, @unchecked Sendable {
     private let descriptor: Int32
     private let path: String
 
-    init(descriptor: Int32, path: String) {
+    init(_ descriptor: Int32, path: String) {
         self.descriptor = descriptor
         self.path = path
     }
@@ -142,11 +187,16 @@ private final class FileReader: ObjectReader, @unchecked Sendable {
 
     func next() throws -> [UInt8]? {
         while true {
-            var bytes = [UInt8](repeating: 0, count: 65536)
-            let count = read(descriptor, &bytes, bytes.count)
-            if count > 0 { return Array(bytes[..<count]) }
-            if count == 0 { return nil }
-            if errno != EINTR { throw FileWriter.failure("read", path) }
+            let bytes = try [UInt8](unsafeUninitializedCapacity: 65536) { buffer, filled in
+                let count = read(descriptor, buffer.baseAddress, buffer.count)
+                if count < 0, errno != EINTR { throw Folder.failure("read", path) }
+                filled = max(0, count)
+                isAtEnd = count == 0
+            }
+            if !bytes.isEmpty { return bytes }
+            if isAtEnd { return nil }
         }
     }
+
+    private var isAtEnd = false
 }

@@ -1,6 +1,10 @@
-/// Where backups lie: named objects that are written once, whole or not at all.
+import Processes
+
+/// Where backups lie: named objects that are written once, whole or not at all. This is how a place is implemented;
+/// whoever uses one does it through `BoundedStore`, which makes the calls on threads of their own.
 ///
-/// Names are paths with `/` between their parts. All calls block, and are made on threads of their own.
+/// Names are paths with `/` between their parts. All calls block, some places' for ever: the compiler lets no async
+/// function make them.
 public protocol ObjectStore: Sendable {
     /// Where it is, for messages; holds no secret.
     var place: String { get }
@@ -8,26 +12,39 @@ public protocol ObjectStore: Sendable {
     /// Begins an object; it is there once the writer is committed.
     ///
     /// - Throws: `StorageError`.
+    @available(*, noasync, message: "use BoundedStore")
     func write(_ name: String) throws -> any ObjectWriter
 
     /// Opens an object.
     ///
     /// - Throws: `StorageError.missing`.
+    @available(*, noasync, message: "use BoundedStore")
     func read(_ name: String) throws -> any ObjectReader
 
     /// The objects whose names begin so, in order.
+    @available(*, noasync, message: "use BoundedStore")
     func list(_ prefix: String) throws -> [StoredObject]
 
     /// Removes an object; one that is not there is no error.
+    @available(*, noasync, message: "use BoundedStore")
     func delete(_ name: String) throws
 
     /// Removes what writers left that were killed, in names that begin so. The caller makes sure that nobody writes there.
     ///
     /// - Returns: how many there were.
+    @available(*, noasync, message: "use BoundedStore")
     func clearUnfinished(_ prefix: String) throws -> Int
 
     /// Bytes that are free; nil where nobody can tell.
+    @available(*, noasync, message: "use BoundedStore")
     var freeBytes: Int? { get }
+
+    /// The same place, whose calls end soon once the flag is raised, where that can be done.
+    func stopping(by flag: StopFlag) -> any ObjectStore
+}
+
+extension ObjectStore {
+    public func stopping(by flag: StopFlag) -> any ObjectStore { self }
 }
 
 public struct StoredObject: Sendable, Equatable {
@@ -60,12 +77,21 @@ public enum StorageError: Error, CustomStringConvertible {
     case failed(operation: String, object: String, reason: String)
     case badLocation(String, reason: String)
     case noCredentials(place: String, file: String, profile: String)
+    /// It has not answered in time.
+    case late(operation: String, object: String, limit: Duration)
+    /// It was not asked, for so many calls to it have not come back.
+    case hung(place: String, calls: Int)
+    case badName(String)
 
     public var description: String {
         switch self {
         case .badLocation(let text, let reason): "'\(text)' is no place for backups: \(reason)"
         case .noCredentials(let place, let file, let profile):
             "nothing says who writes to \(place): \(file) has no profile '\(profile)'"
+        case .late(let operation, let object, let limit):
+            "cannot \(operation) \(object): it has not answered within \(limit.components.seconds) s"
+        case .hung(let place, let calls): "\(place) does not answer: \(calls) calls to it hang"
+        case .badName(let name): "\(name.debugDescription) is no object's name"
         case .missing(let object): "\(object) is not there"
         case .failed(let operation, let object, let reason): "cannot \(operation) \(object): \(reason)"
         }
@@ -76,6 +102,10 @@ public enum StorageError: Error, CustomStringConvertible {
         case .missing: "'reeve backup verify' lists what is missing"
         case .badLocation: "write a folder, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"
         case .noCredentials: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write the profile"
+        case .late:
+            "look whether its server or mount answers; backup.call_limit and backup.stall_limit say how long is waited"
+        case .hung: "look whether its server or mount answers; it is tried again when they have come back"
+        case .badName: nil
         case .failed: "check that the repository has room and may be written to"
         }
     }

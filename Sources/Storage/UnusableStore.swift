@@ -9,10 +9,16 @@ public struct UnusableStore: ObjectStore {
         self.error = error
     }
 
+    @available(*, noasync, message: "use BoundedStore")
     public func write(_ name: String) throws -> any ObjectWriter { throw error }
+    @available(*, noasync, message: "use BoundedStore")
     public func read(_ name: String) throws -> any ObjectReader { throw error }
+    @available(*, noasync, message: "use BoundedStore")
     public func list(_ prefix: String) throws -> [StoredObject] { throw error }
+    @available(*, noasync, message: "use BoundedStore")
     public func delete(_ name: String) throws { throw error }
+    @available(*, noasync, message: "use BoundedStore")
     public func clearUnfinished(_ prefix: String) throws -> Int { throw error }
+    @available(*, noasync, message: "use BoundedStore")
     public var freeBytes: Int? { nil }
 }

@@ -38,13 +38,13 @@ struct BackupTests {
                 SystemCheck("none", sql: "SELECT id FROM orders WHERE total < 0"),
             ])
         #expect(proof.isProved, "\(proof.differences)")
-        #expect(try Proof.read(manifest, in: vault.repository) == proof)
+        #expect(try await Proof.read(manifest, in: vault.repository) == proof)
         let refuted = try await vault.prove(
             manifest, checks: [SystemCheck("bad", sql: "SELECT 1"), SystemCheck("broken", sql: "SELECT nonsense")])
         #expect(refuted.differences.map(\.object) == ["bad", "broken"])
         // Nothing of it stays, and nothing in the repository can be read without the key.
         #expect(try FileManager.default.contentsOfDirectory(atPath: "\(vault.folder)/scratch").isEmpty)
-        for object in try vault.store.list("") where object.name.hasSuffix(".age") {
+        for object in try await vault.repository.store.list("") where object.name.hasSuffix(".age") {
             let bytes = try Data(contentsOf: URL(fileURLWithPath: "\(vault.store.place)/\(object.name)"))
             #expect(bytes.starts(with: Data("age-encryption.org/v1".utf8)))
         }
@@ -127,7 +127,7 @@ struct BackupTests {
             writer.cancel()
             _ = await writer.result
         }
-        #expect(try !vault.repository.manifests(of: "main").isEmpty)
+        #expect(try await !vault.repository.manifests(of: "main").isEmpty)
     }
 
     @Test(.database) func everyFlippedBitIsFound() async throws {
@@ -135,7 +135,7 @@ struct BackupTests {
         try await database.execute(Self.data)
         let vault = try await Vault()
         let manifest = try await vault.maker(database.settings).make().manifest
-        for object in try vault.store.list("") {
+        for object in try await vault.repository.store.list("") {
             let path = "\(vault.store.place)/\(object.name)"
             let original = try Data(contentsOf: URL(fileURLWithPath: path))
             for place in [0, original.count / 2, original.count - 2] {
@@ -171,10 +171,10 @@ struct BackupTests {
             await #expect(throws: StorageError.self, "\(bytes)") {
                 _ = try await vault.maker(database.settings, full) { $0.isFull = true }.make().manifest
             }
-            #expect(try vault.repository.manifests(of: "main").map(\.id) == [good.id])
+            #expect(try await vault.repository.manifests(of: "main").map(\.id) == [good.id])
             let verification = try await vault.repository.verify([good], of: "main")
             #expect(verification.problems.isEmpty && verification.orphans.isEmpty)
-            #expect(try vault.store.clearUnfinished("") == 0)
+            #expect(try await vault.repository.store.clearUnfinished("") == 0)
         }
         _ = try await vault.maker(database.settings).make().manifest
     }
@@ -218,7 +218,7 @@ struct BackupTests {
             }
         }
         #expect(Self.dumps(of: database.name).isEmpty)
-        #expect(try vault.store.list("").isEmpty)
+        #expect(try await vault.repository.store.list("").isEmpty)
         let manifest = try await vault.maker(database.settings).make().manifest
         let verification = try await vault.repository.verify([manifest], of: "main")
         #expect(verification.orphans.isEmpty && verification.problems.isEmpty)
@@ -261,7 +261,7 @@ struct BackupTests {
                 folder: "\(vault.folder)/scratch"
             ).run()
         }
-        #expect(try Proof.read(manifest, in: vault.repository) == nil)
+        #expect(try await Proof.read(manifest, in: vault.repository) == nil)
     }
 
     /// Whatever is changed in the restored database, the comparison says so.

@@ -181,7 +181,7 @@ struct ProofMutationTests {
     private func flip(
         _ manifest: Manifest, _ vault: Vault, _ generator: inout SeededGenerator
     ) async throws -> (String, Bool) {
-        let objects = try vault.store.list("").map(\.name).filter { !$0.contains("/proof.") }.sorted()
+        let objects = try await vault.repository.store.list("").map(\.name).filter { !$0.contains("/proof.") }.sorted()
         let object = objects.randomElement(using: &generator) ?? ""
         let url = URL(fileURLWithPath: "\(vault.store.place)/\(object)")
         let original = try Data(contentsOf: url)

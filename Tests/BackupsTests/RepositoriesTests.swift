@@ -79,14 +79,14 @@ struct RepositoriesTests {
             settings.isFull = true
             settings.lockWait = .seconds(10)
             return try await BackupMaker(
-                database: Database(database.settings), name: "main", repositories: stores.map(Repository.init),
+                database: Database(database.settings), name: "main", repositories: stores.map { Repository($0) },
                 settings: settings
             ).make()
         }
         let both = try await make([vault.store, other])
         #expect(both.places == [vault.store.place, other.place] && both.failed.isEmpty)
-        let names = try vault.store.list("").map(\.name)
-        #expect(try other.list("").map(\.name) == names)
+        let names = try await vault.repository.store.list("").map(\.name)
+        #expect(try await Repository(other).store.list("").map(\.name) == names)
         for bytes in [0, 1000, both.manifest.bytes - 10] {
             let full = FullStore(other, bytes: bytes)
             let one = try await make([vault.store, full])
@@ -94,7 +94,7 @@ struct RepositoriesTests {
             let found = try await vault.repository.verify([one.manifest], of: "main")
             #expect(found.problems.isEmpty && found.orphans.isEmpty)
             // What was good there is good still, and nothing of the other stays.
-            #expect(try other.list("").map(\.name) == names)
+            #expect(try await Repository(other).store.list("").map(\.name) == names)
         }
         await #expect(throws: StorageError.self) {
             _ = try await make([FullStore(vault.store, bytes: 10), FullStore(other, bytes: 10)])
@@ -177,7 +177,7 @@ struct RepositoriesTests {
         let closed = try await vault.repository.verify([manifest], of: "main", identity: other.restoring.identity)
         #expect(closed.problems.count == manifest.parts.count)
         // A part that is missing is seen without being read.
-        try vault.store.delete(try #require(manifest.parts.first { $0.slice != nil }).object)
+        try await vault.repository.store.delete(try #require(manifest.parts.first { $0.slice != nil }).object)
         for _ in 0..<5 {
             let missing = try await vault.repository.verify([manifest], of: "main", share: 0.01)
             #expect(missing.problems.contains { $0.description.contains("missing") })
@@ -193,16 +193,16 @@ struct RepositoriesTests {
         for name in [
             "main/\(first.id)/roles.sql.0badcafe.zst.age", "main/gone/data-1.dump.zst.age", "main/gone/proof.json",
         ] {
-            try vault.repository.write([1], to: name)
+            try await vault.repository.store.write([1], to: name)
         }
         _ = try await vault.maker(database.settings).make()
         let left = try await vault.repository.verify([first], of: "main")
         #expect(left.orphans.isEmpty && left.problems.isEmpty)
-        #expect(try Proof.read(first, in: vault.repository)?.isProved == true)
-        try vault.repository.write(Array("broken".utf8), to: first.prefix + "/manifest.json")
-        let before = try vault.store.list("").map(\.name)
+        #expect(try await Proof.read(first, in: vault.repository)?.isProved == true)
+        try await vault.repository.store.write(Array("broken".utf8), to: first.prefix + "/manifest.json")
+        let before = try await vault.repository.store.list("").map(\.name)
         _ = try await vault.maker(database.settings).make()
-        #expect(Set(before).isSubset(of: try vault.store.list("").map(\.name)))
+        #expect(Set(before).isSubset(of: try await vault.repository.store.list("").map(\.name)))
     }
 
     @Test(.database) func keysAreRotatedAndTheLossOfOneIsRehearsed() async throws {
@@ -217,7 +217,7 @@ struct RepositoriesTests {
         let parts = try await old.repository.rewrap(
             database: "main", identity: identities[0], recipients: [new.recipient])
         #expect(parts == Set((first.parts + second.parts).map(\.object)).count)
-        let manifests = try old.repository.manifests(of: "main")
+        let manifests = try await old.repository.manifests(of: "main")
         #expect(manifests.map(\.id) == [first.id, second.id])
         let after = try await old.repository.trials(manifests, identities: identities)
         #expect(after.allSatisfy { $0.opening == [identities[1]] })

@@ -89,8 +89,11 @@ public final class EmbeddedCluster: Sendable {
                 "\(bin)/pg_ctl", ["stop", "-D", folder.data, "-m", "immediate", "-w", "-t", "30", "-s"])
             _ = try? await stop.run(limit: .seconds(40))
         }
-        try? FileManager.default.removeItem(atPath: folder.socket)
-        try? FileManager.default.removeItem(atPath: folder.path)
+        // Many files.
+        try? await onOwnThread(named: "removal") { [folder] in
+            try? FileManager.default.removeItem(atPath: folder.socket)
+            try? FileManager.default.removeItem(atPath: folder.path)
+        }
     }
 
     private static func prepare(_ folder: ClusterFolder, _ account: ServerAccount) throws {

@@ -17,7 +17,7 @@ enum BackupCommands {
         options: [.flag("full", "dump also what has not changed"), .lockWait],
         whenInterrupted: "no backup was made; what was written of one is cleared by the next"
     ) { invocation in
-        let failed = BackupScope.Found()
+        let failed = BackupScope.Tally()
         var created: [JSONValue] = []
         var lines: [String] = []
         let estate = try invocation.estate()
@@ -52,7 +52,7 @@ enum BackupCommands {
         discussion: "The newest one is how far a restore can bring you back: there is nothing between two backups.",
         options: [BackupScope.repository]
     ) { invocation in
-        let failed = BackupScope.Found()
+        let failed = BackupScope.Tally()
         try await BackupScope.forEach(invocation) { work in
             var values: [JSONValue] = []
             let repositories = try BackupScope.repositories(invocation, work)
@@ -64,7 +64,7 @@ enum BackupCommands {
             for repository in repositories {
                 let manifests: [Manifest]
                 do {
-                    manifests = try repository.manifests(of: work.open.name) {
+                    manifests = try await repository.manifests(of: work.open.name) {
                         invocation.console.note("warning: \($0)")
                     }
                 } catch let error as StorageError {
@@ -74,7 +74,7 @@ enum BackupCommands {
                     continue
                 }
                 for manifest in manifests {
-                    let proof = try Proof.read(manifest, in: repository)
+                    let proof = try await Proof.read(manifest, in: repository)
                     let proved = proof.map { $0.isProved ? $0.testedAt : "no: \($0.differences.count) differences" }
                     table.add(
                         [
@@ -97,8 +97,8 @@ enum BackupCommands {
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
             let id = invocation.arguments.positional.first ?? "latest"
-            let (repository, manifest) = try work.find(id, in: invocation.option("repository"))
-            let report = try Proof.read(manifest, in: repository)?.report(of: manifest)
+            let (repository, manifest) = try await work.find(id, in: invocation.option("repository"))
+            let report = try await Proof.read(manifest, in: repository)?.report(of: manifest)
             return (BackupText.shown(manifest), BackupText.text(manifest) + (report.map { "\n\n" + $0 } ?? ""))
         }
     }
@@ -116,7 +116,7 @@ enum BackupCommands {
             BackupScope.repository,
         ]
     ) { invocation in
-        let found = BackupScope.Found()
+        let found = BackupScope.Tally()
         let share = try share(invocation)
         try await BackupScope.forEach(invocation) { work in
             let name = work.open.name
@@ -127,7 +127,7 @@ enum BackupCommands {
                 do {
                     let manifests =
                         invocation.has("all")
-                        ? try repository.manifests(of: name) : [try repository.manifest(id, of: name)]
+                        ? try await repository.manifests(of: name) : [try await repository.manifest(id, of: name)]
                     result = try await repository.verify(
                         manifests, of: name, share: share,
                         identity: BackupSettings.identity(work.configuration, given: invocation.option("identity")))
@@ -168,7 +168,7 @@ enum BackupCommands {
             var decisions: [RetentionPolicy.Decision] = []
             for repository in work.repositories {
                 do {
-                    decisions += try work.decisions(repository)
+                    decisions += try await work.decisions(repository)
                 } catch let error as StorageError {
                     invocation.console.note("error: \(error)")
                 }

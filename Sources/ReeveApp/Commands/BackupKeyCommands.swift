@@ -60,13 +60,13 @@ enum BackupKeyCommands {
     }
 
     private static func drill(_ identities: [String], _ invocation: Invocation) async throws -> ExitCode {
-        let found = BackupScope.Found()
+        let found = BackupScope.Tally()
         let identities = identities.map { URL(fileURLWithPath: $0).path }
         try await BackupScope.forEach(invocation) { work in
             var table = TextTable("BACKUP", "OPENS WITH", "IF ONE IS LOST")
             var values: [JSONValue] = []
             for repository in try BackupScope.repositories(invocation, work) {
-                let manifests = try repository.manifests(of: work.open.name)
+                let manifests = try await repository.manifests(of: work.open.name)
                 for trial in try await repository.trials(manifests, identities: identities) {
                     let opening = trial.opening ?? ["anything: it is not encrypted"]
                     let isSafe = trial.opening.map { $0.count > 1 } ?? true

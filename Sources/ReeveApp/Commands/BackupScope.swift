@@ -8,7 +8,7 @@ enum BackupScope {
     static let backup = ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)
 
     /// Counts over several databases.
-    final class Found { var count = 0 }
+    final class Tally { var count = 0 }
 
     /// Runs `body` for each database that is worked on, and prints one object, or one text for each.
     @discardableResult

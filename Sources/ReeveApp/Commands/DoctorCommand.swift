@@ -112,14 +112,14 @@ enum DoctorCommand {
             findings.append(Finding(check: check, severity: severity, evidence: evidence, mend: mend))
         }
         do {
-            let manifests = try repository.manifests(of: name) {
+            let manifests = try await repository.manifests(of: name) {
                 find(.error, $0.description, "'reeve backup verify --all' tells more")
             }
             guard let newest = manifests.last else {
                 find(.error, "there are none", "'reeve backup create' makes one")
                 return findings
             }
-            if !(try manifests.contains { try Proof.read($0, in: repository)?.isProved == true }) {
+            if try await repository.lastProven(of: name) == nil {
                 find(.error, "none was ever shown to restore", "'reeve backup test' shows it")
             }
             if let time = try? Timestamp.fromPostgres(newest.finishedAt), time.date.timeIntervalSinceNow < -36 * 3600 {

@@ -28,7 +28,7 @@ enum RecoverCommand {
             switch one.source {
             case .connection(let given):
                 target = one.direct ?? given
-                let like = try BackupWork.find(
+                let like = try await BackupWork.find(
                     invocation.option("backup") ?? "latest", of: one.name,
                     in: BackupSettings.repositories(estate.configuration)
                 ).1
@@ -40,7 +40,7 @@ enum RecoverCommand {
             }
             let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
             let id = invocation.option("backup") ?? "latest"
-            let (repository, manifest) = try work.find(id, in: invocation.option("repository"))
+            let (repository, manifest) = try await work.find(id, in: invocation.option("repository"))
             values.append([
                 "database": .string(one.name), "backup": .string(manifest.id), "as_of": .string(manifest.startedAt),
             ])
@@ -59,7 +59,7 @@ enum RecoverCommand {
             let notes = try await work.restore(
                 manifest, from: repository, into: target, order, progress: BackupScope.progress(invocation.console))
             for note in notes { invocation.console.note(note) }
-            try await work.remember {
+            try await work.withLedger {
                 try BackupLedger.restored(
                     id: manifest.id, target: target.withoutPassword.uri, actor: BackupWork.person, on: $0)
             }

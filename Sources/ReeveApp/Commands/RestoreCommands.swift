@@ -19,10 +19,10 @@ enum RestoreCommands {
         options: [.flag("latest", "the newest backup, as without ID"), BackupScope.identity, BackupScope.repository],
         whenInterrupted: "nothing was proved; the backup is as it was"
     ) { invocation in
-        let found = BackupScope.Found()
+        let found = BackupScope.Tally()
         try await BackupScope.forEach(invocation) { work in
             let id = invocation.arguments.positional.first ?? "latest"
-            let (repository, manifest) = try work.find(id, in: invocation.option("repository"))
+            let (repository, manifest) = try await work.find(id, in: invocation.option("repository"))
             let proof = try await work.test(
                 manifest, in: repository, identity: invocation.option("identity"), actor: BackupWork.person,
                 progress: BackupScope.progress(invocation.console))
@@ -60,7 +60,7 @@ enum RestoreCommands {
         }
         var order = try order(invocation)
         return try await BackupScope.forEach(invocation) { work in
-            let (repository, manifest) = try choose(invocation, work)
+            let (repository, manifest) = try await choose(invocation, work)
             if order.selection.isEmpty { order.replaces = try await mayReplace(target, invocation) }
             invocation.interruption.restores(order, into: target)
             let began = ContinuousClock.now
@@ -69,7 +69,7 @@ enum RestoreCommands {
             let seconds = (ContinuousClock.now - began).inSeconds
             for note in notes { invocation.console.note(note) }
             // The source may be gone: that is what backups are for.
-            try? await work.remember {
+            try? await work.withLedger {
                 try BackupLedger.restored(
                     id: manifest.id, target: target.withoutPassword.uri, actor: BackupWork.person, on: $0)
             }
@@ -107,20 +107,20 @@ enum RestoreCommands {
         return order
     }
 
-    private static func choose(_ invocation: Invocation, _ work: BackupWork) throws -> (Repository, Manifest) {
+    private static func choose(_ invocation: Invocation, _ work: BackupWork) async throws -> (Repository, Manifest) {
         let place = invocation.option("repository")
         guard let text = invocation.option("as-of") else {
             guard let id = invocation.arguments.positional.first else {
                 throw UsageError("'reeve backup restore' wants a backup", hint: "give its ID, latest, or --as-of TIME")
             }
-            return try work.find(id, in: place)
+            return try await work.find(id, in: place)
         }
         guard invocation.arguments.positional.isEmpty else { throw UsageError("--as-of goes without an ID") }
         guard let time = try? Timestamp.fromPostgres(text) else {
             throw UsageError("--as-of: '\(text)' is no instant", hint: "write 2026-11-20T03:00:00Z")
         }
         for repository in try BackupScope.repositories(invocation, work) {
-            let all = try repository.manifests(of: work.open.name)
+            let all = try await repository.manifests(of: work.open.name)
             if let found = all.last(where: { $0.began <= time }) {
                 return (repository, found)
             }

@@ -105,6 +105,15 @@ struct ConfigurationKey: Sendable {
             "backup.repository", .list, nil,
             "Where backups lie: folders, best on another machine's disk, and s3://BUCKET/PREFIX?endpoint=URL; each backup goes into all of them. Without one there are no backups."
         ),
+        ConfigurationKey(
+            "backup.call_limit", .duration, "2min",
+            "How long one call to a repository may take: a listing, a removal, a manifest."),
+        ConfigurationKey(
+            "backup.stall_limit", .duration, "5min",
+            "How long a part that is written or read may not move; a repository that is slower is left out."),
+        ConfigurationKey(
+            "backup.hung_calls", .integer(1...1000), "4",
+            "Beside how many calls to a repository that have not come back further ones fail at once."),
         ConfigurationKey("backup.bandwidth", .integer(1...100_000), nil, "The most MiB a second that a backup writes."),
         ConfigurationKey(
             "backup.check_room", .boolean, "yes",

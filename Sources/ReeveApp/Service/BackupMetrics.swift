@@ -1,5 +1,6 @@
 import Ledger
 import Postgres
+import Processes
 import Storage
 import Telemetry
 
@@ -52,9 +53,14 @@ struct BackupMetrics: Sendable {
             if let tested = all.last(where: { $0.mismatchedTables != nil }) {
                 mismatches.set(Double(tested.mismatchedTables ?? 0), database, place)
             }
-            if place.hasPrefix("/"), let bytes = FolderStore(place).freeBytes {
-                free.set(Double(bytes), database, place)
-            }
+        }
+    }
+
+    /// How much is free in the folders among the places; of one that does not tell at once nothing new is said.
+    func readFree(_ records: [BackupRecord], database: String) async {
+        for place in Set(records.map(\.place)) where place.hasPrefix("/") {
+            let bytes = try? await BoundedThreads.named(place).call(limit: .seconds(2)) { FolderStore(place).freeBytes }
+            if let bytes = bytes ?? nil { free.set(Double(bytes), database, place) }
         }
     }
 }

@@ -19,19 +19,31 @@ enum BackupSettings {
                 "backup.repository", nil, "no repository is configured",
                 hint: "set backup.repository, or REEVE_BACKUP_REPOSITORY, to a folder on another disk, or to s3://…")
         }
+        let limits = limits(configuration)
         return try places.map { place in
             guard place.hasPrefix(S3Location.scheme) else {
-                return Repository(FolderStore(configuration.resolve(place, from: store.origin("backup.repository"))))
+                let folder = configuration.resolve(place, from: store.origin("backup.repository"))
+                return Repository(FolderStore(folder), limits: limits)
             }
             let location = try S3Location(place)
             do {
                 let credentials = try S3Credentials.find(
                     profile: location.profile, environment: configuration.environment, place: location.place)
-                return Repository(S3Store(location, credentials))
+                return Repository(S3Store(location, credentials), limits: limits)
             } catch let error as StorageError {
                 return Repository(UnusableStore(location.place, error))
             }
         }
+    }
+
+    /// How long is waited for a repository.
+    static func limits(_ configuration: Configuration) -> BoundedStore.Limits {
+        var limits = BoundedStore.Limits()
+        let store = configuration.store
+        limits.call = store.duration("backup.call_limit") ?? limits.call
+        limits.stall = store.duration("backup.stall_limit") ?? limits.stall
+        limits.hung = store.integer("backup.hung_calls") ?? limits.hung
+        return limits
     }
 
     static func maker(_ configuration: Configuration) -> BackupMaker.Settings {

@@ -19,9 +19,7 @@ enum BackupTask {
         }
         let repository = work.repositories[0]
         let canOpen = manifest.recipients.isEmpty || BackupSettings.identity(configuration) != nil
-        let proven = try repository.manifests(of: open.name).last {
-            try Proof.read($0, in: repository)?.isProved == true
-        }
+        let proven = try await repository.lastProven(of: open.name)
         if canOpen, let proven, proven.server != manifest.server {
             text += "; " + (try await RestoreTestTask.test(manifest, in: repository, work))
         }
@@ -51,7 +49,7 @@ enum VerifyTask {
         for repository in work.repositories {
             do {
                 let result = try await repository.verify(
-                    try repository.manifests(of: open.name), of: open.name, share: share,
+                    try await repository.manifests(of: open.name), of: open.name, share: share,
                     identity: BackupSettings.identity(configuration))
                 problems += result.problems
                 parts += result.parts
@@ -70,7 +68,7 @@ enum RestoreTestTask {
     static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
     {
         let work = try BackupWork(open: open, configuration: configuration, logger: context.logger)
-        let (repository, manifest) = try work.find("latest", in: nil)
+        let (repository, manifest) = try await work.find("latest", in: nil)
         return try await test(manifest, in: repository, work)
     }
 

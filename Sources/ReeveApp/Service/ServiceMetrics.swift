@@ -86,6 +86,7 @@ struct ServiceMetrics: Sendable {
             )
         }
         backups.set(records, attempts: attempts, database: open.name)
+        await backups.readFree(records, database: open.name)
         setDrift(drift, of: open, wasChecked: summaries.contains { $0.task == "validate" && $0.lastSucceeded != nil })
         auditEntries.set(Double(entries), open.name)
         for summary in summaries {

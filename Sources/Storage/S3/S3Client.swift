@@ -1,6 +1,7 @@
 import Foundation
 import HTTPClient
 import Hashing
+import Processes
 import Synchronization
 
 /// Signed requests to S3-compatible storage, tried again where that may help.
@@ -9,14 +10,35 @@ final class S3Client: Sendable {
     private let credentials: S3Credentials
     private let http: HTTPClient
     private let retries: RetryPolicy
-    /// What must be added to this machine's clock to have the server's.
-    private let offset = Mutex<TimeInterval>(0)
+    private let clock: Clock
+    private let flag: StopFlag
 
-    init(_ location: S3Location, _ credentials: S3Credentials, limits: HTTPClient.Limits, retries: RetryPolicy) {
+    /// What must be added to this machine's clock to have the server's.
+    private final class Clock: Sendable {
+        let offset = Mutex<TimeInterval>(0)
+    }
+
+    convenience init(
+        _ location: S3Location, _ credentials: S3Credentials, limits: HTTPClient.Limits, retries: RetryPolicy
+    ) {
+        self.init(location, credentials, HTTPClient(limits: limits), retries, Clock(), StopFlag())
+    }
+
+    private init(
+        _ location: S3Location, _ credentials: S3Credentials, _ http: HTTPClient, _ retries: RetryPolicy,
+        _ clock: Clock, _ flag: StopFlag
+    ) {
         self.location = location
         self.credentials = credentials
-        http = HTTPClient(limits: limits)
+        self.http = http
         self.retries = retries
+        self.clock = clock
+        self.flag = flag
+    }
+
+    /// The same, whose requests are broken off when the flag is raised.
+    func stopping(by flag: StopFlag) -> S3Client {
+        S3Client(location, credentials, http, retries, clock, flag)
     }
 
     struct Call {
@@ -45,7 +67,8 @@ final class S3Client: Sendable {
         while true {
             let problem: Problem
             do {
-                let response = try http.send(request(call))
+                let flag = flag
+                let response = try http.send(request(call), isStopped: { flag.isRaised })
                 guard let found = judge(response, call) else { return response }
                 problem = found
             } catch HTTPError.broken(_, let reason) {
@@ -58,7 +81,7 @@ final class S3Client: Sendable {
                 let delay = retries.delay(after: attempt, random: .random(in: 0...1), asked: problem.wait)
             else { throw failed(call, problem.reason + (attempt > 1 ? " (tried \(attempt) times)" : "")) }
             attempt += 1
-            Thread.sleep(forTimeInterval: delay / .seconds(1))
+            if flag.sleep(for: delay) { throw failed(call, problem.reason + "; it was broken off") }
         }
     }
 
@@ -77,7 +100,7 @@ final class S3Client: Sendable {
         let signed = Signature(credentials: credentials, region: location.region).headers(
             method: call.method, path: path, query: call.query,
             headers: [("host", host)] + call.headers, payload: Digest.hex(Digest.of(call.body)),
-            at: Date().addingTimeInterval(offset.withLock { $0 }))
+            at: Date().addingTimeInterval(clock.offset.withLock { $0 }))
         return HTTPRequest(
             call.method, origin + path + (query.isEmpty ? "" : "?\(query)"), headers: signed, body: call.body)
     }
@@ -124,7 +147,7 @@ final class S3Client: Sendable {
         formatter.dateFormat = "EEE, dd MMM yyyy HH:mm:ss zzz"
         guard let time = response["Date"].flatMap(formatter.date) else { return false }
         let difference = time.timeIntervalSinceNow
-        return offset.withLock { offset in
+        return clock.offset.withLock { offset in
             defer { offset = difference }
             return abs(offset - difference) > 5
         }

@@ -1,6 +1,7 @@
 import Foundation
 import HTTPClient
 import Hashing
+import Processes
 
 /// S3-compatible storage: objects are sent in parts as they come, and are there once all parts are.
 ///
@@ -26,16 +27,26 @@ public struct S3Store: ObjectStore {
         self.settings = settings
     }
 
+    private init(_ client: S3Client, _ settings: Settings) {
+        self.client = client
+        self.settings = settings
+    }
+
     public var place: String { location.place }
 
+    public func stopping(by flag: StopFlag) -> any ObjectStore { S3Store(client.stopping(by: flag), settings) }
+
+    @available(*, noasync, message: "use BoundedStore")
     public func write(_ name: String) throws -> any ObjectWriter {
         S3Writer(client: client, name: name, partBytes: settings.partBytes)
     }
 
+    @available(*, noasync, message: "use BoundedStore")
     public func read(_ name: String) throws -> any ObjectReader {
         try S3Reader(client: client, name: name, step: settings.partBytes)
     }
 
+    @available(*, noasync, message: "use BoundedStore")
     public func list(_ prefix: String) throws -> [StoredObject] {
         try pages(prefix, first: [("list-type", "2")], mark: ("continuation-token", "NextContinuationToken")) { page in
             page.all("Contents").map {
@@ -45,12 +56,14 @@ public struct S3Store: ObjectStore {
         }.sorted { $0.name < $1.name }
     }
 
+    @available(*, noasync, message: "use BoundedStore")
     public func delete(_ name: String) throws {
         do {
             _ = try client.send(S3Client.Call(method: "DELETE", name: name, operation: "delete"))
         } catch StorageError.missing {}
     }
 
+    @available(*, noasync, message: "use BoundedStore")
     public func clearUnfinished(_ prefix: String) throws -> Int {
         let uploads = try pages(prefix, first: [("uploads", "")], mark: ("key-marker", "NextKeyMarker")) { page in
             page.all("Upload").map { (name: self.name($0["Key"] ?? ""), id: $0["UploadId"] ?? "") }
@@ -66,6 +79,7 @@ public struct S3Store: ObjectStore {
         return uploads.count
     }
 
+    @available(*, noasync, message: "use BoundedStore")
     public var freeBytes: Int? { nil }
 
     private func name(_ key: String) -> String {

@@ -1,0 +1,107 @@
+import Foundation
+
+/// A folder that is open: what is done in it is done there, whatever becomes of its path, and never through a link.
+final class Folder: Sendable {
+    let descriptor: Int32
+    /// For messages.
+    let path: String
+
+    private init(_ descriptor: Int32, _ path: String) {
+        self.descriptor = descriptor
+        self.path = path
+    }
+
+    deinit { close(descriptor) }
+
+    /// What the operator named, which may be a link.
+    ///
+    /// - Returns: nil where there is none.
+    static func root(_ path: String) throws -> Folder? {
+        let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        if descriptor >= 0 { return Folder(descriptor, path) }
+        if errno == ENOENT { return nil }
+        throw failure("open", path)
+    }
+
+    /// - Returns: nil where there is none.
+    func folder(_ name: String) throws -> Folder? {
+        let descriptor = openat(self.descriptor, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        if descriptor >= 0 { return Folder(descriptor, "\(path)/\(name)") }
+        if errno == ENOENT { return nil }
+        throw Self.failure("open", "\(path)/\(name)")
+    }
+
+    /// A folder that is made where it is not there, durably.
+    func making(_ name: String) throws -> Folder {
+        if let found = try folder(name) { return found }
+        if mkdirat(descriptor, name, 0o700) != 0, errno != EEXIST {
+            throw Self.failure("make the folder", "\(path)/\(name)")
+        }
+        fsync(descriptor)
+        guard let made = try folder(name) else { throw Self.failure("make the folder", "\(path)/\(name)") }
+        return made
+    }
+
+    /// Opens a regular file.
+    ///
+    /// - Throws: `StorageError.missing`; `.failed` for a link and all else that is no file.
+    func file(_ name: String) throws -> Int32 {
+        // Not waiting for who writes into a pipe of that name.
+        let file = openat(descriptor, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+        guard file >= 0 else {
+            throw errno == ENOENT ? StorageError.missing("\(path)/\(name)") : Self.failure("read", "\(path)/\(name)")
+        }
+        var status = stat()
+        guard fstat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            close(file)
+            throw StorageError.failed(operation: "read", object: "\(path)/\(name)", reason: "it is no file")
+        }
+        return file
+    }
+
+    /// A file that must not exist.
+    func newFile(_ name: String) throws -> Int32 {
+        let file = openat(descriptor, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+        guard file >= 0 else { throw Self.failure("write", "\(path)/\(name)") }
+        return file
+    }
+
+    enum Entry {
+        case folder(String)
+        case file(String, bytes: Int)
+    }
+
+    /// The folders and regular files in it; links and all else are passed over.
+    func entries() throws -> [Entry] {
+        // Of its own, for a reader closes it.
+        let copy = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard copy >= 0, let reader = fdopendir(copy) else {
+            if copy >= 0 { close(copy) }
+            throw Self.failure("list", path)
+        }
+        defer { closedir(reader) }
+        var entries: [Entry] = []
+        errno = 0
+        while let entry = readdir(reader) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                String(validating: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            var status = stat()
+            if let name, name != ".", name != "..", fstatat(descriptor, name, &status, AT_SYMLINK_NOFOLLOW) == 0 {
+                switch status.st_mode & S_IFMT {
+                case S_IFREG: entries.append(.file(name, bytes: Int(status.st_size)))
+                case S_IFDIR: entries.append(.folder(name))
+                default: break
+                }
+            }
+            errno = 0
+        }
+        guard errno == 0 else { throw Self.failure("list", path) }
+        return entries
+    }
+
+    static func failure(_ operation: String, _ path: String) -> StorageError {
+        let reason = errno == ELOOP ? "there is a link in its place" : String(cString: strerror(errno))
+        return .failed(operation: operation, object: path, reason: reason)
+    }
+}

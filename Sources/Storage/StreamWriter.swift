@@ -1,0 +1,121 @@
+import Foundation
+import Processes
+
+/// Writes one object on a thread of its own, a little behind. Without `commit` there is nothing of it.
+///
+/// `push` waits on the calling thread, which is one's own: a pipeline's.
+public final class StreamWriter: @unchecked Sendable {
+    // What changes is under the lock.
+    private let store: any ObjectStore
+    private let name: String
+    private let object: String
+    private let limits: BoundedStore.Limits
+    private let lane: BoundedThreads.Lane
+    private let stop: StopFlag
+    private let feed = ByteFeed()
+    /// The end of the thread: it has committed, or why not.
+    private let outcome = Settlement<Void>()
+    private let lock = NSLock()
+    private var hasBegun = false
+    private var mayCommit = false
+    private var failure: (any Error)?
+
+    /// How long what is not wanted any more may take to be removed.
+    private static let patience: Duration = .seconds(3)
+
+    private struct NotCommitted: Error {}
+
+    init(
+        _ store: any ObjectStore, _ name: String, _ object: String, _ limits: BoundedStore.Limits,
+        _ lane: BoundedThreads.Lane, _ stop: StopFlag
+    ) {
+        self.store = store
+        self.name = name
+        self.object = object
+        self.limits = limits
+        self.lane = lane
+        self.stop = stop
+    }
+
+    /// Takes a piece, and waits while too much lies before it.
+    ///
+    /// - Throws: what writing has thrown; `StorageError.late`; `CancellationError` once it is let go.
+    public func push(_ bytes: UnsafeRawBufferPointer) throws {
+        begin()
+        do {
+            try feed.push(bytes, within: limits.stall)
+        } catch is ByteFeed.Late {
+            let late = StorageError.late(operation: "write", object: object, limit: limits.stall)
+            giveUp(late)
+            throw late
+        } catch is ByteFeed.Closed {
+            throw lock.withLock { failure } ?? CancellationError()
+        }
+    }
+
+    /// Makes the object durable and visible at once.
+    public func commit() async throws {
+        lock.withLock { mayCommit = true }
+        begin()
+        feed.finish()
+        let limit = limits.stall
+        Deadline.after(limit) { [weak self] in
+            guard let self else { return }
+            giveUp(StorageError.late(operation: "write", object: object, limit: limit))
+        }
+        try await withTaskCancellationHandler {
+            try await outcome.value()
+        } onCancel: {
+            giveUp(CancellationError())
+        }
+    }
+
+    /// Lets go of who pushes; `discard` comes after.
+    public func letGo() { feed.close() }
+
+    /// Removes what there is of it, unless it was committed; waits for that a moment.
+    public func discard() async {
+        guard lock.withLock({ hasBegun && failure == nil }) else { return }
+        feed.close()
+        Deadline.after(Self.patience) { [weak self] in self?.giveUp(CancellationError()) }
+        _ = try? await outcome.value()
+    }
+
+    /// Leaves the thread to itself.
+    private func giveUp(_ error: any Error) {
+        guard outcome.settle(.failure(error)) else { return }
+        lock.withLock { failure = failure ?? error }
+        feed.close()
+        stop.raise()
+        lane.leave()
+    }
+
+    private func begin() {
+        let isFirst = lock.withLock {
+            defer { hasBegun = true }
+            return !hasBegun
+        }
+        guard isFirst else { return }
+        let thread = Thread { [self] in work() }
+        thread.name = "write"
+        thread.start()
+    }
+
+    private func work() {
+        var writer: (any ObjectWriter)?
+        do {
+            let opened = try store.write(name)
+            writer = opened
+            while let piece = try feed.next() { try piece.withUnsafeBytes { try opened.write($0) } }
+            guard lock.withLock({ mayCommit }) else { throw NotCommitted() }
+            try opened.commit()
+            outcome.settle(.success(()))
+        } catch {
+            writer?.discard()
+            lock.withLock { failure = failure ?? error }
+            feed.close()
+            outcome.settle(.failure(error))
+        }
+        lane.end()
+    }
+}
