@@ -146,7 +146,7 @@ public struct Manifest: Codable, Sendable, Equatable {
         return body + Array("\n\(Digest.hex(Digest.of(body)))\n".utf8)
     }
 
-    /// - Throws: `BackupError.badManifest` for one that was changed or cut short.
+    /// - Throws: `BackupError.badManifest` for one that was changed or cut short, or that names what is not its own.
     static func decode(_ bytes: [UInt8], object: String) throws -> Manifest {
         let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: true)
         guard lines.count == 2, String(decoding: lines[1], as: UTF8.self) == Digest.hex(Digest.of(lines[0])) else {
@@ -159,6 +159,9 @@ public struct Manifest: Codable, Sendable, Equatable {
             }
             guard manifest.hasPlausibleNumbers else {
                 throw BackupError.badManifest(object: object, reason: "it counts what cannot be counted")
+            }
+            if let problem = manifest.problem(as: object) {
+                throw BackupError.badManifest(object: object, reason: problem)
             }
             return manifest
         } catch let error as DecodingError {

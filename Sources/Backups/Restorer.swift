@@ -159,13 +159,11 @@ public struct Restorer: Sendable {
     }
 
     private func applySettings(_ target: ConnectionSettings) async throws {
-        let statements = manifest.settings
+        let settings = manifest.settings.compactMap(DatabaseSetting.init)
         try await Connection.opened(target.named("reeve restore")) { connection in
             try await connection.with { connection in
                 let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
-                for statement in statements {
-                    try connection.execute(statement.substituting("%database%", with: quoteIdentifier(name)))
-                }
+                for setting in settings { try connection.execute(setting.statement(for: name)) }
             }
         }
     }

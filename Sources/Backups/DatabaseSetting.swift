@@ -1,0 +1,127 @@
+import Postgres
+
+/// A setting of a database, or of a role in it, as a manifest has it: a statement about `%database%`.
+///
+/// A manifest is other people's data. The statement is never run: it is taken apart here, and whatever is not just that is
+/// refused; what is run is made anew of the parts. Pure.
+struct DatabaseSetting: Sendable, Equatable {
+    /// nil: everybody's.
+    var role: String?
+    var name: String
+    /// More than one for a setting that is a list.
+    var values: [String]
+
+    /// - Returns: nil for what is no such statement.
+    init?(_ statement: String) {
+        var rest = Scanner(statement)
+        guard rest.skip("ALTER ") else { return nil }
+        if rest.skip("ROLE ") {
+            guard let role = rest.identifier(), rest.skip(" IN ") else { return nil }
+            self.role = role
+        }
+        guard rest.skip("DATABASE %database% SET "), let name = rest.identifier(), rest.skip(" TO ") else { return nil }
+        self.name = name
+        if let value = rest.literal() {
+            values = [value]
+        } else if Self.lists.contains(name), let list = rest.list() {
+            values = list
+        } else {
+            return nil
+        }
+        guard rest.isAtEnd else { return nil }
+    }
+
+    /// Those that the server keeps as lists of names (`GUC_LIST_QUOTE`), as pg_dump knows them too.
+    private static let lists: Set = [
+        "local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries",
+        "temp_tablespaces", "unix_socket_directories",
+    ]
+
+    func statement(for database: String) -> String {
+        let whose = role.map { "ROLE \(quoteIdentifier($0)) IN " } ?? ""
+        let value = values.isEmpty ? "''" : values.map(quoteLiteral).joined(separator: ", ")
+        return "ALTER \(whose)DATABASE \(quoteIdentifier(database)) SET \(quoteIdentifier(name)) TO \(value)"
+    }
+
+    /// Reads bytes from the start of what is left.
+    private struct Scanner {
+        private var rest: ArraySlice<UInt8>
+
+        init(_ text: String) { rest = Array(text.utf8)[...] }
+
+        var isAtEnd: Bool { rest.isEmpty }
+
+        mutating func skip(_ text: String) -> Bool {
+            guard rest.starts(with: text.utf8) else { return false }
+            rest = rest.dropFirst(text.utf8.count)
+            return true
+        }
+
+        /// As `quote_ident` writes it.
+        mutating func identifier() -> String? {
+            if rest.first == UInt8(ascii: "\"") { return quoted(UInt8(ascii: "\"")) }
+            let word = rest.prefix { Self.isWord($0) }
+            rest = rest.dropFirst(word.count)
+            return word.isEmpty ? nil : String(decoding: word, as: UTF8.self)
+        }
+
+        /// As `quote_literal` writes it, also with `E`.
+        mutating func literal() -> String? {
+            if rest.first == UInt8(ascii: "'") { return quoted(UInt8(ascii: "'")) }
+            guard rest.starts(with: "E'".utf8) else { return nil }
+            rest = rest.dropFirst()
+            return quoted(UInt8(ascii: "'"), escape: UInt8(ascii: "\\"))
+        }
+
+        /// As the server keeps a list of names: with commas between, in quotes where they must be.
+        mutating func list() -> [String]? {
+            var names: [String] = []
+            while !rest.isEmpty {
+                rest = rest.drop { $0 == UInt8(ascii: " ") }
+                if rest.first == UInt8(ascii: "\"") {
+                    guard let name = quoted(UInt8(ascii: "\"")) else { return nil }
+                    names.append(name)
+                } else {
+                    let name = rest.prefix { $0 != UInt8(ascii: ",") && $0 != UInt8(ascii: " ") }
+                    guard !name.isEmpty, !name.contains(where: { "\"';\\".utf8.contains($0) || $0 < 32 }) else {
+                        return nil
+                    }
+                    names.append(String(decoding: name, as: UTF8.self))
+                    rest = rest.dropFirst(name.count)
+                }
+                rest = rest.drop { $0 == UInt8(ascii: " ") }
+                guard !rest.isEmpty else { return names }
+                guard rest.popFirst() == UInt8(ascii: ","), !rest.isEmpty else { return nil }
+            }
+            return names
+        }
+
+        /// What stands between two of these, which is written twice within; after `escape` a byte stands for itself.
+        private mutating func quoted(_ mark: UInt8, escape: UInt8? = nil) -> String? {
+            guard rest.popFirst() == mark else { return nil }
+            var bytes: [UInt8] = []
+            while let byte = rest.popFirst() {
+                if byte == 0 { return nil }
+                if byte == escape {
+                    guard let next = rest.popFirst(), next == escape || next == mark else { return nil }
+                    bytes.append(next)
+                } else if byte == mark {
+                    if rest.first != mark { return String(validating: bytes, as: UTF8.self) }
+                    rest = rest.dropFirst()
+                    bytes.append(mark)
+                } else {
+                    bytes.append(byte)
+                }
+            }
+            return nil
+        }
+
+        private static func isWord(_ byte: UInt8) -> Bool {
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"):
+                true
+            default: false
+            }
+        }
+    }
+}

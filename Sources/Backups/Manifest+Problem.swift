@@ -1,0 +1,50 @@
+import Postgres
+import Storage
+
+/// A manifest is what whoever may write to the repository has written there: nothing in it leads elsewhere.
+extension Manifest {
+    /// Why it cannot be the manifest that is stored under a name; nil: it can. Pure.
+    func problem(as object: String) -> String? {
+        guard ObjectName.isValid(object), object.utf8.elementsEqual("\(prefix)/\(Self.name)".utf8) else {
+            return "it says that it is backup \(id.debugDescription) of \(database.debugDescription)"
+        }
+        if let part = parts.first(where: { !isOwn($0.object) }) {
+            return "\(part.object.debugDescription) is no part of a backup of '\(database)'"
+        }
+        if let part = parts.first(where: { !Self.isSHA256($0.sha256) }) { return "\(part.object) has no SHA-256" }
+        if let setting = settings.first(where: { DatabaseSetting($0) == nil }) {
+            return "\(setting.debugDescription) is no setting of a database"
+        }
+        let words = [source, reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt] + recipients
+        if let word = words.first(where: Self.hasControl) { return "\(word.debugDescription) holds control characters" }
+        return hasPlausibleNumbers ? nil : "its numbers cannot be"
+    }
+
+    /// `DATABASE/ID/PART`, and none of the names that something else has.
+    private func isOwn(_ object: String) -> Bool {
+        let words = object.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        let others = [Self.name, Proof.name, Proof.reportName]
+        return ObjectName.isValid(object) && words.count == 3 && words[0].elementsEqual(database.utf8)
+            && !others.contains { words[2].elementsEqual($0.utf8) }
+    }
+
+    private static func isSHA256(_ text: String) -> Bool {
+        text.utf8.count == 64 && text.utf8.allSatisfy { "0123456789abcdef".utf8.contains($0) }
+    }
+
+    private static func hasControl(_ text: String) -> Bool {
+        text.unicodeScalars.contains { $0.properties.generalCategory == .control }
+    }
+
+    /// Small enough that no sum of them is too large for a number.
+    private var hasPlausibleNumbers: Bool {
+        let sizes = 0...1 << 44
+        let counts = 0...1 << 42
+        let slices = parts.compactMap(\.slice)
+        return parts.count <= 1 << 18 && tables.count <= 1 << 20 && sizes.contains(databaseBytes)
+            && parts.allSatisfy { sizes.contains($0.bytes) } && tables.allSatisfy { counts.contains($0.rows) }
+            && slices.allSatisfy { counts.contains($0.firstPage) && counts.contains($0.rows) }
+            && slices.allSatisfy { counts.contains($0.endPage ?? 0) } && counts.contains(largeObjects?.count ?? 0)
+            && (90_000...9_999_999).contains(server)
+    }
+}

@@ -1,0 +1,134 @@
+import Foundation
+import Hashing
+import Postgres
+import Storage
+import TestSupport
+import Testing
+
+@testable import Backups
+
+/// What somebody writes into a repository who may, to lead a restore or a removal elsewhere.
+@Suite(.timeLimit(.minutes(2)))
+struct HostileManifestTests {
+    private static var part: [String: Any] {
+        [
+            "kind": "data", "object": "main/20260101T000000Z-1/data-1.dump.zst", "tables": ["public.t"], "bytes": 10,
+            "sha256": String(repeating: "a", count: 64),
+        ]
+    }
+
+    private static var good: [String: Any] {
+        [
+            "format": 2, "id": "20260101T000000Z-1", "database": "main", "source": "app", "reeve": "0.1.0",
+            "server": 150_000, "pgDump": "15", "snapshot": "1", "startedAt": "2026-01-01T00:00:00Z",
+            "finishedAt": "2026-01-01T00:00:01Z", "recipients": [String](), "tables": [[String: Any]](),
+            "sequences": [[String: Any]](), "extensions": [String: String](), "tablespaces": [String](),
+            "neededRoles": [String](), "locale": ["encoding": "UTF8", "collate": "C", "ctype": "C", "provider": "c"],
+            "databaseBytes": 8_000_000, "catalog": "", "settings": ["ALTER DATABASE %database% SET work_mem TO '8MB'"],
+            "roles": [String](), "parts": [part],
+        ]
+    }
+
+    private func decode(_ change: (inout [String: Any]) -> Void) throws -> Manifest {
+        var object = Self.good
+        change(&object)
+        let body = Array(try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys]))
+        let bytes = body + Array("\n\(Digest.hex(Digest.of(body)))\n".utf8)
+        return try Manifest.decode(bytes, object: "main/20260101T000000Z-1/manifest.json")
+    }
+
+    @Test func `one that names its own is read`() throws {
+        #expect(try decode { _ in }.parts.count == 1)
+    }
+
+    @Test(arguments: [
+        "/etc/passwd", "../../etc/passwd", "main/../../x", "main/20260101T000000Z-1/..", "main//x", "main/./x",
+        "other/20260101T000000Z-1/data-1.dump.zst", "main/x", "main/a/b/c", "main/a/\0b", "main/a/b\nc", "",
+        "main/20260102T000000Z-1/manifest.json", "main/20260102T000000Z-1/proof.json",
+        "main/\u{7f}/x", "main/a/\(String(repeating: "x", count: 1100))",
+    ])
+    func `a part that is not its own is refused`(object: String) {
+        let error = #expect(throws: BackupError.self) {
+            try decode { manifest in
+                var part = Self.part
+                part["object"] = object
+                manifest["parts"] = [part]
+            }
+        }
+        #expect(error?.description.utf8.contains { $0 < 32 } == false)
+    }
+
+    @Test(arguments: [
+        ("id", "../x"), ("id", "20260102T000000Z-1"), ("database", "other"), ("startedAt", "2026\u{1b}[2J"),
+        ("bytes", "9223372036854775807"), ("rows", "-1"), ("databaseBytes", "-5"),
+    ])
+    func `what cannot be is refused`(key: String, value: String) {
+        #expect(throws: BackupError.self) {
+            try decode { manifest in
+                switch key {
+                case "bytes":
+                    var part = Self.part
+                    part["bytes"] = Int(value)
+                    manifest["parts"] = [part, part]
+                case "rows":
+                    manifest["tables"] = [
+                        ["schema": "s", "name": "t", "rows": -1, "digest": "", "definition": ""] as [String: Any]
+                    ]
+                default: manifest[key] = Int(value) ?? value
+                }
+            }
+        }
+    }
+
+    @Test(arguments: [
+        "DROP DATABASE app", "ALTER DATABASE %database% SET a TO '1'; DROP TABLE t",
+        "ALTER DATABASE %database% SET a TO b", "ALTER DATABASE %database% SET search_path TO public; SELECT 1",
+        "ALTER DATABASE %database% SET a TO E'\\n; SELECT 1 --'", "ALTER DATABASE %database% SET a TO 'x' 'y'",
+        "ALTER ROLE a IN DATABASE postgres SET a TO '1'", "ALTER DATABASE %database% SET search_path TO \"a\"\", b",
+        "ALTER DATABASE %database% OWNER TO x", "ALTER DATABASE %database% SET a TO 'b'\u{301}",
+        "ALTER DATABASE %database% SET search_path TO f()", "alter database %database% set a to '1'",
+    ])
+    func `a setting that is something else is refused`(statement: String) {
+        if statement.contains("f()") {
+            // A name like any other, and written as one.
+            #expect(
+                DatabaseSetting(statement)?.statement(for: "d")
+                    == "ALTER DATABASE \"d\" SET \"search_path\" TO 'f()'")
+        } else {
+            #expect(DatabaseSetting(statement) == nil)
+            #expect(throws: BackupError.self) { try decode { $0["settings"] = [statement] } }
+        }
+    }
+
+    @Test func `settings are made anew of their parts`() throws {
+        func made(_ statement: String) throws -> String {
+            try #require(DatabaseSetting(statement)).statement(for: "my db")
+        }
+        #expect(
+            try made("ALTER ROLE \"odd \"\" one\" IN DATABASE %database% SET \"app.tenant\" TO 'it''s'")
+                == "ALTER ROLE \"odd \"\" one\" IN DATABASE \"my db\" SET \"app.tenant\" TO 'it''s'")
+        #expect(
+            try made("ALTER DATABASE %database% SET search_path TO \"$user\", public, \"a, b\"")
+                == "ALTER DATABASE \"my db\" SET \"search_path\" TO '$user', 'public', 'a, b'")
+        #expect(try made("ALTER DATABASE %database% SET search_path TO \"\"").hasSuffix("TO ''"))
+        #expect(try made("ALTER DATABASE %database% SET a TO E'b\\\\c'").hasSuffix("TO E'b\\\\c'"))
+    }
+
+    /// Whatever the server has, the statement says again.
+    @Test(.database) func `settings come back as they were`() async throws {
+        let database = try TestDatabase.current
+        let name = quoteIdentifier(database.name)
+        for setting in [
+            "search_path TO \"$user\", \"odd, \"\"one\"\"\", public", "work_mem TO '9MB'",
+            "\"app.x\" TO 'it''s \\ ''q'",
+            "temp_tablespaces TO ''", "DateStyle TO 'ISO, DMY'", "application_name TO E'a\u{301}''b'",
+        ] { try await database.execute("ALTER DATABASE \(name) SET \(setting)") }
+        let before = try await database.with { try DatabaseContent.settings(on: $0) }
+        #expect(before.count == 6)
+        try await database.execute("ALTER DATABASE \(name) RESET ALL")
+        for setting in before {
+            try await database.execute(try #require(DatabaseSetting(setting)).statement(for: database.name))
+        }
+        #expect(try await database.with { try DatabaseContent.settings(on: $0) } == before)
+    }
+}
