@@ -97,7 +97,9 @@ public enum Audit {
                 }
             }
             compare(.start)
-            let fits = try walk(after: &result.end, on: connection, compare)
+            var end = Position.start
+            let fits = try walk(after: &end, on: connection, compare)
+            result.end = end
             // Entries cut off at the end leave a head that points beyond it.
             let head = try connection.query("SELECT seq, hash FROM reeve.audit_head").first
             let headFits =

@@ -10,10 +10,12 @@ import Testing
 @Suite(.timeLimit(.minutes(3)))
 struct ExtremeValueTests {
     static let extremes = [
-        "0", "-0", "-1", "1", "+1", "9", "3650d", "3651d", "87600h", "999999999", "999999999d", "200000000d", "24d", "25d",
+        "0", "-0", "-1", "1", "+1", "9", "3650d", "3651d", "87600h", "999999999", "999999999d", "200000000d", "24d",
+        "25d",
         "999999999999d", "9999999999999999999", "-9223372036854775808", "9223372036854775807", "9223372036854775807d",
         "18446744073709551616", "1e400", "nan", "inf", "-inf", "0x7fffffffffffffff", "٣", "１２", "1 d", "1d ", "",
-        " ", "\u{0}", "e\u{301}", "1\u{301}d", String(repeating: "9", count: 5000), "999999-01-01", "999999-12-31T23:59:59Z",
+        " ", "\u{0}", "e\u{301}", "1\u{301}d", String(repeating: "9", count: 5000), "999999-01-01",
+        "999999-12-31T23:59:59Z",
         "0000-00-00", "294276-12-31 23:59:59.999999+00", "9999-12-31T23:59:59.999999Z", "infinity", "-infinity",
         "0001-01-01", "4714-11-24 BC", "2026-02-30", "2026-03-29T25:00:00Z", "2026-03-29T01:00:00+99:99:99",
         "*/9223372036854775807 * * * *", "0-59/9223372036854775807 * * * *", "* * * * 9223372036854775808", "100%",
@@ -85,8 +87,9 @@ struct ExtremeValueTests {
             let time = Timestamp(microseconds: microseconds)
             _ = (time.rfc3339, time.postgresText, Timestamp(time.date))
         }
-        for date in [Date.distantPast, .distantFuture, Date(timeIntervalSince1970: .infinity), Date(timeIntervalSince1970: .nan)]
-        {
+        for date in [
+            Date.distantPast, .distantFuture, Date(timeIntervalSince1970: .infinity), Date(timeIntervalSince1970: .nan),
+        ] {
             _ = Timestamp(date).rfc3339
         }
         #expect(Timestamp(seconds: .max) == nil && Timestamp(seconds: .min) == nil)
@@ -102,7 +105,7 @@ struct ExtremeValueTests {
         (["task", "next", "* * * * *", "--from", "infinity"], "0001 to the year 9999"),
         (["task", "next", "* * * * *", "--count", "9223372036854775808"], "1 to 10000"),
         (["backup", "create", "--lock-wait", "999999999d"], "0s to 3650d"),
-        (["migrate", "up", "--lock-wait", "200000000d"], "0s to 3650d"),
+        (["migrate", "up", "--system", "publisher", "--lock-wait", "200000000d"], "0s to 3650d"),
     ])
     func `the program says what may be written`(arguments: [String], said: String) async throws {
         let outcome = try await ReeveBinary.run(
@@ -113,7 +116,8 @@ struct ExtremeValueTests {
 
     @Test func `the program refuses a configuration whose numbers are too large`() async throws {
         for (name, value) in [
-            ("REEVE_TASKS_ANALYZE_EVERY", "200000000d"), ("REEVE_DRAIN", "999999999d"), ("REEVE_POOL_WAIT", "999999999d"),
+            ("REEVE_TASKS_ANALYZE_EVERY", "200000000d"), ("REEVE_DRAIN", "999999999d"),
+            ("REEVE_POOL_WAIT", "999999999d"),
             ("REEVE_BACKUP_BANDWIDTH", "9223372036854775807"), ("REEVE_MIGRATE_LOCK_TIMEOUT", "25d"),
             ("REEVE_LEDGER_KEEP_RUNS", "1h"),
         ] {

@@ -49,6 +49,8 @@ struct LostAnswerTests {
             }
             let before = ran.withLock { $0 }
             let outcome = try await scheduler.runNow("t")
+            // Where the run had fewer statements, nothing else is cut in their place.
+            proxy.arm(at: .max) { _ in .none }
             #expect(outcome.state == .succeeded, "statement \(statement)")
             #expect(ran.withLock { $0 } == before + 1, "statement \(statement)")
             if cut.withLock({ $0 }) { cuts += 1 }
@@ -108,7 +110,8 @@ struct LostAnswerTests {
         let database = try TestDatabase.current
         try await database.with { try LedgerSchema.install(on: $0) }
         try await database.execute(
-            "CREATE TABLE public.person (mail text PRIMARY KEY)", "INSERT INTO public.person VALUES ('anna@example.org')")
+            "CREATE TABLE public.person (mail text PRIMARY KEY)",
+            "INSERT INTO public.person VALUES ('anna@example.org')")
         let log = KeptLog()
         let settings = database.settings
         let work = TaskDefinition(name: "t", summary: "t", schedule: .every(seconds: 1), retries: 0) { context in
