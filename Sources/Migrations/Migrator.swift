@@ -177,7 +177,8 @@ public struct Migrator: Sendable {
     private func recordFailure(_ error: any Error, of action: MigrationAction, on connection: Connection) async {
         let subject = "\(action.system.name)/\(action.migration.title)"
         let detail = try? JSONText(encoding: [
-            "direction": action.direction.rawValue, "error": error is CancellationError ? "interrupted" : String("\(error)".prefix(2000)),
+            "direction": action.direction.rawValue,
+            "error": error is CancellationError ? "interrupted" : String("\(error)".prefix(2000)),
         ])
         do {
             // A task of its own, for this one may be cancelled.

@@ -36,6 +36,9 @@ public final class BoundedStore: Sendable {
     /// How many calls to the place were left behind and have not come back, in the whole process.
     public var hung: Int { threads.hung }
 
+    /// The store itself, for callers that bring threads and limits of their own.
+    public var blocking: any ObjectStore { store }
+
     // MARK: Calls
 
     /// The objects whose names begin so, in order; those with names that no writer gives are passed over.

@@ -68,9 +68,10 @@ struct ExtremeValueTests {
         for spec in CommandTable.all {
             for option in spec.options + OptionSpec.global where option.value != nil {
                 for value in Self.extremes {
+                    let console = Console(isJSON: false, environment: [:])
                     let invocation = Invocation(
-                        arguments: ParsedArguments(values: [option.name: [value]]),
-                        console: Console(isJSON: false, environment: [:]), environment: [:])
+                        arguments: ParsedArguments(values: [option.name: [value]]), console: console,
+                        environment: [:], interruption: Interruption(console: console, standing: ""))
                     if let duration = try? invocation.duration(option.name) { _ = ContinuousClock.now + duration }
                     _ = try? invocation.integer(option.name, in: 1...10_000)
                 }

@@ -71,13 +71,15 @@ struct InterruptionTests {
     @Test func `one that waits for a lock is stopped as well, and gives an object with --json`() async throws {
         let database = try TestDatabase.current
         let system = try MigrationFixture([
-            "0001_base.up.sql": "-- reeve: lock-timeout 10min\nCREATE TABLE base (id int); ALTER TABLE public.held ADD b int;"
+            "0001_base.up.sql":
+                "-- reeve: lock-timeout 10min\nCREATE TABLE base (id int); ALTER TABLE public.held ADD b int;"
         ])
         try await database.execute("CREATE TABLE public.held (a int)")
         try await database.connection { holder in
             try await holder.with { try $0.execute("BEGIN; LOCK TABLE public.held IN ACCESS SHARE MODE") }
             let command = Command(
-                "/bin/sh", ["-c", "exec \"$0\" \"$@\"", ReeveBinary.path, "migrate", "up", "--system", system.folder, "--json"],
+                "/bin/sh",
+                ["-c", "exec \"$0\" \"$@\"", ReeveBinary.path, "migrate", "up", "--system", system.folder, "--json"],
                 environment: ReeveBinary.environment(database.settings))
             async let outcome = command.run()
             try await waitUntil("it waits") {

@@ -20,7 +20,8 @@ struct AuditWork: Sendable {
         let repositories = hasRepository ? try BackupSettings.repositories(configuration) : []
         self.init(
             open: open, configuration: configuration, logger: logger,
-            places: [AnchorFile(state: configuration.stateFolder)] + repositories.map { AnchorFolder(store: $0.store) })
+            places: [AnchorFile(state: configuration.stateFolder)]
+                + repositories.map { AnchorFolder(store: $0.store.blocking) })
     }
 
     init(

@@ -1,6 +1,5 @@
 import Backups
 import Postgres
-import Processes
 
 extension Interruption {
     /// Makes a backup; when a signal stops that, says whether there is one all the same.
@@ -25,9 +24,11 @@ extension Interruption {
         stands("whether a backup was made is not known; 'reeve backup list' tells")
         // A task of its own, for this one is cancelled; if a repository hangs, the sentence above holds.
         let looking = Task { () async throws -> [String] in
-            try await onOwnThread(named: "repositories") {
-                try repositories.flatMap { try $0.manifests(of: database) }.filter { $0.began >= began }.map(\.id)
+            var made: [String] = []
+            for repository in repositories {
+                made += try await repository.manifests(of: database).filter { $0.began >= began }.map(\.id)
             }
+            return made
         }
         guard let made = try? await looking.value else { return }
         guard let id = made.first else {
@@ -43,7 +44,8 @@ extension Interruption {
         if !order.selection.isEmpty {
             stands("the tables come into \(name) in one transaction: all of them are there, or none")
         } else if order.replaces {
-            stands("\(name) is as it was, or wholly restored; a database beside it with _new_ in its name can be dropped")
+            stands(
+                "\(name) is as it was, or wholly restored; a database beside it with _new_ in its name can be dropped")
         } else {
             stands(
                 "\(name) may hold a part of the backup; then it stays closed (CONNECTION LIMIT 0) where this role is a "

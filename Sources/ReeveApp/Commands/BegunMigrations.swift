@@ -33,7 +33,8 @@ final class BegunMigrations: Sendable {
             // One is begun when the one before it is through.
             for action in actions.dropLast() { interruption.did("\(word) \(Self.title(action))") }
             interruption.stands(
-                "whether \(Self.title(last)) was \(word) is not known; 'reeve migrate status' tells, once the server answers")
+                "whether \(Self.title(last)) was \(word) is not known; 'reeve migrate status' tells, once the server answers"
+            )
             return
         }
         var standing: [String] = []
