@@ -178,7 +178,7 @@ public struct Migrator: Sendable {
         let subject = "\(action.system.name)/\(action.migration.title)"
         let detail = try? JSONText(encoding: [
             "direction": action.direction.rawValue,
-            "error": error is CancellationError ? "interrupted" : String("\(error)".prefix(2000)),
+            "error": error is CancellationError ? "interrupted" : LedgerText.message("\(error)"),
         ])
         do {
             // A task of its own, for this one may be cancelled.

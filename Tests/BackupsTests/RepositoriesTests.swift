@@ -1,4 +1,5 @@
 import Foundation
+import Hashing
 import HTTPClient
 import Postgres
 import Storage
@@ -203,6 +204,48 @@ struct RepositoriesTests {
         let before = try await vault.repository.store.list("").map(\.name)
         _ = try await vault.maker(database.settings).make()
         #expect(Set(before).isSubset(of: try await vault.repository.store.list("").map(\.name)))
+    }
+
+    /// Whoever can write into a repository can give a manifest a checksum that fits.
+    @Test(.database) func aManifestWhoseNumbersCannotBeCountedIsRefused() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(Self.rows)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings, nil, Self.slicing).make().manifest
+        let line = try #require(try manifest.encoded().split(separator: UInt8(ascii: "\n")).first)
+        let name = "main/\(manifest.id)/\(Manifest.name)"
+        func refused(_ change: (inout [String: Any]) -> Void) throws -> Bool {
+            var object = try #require(try JSONSerialization.jsonObject(with: Data(line)) as? [String: Any])
+            change(&object)
+            let body = Array(try JSONSerialization.data(withJSONObject: object))
+            let bytes = body + Array("\n\(Digest.hex(Digest.of(body)))\n".utf8)
+            do {
+                let read = try Manifest.decode(bytes, object: name)
+                _ = (read.bytes, read.ownBytes, read.began)
+                return false
+            } catch is BackupError {
+                return true
+            }
+        }
+        #expect(try !refused { _ in })
+        for number in [Int.min, -1, Int.max] {
+            for list in ["parts", "tables"] {
+                let refused = try refused { object in
+                    var items = object[list] as? [[String: Any]] ?? []
+                    for index in items.indices { items[index][list == "parts" ? "bytes" : "rows"] = number }
+                    object[list] = items
+                }
+                #expect(refused, "\(list) \(number)")
+            }
+            if number < 0 { #expect(try refused { $0["databaseBytes"] = number }) }
+        }
+        for text in ["99999999999999999999", "1e400", "-9223372036854775809"] {
+            let json = String(decoding: line, as: UTF8.self).replacing(
+                /"databaseBytes":[0-9]+/, with: "\"databaseBytes\":\(text)")
+            let bytes = Array("\(json)\n\(Digest.hex(Digest.of(Array(json.utf8))))\n".utf8)
+            #expect(throws: BackupError.self) { try Manifest.decode(bytes, object: name) }
+        }
+        #expect(try !refused { $0["startedAt"] = "999999-01-01T00:00:00Z" })
     }
 
     @Test(.database) func keysAreRotatedAndTheLossOfOneIsRehearsed() async throws {

@@ -141,3 +141,22 @@ import Testing
         return false
     }
 }
+
+/// Numbers of other people's that a sum would be too large for.
+@Suite struct LargeNumberTests {
+    @Test func literalsOfChecksAtTheEdgeHaveNeighbours() {
+        let values = TrialValues(catalog: SchemaCatalog(schemas: ["s"], serverVersion: 150000))
+        let checks = ["CHECK ((a < '9223372036854775807'::bigint))", "CHECK ((a > (-9223372036854775808)))"]
+        for type in ["bigint", "integer", "numeric(9223372036854775807,-9223372036854775808)", "text", "integer[]"] {
+            _ = values.candidates(type, checks: checks + ["CHECK ((a < 9223372036854775807))"])
+            _ = values.fresh(type, unlike: nil)
+        }
+    }
+
+    @Test func aSnapshotThatCountsTooManyLinesIsRefused() {
+        for count in ["9223372036854775807", "9223372036854775808", "-1"] {
+            let text = "server: 150000\nschemas: s\n\ntable s.t\n  comment: |\(count)\n    x\n"
+            #expect(throws: SnapshotError.self) { try SchemaSnapshot.parse(text, file: "f") }
+        }
+    }
+}

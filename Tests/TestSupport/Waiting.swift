@@ -3,6 +3,8 @@ import Foundation
 /// A condition did not come true in time.
 public struct NeverHappened: Error {
     public let what: String
+
+    public init(what: String) { self.what = what }
 }
 
 /// Asks again and again, with pauses, until `condition` holds; a test waits for the event and not for a time.
