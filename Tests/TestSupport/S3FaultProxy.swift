@@ -21,6 +21,8 @@ public final class S3FaultProxy: Sendable {
         case flipped
         /// Nothing comes, until the client gives up.
         case silence
+        /// The answer comes a byte in half a second, and never to its end.
+        case drip
         /// As a server whose clock is one hour ahead.
         case skewed
     }
@@ -136,6 +138,12 @@ public final class S3FaultProxy: Sendable {
         case .silence:
             var byte: UInt8 = 0
             while read(client, &byte, 1) > 0 {}
+        case .drip:
+            for byte in Array("HTTP/1.1 200 OK\r\nX-Long: ".utf8) + [UInt8](repeating: 97, count: 10_000) {
+                var one = byte
+                guard Foundation.send(client, &one, 1, Int32(MSG_NOSIGNAL)) == 1 else { return }
+                Thread.sleep(forTimeInterval: 0.5)
+            }
         case .skewed:
             // The signature's time must be the server's, give or take a quarter of an hour.
             let hour = Date().addingTimeInterval(3600)
