@@ -147,6 +147,11 @@ extension Connection {
     /// - Throws: `PostgresError`; the connection is closed then, for nobody knows what holds on it.
     public func resetSession() throws {
         let pins = isPooled ? [] : [settings.settingsStatement(local: false)]
+        // Also when the task is cancelled or its time is over, as with a rollback: what follows may need the session.
+        let outer = (interruptible, deadline)
+        interruptible = false
+        deadline = .now + settings.drainTimeout
+        defer { (interruptible, deadline) = outer }
         do {
             try execute(
                 batch: [

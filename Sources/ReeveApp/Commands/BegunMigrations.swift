@@ -29,7 +29,7 @@ final class BegunMigrations: Sendable {
         let actions = actions.withLock { $0 }
         guard let last = actions.last else { return }
         let word = last.direction == .up ? "applied" : "reverted"
-        guard let records = await records() else {
+        guard let (records, isStillAtIt) = await look() else {
             // One is begun when the one before it is through.
             for action in actions.dropLast() { interruption.did("\(word) \(Self.title(action))") }
             interruption.stands(
@@ -49,22 +49,32 @@ final class BegunMigrations: Sendable {
                     "\(Self.title(action)) is \(word) in part and journalled: run it again, and it goes on there")
             case (.up, .applied) where record?.meaning == action.migration.up.meaning, (.down, nil):
                 interruption.did("\(word) \(Self.title(action))")
-            default: standing.append("\(Self.title(action)) was rolled back, and is not \(word)")
+            default: standing.append("\(Self.title(action)) is not \(word)" + (isStillAtIt ? "" : ": it was rolled back"))
             }
         }
+        if isStillAtIt { standing.append("the server may still be at it, and hold its locks") }
         interruption.stands(standing.joined(separator: "; "))
     }
 
-    /// nil when the server does not answer soon.
-    private func records() async -> [MigrationRecord]? {
-        await withTaskGroup(of: [MigrationRecord]?.self) { group in
+    /// What the ledger says, and whether a session of a migration is still busy; nil when the server does not answer soon.
+    private func look() async -> (records: [MigrationRecord], isStillAtIt: Bool)? {
+        await withTaskGroup(of: ([MigrationRecord], Bool)?.self) { group in
             group.addTask { [database] in
-                try? await database.withDirectConnection(named: "reeve migrate") { connection in
-                    try await connection.with(within: .seconds(4)) { try MigrationLedger.records(on: $0) }
+                try? await database.withDirectConnection(named: "reeve migrate look") { connection in
+                    try await connection.with(within: .seconds(3)) { connection in
+                        let busy: Bool? = try connection.query(
+                            """
+                            SELECT pg_catalog.count(*) > 0 FROM pg_catalog.pg_stat_activity
+                            WHERE datname = pg_catalog.current_database() AND application_name = 'reeve migrate'
+                                AND state <> 'idle'
+                            """
+                        ).first?.get(0)
+                        return (try MigrationLedger.records(on: connection), busy ?? true)
+                    }
                 }
             }
             group.addTask {
-                try? await Task.sleep(for: .seconds(4))
+                try? await Task.sleep(for: .seconds(3))
                 return nil
             }
             defer { group.cancelAll() }
