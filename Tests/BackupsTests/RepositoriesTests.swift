@@ -319,7 +319,7 @@ struct RepositoriesTests {
 
     @Test func patternsAreLiteralAndShortEnough() {
         let odd = relation("a.b*?|\"$", 1)
-        #expect(DumpPlan.patterns([odd]) == ["\"s\".(\"a.b*?|\"\"$\")"])
+        #expect(DumpPlan.patterns([odd]) == ["\"s\".\"a.b*?|\"\"$\""])
         let many = (0..<3000).map { relation(String(repeating: "x", count: 60) + "\($0)", 1) }
         #expect(DumpPlan.patterns(many).allSatisfy { $0.utf8.count < 100_000 })
     }
