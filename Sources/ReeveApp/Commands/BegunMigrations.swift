@@ -49,7 +49,8 @@ final class BegunMigrations: Sendable {
                     "\(Self.title(action)) is \(word) in part and journalled: run it again, and it goes on there")
             case (.up, .applied) where record?.meaning == action.migration.up.meaning, (.down, nil):
                 interruption.did("\(word) \(Self.title(action))")
-            default: standing.append("\(Self.title(action)) is not \(word)" + (isStillAtIt ? "" : ": it was rolled back"))
+            default:
+                standing.append("\(Self.title(action)) is not \(word)" + (isStillAtIt ? "" : ": it was rolled back"))
             }
         }
         if isStillAtIt { standing.append("the server may still be at it, and hold its locks") }

@@ -66,8 +66,16 @@ final class DatabaseService: Sendable {
     private func makeLedger() async throws {
         while true {
             try Task.checkCancellation()
+            // An upgrade may take its time, so it has no limit; but it is not waited for without a word.
+            let telling = Task {
+                try await Task.sleep(for: .seconds(5))
+                readiness.set("ledger/\(open.name)", false, "it is waited for; another process may hold it")
+                logger.warning("the ledger is waited for; another process may hold a lock on it")
+            }
+            defer { telling.cancel() }
             do {
                 try await open.database.pool.with { try LedgerSchema.install(on: $0) }
+                telling.cancel()
                 readiness.set("ledger/\(open.name)", true, "version \(LedgerSchema.version)")
                 return
             } catch  where Self.mayPass(error) {
@@ -80,7 +88,10 @@ final class DatabaseService: Sendable {
 
     /// Whether waiting may help: the database is away or busy, or somebody has yet to grant something in it.
     private static func mayPass(_ error: any Error) -> Bool {
-        if case LedgerError.busy = error { return true }
+        switch error {
+        case LedgerError.busy, LedgerError.recording: return true
+        default: break
+        }
         guard let error = error as? PostgresError else { return false }
         switch error.kind {
         case .server, .cannotConnect, .connectionLost, .timedOut, .commitOutcomeUnknown, .poolExhausted: return true
@@ -137,7 +148,8 @@ final class DatabaseService: Sendable {
     /// - Throws: `LedgerError`, when another program has changed the ledger so that this one can not go on.
     private func look() async throws {
         do {
-            guard try await open.database.pool.with({ try LedgerSchema.isInstalled(on: $0) }) else { return }
+            guard try await open.database.pool.with(within: .seconds(10), { try LedgerSchema.isInstalled(on: $0) })
+            else { return }
             try await metrics.read(open, tasks: scheduler.tasks)
             let status = try await Migrator(database: open.database, systems: open.systems).status()
             metrics.set(status, database: open.name)

@@ -1,0 +1,169 @@
+import AdminHTTP
+import Foundation
+import Postgres
+import Processes
+import TestSupport
+import Testing
+
+@testable import ReeveApp
+
+/// A service that cannot work says so, and ends where waiting does not help.
+@Suite(.database, .timeLimit(.minutes(3)))
+struct ServiceFaultTests {
+    /// A ledger as a newer program leaves it.
+    private func makeLedgerNewer(_ database: TestDatabase) async throws {
+        try await database.execute("UPDATE reeve.ledger SET version = version + 1000")
+    }
+
+    private func environment(_ more: [String: String] = [:]) -> [String: String] {
+        ["REEVE_SYSTEMS": "publisher", "REEVE_TASKS_MIGRATE_ENABLED": "true"].merging(more) { $1 }
+    }
+
+    @Test func `a ledger that is too new ends it, with the error's status and all that it serves beside`() async throws
+    {
+        let database = try TestDatabase.current
+        let installed = try await ReeveBinary.run(
+            ["migrate", "up", "--system", "publisher"], on: database.settings)
+        #expect(installed.succeeded, "\(installed.errorOutput)")
+        try await makeLedgerNewer(database)
+        let name = "\(database.name)_two"
+        try await TestCluster.runSQL("CREATE DATABASE \(name)")
+        let file = "/tmp/reeve-two-\(UUID().uuidString.prefix(8)).yaml"
+        let yaml = """
+            databases:
+              good:
+                url: "\(database.settings.database(name).uri)"
+              newer:
+                url: "\(database.settings.uri)"
+            tasks:
+              analyze:
+                every: 1s
+            """
+        try yaml.write(toFile: file, atomically: true, encoding: .utf8)
+        let served = try Served(nil, ["REEVE_CONFIG": file])
+        #expect(try await served.reeve.end(limit: .seconds(40)) == 1, "\(served.reeve.output)")
+        #expect(served.reeve.output.contains("the service cannot go on"), "\(served.reeve.output)")
+        #expect(served.reeve.output.contains("this program knows versions up to"))
+        #expect(!FileManager.default.fileExists(atPath: served.socket))
+        let running = try await Connection.opened(database.settings.database(name)) {
+            try await $0.value(
+                "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()",
+                as: Int.self)
+        }
+        #expect(running == 1)
+        try? FileManager.default.removeItem(atPath: file)
+        try await TestCluster.runSQL("DROP DATABASE IF EXISTS \(name) WITH (FORCE)")
+    }
+
+    @Test func `one that becomes too new meanwhile ends it as well`() async throws {
+        let database = try TestDatabase.current
+        let served = try Served(database.settings, environment())
+        try await waitUntil("it is ready") { served.get("/readyz")?.status == 200 }
+        try await makeLedgerNewer(database)
+        #expect(try await served.reeve.end(limit: .seconds(40)) == 1)
+        #expect(served.reeve.output.contains("the service cannot go on"))
+    }
+
+    @Test func `a schema that is another's ends it with status 4`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE SCHEMA reeve", "CREATE FUNCTION reeve.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        let served = try Served(database.settings, environment())
+        #expect(try await served.reeve.end(limit: .seconds(40)) == 4, "\(served.reeve.output)")
+    }
+
+    @Test func `a ledger that another holds is waited for, and that is said`() async throws {
+        let database = try TestDatabase.current
+        let installed = try await ReeveBinary.run(["migrate", "up", "--system", "publisher"], on: database.settings)
+        #expect(installed.succeeded)
+        let served: Served = try await database.connection { holder in
+            try await holder.with { try $0.execute("BEGIN; LOCK TABLE reeve.ledger IN ACCESS EXCLUSIVE MODE") }
+            let served = try Served(database.settings, environment())
+            try await waitUntil("it says that it waits") {
+                served.get("/readyz?verbose")?.body.contains("[-]ledger/main it is waited for") == true
+            }
+            #expect(served.get("/livez")?.status == 200)
+            #expect(served.reeve.output.contains("another process may hold a lock on it"))
+            try await holder.with { try $0.execute("ROLLBACK") }
+            return served
+        }
+        try await waitUntil("it is ready") { served.get("/readyz")?.status == 200 }
+        #expect(served.get("/readyz?verbose")?.body.contains("[+]ledger/main version") == true)
+        served.reeve.signal(SIGHUP)
+        #expect(try await served.reeve.end() == 0)
+    }
+
+    @Test func `readyz names neither hosts nor users nor databases`() async throws {
+        let database = try TestDatabase.current
+        var settings = database.settings
+        settings.parameters["user"] = "someone_secret"
+        settings.parameters["dbname"] = "database_secret"
+        let served = try Served(settings, environment())
+        try await waitUntil("it notices") {
+            served.get("/readyz?verbose")?.body.contains("[-]database/main no connection can be made") == true
+        }
+        for path in ["/readyz", "/readyz?verbose"] {
+            let body = served.get(path)?.body ?? ""
+            #expect(!body.contains("secret") && !body.contains("/" + "tmp"), "\(body)")
+        }
+        served.reeve.signal(SIGTERM)
+        #expect(try await served.reeve.end() == 0)
+    }
+
+    @Test func `messages for everybody hold nothing of a server's own words`() {
+        for kind in [.server, .cannotConnect, .connectionLost, .timedOut, .poolExhausted, .misuse]
+            as [PostgresError.Kind]
+        {
+            let error = PostgresError(kind, "role \"alice\" at db.example.com", sqlState: "28000")
+            #expect(!Readiness.publicMessage(error).contains("alice"))
+            #expect(!Readiness.publicMessage(error).contains("example"))
+        }
+    }
+
+    @Test func `without authentication there are three routes and no more`() {
+        let routes = Service.routes(ServiceMetrics(), Readiness())
+        #expect(routes.filter { $0.access == .anyone }.map(\.path).sorted() == ["/livez", "/metrics", "/readyz"])
+    }
+
+    @Test func `listening where other machines reach it wants http.remote, and a file is not removed`() async throws {
+        let settings = try TestDatabase.current.settings
+        let open = try await ReeveBinary.json(
+            ["serve"], on: settings, environment: ["REEVE_HTTP_LISTEN": "0.0.0.0:0"])
+        #expect(open.status == .exited(2))
+        #expect((open.object["error"] as? [String: Any])?["hint"].map { "\($0)".contains("http.remote") } == true)
+        let file = "/tmp/reeve-file-\(UUID().uuidString.prefix(8))"
+        try "precious".write(toFile: file, atomically: true, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        let taken = try await ReeveBinary.json(
+            ["serve"], on: settings, environment: ["REEVE_HTTP_LISTEN": "unix:\(file)"])
+        #expect(taken.status == .exited(1))
+        #expect(try String(contentsOfFile: file, encoding: .utf8) == "precious")
+    }
+
+    @Test func `stopped while its database is away it still ends in order, and a second signal at once`() async throws {
+        var nobody = try TestDatabase.current.settings
+        nobody.parameters["host"] = "/tmp/reeve-nobody"
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let served = try Served(nobody, environment())
+            try await waitUntil("it answers") { served.get("/livez")?.status == 200 }
+            served.reeve.signal(signal)
+            #expect(try await served.reeve.end() == 0)
+        }
+        let database = try TestDatabase.current
+        let system = try MigrationFixture(["0001_slow.up.sql": "SELECT pg_sleep(600);"])
+        let served = try Served(database.settings, environment(["REEVE_SYSTEMS": system.folder]))
+        try await waitUntil("it sleeps") {
+            try await database.value(
+                """
+                SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
+                AND query LIKE '%pg_sleep(600)%' AND pid <> pg_catalog.pg_backend_pid()
+                """) == 1
+        }
+        served.reeve.signal(SIGTERM)
+        try await waitUntil("it is stopping") {
+            served.get("/readyz?verbose")?.body.contains("[-]service is stopping") == true
+        }
+        served.reeve.signal(SIGTERM)
+        #expect(try await served.reeve.end(limit: .seconds(5)) == 143)
+    }
+}
