@@ -54,16 +54,21 @@ struct ConnectionStringSecrets {
                 regions.append(String(authority[authority.index(after: colon)..<at]))
             }
             for pair in text.split(separator: "?").dropFirst().joined(separator: "?").split(separator: "&")
-            where pair.lowercased().contains("pass") {
+            where Self.words.contains(where: { pair.lowercased().contains($0) }) {
                 regions.append(pair.split(separator: "=", maxSplits: 1).dropFirst().joined())
             }
-        } else if let word = text.range(of: "pass", options: .caseInsensitive) {
+        } else if let word = Self.words.compactMap({ text.range(of: $0, options: .caseInsensitive) })
+            .min(by: { $0.lowerBound < $1.lowerBound })
+        {
             // A space that is not quoted ends a password early, and what follows is taken for a keyword.
             let rest = text[word.upperBound...]
             regions.append(String(rest[(rest.firstIndex(of: "=") ?? rest.startIndex)...]))
         }
-        self.regions = regions
+        self.regions = regions.filter { !$0.isEmpty }
     }
+
+    /// What the names of secret keywords have in them: password, passfile, sslpassword, oauth_client_secret, scram_….
+    private static let words = ["pass", "secret", "scram"]
 
     func masking(_ message: String) -> String {
         let parts = message.split(separator: "\"", omittingEmptySubsequences: false)
@@ -72,7 +77,9 @@ struct ConnectionStringSecrets {
             return regions.isEmpty ? message : String(parts[0]) + "\"********\""
         }
         return parts.enumerated().map { number, part in
-            let isSecret = number % 2 == 1 && !part.isEmpty && regions.contains { $0.contains(part) }
+            // A piece of a secret, or, where the whole string is repeated, what has one in it.
+            let isSecret =
+                number % 2 == 1 && !part.isEmpty && regions.contains { $0.contains(part) || part.contains($0) }
             return isSecret ? "********" : String(part)
         }.joined(separator: "\"")
     }

@@ -36,7 +36,7 @@ public final class BoundedStore: Sendable {
     /// How many calls to the place were left behind and have not come back, in the whole process.
     public var hung: Int { threads.hung }
 
-    /// The store itself, for callers that bring threads and limits of their own.
+    /// The store itself, for what is done with it on a thread of `BoundedThreads.named(place)`.
     public var blocking: any ObjectStore { store }
 
     // MARK: Calls

@@ -202,7 +202,7 @@ struct SecretTests {
         let outcome = try await ReeveBinary.run(["backup", "create"], on: database.settings, environment: environment)
         #expect(outcome.ending == .exited(1))
         let failure: String = try await database.value(
-            "SELECT failure FROM reeve.backup_attempts WHERE failure IS NOT NULL LIMIT 1")
+            "SELECT message FROM reeve.backup_attempts WHERE message IS NOT NULL LIMIT 1")
         #expect(failure.contains("no \u{FFFD}\u{FFFD} room"), "\(failure)")
         let run = try await ReeveBinary.run(
             ["task", "run", "backup"], on: database.settings,

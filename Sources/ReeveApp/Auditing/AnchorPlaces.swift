@@ -4,7 +4,6 @@ import Ledger
 import Postgres
 import Processes
 import Storage
-import Synchronization
 
 /// A place outside the database where anchors are kept. Calls block.
 protocol AnchorPlace: Sendable {
@@ -152,52 +151,16 @@ struct AnchorFolder: AnchorPlace {
 
 /// Runs a call that may hang on a thread of its own, and does not wait for it longer than the limit.
 ///
-/// - Throws: `AuditError.late`, when the thread is left to itself; what `body` throws.
+/// - Throws: `AuditError.late`, when the thread is left to itself; `StorageError.hung` beside too many such threads; what
+///   `body` throws.
 func withinLimit<T: Sendable>(
     _ limit: Duration, place: String, _ body: @escaping @Sendable () throws -> T
 ) async throws -> T {
-    let outcome = FirstOutcome<T>()
-    let timer = Task {
-        try await Task.sleep(for: limit)
-        outcome.set(.failure(AuditError.late(place: place, limit: limit)))
-    }
-    defer { timer.cancel() }
-    return try await withTaskCancellationHandler {
-        try await withCheckedThrowingContinuation { continuation in
-            outcome.wait(continuation)
-            let thread = Thread { outcome.set(Result { try body() }) }
-            thread.name = "audit anchors"
-            thread.start()
-        }
-    } onCancel: {
-        outcome.set(.failure(CancellationError()))
-    }
-}
-
-/// What comes first: the end of a call, or the end of the patience with it.
-private final class FirstOutcome<T: Sendable>: Sendable {
-    private struct State: Sendable {
-        var waiting: CheckedContinuation<T, any Error>?
-        var result: Result<T, any Error>?
-    }
-
-    private let state = Mutex(State())
-
-    func wait(_ continuation: CheckedContinuation<T, any Error>) {
-        let result = state.withLock { state in
-            if state.result == nil { state.waiting = continuation }
-            return state.result
-        }
-        if let result { continuation.resume(with: result) }
-    }
-
-    func set(_ result: Result<T, any Error>) {
-        let waiting = state.withLock { state in
-            guard state.result == nil else { return nil as CheckedContinuation<T, any Error>? }
-            state.result = result
-            defer { state.waiting = nil }
-            return state.waiting
-        }
-        waiting?.resume(with: result)
+    do {
+        return try await BoundedThreads.named(place).call(limit: limit, body)
+    } catch BoundedThreads.GivenUp.late(let limit) {
+        throw AuditError.late(place: place, limit: limit)
+    } catch BoundedThreads.GivenUp.tooManyHung(let calls) {
+        throw StorageError.hung(place: place, calls: calls)
     }
 }

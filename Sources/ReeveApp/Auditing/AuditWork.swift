@@ -21,7 +21,8 @@ struct AuditWork: Sendable {
         self.init(
             open: open, configuration: configuration, logger: logger,
             places: [AnchorFile(state: configuration.stateFolder)]
-                + repositories.map { AnchorFolder(store: $0.store.blocking) })
+                + repositories.map { AnchorFolder(store: $0.store.blocking) },
+            limit: min(.seconds(60), BackupSettings.limits(configuration).call))
     }
 
     init(
