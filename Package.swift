@@ -55,7 +55,8 @@ let package = Package(
         tests("PostgresTests", "Postgres", "Processes", "Telemetry", "TestSupport"),
         tests("LedgerTests", "Ledger", "Postgres", "TestSupport"),
         tests(
-            "BackupsTests", "Backups", "Catalog", "HTTPClient", "Hashing", "Ledger", "Migrations", "Postgres", "Processes",
+            "BackupsTests", "Backups", "Catalog", "HTTPClient", "Hashing", "Ledger", "Migrations", "Postgres",
+            "Processes",
             "Storage",
             "TestSupport"),
         tests("StorageTests", "HTTPClient", "Hashing", "Processes", "Storage", "TestSupport"),

@@ -1,6 +1,6 @@
 import Foundation
-import Hashing
 import HTTPClient
+import Hashing
 import Postgres
 import Storage
 import TestSupport
