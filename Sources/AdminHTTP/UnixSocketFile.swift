@@ -29,7 +29,7 @@ struct UnixSocketFile: Sendable {
         }
         let descriptor = try Self.listening(name, for: address)
         do {
-            guard let (identity, _) = Self.look(name) else { throw ServerError(address, "the socket is gone") }
+            guard let (identity, _) = Self.inspect(name) else { throw ServerError(address, "the socket is gone") }
             self.identity = identity
             try Self.place(name, at: path, address)
         } catch {
@@ -43,11 +43,11 @@ struct UnixSocketFile: Sendable {
 
     /// Removes the socket, if it is still the one that was made here.
     func remove() {
-        guard let (found, _) = Self.look(path), found == identity else { return }
+        guard let (found, _) = Self.inspect(path), found == identity else { return }
         let name = "\(path).\(String(UInt64.random(in: 0 ... .max), radix: 36))"
         // Under another name first: what has come to the path since it was looked at goes back.
         guard csystem_rename_new(path, name) == 0 else { return }
-        if Self.look(name)?.identity == identity { unlink(name) } else { csystem_rename_new(name, path) }
+        if Self.inspect(name)?.identity == identity { unlink(name) } else { csystem_rename_new(name, path) }
     }
 
     // MARK: Making
@@ -92,7 +92,7 @@ struct UnixSocketFile: Sendable {
 
     /// What keeps a name from being taken; nil for a socket of this user's that nobody listens on.
     private static func obstacle(at path: String) -> String? {
-        guard let (_, found) = look(path) else { return "something that cannot be looked at" }
+        guard let (_, found) = inspect(path) else { return "something that cannot be looked at" }
         switch found.st_mode & S_IFMT {
         case S_IFSOCK: break
         case S_IFREG: return "a file"
@@ -110,7 +110,7 @@ struct UnixSocketFile: Sendable {
         return "a socket that another process listens on"
     }
 
-    private static func look(_ path: String) -> (identity: Identity, found: stat)? {
+    private static func inspect(_ path: String) -> (identity: Identity, found: stat)? {
         var found = stat()
         guard lstat(path, &found) == 0 else { return nil }
         return (Identity(device: UInt64(found.st_dev), inode: UInt64(found.st_ino)), found)

@@ -9,6 +9,9 @@ enum QualifiedName {
         }
     }
 
+    /// The lines of a text, where names with line feeds are in quotes.
+    static func lines(_ text: String) -> [String] { split(text[...], at: "\n").map(String.init).filter { !$0.isEmpty } }
+
     /// The parts of a dotted name, without their quotes.
     static func parts(_ text: Substring) -> [String] { split(text, at: ".").map { unquoted(String($0)) } }
 

@@ -14,7 +14,8 @@ import Postgres
 ///     column posters.jobs.id
 ///       type: bigint
 ///
-/// A value of several lines is announced by `|` and their number. Lines that begin with `@` are not properties: the
+/// A value of several lines is announced by `|` and their number; a title or list of names goes on as long as a quote is
+/// open. Lines that begin with `@` are not properties: the
 /// system of an object, and what it needs.
 public enum SchemaSnapshot {
     static let title = "reeve schema snapshot 1"
@@ -56,13 +57,8 @@ public enum SchemaSnapshot {
 
     /// The schemas that such a text is about, from its head alone.
     public static func schemas(in text: String) -> Set<String>? {
-        for line in text.utf8.prefix(65536).split(separator: UInt8(ascii: "\n")).prefix(10) {
-            let line = Substring(line)
-            if line.utf8.starts(with: "schemas: ".utf8) {
-                return Set(QualifiedName.list(String(line.dropFirst("schemas: ".count))).map(QualifiedName.unquoted))
-            }
-        }
-        return nil
+        var parser = SnapshotParser(text: text, file: "")
+        return (try? parser.head())?.schemas
     }
 
     /// Reads such a text.
@@ -112,31 +108,57 @@ struct SnapshotParser {
         return lines[next - 1]
     }
 
-    mutating func parse() throws -> (SchemaCatalog, [String: String]) {
+    /// A line, with those after it as long as it ends within quotes: names may have line feeds in them.
+    private mutating func lineOfNames() -> Substring? {
+        guard let first = line() else { return nil }
+        guard Self.endsWithinQuotes(first) else { return first }
+        var whole = String(first)
+        while Self.endsWithinQuotes(whole[...]), let more = line() { whole += "\n" + more }
+        return whole[...]
+    }
+
+    private static func endsWithinQuotes(_ text: Substring) -> Bool {
+        !text.utf8.count { $0 == UInt8(ascii: "\"") }.isMultiple(of: 2)
+    }
+
+    struct Head {
+        var server: Int
+        var schemas: Set<String>
+        var notes: [String: String]
+    }
+
+    mutating func head() throws -> Head {
         guard let first = line(), first == SchemaSnapshot.title else {
             throw error("it does not begin with '\(SchemaSnapshot.title)'")
         }
         var notes: [String: String] = [:]
-        while let head = line(), !head.isEmpty {
-            let (name, value) = try field(head)
+        while next < lines.count, let line = lines[next].utf8.starts(with: "schemas: ".utf8) ? lineOfNames() : line(),
+            !line.isEmpty
+        {
+            let (name, value) = try field(line)
             notes[name] = value
         }
         guard let version = notes.removeValue(forKey: "server").flatMap({ Int($0) }) else {
             throw error("the head names no server version")
         }
         let schemas = QualifiedName.list(notes.removeValue(forKey: "schemas") ?? "").map(QualifiedName.unquoted)
+        return Head(server: version, schemas: Set(schemas), notes: notes)
+    }
+
+    mutating func parse() throws -> (SchemaCatalog, [String: String]) {
+        let head = try head()
         var objects: [CatalogObject] = []
         var systems: [ObjectIdentity: String] = [:]
-        while let head = line() {
-            if head.isEmpty { continue }
-            guard let identity = ObjectIdentity(String(head)) else { throw error("'\(head)' names no object") }
+        while let title = lineOfNames() {
+            if title.isEmpty { continue }
+            guard let identity = ObjectIdentity(String(title)) else { throw error("'\(title)' names no object") }
             let (object, system) = try properties(of: identity)
             if let system { systems[identity] = system }
             objects.append(object)
         }
-        var catalog = SchemaCatalog(schemas: Set(schemas), serverVersion: version, objects: objects)
+        var catalog = SchemaCatalog(schemas: head.schemas, serverVersion: head.server, objects: objects)
         catalog.systems = systems
-        return (catalog, notes)
+        return (catalog, head.notes)
     }
 
     private mutating func properties(of identity: ObjectIdentity) throws -> (CatalogObject, String?) {
@@ -145,12 +167,12 @@ struct SnapshotParser {
         var system: String?
         while next < lines.count, lines[next].utf8.first == UInt8(ascii: " ") {
             guard let line = line() else { break }
-            let (name, value) = try value(of: field(line.dropFirst(2)))
+            let (name, value) = try value(of: field(Substring(line.utf8.dropFirst(2))))
             switch name {
             case "@system": system = value
             case "@needs":
-                needs = try value.split(separator: "\n").map {
-                    guard let need = ObjectIdentity(String($0)) else { throw error("'\($0)' names no object") }
+                needs = try QualifiedName.lines(value).map {
+                    guard let need = ObjectIdentity($0) else { throw error("'\($0)' names no object") }
                     return need
                 }
             default: properties.append((name, value))
@@ -180,7 +202,9 @@ struct SnapshotParser {
         guard let count = Int(field.value.dropFirst()), count > 0, count <= lines.count - next else {
             throw error("the text ends within a value of several lines")
         }
-        let block = lines[next..<next + count].map { $0.utf8.starts(with: "    ".utf8) ? $0.dropFirst(4) : $0 }
+        let block = lines[next..<next + count].map {
+            $0.utf8.starts(with: "    ".utf8) ? Substring($0.utf8.dropFirst(4)) : $0
+        }
         next += count
         return (field.name, block.joined(separator: "\n"))
     }

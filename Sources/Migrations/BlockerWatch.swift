@@ -32,12 +32,12 @@ final class BlockerWatch: Sendable {
     /// Watches the migrations that `body` runs on a connection.
     func during<T: Sendable>(_ connection: Connection, _ body: () async throws -> T) async throws -> T {
         let process = await connection.serverProcess
-        let looking = Task { [self] in try await look(at: process) }
+        let looking = Task { [self] in try await findBlockers(of: process) }
         defer { looking.cancel() }
         return try await body()
     }
 
-    private func look(at process: Int) async throws {
+    private func findBlockers(of process: Int) async throws {
         try await waitUntilLate()
         try await database.withDirectConnection(named: "reeve migrate watch") { connection in
             while true {

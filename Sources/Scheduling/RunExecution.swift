@@ -22,7 +22,7 @@ struct RunExecution: Sendable {
 
     /// Runs to the end; never throws, for every end is one that the ledger knows.
     func perform() async -> RunOutcome {
-        let log = logger.with("task", task.name).with("run", run)
+        let log = logger.tagged("task", task.name).tagged("run", run)
         log.info("a run begins", [LogField("attempt", attempt)])
         let began = ContinuousClock.now
         let (state, message) = await work(log)

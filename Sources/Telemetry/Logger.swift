@@ -19,7 +19,7 @@ public struct Logger: Sendable {
     public static let silent = Logger(level: .error, sink: SilentSink())
 
     /// The same log, with `value` under `key` on each of its lines.
-    public func with(_ key: String, _ value: some CustomStringConvertible) -> Logger {
+    public func tagged(_ key: String, _ value: some CustomStringConvertible) -> Logger {
         var copy = self
         copy.fields.append(LogField(key, value))
         return copy

@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Catalog
@@ -150,6 +151,31 @@ import Testing
         for type in ["bigint", "integer", "numeric(9223372036854775807,-9223372036854775808)", "text", "integer[]"] {
             _ = values.candidates(type, checks: checks + ["CHECK ((a < 9223372036854775807))"])
             _ = values.fresh(type, unlike: nil)
+        }
+    }
+
+    @Test func aSnapshotOfWhateverNamesIsReadBackAsItWas() throws {
+        var generator = SeededGenerator(9)
+        let names = HostileNames.known + (0..<500).map { _ in HostileNames.name(&generator) }
+        for name in names {
+            let table = ObjectIdentity(.table, schema: name, name)
+            let function = ObjectIdentity(.function, schema: "s", name, signature: PlainName.quoted(name) + ", integer")
+            var column = CatalogObject(
+                ObjectIdentity(.column, schema: name, parent: name, name),
+                properties: [("type", "text"), ("comment", name)])
+            column.dependencies = [table, function]
+            var catalog = SchemaCatalog(
+                schemas: [name, "s"], serverVersion: 15,
+                objects: [
+                    CatalogObject(table, properties: [("column order", PlainName.quoted(name))]),
+                    CatalogObject(function), column,
+                ])
+            catalog.systems = [table: "a"]
+            let text = SchemaSnapshot.text(of: catalog, notes: [("digest", "abc")])
+            let (again, notes) = try SchemaSnapshot.parse(text, file: "f")
+            #expect(again.sorted == catalog.sorted && notes == ["digest": "abc"], "\(name.debugDescription)")
+            #expect(again.sorted.map(\.dependencies) == catalog.sorted.map(\.dependencies))
+            #expect(again.schemas == catalog.schemas && SchemaSnapshot.schemas(in: text) == catalog.schemas)
         }
     }
 

@@ -46,7 +46,9 @@ struct BackupCommandTests {
         let target = database.settings.database(name)
         let restored = try await run("restore", "latest", "--to", target.uri, "--identity", "\(folder)/identity")
         #expect(restored.status == .exited(0), "\(restored.object)")
-        let rows = try await Connection.opened(target) { try await $0.value("SELECT count(*) FROM t", as: Int.self) }
+        let rows = try await Connection.opened(target.plain) {
+            try await $0.value("SELECT count(*) FROM t", as: Int.self)
+        }
         #expect(rows == 1)
         let again = try await run(
             "restore", "latest", "--to", target.uri, "--identity", "\(folder)/identity", "--no-input")
@@ -93,8 +95,10 @@ struct BackupCommandTests {
             """
         let outcome = try await Command("bash", ["-c", script]).run(limit: .seconds(60))
         #expect(outcome.succeeded, "\(outcome.errorOutput)")
-        let rows = try await Connection.opened(target) { try await $0.value("SELECT count(*) FROM t", as: Int.self) }
-        let next = try await Connection.opened(target) {
+        let rows = try await Connection.opened(target.plain) {
+            try await $0.value("SELECT count(*) FROM t", as: Int.self)
+        }
+        let next = try await Connection.opened(target.plain) {
             try await $0.value("INSERT INTO t (a) VALUES ('z') RETURNING id", as: Int.self)
         }
         #expect(rows == 2 && next == 3)

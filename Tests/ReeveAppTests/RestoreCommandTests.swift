@@ -45,7 +45,7 @@ struct RestoreCommandTests {
     }
 
     private func value(_ settings: ConnectionSettings, _ sql: String) async throws -> String? {
-        try await Connection.opened(settings) { try await $0.value("SELECT (\(sql))::text", as: String?.self) }
+        try await Connection.opened(settings.plain) { try await $0.value("SELECT (\(sql))::text", as: String?.self) }
     }
 
     @Test func `a table is fetched by itself, beside what is there`() async throws {
@@ -131,7 +131,7 @@ struct RestoreCommandTests {
         _ = try await place.run(database.settings, "backup", "create")
         try await beside(database) { target in
             let name = try #require(target.parameters["dbname"])
-            try await Connection.opened(target) { connection in
+            try await Connection.opened(target.plain) { connection in
                 try await connection.with { _ = try $0.execute("CREATE TABLE old (a integer)") }
             }
             let unsure = try await place.run(

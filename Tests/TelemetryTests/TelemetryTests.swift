@@ -61,7 +61,7 @@ import Testing
     @Test func `a log line is one line, in text and in JSON`() throws {
         let (reading, writing) = try pipe()
         var log = Logger(level: .info, sink: StreamSink(descriptor: writing, format: .json))
-        log = log.with("task", "a \"b\"")
+        log = log.tagged("task", "a \"b\"")
         log.debug("not written")
         log.warning("two\nlines", [LogField("n", 5)])
         let text = Logger(sink: StreamSink(descriptor: writing, format: .text))

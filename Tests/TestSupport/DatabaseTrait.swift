@@ -15,11 +15,7 @@ public struct TestDatabase: Sendable {
     }
 
     /// The same, on connections where names without a schema are those of `public`, as in psql.
-    public var plainSettings: ConnectionSettings {
-        var plain = settings
-        plain.searchPath = "\"$user\", public"
-        return plain
-    }
+    public var plainSettings: ConnectionSettings { settings.plain }
 
     /// Opens a connection for the test's own statements and closes it when `body` is done.
     @discardableResult
@@ -31,6 +27,15 @@ public struct TestDatabase: Sendable {
     @discardableResult
     public func with<T: Sendable>(_ body: @Sendable (isolated Connection) throws -> T) async throws -> T {
         try await connection { try await $0.with(body) }
+    }
+}
+
+extension ConnectionSettings {
+    /// The same, with the search path that psql has.
+    public var plain: ConnectionSettings {
+        var plain = self
+        plain.searchPath = "\"$user\", public"
+        return plain
     }
 }
 

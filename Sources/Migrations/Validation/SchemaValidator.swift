@@ -96,7 +96,7 @@ public struct SchemaValidator: Sendable {
 
     /// What the migrations say alone, for snapshots.
     public func expected(allMigrations: Bool) async throws -> ExpectedSchema {
-        let state = try await look()
+        let state = try await readState()
         return try await finder(state, records: allMigrations ? nil : state.records).find()
     }
 
@@ -106,7 +106,7 @@ public struct SchemaValidator: Sendable {
         let role: String
     }
 
-    private func look() async throws -> State {
+    private func readState() async throws -> State {
         try await database.withDirectConnection(named: "reeve validate") { connection in
             try await connection.with { connection in
                 let records =
@@ -133,7 +133,7 @@ public struct SchemaValidator: Sendable {
     }
 
     private func attempt() async throws -> SchemaReport? {
-        let state = try await look()
+        let state = try await readState()
         let finder = try finder(state, records: state.records)
         let owner = settings.owner.flatMap { $0 == "any" ? nil : $0 }
         let (expected, first) = try await both(finder, owner: owner)
@@ -148,7 +148,7 @@ public struct SchemaValidator: Sendable {
             found = try await read(reader)
             differences = diff.differences(expected: expected.catalog, found: found).filter(isWanted)
         }
-        if try await look().records != state.records { return nil }
+        if try await readState().records != state.records { return nil }
         return SchemaReport(
             expected: expected, found: found, all: differences, ignore: settings.ignore, owner: owner ?? state.role,
             pending: Dictionary(uniqueKeysWithValues: finder.selections.map { ($0.system.name, $0.pending) }))

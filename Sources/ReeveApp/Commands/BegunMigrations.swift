@@ -29,7 +29,7 @@ final class BegunMigrations: Sendable {
         let actions = actions.withLock { $0 }
         guard let last = actions.last else { return }
         let word = last.direction == .up ? "applied" : "reverted"
-        guard let (records, isStillAtIt) = await look() else {
+        guard let (records, isStillAtIt) = await readState() else {
             // One is begun when the one before it is through.
             for action in actions.dropLast() { interruption.did("\(word) \(Self.title(action))") }
             interruption.stands(
@@ -58,7 +58,7 @@ final class BegunMigrations: Sendable {
     }
 
     /// What the ledger says, and whether a session of a migration is still busy; nil when the server does not answer soon.
-    private func look() async -> (records: [MigrationRecord], isStillAtIt: Bool)? {
+    private func readState() async -> (records: [MigrationRecord], isStillAtIt: Bool)? {
         await withTaskGroup(of: ([MigrationRecord], Bool)?.self) { group in
             group.addTask { [database] in
                 try? await database.withDirectConnection(named: "reeve migrate look") { connection in

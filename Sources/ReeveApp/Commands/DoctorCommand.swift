@@ -24,7 +24,7 @@ enum DoctorCommand {
         let estate = try invocation.estate()
         var findings: [Finding] = []
         for one in try estate.selected(invocation.option("database")) {
-            findings += try await look(one, estate, invocation.options("identity"))
+            findings += try await examine(one, estate, invocation.options("identity"))
         }
         // What was cut short by a signal is no finding.
         try Task.checkCancellation()
@@ -41,7 +41,7 @@ enum DoctorCommand {
         return findings.isEmpty ? .done : .finding
     }
 
-    private static func look(
+    private static func examine(
         _ one: DatabaseConfiguration, _ estate: Estate, _ given: [String]
     ) async throws -> [Finding] {
         var findings: [Finding] = []
@@ -69,7 +69,7 @@ enum DoctorCommand {
         }
         let identities =
             given.map { URL(fileURLWithPath: $0).path } + [BackupSettings.identity(configuration)].compactMap { $0 }
-        for repository in repositories { findings += await look(into: repository, one.name, identities) }
+        for repository in repositories { findings += await examine(repository, one.name, identities) }
         return findings
     }
 
@@ -105,7 +105,7 @@ enum DoctorCommand {
     private static func isExecutable(_ path: String) -> Bool { FileManager.default.isExecutableFile(atPath: path) }
 
     /// Backups that cannot be read, that are not proven, and that no known identity opens.
-    private static func look(into repository: Repository, _ name: String, _ identities: [String]) async -> [Finding] {
+    private static func examine(_ repository: Repository, _ name: String, _ identities: [String]) async -> [Finding] {
         var findings: [Finding] = []
         let check = "backups of \(name) in \(repository.store.place)"
         func find(_ severity: Finding.Severity, _ evidence: String, _ mend: String) {

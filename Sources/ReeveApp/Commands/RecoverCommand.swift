@@ -63,6 +63,13 @@ enum RecoverCommand {
                 try BackupLedger.restored(
                     id: manifest.id, target: target.withoutPassword.uri, actor: BackupWork.person, on: $0)
             }
+            // The chain ends where the backup was made, which earlier anchors contradict. Who recovers says that it is right.
+            do {
+                try await AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
+                    .anchor(accepting: "\(BackupWork.person): recovered from backup \(manifest.id)")
+            } catch {
+                invocation.console.note("'\(one.name)': the audit chain is not anchored: \(error)")
+            }
             lines.append("\(one.name): restored from \(manifest.id), as of \(manifest.startedAt)")
             invocation.interruption.did("recovered '\(one.name)' from \(manifest.id)")
         }

@@ -26,7 +26,7 @@ final class DatabaseService: Sendable {
         self.configuration = configuration
         self.metrics = metrics
         self.readiness = readiness
-        self.logger = logger.with("database", open.name)
+        self.logger = logger.tagged("database", open.name)
         let tasks = try TaskDefaults.definitions(configuration, for: open)
         scheduler = Scheduler(
             tasks: tasks, database: open.database, settings: Scheduler.Settings(instance: ServiceInstance.name),
@@ -111,7 +111,7 @@ final class DatabaseService: Sendable {
             }
         }
         // What it finds that cannot pass, the watch finds too.
-        try? await look()
+        try? await readState()
     }
 
     // MARK: Health
@@ -122,7 +122,7 @@ final class DatabaseService: Sendable {
         while !Task.isCancelled {
             let isUp = await ping()
             misses = isUp ? 0 : misses + 1
-            if isUp, round.isMultiple(of: 3) || !readiness.isGood("schema/\(open.name)") { try await look() }
+            if isUp, round.isMultiple(of: 3) || !readiness.isGood("schema/\(open.name)") { try await readState() }
             if misses >= 2, open.isEmbedded { await restart() }
             round = isUp ? round + 1 : 0
             guard (try? await Task.sleep(for: .seconds(isUp ? 5 : 1))) != nil else { return }
@@ -146,7 +146,7 @@ final class DatabaseService: Sendable {
     }
 
     /// - Throws: `LedgerError`, when another program has changed the ledger so that this one can not go on.
-    private func look() async throws {
+    private func readState() async throws {
         do {
             guard try await open.database.pool.with(within: .seconds(10), { try LedgerSchema.isInstalled(on: $0) })
             else { return }
