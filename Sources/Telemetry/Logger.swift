@@ -18,9 +18,10 @@ public struct Logger: Sendable {
     /// A logger that writes nothing.
     public static let silent = Logger(level: .error, sink: SilentSink())
 
-    /// The same log, with `value` under `key` on each of its lines.
+    /// The same log, with `value` under `key` on each of its lines that has no other value for it.
     public func tagged(_ key: String, _ value: some CustomStringConvertible) -> Logger {
         var copy = self
+        copy.fields.removeAll { $0.key == key }
         copy.fields.append(LogField(key, value))
         return copy
     }
@@ -47,7 +48,10 @@ public struct Logger: Sendable {
 
     private func log(_ level: LogLevel, _ message: () -> String, _ more: () -> [LogField]) {
         guard level >= self.level else { return }
-        sink.write(LogLine(time: Date(), level: level, message: message(), fields: fields + more()))
+        let own = more()
+        // A key stands once in a line.
+        let others = fields.filter { field in !own.contains { $0.key == field.key } }
+        sink.write(LogLine(time: Date(), level: level, message: message(), fields: others + own))
     }
 }
 

@@ -64,18 +64,20 @@ import Testing
         log = log.tagged("task", "a \"b\"")
         log.debug("not written")
         log.warning("two\nlines", [LogField("n", 5)])
+        log.tagged("task", "b").info("one", [LogField("task", "c")])
         let text = Logger(sink: StreamSink(descriptor: writing, format: .text))
         text.info("two\nlines", [LogField("key", "with space"), LogField("plain", "x")])
         close(writing)
         let lines = String(decoding: FileHandle(fileDescriptor: reading).readDataToEndOfFile(), as: UTF8.self).split(
             separator: "\n")
-        #expect(lines.count == 2)
+        #expect(lines.count == 3)
         let object = try #require(try JSONSerialization.jsonObject(with: Data(lines[0].utf8)) as? [String: String])
         #expect(object["message"] == "two\nlines")
         #expect(object["level"] == "warning")
         #expect(object["task"] == "a \"b\"")
         #expect(object["n"] == "5")
-        #expect(lines[1].hasSuffix("two ⏎ lines key=\"with space\" plain=x"))
+        #expect(lines[1].hasSuffix(#""message":"one","task":"c"}"#) && !lines[1].contains(#""b""#))
+        #expect(lines[2].hasSuffix("two ⏎ lines key=\"with space\" plain=x"))
     }
 
     private func pipe() throws -> (Int32, Int32) {
