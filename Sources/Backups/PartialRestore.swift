@@ -64,7 +64,7 @@ public struct PartialRestore: Sendable {
             let wanted = manifest.parts.filter { ![.data, .largeObjects].contains($0.kind) }
             let reader = PartReader(restorer, parts: wanted, { _, _ in })
             if isOwn { try await restorer.makeRoles(place, reader) }
-            let (moved, keys) = try await FunctionConfinement.confining(in: place) {
+            let (moved, keys) = try await Confinement.during(in: place) { confinement in
                 try await rebuild(in: place, reader, tools, progress)
             }
             try await check(moved, place, target)
@@ -286,11 +286,11 @@ public struct PartialRestore: Sendable {
         try await Connection.opened(target.named("reeve restore")) { connection in
             try await connection.with { connection in
                 try connection.transaction {
-                    let confined = try FunctionConfinement.begin(on: connection)
-                    for schema in schemas.sorted() {
-                        try connection.execute("CREATE SCHEMA IF NOT EXISTS \(quoteIdentifier(schema))")
+                    try Confinement.during(on: connection) {
+                        for schema in schemas.sorted() {
+                            try connection.execute("CREATE SCHEMA IF NOT EXISTS \(quoteIdentifier(schema))")
+                        }
                     }
-                    try FunctionConfinement.end(confined, on: connection)
                 }
             }
         }
@@ -314,8 +314,10 @@ public struct PartialRestore: Sendable {
             tools.programs.path("pg_restore"),
             ["--no-tablespaces", "-Fc", "-f", "-"] + schemas.map { "--schema=\($0)" })
         // In one transaction, in which functions of the target run with their owners' rights.
-        let isConfined = try await FunctionConfinement.canConfine(in: target)
-        let (first, last) = isConfined ? (FunctionConfinement.beginScript, FunctionConfinement.endScript) : ("", "")
+        let isConfined = try await Confinement.isSuperuser(in: target)
+        let confinement = Confinement()
+        let (first, last) =
+            isConfined ? ("SET LOCAL lock_timeout = '60s'; \(confinement.begin)", confinement.end) : ("", "")
         let restore = try tools.command(
             "psql",
             [
@@ -333,9 +335,7 @@ public struct PartialRestore: Sendable {
                 keys.statements.compactMap { key in
                     do {
                         try connection.transaction {
-                            let confined = try FunctionConfinement.begin(on: connection)
-                            try connection.execute(key)
-                            try FunctionConfinement.end(confined, on: connection)
+                            try Confinement.during(on: connection) { _ = try connection.execute(key) }
                         }
                         return nil
                     } catch {

@@ -51,10 +51,11 @@ public struct Restorer: Sendable {
         try await RestoreGuard(target).closed {
             if settings.makesRoles { try await makeRoles(target, parts, all: settings.restoresAllRoles) }
             // Rows and constraints run functions that came with the backup.
-            try await FunctionConfinement.confining(in: target.named("reeve restore")) {
+            try await Confinement.during(in: target.named("reeve restore")) { confinement in
                 for part in manifest.parts where part.kind == .before {
                     try await parts.restore(part, into: target, tools)
                 }
+                try await confinement.suspendChecks()
                 try await restoreData(into: target, tools, parts)
                 if !settings.masking.isEmpty {
                     let masking = settings.masking

@@ -14,8 +14,11 @@ public struct SystemCheck: Sendable {
         self.sql = sql
     }
 
-    /// Runs it under the system's path in a transaction that changes nothing; functions run with their owners' rights
-    /// (`FunctionConfinement`).
+    /// Runs it under the system's path in a transaction that changes nothing.
+    ///
+    /// Views run functions with the rights of whoever reads them. So a superuser has it run by a role that may read all
+    /// and nothing else, which is there in this transaction alone; within a SECURITY DEFINER function there is no way back
+    /// from it.
     ///
     /// - Returns: how many rows it gave.
     /// - Throws: `PostgresError`.
@@ -23,13 +26,63 @@ public struct SystemCheck: Sendable {
         var count = 0
         do {
             try connection.transaction {
-                try FunctionConfinement.begin(on: connection)
-                try connection.execute("SET LOCAL transaction_read_only = on")
-                count = try connection.underPath(of: schema) { try connection.query(sql).count }
-                throw Undo()
+                let isConfined = try Confinement.isSuperuser(on: connection)
+                try Confinement.during(on: connection) {
+                    if isConfined { try makeReader(on: connection) }
+                    count = try connection.underPath(of: schema) {
+                        let sql = isConfined ? "SELECT pg_temp.reeve_check()" : counting
+                        try connection.execute("SET LOCAL transaction_read_only = on")
+                        return try connection.query(sql).first?.get(0) ?? 0
+                    }
+                    throw Undo()
+                }
             }
         } catch is Undo {}
         return count
+    }
+
+    private var counting: String { "SELECT pg_catalog.count(*) FROM (\n\(statement)\n) AS found" }
+
+    /// The query without the semicolon that may end it.
+    private var statement: String {
+        let bytes = Array(sql.utf8)
+        guard let last = try? SQLLexer.split(bytes, file: name).first else { return sql }
+        return String(decoding: bytes[last.range], as: UTF8.self)
+    }
+
+    private func makeReader(on connection: isolated Connection) throws {
+        let role = "reeve_reader_\(String(UInt64.random(in: .min ... .max), radix: 36))"
+        try connection.execute("CREATE ROLE \(role) NOLOGIN BYPASSRLS")
+        if connection.serverVersion >= 140000 {
+            try connection.execute("GRANT pg_read_all_data TO \(role)")
+        } else {
+            for row in try connection.query(
+                """
+                SELECT pg_catalog.quote_ident(nspname) FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_(toast|temp)'
+                """)
+            {
+                let schema: String = try row.get(0)
+                try connection.execute(
+                    """
+                    GRANT USAGE ON SCHEMA \(schema) TO \(role);
+                    GRANT SELECT ON ALL TABLES IN SCHEMA \(schema) TO \(role);
+                    GRANT SELECT ON ALL SEQUENCES IN SCHEMA \(schema) TO \(role)
+                    """)
+            }
+        }
+        try connection.execute(
+            """
+            CREATE FUNCTION pg_temp.reeve_check() RETURNS pg_catalog.int8 LANGUAGE plpgsql SECURITY DEFINER AS \(quoteDollar(
+                """
+                DECLARE
+                    counted pg_catalog.int8;
+                BEGIN
+                    EXECUTE \(quoteLiteral(counting)) INTO counted;
+                    RETURN counted;
+                END
+                """));
+            ALTER FUNCTION pg_temp.reeve_check() OWNER TO \(role)
+            """)
     }
 
     /// Ends a transaction whose work was only to be looked at.

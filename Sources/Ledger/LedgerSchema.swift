@@ -63,20 +63,20 @@ public enum LedgerSchema {
         do {
             try connection.transaction(options) {
                 // What is made here fires event triggers, whose functions may be others'.
-                let confined = try FunctionConfinement.begin(on: connection)
-                if try installedVersion(on: connection) == nil {
-                    try connection.execute("CREATE SCHEMA IF NOT EXISTS reeve")
-                } else {
-                    // A lock that only those can take who may write the ledger.
-                    try connection.query("SELECT FROM reeve.ledger FOR UPDATE")
+                try Confinement.during(on: connection) {
+                    if try installedVersion(on: connection) == nil {
+                        try connection.execute("CREATE SCHEMA IF NOT EXISTS reeve")
+                    } else {
+                        // A lock that only those can take who may write the ledger.
+                        try connection.query("SELECT FROM reeve.ledger FOR UPDATE")
+                    }
+                    let found = try installedVersion(on: connection)
+                    try check(found)
+                    for (number, sql) in changes.enumerated() where number >= found ?? 0 {
+                        try connection.execute(sql)
+                    }
+                    try connection.query("UPDATE reeve.ledger SET version = $1, upgraded_at = now()", [version])
                 }
-                let found = try installedVersion(on: connection)
-                try check(found)
-                for (number, sql) in changes.enumerated() where number >= found ?? 0 {
-                    try connection.execute(sql)
-                }
-                try connection.query("UPDATE reeve.ledger SET version = $1, upgraded_at = now()", [version])
-                try FunctionConfinement.end(confined, on: connection)
             }
         } catch let error as PostgresError where error.sqlState == "55P03" {
             throw LedgerError.busy(holder: try holder(on: connection))

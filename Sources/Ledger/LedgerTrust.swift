@@ -48,7 +48,7 @@ enum LedgerTrust {
 
     /// The objects of the schema: kind, name, owner, whether that is to be trusted, and what tells it from another.
     private static let query = """
-        WITH trusted AS (
+        WITH risky AS MATERIALIZED (\(RiskyExpression.functions)), trusted AS (
             SELECT r.oid FROM pg_catalog.pg_roles r
             WHERE r.rolsuper OR r.rolname = current_user OR r.rolname = 'reeve_owner' AND NOT EXISTS (
                 SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles o ON o.oid = m.member
@@ -119,6 +119,18 @@ enum LedgerTrust {
                     'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_opclass'::pg_catalog.regclass,
                     'pg_catalog.pg_type'::pg_catalog.regclass)
                 AND d.refobjid >= 16384
+            UNION ALL
+            SELECT 'type of a column', c.relname::pg_catalog.text || '.' || a.attname::pg_catalog.text, c.relowner, ''
+            FROM relations c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+                JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+            WHERE t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace AND NOT a.attisdropped
+            UNION ALL
+            SELECT 'expression', c.relname, c.relowner, '' FROM relations c WHERE EXISTS (
+                SELECT FROM (
+                    SELECT k.conbin AS tree FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'
+                    UNION ALL SELECT f.adbin FROM pg_catalog.pg_attrdef f WHERE f.adrelid = c.oid
+                    UNION ALL SELECT g.tgqual FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid) e
+                WHERE \(RiskyExpression.isRisky("e.tree", among: "SELECT r.oid FROM risky r")))
             UNION ALL
             SELECT 'object', pg_catalog.pg_describe_object(d.classid, d.objid, 0), h.nspowner, ''
             FROM home h JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass

@@ -122,6 +122,24 @@ public struct ConnectionSettings: Sendable, Equatable {
         return all
     }
 
+    /// The role that the owner of a database sets for all who come (`ALTER DATABASE … SET role`) is left: what works there
+    /// would belong to it, and be trusted. One that is set for the user, or asked for, stays. Written for any search path.
+    private func ownRole(local: Bool) -> String? {
+        let asked = [parameters["options"], ProcessInfo.processInfo.environment["PGOPTIONS"]]
+        if asked.contains(where: { $0?.contains("role") == true }) { return nil }
+        let isSet = "pg_catalog.unnest(s.setconfig) c WHERE pg_catalog.starts_with(c, 'role=')"
+        return """
+            CASE WHEN NOT pg_catalog.nameeq(current_user, session_user) AND EXISTS (
+                SELECT FROM pg_catalog.pg_database d, pg_catalog.pg_db_role_setting s, \(isSet)
+                    AND pg_catalog.nameeq(d.datname, pg_catalog.current_database())
+                    AND pg_catalog.oideq(s.setdatabase, d.oid) AND pg_catalog.oideq(s.setrole, 0)
+            ) AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_roles r, pg_catalog.pg_db_role_setting s, \(isSet)
+                    AND pg_catalog.nameeq(r.rolname, session_user) AND pg_catalog.oideq(s.setrole, r.oid))
+            THEN pg_catalog.set_config('role', 'none', \(local)) END
+            """
+    }
+
     /// Settings of a session or, with `local`, of a transaction, as a statement without parameters.
     func settingsStatement(local: Bool) -> String {
         var settings: [(String, String)] = [
@@ -137,6 +155,7 @@ public struct ConnectionSettings: Sendable, Equatable {
             if let value { settings.append((name, String(value.milliseconds))) }
         }
         let calls = settings.map { "pg_catalog.set_config(\(quoteLiteral($0)), \(quoteLiteral($1)), \(local))" }
-        return "SELECT pg_catalog.pg_backend_pid(), " + calls.joined(separator: ", ")
+        return "SELECT pg_catalog.pg_backend_pid(), "
+            + (calls + [ownRole(local: local)].compactMap { $0 }).joined(separator: ", ")
     }
 }

@@ -117,6 +117,17 @@ struct LedgerTrustTests {
         ),
         ("GRANT CREATE ON SCHEMA reeve TO PUBLIC", "others than its owner"),
         (
+            """
+            CREATE DOMAIN public.word AS text; ALTER TABLE reeve.audit ALTER entry TYPE public.word
+            """, "type of a column audit.entry"
+        ),
+        ("ALTER TABLE reeve.events ADD CHECK (pg_catalog.lo_export(1, '/tmp/x') > 0)", "expression events"),
+        (
+            """
+            ALTER TABLE reeve.runs ALTER message SET DEFAULT pg_catalog.query_to_xml('SELECT 1', true, true, '')::text
+            """, "expression runs"
+        ),
+        (
             "CREATE OPERATOR reeve.=== (LEFTARG = text, RIGHTARG = text, FUNCTION = pg_catalog.texteq)",
             "operator"
         ),

@@ -38,11 +38,11 @@ public struct LiveReport: Sendable {
 /// Tries whether a schema does what it says: each unique, exclusion, check and foreign key constraint refuses a row
 /// that breaks it alone, and each trigger fires.
 ///
-/// Every table is tried in a transaction of its own that is rolled back, with short limits for locks. As a superuser,
-/// functions run with their owners' rights meanwhile (`FunctionConfinement`). What rolling back
-/// does not undo is left: sequences that triggers draw from, and what triggers do outside the database. Rows come from
-/// the table, or are made up from the types, the foreign keys and the literals in the checks; what no row could be found
-/// for is listed as untried.
+/// All is done in one transaction that is rolled back, each table under a savepoint, with short limits for locks. As a
+/// superuser, functions run with their owners' rights meanwhile (`Confinement`), and tables with expressions that
+/// cannot be held back so are left alone (`RiskyTables`). What rolling back does not undo is left: sequences that triggers
+/// draw from, and what triggers do outside the database. Rows come from the table, or are made up from the types, the
+/// foreign keys and the literals in the checks; what no row could be found for is listed as untried.
 public struct LiveTrial: Sendable {
     let catalog: SchemaCatalog
     /// What belongs to each table.
@@ -62,33 +62,49 @@ public struct LiveTrial: Sendable {
     ///
     /// - Throws: `PostgresError` when the connection is lost; `CancellationError`. A refusal is no error but a finding.
     public func run(on connection: isolated Connection) throws -> LiveReport {
-        var report = LiveReport()
         let canCount = try canCountCalls(on: connection)
-        for table in catalog.sorted where table.identity.kind.isRelation {
-            let own = parts[table.identity] ?? []
-            let tried = own.filter(Self.isTried)
-            if tried.isEmpty { continue }
-            guard table.identity.kind == .table else {
-                for object in tried {
-                    report.leave(object.identity, "rows of a \(table.identity.kind.name) are not made up")
-                }
-                continue
+        // One transaction for all, so that functions are confined once; each table is undone by itself, with its locks.
+        return try undone(on: connection, canCount) {
+            var report = LiveReport()
+            let isSuperuser = try Confinement.isSuperuser(on: connection)
+            let risky = isSuperuser ? try RiskyTables.read(on: connection) : [:]
+            for table in catalog.sorted where table.identity.kind.isRelation {
+                report = try tried(table, risky, report, countsCalls: canCount, on: connection)
             }
-            report = try undone(on: connection, canCount) {
-                var trial = TableTrial(catalog: catalog, parts: parts, table: table, report: report)
-                try trial.run(countsCalls: canCount, on: connection)
-                return trial.report
+            let eventTriggers = catalog.sorted.filter { $0.identity.kind == .eventTrigger }
+            if !eventTriggers.isEmpty {
+                report = try connection.trial {
+                    var trial = EventTriggerTrial(report: report)
+                    try trial.run(eventTriggers, countsCalls: canCount, on: connection)
+                    return trial.report
+                }.get()
             }
+            return report
         }
-        let eventTriggers = catalog.sorted.filter { $0.identity.kind == .eventTrigger }
-        if !eventTriggers.isEmpty {
-            report = try undone(on: connection, canCount) {
-                var trial = EventTriggerTrial(report: report)
-                try trial.run(eventTriggers, countsCalls: canCount, on: connection)
-                return trial.report
+    }
+
+    private func tried(
+        _ table: CatalogObject, _ risky: [ObjectIdentity: String], _ before: LiveReport, countsCalls: Bool,
+        on connection: isolated Connection
+    ) throws -> LiveReport {
+        var report = before
+        let tried = (parts[table.identity] ?? []).filter(Self.isTried)
+        if tried.isEmpty { return report }
+        let reason: String? =
+            if table.identity.kind != .table {
+                "rows of a \(table.identity.kind.name) are not made up"
+            } else {
+                risky[table.identity].map { "\($0) would run with the rights of a superuser" }
             }
+        if let reason {
+            for object in tried { report.leave(object.identity, reason) }
+            return report
         }
-        return report
+        return try connection.trial {
+            var trial = TableTrial(catalog: catalog, parts: parts, risky: risky, table: table, report: report)
+            try trial.run(countsCalls: countsCalls, on: connection)
+            return trial.report
+        }.get()
     }
 
     private static func isTried(_ object: CatalogObject) -> Bool {
@@ -117,9 +133,10 @@ public struct LiveTrial: Sendable {
         var result: T?
         do {
             try connection.transaction(options) {
-                try FunctionConfinement.begin(on: connection)
-                result = try body()
-                throw Undo()
+                try Confinement.during(on: connection) {
+                    result = try body()
+                    throw Undo()
+                }
             }
         } catch is Undo {}
         guard let result else { throw PostgresError(.misuse, "the trial had no result") }

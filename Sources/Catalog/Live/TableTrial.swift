@@ -8,12 +8,13 @@ struct TableTrial {
     var report: LiveReport
 
     init(
-        catalog: SchemaCatalog, parts: [ObjectIdentity: [CatalogObject]], table: CatalogObject, report: LiveReport
+        catalog: SchemaCatalog, parts: [ObjectIdentity: [CatalogObject]], risky: [ObjectIdentity: String],
+        table: CatalogObject, report: LiveReport
     ) {
         self.catalog = catalog
         self.table = table
         self.report = report
-        maker = RowMaker(catalog: catalog, parts: parts)
+        maker = RowMaker(catalog: catalog, parts: parts, risky: Set(risky.keys))
     }
 
     private var identity: ObjectIdentity { table.identity }

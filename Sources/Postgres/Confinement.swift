@@ -1,0 +1,178 @@
+/// Keeps what others wrote into a database from running with the rights of a superuser who restores, tries or changes
+/// something there: for a transaction, or for sessions that come after one another.
+///
+/// - Functions run as their owners (`FunctionConfinement`), also those that are made, replaced, altered or given to another
+///   owner meanwhile: an event trigger sees to that.
+/// - Event triggers whose function belongs to others are silent meanwhile.
+/// - CHECK constraints with risky expressions (`RiskyExpression`) of domains, and of tables once `suspendChecks` was called,
+///   are not looked at: their rows met them when they were dumped.
+///
+/// The catalog is changed directly, for ALTER FUNCTION would run event triggers, which are others' functions too. Only a
+/// superuser can; any other role lends its rights to nobody who has fewer, as long as it is not itself privileged, and
+/// nothing is changed for it.
+public struct Confinement: Sendable {
+    private let schema: String
+    private let target: ConnectionSettings?
+
+    /// - Parameter target: where its scripts are run by `suspendChecks`; nil: they are run by others.
+    public init(target: ConnectionSettings? = nil) {
+        // A name that nobody can have taken beforehand.
+        let number = UInt64.random(in: .min ... .max)
+        schema = "reeve_confinement_\(String(number, radix: 36))"
+        self.target = target
+    }
+
+    /// A script that confines what is there, and all that comes, until `end`; in one transaction, which may be that of the
+    /// work itself.
+    public var begin: String {
+        """
+        SET LOCAL search_path = pg_catalog, pg_temp;
+        -- Of several at once each takes back what it did.
+        LOCK TABLE pg_catalog.pg_event_trigger IN SHARE ROW EXCLUSIVE MODE;
+        DO $$
+        DECLARE
+            known oid[];
+            silent oid[];
+            before "char"[];
+        BEGIN
+            -- First of all, for what follows runs event triggers that are there.
+            SELECT pg_catalog.array_agg(e.oid), pg_catalog.array_agg(e.evtenabled) INTO silent, before
+                FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid
+                JOIN pg_catalog.pg_roles o ON o.oid = p.proowner WHERE NOT o.rolsuper AND e.evtenabled <> 'D';
+            UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D' WHERE oid = ANY (silent);
+            WITH confined AS (
+                UPDATE pg_catalog.pg_proc q SET prosecdef = true FROM pg_catalog.pg_proc p
+                    JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
+                    WHERE q.oid = p.oid AND \(FunctionConfinement.unconfined)
+                RETURNING q.oid)
+            SELECT pg_catalog.array_agg(c.oid) INTO known FROM confined c;
+            CREATE SCHEMA \(schema);
+            CREATE TABLE \(schema).functions (id oid PRIMARY KEY);
+            CREATE TABLE \(schema).silent (id oid PRIMARY KEY, enabled "char");
+            CREATE TABLE \(schema).checks (id oid PRIMARY KEY, expression pg_node_tree);
+            CREATE DOMAIN \(schema).anything AS boolean CHECK (true);
+            INSERT INTO \(schema).functions SELECT pg_catalog.unnest(known);
+            INSERT INTO \(schema).silent SELECT * FROM unnest(silent, before);
+            \(suspension(of: "k.contypid <> 0"))
+        END $$;
+        CREATE FUNCTION \(schema).confine() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
+            SET search_path = pg_catalog, pg_temp AS $$
+        DECLARE
+            one oid;
+        BEGIN
+            FOR one IN SELECT p.oid FROM pg_catalog.pg_event_trigger_ddl_commands() c
+                JOIN pg_catalog.pg_proc p ON c.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = c.objid
+                JOIN pg_catalog.pg_roles o ON o.oid = p.proowner WHERE \(FunctionConfinement.unconfined)
+            LOOP
+                INSERT INTO \(schema).functions VALUES (one) ON CONFLICT DO NOTHING;
+                UPDATE pg_catalog.pg_proc SET prosecdef = true WHERE oid = one;
+            END LOOP;
+            FOR one IN SELECT c.objid FROM pg_catalog.pg_event_trigger_ddl_commands() c
+                WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
+            LOOP
+                \(suspension(of: "k.contypid = one"))
+            END LOOP;
+        END $$;
+        CREATE EVENT TRIGGER \(schema) ON ddl_command_end
+            EXECUTE FUNCTION \(schema).confine();
+
+        """
+    }
+
+    /// Takes back what `begin`, its event trigger and `suspendChecks` did; in one transaction.
+    public var end: String {
+        """
+        SET LOCAL search_path = pg_catalog, pg_temp;
+        DROP EVENT TRIGGER \(schema);
+        DO $$
+        DECLARE
+            known oid[] := (SELECT pg_catalog.array_agg(f.id) FROM \(schema).functions f);
+            silent oid[];
+            before "char"[];
+        BEGIN
+            SELECT pg_catalog.array_agg(s.id), pg_catalog.array_agg(s.enabled) INTO silent, before FROM \(schema).silent s;
+            UPDATE pg_catalog.pg_constraint k SET conbin = c.expression FROM \(schema).checks c WHERE k.oid = c.id;
+            UPDATE pg_catalog.pg_class r SET relchecks = relchecks WHERE r.oid IN (
+                SELECT k.conrelid FROM pg_catalog.pg_constraint k JOIN \(schema).checks c ON c.id = k.oid);
+            DROP SCHEMA \(schema) CASCADE;
+            -- Last of all, for what comes before runs event triggers that are there.
+            UPDATE pg_catalog.pg_proc SET prosecdef = false WHERE oid = ANY (known);
+            UPDATE pg_catalog.pg_event_trigger e SET evtenabled = b.enabled
+                FROM unnest(silent, before) AS b (id, enabled) WHERE e.oid = b.id;
+        END $$;
+
+        """
+    }
+
+    /// Suspends risky CHECK constraints of tables until the end. To be called between the making of the tables and their
+    /// rows: those of a table that inherits are copies of its parent's.
+    public func suspendChecks() async throws {
+        guard let target else { return }
+        try await Self.run("DO $$ BEGIN \(suspension(of: "k.conrelid <> 0")) END $$", in: target)
+    }
+
+    /// PL/pgSQL that puts `true` in the place of risky expressions.
+    private func suspension(of which: String) -> String {
+        """
+        WITH risky AS MATERIALIZED (\(RiskyExpression.functions)), found AS (
+            INSERT INTO \(schema).checks SELECT k.oid, k.conbin FROM pg_catalog.pg_constraint k
+            WHERE k.contype = 'c' AND \(which)
+                AND \(RiskyExpression.isRisky("k.conbin", among: "SELECT r.oid FROM risky r"))
+            ON CONFLICT DO NOTHING RETURNING id)
+        UPDATE pg_catalog.pg_constraint k SET conbin = (
+            SELECT d.conbin FROM pg_catalog.pg_constraint d
+            WHERE d.contypid = '\(schema).anything'::pg_catalog.regtype)
+        FROM found f WHERE k.oid = f.id;
+        -- What sessions remember of the tables holds no longer.
+        UPDATE pg_catalog.pg_class r SET relchecks = relchecks WHERE r.oid IN (
+            SELECT k.conrelid FROM pg_catalog.pg_constraint k JOIN \(schema).checks c ON c.id = k.oid);
+        """
+    }
+
+    /// Confines for as long as `body` works in sessions of its own on a database that nobody else uses. Where the role is
+    /// no superuser, nothing is changed.
+    ///
+    /// After an error what was confined stays so: the database is not whole.
+    public static func during<T: Sendable>(
+        in target: ConnectionSettings, _ body: (Confinement) async throws -> T
+    ) async throws -> T {
+        guard try await isSuperuser(in: target) else { return try await body(Confinement()) }
+        let confinement = Confinement(target: target)
+        try await run(confinement.begin, in: target)
+        let value = try await body(confinement)
+        try await run(confinement.end, in: target)
+        return value
+    }
+
+    /// Confines in the open transaction for as long as `body` works. What it set for the transaction is not taken back.
+    public static func during<T>(on connection: isolated Connection, _ body: () throws -> T) throws -> T {
+        guard try isSuperuser(on: connection) else { return try body() }
+        let confinement = Confinement()
+        try connection.execute(confinement.begin)
+        let value = try body()
+        try connection.execute(confinement.end)
+        return value
+    }
+
+    /// Whether the role of these settings is a superuser.
+    public static func isSuperuser(in target: ConnectionSettings) async throws -> Bool {
+        try await Connection.opened(target) { connection in
+            try await connection.with { try isSuperuser(on: $0) }
+        }
+    }
+
+    /// Whether the role that works is a superuser.
+    public static func isSuperuser(on connection: isolated Connection) throws -> Bool {
+        try connection.query(
+            "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
+        ).first?.get(0) ?? false
+    }
+
+    private static func run(_ script: String, in target: ConnectionSettings) async throws {
+        try await Connection.opened(target) { connection in
+            try await connection.with { connection in
+                try connection.transaction { _ = try connection.execute(script) }
+            }
+        }
+    }
+}
