@@ -147,6 +147,8 @@ extension Connection {
         interruptible = false
         isCommitting = true
         deadline = .now + settings.commitPatience
+        // The end of the connection takes it along.
+        let process = serverProcess
         do {
             let tag = try executeAsIs("COMMIT")
             // COMMIT of a failed transaction rolls back and reports no error.
@@ -154,7 +156,6 @@ extension Connection {
                 throw PostgresError(.server, "the transaction was rolled back, for a statement in it had failed")
             }
         } catch let error as PostgresError where error.kind == .connectionLost || error.kind == .timedOut {
-            let process = serverProcess
             close()
             try settle(id, process, error)
         } catch {

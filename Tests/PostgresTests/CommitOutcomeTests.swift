@@ -97,6 +97,12 @@ struct CommitOutcomeTests {
             let told = try await write(key, settings)
             #expect(told == (isForwarded ? .committed : .notCommitted))
             #expect(try await isThere(key) == isForwarded)
+            let waiting: Int = try await database.value(
+                """
+                SELECT count(*) FROM pg_stat_activity
+                WHERE state LIKE 'idle in transaction%' AND datname = current_database()
+                """)
+            #expect(waiting == 0)
         }
     }
 
