@@ -89,7 +89,7 @@ extension Connection {
         try commit(id)
     }
 
-    private static let transactionIDQuery = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::text"
+    private static let transactionIDQuery = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text"
 
     /// By what the outcome of COMMIT can be looked up; nil while nothing was written.
     private func transactionID() throws -> String? {

@@ -45,8 +45,10 @@ struct TransactionLookup {
         var settings = settings
         settings.connectTimeout = min(settings.connectTimeout, max(.seconds(1), ContinuousClock.now.duration(to: end)))
         let session = try LookupSession(settings, logger: logger, until: end)
+        defer { session.leave() }
         let row = try session.row(
-            "SELECT pg_catalog.pg_is_in_recovery()::text, pg_catalog.pg_xact_status($1::pg_catalog.xid8)", [id])
+            "SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, pg_catalog.pg_xact_status($1::pg_catalog.xid8)",
+            [id])
         // A standby knows only what has reached it.
         if row[0] == "true" { return .settled(.unknown(reason: "a standby answers in the server's place")) }
         switch row[1] {
@@ -62,17 +64,19 @@ struct TransactionLookup {
     /// Ends the session of the transaction where it only waits for its client, which it does not know to be gone: it never
     /// got the COMMIT. One that works on COMMIT is left alone.
     private func endIdle(_ process: Int, _ id: String, _ session: LookupSession) throws {
-        _ = try session.row(settings.settingsStatement(local: false), [])
         _ = try session.row(
             """
-            SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(a.pid))::text FROM pg_catalog.pg_stat_activity a
-            WHERE a.pid = $1::integer AND a.state LIKE 'idle in transaction%'
-                AND a.backend_xid::text = ($2::bigint % 4294967296)::text
+            SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(a.pid))::pg_catalog.text
+            FROM pg_catalog.pg_stat_activity a
+            WHERE a.pid = $1::pg_catalog.int4 AND a.state LIKE 'idle in transaction%'
+                AND a.backend_xid::pg_catalog.text
+                    = ($2::pg_catalog.int8 % 4294967296::pg_catalog.int8)::pg_catalog.text
             """, [String(process), id])
     }
 }
 
-/// A connection for a question or two, within the thread of another one.
+/// A connection for a question or two, within the thread of another one: a transaction, for a pooler may stand between, in
+/// which the settings of every session hold before anything is asked.
 private struct LookupSession {
     private let handle: LibpqHandle
     private let wake: WakeUp
@@ -84,10 +88,22 @@ private struct LookupSession {
         self.end = end
         handle = try ConnectAttempt(settings: settings, logger: logger, wake: wake).connect()
         PQsetnonblocking(handle.raw, 1)
+        _ = try rows("BEGIN READ ONLY", [])
+        _ = try row(settings.settingsStatement(local: true), [])
     }
+
+    /// Gives the session back to a pooler as it was.
+    func leave() { _ = try? rows("COMMIT", []) }
 
     /// The texts of the only row.
     func row(_ sql: String, _ parameters: [String]) throws -> [String?] {
+        guard let cells = try rows(sql, parameters).last else {
+            throw PostgresError(.badValue, "the lookup gave no row")
+        }
+        return cells
+    }
+
+    private func rows(_ sql: String, _ parameters: [String]) throws -> [[String?]] {
         let pointers = parameters.map { strdup($0) }
         defer { for pointer in pointers { free(pointer) } }
         let values = pointers.map { UnsafePointer($0) }
@@ -97,19 +113,19 @@ private struct LookupSession {
         var run = StatementRun(
             handle: handle, wake: wake, deadline: end, interruptible: false, isCommit: false,
             drainTimeout: .seconds(1))
-        var cells: [String?] = []
+        var rows: [[String?]] = []
         do {
             try run.finish { result in
                 guard PQntuples(result) > 0 else { return }
-                cells = (0..<PQnfields(result)).map { column in
-                    PQgetisnull(result, 0, column) == 1
-                        ? nil : PQgetvalue(result, 0, column).map { String(cString: $0) }
-                }
+                rows.append(
+                    (0..<PQnfields(result)).map { column in
+                        PQgetisnull(result, 0, column) == 1
+                            ? nil : PQgetvalue(result, 0, column).map { String(cString: $0) }
+                    })
             }
         } catch let error as ConnectionGivenUp {
             throw error.cause
         }
-        guard !cells.isEmpty else { throw PostgresError(.badValue, "the lookup gave no row") }
-        return cells
+        return rows
     }
 }

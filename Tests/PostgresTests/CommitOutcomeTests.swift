@@ -106,6 +106,35 @@ struct CommitOutcomeTests {
         }
     }
 
+    @Test func `the lookup finds nothing of the database's owner in the way of its types`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE TABLE public.rows (key bigint PRIMARY KEY)", "CREATE SCHEMA evil",
+            "CREATE TABLE evil.log (who pg_catalog.text)",
+            """
+            CREATE FUNCTION evil.note(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS $$
+            BEGIN INSERT INTO evil.log VALUES (current_user); RETURN true; END $$
+            """,
+            "CREATE DOMAIN evil.text AS pg_catalog.text CHECK (evil.note(VALUE))",
+            "CREATE DOMAIN evil.xid8 AS pg_catalog.xid8 CHECK (evil.note(VALUE::pg_catalog.text))",
+            "CREATE DOMAIN evil.int4 AS pg_catalog.int4 CHECK (evil.note(VALUE::pg_catalog.text))",
+            "CREATE DOMAIN evil.int8 AS pg_catalog.int8 CHECK (evil.note(VALUE::pg_catalog.text))",
+            "ALTER DATABASE \(database.name) SET search_path = evil, pg_catalog")
+        // The answer is lost; then the session that only waits is ended.
+        for (key, isForwarded) in [(1, true), (2, false)] {
+            let proxy = try FaultProxy(before: database.settings)
+            defer { proxy.close() }
+            var settings = proxy.settings(database.settings)
+            settings.commitPatience = .milliseconds(300)
+            proxy.arm(at: Self.commit + 1, afterForwarding: isForwarded) { _ in isForwarded ? .cut : .mute }
+            #expect(try await write(key, settings) == (isForwarded ? .committed : .notCommitted))
+        }
+        let ran: Int = try await database.with {
+            try $0.query("SELECT pg_catalog.count(*) FROM evil.log").first?.get(0) ?? 0
+        }
+        #expect(ran == 0)
+    }
+
     @Test func `nobody who can tell is unknown, and says so`() async throws {
         let database = try TestDatabase.current
         try await database.execute("CREATE TABLE public.rows (key bigint PRIMARY KEY)")
