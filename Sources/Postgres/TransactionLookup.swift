@@ -3,6 +3,33 @@ import Foundation
 import Processes
 import Telemetry
 
+/// Which transaction it is, and of which server: after a failover the same number may be another transaction's.
+struct TransactionID: Equatable {
+    /// As `pg_current_xact_id` gives it.
+    let number: String
+    /// When the server was started, in microseconds, which tells it from all others.
+    let server: String
+
+    static let query = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, \(serverColumn)"
+
+    /// Whatever the session's settings are, it is spelled the same.
+    static let serverColumn = """
+        (pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())
+            OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8::pg_catalog.text
+        """
+
+    init(number: String, server: String) {
+        self.number = number
+        self.server = server
+    }
+
+    /// Reads what `query` gave; nil while nothing was written.
+    init?(_ rows: Rows) throws {
+        guard let row = rows.first, let number: String = try row.get(0, as: String?.self) else { return nil }
+        self.init(number: number, server: try row.get(1))
+    }
+}
+
 /// Finds out, on another connection, what became of a transaction whose connection was lost.
 struct TransactionLookup {
     enum Outcome: Equatable {
@@ -17,9 +44,9 @@ struct TransactionLookup {
     /// Asks until the server knows, for as long as `settings.outcomeTimeout`.
     ///
     /// - Parameters:
-    ///   - id: as `pg_current_xact_id` gives it.
+    ///   - id: the transaction, as it was known before COMMIT.
     ///   - process: the server's process that ran it; nil where a pooler hides it.
-    func outcome(of id: String, process: Int?) -> Outcome {
+    func outcome(of id: TransactionID, process: Int?) -> Outcome {
         let end = ContinuousClock.now + settings.outcomeTimeout
         var reason = "no answer came"
         while true {
@@ -41,21 +68,28 @@ struct TransactionLookup {
         case running
     }
 
-    private func ask(_ id: String, _ process: Int?, until end: ContinuousClock.Instant) throws -> Answer {
+    private func ask(_ id: TransactionID, _ process: Int?, until end: ContinuousClock.Instant) throws -> Answer {
         var settings = settings
         settings.connectTimeout = min(settings.connectTimeout, max(.seconds(1), ContinuousClock.now.duration(to: end)))
         let session = try LookupSession(settings, logger: logger, until: end)
         defer { session.leave() }
         let row = try session.row(
-            "SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, pg_catalog.pg_xact_status($1::pg_catalog.xid8)",
-            [id])
+            """
+            SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, \(TransactionID.serverColumn),
+                CASE WHEN \(TransactionID.serverColumn) OPERATOR(pg_catalog.=) $2::pg_catalog.text
+                    THEN pg_catalog.pg_xact_status($1::pg_catalog.xid8) END
+            """, [id.number, id.server])
         // A standby knows only what has reached it.
         if row[0] == "true" { return .settled(.unknown(reason: "a standby answers in the server's place")) }
-        switch row[1] {
+        guard row[1] == id.server else {
+            return .settled(
+                .unknown(reason: "the server was started anew, or another one answers in its place"))
+        }
+        switch row[2] {
         case "committed": return .settled(.committed)
         case "aborted": return .settled(.aborted)
         case "in progress":
-            if let process { try endIdle(process, id, session) }
+            if let process { try endIdle(process, id.number, session) }
             return .running
         default: return .settled(.unknown(reason: "the server does not remember the transaction any more"))
         }

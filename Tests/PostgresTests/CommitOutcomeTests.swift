@@ -1,7 +1,8 @@
 import Foundation
-import Postgres
 import TestSupport
 import Testing
+
+@testable import Postgres
 
 /// What is told of a COMMIT whose answer is lost is what happened. `REEVE_COMMIT_ROUNDS` says how often each cut is made
 /// (20).
@@ -133,6 +134,28 @@ struct CommitOutcomeTests {
             try $0.query("SELECT pg_catalog.count(*) FROM evil.log").first?.get(0) ?? 0
         }
         #expect(ran == 0)
+    }
+
+    @Test func `a server that is not the one that had the transaction cannot tell`() async throws {
+        let database = try TestDatabase.current
+        let id = try await database.with { connection in
+            try connection.execute("BEGIN")
+            _ = try connection.query("CREATE TABLE public.made (a int)")
+            // Spelled the same whatever is set.
+            try connection.execute("SET LOCAL TimeZone = 'Asia/Tokyo'; SET LOCAL DateStyle = 'German'")
+            let id = try TransactionID(connection.queryAsIs(TransactionID.query))
+            try connection.execute("COMMIT")
+            return id
+        }
+        let known = try #require(id)
+        let other = TransactionID(number: known.number, server: "1")
+        let settings = database.settings
+        let outcomes = await Task.detached {
+            let lookup = TransactionLookup(settings: settings, logger: .silent)
+            return [known, other].map { lookup.outcome(of: $0, process: nil) }
+        }.value
+        #expect(outcomes[0] == .committed)
+        guard case .unknown = outcomes[1] else { return #expect(Bool(false), "told \(outcomes[1])") }
     }
 
     @Test func `nobody who can tell is unknown, and says so`() async throws {
