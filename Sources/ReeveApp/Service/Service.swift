@@ -60,8 +60,13 @@ struct Service: Sendable {
     private func work(
         _ services: [DatabaseService], _ readiness: Readiness, _ served: SharedServices
     ) async throws {
+        let (failures, failing) = AsyncStream.makeStream(of: (any Error).self)
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for service in services { group.addTask { try await service.run() } }
+            for service in services {
+                group.addTask { try await service.run { failing.yield($0) } }
+            }
+            // One that fails still waits for what it runs: that is to be said, and all told to end, at once.
+            group.addTask { for await error in failures { throw error } }
             do {
                 for try await _ in group {}
             } catch {
