@@ -109,7 +109,7 @@ struct Service: Sendable {
     private func startServer(_ metrics: ServiceMetrics, _ readiness: Readiness) async throws -> AdminServer? {
         guard let address = ListenAddress(configuration.store.text("http.listen") ?? "off") else { return nil }
         var settings = AdminServer.Settings()
-        settings.isRemote = configuration.store.boolean("http.remote") ?? false
+        settings.allowsRemote = configuration.store.boolean("http.remote") ?? false
         settings.hosts = configuration.store.values("http.hosts")
         let server: AdminServer
         do {
