@@ -3,7 +3,6 @@ import Telemetry
 /// How a transaction is begun.
 public struct TransactionOptions: Sendable {
     public enum Isolation: String, Sendable {
-        case readCommitted = "READ COMMITTED"
         case repeatableRead = "REPEATABLE READ"
         case serializable = "SERIALIZABLE"
     }
