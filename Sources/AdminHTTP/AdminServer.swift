@@ -6,7 +6,7 @@ import Telemetry
 public final class AdminServer: Sendable {
     public struct Settings: Sendable {
         /// Whether it may listen where other machines reach it.
-        public var isRemote = false
+        public var allowsRemote = false
         /// Names under which it may be asked beside those that are its own.
         public var hosts: [String] = []
         var limits = ConnectionTable.Limits()
@@ -26,12 +26,12 @@ public final class AdminServer: Sendable {
     public init(
         _ address: ListenAddress, routes: [Route], settings: Settings = Settings(), logger: Logger = .silent
     ) throws {
-        socket = try ListeningSocket(address, isRemoteAllowed: settings.isRemote)
+        socket = try ListeningSocket(address, isRemoteAllowed: settings.allowsRemote)
         self.address = socket.address
         dispatcher = Dispatcher(
-            router: Router(routes: routes, isRemote: settings.isRemote),
+            router: Router(routes: routes, isRemote: settings.allowsRemote),
             hosts: HostPolicy(
-                address, isRemote: settings.isRemote, machine: Self.machine, more: settings.hosts),
+                address, isRemote: settings.allowsRemote, machine: Self.machine, more: settings.hosts),
             limits: settings.limits, logger: logger)
         guard let daemon = Daemon(dispatcher, socket.descriptor, settings.limits) else {
             close(socket.descriptor)

@@ -38,7 +38,7 @@ public struct ServerError: Error, CustomStringConvertible {
     /// Whether the configuration asks for what is refused, rather than that it was tried and failed.
     public let isRefusal: Bool
 
-    init(
+    public init(
         _ address: ListenAddress, _ reason: String, hint: String = "give another address as http.listen, or off",
         isRefusal: Bool = false
     ) {

@@ -83,14 +83,16 @@ public enum FindingLedger {
                 """, [check, json])
             let rows = try connection.query(
                 """
-                INSERT INTO reeve.findings AS f ("check", system, object_kind, object, property, expected, found)
-                SELECT $1, e.system, e.kind, e.object, e.property, e.expected, e.found
-                FROM jsonb_to_recordset($2::jsonb)
+                INSERT INTO reeve.findings AS f
+                    ("check", system, object_kind, object, property, expected, found, first_seen_at, last_seen_at)
+                SELECT $1, e.system, e.kind, e.object, e.property, e.expected, e.found, c.recorded_at, c.recorded_at
+                FROM reeve.checks c, jsonb_to_recordset($2::jsonb)
                     AS e (system text, kind text, object text, property text, expected text, found text)
+                WHERE c."check" = $1
                 ON CONFLICT ("check", system, object_kind, object, property) WHERE cleared_at IS NULL
-                DO UPDATE SET last_seen_at = now(), expected = excluded.expected, found = excluded.found
+                DO UPDATE SET last_seen_at = excluded.last_seen_at, expected = excluded.expected, found = excluded.found
                 RETURNING nullif(f.system, '') AS system, f.object_kind, f.object, f.property, f.expected, f.found,
-                    f.first_seen_at = now() AS is_new
+                    f.first_seen_at = f.last_seen_at AS is_new
                 """, [check, json])
             var change = Change()
             for row in rows where try row.get("is_new") {
@@ -102,8 +104,9 @@ public enum FindingLedger {
             }
             change.cleared = try connection.query(
                 """
-                UPDATE reeve.findings SET cleared_at = now()
-                WHERE "check" = $1 AND cleared_at IS NULL AND last_seen_at < now() RETURNING 1
+                UPDATE reeve.findings f SET cleared_at = c.recorded_at FROM reeve.checks c
+                WHERE f."check" = $1 AND c."check" = $1 AND f.cleared_at IS NULL AND f.last_seen_at < c.recorded_at
+                RETURNING 1
                 """, [check]
             ).count
             if !change.new.isEmpty || change.cleared > 0 {
@@ -135,7 +138,12 @@ public enum FindingLedger {
             }
             Thread.sleep(forTimeInterval: .random(in: 0.02...0.06))
         }
-        try connection.query(#"UPDATE reeve.checks SET recorded_at = now() WHERE "check" = $1"#, [check])
+        // The time of this record, which is not when its transaction began, and later than all before it.
+        try connection.query(
+            """
+            UPDATE reeve.checks SET recorded_at = greatest(clock_timestamp(), recorded_at + interval '1 microsecond')
+            WHERE "check" = $1
+            """, [check])
     }
 
     /// The session that has locked a check, as far as this role may see: the one whose transaction stands in the row.

@@ -138,6 +138,13 @@ enum LedgerTrust {
             WHERE d.classid NOT IN ('pg_catalog.pg_class'::pg_catalog.regclass,
                 'pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass,
                 'pg_catalog.pg_default_acl'::pg_catalog.regclass)
+                -- A publication of the schema, which only a superuser makes, runs nothing here; nor do statistics of
+                -- columns, which only their table's owner makes.
+                AND d.classid IS DISTINCT FROM pg_catalog.to_regclass('pg_catalog.pg_publication_namespace')::pg_catalog.oid
+                AND NOT (d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND EXISTS (
+                    SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.oid = d.objid
+                        AND s.stxowner IN (SELECT oid FROM trusted)
+                        AND pg_catalog.to_jsonb(s) OPERATOR(pg_catalog.->>) 'stxexprs' IS NULL))
         )
         SELECT f.kind, f.name::pg_catalog.text AS name, pg_catalog.pg_get_userbyid(f.owner)::pg_catalog.text AS owner,
             f.owner IN (SELECT oid FROM trusted) AS is_trusted, f.definition

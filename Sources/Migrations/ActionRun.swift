@@ -14,8 +14,11 @@ struct ActionRun: Sendable {
     let watch: BlockerWatch
     let logger: Logger
 
+    /// What comes after the commit does not decide what became of the migration: where the connection is lost by then, this
+    /// returns, and the connection is closed.
+    ///
     /// - Returns: how many milliseconds it took.
-    /// - Throws: `MigrationError.failed`.
+    /// - Throws: `MigrationError.failed`, when it was not applied or reverted, or nobody can tell.
     func perform(on connection: Connection) async throws -> Int {
         let began = ContinuousClock.now
         let retries = action.script.directives.retries ?? settings.retries
@@ -62,8 +65,9 @@ struct ActionRun: Sendable {
             try? connection.resetSession()
             throw error
         }
-        // Whatever it set, or a function that it called: nothing of that meets the next one, or our own statements.
-        try connection.resetSession()
+        // Whatever it set, or a function that it called: nothing of that meets the next one, or our own statements. What
+        // cannot be reset is closed.
+        if connection.isOpen { try? connection.resetSession() }
     }
 
     private func runOnce(_ began: ContinuousClock.Instant, on connection: isolated Connection) throws {

@@ -27,6 +27,8 @@ public enum MigrationError: Error, CustomStringConvertible {
     case invalidIndex(name: String, place: String)
     case failed(system: String, title: String, cause: any Error, blockers: [Blocker], attempts: Int)
     case locked(holder: String?, wait: Duration)
+    /// The run did what `done` tells, and cannot go on.
+    case lostAfter(done: String, cause: any Error)
 
     public var description: String {
         switch self {
@@ -67,6 +69,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .locked(let holder, let wait):
             "another migration run held the lock for more than \(wait.components.seconds) s"
                 + (holder.map { ": \($0)" } ?? "")
+        case .lostAfter(let done, let cause): "\(done); the connection was lost after it: \(cause)"
         }
     }
 
@@ -117,6 +120,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .locked(let holder, _):
             "wait longer with --lock-wait"
                 + (holder == nil ? "" : "; a session that is not Reeve's can be ended with pg_terminate_backend")
+        case .lostAfter: "run it again; it goes on after what was done"
         case .unreadable, .requirementCycle: nil
         }
     }

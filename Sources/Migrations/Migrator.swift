@@ -1,6 +1,7 @@
 import Foundation
 import Ledger
 import Postgres
+import Synchronization
 import Telemetry
 
 /// Applies, reverts and checks the migrations of systems in one database.
@@ -93,9 +94,41 @@ public struct Migrator: Sendable {
         try await database.withDirectConnection(named: "reeve migrate") { try await $0.with(body) }
     }
 
+    /// A connection that is lost after a migration was committed takes nothing of that back: the run goes on with a new
+    /// one, on which the lock is had and the ledger read again.
     private func run(_ goal: MigrationGoal, _ progress: @Sendable (MigrationAction) -> Void) async throws -> Outcome {
         let folders = try read()
-        return try await database.withDirectConnection(named: "reeve migrate") { connection in
+        let past = RunPast()
+        while true {
+            let before = past.done.count
+            do {
+                var outcome = try await runOnce(folders, goal, past, progress)
+                outcome.done = past.done
+                return outcome
+            } catch  where Self.isLoss(error) {
+                guard let last = past.last else { throw error }
+                // Without a step ahead on this connection, a further one would hardly bring one.
+                guard past.done.count > before, !Task.isCancelled else {
+                    throw MigrationError.lostAfter(done: last, cause: error)
+                }
+                logger.warning(
+                    "the connection was lost, and the run goes on with another one", [LogField("after", last)])
+            }
+        }
+    }
+
+    /// Whether an error tells of a server that cannot be reached, or of a lock that the lost connection may still hold.
+    private static func isLoss(_ error: any Error) -> Bool {
+        if case MigrationError.locked = error { return true }
+        guard let error = error as? PostgresError else { return false }
+        return [.connectionLost, .cannotConnect, .timedOut, .commitOutcomeUnknown].contains(error.kind)
+    }
+
+    private func runOnce(
+        _ folders: [(MigrationSystem, MigrationFolder)], _ goal: MigrationGoal, _ past: RunPast,
+        _ progress: @Sendable (MigrationAction) -> Void
+    ) async throws -> Outcome {
+        try await database.withDirectConnection(named: "reeve migrate") { connection in
             let first = try await connection.with { try self.plan(folders, goal, on: $0) }
             let isClean = try await connection.with { try goal != .down(to: 0) || knownSchemas(on: $0).isEmpty }
             if first.isEmpty, first.rewritten.isEmpty, first.forgotten.isEmpty, isClean {
@@ -116,13 +149,13 @@ public struct Migrator: Sendable {
             }
             // Another run may have done it meanwhile. The lock goes with the connection.
             let agreed = try await connection.with { try self.plan(folders, goal, on: $0) }
-            return try await carryOut(agreed, folders, goal, on: connection, progress)
+            return try await carryOut(agreed, folders, goal, past, on: connection, progress)
         }
     }
 
     private func carryOut(
         _ plan: MigrationPlan, _ folders: [(MigrationSystem, MigrationFolder)], _ goal: MigrationGoal,
-        on connection: Connection, _ progress: @Sendable (MigrationAction) -> Void
+        _ past: RunPast, on connection: Connection, _ progress: @Sendable (MigrationAction) -> Void
     ) async throws -> Outcome {
         var outcome = Outcome(notices: plan.notices)
         try await connection.with { connection in
@@ -139,7 +172,7 @@ public struct Migrator: Sendable {
         for system in systems where plan.actions.contains(where: { $0.system == system }) {
             if case .up = goal { try await connection.with { try prepareSchema(of: system, on: $0) } }
         }
-        outcome.done = try await perform(plan.actions, on: connection, progress)
+        try await perform(plan.actions, past, on: connection, progress)
         if case .down(to: 0) = goal {
             for system in systems.reversed() { try await connection.with { try dropSchema(of: system, on: $0) } }
         }
@@ -148,28 +181,26 @@ public struct Migrator: Sendable {
     }
 
     private func perform(
-        _ actions: [MigrationAction], on connection: Connection, _ progress: @Sendable (MigrationAction) -> Void
-    ) async throws -> [Outcome.Done] {
+        _ actions: [MigrationAction], _ past: RunPast, on connection: Connection,
+        _ progress: @Sendable (MigrationAction) -> Void
+    ) async throws {
         let watch = BlockerWatch(database: database)
-        return try await watch.during(connection) {
-            var done: [Outcome.Done] = []
+        try await watch.during(connection) {
             for (number, action) in actions.enumerated() {
                 progress(action)
                 let run = ActionRun(
                     action: action, isFollowed: number + 1 < actions.count, settings: settings, watch: watch,
                     logger: logger)
                 do {
-                    let milliseconds = try await run.perform(on: connection)
-                    done.append(
-                        Outcome.Done(
-                            system: action.system.name, version: action.migration.version, name: action.migration.name,
-                            milliseconds: milliseconds))
+                    past.add(action, milliseconds: try await run.perform(on: connection))
                 } catch {
                     await recordFailure(error, of: action, on: connection)
                     throw error
                 }
+                guard await connection.isOpen else {
+                    throw PostgresError(.connectionLost, "the connection is closed")
+                }
             }
-            return done
         }
     }
 
@@ -289,6 +320,26 @@ public struct Migrator: Sendable {
                 try connection.execute("DROP SCHEMA IF EXISTS \(quoteIdentifier(schema.name))")
             }
             try MigrationLedger.forget(system: system.name, on: connection)
+        }
+    }
+}
+
+/// What one run has done so far, on whatever connections.
+private final class RunPast: Sendable {
+    private let state = Mutex<(done: [Migrator.Outcome.Done], last: String?)>(([], nil))
+
+    var done: [Migrator.Outcome.Done] { state.withLock { $0.done } }
+    /// The last of them, in words.
+    var last: String? { state.withLock { $0.last } }
+
+    func add(_ action: MigrationAction, milliseconds: Int) {
+        let one = Migrator.Outcome.Done(
+            system: action.system.name, version: action.migration.version, name: action.migration.name,
+            milliseconds: milliseconds)
+        let word = action.direction == .up ? "applied" : "reverted"
+        state.withLock {
+            $0.done.append(one)
+            $0.last = "\(action.system.name)/\(action.migration.title) was \(word)"
         }
     }
 }

@@ -49,7 +49,7 @@ public struct AdvisoryLock: Sendable {
     /// Lets go of the lock.
     public func release(on connection: Connection) async throws {
         try await connection.with { [key] in
-            _ = try $0.query("SELECT pg_catalog.pg_advisory_unlock($1::bigint)", [key])
+            _ = try $0.query("SELECT pg_catalog.pg_advisory_unlock($1::pg_catalog.int8)", [key])
         }
     }
 
@@ -60,7 +60,7 @@ public struct AdvisoryLock: Sendable {
                     .configuration, "the lock '\(name)' needs a direct connection",
                     hint: "give the server's own address as direct_url")
             }
-            return try connection.query("SELECT pg_catalog.pg_try_advisory_lock($1::bigint)", [key])
+            return try connection.query("SELECT pg_catalog.pg_try_advisory_lock($1::pg_catalog.int8)", [key])
                 .first?.get(0, as: Bool.self) ?? false
         }
     }
@@ -69,11 +69,11 @@ public struct AdvisoryLock: Sendable {
     public func holder(on connection: Connection) async throws -> AdvisoryLockHolder? {
         try await connection.with { [key] connection in
             let sql = """
-                SELECT l.pid, a.usename::text, a.application_name, a.backend_start
+                SELECT l.pid, a.usename::pg_catalog.text, a.application_name, a.backend_start
                 FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
                 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
                   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-                  AND (l.classid::bigint << 32 | l.objid::bigint) = $1::bigint
+                  AND (l.classid::pg_catalog.int8 << 32 | l.objid::pg_catalog.int8) = $1::pg_catalog.int8
                 """
             return try connection.query(sql, [key]).first.map {
                 AdvisoryLockHolder(

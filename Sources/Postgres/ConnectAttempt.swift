@@ -6,10 +6,11 @@ import Telemetry
 
 /// One connection being made, on the thread of its `Connection`.
 ///
-/// libpq is polled, so that a cancelled task and a limit end the attempt at once. Two of its calls block and so run on a
-/// thread of their own, which is left behind when they take too long: the first one where a host is a name (it asks the
-/// resolver), and `PQreset` where one of several hosts or addresses does not answer. Only the blocking call goes on to
-/// the next address by itself then; `connect_timeout`, the order of hosts and `target_session_attrs` are as in libpq.
+/// Names are resolved first, all at once, each within the time that one address may take; one that is not is passed over.
+/// Then libpq is polled, so that a cancelled task and a limit end the attempt at once. One of its calls blocks and so runs
+/// on a thread of its own, which is left behind when it takes too long: `PQreset`, where one of several hosts or addresses
+/// does not answer. Only the blocking call goes on to the next address by itself then; `connect_timeout`, the order of
+/// hosts and `target_session_attrs` are as in libpq.
 struct ConnectAttempt {
     let settings: ConnectionSettings
     let logger: Logger
@@ -17,25 +18,49 @@ struct ConnectAttempt {
 
     /// - Throws: `PostgresError` of kind `cannotConnect` with libpq's own reasons; `CancellationError`.
     func connect() throws -> LibpqHandle {
-        let (parameters, logger) = (settings.libpqParameters, logger)
-        let limit = settings.hasNamedHosts ? settings.addressTimeout.map { $0 + Self.resolverPatience } : nil
-        let start = { @Sendable in try LibpqHandle(parameters: parameters, logger: logger) }
-        let handle = settings.hasNamedHosts ? try apart(limit, start) : try start()
-        guard PQstatus(handle.raw) != CONNECTION_BAD else { throw refusal(handle) }
-        guard try poll(handle) else {
-            guard settings.mayHaveSeveralAddresses else { throw silence }
-            try apart(settings.overallTimeout) { PQreset(handle.raw) }
-            guard PQstatus(handle.raw) == CONNECTION_OK else { throw refusal(handle) }
+        var parameters = settings.libpqParameters
+        var list = try HostList(parameters, logger: logger)
+        var unresolved: [String] = []
+        if let names = list?.names, !names.isEmpty {
+            let answers = try resolve(names)
+            for name in names {
+                switch answers[name] {
+                case .addresses(let addresses): list?.set(addresses, of: name)
+                case .failed(let reason):
+                    unresolved.append("could not translate host name \"\(name)\" to address: \(reason)")
+                    list?.set([], of: name)
+                case nil:
+                    unresolved.append("could not translate host name \"\(name)\" to address: no answer within \(time)")
+                    list?.set([], of: name)
+                }
+            }
+            guard let list, !list.entries.isEmpty else { throw refusal(unresolved) }
+            parameters.merge(list.parameters) { $1 }
+        }
+        let handle = try LibpqHandle(parameters: parameters, logger: logger)
+        guard PQstatus(handle.raw) != CONNECTION_BAD else { throw refusal(unresolved + [handle.lastError]) }
+        guard try poll(handle, unresolved) else {
+            let count = list?.entries.count ?? 1
+            guard count > 1 else { throw silence }
+            try apart(settings.addressTimeout.map { $0 * count + .seconds(30) }) { PQreset(handle.raw) }
+            guard PQstatus(handle.raw) == CONNECTION_OK else { throw refusal(unresolved + [handle.lastError]) }
             return handle
         }
         return handle
     }
 
-    /// What a resolver may take before it counts as hung: two tries at three name servers (resolv.conf(5)).
-    private static let resolverPatience: Duration = .seconds(30)
+    /// - Returns: what is known of each name when its time is over.
+    private func resolve(_ names: [String]) throws -> [String: HostResolution.Answer] {
+        let resolutions = try names.map { ($0, try HostResolution.of($0)) }
+        let end = settings.addressTimeout.map { ContinuousClock.now + $0 }
+        for (_, resolution) in resolutions {
+            _ = try wait(for: resolution.done, until: end) { resolution.answer != nil }
+        }
+        return resolutions.reduce(into: [:]) { $0[$1.0] = $1.1.answer }
+    }
 
     /// - Returns: false when an address did not answer in its time.
-    private func poll(_ handle: LibpqHandle) throws -> Bool {
+    private func poll(_ handle: LibpqHandle, _ unresolved: [String]) throws -> Bool {
         var state = PGRES_POLLING_WRITING
         var address = ""
         var end: ContinuousClock.Instant?
@@ -53,10 +78,10 @@ struct ConnectAttempt {
                 try Task.checkCancellation()
                 continue
             case .late: return false
-            case .lost: throw refusal(handle)
+            case .lost: throw refusal(unresolved + [handle.lastError])
             }
             state = PQconnectPoll(handle.raw)
-            if state == PGRES_POLLING_FAILED { throw refusal(handle) }
+            if state == PGRES_POLLING_FAILED { throw refusal(unresolved + [handle.lastError]) }
         }
         return true
     }
@@ -68,12 +93,24 @@ struct ConnectAttempt {
         thread.name = "connect"
         thread.start()
         let end = limit.map { ContinuousClock.now + $0 }
-        while true {
-            if let result = call.result { return try result.get() }
+        guard try wait(for: call.done, until: end, { call.result != nil }), let result = call.result else {
+            throw silence
+        }
+        return try result.get()
+    }
+
+    /// Waits for another thread.
+    ///
+    /// - Returns: whether it is done in time.
+    /// - Throws: `CancellationError`.
+    private func wait(
+        for done: WakeUp, until end: ContinuousClock.Instant?, _ isDone: () -> Bool
+    ) throws -> Bool {
+        while !isDone() {
             let left = end.map { ContinuousClock.now.duration(to: $0) }
-            if let left, left <= .zero { throw silence }
+            if let left, left <= .zero { return false }
             var polls = [
-                pollfd(fd: call.done.descriptor, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: done.descriptor, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0),
             ]
             Foundation.poll(&polls, 2, left.map { Int32(clamping: $0.milliseconds + 1) } ?? -1)
@@ -82,16 +119,19 @@ struct ConnectAttempt {
                 try Task.checkCancellation()
             }
         }
+        return true
     }
+
+    /// How long an address, or the resolver, may take, in words.
+    private var time: String { settings.addressTimeout.map { "\($0.components.seconds) s" } ?? "its time" }
 
     private var silence: PostgresError {
-        let seconds = settings.addressTimeout.map { "\($0.components.seconds) s" } ?? "its time"
-        return PostgresError(.cannotConnect, "no connection to \(settings.summary) within \(seconds)")
+        PostgresError(.cannotConnect, "no connection to \(settings.summary) within \(time)")
     }
 
-    private func refusal(_ handle: LibpqHandle) -> PostgresError {
-        PostgresError(
-            .cannotConnect, "cannot connect to \(settings.summary): \(settings.masking(handle.lastError))")
+    private func refusal(_ reasons: [String]) -> PostgresError {
+        let text = reasons.filter { !$0.isEmpty }.joined(separator: "; ")
+        return PostgresError(.cannotConnect, "cannot connect to \(settings.summary): \(settings.masking(text))")
     }
 }
 
@@ -119,21 +159,6 @@ extension ConnectionSettings {
         // libpq's own rule: 0 is for ever, and 1 is too little.
         return seconds > 0 ? .seconds(max(2, seconds)) : nil
     }
-
-    /// For all hosts, each with several addresses, and the resolver.
-    var overallTimeout: Duration? { addressTimeout.map { $0 * (4 * hosts.count) + .seconds(30) } }
-
-    private var hosts: [String] {
-        let given = parameters["hostaddr"] ?? parameters["host"] ?? ProcessInfo.processInfo.environment["PGHOST"] ?? ""
-        return given.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-    }
-
-    /// Whether a host is to be resolved.
-    var hasNamedHosts: Bool {
-        parameters["hostaddr"] == nil && hosts.contains { !$0.isEmpty && !$0.hasPrefix("/") && !$0.hasPrefix("@") }
-    }
-
-    var mayHaveSeveralAddresses: Bool { hosts.count > 1 || hasNamedHosts }
 
     /// A text without what is secret here.
     func masking(_ text: String) -> String {

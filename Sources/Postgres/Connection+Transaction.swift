@@ -3,7 +3,6 @@ import Telemetry
 /// How a transaction is begun.
 public struct TransactionOptions: Sendable {
     public enum Isolation: String, Sendable {
-        case readCommitted = "READ COMMITTED"
         case repeatableRead = "REPEATABLE READ"
         case serializable = "SERIALIZABLE"
     }
@@ -53,7 +52,7 @@ extension Connection {
         transactionDepth = 1
         defer { transactionDepth = 0 }
         let value: T
-        let id: String?
+        let id: TransactionID?
         do {
             value = try body()
             id = options.readOnly ? nil : try transactionID()
@@ -75,9 +74,9 @@ extension Connection {
         let opening = opening(options)
         transactionDepth = 1
         defer { transactionDepth = 0 }
-        let id: String?
+        let id: TransactionID?
         do {
-            id = try execute(batch: opening + statements + [Self.transactionIDQuery]).first?.get(0)
+            id = try TransactionID(execute(batch: opening + statements + [TransactionID.query]))
         } catch var error as PostgresError {
             rollBack("ROLLBACK")
             error.batchIndex = error.batchIndex.flatMap { $0 >= opening.count ? $0 - opening.count : nil }
@@ -89,14 +88,12 @@ extension Connection {
         try commit(id)
     }
 
-    private static let transactionIDQuery = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::text"
-
     /// By what the outcome of COMMIT can be looked up; nil while nothing was written.
-    private func transactionID() throws -> String? {
+    private func transactionID() throws -> TransactionID? {
         if isFailed {
             throw PostgresError(.server, "the transaction was rolled back, for a statement in it had failed")
         }
-        return try queryAsIs(Self.transactionIDQuery).first?.get(0)
+        return try TransactionID(queryAsIs(TransactionID.query))
     }
 
     private func opening(_ options: TransactionOptions) -> [String] {
@@ -131,7 +128,7 @@ extension Connection {
     }
 
     /// A cancelled task, or one whose time is over, rolls back before COMMIT; COMMIT itself is not broken off.
-    private func commit(_ id: String?) throws {
+    private func commit(_ id: TransactionID?) throws {
         let outer = (interruptible, deadline)
         defer {
             (interruptible, deadline) = outer
@@ -147,6 +144,8 @@ extension Connection {
         interruptible = false
         isCommitting = true
         deadline = .now + settings.commitPatience
+        // The end of the connection takes it along.
+        let process = serverProcess
         do {
             let tag = try executeAsIs("COMMIT")
             // COMMIT of a failed transaction rolls back and reports no error.
@@ -154,7 +153,6 @@ extension Connection {
                 throw PostgresError(.server, "the transaction was rolled back, for a statement in it had failed")
             }
         } catch let error as PostgresError where error.kind == .connectionLost || error.kind == .timedOut {
-            let process = serverProcess
             close()
             try settle(id, process, error)
         } catch {
@@ -164,13 +162,14 @@ extension Connection {
     }
 
     /// Finds out what became of a COMMIT whose answer is lost.
-    private func settle(_ id: String?, _ process: Int, _ error: PostgresError) throws {
+    private func settle(_ id: TransactionID?, _ process: Int, _ error: PostgresError) throws {
         // What wrote nothing can lose nothing.
         guard let id else { return }
         let lookup = TransactionLookup(settings: settings, logger: logger)
         switch lookup.outcome(of: id, process: isPooled ? nil : process) {
         case .committed:
-            logger.warning("the connection was lost during COMMIT, which took effect", [LogField("transaction", id)])
+            logger.warning(
+                "the connection was lost during COMMIT, which took effect", [LogField("transaction", id.number)])
         case .aborted:
             throw PostgresError(
                 .connectionLost,
@@ -179,7 +178,7 @@ extension Connection {
             throw PostgresError(
                 .commitOutcomeUnknown,
                 "the connection was lost during COMMIT, and whether it took effect is unknown: \(error.message); \(reason)",
-                hint: "SELECT pg_xact_status('\(id)') on the same server tells, once it answers")
+                hint: "SELECT pg_xact_status('\(id.number)') on the same server tells, once it answers")
         }
     }
 

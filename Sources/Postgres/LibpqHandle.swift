@@ -16,7 +16,8 @@ final class LibpqHandle: @unchecked Sendable {
         defer {
             for pointer in keywords + values { free(UnsafeMutablePointer(mutating: pointer)) }
         }
-        guard let raw = PQconnectStartParams(&keywords, &values, 1) else {
+        // What was given as a string or a URL has been read: the name of a database is just that, whatever it looks like.
+        guard let raw = PQconnectStartParams(&keywords, &values, 0) else {
             throw PostgresError(.cannotConnect, "no memory for a connection")
         }
         self.raw = raw

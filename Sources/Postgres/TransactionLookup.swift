@@ -3,6 +3,33 @@ import Foundation
 import Processes
 import Telemetry
 
+/// Which transaction it is, and of which server: after a failover the same number may be another transaction's.
+struct TransactionID: Equatable {
+    /// As `pg_current_xact_id` gives it.
+    let number: String
+    /// When the server was started, in microseconds, which tells it from all others.
+    let server: String
+
+    static let query = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, \(serverColumn)"
+
+    /// Whatever the session's settings are, it is spelled the same.
+    static let serverColumn = """
+        (pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())
+            OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8::pg_catalog.text
+        """
+
+    init(number: String, server: String) {
+        self.number = number
+        self.server = server
+    }
+
+    /// Reads what `query` gave; nil while nothing was written.
+    init?(_ rows: Rows) throws {
+        guard let row = rows.first, let number: String = try row.get(0, as: String?.self) else { return nil }
+        self.init(number: number, server: try row.get(1))
+    }
+}
+
 /// Finds out, on another connection, what became of a transaction whose connection was lost.
 struct TransactionLookup {
     enum Outcome: Equatable {
@@ -17,9 +44,9 @@ struct TransactionLookup {
     /// Asks until the server knows, for as long as `settings.outcomeTimeout`.
     ///
     /// - Parameters:
-    ///   - id: as `pg_current_xact_id` gives it.
+    ///   - id: the transaction, as it was known before COMMIT.
     ///   - process: the server's process that ran it; nil where a pooler hides it.
-    func outcome(of id: String, process: Int?) -> Outcome {
+    func outcome(of id: TransactionID, process: Int?) -> Outcome {
         let end = ContinuousClock.now + settings.outcomeTimeout
         var reason = "no answer came"
         while true {
@@ -41,19 +68,28 @@ struct TransactionLookup {
         case running
     }
 
-    private func ask(_ id: String, _ process: Int?, until end: ContinuousClock.Instant) throws -> Answer {
+    private func ask(_ id: TransactionID, _ process: Int?, until end: ContinuousClock.Instant) throws -> Answer {
         var settings = settings
         settings.connectTimeout = min(settings.connectTimeout, max(.seconds(1), ContinuousClock.now.duration(to: end)))
         let session = try LookupSession(settings, logger: logger, until: end)
+        defer { session.leave() }
         let row = try session.row(
-            "SELECT pg_catalog.pg_is_in_recovery()::text, pg_catalog.pg_xact_status($1::pg_catalog.xid8)", [id])
+            """
+            SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, \(TransactionID.serverColumn),
+                CASE WHEN \(TransactionID.serverColumn) OPERATOR(pg_catalog.=) $2::pg_catalog.text
+                    THEN pg_catalog.pg_xact_status($1::pg_catalog.xid8) END
+            """, [id.number, id.server])
         // A standby knows only what has reached it.
         if row[0] == "true" { return .settled(.unknown(reason: "a standby answers in the server's place")) }
-        switch row[1] {
+        guard row[1] == id.server else {
+            return .settled(
+                .unknown(reason: "the server was started anew, or another one answers in its place"))
+        }
+        switch row[2] {
         case "committed": return .settled(.committed)
         case "aborted": return .settled(.aborted)
         case "in progress":
-            if let process { try endIdle(process, id, session) }
+            if let process { try endIdle(process, id.number, session) }
             return .running
         default: return .settled(.unknown(reason: "the server does not remember the transaction any more"))
         }
@@ -62,17 +98,19 @@ struct TransactionLookup {
     /// Ends the session of the transaction where it only waits for its client, which it does not know to be gone: it never
     /// got the COMMIT. One that works on COMMIT is left alone.
     private func endIdle(_ process: Int, _ id: String, _ session: LookupSession) throws {
-        _ = try session.row(settings.settingsStatement(local: false), [])
         _ = try session.row(
             """
-            SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(a.pid))::text FROM pg_catalog.pg_stat_activity a
-            WHERE a.pid = $1::integer AND a.state LIKE 'idle in transaction%'
-                AND a.backend_xid::text = ($2::bigint % 4294967296)::text
+            SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(a.pid))::pg_catalog.text
+            FROM pg_catalog.pg_stat_activity a
+            WHERE a.pid = $1::pg_catalog.int4 AND a.state LIKE 'idle in transaction%'
+                AND a.backend_xid::pg_catalog.text
+                    = ($2::pg_catalog.int8 % 4294967296::pg_catalog.int8)::pg_catalog.text
             """, [String(process), id])
     }
 }
 
-/// A connection for a question or two, within the thread of another one.
+/// A connection for a question or two, within the thread of another one: a transaction, for a pooler may stand between, in
+/// which the settings of every session hold before anything is asked.
 private struct LookupSession {
     private let handle: LibpqHandle
     private let wake: WakeUp
@@ -84,10 +122,22 @@ private struct LookupSession {
         self.end = end
         handle = try ConnectAttempt(settings: settings, logger: logger, wake: wake).connect()
         PQsetnonblocking(handle.raw, 1)
+        _ = try rows("BEGIN READ ONLY", [])
+        _ = try row(settings.settingsStatement(local: true), [])
     }
+
+    /// Gives the session back to a pooler as it was.
+    func leave() { _ = try? rows("COMMIT", []) }
 
     /// The texts of the only row.
     func row(_ sql: String, _ parameters: [String]) throws -> [String?] {
+        guard let cells = try rows(sql, parameters).last else {
+            throw PostgresError(.badValue, "the lookup gave no row")
+        }
+        return cells
+    }
+
+    private func rows(_ sql: String, _ parameters: [String]) throws -> [[String?]] {
         let pointers = parameters.map { strdup($0) }
         defer { for pointer in pointers { free(pointer) } }
         let values = pointers.map { UnsafePointer($0) }
@@ -97,19 +147,19 @@ private struct LookupSession {
         var run = StatementRun(
             handle: handle, wake: wake, deadline: end, interruptible: false, isCommit: false,
             drainTimeout: .seconds(1))
-        var cells: [String?] = []
+        var rows: [[String?]] = []
         do {
             try run.finish { result in
                 guard PQntuples(result) > 0 else { return }
-                cells = (0..<PQnfields(result)).map { column in
-                    PQgetisnull(result, 0, column) == 1
-                        ? nil : PQgetvalue(result, 0, column).map { String(cString: $0) }
-                }
+                rows.append(
+                    (0..<PQnfields(result)).map { column in
+                        PQgetisnull(result, 0, column) == 1
+                            ? nil : PQgetvalue(result, 0, column).map { String(cString: $0) }
+                    })
             }
         } catch let error as ConnectionGivenUp {
             throw error.cause
         }
-        guard !cells.isEmpty else { throw PostgresError(.badValue, "the lookup gave no row") }
-        return cells
+        return rows
     }
 }

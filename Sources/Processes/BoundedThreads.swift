@@ -18,6 +18,8 @@ public final class BoundedThreads: Sendable {
     /// What runs on a thread, and may be left behind there.
     private protocol Job: AnyObject, Sendable {
         func run()
+        /// Ends it without it having run.
+        func giveUp(_ error: any Error)
     }
 
     private struct State {
@@ -25,7 +27,18 @@ public final class BoundedThreads: Sendable {
         var busy = 0
         var hung = 0
         /// Calls that wait for a thread.
-        var queue: [any Job] = []
+        var queue: [(job: any Job, hungLimit: Int)] = []
+
+        /// Takes the next call that may be made, and those before it that may not be beside so many that hang.
+        mutating func dequeue() -> (next: (any Job)?, refused: [any Job]) {
+            var refused: [any Job] = []
+            while !queue.isEmpty {
+                let (job, hungLimit) = queue.removeFirst()
+                if hung < hungLimit { return (job, refused) }
+                refused.append(job)
+            }
+            return (nil, refused)
+        }
     }
 
     private let name: String
@@ -76,7 +89,7 @@ public final class BoundedThreads: Sendable {
         let starts = try state.withLock { state in
             if state.hung >= hungLimit { throw GivenUp.tooManyHung(state.hung) }
             if state.busy >= atOnce {
-                state.queue.append(job)
+                state.queue.append((job, hungLimit))
                 return false
             }
             state.busy += 1
@@ -93,28 +106,21 @@ public final class BoundedThreads: Sendable {
 
     /// A thread was left behind: the next in line gets one in its place.
     private func leave() {
-        let next = state.withLock { state -> (any Job)? in
-            state.hung += 1
-            guard !state.queue.isEmpty else {
-                state.busy -= 1
-                return nil
-            }
-            return state.queue.removeFirst()
-        }
-        if let next { start(next) }
+        if let next = next(leaving: true) { start(next) }
     }
 
     private func comeBack() { state.withLock { $0.hung -= 1 } }
 
-    /// - Returns: what the thread is to do next, if anything.
-    private func next() -> (any Job)? {
-        state.withLock { state in
-            guard !state.queue.isEmpty else {
-                state.busy -= 1
-                return nil
-            }
-            return state.queue.removeFirst()
+    /// - Returns: what the thread, or another in its place, is to do next, if anything.
+    private func next(leaving: Bool = false) -> (any Job)? {
+        let (next, refused, hung) = state.withLock { state in
+            if leaving { state.hung += 1 }
+            let (next, refused) = state.dequeue()
+            if next == nil { state.busy -= 1 }
+            return (next, refused, state.hung)
         }
+        for job in refused { job.giveUp(GivenUp.tooManyHung(hung)) }
+        return next
     }
 
     private final class Call<T: Sendable>: Job {

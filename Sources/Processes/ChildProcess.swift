@@ -92,7 +92,7 @@ public final class ChildProcess: Sendable {
     }
 
     static func reap(_ pid: pid_t) -> CommandOutcome.Ending {
-        let status = LiveChildren.reap(pid)
+        let status = LiveChildren.shared.reap(pid)
         let signal = status & 0x7f
         return signal == 0 ? .exited((status >> 8) & 0xff) : .killed(signal: signal)
     }

@@ -62,7 +62,7 @@ public struct Command: Sendable {
         var options = csystem_spawn_options(
             stdin_fd: input, stdout_fd: output, stderr_fd: error, new_session: newSession ? 1 : 0,
             directory: UnsafePointer(directory))
-        return try LiveChildren.adding(outlivesParent: newSession) {
+        return try LiveChildren.shared.adding(outlivesParent: newSession) {
             var pid: pid_t = 0
             let code = csystem_spawn(&pid, path, &arguments, &environment, &options)
             guard code == 0 else {

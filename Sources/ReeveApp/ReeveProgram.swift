@@ -121,6 +121,7 @@ extension Failure {
         switch error {
         case .locked: .locked
         case .failed(_, _, let cause, _, _): Failure(cause).exit
+        case .lostAfter: .temporary
         default: .failed
         }
     }

@@ -1,6 +1,7 @@
 import Foundation
 import Ledger
 import Postgres
+import Synchronization
 import Telemetry
 
 /// How one attempt ended.
@@ -45,30 +46,35 @@ struct RunExecution: Sendable {
 
     private func work(_ log: Logger) async -> (RunRecord.State, String) {
         let context = TaskContext(logger: log)
-        let ending = await withTaskGroup(of: Ending?.self) { group in
-            group.addTask {
-                do {
-                    return .worked(try await task.work(context))
-                } catch is CancellationError {
-                    return .cancelled
-                } catch {
-                    return .failed(LedgerText.message("\(error)"))
-                }
+        let work = Task { () -> Ending in
+            do {
+                return .worked(try await task.work(context))
+            } catch is CancellationError {
+                return .cancelled
+            } catch {
+                return .failed(LedgerText.message("\(error)"))
             }
-            group.addTask {
-                try? await Task.sleep(for: task.timeout)
-                return Task.isCancelled ? nil : .timedOut
-            }
-            group.addTask { await keepLease() ? nil : .lostLease }
-            var ending: Ending?
-            for await result in group {
-                if let result, ending == nil {
-                    ending = result
-                    group.cancelAll()
-                }
-            }
-            return ending ?? .cancelled
         }
+        /// Why the work was told to end, where it was not asked from outside.
+        let cause = Mutex<Ending?>(nil)
+        let end = { @Sendable (ending: Ending) in
+            cause.withLock { $0 = $0 ?? ending }
+            work.cancel()
+        }
+        let timer = Task {
+            guard (try? await Task.sleep(for: task.timeout)) != nil else { return }
+            end(.timedOut)
+        }
+        // Not a child of what may be cancelled: whatever tells the work to end, nobody else may begin it before it has.
+        let keeper = Task { if await !keepLease() { end(.lostLease) } }
+        let result = await withTaskCancellationHandler {
+            await work.value
+        } onCancel: {
+            work.cancel()
+        }
+        timer.cancel()
+        keeper.cancel()
+        let ending = cause.withLock { $0 } ?? result
         switch ending {
         case .worked(let message): return (.succeeded, message)
         case .failed(let message): return (.failed, message)

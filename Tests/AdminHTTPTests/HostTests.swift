@@ -86,7 +86,7 @@ struct HostTests {
 
     @Test func `a route that is not for anyone is not there for other machines`() throws {
         var settings = AdminServer.Settings()
-        settings.isRemote = true
+        settings.allowsRemote = true
         let routes = [
             Route("GET", "/open", access: .anyone) { _ in HTTPResponse(contentType: "text/plain", body: "open") },
             Route("GET", "/closed") { _ in HTTPResponse(contentType: "text/plain", body: "closed") },

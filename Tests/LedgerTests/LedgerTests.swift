@@ -131,6 +131,34 @@ struct FindingLedgerTests {
         Finding(system: system, objectKind: "table", object: object, property: "comment", expected: nil, found: found)
     }
 
+    @Test func `a record that waited for another one is the later of the two`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        _ = try await record([])
+        let waiting = try await database.connection { other in
+            try await other.with { _ = try $0.execute("BEGIN; SELECT FROM reeve.checks FOR UPDATE") }
+            let waiting = Task { try await self.record([]) }
+            try await waitUntil("its transaction has begun") {
+                try await database.value(
+                    """
+                    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                    AND query LIKE '%FOR UPDATE SKIP LOCKED%' AND pid <> pg_backend_pid()
+                    """) == 1
+            }
+            // What the other one finds while it has the lock.
+            try await other.with {
+                _ = try $0.execute(
+                    """
+                    INSERT INTO reeve.findings ("check", system, object_kind, object, property, first_seen_at, last_seen_at)
+                    VALUES ('drift', '', 'table', 'x', 'there', clock_timestamp(), clock_timestamp());
+                    COMMIT
+                    """)
+            }
+            return waiting
+        }
+        #expect(try await waiting.value.cleared == 1)
+    }
+
     @Test func `what is found is new once, and cleared when it is gone`() async throws {
         let database = try TestDatabase.current
         try await database.with { try LedgerSchema.install(on: $0) }

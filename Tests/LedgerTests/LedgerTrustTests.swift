@@ -43,6 +43,19 @@ struct LedgerTrustTests {
         }
     }
 
+    @Test func `a superuser's publication and an owner's statistics are no meddling`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        try await database.execute("CREATE STATISTICS reeve.more ON task, state FROM reeve.runs")
+        let version: Int = try await database.value("SELECT current_setting('server_version_num')::int")
+        if version >= 150_000 { try await database.execute("CREATE PUBLICATION everything FOR TABLES IN SCHEMA reeve") }
+        #expect(try await database.with { try LedgerSchema.isInstalled(on: $0) })
+        try await database.execute(
+            "CREATE FUNCTION public.f(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1'",
+            "CREATE STATISTICS reeve.trap ON public.f(task) FROM reeve.runs")
+        if version >= 140_000 { #expect(try await refusal().contains("reeve.trap")) }
+    }
+
     @Test func `a schema that another role made beforehand is refused, empty or full of traps`() async throws {
         let database = try TestDatabase.current
         let role = try await newOwner()

@@ -2,6 +2,7 @@ import Foundation
 import Ledger
 import Migrations
 import Postgres
+import Synchronization
 import TestSupport
 import Testing
 
@@ -43,9 +44,13 @@ struct InterruptionTests {
         while true {
             let at = cuts + 1
             try await database.execute("DROP SCHEMA IF EXISTS app CASCADE; DROP SCHEMA IF EXISTS reeve CASCADE")
-            proxy.arm(at: at) { _ in .cut }
-            let outcome = try? await fixture.migrator(proxy.settings(database.settings)).up()
-            if outcome != nil { break }
+            let wasCut = Mutex(false)
+            proxy.arm(at: at) { _ in
+                wasCut.withLock { $0 = true }
+                return .cut
+            }
+            _ = try? await fixture.migrator(proxy.settings(database.settings)).up()
+            if !wasCut.withLock({ $0 }) { break }
             proxy.cut()
             // The server may still be at it; the next run waits for its lock.
             _ = try await fixture.migrator(database.settings).up()
@@ -57,6 +62,87 @@ struct InterruptionTests {
         }
         #expect(cuts > 40)
         try await database.execute("DROP DATABASE \(database.name)_ref WITH (FORCE)")
+    }
+
+    /// What is recorded as applied, and what the schema shows of it.
+    private func applied() async throws -> [String] {
+        try await TestDatabase.current.with { connection in
+            guard try LedgerSchema.isInstalled(on: connection) else { return [] }
+            let titles: [String] = try connection.query(
+                "SELECT format('%s_%s', lpad(version::text, 4, '0'), name) FROM reeve.migrations WHERE state = 'applied' ORDER BY 1"
+            ).map { try $0.get(0) }
+            let table: Bool = try #require(
+                try connection.query("SELECT to_regclass('app.t') IS NOT NULL").first
+            ).get(0)
+            #expect(table == titles.contains("0001_a"))
+            return titles
+        }
+    }
+
+    /// What the ledger knows of, also where it is done in part.
+    private func recorded() async throws -> [String] {
+        try await TestDatabase.current.with { connection in
+            guard try LedgerSchema.isInstalled(on: connection) else { return [] }
+            return try connection.query(
+                "SELECT format('%s_%s', lpad(version::text, 4, '0'), name) FROM reeve.migrations"
+            ).map { try $0.get(0) }
+        }
+    }
+
+    /// The connection is cut after each statement in turn, where COMMIT has its effect and its answer does not come.
+    @Test(arguments: [false, true], [false, true])
+    func `what is told of a run that was cut is what happened`(goesDown: Bool, forGood: Bool) async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE t (a int, b int);", "0001_a.down.sql": "DROP TABLE t;",
+            "0002_b.up.sql": "CREATE INDEX CONCURRENTLY t_b ON t (b);",
+            "0002_b.down.sql": "DROP INDEX CONCURRENTLY t_b;",
+        ])
+        var at = 0
+        var told: [String: Int] = [:]
+        while true {
+            at += 1
+            try await database.execute("DROP SCHEMA IF EXISTS app CASCADE; DROP SCHEMA IF EXISTS reeve CASCADE")
+            if goesDown { _ = try await fixture.migrator(database.settings).up() }
+            let proxy = try FaultProxy(before: database.settings)
+            defer { proxy.close() }
+            var settings = proxy.settings(database.settings)
+            settings.outcomeTimeout = .milliseconds(forGood ? 50 : 30_000)
+            let wasCut = Mutex(false)
+            proxy.arm(at: at, afterForwarding: true) { _ in
+                wasCut.withLock { $0 = true }
+                return forGood ? .cutForGood : .cut
+            }
+            let migrator = try fixture.migrator(settings)
+            var words = ""
+            // Whether what an error names was done.
+            func stands(_ title: String) async throws -> Bool {
+                goesDown ? try await !recorded().contains(title) : try await applied().contains(title)
+            }
+            do {
+                let outcome = goesDown ? try await migrator.down(to: 0) : try await migrator.up()
+                words = "done"
+                #expect(outcome.done.compactMap(\.version) == (goesDown ? [2, 1] : [1, 2]), "cut at \(at)")
+                #expect(try await applied() == (goesDown ? [] : ["0001_a", "0002_b"]), "cut at \(at)")
+            } catch MigrationError.failed(_, let title, let cause as PostgresError, _, _) {
+                words = cause.kind == .commitOutcomeUnknown ? "unknown" : "failed"
+                if words == "failed" { #expect(try await !stands(title), "cut at \(at): \(cause)") }
+            } catch let error as MigrationError {
+                words = "lost after"
+                guard case .lostAfter(let done, _) = error else { throw error }
+                let title = done.contains("0002_b") ? "0002_b" : "0001_a"
+                #expect(done == "app/\(title) was \(goesDown ? "reverted" : "applied")")
+                #expect(try await stands(title), "cut at \(at): \(error)")
+            } catch let error as PostgresError {
+                words = "\(error.kind)"
+                #expect(try await applied() == (goesDown ? ["0001_a", "0002_b"] : []), "cut at \(at): \(error)")
+            }
+            if !wasCut.withLock({ $0 }) { break }
+            told[words, default: 0] += 1
+        }
+        print("a run \(goesDown ? "down" : "up") was cut\(forGood ? " for good" : ""): \(told)")
+        #expect(at > 20)
+        #expect(told[forGood ? "lost after" : "done", default: 0] > 3)
     }
 
     @Test func `an invalid index of a build that failed is dropped and rebuilt, and never taken for done`() async throws

@@ -1,7 +1,8 @@
 import Foundation
-import Postgres
 import TestSupport
 import Testing
+
+@testable import Postgres
 
 /// What is told of a COMMIT whose answer is lost is what happened. `REEVE_COMMIT_ROUNDS` says how often each cut is made
 /// (20).
@@ -97,7 +98,64 @@ struct CommitOutcomeTests {
             let told = try await write(key, settings)
             #expect(told == (isForwarded ? .committed : .notCommitted))
             #expect(try await isThere(key) == isForwarded)
+            let waiting: Int = try await database.value(
+                """
+                SELECT count(*) FROM pg_stat_activity
+                WHERE state LIKE 'idle in transaction%' AND datname = current_database()
+                """)
+            #expect(waiting == 0)
         }
+    }
+
+    @Test func `the lookup finds nothing of the database's owner in the way of its types`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE TABLE public.rows (key bigint PRIMARY KEY)", "CREATE SCHEMA evil",
+            "CREATE TABLE evil.log (who pg_catalog.text)",
+            """
+            CREATE FUNCTION evil.note(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS $$
+            BEGIN INSERT INTO evil.log VALUES (current_user); RETURN true; END $$
+            """,
+            "CREATE DOMAIN evil.text AS pg_catalog.text CHECK (evil.note(VALUE))",
+            "CREATE DOMAIN evil.xid8 AS pg_catalog.xid8 CHECK (evil.note(VALUE::pg_catalog.text))",
+            "CREATE DOMAIN evil.int4 AS pg_catalog.int4 CHECK (evil.note(VALUE::pg_catalog.text))",
+            "CREATE DOMAIN evil.int8 AS pg_catalog.int8 CHECK (evil.note(VALUE::pg_catalog.text))",
+            "ALTER DATABASE \(database.name) SET search_path = evil, pg_catalog")
+        // The answer is lost; then the session that only waits is ended.
+        for (key, isForwarded) in [(1, true), (2, false)] {
+            let proxy = try FaultProxy(before: database.settings)
+            defer { proxy.close() }
+            var settings = proxy.settings(database.settings)
+            settings.commitPatience = .milliseconds(300)
+            proxy.arm(at: Self.commit + 1, afterForwarding: isForwarded) { _ in isForwarded ? .cut : .mute }
+            #expect(try await write(key, settings) == (isForwarded ? .committed : .notCommitted))
+        }
+        let ran: Int = try await database.with {
+            try $0.query("SELECT pg_catalog.count(*) FROM evil.log").first?.get(0) ?? 0
+        }
+        #expect(ran == 0)
+    }
+
+    @Test func `a server that is not the one that had the transaction cannot tell`() async throws {
+        let database = try TestDatabase.current
+        let id = try await database.with { connection in
+            try connection.execute("BEGIN")
+            _ = try connection.query("CREATE TABLE public.made (a int)")
+            // Spelled the same whatever is set.
+            try connection.execute("SET LOCAL TimeZone = 'Asia/Tokyo'; SET LOCAL DateStyle = 'German'")
+            let id = try TransactionID(connection.queryAsIs(TransactionID.query))
+            try connection.execute("COMMIT")
+            return id
+        }
+        let known = try #require(id)
+        let other = TransactionID(number: known.number, server: "1")
+        let settings = database.settings
+        let outcomes = await Task.detached {
+            let lookup = TransactionLookup(settings: settings, logger: .silent)
+            return [known, other].map { lookup.outcome(of: $0, process: nil) }
+        }.value
+        #expect(outcomes[0] == .committed)
+        guard case .unknown = outcomes[1] else { return #expect(Bool(false), "told \(outcomes[1])") }
     }
 
     @Test func `nobody who can tell is unknown, and says so`() async throws {

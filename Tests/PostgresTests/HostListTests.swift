@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Processes
 import TestSupport
 import Testing
 
@@ -112,6 +113,27 @@ struct HostListTests {
             }
             #expect(error?.message.contains(pair[1]) == true, "\(error?.message ?? "")")
         }
+    }
+
+    @Test(arguments: ["dbname=other", "postgresql://127.0.0.1:1/other", "a 'b' \\ c"])
+    func `a database whose name looks like a connection string is that one, here and for psql`(
+        likeness: String
+    ) async throws {
+        let database = try TestDatabase.current
+        let name = "\(likeness.replacing("other", with: database.name))"
+        try await database.execute("CREATE DATABASE \(quoteIdentifier(name)) TEMPLATE template0")
+        let settings = database.settings.database(name)
+        let found: String = try await Connection.opened(settings) {
+            try await $0.value("SELECT current_database()::text")
+        }
+        #expect(found == name)
+        let psql = try #require(await ServerPrograms.installed().first?.path("psql"))
+        let outcome = try await Command(psql, ["-XAtc", "SELECT current_database()", settings.uri]).run()
+        #expect(outcome.output == "\(name)\n", "\(outcome.errorOutput)")
+        let dump = try #require(await ServerPrograms.installed().first?.path("pg_dump"))
+        let dumped = try await Command(dump, ["--create", "--schema-only", "--dbname", settings.uri]).run()
+        #expect(dumped.output.contains("CREATE DATABASE \(quoteIdentifier(name))"), "\(dumped.errorOutput)")
+        try await database.execute("DROP DATABASE \(quoteIdentifier(name)) WITH (FORCE)")
     }
 
     @Test(arguments: [

@@ -50,6 +50,31 @@ struct BoundedThreadsTests {
         #expect(try await threads.call(limit: .seconds(60), hungLimit: 3) { 7 } == 7)
     }
 
+    @Test func `calls in line are not made either once too many hang`() async throws {
+        let threads = BoundedThreads("test", atOnce: 1)
+        let (gate, inside) = (Gate(), Inside())
+        let hanging = Task {
+            try await threads.call(limit: .seconds(1), hungLimit: 1) {
+                inside.enter()
+                gate.pass()
+            }
+        }
+        try await until { inside.now == 1 }
+        let waiting = (0..<3).map { _ in
+            Task { try await threads.call(limit: .seconds(600), hungLimit: 1) { inside.enter() } }
+        }
+        let patient = Task { try await threads.call(limit: .seconds(600), hungLimit: 2) { 7 } }
+        await #expect(throws: BoundedThreads.GivenUp.self) { try await hanging.value }
+        for one in waiting {
+            let error = await #expect(throws: BoundedThreads.GivenUp.self) { try await one.value }
+            guard case .tooManyHung(1) = error else { return #expect(Bool(false), "\(String(describing: error))") }
+        }
+        #expect(try await patient.value == 7)
+        #expect(inside.now == 1)
+        gate.open()
+        try await until { threads.hung == 0 }
+    }
+
     @Test func `a cancelled caller goes on at once, and the call is told`() async throws {
         let threads = BoundedThreads("test")
         let stop = StopFlag()

@@ -1,6 +1,7 @@
 import Foundation
-import Processes
 import Testing
+
+@testable import Processes
 
 @Suite(.timeLimit(.minutes(1)))
 struct CommandTests {
@@ -27,6 +28,34 @@ struct CommandTests {
                 limit: .milliseconds(200), grace: .milliseconds(200))
         }
         #expect(ContinuousClock.now - began < .seconds(20))
+    }
+
+    /// As posix_spawn does where the program lies on a file system that hangs.
+    @Test func `a child whose start hangs holds up neither the end of the others nor that of the process`() throws {
+        let (children, hung) = (LiveChildren(), StopFlag())
+        let began = StopFlag()
+        let sleeper = try children.adding(outlivesParent: false) { try Command("sleep", ["60"]).spawnAlone() }
+        let thread = Thread {
+            _ = try? children.adding(outlivesParent: false) {
+                began.raise()
+                while !hung.sleep(for: .seconds(3600)) {}
+                throw CommandError.notStarted(program: "hung", reason: "")
+            }
+        }
+        thread.start()
+        while !began.sleep(for: .seconds(1)) {}
+        let ended = StopFlag()
+        let ending = Thread {
+            children.killAll()
+            ended.raise()
+        }
+        ending.start()
+        #expect(ended.sleep(for: .seconds(20)), "it does not wait for the one that hangs")
+        #expect(children.reap(sleeper) & 0x7f == SIGKILL)
+        // One that was started too late to be seen ends as well.
+        let late = try children.adding(outlivesParent: false) { try Command("sleep", ["60"]).spawnAlone() }
+        #expect(children.reap(late) & 0x7f == SIGKILL)
+        hung.raise()
     }
 
     @Test func `a cancelled caller's child is stopped`() async throws {
@@ -59,4 +88,9 @@ struct CommandTests {
         let outcome = try await Command("sh", ["-c", "kill -9 $$"]).run()
         #expect(outcome.ending == .killed(signal: 9))
     }
+}
+
+extension Command {
+    /// A child that no register knows of.
+    fileprivate func spawnAlone() throws -> pid_t { try spawn(output: -1, error: -1, newSession: true) }
 }

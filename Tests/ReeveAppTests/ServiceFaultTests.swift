@@ -64,6 +64,28 @@ struct ServiceFaultTests {
         #expect(served.reeve.output.contains("the service cannot go on"))
     }
 
+    @Test func `that it cannot go on is said at once, however long what runs may take`() async throws {
+        let database = try TestDatabase.current
+        let system = try MigrationFixture(["0001_slow.up.sql": "SELECT pg_sleep(600);"])
+        let served = try Served(
+            database.settings, environment(["REEVE_SYSTEMS": system.folder, "REEVE_DRAIN": "3s"]))
+        try await waitUntil("it sleeps") {
+            try await database.value(
+                """
+                SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
+                AND query LIKE '%pg_sleep(600)%' AND pid <> pg_catalog.pg_backend_pid()
+                """) == 1
+        }
+        try await makeLedgerNewer(database)
+        try await waitUntil("it says so", limit: .seconds(40)) {
+            served.get("/readyz?verbose")?.body.contains("[-]service cannot go on") == true
+        }
+        #expect(served.reeve.output.contains("the service cannot go on"))
+        #expect(!served.reeve.hasEnded)
+        #expect(try await served.reeve.end(limit: .seconds(30)) == 1, "\(served.reeve.output)")
+        #expect(served.reeve.output.contains("work that did not end in time is cancelled"))
+    }
+
     @Test func `a schema that is another's ends it with status 4`() async throws {
         let database = try TestDatabase.current
         try await database.execute(

@@ -129,6 +129,32 @@ struct SchedulerTests {
         #expect(try await history().map(\.state) == [.cancelled])
     }
 
+    @Test(arguments: [false, true])
+    func `a run that winds down is nobody else's to begin`(isStopped: Bool) async throws {
+        let (began, gate) = (Tally(), Tally())
+        let slow = task(timeout: isStopped ? .seconds(60) : .milliseconds(100)) { _ in
+            began.add("began")
+            // What does not end when it is told to, such as a call that blocks.
+            await Task.detached {
+                while gate.count("open") == 0 { try? await Task.sleep(for: .milliseconds(20)) }
+            }.value
+            return "done"
+        }
+        let first = try await scheduler([slow], instance: "one", lease: .seconds(1))
+        let second = try await scheduler([task { _ in "done" }], instance: "two", lease: .seconds(1))
+        let run = Task { try await first.runNow("t") }
+        try await waitUntil("it runs") { began.count("began") == 1 }
+        if isStopped { first.stopRunning() }
+        try await waitUntil("its first lease is over") {
+            try await TestDatabase.current.value(
+                "SELECT clock_timestamp() > min(started_at) + interval '3 seconds' FROM reeve.runs")
+        }
+        await #expect(throws: SchedulingError.self) { try await second.runNow("t") }
+        gate.add("open")
+        #expect(try await run.value.state == (isStopped ? .succeeded : .timedOut))
+        #expect(try await second.runNow("t").state == .succeeded)
+    }
+
     @Test func `a run whose lease another took is ended`() async throws {
         let tally = Tally()
         let scheduler = try await scheduler(

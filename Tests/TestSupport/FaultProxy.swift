@@ -17,6 +17,8 @@ public final class FaultProxy: Sendable {
         case cut
         /// Forwards half of what has come, and closes both sides.
         case cutWithin
+        /// Closes both sides, and all connections that come after.
+        case cutForGood
     }
 
     private struct State {
@@ -27,6 +29,7 @@ public final class FaultProxy: Sendable {
         var links: [WeakLink] = []
         var silent = false
         var closed = false
+        var refuses = false
     }
 
     public let folder: String
@@ -119,7 +122,7 @@ public final class FaultProxy: Sendable {
         while true {
             let client = Foundation.accept(listener, nil, nil)
             if client < 0 { return }
-            let server = Self.socket { connect($0, $1, $2) == 0 }(upstream)
+            let server = state.withLock({ $0.refuses }) ? -1 : Self.socket { connect($0, $1, $2) == 0 }(upstream)
             if server < 0 {
                 Foundation.close(client)
                 continue
@@ -140,7 +143,13 @@ public final class FaultProxy: Sendable {
         var buffer = [UInt8](repeating: 0, count: 65536)
         while true {
             let count = read(source, &buffer, buffer.count)
-            if count <= 0 { break }
+            if count <= 0 {
+                // A network that is silent tells neither side that the other is gone.
+                while link.isMuted || state.withLock({ $0.silent }), !state.withLock({ $0.closed }), !link.isCut {
+                    Thread.sleep(forTimeInterval: 0.02)
+                }
+                break
+            }
             if !counting, posesAsPooler { Self.changeProcess(in: &buffer, count) }
             let due = counting ? dueAction(with: parser.statements(in: buffer[..<count])) : nil
             var end = count
@@ -183,6 +192,9 @@ public final class FaultProxy: Sendable {
         case .silence: fallSilent()
         case .mute: link.mute()
         case .cut: return false
+        case .cutForGood:
+            state.withLock { $0.refuses = true }
+            return false
         case .cutWithin: end /= 2
         case .none: break
         }
@@ -195,7 +207,9 @@ private final class Link: Sendable {
     private let client: Int32
     private let server: Int32
     private let muted = Mutex(false)
+    private let wasCut = Mutex(false)
 
+    var isCut: Bool { wasCut.withLock { $0 } }
     var isMuted: Bool { muted.withLock { $0 } }
     func mute() { muted.withLock { $0 = true } }
 
@@ -210,6 +224,7 @@ private final class Link: Sendable {
     }
 
     func cut() {
+        wasCut.withLock { $0 = true }
         shutdown(client, Int32(SHUT_RDWR))
         shutdown(server, Int32(SHUT_RDWR))
     }

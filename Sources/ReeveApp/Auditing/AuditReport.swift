@@ -73,7 +73,7 @@ struct AuditReport: Sendable {
     private mutating func judgeAnchors(_ evidence: AuditEvidence, _ keyProblem: String?) {
         if !evidence.forged.isEmpty {
             problems.append(
-                "\(count(evidence.forged.count, "anchor")) were forged or changed: "
+                "\(count(evidence.forged.count, "anchor")) \(evidence.forged.count == 1 ? "was" : "were") forged or changed: "
                     + evidence.forged.prefix(3).joined(separator: "; "))
         }
         let unknown = evidence.unknown

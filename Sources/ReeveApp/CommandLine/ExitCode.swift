@@ -1,6 +1,6 @@
 /// How the program ends; scripts lean on the numbers.
 public enum ExitCode: Int32, Sendable {
-    /// Done, and nothing to say against it.
+    /// Done, with no problems found.
     case done = 0
     case failed = 1
     /// The command line or the configuration is wrong.

@@ -9,6 +9,9 @@ struct Invocation: Sendable {
     let environment: [String: String]
     let interruption: Interruption
 
+    /// Who works here, for the audit: the account, and the machine by its own name.
+    static var person: String { "\(NSUserName())@\(ProcessInfo.processInfo.hostName)" }
+
     var isDryRun: Bool { has("dry-run") }
 
     func has(_ flag: String) -> Bool { arguments.flags.contains(flag) }

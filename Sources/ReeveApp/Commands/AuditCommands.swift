@@ -71,7 +71,7 @@ enum AuditCommands {
             var reason = invocation.option("accept")
             if let given = reason {
                 try invocation.confirm("earlier anchors of '\(one.name)' will no longer be compared", name: one.name)
-                reason = "\(BackupWork.person): \(given)"
+                reason = "\(Invocation.person): \(given)"
             }
             let done = try await work.anchor(accepting: reason)
             let anchor = done.anchor

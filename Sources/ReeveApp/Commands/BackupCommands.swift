@@ -28,7 +28,7 @@ enum BackupCommands {
             if let wait = try invocation.duration("lock-wait") { settings.lockWait = wait }
             let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
             let result = try await invocation.interruption.telling(work) {
-                try await work.create(settings, actor: BackupWork.person) { part, bytes in
+                try await work.create(settings, actor: Invocation.person) { part, bytes in
                     invocation.console.progress("\(part)  \(bytes) bytes")
                 }
             }
@@ -178,7 +178,7 @@ enum BackupCommands {
             if !invocation.isDryRun, !leaving.isEmpty {
                 try invocation.confirm(
                     "\(leaving.count) backups of '\(work.open.name)' are removed", name: work.open.name)
-                freed = try await work.prune(actor: BackupWork.person).freed
+                freed = try await work.prune(actor: Invocation.person).freed
             }
             var table = TextTable("ID", "STAYS", "WHY")
             for one in decisions { table.add(one.id, one.stays ? "yes" : "no", one.reason) }

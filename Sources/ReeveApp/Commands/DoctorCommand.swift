@@ -37,7 +37,7 @@ enum DoctorCommand {
         let lines = findings.map { "\($0.severity.rawValue): \($0.check): \($0.evidence)\n  \($0.mend)" }
         invocation.console.result(
             ["healthy": .bool(findings.isEmpty), "findings": .array(values)],
-            text: findings.isEmpty ? "nothing to say against it" : lines.joined(separator: "\n"))
+            text: findings.isEmpty ? "no problems found" : lines.joined(separator: "\n"))
         return findings.isEmpty ? .done : .finding
     }
 

@@ -175,7 +175,7 @@ enum MigrateCommands {
         var settings = MigratorSettings.make(configuration)
         if let wait = try invocation.duration("lock-wait") { settings.lockWait = wait }
         settings.allowOutOfOrder = invocation.has("out-of-order")
-        settings.actor = "\(NSUserName())@\(ProcessInfo.processInfo.hostName)"
+        settings.actor = Invocation.person
         return settings
     }
 }

@@ -61,12 +61,12 @@ enum RecoverCommand {
             for note in notes { invocation.console.note(note) }
             try await work.withLedger {
                 try BackupLedger.restored(
-                    id: manifest.id, target: target.withoutPassword.uri, actor: BackupWork.person, on: $0)
+                    id: manifest.id, target: target.withoutPassword.uri, actor: Invocation.person, on: $0)
             }
             // The chain ends where the backup was made, which earlier anchors contradict. Who recovers says that it is right.
             do {
                 try await AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
-                    .anchor(accepting: "\(BackupWork.person): recovered from backup \(manifest.id)")
+                    .anchor(accepting: "\(Invocation.person): recovered from backup \(manifest.id)")
             } catch {
                 invocation.console.note("'\(one.name)': the audit chain is not anchored: \(error)")
             }

@@ -24,7 +24,7 @@ enum RestoreCommands {
             let id = invocation.arguments.positional.first ?? "latest"
             let (repository, manifest) = try await work.find(id, in: invocation.option("repository"))
             let proof = try await work.test(
-                manifest, in: repository, identity: invocation.option("identity"), actor: BackupWork.person,
+                manifest, in: repository, identity: invocation.option("identity"), actor: Invocation.person,
                 progress: BackupScope.progress(invocation.console))
             found.count += proof.differences.count
             return (BackupText.proved(proof), BackupText.text(proof))
@@ -71,7 +71,7 @@ enum RestoreCommands {
             // The source may be gone: that is what backups are for.
             try? await work.withLedger {
                 try BackupLedger.restored(
-                    id: manifest.id, target: target.withoutPassword.uri, actor: BackupWork.person, on: $0)
+                    id: manifest.id, target: target.withoutPassword.uri, actor: Invocation.person, on: $0)
             }
             return (
                 [

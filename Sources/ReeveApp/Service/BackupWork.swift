@@ -22,8 +22,6 @@ struct BackupWork: Sendable {
         repositories = try BackupSettings.repositories(configuration)
     }
 
-    static var person: String { "\(NSUserName())@\(ProcessInfo.processInfo.hostName)" }
-
     /// The one that is named, or the first.
     ///
     /// - Throws: `UsageError` for one that is not configured.

@@ -40,11 +40,12 @@ final class DatabaseService: Sendable {
         readiness.set("schema/\(open.name)", false, "not looked at yet")
     }
 
-    /// Runs until cancelled.
+    /// Runs until cancelled, or until it cannot go on; then returns when what runs has ended.
     ///
+    /// - Parameter failing: told why it cannot go on as soon as that is known.
     /// - Throws: why the ledger can never be worked with as it is, such as `LedgerError.newer`, for which only a newer
     ///   program is a remedy. What may pass is waited for, and told in the log and in `/readyz`.
-    func run() async throws {
+    func run(failing: @escaping @Sendable (any Error) -> Void) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await self.watchHealth() }
             group.addTask {
@@ -54,8 +55,13 @@ final class DatabaseService: Sendable {
                 await self.scheduler.run()
                 await migrated
             }
-            // The first to fail ends the others.
-            for try await _ in group {}
+            do {
+                for try await _ in group {}
+            } catch {
+                // The others are ended, but what they run may take its time.
+                if !(error is CancellationError) { failing(error) }
+                throw error
+            }
         }
     }
 

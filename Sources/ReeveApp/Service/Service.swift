@@ -1,6 +1,7 @@
 import AdminHTTP
 import Foundation
 import Postgres
+import Processes
 import Synchronization
 import Telemetry
 
@@ -19,7 +20,7 @@ struct Service: Sendable {
         let metrics = ServiceMetrics()
         let readiness = Readiness()
         readiness.set("service", false, "is starting")
-        let server = try startServer(metrics, readiness)
+        let server = try await startServer(metrics, readiness)
         defer { server?.stop() }
         let served = SharedServices()
         try await withTaskCancellationHandler {
@@ -60,8 +61,13 @@ struct Service: Sendable {
     private func work(
         _ services: [DatabaseService], _ readiness: Readiness, _ served: SharedServices
     ) async throws {
+        let (failures, failing) = AsyncStream.makeStream(of: (any Error).self)
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for service in services { group.addTask { try await service.run() } }
+            for service in services {
+                group.addTask { try await service.run { failing.yield($0) } }
+            }
+            // One that fails still waits for what it runs: that is to be said, and all told to end, at once.
+            group.addTask { for await error in failures { throw error } }
             do {
                 for try await _ in group {}
             } catch {
@@ -97,13 +103,22 @@ struct Service: Sendable {
         func set(_ services: [DatabaseService]) { self.services.withLock { $0 = services } }
     }
 
-    private func startServer(_ metrics: ServiceMetrics, _ readiness: Readiness) throws -> AdminServer? {
+    /// How long it may take to find where to listen: a resolver, or a file system, may be silent.
+    private static let listenLimit: Duration = .seconds(20)
+
+    private func startServer(_ metrics: ServiceMetrics, _ readiness: Readiness) async throws -> AdminServer? {
         guard let address = ListenAddress(configuration.store.text("http.listen") ?? "off") else { return nil }
         var settings = AdminServer.Settings()
-        settings.isRemote = configuration.store.boolean("http.remote") ?? false
+        settings.allowsRemote = configuration.store.boolean("http.remote") ?? false
         settings.hosts = configuration.store.values("http.hosts")
-        let server = try AdminServer(
-            address, routes: Self.routes(metrics, readiness), settings: settings, logger: logger)
+        let server: AdminServer
+        do {
+            server = try await BoundedThreads.named("http.listen").call(limit: Self.listenLimit) { [settings, logger] in
+                try AdminServer(address, routes: Self.routes(metrics, readiness), settings: settings, logger: logger)
+            }
+        } catch is BoundedThreads.GivenUp {
+            throw ServerError(address, "its address was not found within \(Self.listenLimit.components.seconds) s")
+        }
         logger.info("serving /metrics, /livez and /readyz", [LogField("address", server.address)])
         return server
     }
