@@ -8,6 +8,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case noRecipients
     case noProgram(String)
     case part(object: String, reason: String)
+    /// It could not be tried: that says nothing of the part.
+    case notRestored(object: String, reason: String)
     case unknown(id: String)
     case needsIdentity(id: String)
     case cannotOpen(object: String, reason: String)
@@ -30,6 +32,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noRecipients: "nobody is named who could read the backup"
         case .noProgram(let name): "the program \(name) is not installed"
         case .part(let object, let reason): "\(object): \(reason)"
+        case .notRestored(let object, let reason): "\(object) could not be restored: \(reason)"
         case .unknown(let id): "there is no backup '\(id)'"
         case .cannotOpen(let object, let reason): "\(object) cannot be opened: \(reason)"
         case .noRoom(let place, let free, let needed):
@@ -56,6 +59,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noRecipients: "make a key with 'reeve backup key new' and name its recipient in backup.recipients"
         case .noProgram(let name): "install the package \(name)"
         case .part: "'reeve backup verify' tells about every part"
+        case .notRestored: "this says nothing of the backup; try again when the reason is gone"
         case .unknown: "'reeve backup list' shows what there is"
         case .cannotOpen: "give the identity of one of the backup's recipients; 'reeve backup show' names them"
         case .noRoom: "remove what is not needed, or let 'reeve backup prune' do it"

@@ -43,6 +43,7 @@ final class PartReader: @unchecked Sendable {
 
     /// A program that tells of the part, or of something else.
     private static func meaning(of error: PipelineError, _ part: Manifest.Part) -> BackupError {
+        if error.saysNothingOfItsInput { return .notRestored(object: part.object, reason: error.description) }
         if error.program == "age" { return .cannotOpen(object: part.object, reason: error.description) }
         return .part(object: part.object, reason: error.description)
     }
