@@ -13,6 +13,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case unknown(id: String)
     case needsIdentity(id: String)
     case cannotOpen(object: String, reason: String)
+    /// What it would hold could not be read again.
+    case unreadable(reason: String)
     case noRoom(place: String, free: Int, needed: Int)
     case notWritten([(place: String, reason: String)])
     case hook(name: String, reason: String)
@@ -38,6 +40,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noRoom(let place, let free, let needed):
             "\(place) has \(free >> 20) MiB free, and about \(needed >> 20) MiB are needed"
         case .notWritten(let places): places.map { "\($0.place): \($0.reason)" }.joined(separator: "; ")
+        case .unreadable(let reason): "the backup could not be read again: \(reason)"
         case .hook(let name, let reason): "the hook backup.hooks.\(name) failed: \(reason)"
         case .targetLacks(let what): "the target's server lacks \(what.joined(separator: ", "))"
         case .unreachable(let place, let reason): "the repository \(place) cannot be looked into: \(reason)"
@@ -64,6 +67,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .cannotOpen: "give the identity of one of the backup's recipients; 'reeve backup show' names them"
         case .noRoom: "remove what is not needed, or let 'reeve backup prune' do it"
         case .notWritten: "what is in the other repositories is whole"
+        case .unreadable: "change what is named; nothing was made"
         case .hook: "run it by hand to see what it says"
         case .targetLacks: "install the extensions there, and make the roles, or give --roles"
         case .unreachable: "check that it can be reached and read"

@@ -149,7 +149,7 @@ extension Proof {
     public func report(of manifest: Manifest) -> String {
         let rows = manifest.tables.reduce(0) { $0 + $1.rows }
         var lines = [
-            "Backup \(backup) of '\(manifest.source)', taken \(manifest.startedAt) to \(manifest.finishedAt).",
+            "Backup \(backup) of '\(manifest.shownSource)', taken \(manifest.startedAt) to \(manifest.finishedAt).",
             "Restored \(testedAt) into an empty server of version \(server / 10000).\(server % 10000): "
                 + (isProved ? "it is what its source was at the snapshot." : "IT IS NOT WHAT ITS SOURCE WAS."), "",
             "Compared: \(tables) tables with \(rows) rows, count and content; \(manifest.sequences.count) sequences; "
