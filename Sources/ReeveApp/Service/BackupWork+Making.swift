@@ -20,11 +20,9 @@ extension BackupWork {
             let manifest = result.manifest
             let failed = Dictionary(result.failed.map { ($0.place, "\($0.error)") }) { one, _ in one }
             await tellLedger { connection in
-                for place in result.places {
-                    try BackupLedger.record(
-                        id: manifest.id, place: place, bytes: manifest.bytes, startedAt: manifest.startedAt,
-                        finishedAt: manifest.finishedAt, actor: actor, on: connection)
-                }
+                try BackupLedger.record(
+                    id: manifest.id, places: result.places, bytes: manifest.bytes, startedAt: manifest.startedAt,
+                    finishedAt: manifest.finishedAt, actor: actor, on: connection)
                 for (attempt, place) in zip(attempts, places) {
                     try BackupLedger.finish(attempt, failure: failed[place], on: connection)
                 }
