@@ -15,6 +15,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case cannotOpen(object: String, reason: String)
     /// What it would hold could not be read again.
     case unreadable(reason: String)
+    /// The backup is there.
+    case hookAfter(id: String, reason: String)
     case noRoom(place: String, free: Int, needed: Int)
     case notWritten([(place: String, reason: String)])
     case hook(name: String, reason: String)
@@ -41,6 +43,8 @@ public enum BackupError: Error, CustomStringConvertible {
             "\(place) has \(free >> 20) MiB free, and about \(needed >> 20) MiB are needed"
         case .notWritten(let places): places.map { "\($0.place): \($0.reason)" }.joined(separator: "; ")
         case .unreadable(let reason): "the backup could not be read again: \(reason)"
+        case .hookAfter(let id, let reason):
+            "backup \(id) was made; its hook backup.hooks.after failed: \(reason)"
         case .hook(let name, let reason): "the hook backup.hooks.\(name) failed: \(reason)"
         case .targetLacks(let what): "the target's server lacks \(what.joined(separator: ", "))"
         case .unreachable(let place, let reason): "the repository \(place) cannot be looked into: \(reason)"
@@ -68,7 +72,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noRoom: "remove what is not needed, or let 'reeve backup prune' do it"
         case .notWritten: "what is in the other repositories is whole"
         case .unreadable: "change what is named; nothing was made"
-        case .hook: "run it by hand to see what it says"
+        case .hook, .hookAfter: "run it by hand to see what it says"
         case .targetLacks: "install the extensions there, and make the roles, or give --roles"
         case .unreachable: "check that it can be reached and read"
         case .secretKeyword: "write it into a service file (PGSERVICEFILE), and name that by service=…"

@@ -29,6 +29,8 @@ public struct BackupMaker: Sendable {
         public var checksRoom = true
         /// Whether the passwords of roles, as the server keeps them, are backed up; needs a superuser.
         public var hasRolePasswords = false
+        /// Is told the ID of a backup before anything of it is written; of another one for each attempt.
+        public var begun: (@Sendable (String) -> Void)?
         var sizes = TableSlice.Sizes()
 
         public init() {}
@@ -96,6 +98,7 @@ public struct BackupMaker: Sendable {
             do {
                 let run = BackupRun(
                     maker: self, tools: tools, hold: hold, destinations: destinations, progress: progress)
+                settings.begun?(run.id)
                 let manifest = try await run.finish()
                 // The backup is whole, whatever becomes of this connection.
                 try? await hold.release()

@@ -12,7 +12,7 @@ struct BackupRun: Sendable {
     let hold: SnapshotHold
     let destinations: Destinations
     let progress: @Sendable (String, Int) -> Void
-    private let id: String
+    let id: String
     private let startedAt: String
 
     init(

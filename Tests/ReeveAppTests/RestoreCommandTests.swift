@@ -157,6 +157,21 @@ struct RestoreCommandTests {
         #expect((listed.object["backups"] as? [Any])?.isEmpty == true)
     }
 
+    @Test func `a backup whose hook fails after it was made is there`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place(["REEVE_BACKUP_HOOKS_AFTER": "echo no >&2; exit 3"])
+        let made = try await place.run(database.settings, "backup", "create")
+        let listed = try await place.run(database.settings, "backup", "list")
+        let backups = try #require(listed.object["backups"] as? [[String: Any]])
+        let id = try #require(backups.first?["id"] as? String)
+        #expect(made.status == .exited(1))
+        #expect("\(made.object)".contains("backup \(id) was made; its hook"), "\(made.object)")
+        let succeeded: [Bool] = try await database.with {
+            try $0.query("SELECT succeeded FROM reeve.backup_attempts").map { try $0.get(0) }
+        }
+        #expect(succeeded == [true])
+    }
+
     @Test func `a copy for others is masked`() async throws {
         let database = try TestDatabase.current
         let place = try await Place()

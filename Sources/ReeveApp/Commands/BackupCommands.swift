@@ -27,7 +27,7 @@ enum BackupCommands {
             settings.isFull = invocation.has("full")
             if let wait = try invocation.duration("lock-wait") { settings.lockWait = wait }
             let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
-            let result = try await invocation.interruption.telling(work) {
+            let result = try await invocation.interruption.telling(work, settings) { settings in
                 try await work.create(settings, actor: BackupWork.person) { part, bytes in
                     invocation.console.progress("\(part)  \(bytes) bytes")
                 }
