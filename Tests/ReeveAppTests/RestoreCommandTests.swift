@@ -172,6 +172,24 @@ struct RestoreCommandTests {
         #expect(succeeded == [true])
     }
 
+    /// The key of a lock without a ledger is known to everybody, and is another one than with it.
+    @Test func `keys are changed and backups removed under the ledger's own lock`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        _ = try await place.run(database.settings, "backup", "create")
+        try await database.execute("DROP SCHEMA reeve CASCADE")
+        try await database.connection { holder in
+            let isHeld = try await AdvisoryLock("reeve backup", secret: "").acquire(
+                on: holder, wait: .zero, waiting: { _ in })
+            #expect(isHeld)
+            let rewrapped = try await place.run(
+                database.settings, "backup", "key", "rewrap", "--identity", "\(place.folder)/identity")
+            #expect(rewrapped.status == .exited(0), "\(rewrapped.object)")
+        }
+        let ledgers: Int = try await database.value("SELECT count(*) FROM reeve.ledger")
+        #expect(ledgers == 1)
+    }
+
     @Test func `a copy for others is masked`() async throws {
         let database = try TestDatabase.current
         let place = try await Place()
