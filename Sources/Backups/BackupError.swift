@@ -8,9 +8,15 @@ public enum BackupError: Error, CustomStringConvertible {
     case noRecipients
     case noProgram(String)
     case part(object: String, reason: String)
+    /// It could not be tried: that says nothing of the part.
+    case notRestored(object: String, reason: String)
     case unknown(id: String)
     case needsIdentity(id: String)
     case cannotOpen(object: String, reason: String)
+    /// What it would hold could not be read again.
+    case unreadable(reason: String)
+    /// The backup is there.
+    case hookAfter(id: String, reason: String)
     case noRoom(place: String, free: Int, needed: Int)
     case notWritten([(place: String, reason: String)])
     case hook(name: String, reason: String)
@@ -19,6 +25,7 @@ public enum BackupError: Error, CustomStringConvertible {
     case targetHas([String])
     case unreachable(place: String, reason: String)
     case secretKeyword(String)
+    case risky(table: String, what: String)
 
     public var description: String {
         switch self {
@@ -26,15 +33,21 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noPgDump(let server): "no pg_dump is installed that can dump a server of version \(server)"
         case .hiddenRows(let role, let table): "row-level security of \(table) would hide rows from '\(role)'"
         case .changing(let attempts): "tables came and went during each of \(attempts) attempts to lock them"
+        case .risky(let table, let what):
+            "\(table) cannot be restored by a superuser: \(what) would run with the rights of a superuser"
         case .locked(let holder): "another backup of this database runs" + (holder.map { ": \($0)" } ?? "")
         case .noRecipients: "nobody is named who could read the backup"
         case .noProgram(let name): "the program \(name) is not installed"
         case .part(let object, let reason): "\(object): \(reason)"
+        case .notRestored(let object, let reason): "\(object) could not be restored: \(reason)"
         case .unknown(let id): "there is no backup '\(id)'"
         case .cannotOpen(let object, let reason): "\(object) cannot be opened: \(reason)"
         case .noRoom(let place, let free, let needed):
             "\(place) has \(free >> 20) MiB free, and about \(needed >> 20) MiB are needed"
         case .notWritten(let places): places.map { "\($0.place): \($0.reason)" }.joined(separator: "; ")
+        case .unreadable(let reason): "the backup could not be read again: \(reason)"
+        case .hookAfter(let id, let reason):
+            "backup \(id) was made; its hook backup.hooks.after failed: \(reason)"
         case .hook(let name, let reason): "the hook backup.hooks.\(name) failed: \(reason)"
         case .targetLacks(let what): "the target's server lacks \(what.joined(separator: ", "))"
         case .unreachable(let place, let reason): "the repository \(place) cannot be looked into: \(reason)"
@@ -56,11 +69,13 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noRecipients: "make a key with 'reeve backup key new' and name its recipient in backup.recipients"
         case .noProgram(let name): "install the package \(name)"
         case .part: "'reeve backup verify' tells about every part"
+        case .notRestored: "this says nothing of the backup; try again when the reason is gone"
         case .unknown: "'reeve backup list' shows what there is"
         case .cannotOpen: "give the identity of one of the backup's recipients; 'reeve backup show' names them"
         case .noRoom: "remove what is not needed, or let 'reeve backup prune' do it"
         case .notWritten: "what is in the other repositories is whole"
-        case .hook: "run it by hand to see what it says"
+        case .unreadable: "change what is named; nothing was made"
+        case .hook, .hookAfter: "run it by hand to see what it says"
         case .targetLacks: "install the extensions there, and make the roles, or give --roles"
         case .unreachable: "check that it can be reached and read"
         case .secretKeyword: "write it into a service file (PGSERVICEFILE), and name that by service=…"

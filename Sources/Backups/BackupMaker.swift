@@ -29,6 +29,8 @@ public struct BackupMaker: Sendable {
         public var checksRoom = true
         /// Whether the passwords of roles, as the server keeps them, are backed up; needs a superuser.
         public var hasRolePasswords = false
+        /// Is told the ID of a backup before anything of it is written; of another one for each attempt.
+        public var begun: (@Sendable (String) -> Void)?
         var sizes = TableSlice.Sizes()
 
         public init() {}
@@ -73,6 +75,7 @@ public struct BackupMaker: Sendable {
     private func make(
         on connection: Connection, _ progress: @escaping @Sendable (String, Int) -> Void
     ) async throws -> Result {
+        try await connection.with { try refuseUnreadable(on: $0) }
         let destinations = Destinations(repositories, bytesPerSecond: settings.bytesPerSecond)
         try await destinations.each { repository in
             let cleared = try await repository.store.clearUnfinished("\(name)/")
@@ -95,6 +98,7 @@ public struct BackupMaker: Sendable {
             do {
                 let run = BackupRun(
                     maker: self, tools: tools, hold: hold, destinations: destinations, progress: progress)
+                settings.begun?(run.id)
                 let manifest = try await run.finish()
                 // The backup is whole, whatever becomes of this connection.
                 try? await hold.release()
@@ -155,6 +159,22 @@ public struct BackupMaker: Sendable {
         for orphan in Repository.orphans(try await repository.store.list("\(name)/"), manifests) {
             try await repository.store.delete(orphan)
         }
+    }
+
+    /// Refuses, before anything is dumped, what nobody could read again, as far as it is known by then.
+    private func refuseUnreadable(on connection: isolated Connection) throws {
+        let now = Timestamp.now.rfc3339
+        let needs = try DatabaseContent.needs(on: connection)
+        let sketch = Manifest(
+            format: Manifest.format, id: "ID", database: name,
+            source: try connection.query("SELECT current_database()::text").first?.get(0) ?? "",
+            reeve: settings.version, server: connection.serverVersion, pgDump: "", snapshot: "", wal: nil,
+            startedAt: now, finishedAt: now, recipients: settings.recipients, tables: [], sequences: [],
+            largeObjects: nil, extensions: needs.extensions, tablespaces: needs.tablespaces,
+            neededRoles: needs.roles, locale: needs.locale, databaseBytes: needs.bytes, catalog: "",
+            settings: try DatabaseContent.settings(on: connection), roles: try DatabaseContent.roles(on: connection),
+            parts: [])
+        _ = try sketch.readable(as: "\(sketch.prefix)/\(Manifest.name)")
     }
 
     /// A role that policies apply to would dump a part of the rows, or fail half-way.

@@ -12,7 +12,7 @@ struct BackupRun: Sendable {
     let hold: SnapshotHold
     let destinations: Destinations
     let progress: @Sendable (String, Int) -> Void
-    private let id: String
+    let id: String
     private let startedAt: String
 
     init(
@@ -78,8 +78,8 @@ struct BackupRun: Sendable {
             roles: around.roles.filter(Set(rolesAfter).contains), parts: parts)
         // With this connection the lock would be gone, and another backup may have cleared the parts.
         try await hold.connection.with { _ = try $0.query("SELECT 1") }
-        let encoded = try manifest.encoded()
         let name = "\(manifest.prefix)/\(Manifest.name)"
+        let encoded = try manifest.readable(as: name)
         try await destinations.each { try await $0.store.write(encoded, to: name) }
         return manifest
     }

@@ -15,10 +15,14 @@ extension Manifest {
         if let setting = settings.first(where: { DatabaseSetting($0) == nil }) {
             return "\(setting.debugDescription) is no setting of a database"
         }
-        let words = [source, reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt] + recipients
+        // The names of databases and roles may hold any.
+        let words = [reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt] + recipients
         if let word = words.first(where: Self.hasControl) { return "\(word.debugDescription) holds control characters" }
         return hasPlausibleNumbers ? nil : "its numbers cannot be"
     }
+
+    /// The source's name in one line, for people.
+    public var shownSource: String { Self.hasControl(source) ? source.debugDescription : source }
 
     /// `DATABASE/ID/PART`, and none of the names that something else has.
     private func isOwn(_ object: String) -> Bool {

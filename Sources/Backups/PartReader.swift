@@ -37,11 +37,15 @@ final class PartReader: @unchecked Sendable {
         do {
             try await reader.run(unpacking + more, take: take)
         } catch let error as PipelineError {
-            if error.program == "age" {
-                throw BackupError.cannotOpen(object: part.object, reason: error.description)
-            }
-            throw BackupError.part(object: part.object, reason: error.description)
+            throw Self.meaning(of: error, part)
         }
+    }
+
+    /// A program that tells of the part, or of something else.
+    private static func meaning(of error: PipelineError, _ part: Manifest.Part) -> BackupError {
+        if error.saysNothingOfItsInput { return .notRestored(object: part.object, reason: error.description) }
+        if error.program == "age" { return .cannotOpen(object: part.object, reason: error.description) }
+        return .part(object: part.object, reason: error.description)
     }
 
     private func tell(_ bytes: Int) {
@@ -82,37 +86,46 @@ final class PartReader: @unchecked Sendable {
         return try await body(path)
     }
 
-    /// Which entries of an archive are restored.
-    enum Entries {
-        case allButEventTriggers, eventTriggers
+    // MARK: Files
 
-        func contains(_ line: Substring) -> Bool {
-            line.contains(" EVENT TRIGGER ") == (self == .eventTriggers)
-        }
+    /// What is in an archive.
+    func contents(of path: String, _ tools: BackupTools) async throws -> TableOfContents {
+        try TableOfContents(
+            try await Pipeline([Command(tools.programs.path("pg_restore"), ["-l", "-v", path])]).output())
     }
 
-    /// Indexes and constraints are made by several connections at once.
-    func restoreFile(
-        _ part: Manifest.Part, into target: ConnectionSettings, _ tools: BackupTools, _ entries: Entries
+    /// Restores some entries of a part that is a file.
+    ///
+    /// - Parameter jobs: how many connections make indexes and constraints at once.
+    func restore(
+        _ entries: TableOfContents, of part: Manifest.Part, at path: String, into target: ConnectionSettings,
+        _ tools: BackupTools, jobs: Int
     ) async throws {
-        let jobs = String(max(1, restorer.settings.jobs))
-        try await withFile(part) { path in
-            let contents = try await Pipeline([
-                Command(tools.programs.path("pg_restore"), ["-l", path])
-            ]).output()
-            let lines = String(decoding: contents, as: UTF8.self).split(separator: "\n").filter { !$0.hasPrefix(";") }
-            let wanted = lines.filter(entries.contains)
-            if wanted.isEmpty { return }
-            let list = path + ".list"
-            defer { unlink(list) }
-            try Data(wanted.joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: list))
-            let command = try tools.command(
-                "pg_restore", ["--exit-on-error", "--no-tablespaces", "-Fc", "-j", jobs, "-L", list, path], on: target)
+        if entries.entries.isEmpty { return }
+        try await withList(entries, path) { list in
+            let options = ["--exit-on-error", "--no-tablespaces", "-Fc", "-j", String(jobs), "-L", list, path]
+            let command = try tools.command("pg_restore", options, on: target)
             do {
                 try await Pipeline([command]).run { _ in }
             } catch let error as PipelineError {
-                throw BackupError.part(object: part.object, reason: error.description)
+                throw Self.meaning(of: error, part)
             }
         }
+    }
+
+    /// The statements that make some entries.
+    func script(of entries: TableOfContents, at path: String, _ tools: BackupTools) async throws -> [UInt8] {
+        try await withList(entries, path) { list in
+            try await Pipeline([Command(tools.programs.path("pg_restore"), ["-L", list, "-f", "-", path])]).output()
+        }
+    }
+
+    private func withList<T: Sendable>(
+        _ entries: TableOfContents, _ path: String, _ body: (String) async throws -> T
+    ) async throws -> T {
+        let list = path + ".list"
+        defer { unlink(list) }
+        try Data(entries.list).write(to: URL(fileURLWithPath: list))
+        return try await body(list)
     }
 }

@@ -56,8 +56,9 @@ public struct RestoreTest: Sendable {
 
     /// Restores, compares, and writes the result beside the backup, for programs and for people.
     ///
-    /// - Throws: `BackupError`, `EmbeddedClusterError` and others where it could not be tried; a backup that does not
-    ///   restore, or not to what it was, is a result.
+    /// - Throws: `BackupError`, `EmbeddedClusterError` and others where it could not be tried, for instance because a
+    ///   program was killed, the server was lost or the disk was full; a backup that does not restore, or not to what it
+    ///   was, is a result.
     public func run(progress: @escaping Restorer.Progress = { _, _ in }) async throws -> Proof {
         if !manifest.recipients.isEmpty, settings.identity == nil { throw BackupError.needsIdentity(id: manifest.id) }
         let proof = try await scratch.with { target, isOwn in
@@ -90,9 +91,18 @@ public struct RestoreTest: Sendable {
             seconds = (ContinuousClock.now - began).inSeconds
             differences = try await Comparison(manifest: manifest, restorer: restorer, target: target).differences()
             differences += try await runChecks(target)
-        } catch let error as BackupError {
-            guard case .part(let object, let reason) = error else { throw error }
-            differences = [RestoreDifference(kind: "part", object: object, expected: "restores", found: reason)]
+        } catch BackupError.part(let object, let reason) {
+            // A server that is gone refutes nothing.
+            do {
+                try await Connection.opened(target.named("reeve restore test")) { connection in
+                    try await connection.with { _ = try $0.query("SELECT 1") }
+                }
+            } catch {
+                throw BackupError.notRestored(object: object, reason: "\(reason); the server does not answer: \(error)")
+            }
+            differences = [
+                RestoreDifference(kind: "part", object: object, expected: "restored", found: "refused: \(reason)")
+            ]
         }
         return Proof(
             backup: manifest.id, isProved: differences.isEmpty, tables: manifest.tables.count, differences: differences,
@@ -111,7 +121,7 @@ public struct RestoreTest: Sendable {
                         if rows == 0 { return nil }
                         return RestoreDifference(
                             kind: "check", object: check.name, expected: "no row", found: "\(rows) rows")
-                    } catch let error as PostgresError where error.kind == .server {
+                    } catch let error as PostgresError where error.kind == .server && !error.isOutage {
                         return RestoreDifference(
                             kind: "check", object: check.name, expected: "no row", found: error.message)
                     }
@@ -139,7 +149,7 @@ extension Proof {
     public func report(of manifest: Manifest) -> String {
         let rows = manifest.tables.reduce(0) { $0 + $1.rows }
         var lines = [
-            "Backup \(backup) of '\(manifest.source)', taken \(manifest.startedAt) to \(manifest.finishedAt).",
+            "Backup \(backup) of '\(manifest.shownSource)', taken \(manifest.startedAt) to \(manifest.finishedAt).",
             "Restored \(testedAt) into an empty server of version \(server / 10000).\(server % 10000): "
                 + (isProved ? "it is what its source was at the snapshot." : "IT IS NOT WHAT ITS SOURCE WAS."), "",
             "Compared: \(tables) tables with \(rows) rows, count and content; \(manifest.sequences.count) sequences; "

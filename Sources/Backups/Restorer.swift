@@ -64,12 +64,12 @@ public struct Restorer: Sendable {
                     }
                 }
                 for part in manifest.parts where part.kind == .after {
-                    try await parts.restoreFile(part, into: target, tools, .allButEventTriggers)
+                    try await restoreAfter(part, into: target, tools, parts, eventTriggers: false)
                 }
             }
             // They run at whatever is made from now on, and so come last.
             for part in manifest.parts where part.kind == .after {
-                try await parts.restoreFile(part, into: target, tools, .eventTriggers)
+                try await restoreAfter(part, into: target, tools, parts, eventTriggers: true)
             }
             try await applySettings(target)
             try await settings.beforeOpening?(target)
@@ -132,6 +132,21 @@ public struct Restorer: Sendable {
         }
         // After the rows, for pg_dump sets sequences too, to values of its own moment.
         for part in manifest.parts where part.kind == .sequences { try await reader.restore(part, into: target, tools) }
+    }
+
+    /// Restores what comes after the rows: event triggers with what is said of them, or all else, by several connections
+    /// at once.
+    private func restoreAfter(
+        _ part: Manifest.Part, into target: ConnectionSettings, _ tools: BackupTools, _ reader: PartReader,
+        eventTriggers: Bool
+    ) async throws {
+        try await reader.withFile(part) { path in
+            let contents = try await reader.contents(of: path, tools)
+            let triggers = contents.entries(of: ["EVENT TRIGGER"])
+            try await reader.restore(
+                eventTriggers ? triggers : contents.without(triggers), of: part, at: path, into: target, tools,
+                jobs: max(1, settings.jobs))
+        }
     }
 
     // MARK: Roles and settings

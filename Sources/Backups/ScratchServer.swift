@@ -69,6 +69,8 @@ struct ScratchServer: Sendable {
             "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "wal_level": "minimal",
             "max_wal_senders": "0", "autovacuum": "off", "max_wal_size": "4GB", "maintenance_work_mem": "128MB",
             "shared_buffers": "128MB", "max_connections": "60", "max_locks_per_transaction": "1024",
+            // What its errors mean is read from them.
+            "lc_messages": "C",
         ]
         options.programFolders = [programs.folder]
         return options

@@ -19,19 +19,23 @@ public struct BackupRecord: Sendable, Equatable {
 
 /// Backups and their proofs.
 public enum BackupLedger {
-    /// Records a backup that was made.
+    /// Records a backup that was made, in all its places or in none; what is recorded already stays as it is.
     public static func record(
-        id: String, place: String, bytes: Int, startedAt: String, finishedAt: String, actor: String,
+        id: String, places: [String], bytes: Int, startedAt: String, finishedAt: String, actor: String,
         on connection: isolated Connection
     ) throws {
         try connection.transaction {
-            try connection.query(
-                """
-                INSERT INTO reeve.backups (id, place, bytes, started_at, finished_at)
-                VALUES ($1, $2, $3, $4::timestamptz, $5::timestamptz) ON CONFLICT (id, place) DO NOTHING
-                """, [id, place, bytes, startedAt, finishedAt])
-            try Events.record("backup.created", subject: id, on: connection)
-            try Audit.append(actor: actor, action: "backup.created", subject: id, on: connection)
+            for place in places {
+                let made = try connection.query(
+                    """
+                    INSERT INTO reeve.backups (id, place, bytes, started_at, finished_at)
+                    VALUES ($1, $2, $3, $4::timestamptz, $5::timestamptz) ON CONFLICT (id, place) DO NOTHING
+                    RETURNING true
+                    """, [id, place, bytes, startedAt, finishedAt])
+                if made.isEmpty { continue }
+                try Events.record("backup.created", subject: id, on: connection)
+                try Audit.append(actor: actor, action: "backup.created", subject: id, on: connection)
+            }
         }
     }
 
@@ -50,14 +54,14 @@ public enum BackupLedger {
         return places.compactMap { ids[LedgerText.clean($0)]?.popLast() }
     }
 
-    /// Records what became of an attempt.
+    /// Records what became of an attempt, once.
     ///
     /// - Parameter failure: nil for a backup that is whole.
     public static func finish(_ attempt: Int, failure: String?, on connection: isolated Connection) throws {
         try connection.query(
             """
             UPDATE reeve.backup_attempts SET finished_at = clock_timestamp(), succeeded = $2::text IS NULL, message = $2
-            WHERE id = $1
+            WHERE id = $1 AND finished_at IS NULL
             """, [attempt, failure.map { LedgerText.message($0) }])
     }
 

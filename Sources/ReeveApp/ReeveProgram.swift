@@ -129,6 +129,7 @@ extension Failure {
     private static func exit(of error: BackupError) -> ExitCode {
         switch error {
         case .locked: .locked
+        case .notRestored: .temporary
         case .hiddenRows: .notPermitted
         case .noRecipients, .unknown, .needsIdentity: .usage
         default: .failed

@@ -58,8 +58,10 @@ public struct FolderStore: ObjectStore {
         var status = statvfs()
         var folder = root
         while statvfs(folder, &status) != 0 {
-            guard errno == ENOENT, folder != "/" else { return nil }
+            guard errno == ENOENT, folder != "/", folder != "." else { return nil }
             folder = (folder as NSString).deletingLastPathComponent
+            // Above a relative one is where this process is.
+            if folder.isEmpty { folder = "." }
         }
         // Some file systems say that all numbers there are are free.
         let (bytes, overflow) = UInt(status.f_bavail).multipliedReportingOverflow(by: UInt(status.f_frsize))

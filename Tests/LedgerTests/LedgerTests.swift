@@ -25,6 +25,27 @@ struct LedgerTests {
         #expect(schemas == 0)
     }
 
+    @Test func `a backup that is told of twice is recorded once`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        for _ in 1...2 {
+            try await database.with { connection in
+                let attempts = try BackupLedger.begin(places: ["/p"], on: connection)
+                try BackupLedger.record(
+                    id: "x", places: ["/p"], bytes: 1, startedAt: "2026-01-01", finishedAt: "2026-01-01", actor: "me",
+                    on: connection)
+                // What is finished stays as it was told.
+                for attempt in attempts { try BackupLedger.finish(attempt, failure: nil, on: connection) }
+                for attempt in attempts { try BackupLedger.finish(attempt, failure: "late", on: connection) }
+            }
+        }
+        let entries: Int = try await database.value(
+            "SELECT count(*) FROM reeve.audit WHERE entry LIKE '%backup.created%'")
+        let events: Int = try await database.value("SELECT count(*) FROM reeve.events WHERE kind = 'backup.created'")
+        let failed: Int = try await database.value("SELECT count(*) FROM reeve.backup_attempts WHERE NOT succeeded")
+        #expect(entries == 1 && events == 1 && failed == 0)
+    }
+
     @Test func `concurrent writers make one chain, and a change, a gap or a cut end shows where`() async throws {
         let database = try TestDatabase.current
         try await database.with { try LedgerSchema.install(on: $0) }

@@ -1,4 +1,5 @@
 import Foundation
+import Ledger
 import Migrations
 import Postgres
 import Processes
@@ -222,6 +223,45 @@ struct InterruptionTests {
             try $0.query("SELECT succeeded FROM reeve.backup_attempts").map { try $0.get(0) }
         }
         #expect(outcomes == [false])
+    }
+
+    @Test func `another's backup, made while this one waited, is not taken for its own`() async throws {
+        let database = try TestDatabase.current
+        let folder = "/tmp/reeve-interrupted-\(UUID().uuidString.prefix(8))"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let environment = ["REEVE_BACKUP_REPOSITORY": folder, "REEVE_BACKUP_ENCRYPTION": "none"]
+        let made = try await ReeveBinary.json(["backup", "create"], on: database.settings, environment: environment)
+        let backup = try #require(made.object["backup"] as? [String: Any])
+        let (id, began) = (try #require(backup["id"] as? String), try #require(backup["started_at"] as? String))
+        let said = try await database.connection { holder -> String in
+            let isHeld = try await holder.with { try LedgerLock.named("reeve backup", on: $0) }.acquire(
+                on: holder, wait: .zero, waiting: { _ in })
+            #expect(isHeld)
+            let reeve = try start(["backup", "create", "--lock-wait", "60s"], database.settings, environment)
+            try await waitUntil("it has begun") {
+                try #require(!reeve.hasEnded, "\(reeve.output)")
+                return try await database.value("SELECT count(*) FROM reeve.backup_attempts") == 2
+            }
+            // Another one, of now.
+            let text = try String(contentsOfFile: "\(folder)/main/\(id)/manifest.json", encoding: .utf8)
+            let body = try #require(text.split(separator: "\n").first)
+                .replacingOccurrences(of: "\"id\":\"\(id)\"", with: "\"id\":\"other\"")
+                .replacingOccurrences(
+                    of: "\"startedAt\":\"\(began)\"", with: "\"startedAt\":\"\(Timestamp.now.rfc3339)\"")
+            #expect(body.contains("\"other\"") && !body.contains(began + "\",\"tables"))
+            try FileManager.default.createDirectory(atPath: "\(folder)/main/other", withIntermediateDirectories: true)
+            let sum = try await Command("sh", ["-c", "printf %s \"$0\" | sha256sum | cut -c1-64", body]).run(
+                limit: .seconds(10))
+            try "\(body)\n\(sum.output)".write(
+                toFile: "\(folder)/main/other/manifest.json", atomically: true, encoding: .utf8)
+            reeve.signal(SIGINT)
+            #expect(try await reeve.end() == 130)
+            return reeve.output
+        }
+        #expect(said.contains("no backup of 'main' was made"), "\(said)")
+        let list = try await ReeveBinary.json(["backup", "list"], on: database.settings, environment: environment)
+        #expect((list.object["backups"] as? [Any])?.count == 2)
     }
 
     /// Runs a program on a terminal, and types Ctrl-C when it asks.

@@ -157,6 +157,39 @@ struct RestoreCommandTests {
         #expect((listed.object["backups"] as? [Any])?.isEmpty == true)
     }
 
+    @Test func `a backup whose hook fails after it was made is there`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place(["REEVE_BACKUP_HOOKS_AFTER": "echo no >&2; exit 3"])
+        let made = try await place.run(database.settings, "backup", "create")
+        let listed = try await place.run(database.settings, "backup", "list")
+        let backups = try #require(listed.object["backups"] as? [[String: Any]])
+        let id = try #require(backups.first?["id"] as? String)
+        #expect(made.status == .exited(1))
+        #expect("\(made.object)".contains("backup \(id) was made; its hook"), "\(made.object)")
+        let succeeded: [Bool] = try await database.with {
+            try $0.query("SELECT succeeded FROM reeve.backup_attempts").map { try $0.get(0) }
+        }
+        #expect(succeeded == [true])
+    }
+
+    /// The key of a lock without a ledger is known to everybody, and is another one than with it.
+    @Test func `keys are changed and backups removed under the ledger's own lock`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        _ = try await place.run(database.settings, "backup", "create")
+        try await database.execute("DROP SCHEMA reeve CASCADE")
+        try await database.connection { holder in
+            let isHeld = try await AdvisoryLock("reeve backup", secret: "").acquire(
+                on: holder, wait: .zero, waiting: { _ in })
+            #expect(isHeld)
+            let rewrapped = try await place.run(
+                database.settings, "backup", "key", "rewrap", "--identity", "\(place.folder)/identity")
+            #expect(rewrapped.status == .exited(0), "\(rewrapped.object)")
+        }
+        let ledgers: Int = try await database.value("SELECT count(*) FROM reeve.ledger")
+        #expect(ledgers == 1)
+    }
+
     @Test func `a copy for others is masked`() async throws {
         let database = try TestDatabase.current
         let place = try await Place()

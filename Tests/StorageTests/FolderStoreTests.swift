@@ -58,6 +58,10 @@ struct FolderStoreTests {
         }
     }
 
+    @Test func `a folder below this process's own, which is not there yet, has room`() {
+        #expect((FolderStore("no-such-folder-\(UUID().uuidString)/repository").freeBytes ?? 0) > 0)
+    }
+
     @Test func `a pipe in the place of an object holds up nobody`() throws {
         try withStore { (store) throws in
             #expect(mkfifo("\(folder)/repository/main/a/pipe", 0o600) == 0)

@@ -79,6 +79,17 @@ struct S3Tests {
         #expect(try store.list("many/").count == 1100)
     }
 
+    @Test("a name is what comes after the prefix and its slash, byte by byte")
+    func combiningNames() throws {
+        let server = try S3Server.shared()
+        let store = try store(server.endpoint, on: server)
+        // With the slash before it, its first scalar is one character.
+        let name = "\u{301}a/x"
+        try put([1], name, in: store)
+        let names = try store.list("").map { Array($0.name.utf8) }
+        #expect(names == [Array(name.utf8)])
+    }
+
     @Test("a writer without commit leaves nothing, and one that was killed leaves what is cleared")
     func unfinished() throws {
         let server = try S3Server.shared()

@@ -28,5 +28,7 @@ public enum HostileNames {
         "x\"\u{301}, p.e() t--", "\"\u{301}", "'\u{301}", "\\\u{301}", "a\"b", "a'b", "a\\b", "a\nb", "a\r\nb", "a;b",
         String(repeating: "x", count: 63), String(repeating: "\"", count: 63), "a" + String(repeating: "é", count: 31),
         "--", "/*", "$$", "a.b", "a*", "?", "(a|b)", "{a,b}", "é", "e\u{301}", "%s", " ", "NULL", "user", "\u{202e}abc",
+        // Of the words that pg_restore lists the types of entries by.
+        "a EVENT TRIGGER b", "SUBSCRIPTION", "x FK CONSTRAINT y", "TABLE DATA", "DATA", "ATTACH",
     ]
 }

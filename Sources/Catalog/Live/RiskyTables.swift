@@ -2,13 +2,13 @@ import Postgres
 
 /// Tables that rows are not put into by a superuser, for that would run what others wrote with his rights
 /// (`RiskyExpression`).
-enum RiskyTables {
+public enum RiskyTables {
     /// Looks at what PostgreSQL evaluates when a row comes: constraints, defaults and rules of tables and domains whose
     /// owner is no superuser, and the conditions of all triggers, since who made one is not recorded. A table is risky if
     /// one of its partitions or descendants is, or a type of its columns.
     ///
     /// - Returns: for each, what is evaluated.
-    static func read(on connection: isolated Connection) throws -> [ObjectIdentity: String] {
+    public static func read(on connection: isolated Connection) throws -> [ObjectIdentity: String] {
         var found: [ObjectIdentity: String] = [:]
         for row in try connection.query(sql) {
             let table = ObjectIdentity(.table, schema: try row.get(0), try row.get(1))

@@ -27,7 +27,7 @@ enum BackupCommands {
             settings.isFull = invocation.has("full")
             if let wait = try invocation.duration("lock-wait") { settings.lockWait = wait }
             let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
-            let result = try await invocation.interruption.telling(work) {
+            let result = try await invocation.interruption.telling(work, settings) { settings in
                 try await work.create(settings, actor: Invocation.person) { part, bytes in
                     invocation.console.progress("\(part)  \(bytes) bytes")
                 }
@@ -174,11 +174,11 @@ enum BackupCommands {
                 }
             }
             let leaving = decisions.filter { !$0.stays }
-            var freed = 0
+            var pruned = (removed: 0, freed: 0)
             if !invocation.isDryRun, !leaving.isEmpty {
                 try invocation.confirm(
                     "\(leaving.count) backups of '\(work.open.name)' are removed", name: work.open.name)
-                freed = try await work.prune(actor: Invocation.person).freed
+                pruned = try await work.prune(actor: Invocation.person)
             }
             var table = TextTable("ID", "STAYS", "WHY")
             for one in decisions { table.add(one.id, one.stays ? "yes" : "no", one.reason) }
@@ -187,11 +187,11 @@ enum BackupCommands {
             }
             let sum =
                 invocation.isDryRun
-                ? "\(leaving.count) would go" : "removed \(leaving.count), \(BackupText.size(freed)) freed"
+                ? "\(leaving.count) would go" : "removed \(pruned.removed), \(BackupText.size(pruned.freed)) freed"
             return (
                 [
-                    "backups": .array(list), "removed": .int(invocation.isDryRun ? 0 : leaving.count),
-                    "freed_bytes": .int(freed),
+                    "backups": .array(list), "removed": .int(pruned.removed),
+                    "freed_bytes": .int(pruned.freed),
                 ],
                 decisions.isEmpty ? "no backups" : table.text + "\n" + sum
             )

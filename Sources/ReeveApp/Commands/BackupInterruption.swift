@@ -1,32 +1,37 @@
 import Backups
 import Postgres
+import Processes
 
 extension Interruption {
     /// Makes a backup; when a signal stops that, says whether there is one all the same.
     func telling(
-        _ work: BackupWork, _ body: () async throws -> BackupMaker.Result
+        _ work: BackupWork, _ settings: BackupMaker.Settings,
+        _ body: (BackupMaker.Settings) async throws -> BackupMaker.Result
     ) async throws -> BackupMaker.Result {
-        let began = Timestamp.now
+        // Another process may make one while this one waits for the lock.
+        let own = Gathered<String>()
+        var settings = settings
+        settings.begun = { own.add([$0]) }
         do {
-            let result = try await body()
+            let result = try await body(settings)
             did("backup \(result.manifest.id) of '\(work.open.name)' was made")
             stands("")
             return result
         } catch {
-            if signal != nil { await tell(work, since: began) }
+            if signal != nil { await tell(work, Set(own.all)) }
             throw error
         }
     }
 
     /// The manifest is written last: with it there is a backup, whatever was cut short after it.
-    private func tell(_ work: BackupWork, since began: Timestamp) async {
+    private func tell(_ work: BackupWork, _ own: Set<String>) async {
         let (repositories, database) = (work.repositories, work.open.name)
         stands("whether a backup was made is not known; 'reeve backup list' tells")
         // A task of its own, for this one is cancelled; if a repository hangs, the sentence above holds.
         let looking = Task { () async throws -> [String] in
             var made: [String] = []
             for repository in repositories {
-                made += try await repository.manifests(of: database).filter { $0.began >= began }.map(\.id)
+                made += try await repository.manifests(of: database).map(\.id).filter(own.contains)
             }
             return made
         }

@@ -60,7 +60,7 @@ enum BackupText {
         let access =
             manifest.recipients.isEmpty ? "not encrypted" : "for \(manifest.recipients.joined(separator: ", "))"
         return """
-            \(manifest.id) of \(manifest.source), \(manifest.startedAt) to \(manifest.finishedAt)
+            \(manifest.id) of \(manifest.shownSource), \(manifest.startedAt) to \(manifest.finishedAt)
             server \(manifest.server), WAL \(manifest.wal ?? "unknown"), \(access)
 
             \(parts.text)

@@ -23,15 +23,10 @@ extension BackupWork {
     ///
     /// - Returns: how many backups went, and the bytes that were freed.
     func prune(actor: String) async throws -> (removed: Int, freed: Int) {
-        try await open.database.withDirectConnection(named: "reeve backup") { connection in
-            try await Repository.locked(on: connection, wait: .seconds(60)) {
-                try await prune(actor: actor, on: connection)
-            }
-        }
+        try await alone { try await prune(actor: actor, on: $0) }
     }
 
     private func prune(actor: String, on connection: Connection) async throws -> (removed: Int, freed: Int) {
-        try await connection.with { try LedgerSchema.install(on: $0) }
         var sum = (removed: 0, freed: 0)
         var failure: StorageError?
         for repository in repositories {

@@ -10,15 +10,13 @@ extension BackupWork {
         guard let identity = BackupSettings.identity(configuration, given: identity) else {
             throw BackupError.needsIdentity(id: "of every age")
         }
-        return try await open.database.withDirectConnection(named: "reeve backup") { connection in
-            try await Repository.locked(on: connection, wait: .seconds(60)) {
-                var count = 0
-                for repository in repositories {
-                    count += try await repository.rewrap(
-                        database: open.name, identity: identity, recipients: settings.recipients, progress: progress)
-                }
-                return count
+        return try await alone { _ in
+            var count = 0
+            for repository in repositories {
+                count += try await repository.rewrap(
+                    database: open.name, identity: identity, recipients: settings.recipients, progress: progress)
             }
+            return count
         }
     }
 }

@@ -13,38 +13,47 @@ extension BackupWork {
             database: open.database, name: open.name, repositories: repositories, settings: settings, logger: logger)
         let places = repositories.map(\.store.place)
         let attempts = try await withLedger { try BackupLedger.begin(places: places, on: $0) }
-        var values = ["REEVE_DATABASE": open.name]
-        do {
-            try await BackupHook.run("before", configuration, values)
-            let result = try await maker.make(progress: progress)
-            let manifest = result.manifest
-            let failed = Dictionary(result.failed.map { ($0.place, "\($0.error)") }) { one, _ in one }
-            await tellLedger { connection in
-                for place in result.places {
-                    try BackupLedger.record(
-                        id: manifest.id, place: place, bytes: manifest.bytes, startedAt: manifest.startedAt,
-                        finishedAt: manifest.finishedAt, actor: actor, on: connection)
-                }
-                for (attempt, place) in zip(attempts, places) {
-                    try BackupLedger.finish(attempt, failure: failed[place], on: connection)
-                }
+        let result = try await make(maker, attempts, progress)
+        let manifest = result.manifest
+        let failed = Dictionary(result.failed.map { ($0.place, "\($0.error)") }) { one, _ in one }
+        await tellLedger { connection in
+            try BackupLedger.record(
+                id: manifest.id, places: result.places, bytes: manifest.bytes, startedAt: manifest.startedAt,
+                finishedAt: manifest.finishedAt, actor: actor, on: connection)
+            for (attempt, place) in zip(attempts, places) {
+                try BackupLedger.finish(attempt, failure: failed[place], on: connection)
             }
-            await AuditWork.anchor(after: "the backup", open, configuration, logger)
-            values["REEVE_BACKUP_ID"] = manifest.id
-            values["REEVE_BACKUP_BYTES"] = "\(manifest.bytes)"
-            values["REEVE_BACKUP_STATE"] = failed.isEmpty ? "done" : "failed"
-            try await BackupHook.run("after", configuration, values)
-            return result
+        }
+        await AuditWork.anchor(after: "the backup", open, configuration, logger)
+        do {
+            try await BackupHook.run(
+                "after", configuration,
+                [
+                    "REEVE_DATABASE": open.name, "REEVE_BACKUP_ID": manifest.id,
+                    "REEVE_BACKUP_BYTES": "\(manifest.bytes)",
+                    "REEVE_BACKUP_STATE": failed.isEmpty ? "done" : "failed",
+                ])
+        } catch BackupError.hook(_, let reason) {
+            throw BackupError.hookAfter(id: manifest.id, reason: reason)
+        }
+        return result
+    }
+
+    /// Makes the backup; where there is none after all, says so to the ledger and to the hook.
+    private func make(
+        _ maker: BackupMaker, _ attempts: [Int], _ progress: @escaping @Sendable (String, Int) -> Void
+    ) async throws -> BackupMaker.Result {
+        do {
+            try await BackupHook.run("before", configuration, ["REEVE_DATABASE": open.name])
+            return try await maker.make(progress: progress)
         } catch {
             // A task of its own, for this one may be cancelled.
-            await Task { [values] in
+            await Task {
                 try? await withLedger { connection in
                     for attempt in attempts { try BackupLedger.finish(attempt, failure: "\(error)", on: connection) }
                 }
-                if values["REEVE_BACKUP_STATE"] == nil {
-                    let failed = values.merging(["REEVE_BACKUP_STATE": "failed"]) { _, new in new }
-                    try? await BackupHook.run("after", configuration, failed)
-                }
+                try? await BackupHook.run(
+                    "after", configuration, ["REEVE_DATABASE": open.name, "REEVE_BACKUP_STATE": "failed"])
             }.value
             throw error
         }

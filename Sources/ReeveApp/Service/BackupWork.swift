@@ -53,6 +53,17 @@ struct BackupWork: Sendable {
         throw first ?? BackupError.unknown(id: id)
     }
 
+    /// Does something with the backups of the database alone.
+    ///
+    /// - Throws: `BackupError.locked`; what `body` throws.
+    func alone<T: Sendable>(_ body: @Sendable (Connection) async throws -> T) async throws -> T {
+        try await open.database.withDirectConnection(named: "reeve backup") { connection in
+            // Without a ledger the lock would have a key that everybody knows, and another one than with it.
+            try await connection.with { try LedgerSchema.install(on: $0) }
+            return try await Repository.locked(on: connection, wait: .seconds(60)) { try await body(connection) }
+        }
+    }
+
     /// Works in the ledger of the database, which is made where it is not there.
     @discardableResult
     func withLedger<T: Sendable>(_ body: @Sendable (isolated Connection) throws -> T) async throws -> T {

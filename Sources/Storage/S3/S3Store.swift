@@ -83,7 +83,7 @@ public struct S3Store: ObjectStore {
     public var freeBytes: Int? { nil }
 
     private func name(_ key: String) -> String {
-        location.prefix.isEmpty ? key : String(key.dropFirst(location.prefix.count + 1))
+        location.prefix.isEmpty ? key : String(Substring(key.utf8.dropFirst(location.prefix.utf8.count + 1)))
     }
 
     /// All pages of a listing.

@@ -1,0 +1,34 @@
+import Catalog
+import Postgres
+
+/// Compares what belongs to tables that were fetched with what it was. Pure.
+///
+/// Foreign keys are left alone: which of them can be, the target tells.
+struct TableComparison {
+    private let tables: Set<FetchedTable>
+
+    init(tables: [FetchedTable]) { self.tables = Set(tables) }
+
+    /// What differs, in words.
+    func notes(expected: SchemaCatalog, found: SchemaCatalog) -> [String] {
+        CatalogDiff().differences(expected: restricted(expected), found: restricted(found)).map { difference in
+            let object = "\(difference.object.kind.name) \(difference.object)"
+            switch difference.sort {
+            case .missing: return "\(object) has not come with it"
+            case .unexpected: return "\(object) was not there"
+            case .changed:
+                return "\(object): \(difference.property ?? "") is \(difference.found ?? "default"), and was "
+                    + (difference.expected ?? "default")
+            }
+        }
+    }
+
+    private func restricted(_ catalog: SchemaCatalog) -> SchemaCatalog {
+        catalog.filtered { identity in
+            if identity.kind == .constraint, catalog[identity]?["type"] == "foreign key" { return false }
+            guard let schema = identity.schema, let table = identity.kind == .table ? identity.name : identity.parent
+            else { return false }
+            return tables.contains(FetchedTable(schema: schema, name: table))
+        }
+    }
+}

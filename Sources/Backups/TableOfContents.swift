@@ -1,0 +1,124 @@
+/// The table of contents of an archive, as `pg_restore -l -v` prints it. Pure.
+///
+///     3233; 2606 16400 FK CONSTRAINT public orders orders_customer_fkey owner
+///     ;       depends on: 3227
+///
+/// An entry's type stands at its place and is followed by names, which whoever owns the objects has chosen. In these
+/// pg_dump writes line feeds as spaces, and everything else as it is: what is in them tells nothing of the type.
+struct TableOfContents: Sendable {
+    struct Entry: Sendable, Equatable {
+        /// Its number in the archive.
+        let id: Int
+        /// As pg_dump calls it; nil for one that is not known here.
+        let type: String?
+        /// The entries that come before it.
+        fileprivate(set) var dependencies: [Int] = []
+    }
+
+    struct Malformed: Error, CustomStringConvertible {
+        let line: [UInt8]
+
+        var description: String {
+            "the table of contents has the line \(String(decoding: line, as: UTF8.self).debugDescription)"
+        }
+    }
+
+    private(set) var entries: [Entry] = []
+
+    init(entries: [Entry]) { self.entries = entries }
+
+    /// - Throws: `Malformed` for a line that is neither an entry nor a comment.
+    init(_ listing: [UInt8]) throws {
+        for line in listing.split(separator: UInt8(ascii: "\n")) {
+            if line.first != UInt8(ascii: ";") {
+                entries.append(try Self.entry(line))
+            } else if let last = entries.indices.last, line.starts(with: Self.dependsOn) {
+                entries[last].dependencies = line.dropFirst(Self.dependsOn.count).split(separator: UInt8(ascii: " "))
+                    .compactMap { Int(String(decoding: $0, as: UTF8.self)) }
+            }
+        }
+    }
+
+    private static let dependsOn = Array(";\tdepends on:".utf8)
+
+    private static func entry(_ line: ArraySlice<UInt8>) throws -> Entry {
+        var rest = line
+        func number(endedBy end: StaticString) throws -> Int {
+            let digits = rest.prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+            let ending = Array("\(end)".utf8)
+            rest = rest.dropFirst(digits.count)
+            guard let value = Int(String(decoding: digits, as: UTF8.self)), rest.starts(with: ending) else {
+                throw Malformed(line: Array(line))
+            }
+            rest = rest.dropFirst(ending.count)
+            return value
+        }
+        let id = try number(endedBy: "; ")
+        let catalog = try number(endedBy: " ")
+        _ = try number(endedBy: " ")
+        return Entry(id: id, type: type(rest, catalog: catalog))
+    }
+
+    private static func type(_ text: ArraySlice<UInt8>, catalog: Int) -> String? {
+        types.first { type in
+            text.starts(with: type.bytes) && (type.catalog == nil || type.catalog == catalog)
+        }?.name
+    }
+
+    private struct Descriptor {
+        let name: String
+        /// The name and the space after it.
+        let bytes: [UInt8]
+        /// The catalog that such an entry's object is in; 0: none. Given where the name is another one's with a word
+        /// more: then that word may be the name of the other one's schema.
+        let catalog: Int?
+    }
+
+    /// pg_dump's, the longest first.
+    private static let types: [Descriptor] = {
+        let alone = [
+            "ACCESS METHOD", "ACL", "AGGREGATE", "BLOB", "BLOB COMMENTS", "BLOB METADATA", "BLOBS", "CAST",
+            "CHECK CONSTRAINT", "COLLATION", "COMMENT", "CONSTRAINT", "CONVERSION", "DATABASE",
+            "DATABASE PROPERTIES", "DEFAULT", "DOMAIN", "ENCODING", "EVENT TRIGGER", "EXTENSION", "FK CONSTRAINT",
+            "FOREIGN DATA WRAPPER", "FOREIGN TABLE", "FUNCTION", "INDEX", "LARGE OBJECT", "MATERIALIZED VIEW",
+            "OPERATOR", "POLICY", "PROCEDURAL LANGUAGE", "PROCEDURE", "PUBLICATION", "ROW SECURITY", "RULE", "SCHEMA",
+            "SEARCHPATH", "SECURITY LABEL", "SEQUENCE", "SERVER", "SHELL TYPE", "STATISTICS", "STDSTRINGS",
+            "SUBSCRIPTION", "TABLE", "TABLESPACE", "TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY",
+            "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE", "TRANSFORM", "TRIGGER", "TYPE", "USER MAPPING", "VIEW",
+        ].map { Descriptor(name: $0, bytes: Array("\($0) ".utf8), catalog: nil) }
+        let longer = [
+            "DEFAULT ACL": 826, "INDEX ATTACH": 0, "MATERIALIZED VIEW DATA": 0, "OPERATOR CLASS": 2616,
+            "OPERATOR FAMILY": 2753, "PUBLICATION TABLE": 6106, "PUBLICATION TABLES IN SCHEMA": 6237,
+            "SEQUENCE OWNED BY": 0, "SEQUENCE SET": 0, "STATISTICS DATA": 0, "SUBSCRIPTION TABLE": 6102,
+            "TABLE ATTACH": 0, "TABLE DATA": 0,
+        ].map { Descriptor(name: $0.key, bytes: Array("\($0.key) ".utf8), catalog: $0.value) }
+        return (alone + longer).sorted { $0.bytes.count > $1.bytes.count }
+    }()
+
+    // MARK: Which of them
+
+    /// The entries of some types, with comments and labels on them.
+    func entries(of types: Set<String>) -> TableOfContents {
+        var ids: Set<Int> = []
+        return TableOfContents(
+            entries: entries.filter { entry in
+                let isOne =
+                    entry.type.map(types.contains) == true
+                    || Self.notes.contains(entry.type ?? "") && !ids.isDisjoint(with: entry.dependencies)
+                if isOne { ids.insert(entry.id) }
+                return isOne
+            })
+    }
+
+    /// What is not made but said of something else.
+    private static let notes: Set<String> = ["COMMENT", "SECURITY LABEL"]
+
+    /// All but some.
+    func without(_ others: TableOfContents) -> TableOfContents {
+        let left = Set(others.entries.map(\.id))
+        return TableOfContents(entries: entries.filter { !left.contains($0.id) })
+    }
+
+    /// As `pg_restore -L` reads it.
+    var list: [UInt8] { Array(entries.map { "\($0.id);\n" }.joined().utf8) }
+}

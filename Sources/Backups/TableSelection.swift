@@ -1,0 +1,101 @@
+import Catalog
+import Postgres
+
+/// A table that is fetched out of a backup.
+struct FetchedTable: Sendable, Hashable, Comparable {
+    private let exactSchema: ExactText
+    private let exactName: ExactText
+    var schema: String { exactSchema.text }
+    var name: String { exactName.text }
+
+    init(schema: String, name: String) {
+        (exactSchema, exactName) = (ExactText(schema), ExactText(name))
+    }
+
+    var path: String { ObjectIdentity(.table, schema: schema, name).path }
+    var pattern: String { quotePattern(schema: schema, names: [name]) }
+
+    static func < (left: FetchedTable, right: FetchedTable) -> Bool {
+        (left.schema, left.name) < (right.schema, right.name)
+    }
+}
+
+/// Which tables a user means. Pure.
+struct TableSelection {
+    /// A table that the backup holds.
+    struct Known: Sendable {
+        let oid: Int
+        let table: FetchedTable
+        /// What it is a partition of.
+        let parent: Int?
+        /// As a user may write it.
+        let spellings: Set<ExactText>
+    }
+
+    let schemas: Set<ExactText>
+    private let tables: [Known]
+    private var partitions: [Int: [Known]] = [:]
+
+    init(schemas: [String], tables: [Known]) {
+        self.schemas = Set(schemas.map(ExactText.init))
+        self.tables = tables
+        for table in tables {
+            if let parent = table.parent { partitions[parent, default: []].append(table) }
+        }
+    }
+
+    /// - Throws: `BackupError.notInBackup`.
+    func resolve(_ selection: PartialRestore.Selection) throws -> [FetchedTable] {
+        var found: Set<FetchedTable> = []
+        let wanted = Set(selection.schemas.map(ExactText.init))
+        if let missing = selection.schemas.first(where: { !schemas.contains(ExactText($0)) }) {
+            throw BackupError.notInBackup("schema \(missing)")
+        }
+        for known in tables where wanted.contains(ExactText(known.table.schema)) { found.insert(known.table) }
+        for name in selection.tables { found.formUnion(try family(of: name)) }
+        return found.sorted()
+    }
+
+    /// A table and its partitions.
+    private func family(of name: String) throws -> [FetchedTable] {
+        let spelling = ExactText(name)
+        let meant = tables.filter { !Self.isSystem($0.table.schema) && $0.spellings.contains(spelling) }
+        guard let top = meant.first else { throw BackupError.notInBackup("table \(name)") }
+        guard meant.count == 1 else {
+            throw BackupError.notInBackup("single table \(name): several schemas have one; write SCHEMA.TABLE")
+        }
+        var family = [top]
+        var next = 0
+        while next < family.count {
+            family += partitions[family[next].oid] ?? []
+            next += 1
+        }
+        return family.map(\.table)
+    }
+
+    private static func isSystem(_ schema: String) -> Bool {
+        schema.utf8.starts(with: "pg_".utf8) || schema.utf8.elementsEqual("information_schema".utf8)
+    }
+}
+
+extension TableSelection {
+    static func read(on connection: isolated Connection) throws -> TableSelection {
+        let schemas = try connection.query("SELECT nspname::text FROM pg_namespace").map {
+            try $0.get(0, as: String.self)
+        }
+        let tables = try connection.query(
+            """
+            SELECT c.oid::int8, n.nspname::text, c.relname::text,
+                (SELECT i.inhparent::int8 FROM pg_inherits i WHERE i.inhrelid = c.oid AND c.relispartition),
+                ARRAY[n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname), c.relname::text,
+                    quote_ident(c.relname)]
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')
+            """
+        ).map { row in
+            TableSelection.Known(
+                oid: try row.get(0), table: FetchedTable(schema: try row.get(1), name: try row.get(2)),
+                parent: try row.get(3), spellings: Set(try row.get(4, as: [String].self).map(ExactText.init)))
+        }
+        return TableSelection(schemas: schemas, tables: tables)
+    }
+}

@@ -1,0 +1,108 @@
+import Foundation
+import Postgres
+import TestSupport
+import Testing
+
+@testable import Backups
+@testable import Processes
+
+/// A restore test that could not be carried out says nothing of the backup.
+@Suite(.heavy, .timeLimit(.minutes(8)))
+struct UntestedTests {
+    private static func processes(_ program: String, of argument: String) -> [pid_t] {
+        let all = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return all.compactMap { pid_t($0) }.filter { pid in
+            guard let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") else { return false }
+            let words = String(decoding: line, as: UTF8.self).split(separator: "\0").map(String.init)
+            return words.first?.hasSuffix("/\(program)") == true
+                && words.contains { $0.removingPercentEncoding?.contains(argument) == true }
+        }
+    }
+
+    private func fill(_ database: TestDatabase) async throws {
+        try await database.execute(
+            """
+            CREATE TABLE noise AS
+                SELECT i, (SELECT string_agg(md5(random()::text || i || j), '') FROM generate_series(1, 30) j)
+                FROM generate_series(1, 60000) i
+            """,
+            // So that there is time to end what restores it.
+            "CREATE FUNCTION slow(i integer) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN IF i = 7 THEN PERFORM pg_sleep(5); END IF; RETURN true; END'",
+            "ALTER TABLE noise ADD CHECK (slow(i)) NOT VALID")
+    }
+
+    @Test(.database, arguments: ["pg_restore", "postgres"])
+    func aProgramThatIsKilledRefutesNothing(program: String) async throws {
+        let database = try TestDatabase.current
+        try await fill(database)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await vault.repository.store.write(Array("former".utf8), to: "\(manifest.prefix)/\(Proof.name)")
+        let test = Task { try await vault.prove(manifest) }
+        // The rows are on their way into the table.
+        try await waitUntil("pg_restore runs") { !Self.processes("pg_restore", of: vault.folder).isEmpty }
+        try await Task.sleep(for: .seconds(2))
+        if program == "pg_restore" {
+            for pid in Self.processes(program, of: vault.folder) { kill(pid, SIGKILL) }
+        } else {
+            let folder = "\(vault.folder)/scratch"
+            let place = try #require(
+                try FileManager.default.contentsOfDirectory(atPath: folder).first { $0.hasPrefix("restore-") })
+            let files = try #require(FileManager.default.enumerator(atPath: "\(folder)/\(place)"))
+            let file = try #require(files.compactMap { $0 as? String }.first { $0.hasSuffix("postmaster.pid") })
+            let text = try String(contentsOfFile: "\(folder)/\(place)/\(file)", encoding: .utf8)
+            kill(try #require(pid_t(text.prefix { $0.isNumber })), SIGQUIT)
+        }
+        switch await test.result {
+        case .success(let proof): Issue.record("\(proof)")
+        case .failure(let error): #expect("\(error)".contains("could not be restored"), "\(error)")
+        }
+        let former = try await vault.repository.store.bytes(of: "\(manifest.prefix)/\(Proof.name)")
+        #expect(former == Array("former".utf8))
+        #expect(try await vault.prove(manifest).isProved)
+    }
+
+    /// A file system of its own wants the right to mount one.
+    @Test(.database, .enabled(if: getuid() == 0)) func aFullScratchDiskRefutesNothing() async throws {
+        let database = try TestDatabase.current
+        try await fill(database)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let folder = "\(vault.folder)/small"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        let bytes = manifest.databaseBytes + (24 << 20)
+        let mounted = try await Command(
+            "mount", ["-t", "tmpfs", "-o", "size=\(bytes),mode=755", "tmpfs", folder]
+        ).run(limit: .seconds(10))
+        // A container may not.
+        guard mounted.succeeded else { return }
+        let result = await Task {
+            try await RestoreTest(
+                repository: vault.repository, manifest: manifest, settings: vault.restoring, folder: folder
+            ).run()
+        }.result
+        _ = try await Command("umount", ["-l", folder]).run(limit: .seconds(10))
+        switch result {
+        case .success(let proof): Issue.record("\(proof)")
+        case .failure(let error): #expect("\(error)".contains("could not be restored"), "\(error)")
+        }
+        #expect(try await Proof.read(manifest, in: vault.repository) == nil)
+    }
+
+    @Test(arguments: [
+        ("ERROR:  could not extend file \"base/1/2\": No space left on device", true),
+        ("error: connection to server on socket \"/x\" failed: No such file", true),
+        ("FATAL:  terminating connection due to administrator command", true),
+        ("ERROR:  could not create unique index \"x\"", false),
+        ("ERROR:  syntax error\nCommand was: COMMENT ON TABLE t IS 'No space left on device';", false),
+    ])
+    func `what the server says of itself is no word on a part`(said: String, isOutage: Bool) {
+        func error(_ program: String, _ ending: CommandOutcome.Ending?) -> PipelineError {
+            PipelineError(program: program, ending: ending, errorOutput: "pg_restore: error: \(said)")
+        }
+        #expect(error("/usr/bin/pg_restore", .exited(1)).saysNothingOfItsInput == isOutage)
+        #expect(!error("zstd", .exited(1)).saysNothingOfItsInput)
+        #expect(
+            error("zstd", .killed(signal: SIGKILL)).saysNothingOfItsInput && error("age", nil).saysNothingOfItsInput)
+    }
+}
