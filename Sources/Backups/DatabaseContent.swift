@@ -146,7 +146,7 @@ enum DatabaseContent {
     static func schema(_ snapshot: String?, on connection: isolated Connection) throws -> String {
         let names = try connection.query(
             "SELECT nspname::text FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'")
-        var reader = CatalogReader(.schemas(Set(try names.map { try $0.get(0) })), owner: "")
+        var reader = CatalogReader(.schemas(Set(try names.map { ExactText(try $0.get(0)) })), owner: "")
         reader.snapshot = snapshot
         return SchemaSnapshot.text(of: try reader.read(on: connection))
     }

@@ -1,3 +1,5 @@
+import Postgres
+
 /// One way in which what is there differs from what ought to be.
 public struct Difference: Sendable, Equatable {
     public let system: String?
@@ -10,6 +12,15 @@ public struct Difference: Sendable, Equatable {
     public let found: String?
 
     public enum Sort: Sendable { case missing, unexpected, changed }
+
+    public static func == (left: Difference, right: Difference) -> Bool {
+        left.object == right.object && left.container == right.container && ExactText.same(left.system, right.system)
+            && ExactText.same(left.property, right.property) && left.hasValues(of: right)
+    }
+
+    func hasValues(of other: Difference) -> Bool {
+        ExactText.same(expected, other.expected) && ExactText.same(found, other.found)
+    }
 
     public var sort: Sort {
         if property != nil { return .changed }
@@ -62,11 +73,11 @@ public struct CatalogDiff: Sendable {
     }
 
     private func changes(_ one: CatalogObject, _ other: CatalogObject) -> [(String, String?, String?)] {
-        let names = Set(one.properties.map(\.name)).union(other.properties.map(\.name)).sorted()
+        let names = Set((one.properties + other.properties).map { ExactText($0.name) }).sorted().map(\.text)
         return names.compactMap { name in
             // Whose partition it is and which one is one thing.
-            if name == "partition bound", one["partition of"] != other["partition of"] { return nil }
-            return one[name] == other[name] ? nil : (name, one[name], other[name])
+            if name == "partition bound", !ExactText.same(one["partition of"], other["partition of"]) { return nil }
+            return ExactText.same(one[name], other[name]) ? nil : (name, one[name], other[name])
         }
     }
 
@@ -79,7 +90,7 @@ public struct CatalogDiff: Sendable {
         case "version" where identity.kind == .extension: return sameVersion
         case "column order": return !Self.haveSameOrder(expected, found)
         default:
-            guard !sameVersion, property.hasPrefix("privileges of ") else { return true }
+            guard !sameVersion, PrivilegeChange.grantee(property) != nil else { return true }
             // PostgreSQL 17 knows one privilege more.
             let maintain = ["MAINTAIN", "MAINTAIN*"]
             let known = { (list: String?) in
@@ -91,7 +102,7 @@ public struct CatalogDiff: Sendable {
 
     /// Whether the columns that both have come in one order.
     static func haveSameOrder(_ expected: String?, _ found: String?) -> Bool {
-        let (one, other) = (QualifiedName.list(expected ?? ""), QualifiedName.list(found ?? ""))
+        let (one, other) = (QualifiedName.exactList(expected), QualifiedName.exactList(found))
         let common = Set(one).intersection(other)
         return one.filter(common.contains) == other.filter(common.contains)
     }
@@ -116,18 +127,17 @@ public struct CatalogDiff: Sendable {
     ) -> Bool {
         guard difference.object.kind == .column || difference.property == "column order" else { return false }
         let table = difference.object.kind == .column ? difference.object.quotedParent : difference.object.path
-        let parents = { (catalog: SchemaCatalog) -> [String] in
+        let parents = { (catalog: SchemaCatalog) -> [ExactText] in
             guard let object = catalog.object(at: table).flatMap({ catalog[$0] }) else { return [] }
-            return QualifiedName.list(object["partition of"] ?? object["inherits"] ?? "")
+            return QualifiedName.exactList(object["partition of"] ?? object["inherits"])
         }
         for parent in Set(parents(expected)).intersection(parents(found)) {
             let isSame = all.contains { other in
                 let otherTable = other.object.kind == .column ? other.object.quotedParent : other.object.path
-                return otherTable == parent && other.object.kind == difference.object.kind
-                    && (other.object.kind != .column || other.object.name == difference.object.name)
-                    && other.property == difference.property && other.sort == difference.sort
-                    && (other.property == "column order"
-                        || other.expected == difference.expected && other.found == difference.found)
+                return ExactText(otherTable) == parent && other.object.kind == difference.object.kind
+                    && (other.object.kind != .column || ExactText.same(other.object.name, difference.object.name))
+                    && ExactText.same(other.property, difference.property) && other.sort == difference.sort
+                    && (other.property == "column order" || other.hasValues(of: difference))
             }
             if isSame { return true }
         }

@@ -8,7 +8,7 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
     /// The relation or domain that it belongs to.
     public let parent: String?
     public let name: String
-    /// The types of a routine's arguments; the role of default privileges.
+    /// The types of a routine's arguments; the role of default privileges. In quotes where SQL wants them.
     public let signature: String?
 
     public init(
@@ -44,7 +44,7 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
         ([schema, parent, name] as [String?]).compactMap { $0.map(PlainName.quoted) }.joined(separator: ".")
     }
 
-    var nameParts: [String] { ([schema, parent, name] as [String?]).compactMap { $0 } }
+    var nameParts: [ExactText] { [schema, parent, name].compactMap { $0.map(ExactText.init) } }
 
     /// The name within its schema, or within its relation.
     var quotedName: String { PlainName.quoted(name) }
@@ -60,13 +60,13 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
     /// By schema, then by kind; what belongs to a relation comes after it.
     public static func < (left: ObjectIdentity, right: ObjectIdentity) -> Bool {
         let (one, two) = (left.owningSchema ?? "", right.owningSchema ?? "")
-        if one != two { return one < two }
+        if !ExactText.same(one, two) { return ExactText.precedes(one, two) }
         if left.listRank != right.listRank { return left.listRank < right.listRank }
         let (first, second) = (left.parent ?? left.name, right.parent ?? right.name)
-        if first != second { return first < second }
+        if !ExactText.same(first, second) { return ExactText.precedes(first, second) }
         if left.kind != right.kind { return left.kind < right.kind }
-        if left.name != right.name { return left.name < right.name }
-        return left.signature ?? "" < right.signature ?? ""
+        if !ExactText.same(left.name, right.name) { return ExactText.precedes(left.name, right.name) }
+        return ExactText.precedes(left.signature ?? "", right.signature ?? "")
     }
 
     private var listRank: Int {

@@ -1,52 +1,102 @@
 import Postgres
 
-/// Names as SQL writes them, with quotes where they need them.
+/// Names and lists as SQL writes them, with quotes where they need them.
+///
+/// This is the one place that takes such texts apart. What stands in quotes of either sort is passed over, byte by byte:
+/// whoever makes a name or a literal chooses what is in it, commas and line feeds included.
 enum QualifiedName {
-    /// The names between commas outside quotes and parentheses.
+    /// What stands between commas outside quotes and parentheses.
     static func list(_ text: String) -> [String] {
         split(text[...], at: ",").map { String(Substring($0.utf8.drop { $0 == UInt8(ascii: " ") })) }.filter {
             !$0.isEmpty
         }
     }
 
-    /// The lines of a text, where names with line feeds are in quotes.
+    /// The same, to be compared as names are.
+    static func exactList(_ text: String?) -> [ExactText] { list(text ?? "").map(ExactText.init) }
+
+    /// The lines of a text, where names and literals with line feeds are in quotes.
     static func lines(_ text: String) -> [String] { split(text[...], at: "\n").map(String.init).filter { !$0.isEmpty } }
+
+    /// The same, to be compared as names are.
+    static func exactLines(_ text: String?) -> [ExactText] { lines(text ?? "").map(ExactText.init) }
 
     /// The parts of a dotted name, without their quotes.
     static func parts(_ text: Substring) -> [String] { split(text, at: ".").map { unquoted(String($0)) } }
+
+    /// What comes before and after the first such character outside quotes; all of it, and nothing, where there is none.
+    static func halves(_ text: String, at separator: Unicode.Scalar) -> (before: String, after: String) {
+        guard let place = firstOutsideQuotes(separator, in: text[...]) else { return (text, "") }
+        return (String(text[..<place]), String(text[text.utf8.index(after: place)...]))
+    }
 
     static func unquoted(_ name: String) -> String {
         unquoteIdentifier(name) ?? name
     }
 
     static func firstOutsideQuotes(_ wanted: Unicode.Scalar, in text: Substring) -> Substring.Index? {
-        var isQuoted = false
-        for index in text.utf8.indices {
-            if text.utf8[index] == UInt8(ascii: "\"") { isQuoted.toggle() }
-            if text.utf8[index] == UInt8(ascii: wanted), !isQuoted { return index }
+        var result: Substring.Index?
+        scan(text) { index, byte, _ in
+            if byte == UInt8(ascii: wanted) { result = index }
+            return result == nil
         }
-        return nil
+        return result
     }
 
     private static func split(_ text: Substring, at separator: Unicode.Scalar) -> [Substring] {
         var parts: [Substring] = []
         var start = text.startIndex
-        var isQuoted = false
-        var depth = 0
-        for index in text.utf8.indices {
-            switch text.utf8[index] {
-            case UInt8(ascii: "\""): isQuoted.toggle()
-            case UInt8(ascii: "("): if !isQuoted { depth += 1 }
-            case UInt8(ascii: ")"): if !isQuoted { depth -= 1 }
-            case UInt8(ascii: separator):
-                if !isQuoted, depth == 0 {
-                    parts.append(text[start..<index])
-                    start = text.utf8.index(after: index)
-                }
-            default: break
+        scan(text) { index, byte, depth in
+            if byte == UInt8(ascii: separator), depth == 0 {
+                parts.append(text[start..<index])
+                start = text.utf8.index(after: index)
             }
+            return true
         }
         parts.append(text[start...])
         return parts
+    }
+
+    /// Hands over the bytes outside quotes, with how deep in parentheses each stands, as long as `goesOn` wants more.
+    private static func scan(_ text: Substring, _ goesOn: (Substring.Index, UInt8, Int) -> Bool) {
+        var quote: UInt8?
+        var (escapes, isEscaped) = (false, false)
+        var depth = 0
+        // The two bytes before.
+        var (before, last): (UInt8, UInt8) = (0, 0)
+        for index in text.utf8.indices {
+            let byte = text.utf8[index]
+            defer { (before, last) = (last, byte) }
+            if let open = quote {
+                if isEscaped {
+                    isEscaped = false
+                } else if escapes, byte == UInt8(ascii: "\\") {
+                    isEscaped = true
+                } else if byte == open {
+                    quote = nil
+                }
+                continue
+            }
+            switch byte {
+            case UInt8(ascii: "\""), UInt8(ascii: "'"):
+                // A quote that is doubled ends the text and opens it again; the latter goes on as the former did.
+                if last != byte || !escapes {
+                    escapes = byte == UInt8(ascii: "'") && last | 0x20 == UInt8(ascii: "e") && !isOfWord(before)
+                }
+                quote = byte
+                continue
+            case UInt8(ascii: "("): depth += 1
+            case UInt8(ascii: ")"): depth = max(0, depth - 1)
+            default: break
+            }
+            if !goesOn(index, byte, depth) { return }
+        }
+    }
+
+    private static func isOfWord(_ byte: UInt8) -> Bool {
+        switch byte {
+        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x80...0xFF, UInt8(ascii: "_"), UInt8(ascii: "$"): true
+        default: false
+        }
     }
 }

@@ -1,3 +1,5 @@
+import Postgres
+
 /// An object of a schema as values: named properties, each as text in PostgreSQL's own spelling.
 ///
 /// A property that has its default is absent, so that a catalog read from a newer server, which knows more
@@ -11,21 +13,24 @@ public struct CatalogObject: Sendable, Equatable {
 
     public init(_ identity: ObjectIdentity, properties: [(name: String, value: String)] = []) {
         self.identity = identity
-        self.properties = properties.sorted { $0.name < $1.name }
+        self.properties = properties.sorted { ExactText.precedes($0.name, $1.name) }
     }
 
     public subscript(name: String) -> String? {
-        get { properties.first { $0.name == name }?.value }
+        get { properties.first { ExactText.same($0.name, name) }?.value }
         set {
-            properties.removeAll { $0.name == name }
+            properties.removeAll { ExactText.same($0.name, name) }
             guard let newValue else { return }
-            let place = properties.firstIndex { $0.name > name } ?? properties.endIndex
+            let place = properties.firstIndex { ExactText.precedes(name, $0.name) } ?? properties.endIndex
             properties.insert((name, newValue), at: place)
         }
     }
 
     public static func == (left: CatalogObject, right: CatalogObject) -> Bool {
-        left.identity == right.identity && left.properties.elementsEqual(right.properties, by: ==)
+        left.identity == right.identity
+            && left.properties.elementsEqual(right.properties) { one, other in
+                ExactText.same(one.name, other.name) && ExactText.same(one.value, other.value)
+            }
     }
 
     /// What it goes with, where its own name does not tell: the column of a sequence, the table of statistics.
@@ -42,7 +47,7 @@ public struct CatalogObject: Sendable, Equatable {
 public struct SchemaCatalog: Sendable {
     public private(set) var objects: [ObjectIdentity: CatalogObject] = [:]
     /// The schemas that were looked at.
-    public var schemas: Set<String>
+    public var schemas: Set<ExactText>
     /// The server's major version.
     public var serverVersion: Int
     /// The system to which a schema, or an object outside schemas, belongs.
@@ -50,9 +55,9 @@ public struct SchemaCatalog: Sendable {
     /// Kinds of objects in the schemas that are not held, with how many there are.
     public var unheld: [String] = []
     /// By their names without quotes.
-    private var containers: [[String]: ObjectIdentity] = [:]
+    private var containers: [[ExactText]: ObjectIdentity] = [:]
 
-    public init(schemas: Set<String>, serverVersion: Int, objects: [CatalogObject] = []) {
+    public init(schemas: Set<ExactText>, serverVersion: Int, objects: [CatalogObject] = []) {
         self.schemas = schemas
         self.serverVersion = serverVersion
         self.objects.reserveCapacity(objects.count)
@@ -74,12 +79,12 @@ public struct SchemaCatalog: Sendable {
     public var sorted: [CatalogObject] { objects.values.sorted { $0.identity < $1.identity } }
 
     /// The relation, domain or column with this path.
-    func object(at path: String) -> ObjectIdentity? { containers[QualifiedName.parts(path[...])] }
+    func object(at path: String) -> ObjectIdentity? { containers[QualifiedName.parts(path[...]).map(ExactText.init)] }
 
     /// The object without which this one is not.
     func container(of object: CatalogObject) -> ObjectIdentity? {
         if object.identity.kind.hasParent {
-            return containers[([object.identity.schema, object.identity.parent] as [String?]).compactMap { $0 }]
+            return containers[[object.identity.schema, object.identity.parent].compactMap { $0.map(ExactText.init) }]
         }
         return object.containerPath.flatMap { self.object(at: $0) }
     }

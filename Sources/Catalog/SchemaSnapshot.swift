@@ -14,9 +14,9 @@ import Postgres
 ///     column posters.jobs.id
 ///       type: bigint
 ///
-/// A value of several lines is announced by `|` and their number; a title or list of names goes on as long as a quote is
-/// open. Lines that begin with `@` are not properties: the
-/// system of an object, and what it needs.
+/// A value of several lines is announced by `|` and their number; a title, the name of a property or a list of names goes
+/// on as long as a quote is open. Lines that begin with `@` are not properties: the system of an object, and what it
+/// needs.
 public enum SchemaSnapshot {
     static let title = "reeve schema snapshot 1"
 
@@ -25,38 +25,51 @@ public enum SchemaSnapshot {
     ///   - notes: lines for the head, as `name: value`.
     public static func text(of catalog: SchemaCatalog, notes: [(name: String, value: String)] = []) -> String {
         var text = title + "\nserver: \(catalog.serverVersion)\n"
-        text += "schemas: " + catalog.schemas.sorted().map(PlainName.quoted).joined(separator: ", ") + "\n"
+        text += "schemas: " + catalog.schemas.sorted().map { PlainName.quoted($0.text) }.joined(separator: ", ") + "\n"
         for note in notes { text += "\(note.name): \(note.value)\n" }
-        for object in catalog.sorted {
-            text += "\n\(object.identity.kind.name) \(object.identity)\n"
-            if let system = catalog.systems[object.identity] { write("@system", system, to: &text) }
-            for (name, value) in object.properties { write(name, value, to: &text) }
-            if !object.dependencies.isEmpty {
-                let needs = object.dependencies.map { "\($0.kind.name) \($0)" }
-                write("@needs", needs.joined(separator: "\n"), to: &text)
-            }
+        for object in catalog.sorted { text += "\n" + paragraph(object, of: catalog) { $0 } }
+        return text
+    }
+
+    /// The objects as in such a text, for people alone: each name and each line of a value is on one line, where nothing
+    /// hides.
+    public static func shown(_ catalog: SchemaCatalog) -> String {
+        catalog.sorted.map { paragraph($0, of: catalog) { visible($0) } }.joined(separator: "\n")
+    }
+
+    private static func paragraph(
+        _ object: CatalogObject, of catalog: SchemaCatalog, spelled: (String) -> String
+    ) -> String {
+        var text = spelled("\(object.identity.kind.name) \(object.identity)") + "\n"
+        if let system = catalog.systems[object.identity] { write("@system", system, to: &text, spelled) }
+        for (name, value) in object.properties { write(spelled(name), value, to: &text, spelled) }
+        if !object.dependencies.isEmpty {
+            let needs = object.dependencies.map { spelled("\($0.kind.name) \($0)") }
+            write("@needs", needs.joined(separator: "\n"), to: &text, spelled)
         }
         return text
     }
 
-    private static func write(_ name: String, _ value: String, to text: inout String) {
+    private static func write(
+        _ name: String, _ value: String, to text: inout String, _ spelled: (String) -> String
+    ) {
         let isPlain =
             !value.isEmpty && !value.utf8.contains(UInt8(ascii: "\n")) && !value.utf8.contains(UInt8(ascii: "\r"))
             && value.utf8.first != UInt8(ascii: " ") && value.utf8.last != UInt8(ascii: " ")
             && value.utf8.first != UInt8(ascii: "|")
         if isPlain {
-            text += "  \(name): \(value)\n"
+            text += "  \(name): \(spelled(value))\n"
             return
         }
         let lines = value.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map {
-            Substring($0)
+            spelled(String(Substring($0)))
         }
         text += "  \(name): |\(lines.count)\n"
         for line in lines { text += line.isEmpty ? "\n" : "    \(line)\n" }
     }
 
     /// The schemas that such a text is about, from its head alone.
-    public static func schemas(in text: String) -> Set<String>? {
+    public static func schemas(in text: String) -> Set<ExactText>? {
         var parser = SnapshotParser(text: text, file: "")
         return (try? parser.head())?.schemas
     }
@@ -123,7 +136,7 @@ struct SnapshotParser {
 
     struct Head {
         var server: Int
-        var schemas: Set<String>
+        var schemas: Set<ExactText>
         var notes: [String: String]
     }
 
@@ -142,7 +155,7 @@ struct SnapshotParser {
             throw error("the head names no server version")
         }
         let schemas = QualifiedName.list(notes.removeValue(forKey: "schemas") ?? "").map(QualifiedName.unquoted)
-        return Head(server: version, schemas: Set(schemas), notes: notes)
+        return Head(server: version, schemas: Set(schemas.map(ExactText.init)), notes: notes)
     }
 
     mutating func parse() throws -> (SchemaCatalog, [String: String]) {
@@ -166,8 +179,7 @@ struct SnapshotParser {
         var needs: [ObjectIdentity] = []
         var system: String?
         while next < lines.count, lines[next].utf8.first == UInt8(ascii: " ") {
-            guard let line = line() else { break }
-            let (name, value) = try value(of: field(Substring(line.utf8.dropFirst(2))))
+            let (name, value) = try value(of: property())
             switch name {
             case "@system": system = value
             case "@needs":
@@ -183,23 +195,33 @@ struct SnapshotParser {
         return (object, system)
     }
 
+    /// The name of a property may have line feeds in it, in quotes.
+    private mutating func property() throws -> (name: String, value: String) {
+        var text = Substring(line()?.utf8.dropFirst(2) ?? ""[...].utf8)
+        while Self.endOfName(in: text) == nil, Self.endsWithinQuotes(text), let more = line() { text += "\n" + more }
+        return try field(text)
+    }
+
     private func field(_ line: Substring) throws -> (name: String, value: String) {
+        guard let end = Self.endOfName(in: line) else { throw error("'\(line)' is not of the form 'name: value'") }
+        return (String(line[..<end]), String(Substring(line.utf8[end...].dropFirst(2))))
+    }
+
+    /// The colon after a name: the first outside quotes that a space follows, or nothing.
+    private static func endOfName(in line: Substring) -> Substring.Index? {
         var isQuoted = false
         for index in line.utf8.indices {
             if line.utf8[index] == UInt8(ascii: "\"") { isQuoted.toggle() }
             guard line.utf8[index] == UInt8(ascii: ":"), !isQuoted else { continue }
             let after = line.utf8.index(after: index)
-            if after == line.utf8.endIndex { return (String(line[..<index]), "") }
-            if line.utf8[after] == UInt8(ascii: " ") {
-                return (String(line[..<index]), String(line[line.utf8.index(after: after)...]))
-            }
+            if after == line.utf8.endIndex || line.utf8[after] == UInt8(ascii: " ") { return index }
         }
-        throw error("'\(line)' is not of the form 'name: value'")
+        return nil
     }
 
     private mutating func value(of field: (name: String, value: String)) throws -> (String, String) {
         guard field.value.utf8.first == UInt8(ascii: "|") else { return field }
-        guard let count = Int(field.value.dropFirst()), count > 0, count <= lines.count - next else {
+        guard let count = Int(Substring(field.value.utf8.dropFirst())), count > 0, count <= lines.count - next else {
             throw error("the text ends within a value of several lines")
         }
         let block = lines[next..<next + count].map {

@@ -65,6 +65,28 @@ public func unquoteLiteral(_ literal: String) -> String? {
     literal.utf8.first == UInt8(ascii: "'") ? undelimited(literal, UInt8(ascii: "'")) : nil
 }
 
+/// A text from outside as people read it, on one line where nothing hides: `⏎` for the end of a line, and `\u{1b}` for
+/// what moves the cursor, turns the direction of writing, or is not seen. It is for reading; nothing takes it back.
+///
+/// - Parameter keepsLines: whether line feeds and tabs stay: for texts that have lines of their own, on a terminal.
+public func visible(_ text: String, keepsLines: Bool = false) -> String {
+    var result = String.UnicodeScalarView()
+    var last: Unicode.Scalar?
+    for scalar in text.unicodeScalars {
+        defer { last = scalar }
+        switch scalar.properties.generalCategory {
+        case .control where keepsLines && (scalar == "\n" || scalar == "\t"): result.append(scalar)
+        case .control where scalar == "\n":
+            if last == "\r" { result.removeLast("\\u{d}".unicodeScalars.count) }
+            result.append("⏎")
+        case .control, .format, .lineSeparator, .paragraphSeparator:
+            result.append(contentsOf: "\\u{\(String(scalar.value, radix: 16))}".unicodeScalars)
+        default: result.append(scalar)
+        }
+    }
+    return String(result)
+}
+
 extension String {
     /// The name cut to at most so many bytes, never within a character: the server cuts names at 63 by itself, and then
     /// two may be the same.

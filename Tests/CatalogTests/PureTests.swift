@@ -1,3 +1,4 @@
+import Postgres
 import TestSupport
 import Testing
 
@@ -71,6 +72,52 @@ import Testing
             #expect(QualifiedName.parts(text[...]) == parts)
         }
         #expect(QualifiedName.list(#"a, "b, c", f(d, e)"#) == ["a", "\"b, c\"", "f(d, e)"])
+    }
+
+    @Test(arguments: [
+        (#"a, "b, c", f(d, e)"#, ["a", #""b, c""#, "f(d, e)"]), (#"a='x, y', b"#, ["a='x, y'", "b"]),
+        (#"a='it''s, y', b"#, ["a='it''s, y'", "b"]), (#"E'\', ', b"#, [#"E'\', '"#, "b"]),
+        (#"E'''\', ', b"#, [#"E'''\', '"#, "b"]), (#"date'\', b"#, [#"date'\'"#, "b"]),
+        (#"'"', "'", b"#, [#"'"'"#, #""'""#, "b"]), ("\"a\"\u{301}, b\",c", ["\"a\"\u{301}", "b\",c"]),
+        ("\"\"\"\u{301}, b\",\u{301}c", ["\"\"\"\u{301}, b\"", "\u{301}c"]), ("a),b", ["a)", "b"]),
+    ])
+    func listsAreTakenApartOutsideQuotes(_ text: String, _ parts: [String]) {
+        #expect(QualifiedName.list(text).map(ExactText.init) == parts.map(ExactText.init))
+        let lines = text.substituting(", ", with: "\n").substituting(",", with: "\n")
+        let wanted = parts.map { $0.substituting(", ", with: "\n").substituting(",", with: "\n") }
+        if !text.contains("(") { #expect(QualifiedName.exactLines(lines) == wanted.map(ExactText.init)) }
+    }
+
+    @Test func textsThatOnlyLookAlikeDiffer() {
+        let (one, two) = ("\u{e9}", "e\u{301}")
+        let table = ObjectIdentity(.table, schema: "s", "t")
+        let catalog = { (text: String) in
+            SchemaCatalog(
+                schemas: [ExactText(text)], serverVersion: 15,
+                objects: [
+                    CatalogObject(table, properties: [("comment", text), ("privileges of \"\(text)\"", "SELECT")])
+                ])
+        }
+        let found = CatalogDiff().differences(expected: catalog(one), found: catalog(two))
+        #expect(
+            found.compactMap { $0.property.map(ExactText.init) } == [
+                "comment", "privileges of \"e\u{301}\"", "privileges of \"\u{e9}\"",
+            ])
+        #expect(catalog(one).schemas != catalog(two).schemas)
+        let names = [one, two].map { ObjectIdentity(.table, schema: "s", $0) }
+        #expect(names.sorted() == Array(names.reversed()) && names.reversed().sorted() == Array(names.reversed()))
+        let both = SchemaCatalog(schemas: ["s"], serverVersion: 15, objects: names.map { CatalogObject($0) })
+        for name in names { #expect(both.object(at: name.path) == name) }
+    }
+
+    /// The rest of a name would be SQL, or psql's own commands.
+    @Test(arguments: ["\n", "\r", "\r\n", "\u{85}", "\u{2028}", "\u{c}\n"])
+    func aNoteEndsWhereItsLineDoes(_ end: String) {
+        var script = MendScript()
+        script.add("DROP TABLE a", note: "loses data: table x\(end)\\! date")
+        let ends = "\n\r\u{85}\u{2028}\u{c}".unicodeScalars
+        let lines = script.text.unicodeScalars.split { ends.contains($0) }.map { String($0) }
+        #expect(lines.count == 2 && lines[0].hasPrefix("--") && lines[1] == "DROP TABLE a;")
     }
 
     @Test func identitiesAreReadAsTheyAreWritten() {
@@ -159,16 +206,19 @@ import Testing
         let names = HostileNames.known + (0..<500).map { _ in HostileNames.name(&generator) }
         for name in names {
             let table = ObjectIdentity(.table, schema: name, name)
+            let privileges = ObjectIdentity(.defaultPrivileges, "tables", signature: quoteIdentifier(name))
             let function = ObjectIdentity(.function, schema: "s", name, signature: PlainName.quoted(name) + ", integer")
             var column = CatalogObject(
                 ObjectIdentity(.column, schema: name, parent: name, name),
-                properties: [("type", "text"), ("comment", name)])
+                properties: [
+                    ("type", "text"), ("comment", name), ("privileges of \(quoteIdentifier(name))", "SELECT"),
+                ])
             column.dependencies = [table, function]
             var catalog = SchemaCatalog(
-                schemas: [name, "s"], serverVersion: 15,
+                schemas: [ExactText(name), "s"], serverVersion: 15,
                 objects: [
                     CatalogObject(table, properties: [("column order", PlainName.quoted(name))]),
-                    CatalogObject(function), column,
+                    CatalogObject(function), CatalogObject(privileges), column,
                 ])
             catalog.systems = [table: "a"]
             let text = SchemaSnapshot.text(of: catalog, notes: [("digest", "abc")])

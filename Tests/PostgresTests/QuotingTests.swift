@@ -16,6 +16,18 @@ struct QuotingTests {
         return HostileNames.known + (0..<Self.count).map { _ in HostileNames.text(&generator) }
     }
 
+    @Test func `what people read is on one line, and nothing in it hides`() {
+        #expect(visible("a\nb\r\nc\rd\te") == "a⏎b⏎c\\u{d}d\\u{9}e")
+        #expect(
+            visible("\u{1b}[2J\u{9b}\u{202e}\u{2028}\u{200d}\u{7f}")
+                == "\\u{1b}[2J\\u{9b}\\u{202e}\\u{2028}\\u{200d}\\u{7f}")
+        #expect(visible("a\n\tb\u{1b}\r\n", keepsLines: true) == "a\n\tb\\u{1b}\\u{d}\n")
+        #expect(visible("é e\u{301} 𝔘 \"'\\") == "é e\u{301} 𝔘 \"'\\")
+        for text in texts(3) {
+            #expect(!visible(text).unicodeScalars.contains { $0.properties.generalCategory == .control })
+        }
+    }
+
     @Test(arguments: [true, false])
     func `the server reads what is quoted as what it was, and quotes it like us`(conforming: Bool) async throws {
         let texts = texts(1)

@@ -74,6 +74,33 @@ struct SchemaCommandTests {
         #expect(after.output.contains("0 failed"))
     }
 
+    @Test func `names and texts forge no lines and move no cursor`() async throws {
+        let fixture = try fixture()
+        let database = try TestDatabase.current
+        let environment = environment(fixture)
+        defer { try? FileManager.default.removeItem(atPath: state) }
+        #expect(
+            try await ReeveBinary.run(["migrate", "up"], on: database.settings, environment: environment).succeeded)
+        let end = "\nno difference\r\nno difference\u{1b}[2J\u{9b}2J\u{202e}"
+        try await database.execute(
+            "CREATE TABLE app.\(quoteIdentifier("x" + end)) (\(quoteIdentifier("y" + end)) integer)",
+            "COMMENT ON TABLE app.orders IS \(quoteLiteral("z" + end))")
+        let commands = [
+            ["validate"], ["validate", "--live"], ["show"], ["show", "app.*"], ["diff", "main", fixture.folder],
+        ]
+        for command in commands {
+            let outcome = try await ReeveBinary.run(
+                ["schema"] + command, on: database.settings, environment: environment)
+            let text = outcome.output + outcome.errorOutput
+            #expect(text.contains("no difference"), "\(command)")
+            #expect(!text.split(separator: "\n").contains { $0.hasPrefix("no difference") }, "\(command): \(text)")
+            let hidden = text.unicodeScalars.filter {
+                [.control, .format].contains($0.properties.generalCategory) && $0 != "\n"
+            }
+            #expect(hidden.isEmpty, "\(command): \(text.debugDescription)")
+        }
+    }
+
     @Test func `ignored differences are listed with their reasons, and an entry without one is refused`() async throws {
         let fixture = try fixture()
         let settings = try TestDatabase.current.settings

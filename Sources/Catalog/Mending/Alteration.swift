@@ -27,7 +27,7 @@ struct AlterationPlanner {
         switch property {
         case "owner": return .statements([definition.ownership(of: identity, role: new["owner"])])
         case "comment": return .statements([ObjectDefinition.comment(on: identity, new["comment"])])
-        case _ where property.hasPrefix(PrivilegeChange.prefix):
+        case _ where PrivilegeChange.grantee(property) != nil:
             return .statements(
                 PrivilegeChange(object: new, owner: definition.owner).statements(
                     property, found: old[property], expected: new[property]))
@@ -109,8 +109,8 @@ struct AlterationPlanner {
         guard property == "mappings" else { return .recreate }
         let name = new.identity.sqlName
         let (before, after) = (TypeDefinition.mappings(old["mappings"]), TypeDefinition.mappings(new["mappings"]))
-        let gone = before.filter { one in !after.contains { $0 == one } }
-        let added = after.filter { one in !before.contains { $0 == one } }
+        let gone = before.filter { !after.contains($0) }
+        let added = after.filter { !before.contains($0) }
         return .statements(
             gone.map { "ALTER TEXT SEARCH CONFIGURATION \(name) DROP MAPPING FOR \($0.token)" }
                 + added.map { TypeDefinition.addMapping(name, $0) })
@@ -135,7 +135,9 @@ struct AlterationPlanner {
 
     /// ADD VALUE is enough where no label is too many and none has another place.
     private func labels(_ old: CatalogObject, _ new: CatalogObject) -> [String]? {
-        let (before, after) = (LabelList.labels(old["labels"]), LabelList.labels(new["labels"]))
+        let (before, after) = (
+            LabelList.labels(old["labels"]).map(ExactText.init), LabelList.labels(new["labels"]).map(ExactText.init)
+        )
         guard after.filter(before.contains) == before else { return nil }
         return after.enumerated().filter { !before.contains($1) }.map { number, label in
             let place = number > 0 ? "AFTER \(after[number - 1])" : before.first.map { "BEFORE \($0)" } ?? ""
@@ -149,9 +151,9 @@ struct AlterationPlanner {
             object.identity.kind == .column && object.dependencies.contains(new.identity)
         }
         let split = { (text: String?) in
-            (text ?? "").split(separator: "\n").map { line -> (name: String, type: String) in
-                let end = QualifiedName.firstOutsideQuotes(" ", in: line) ?? line.endIndex
-                return (String(line[..<end]), String(line[end...]).trimmed)
+            QualifiedName.lines(text ?? "").map { line -> (name: ExactText, type: ExactText) in
+                let (name, type) = QualifiedName.halves(line, at: " ")
+                return (ExactText(name), ExactText(type))
             }
         }
         let (before, after) = (split(old["attributes"]), split(new["attributes"]))

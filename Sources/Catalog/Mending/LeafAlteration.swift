@@ -72,8 +72,8 @@ struct LeafAlteration {
             case "always": "ENABLE ALWAYS"
             default: "ENABLE"
             }
-        return """
-            DO $mend$ DECLARE enforcing record; BEGIN
+        let body = """
+            DECLARE enforcing record; BEGIN
                 FOR enforcing IN SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t
                     JOIN pg_constraint c ON c.oid = t.tgconstraint
                     WHERE c.conrelid = \(quoteLiteral(new.identity.quotedParent))::regclass
@@ -81,7 +81,8 @@ struct LeafAlteration {
                 LOOP
                     EXECUTE format('ALTER TABLE %s \(verb) TRIGGER %I', enforcing.relation, enforcing.tgname);
                 END LOOP;
-            END $mend$
+            END
             """
+        return "DO \(quoteDollar(body))"
     }
 }

@@ -47,7 +47,7 @@ struct LeafDefinition {
             if object["nulls not distinct"] != nil { sql += " NULLS NOT DISTINCT" }
             sql += " (\(object["columns"] ?? ""))"
             if let include = object["include"] { sql += " INCLUDE (\(include))" }
-            if let options = object["options"] { sql += " WITH \(OptionList(options).list())" }
+            if let options = object["options"] { sql += " WITH \(OptionList(options).list)" }
             if let space = object["tablespace"] { sql += " USING INDEX TABLESPACE \(PlainName.quoted(space))" }
         case "foreign key":
             sql += "FOREIGN KEY (\(object["columns"] ?? "")) REFERENCES \(object["references"] ?? "")"
@@ -70,10 +70,10 @@ struct LeafDefinition {
     private var index: String {
         let unique = object["unique"] == nil ? "" : "UNIQUE "
         var sql =
-            "CREATE \(unique)INDEX \(name) ON \(table) USING \(object["method"] ?? "btree") (\(object["keys"] ?? ""))"
+            "CREATE \(unique)INDEX \(name) ON \(table) USING \(PlainName.quoted(object["method"] ?? "btree")) (\(object["keys"] ?? ""))"
         if let include = object["include"] { sql += " INCLUDE (\(include))" }
         if object["nulls not distinct"] != nil { sql += " NULLS NOT DISTINCT" }
-        if let options = object["options"] { sql += " WITH \(OptionList(options).list())" }
+        if let options = object["options"] { sql += " WITH \(OptionList(options).list)" }
         if let space = object["tablespace"] { sql += " TABLESPACE \(PlainName.quoted(space))" }
         if let predicate = object["predicate"] { sql += " WHERE \(predicate)" }
         return sql
@@ -133,7 +133,7 @@ struct LeafDefinition {
         if object["all tables"] != nil { return "ALL TABLES" }
         var targets: [String] = []
         if let tables = object["tables"] {
-            targets += tables.split(separator: "\n").map { "TABLE ONLY \($0)" }
+            targets += QualifiedName.lines(tables).map { "TABLE ONLY \($0)" }
         }
         if let schemas = object["schemas"] { targets.append("TABLES IN SCHEMA \(schemas)") }
         return targets.isEmpty ? nil : targets.joined(separator: ", ")
@@ -152,9 +152,9 @@ struct LeafDefinition {
 extension StringProtocol {
     /// Without spaces around it.
     var trimmed: String {
-        var text = self[...]
-        while text.first == " " { text = text.dropFirst() }
-        while text.last == " " { text = text.dropLast() }
-        return String(text)
+        var bytes = Array(utf8)[...]
+        while bytes.first == UInt8(ascii: " ") { bytes.removeFirst() }
+        while bytes.last == UInt8(ascii: " ") { bytes.removeLast() }
+        return String(decoding: bytes, as: UTF8.self)
     }
 }

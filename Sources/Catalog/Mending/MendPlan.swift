@@ -1,3 +1,5 @@
+import Postgres
+
 /// What is to be done to which object. Filled from differences, then completed with what stands in the way.
 struct MendPlan {
     let mender: Mender
@@ -37,9 +39,11 @@ struct MendPlan {
         for identity in drops where mustGoEarly(identity) { earlyDrops.insert(identity) }
     }
 
-    /// NOT NULL comes before an identity and goes after it; a default has to fit the new type.
+    /// NOT NULL comes before an identity and goes after it; a default has to fit the new type. A partition that is
+    /// attached again has its parent's triggers again.
     private func rank(_ difference: Difference) -> Int {
         switch difference.property {
+        case "disabled inherited triggers": 4
         case "not null": difference.expected == nil ? 3 : 0
         case "type": 1
         default: 2
@@ -60,9 +64,9 @@ struct MendPlan {
         guard let table = mender.expected.object(at: column.quotedParent),
             let order = mender.expected[table]?["column order"], let there = mender.found[table]?["column order"]
         else { return true }
-        let names = QualifiedName.list(order)
-        let present = Set(QualifiedName.list(there))
-        guard let place = names.firstIndex(of: column.quotedName) else { return true }
+        let names = QualifiedName.exactList(order)
+        let present = Set(QualifiedName.exactList(there))
+        guard let place = names.firstIndex(of: ExactText(column.quotedName)) else { return true }
         return !names[place...].contains(where: present.contains)
     }
 
@@ -102,7 +106,8 @@ struct MendPlan {
         ]
         if leaves.contains(identity.kind) { return true }
         return creates.contains { other in
-            other.schema == identity.schema && other.parent == identity.parent && other.name == identity.name
+            ExactText.same(other.schema, identity.schema) && ExactText.same(other.parent, identity.parent)
+                && ExactText.same(other.name, identity.name)
                 && (other.kind.isInRelationNamespace && identity.kind.isInRelationNamespace
                     || other.kind.isType && identity.kind.isType || other.kind.isRoutine && identity.kind.isRoutine)
         }
@@ -140,7 +145,7 @@ struct MendPlan {
 
     private mutating func includePartitions(of table: ObjectIdentity) {
         for catalog in [mender.found, mender.expected] {
-            for object in catalog.objects.values where object["partition of"] == table.path {
+            for object in catalog.objects.values where ExactText.same(object["partition of"], table.path) {
                 if rebuilds.insert(object.identity).inserted { includePartitions(of: object.identity) }
             }
         }
@@ -226,8 +231,8 @@ struct MendPlan {
     private mutating func childColumns(of column: ObjectIdentity) -> [ObjectIdentity] {
         var result: [ObjectIdentity] = []
         for object in mender.found.objects.values where object.identity.kind.isTable {
-            let parents = QualifiedName.list(object["partition of"] ?? object["inherits"] ?? "")
-            guard parents.contains(column.quotedParent) else { continue }
+            let parents = QualifiedName.exactList(object["partition of"] ?? object["inherits"])
+            guard parents.contains(ExactText(column.quotedParent)) else { continue }
             let child = ObjectIdentity(
                 .column, schema: object.identity.schema, parent: object.identity.name, column.name)
             if mender.found[child] != nil, typedAnew.insert(child).inserted { result.append(child) }

@@ -97,7 +97,11 @@ struct MendWriter {
     /// Those that lean on others go before them.
     private func dropOrder(_ identities: Set<ObjectIdentity>) -> [ObjectIdentity] {
         DependencyOrder.sorted(identities) { identity in
-            found[identity]?.dependencies ?? []
+            guard identity.kind == .schema else { return found[identity]?.dependencies ?? [] }
+            // It goes with all that is in it, which leans on others and on what is in other schemas.
+            return Mender.whole(identity, plan.mender.foundParts).flatMap { found[$0]?.dependencies ?? [] }.flatMap {
+                [$0] + ($0.schema.map { [ObjectIdentity(.schema, $0)] } ?? [])
+            }.filter { $0 != identity }
         }.reversed()
     }
 
@@ -140,14 +144,17 @@ struct MendWriter {
         guard let object = expected.heldOrPlain(identity) else { return }
         if plan.rebuilds.contains(identity) {
             let attaches =
-                object["partition of"].map { parent in !plan.rebuilds.contains { $0.path == parent } } ?? false
+                object["partition of"].map { parent in !plan.rebuilds.contains { ExactText.same($0.path, parent) } }
+                ?? false
             script.add(definition.relations.create(object, attaches: attaches), note: nil)
             script.add(allAttributes(object))
         } else if plan.retypes.contains(identity) {
             script.add(definition.create(object))
             for part in plan.mender.expectedParts[identity] ?? [] {
                 if let part = expected[part], !plan.recreates.contains(part.identity) {
-                    script.add(definition.create(part) + definition.attributes(of: part))
+                    // The columns of a composite type are made with it.
+                    if part.identity.kind != .column { script.add(definition.create(part)) }
+                    script.add(definition.attributes(of: part))
                 }
             }
             script.add(definition.attributes(of: object))
@@ -180,7 +187,7 @@ struct MendWriter {
 
     private func restoreColumns(of type: ObjectIdentity, _ script: inout MendScript) {
         for column in columns(of: type)
-        where !plan.rebuilds.contains(where: { $0.path == column.identity.quotedParent }) {
+        where !plan.rebuilds.contains(where: { ExactText.same($0.path, column.identity.quotedParent) }) {
             guard let wanted = expected[column.identity], let spelled = wanted["type"] else { continue }
             let alter = "ALTER TABLE \(column.identity.quotedParent) ALTER COLUMN \(column.identity.quotedName)"
             let collation = wanted["collation"].map { " COLLATE \($0)" } ?? ""

@@ -44,9 +44,10 @@ struct ObjectDefinition {
         if let comment = object["comment"] { statements.append(Self.comment(on: object.identity, comment)) }
         let privileges = PrivilegeChange(object: object, owner: owner)
         let given = defaults?.given(to: object.identity) ?? [:]
-        let wanted = object.properties.map(\.name).filter { $0.hasPrefix(PrivilegeChange.prefix) }
+        let wanted = object.properties.map { ExactText($0.name) }.filter { PrivilegeChange.grantee($0.text) != nil }
         for property in Set(wanted).union(given.keys).sorted() {
-            statements += privileges.statements(property, found: given[property], expected: object[property])
+            statements += privileges.statements(
+                property.text, found: given[property], expected: object[property.text])
         }
         return statements
     }
@@ -77,7 +78,7 @@ struct ObjectDefinition {
         case .schema: return ["DROP SCHEMA \(identity.sqlName) CASCADE"]
         case .defaultPrivileges:
             let privileges = PrivilegeChange(object: object, owner: owner)
-            return object.properties.filter { $0.name.hasPrefix(PrivilegeChange.prefix) }.flatMap {
+            return object.properties.filter { PrivilegeChange.grantee($0.name) != nil }.flatMap {
                 privileges.statements($0.name, found: $0.value, expected: nil)
             }
         default: return ["DROP \(identity.reference)"]
@@ -109,8 +110,8 @@ struct RoutineDefinition {
         if let rows = object["rows"] { words.append("ROWS \(rows)") }
         if let support = object["support"] { words.append("SUPPORT \(support)") }
         lines.append("    " + words.joined(separator: " "))
-        for setting in (object["settings"] ?? "").split(separator: "\n") {
-            lines.append("    SET \(Self.setting(setting))")
+        for setting in QualifiedName.lines(object["settings"] ?? "") {
+            lines.append("    SET \(Self.setting(OptionList.Pair(setting)))")
         }
         let body = object["body"] ?? ""
         if object["body kind"] != nil {
@@ -124,14 +125,18 @@ struct RoutineDefinition {
     }
 
     /// Lists of names are stored as such, and are quoted one by one.
-    private static func setting(_ text: Substring) -> String {
-        let halves = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-        let (name, value) = (String(halves[0]), halves.count > 1 ? String(halves[1]) : "")
-        let lists = [
-            "search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries",
-        ]
-        guard lists.contains(name.lowercased()) else { return "\(name) TO \(quoteLiteral(value))" }
-        let parts = QualifiedName.list(value).map { quoteLiteral(QualifiedName.unquoted($0)) }
+    private static func setting(_ pair: OptionList.Pair) -> String {
+        let name = PlainName.quoted(pair.name)
+        guard ListSetting.names.contains(pair.name.lowercased()) else {
+            return "\(name) TO \(quoteLiteral(pair.value))"
+        }
+        let parts = QualifiedName.list(pair.value).map { quoteLiteral(QualifiedName.unquoted($0)) }
         return "\(name) TO \(parts.isEmpty ? "''" : parts.joined(separator: ", "))"
     }
+}
+
+/// The settings whose values are lists of names, in quotes where they need them (`GUC_LIST_QUOTE` in PostgreSQL's
+/// sources).
+enum ListSetting {
+    static let names = ["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"]
 }

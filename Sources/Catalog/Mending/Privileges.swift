@@ -11,7 +11,7 @@ struct PrivilegeChange {
     /// The statements that take a grantee from what was found to what is expected; nil stands for what the object is
     /// made with.
     func statements(_ property: String, found: String?, expected: String?) -> [String] {
-        let grantee = String(property.dropFirst(Self.prefix.count))
+        let grantee = Self.grantee(property) ?? property
         let old = list(found ?? standard(grantee))
         let new = list(expected ?? standard(grantee))
         let role = role(grantee)
@@ -33,6 +33,12 @@ struct PrivilegeChange {
         let optional = new.filter { $0.hasSuffix("*") && !old.contains($0) }.map(withoutOption)
         if !optional.isEmpty { result.append(sentence("GRANT \(names(optional))", "TO \(role) WITH GRANT OPTION")) }
         return result
+    }
+
+    /// Whose privileges a property tells, as SQL writes the name; nil for other properties.
+    static func grantee(_ property: String) -> String? {
+        guard property.utf8.starts(with: prefix.utf8) else { return nil }
+        return String(Substring(property.utf8.dropFirst(prefix.utf8.count)))
     }
 
     private func list(_ text: String) -> [String] { Self.list(text) }
@@ -66,7 +72,7 @@ struct PrivilegeChange {
     private var ownerName: String {
         if object.identity.kind == .defaultPrivileges {
             let role = object.identity.signature ?? ""
-            return role.isEmpty ? owner : role
+            return role.isEmpty ? owner : QualifiedName.unquoted(role)
         }
         return object["owner"] ?? owner
     }
@@ -113,19 +119,20 @@ struct DefaultPrivileges {
     }
 
     /// By property, what a new object has that differs from PostgreSQL's own defaults.
-    func given(to identity: ObjectIdentity) -> [String: String] {
+    func given(to identity: ObjectIdentity) -> [ExactText: String] {
         guard let name = Self.name(of: identity.kind) else { return [:] }
         let everywhere = objects[ObjectIdentity(.defaultPrivileges, name, signature: "")]
         let here = identity.schema.flatMap {
             objects[ObjectIdentity(.defaultPrivileges, schema: $0, name, signature: "")]
         }
-        var result: [String: String] = [:]
-        for (property, value) in everywhere?.properties ?? [] { result[property] = value }
+        var result: [ExactText: String] = [:]
+        for (property, value) in everywhere?.properties ?? [] { result[ExactText(property)] = value }
         let plain = PrivilegeChange(object: CatalogObject(identity), owner: "")
-        for (property, value) in here?.properties ?? [] where property.hasPrefix(PrivilegeChange.prefix) {
-            let grantee = String(property.dropFirst(PrivilegeChange.prefix.count))
-            let before = PrivilegeChange.list(result[property] ?? plain.standard(grantee))
-            result[property] = Set(before).union(PrivilegeChange.list(value)).sorted().joined(separator: ", ")
+        for (property, value) in here?.properties ?? [] {
+            guard let grantee = PrivilegeChange.grantee(property) else { continue }
+            let before = PrivilegeChange.list(result[ExactText(property)] ?? plain.standard(grantee))
+            result[ExactText(property)] = Set(before).union(PrivilegeChange.list(value)).sorted().joined(
+                separator: ", ")
         }
         return result
     }

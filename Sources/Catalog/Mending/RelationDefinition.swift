@@ -33,10 +33,9 @@ struct RelationDefinition {
         if let server = object["server"] { sql += " SERVER \(server)" }
         if let options = object["foreign options"] { sql += " OPTIONS \(OptionList(options).foreignList)" }
         if object["options"] != nil || object["toast options"] != nil {
-            let own = OptionList(object["options"]).pairs
-            let toast = OptionList(object["toast options"]).pairs.map { (name: "toast.\($0.name)", value: $0.value) }
-            sql +=
-                " WITH (" + (own + toast).map { "\($0.name)=\(quoteLiteral($0.value))" }.joined(separator: ", ") + ")"
+            let own = OptionList(object["options"]).pairs.map { $0.storage() }
+            let toast = OptionList(object["toast options"]).pairs.map { $0.storage("toast.") }
+            sql += " WITH (\((own + toast).joined(separator: ", ")))"
         }
         if let space = object["tablespace"] { sql += " TABLESPACE \(PlainName.quoted(space))" }
         var statements = [sql]
@@ -64,7 +63,7 @@ struct RelationDefinition {
             let other = catalog.object(at: "\(parent).\(column.identity.quotedName)").flatMap({ catalog[$0] })
         else { return [] }
         var actions: [String] = []
-        if column["default"] != other["default"] {
+        if !ExactText.same(column["default"], other["default"]) {
             actions.append(column["default"].map { "SET DEFAULT \($0)" } ?? "DROP DEFAULT")
         }
         if column["not null"] != nil, other["not null"] == nil { actions.append("SET NOT NULL") }
@@ -103,7 +102,7 @@ struct RelationDefinition {
         if let storage = object["storage"] { statements.append("\(alter) SET STORAGE \(storage.uppercased())") }
         if let compression = object["compression"] { statements.append("\(alter) SET COMPRESSION \(compression)") }
         if let target = object["statistics target"] { statements.append("\(alter) SET STATISTICS \(target)") }
-        if let options = object["options"] { statements.append("\(alter) SET \(OptionList(options).list())") }
+        if let options = object["options"] { statements.append("\(alter) SET \(OptionList(options).list)") }
         return statements
     }
 
@@ -136,7 +135,7 @@ struct RelationDefinition {
     private func view(_ object: CatalogObject) -> [String] {
         var sql = "CREATE \(object.identity.word) \(object.identity.path)"
         if let method = object["access method"] { sql += " USING \(PlainName.quoted(method))" }
-        if let options = object["options"] { sql += " WITH \(OptionList(options).list())" }
+        if let options = object["options"] { sql += " WITH \(OptionList(options).list)" }
         if let space = object["tablespace"] { sql += " TABLESPACE \(PlainName.quoted(space))" }
         let defaults = (parts[object.identity] ?? []).compactMap { catalog[$0] }.compactMap { column in
             column["default"].map {

@@ -36,19 +36,36 @@ extension ObjectIdentity {
 
 /// `name=value` pairs as the catalog lists them.
 struct OptionList {
-    let pairs: [(name: String, value: String)]
+    struct Pair: Equatable {
+        let name: String
+        let value: String
 
-    init(_ text: String?) {
-        pairs = QualifiedName.list(text ?? "").map { pair in
-            let halves = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            return (String(halves[0]), halves.count > 1 ? String(halves[1]) : "")
+        /// Reads `name=value`; where the name is in quotes, so is the value.
+        init(_ text: String) {
+            let (name, value) = QualifiedName.halves(text, at: "=")
+            let isQuoted = name.utf8.first == UInt8(ascii: "\"")
+            self.name = isQuoted ? QualifiedName.unquoted(name) : name
+            self.value = isQuoted ? QualifiedName.unquoted(value) : value
+        }
+
+        static func == (left: Pair, right: Pair) -> Bool {
+            left.hasName(of: right) && ExactText.same(left.value, right.value)
+        }
+
+        func hasName(of other: Pair) -> Bool { ExactText.same(name, other.name) }
+
+        /// As storage options are written, the name after a prefix.
+        func storage(_ prefix: String = "") -> String {
+            "\(prefix)\(PlainName.quoted(name))=\(quoteLiteral(value))"
         }
     }
 
-    /// `(a='1', b='2')`, each name after a prefix.
-    func list(prefix: String = "") -> String {
-        "(" + pairs.map { "\(prefix)\($0.name)=\(quoteLiteral($0.value))" }.joined(separator: ", ") + ")"
-    }
+    let pairs: [Pair]
+
+    init(_ text: String?) { pairs = QualifiedName.list(text ?? "").map(Pair.init) }
+
+    /// `(a='1', b='2')`.
+    var list: String { "(" + pairs.map { $0.storage() }.joined(separator: ", ") + ")" }
 
     /// As foreign objects take them: `(a '1', b '2')`.
     var foreignList: String {
@@ -58,13 +75,14 @@ struct OptionList {
     /// SET and RESET clauses that lead from one list to another.
     static func change(_ found: String?, _ expected: String?, prefix: String = "") -> [String] {
         let (old, new) = (OptionList(found).pairs, OptionList(expected).pairs)
-        let gone = old.filter { one in !new.contains { $0.name == one.name } }
-        let changed = new.filter { one in !old.contains { $0 == one } }
+        let gone = old.filter { one in !new.contains { $0.hasName(of: one) } }
+        let changed = new.filter { !old.contains($0) }
         var clauses: [String] = []
-        if !gone.isEmpty { clauses.append("RESET (" + gone.map { prefix + $0.name }.joined(separator: ", ") + ")") }
+        if !gone.isEmpty {
+            clauses.append("RESET (" + gone.map { prefix + PlainName.quoted($0.name) }.joined(separator: ", ") + ")")
+        }
         if !changed.isEmpty {
-            clauses.append(
-                "SET (" + changed.map { "\(prefix)\($0.name)=\(quoteLiteral($0.value))" }.joined(separator: ", ") + ")")
+            clauses.append("SET (" + changed.map { $0.storage(prefix) }.joined(separator: ", ") + ")")
         }
         return clauses
     }
@@ -72,11 +90,11 @@ struct OptionList {
     /// The OPTIONS clause that leads from one list of a foreign object to another.
     static func foreignChange(_ found: String?, _ expected: String?) -> String {
         let (old, new) = (OptionList(found).pairs, OptionList(expected).pairs)
-        var parts = old.filter { one in !new.contains { $0.name == one.name } }.map {
+        var parts = old.filter { one in !new.contains { $0.hasName(of: one) } }.map {
             "DROP \(PlainName.quoted($0.name))"
         }
-        for one in new where !old.contains(where: { $0 == one }) {
-            let verb = old.contains { $0.name == one.name } ? "SET" : "ADD"
+        for one in new where !old.contains(one) {
+            let verb = old.contains { $0.hasName(of: one) } ? "SET" : "ADD"
             parts.append("\(verb) \(PlainName.quoted(one.name)) \(quoteLiteral(one.value))")
         }
         return "OPTIONS (\(parts.joined(separator: ", ")))"

@@ -41,8 +41,8 @@ struct TableAlteration {
     static func replicaIdentity(_ value: String?) -> String {
         guard let value else { return "REPLICA IDENTITY DEFAULT" }
         let words = "using index "
-        let isIndex = value.hasPrefix(words)
-        return "REPLICA IDENTITY " + (isIndex ? "USING INDEX \(value.dropFirst(words.count))" : value.uppercased())
+        guard value.utf8.starts(with: words.utf8) else { return "REPLICA IDENTITY \(value.uppercased())" }
+        return "REPLICA IDENTITY USING INDEX \(Substring(value.utf8.dropFirst(words.utf8.count)))"
     }
 
     /// All parents are taken away and given again, for their order counts.
@@ -62,8 +62,8 @@ struct TableAlteration {
 
     private func inheritedTriggers(_ alter: String) -> [String] {
         let (before, after) = (
-            QualifiedName.list(old["disabled inherited triggers"] ?? ""),
-            QualifiedName.list(new["disabled inherited triggers"] ?? "")
+            QualifiedName.exactList(old["disabled inherited triggers"]),
+            QualifiedName.exactList(new["disabled inherited triggers"])
         )
         return before.filter { !after.contains($0) }.map { "\(alter) ENABLE TRIGGER \($0)" }
             + after.filter { !before.contains($0) }.map { "\(alter) DISABLE TRIGGER \($0)" }
@@ -123,8 +123,8 @@ struct ColumnAlteration {
         let times = ["date", "timestamp without time zone", "timestamp with time zone"]
         // Without the modifier: timestamp(3) with time zone is timestamp with time zone.
         let base = { (type: String) -> String in
-            guard let open = type.firstIndex(of: "("), let close = type.firstIndex(of: ")") else { return type }
-            return String(type[..<open] + type[type.index(after: close)...])
+            let (name, rest) = QualifiedName.halves(type, at: "(")
+            return name + QualifiedName.halves(rest, at: ")").after
         }
         let (from, to) = (base(old), base(new))
         let isDirect = from == to || [numbers, texts, times].contains { $0.contains(from) && $0.contains(to) }
@@ -148,13 +148,14 @@ struct ColumnAlteration {
     private var storageChange: String {
         if let storage = new["storage"] { return "\(alter) SET STORAGE \(storage.uppercased())" }
         let place = quoteLiteral(new.identity.quotedParent)
-        return """
-            DO $mend$ BEGIN
+        let body = """
+            BEGIN
                 EXECUTE (SELECT \(quoteLiteral("\(alter) SET STORAGE ")) || CASE t.typstorage WHEN 'p' THEN 'PLAIN'
                     WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END
                     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
                     WHERE a.attrelid = \(place)::regclass AND a.attname = \(quoteLiteral(new.identity.name)));
-            END $mend$
+            END
             """
+        return "DO \(quoteDollar(body))"
     }
 }

@@ -12,11 +12,12 @@ struct TableRebuild {
 
     private static let suffix = "_reeve_old"
 
-    /// The name under which the old one waits.
+    /// The name under which the old one waits. Long names that begin alike stay apart by a checksum (FNV-1a).
     private static func oldName(_ name: String) -> String {
-        var stem = name
-        while stem.utf8.count + suffix.utf8.count > 63 { stem.removeLast() }
-        return stem + suffix
+        if name.utf8.count + suffix.utf8.count <= 63 { return name + suffix }
+        let sum = name.utf8.reduce(0x811C_9DC5 as UInt32) { ($0 ^ UInt32($1)) &* 0x0100_0193 }
+        let end = "_\(String(sum, radix: 16))\(suffix)"
+        return name.clipped(toBytes: 63 - end.utf8.count) + end
     }
 
     private func oldPath(_ table: ObjectIdentity) -> String {
@@ -26,7 +27,7 @@ struct TableRebuild {
     /// The tables that hold rows by themselves: those that are nobody's partition among the rebuilt.
     private var roots: [CatalogObject] {
         tables.sorted().compactMap { found[$0] }.filter { table in
-            !tables.contains { $0.path == table["partition of"] }
+            !tables.contains { ExactText.same($0.path, table["partition of"]) }
         }
     }
 
@@ -42,7 +43,7 @@ struct TableRebuild {
                             ? "\(alter) RENAME TO \(PlainName.quoted(Self.oldName(sequence.identity.name)))"
                             : "\(alter) OWNED BY NONE", note: nil))
             }
-            if let parent = table["partition of"], !tables.contains(where: { $0.path == parent }) {
+            if let parent = table["partition of"], !tables.contains(where: { ExactText.same($0.path, parent) }) {
                 let sql = "ALTER TABLE \(parent) DETACH PARTITION \(table.identity.path)"
                 statements.append(MendScript.Statement(sql: sql, note: nil))
             }
@@ -68,7 +69,7 @@ struct TableRebuild {
         found.sorted.filter { sequence in
             guard sequence.identity.kind == .sequence, let column = sequence["identity of"] ?? sequence["owned by"]
             else { return false }
-            return found.object(at: column)?.quotedParent == table.path
+            return ExactText.same(found.object(at: column)?.quotedParent, table.path)
         }
     }
 
@@ -78,7 +79,7 @@ struct TableRebuild {
             guard column["generated"] == nil, let old = found[column.identity] else { return nil }
             let name = column.identity.quotedName
             let (from, to) = (old["type"] ?? "", column["type"] ?? "")
-            let plain = from == to ? name : ColumnAlteration.conversion(name, from, to)
+            let plain = ExactText.same(from, to) ? name : ColumnAlteration.conversion(name, from, to)
             return (name, unpacking(column.identity, to) ?? plain)
         }
         if pairs.isEmpty { return [] }

@@ -32,7 +32,7 @@ struct TypeDefinition {
     }
 
     private var composite: String {
-        let attributes = (object["attributes"] ?? "").split(separator: "\n").map { "    \($0)" }
+        let attributes = QualifiedName.lines(object["attributes"] ?? "").map { "    \($0)" }
         return "CREATE TYPE \(name) AS (\n\(attributes.joined(separator: ",\n"))\n)"
     }
 
@@ -58,7 +58,7 @@ struct TypeDefinition {
     }
 
     private var aggregate: String {
-        let definition = (object["definition"] ?? "").split(separator: "\n").map { "    \($0)" }
+        let definition = QualifiedName.lines(object["definition"] ?? "").map { "    \($0)" }
         let arguments = object["arguments"].flatMap { $0.isEmpty ? nil : $0 } ?? "*"
         return "CREATE AGGREGATE \(object.identity.path)(\(arguments)) (\n\(definition.joined(separator: ",\n"))\n)"
     }
@@ -69,8 +69,8 @@ struct TypeDefinition {
         if let left = types.first, left != "NONE" { parts.append("LEFTARG = \(left)") }
         if let right = types.last { parts.append("RIGHTARG = \(right)") }
         for (property, word) in [("commutator", "COMMUTATOR"), ("negator", "NEGATOR")] {
-            guard let value = object[property], let end = value.firstIndex(of: "(") else { continue }
-            parts.append("\(word) = OPERATOR(\(value[..<end]))")
+            guard let value = object[property] else { continue }
+            parts.append("\(word) = OPERATOR(\(QualifiedName.halves(value, at: "(").before))")
         }
         if let value = object["restrict"] { parts.append("RESTRICT = \(value)") }
         if let value = object["join"] { parts.append("JOIN = \(value)") }
@@ -101,14 +101,20 @@ struct TypeDefinition {
         return [create] + Self.mappings(object["mappings"]).map { Self.addMapping(name, $0) }
     }
 
-    static func addMapping(_ name: String, _ mapping: (token: String, dictionaries: String)) -> String {
+    struct Mapping: Equatable {
+        /// In quotes where SQL wants them, as the dictionaries are.
+        let token: ExactText
+        let dictionaries: ExactText
+    }
+
+    static func addMapping(_ name: String, _ mapping: Mapping) -> String {
         "ALTER TEXT SEARCH CONFIGURATION \(name) ADD MAPPING FOR \(mapping.token) WITH \(mapping.dictionaries)"
     }
 
-    static func mappings(_ text: String?) -> [(token: String, dictionaries: String)] {
-        (text ?? "").split(separator: "\n").map { line in
-            let halves = line.split(separator: " ", maxSplits: 1)
-            return (String(halves[0]), halves.count > 1 ? String(halves[1]) : "")
+    static func mappings(_ text: String?) -> [Mapping] {
+        QualifiedName.lines(text ?? "").map { line in
+            let (token, dictionaries) = QualifiedName.halves(line, at: " ")
+            return Mapping(token: ExactText(token), dictionaries: ExactText(dictionaries))
         }
     }
 

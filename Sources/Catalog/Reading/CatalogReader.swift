@@ -9,7 +9,7 @@ import Postgres
 public struct CatalogReader: Sendable {
     /// Which schemas are looked at.
     public enum Scope: Sendable, Equatable {
-        case schemas(Set<String>)
+        case schemas(Set<ExactText>)
         /// All but PostgreSQL's own and Reeve's.
         case all
     }
@@ -83,7 +83,7 @@ public struct CatalogReader: Sendable {
         }
     }
 
-    private func wantedSchemas(on connection: isolated Connection) throws -> Set<String> {
+    private func wantedSchemas(on connection: isolated Connection) throws -> Set<ExactText> {
         switch scope {
         case .schemas(let schemas): return schemas
         case .all:
@@ -92,7 +92,7 @@ public struct CatalogReader: Sendable {
                 SELECT nspname::text FROM pg_namespace
                 WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'reeve')
                 """)
-            return Set(try rows.map { try $0.get(0) })
+            return Set(try rows.map { ExactText(try $0.get(0)) })
         }
     }
 }

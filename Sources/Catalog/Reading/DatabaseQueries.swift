@@ -94,7 +94,7 @@ extension KindQuery {
     static let defaultPrivileges = KindQuery(catalog: "pg_default_acl") { terms in
         """
         SELECT d.oid, 0 AS part, 'default privileges' AS kind, n.nspname AS schema, NULL AS parent,
-            \(PrivilegeQuery.defaultKind) AS name, coalesce(\(terms.owner("d.defaclrole"))::text, '') AS signature
+            \(PrivilegeQuery.defaultKind) AS name, coalesce(quote_ident(\(terms.owner("d.defaclrole"))), '') AS signature
         FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
         WHERE d.defaclnamespace = 0 OR \(terms.isWanted("n.nspname"))
         """

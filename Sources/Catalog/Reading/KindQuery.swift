@@ -9,9 +9,9 @@ struct QueryTerms: Sendable {
     /// The role whose ownership goes without saying, as an SQL expression.
     let owner: String
 
-    init(version: Int, schemas: Set<String>, owner: String?) {
+    init(version: Int, schemas: Set<ExactText>, owner: String?) {
         self.version = version
-        self.schemas = schemas.sorted().map(quoteLiteral).joined(separator: ", ")
+        self.schemas = schemas.sorted().map { quoteLiteral($0.text) }.joined(separator: ", ")
         self.owner = owner.map(quoteLiteral) ?? "current_user"
     }
 
@@ -36,12 +36,26 @@ struct QueryTerms: Sendable {
         """
     }
 
+    /// Pairs of a name and a value that are to stand in a list: as they are, or, where anything in them could be taken for
+    /// the list's own, both in double quotes.
+    ///
+    /// - Parameter condition: under which pairs stand as they are beside.
+    func pair(_ pair: String, orIf condition: String = "false") -> String {
+        let quoted = { (text: String) in "'\"' || replace(\(text), '\"', '\"\"') || '\"'" }
+        return """
+            CASE WHEN \(pair) ~ '^[A-Za-z_][A-Za-z0-9_.$-]*=[^"''(),\\r\\n]*$' OR (\(condition)) THEN \(pair)
+                ELSE \(quoted("split_part(\(pair), '=', 1)")) || '='
+                    || \(quoted("substr(\(pair), strpos(\(pair), '=') + 1)")) END
+            """
+    }
+
     /// Storage options and the like: `a=1, b=2`, by name. `pg_attver` is a stamp of the server's own, which PostgreSQL
     /// 15.20 and its contemporaries write when a column is made or changed, and which pg_dump passes over.
     func options(_ array: String) -> String {
         """
         CASE WHEN \(array)[2] IS NOT NULL OR \(array)[1] !~ '^pg_attver=' THEN
-            (SELECT string_agg(o, ', ' ORDER BY o COLLATE "C") FROM unnest(\(array)) o WHERE o !~ '^pg_attver=') END
+            (SELECT string_agg(\(pair("o")), ', ' ORDER BY o COLLATE "C") FROM unnest(\(array)) o
+                WHERE o !~ '^pg_attver=') END
         """
     }
 

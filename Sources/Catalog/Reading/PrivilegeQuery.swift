@@ -48,7 +48,7 @@ enum PrivilegeQuery {
             FROM pg_foreign_server s WHERE s.srvacl IS NOT NULL AND \(terms.isOwn("pg_foreign_server", "s.oid"))
             UNION ALL
             SELECT 'default privileges', n.nspname, NULL, \(defaultKind),
-                coalesce(\(terms.owner("d.defaclrole"))::text, ''), d.defaclrole, d.defaclacl,
+                coalesce(quote_ident(\(terms.owner("d.defaclrole"))), ''), d.defaclrole, d.defaclacl,
                 CASE WHEN d.defaclnamespace = 0
                     THEN acldefault(CASE d.defaclobjtype WHEN 'S' THEN 's'::"char" ELSE d.defaclobjtype END, d.defaclrole)
                     ELSE acldefault('c', d.defaclrole) END

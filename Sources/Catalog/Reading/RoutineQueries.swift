@@ -1,8 +1,16 @@
+import Postgres
+
 /// Functions, procedures and aggregates.
 extension KindQuery {
     private static let signature = """
         coalesce((SELECT string_agg(format_type(s.t, NULL), ', ' ORDER BY s.n)
             FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY s(t, n)), '') AS signature
+        """
+
+    /// Settings on one line have commas, and lists of names have quotes that match.
+    private static let plainSetting = """
+        o ~ '^[A-Za-z_][A-Za-z0-9_.$]*=[^"''()\\r\\n]*$' OR o ~ '^[A-Za-z_]+=([^"''()\\r\\n]*"[^"''()\\r\\n]*")*[^"''()\\r\\n]*$'
+            AND lower(split_part(o, '=', 1)) IN (\(ListSetting.names.map(quoteLiteral).joined(separator: ", ")))
         """
 
     static let routines = KindQuery(catalog: "pg_proc") { terms in
@@ -23,7 +31,8 @@ extension KindQuery {
             CASE WHEN p.prokind = 'w' THEN 'yes' END AS "window",
             nullif(p.procost, CASE WHEN l.lanname IN ('internal', 'c') THEN 1 ELSE 100 END) AS cost,
             CASE WHEN p.proretset THEN nullif(p.prorows, 1000) END AS rows,
-            (SELECT string_agg(o, chr(10) ORDER BY o COLLATE "C") FROM unnest(p.proconfig) o) AS settings,
+            (SELECT string_agg(\(terms.pair("o", orIf: plainSetting)), chr(10) ORDER BY o COLLATE "C")
+                FROM unnest(p.proconfig) o) AS settings,
             nullif(p.prosupport::text, '-') AS support,
             (SELECT string_agg(format_type(t, NULL), ', ') FROM unnest(p.protrftypes) t) AS transforms
         FROM pg_proc p

@@ -131,7 +131,7 @@ extension KindQuery {
             c.cfgname AS name, NULL AS signature, \(terms.owner("c.cfgowner")) AS owner, obj.description AS comment,
             quote_ident(pn.nspname) || '.' || quote_ident(p.prsname) AS parser,
             (SELECT string_agg(m.token || ' ' || m.dictionaries, chr(10) ORDER BY m.token COLLATE "C") FROM (
-                SELECT tt.alias AS token, string_agg(m.mapdict::regdictionary::text, ', ' ORDER BY m.mapseqno) AS dictionaries
+                SELECT CASE WHEN tt.alias ~ '^[a-z_][a-z0-9_]*$' THEN tt.alias ELSE quote_ident(tt.alias) END AS token, string_agg(m.mapdict::regdictionary::text, ', ' ORDER BY m.mapseqno) AS dictionaries
                 FROM pg_ts_config_map m JOIN ts_token_type(c.cfgparser) tt ON tt.tokid = m.maptokentype
                 WHERE m.mapcfg = c.oid GROUP BY 1) m) AS mappings
         FROM pg_ts_config c

@@ -75,7 +75,7 @@ struct ExpectedSchemaFinder: Sendable {
     struct Cached: Sendable {
         fileprivate let path: String
         fileprivate let text: String
-        let schemas: Set<String>
+        let schemas: Set<ExactText>
 
         /// nil for a file that was cut short, or meddled with: it is made anew.
         var catalog: SchemaCatalog? {

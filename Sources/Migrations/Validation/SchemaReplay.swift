@@ -25,7 +25,7 @@ struct SchemaReplay: Sendable {
                 }
                 systems[ObjectIdentity(.schema, selection.system.schema)] = selection.system.name
             }
-            let schemas = Set(systems.keys.filter { $0.kind == .schema }.map(\.name))
+            let schemas = Set(systems.keys.filter { $0.kind == .schema }.map { ExactText($0.name) })
             var reader = CatalogReader(.schemas(schemas))
             reader.readsDependencies = true
             var catalog = try await Connection.opened(settings.named("reeve validate")) { [reader] connection in

@@ -81,7 +81,7 @@ public struct SchemaValidator: Sendable {
             let system = selection.system
             if let only = settings.only, !only.contains(system.name) { return nil }
             var own = whole.filtered { whole.system(of: $0) == system.name }
-            own.schemas = Set(own.objects.keys.filter { $0.kind == .schema }.map(\.name))
+            own.schemas = Set(own.objects.keys.filter { $0.kind == .schema }.map { ExactText($0.name) })
             own.systems = whole.systems.filter { $0.value == system.name }
             let path = "\(system.folder)/\(ExpectedSchemaFinder.snapshotName)"
             let text = SchemaSnapshot.text(of: own, notes: [("migrations", selection.hex)])

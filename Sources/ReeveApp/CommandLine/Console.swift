@@ -1,4 +1,5 @@
 import Foundation
+import Postgres
 import Synchronization
 
 /// Where a command writes: data on standard output, all else on standard error.
@@ -17,13 +18,15 @@ struct Console: Sendable {
 
     /// Prints the result of a command: one object with `--json`, else text.
     func result(_ json: @autoclosure () -> JSONValue, text: @autoclosure () -> String) {
-        let output = isJSON ? json().text : text()
+        // A terminal obeys what is in a name; a file or a pipe gets it as it is.
+        let output = isJSON ? json().text : isTerminal ? visible(text(), keepsLines: true) : text()
         if output.isEmpty { return }
         Self.write(output.hasSuffix("\n") ? output : output + "\n", to: STDOUT_FILENO)
     }
 
     /// Says something beside the result.
     func note(_ text: String) {
+        let text = isatty(STDERR_FILENO) == 1 ? visible(text, keepsLines: true) : text
         Self.write(text + "\n", to: STDERR_FILENO)
     }
 
@@ -41,8 +44,8 @@ struct Console: Sendable {
             Self.write(value.text + "\n", to: STDOUT_FILENO)
             return
         }
-        let label = usesColour ? "\u{1B}[31merror:\u{1B}[0m" : "error:"
-        note("\(label) \(message)")
+        Self.write(usesColour ? "\u{1B}[31merror:\u{1B}[0m " : "error: ", to: STDERR_FILENO)
+        note(message)
         if let hint, !message.contains("\nhint: ") { note("hint: \(hint)") }
     }
 
@@ -78,13 +81,14 @@ struct TextTable {
     init(_ header: String...) { rows = [header] }
     init(_ header: [String]) { rows = [header] }
 
-    mutating func add(_ cells: String...) { rows.append(cells) }
-    mutating func add(_ cells: [String]) { rows.append(cells) }
+    mutating func add(_ cells: String...) { add(cells) }
+    /// A cell stays on its line, whatever is in it.
+    mutating func add(_ cells: [String]) { rows.append(cells.map { visible($0) }) }
 
     var text: String {
         let widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
         return rows.map { row in
-            let cells = zip(row, widths).map { $0.padding(toLength: max($1, $0.count), withPad: " ", startingAt: 0) }
+            let cells = zip(row, widths).map { $0 + String(repeating: " ", count: max(0, $1 - $0.count)) }
             return String(cells.joined(separator: "  ").reversed().drop { $0 == " " }.reversed())
         }.joined(separator: "\n")
     }

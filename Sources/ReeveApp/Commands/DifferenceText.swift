@@ -1,5 +1,6 @@
 import Catalog
 import Migrations
+import Postgres
 
 /// Differences as people and scripts read them.
 struct DifferenceText {
@@ -44,13 +45,13 @@ struct DifferenceText {
     }
 
     static func line(_ difference: Difference) -> String {
-        let object = "\(difference.object.kind.name) \(difference.object)"
+        let object = "\(difference.object.kind.name) \(visible("\(difference.object)"))"
         switch difference.sort {
         case .missing: return "\(object) is missing"
         case .unexpected: return "\(object) is in no migration"
         case .changed:
             let (expected, found) = shortened(difference.expected, difference.found)
-            return "\(object): \(difference.property ?? "") is \(found), not \(expected)"
+            return "\(object): \(visible(difference.property ?? "")) is \(found), not \(expected)"
         }
     }
 
@@ -62,22 +63,18 @@ struct DifferenceText {
             let limit = 60
             let start = value.count > limit ? max(0, common - 15) : 0
             let part = value.dropFirst(start).prefix(limit)
-            let line = part.split(whereSeparator: \.isNewline).joined(separator: "⏎")
-            return "'\(start > 0 ? "…" : "")\(line)\(start + limit < value.count ? "…" : "")'"
+            return "'\(start > 0 ? "…" : "")\(visible(String(part)))\(start + limit < value.count ? "…" : "")'"
         }
         return (short(expected), short(found))
     }
 
     /// All that mends them, as one script.
-    var script: String {
-        if differences.isEmpty { return "" }
-        return "SET check_function_bodies = off;\n" + whole().text
-    }
+    var script: String { differences.isEmpty ? "" : whole().script }
 
     var json: [JSONValue] {
         differences.map { difference in
             var fields = Self.fields(difference)
-            fields["mend"] = .string(mender(difference).text)
+            fields["mend"] = .string(mender(difference).script)
             return .object(fields)
         }
     }
@@ -93,8 +90,8 @@ struct DifferenceText {
 
 extension LiveReport {
     var text: String {
-        let failed = failures.map { "\($0.object.kind.name) \($0.object): \($0.reason)" }
-        let left = untried.map { "untried: \($0.object.kind.name) \($0.object): \($0.reason)" }
+        let failed = failures.map { "\($0.object.kind.name) \(visible("\($0.object): \($0.reason)"))" }
+        let left = untried.map { "untried: \($0.object.kind.name) \(visible("\($0.object): \($0.reason)"))" }
         let sum =
             "tried \(held.count + failures.count): \(held.count) held, \(failures.count) failed; \(untried.count) untried"
         return (left + failed + [sum]).joined(separator: "\n")

@@ -90,7 +90,7 @@ enum SchemaCommands {
         options: [schema, mend, .flag("ignore-owners", "do not compare who owns what")]
     ) { invocation in
         let words = invocation.arguments.positional
-        let schemas = Set(invocation.options("schema"))
+        let schemas = Set(invocation.options("schema").map(ExactText.init))
         let first = try await SchemaSource.open(words[0], schemas: schemas, invocation)
         let second = try await SchemaSource.open(words[1], schemas: schemas, invocation)
         let (expected, found) = (first.comparable(with: second), second.comparable(with: first))
@@ -149,7 +149,7 @@ enum SchemaCommands {
         let report = SchemaListing(catalog: catalog, pattern: invocation.arguments.positional.first)
         guard let report else {
             throw UsageError(
-                "there is no '\(invocation.arguments.positional[0])' in \(catalog.schemas.sorted().joined(separator: ", "))",
+                "there is no '\(invocation.arguments.positional[0])' in \(catalog.schemas.sorted().map(\.text).joined(separator: ", "))",
                 hint: "'reeve schema show' lists what there is")
         }
         invocation.console.result(report.json, text: report.text)
@@ -158,7 +158,7 @@ enum SchemaCommands {
 
     /// A source that is named, or the database's systems.
     private static func catalog(_ source: String?, _ invocation: Invocation) async throws -> SchemaCatalog {
-        let schemas = Set(invocation.options("schema"))
+        let schemas = Set(invocation.options("schema").map(ExactText.init))
         if let source { return try await SchemaSource.open(source, schemas: schemas, invocation).catalog }
         let estate = try invocation.estate()
         guard let one = try estate.selected(invocation.option("database")).first else {
@@ -167,7 +167,7 @@ enum SchemaCommands {
         let open = try await estate.open(one, chosen: invocation.options("system"))
         let chosen = invocation.options("system").count
         let systems = chosen > 0 ? Array(open.systems.prefix(chosen)) : open.systems
-        let wanted = schemas.isEmpty ? Set(systems.map(\.schema)) : schemas
+        let wanted = schemas.isEmpty ? Set(systems.map { ExactText($0.schema) }) : schemas
         var reader = CatalogReader(wanted.isEmpty ? .all : .schemas(wanted))
         reader.readsDependencies = true
         return try await open.database.withDirectConnection(named: "reeve schema") { [reader] connection in

@@ -1,4 +1,5 @@
 import Catalog
+import Postgres
 
 /// Objects of a schema as `schema show` prints them.
 struct SchemaListing {
@@ -18,16 +19,18 @@ struct SchemaListing {
         }
         let chosen = catalog.sorted.filter { object in
             let name = object.identity.description
-            let bare = name.prefix { $0 != "(" }
-            return [name, String(bare), "\(object.identity.kind.name) \(name)"].contains {
+            let bare = object.identity.path
+            return [name, bare, "\(object.identity.kind.name) \(name)"].contains {
                 IgnoreList.matches(pattern, $0)
             }
         }
         if chosen.isEmpty { return nil }
-        let names = Set(chosen.map { [$0.identity.schema, $0.identity.name] })
+        let names = Set(chosen.map { [$0.identity.schema, $0.identity.name].map { $0.map(ExactText.init) } })
         let whole = catalog.sorted.filter { object in
             chosen.contains(object)
-                || object.identity.parent.map { names.contains([object.identity.schema, $0]) } ?? false
+                || object.identity.parent.map { parent in
+                    names.contains([object.identity.schema, parent].map { $0.map(ExactText.init) })
+                } ?? false
         }
         objects = whole
     }
@@ -40,18 +43,16 @@ struct SchemaListing {
         }
         var shown = SchemaCatalog(schemas: [], serverVersion: catalog.serverVersion, objects: objects)
         shown.systems = catalog.systems
-        let text = SchemaSnapshot.text(of: shown)
-        // The head is the snapshot's, and not asked for.
-        return String(text[(text.range(of: "\n\n")?.upperBound ?? text.startIndex)...]) + references
+        return SchemaSnapshot.shown(shown) + references
     }
 
     /// The foreign keys of other tables that lead here.
     private var references: String {
-        let tables = Set(objects.filter { $0.identity.kind == .table }.map(\.identity.description))
-        let keys = ForeignKeyGraph(catalog).keys.filter { tables.contains($0.to.description) }
+        let tables = Set(objects.map(\.identity).filter { $0.kind == .table })
+        let keys = ForeignKeyGraph(catalog).keys.filter { tables.contains($0.to) }
         if keys.isEmpty { return "" }
         return "\nreferenced by\n"
-            + keys.map { "  \($0.constraint): \($0.columns.joined(separator: ", "))\n" }.joined()
+            + keys.map { "  \(visible("\($0.constraint): \($0.columns.joined(separator: ", "))"))\n" }.joined()
     }
 
     var json: JSONValue {

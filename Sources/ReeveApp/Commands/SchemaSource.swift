@@ -16,7 +16,7 @@ struct SchemaSource {
     ///   - word: a connection string without a password, a path, the name of a configured database or of a system.
     ///   - schemas: the only schemas that count; empty: all.
     /// - Throws: `UsageError` for what is none of these; `PostgresError`, `MigrationError`, `SnapshotError`.
-    static func open(_ word: String, schemas: Set<String>, _ invocation: Invocation) async throws -> SchemaSource {
+    static func open(_ word: String, schemas: Set<ExactText>, _ invocation: Invocation) async throws -> SchemaSource {
         let estate = try invocation.estate()
         if word.contains("://") { return try await database(try settings(word), schemas) }
         if let configured = estate.configuration.databases.first(where: { $0.name == word }) {
@@ -44,7 +44,8 @@ struct SchemaSource {
         return settings
     }
 
-    private static func database(_ settings: ConnectionSettings, _ schemas: Set<String>) async throws -> SchemaSource {
+    private static func database(_ settings: ConnectionSettings, _ schemas: Set<ExactText>) async throws -> SchemaSource
+    {
         var reader = CatalogReader(schemas.isEmpty ? .all : .schemas(schemas))
         reader.readsDependencies = true
         return try await Connection.opened(settings.named("reeve schema")) { [reader] connection in
@@ -55,7 +56,7 @@ struct SchemaSource {
         }
     }
 
-    private static func snapshot(_ path: String, _ schemas: Set<String>) throws -> SchemaSource {
+    private static func snapshot(_ path: String, _ schemas: Set<ExactText>) throws -> SchemaSource {
         guard let data = FileManager.default.contents(atPath: path) else {
             throw UsageError("\(path) cannot be read")
         }
@@ -64,7 +65,7 @@ struct SchemaSource {
     }
 
     private static func migrations(
-        _ word: String, _ schemas: Set<String>, _ estate: Estate, _ invocation: Invocation
+        _ word: String, _ schemas: Set<ExactText>, _ estate: Estate, _ invocation: Invocation
     ) async throws -> SchemaSource {
         guard let home = try estate.selected(invocation.option("database")).first else {
             throw UsageError("no database is configured on which the migrations could be replayed")
@@ -82,17 +83,17 @@ struct SchemaSource {
         return SchemaSource(catalog: restricted(catalog, to: schemas), isWhole: false, owner: nil)
     }
 
-    private static func restricted(_ catalog: SchemaCatalog, to schemas: Set<String>) -> SchemaCatalog {
+    private static func restricted(_ catalog: SchemaCatalog, to schemas: Set<ExactText>) -> SchemaCatalog {
         if schemas.isEmpty { return catalog }
-        return catalog.filtered { $0.owningSchema.map(schemas.contains) ?? false }
+        return catalog.filtered { $0.owningSchema.map { schemas.contains(ExactText($0)) } ?? false }
     }
 
     /// The part of this that a restricted other one could have too.
     func comparable(with other: SchemaSource) -> SchemaCatalog {
         guard isWhole, !other.isWhole else { return catalog }
-        let schemas = Set(other.catalog.objects.keys.compactMap(\.owningSchema))
+        let schemas = Set(other.catalog.objects.keys.compactMap { $0.owningSchema.map(ExactText.init) })
         return catalog.filtered { identity in
-            identity.owningSchema.map(schemas.contains) ?? (other.catalog[identity] != nil)
+            identity.owningSchema.map { schemas.contains(ExactText($0)) } ?? (other.catalog[identity] != nil)
         }
     }
 }
