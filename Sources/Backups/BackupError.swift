@@ -66,6 +66,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .hiddenRows(let role, _): "ALTER ROLE \(role) BYPASSRLS, or back up as a superuser"
         case .changing: "try again when fewer tables are made and dropped"
         case .locked: "wait for it, or give --lock-wait"
+        case .risky: "restore the whole backup into another database, where such constraints are put off"
         case .noRecipients: "make a key with 'reeve backup key new' and name its recipient in backup.recipients"
         case .noProgram(let name): "install the package \(name)"
         case .part: "'reeve backup verify' tells about every part"

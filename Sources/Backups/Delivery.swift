@@ -131,7 +131,7 @@ struct Delivery: Sendable {
     }
 
     private func catalog(_ settings: ConnectionSettings) async throws -> SchemaCatalog {
-        let reader = CatalogReader(.schemas(Set(tables.map(\.schema))), owner: "")
+        let reader = CatalogReader(.schemas(Set(tables.map { ExactText($0.schema) })), owner: "")
         return try await Connection.opened(settings) { connection in
             try await connection.with { try reader.read(on: $0) }
         }
