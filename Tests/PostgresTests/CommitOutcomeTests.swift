@@ -100,6 +100,20 @@ struct CommitOutcomeTests {
         }
     }
 
+    @Test func `a session that does not know that its client is gone is ended, and its transaction with it`()
+        async throws
+    {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE TABLE public.rows (key bigint PRIMARY KEY)")
+        let proxy = try FaultProxy(before: database.settings)
+        defer { proxy.close() }
+        var settings = proxy.settings(database.settings)
+        settings.commitPatience = .milliseconds(300)
+        proxy.arm(at: Self.commit + 1) { _ in .strand }
+        #expect(try await write(1, settings) == .notCommitted)
+        #expect(try await !isThere(1))
+    }
+
     @Test func `a COMMIT that takes longer than it is waited for is neither broken off nor guessed at`() async throws {
         let database = try TestDatabase.current
         try await database.execute(
