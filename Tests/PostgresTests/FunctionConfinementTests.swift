@@ -47,4 +47,27 @@ struct FunctionConfinementTests {
         #expect(try await definers() == ["lent"])
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
+
+    /// Whoever may create in a database owns the extensions that he makes, and may call a function of his a part of one.
+    @Test func `a function that was put into an extension is confined like any other`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE ROLE \(role)", "GRANT CREATE ON DATABASE \(database.name) TO \(role)",
+            "GRANT CREATE ON SCHEMA public TO \(role)",
+            """
+            SET ROLE \(role);
+            CREATE EXTENSION citext SCHEMA public;
+            CREATE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+            ALTER EXTENSION citext ADD FUNCTION public.theirs()
+            """)
+        try await database.with { connection in
+            try connection.transaction {
+                let confined = try FunctionConfinement.begin(on: connection)
+                #expect(try Self.definers(on: connection) == ["theirs"])
+                try FunctionConfinement.end(confined, on: connection)
+            }
+        }
+        #expect(try await definers() == [])
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
 }
