@@ -146,6 +146,9 @@ struct TotalsTests {
             INSERT INTO reeve.runs (task, occurrence, reason, state, instance, started_at, finished_at)
             SELECT task, due_at, 'scheduled', 'succeeded', 'i', due_at, due_at + interval '1 second'
             FROM reeve.occurrences WHERE state = 'claimed' ORDER BY due_at;
+            UPDATE reeve.runs SET occurrence = started_at WHERE task = 'off';
+            INSERT INTO reeve.occurrences (task, due_at, state, claimed_by, claimed_at)
+            SELECT task, occurrence, 'claimed', 'i', started_at FROM reeve.runs WHERE task = 'off';
             INSERT INTO reeve.events (at, kind, subject)
             SELECT now() - n * interval '10 minutes' + interval '1 minute', 'run.succeeded', 't' FROM generate_series(120 * 144, 1, -1) n;
             INSERT INTO reeve.backup_attempts (place, started_at) VALUES ('/old', now() - interval '121 days');
@@ -192,6 +195,11 @@ struct TotalsTests {
         #expect(open == 50)
         let again = try await database.connection { [retention] in try await retention.tidy(on: $0) }
         #expect(again == LedgerRetention.Removed())
+        let kept: Int = try await database.value("SELECT count(*) FROM reeve.occurrences WHERE task = 'off'")
+        #expect(kept == 1, "its run is kept")
+        // Whoever keeps more from now on does not have back what is gone.
+        retention.runs = .seconds(400 * 86400)
+        _ = try await database.connection { [retention] in try await retention.tidy(on: $0) }
         // A process that stood still for months does not run again what is no longer known.
         let old = Timestamp(Date().addingTimeInterval(-100 * 86400))
         let claim = try await database.with {

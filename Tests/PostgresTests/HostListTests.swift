@@ -138,6 +138,7 @@ struct HostListTests {
         ("postgresql://u:a@b@h/d", "more than one '@'", "a@b"), ("password='s3cret host=x", "unterminated", "s3cret"),
         ("postgresql+asyncpg://u:s3cret@h/d", "driver", "s3cret"), ("mysql://u:s3cret@h/d", "mysql", "s3cret"),
         ("postgresql://u@h/d?password=s3cret&hots=1", "hots", "s3cret"),
+        ("postgresql://u@h/d?password=s3%zzcret", "invalid", "s3%zzcret"),
     ])
     func `what is wrong with a connection string is told, and no password`(
         text: String, told: String, hidden: String
