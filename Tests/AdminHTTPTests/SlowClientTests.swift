@@ -140,11 +140,14 @@ struct SlowClientTests {
                 port, "POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n")
             #expect(announced.hasPrefix("HTTP/1.1 413"))
             let chunked = try TestClient(port: port)
-            chunked.send("POST /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            chunked.send(
+                "POST /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
             let chunk = "8000\r\n" + String(repeating: "z", count: 0x8000) + "\r\n"
             var sent = 0
             while sent < 64, chunked.send(chunk) { sent += 1 }
-            #expect(chunked.readToEnd()?.contains("ok") != true)
+            // Were it read to its end, it would be answered.
+            chunked.send("0\r\n\r\n")
+            #expect(chunked.readToEnd()?.contains("HTTP/1.1") != true)
             #expect(try isAlive(port))
         }
     }
@@ -184,6 +187,14 @@ struct SlowClientTests {
         #expect(table.opened(3, 13, from: peer("2001:db8::2"), at: at(2)).isEmpty)
         #expect(table.opened(4, 14, from: peer("2001:db8::3"), at: at(3)) == [12])
         #expect(table.opened(5, 15, from: peer("2001:db8:0:1::3"), at: at(3)).isEmpty)
+    }
+
+    @Test func `when there are too many of all, one goes, whose share was not used up either`() {
+        var table = table(2, 2)
+        #expect(table.opened(1, 11, from: peer("10.0.0.1"), at: at(0)).isEmpty)
+        #expect(table.opened(2, 12, from: peer("10.0.0.2"), at: at(0.1)).isEmpty)
+        #expect(table.opened(3, 13, from: peer("10.0.0.3"), at: at(0.2)) == [11])
+        #expect(table.opened(4, 14, from: peer("10.0.0.4"), at: at(0.3)) == [12])
     }
 
     @Test func `each phase has its own deadline, and one that is being closed has none`() {

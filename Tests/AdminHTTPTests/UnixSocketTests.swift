@@ -77,6 +77,11 @@ struct UnixSocketTests {
         #expect(mode(path).map { $0 & S_IFMT } == S_IFDIR)
 
         try FileManager.default.removeItem(atPath: path)
+        #expect(mkfifo(path, 0o600) == 0)
+        #expect(throws: ServerError.self) { try start() }
+        #expect(mode(path).map { $0 & S_IFMT } == S_IFIFO)
+
+        try FileManager.default.removeItem(atPath: path)
         let target = "\(folder)/target"
         try abandonSocket(target)
         try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: target)

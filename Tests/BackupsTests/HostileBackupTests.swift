@@ -113,7 +113,8 @@ struct HostileBackupTests {
             CREATE FUNCTION evil.look() RETURNS event_trigger LANGUAGE plpgsql AS $$
             BEGIN PERFORM evil.attack(); END $$
             """,
-            "CREATE EVENT TRIGGER look ON ddl_command_end WHEN TAG IN ('CREATE DOMAIN') EXECUTE FUNCTION evil.look()",
+            "CREATE EVENT TRIGGER look ON ddl_command_end WHEN TAG IN ('CREATE DOMAIN', 'CREATE SCHEMA') "
+                + "EXECUTE FUNCTION evil.look()",
             "ALTER FUNCTION evil.look() OWNER TO \(attacker.role)")
         #expect(try await !attacker.hasWon(database))
     }
@@ -159,12 +160,25 @@ struct HostileBackupTests {
             .restore(into: database.settings)
         #expect(try await database.value("SELECT count(*) FROM evil.checked") == 1)
         #expect(try await !attacker.hasWon(database))
-        #expect(
-            try await database.value(
-                "SELECT count(*) FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE p.prosecdef AND r.rolname = $1",
-                [attacker.role]) == 0)
+        #expect(try await confinedFunctions(of: attacker, in: database) == 0)
+        // And two with a key between them, which is checked by a function of the attacker's.
+        try await database.execute("DROP TABLE evil.pointing, evil.target")
+        selection.tables = ["evil.pointing", "evil.target"]
+        let leftOut = try await PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
+            .restore(into: database.settings)
+        #expect(leftOut.isEmpty)
+        #expect(try await database.value("SELECT count(*) FROM pg_constraint WHERE conname = 'pointing_k_fkey'") == 1)
+        #expect(try await !attacker.hasWon(database))
+        #expect(try await confinedFunctions(of: attacker, in: database) == 0)
         try await database.execute("DROP EVENT TRIGGER look")
         try await attacker.remove(database)
+    }
+
+    /// The functions of the attacker that still run with his rights wherever they are called from.
+    private func confinedFunctions(of attacker: Attacker, in database: TestDatabase) async throws -> Int {
+        try await database.value(
+            "SELECT count(*) FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE p.prosecdef AND r.rolname = $1",
+            [attacker.role])
     }
 
     @Test(.database) func namesAreNamesWhateverTheyAreMadeOf() async throws {

@@ -61,6 +61,8 @@ struct HostileManifestTests {
     @Test(arguments: [
         ("id", "../x"), ("id", "20260102T000000Z-1"), ("database", "other"), ("startedAt", "2026\u{1b}[2J"),
         ("bytes", "9223372036854775807"), ("rows", "-1"), ("databaseBytes", "-5"),
+        ("sha256", "abc"), ("sha256", "A\(String(repeating: "a", count: 63))"),
+        ("sha256", "\(String(repeating: "a", count: 62))\u{e9}"), ("server", "0"), ("server", "10000000"),
     ])
     func `what cannot be is refused`(key: String, value: String) {
         #expect(throws: BackupError.self) {
@@ -70,6 +72,10 @@ struct HostileManifestTests {
                     var part = Self.part
                     part["bytes"] = Int(value)
                     manifest["parts"] = [part, part]
+                case "sha256":
+                    var part = Self.part
+                    part["sha256"] = value
+                    manifest["parts"] = [part]
                 case "rows":
                     manifest["tables"] = [
                         ["schema": "s", "name": "t", "rows": -1, "digest": "", "definition": ""] as [String: Any]
@@ -86,6 +92,8 @@ struct HostileManifestTests {
         "ALTER DATABASE %database% SET a TO E'\\n; SELECT 1 --'", "ALTER DATABASE %database% SET a TO 'x' 'y'",
         "ALTER ROLE a IN DATABASE postgres SET a TO '1'", "ALTER DATABASE %database% SET search_path TO \"a\"\", b",
         "ALTER DATABASE %database% OWNER TO x", "ALTER DATABASE %database% SET a TO 'b'\u{301}",
+        "ALTER DATABASE %database% SET search_path TO a;b", "ALTER DATABASE %database% SET search_path TO a\\b",
+        "ALTER DATABASE %database% SET search_path TO a\nb", "ALTER DATABASE %database% SET search_path TO a'b",
         "ALTER DATABASE %database% SET search_path TO f()", "alter database %database% set a to '1'",
     ])
     func `a setting that is something else is refused`(statement: String) {

@@ -1,3 +1,4 @@
+import Foundation
 import Postgres
 import TestSupport
 import Testing
@@ -75,6 +76,33 @@ struct LiveTests {
         if object.hasSuffix("kept") || object.hasSuffix("known_kind") || object.hasSuffix("_pkey") {
             #expect(report.failures.map(\.object.description).contains(object))
         }
+    }
+
+    /// What a trial runs is undone, but for what a function does outside the database.
+    @Test(.database(Zoo.template)) func othersFunctionsRunWithTheirOwnRights() async throws {
+        let database = try TestDatabase.current
+        let role = "trapper_\(UUID().uuidString.prefix(8).lowercased())"
+        let marker = "/tmp/reeve-live-\(UUID().uuidString.prefix(8))"
+        try await database.execute(
+            "CREATE ROLE \(role)", "GRANT USAGE, CREATE ON SCHEMA zoo TO \(role)",
+            """
+            CREATE FUNCTION zoo.trap(a text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+            BEGIN PERFORM zoo.spring(); RETURN true; END $$;
+            CREATE FUNCTION zoo.spring() RETURNS void LANGUAGE plpgsql AS $$
+            BEGIN
+                COPY (SELECT 1) TO PROGRAM 'touch \(marker)';
+            EXCEPTION WHEN insufficient_privilege THEN
+                NULL;
+            END $$;
+            CREATE TABLE zoo.trapped (id integer PRIMARY KEY, a text CHECK (zoo.trap(a)));
+            ALTER FUNCTION zoo.trap(text) OWNER TO \(role);
+            ALTER FUNCTION zoo.spring() OWNER TO \(role);
+            """)
+        _ = try await run()
+        let wasSprung = FileManager.default.fileExists(atPath: marker)
+        try? FileManager.default.removeItem(atPath: marker)
+        #expect(!wasSprung)
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
     }
 
     @Test(.database(DatabaseTemplate.systems)) func theShippedSystemsHold() async throws {

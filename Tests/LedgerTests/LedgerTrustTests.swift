@@ -106,7 +106,25 @@ struct LedgerTrustTests {
         ("CREATE RULE r AS ON INSERT TO reeve.events DO ALSO NOTIFY x", "rule r"),
         ("CREATE POLICY p ON reeve.events USING (true)", "policy p"),
         ("ALTER TABLE reeve.events ENABLE ROW LEVEL SECURITY", "changed table events"),
-        ("CREATE VIEW reeve.v AS SELECT 1", "view v"), ("CREATE TABLE reeve.mine ()", "table mine"),
+        ("CREATE VIEW reeve.v AS SELECT 1", "view v"),
+        ("CREATE MATERIALIZED VIEW reeve.m AS SELECT 1", "relation m"), ("CREATE SEQUENCE reeve.q", "sequence q"),
+        (
+            """
+            CREATE TABLE public.parent (LIKE reeve.checks) PARTITION BY LIST ("check");
+            ALTER TABLE public.parent ATTACH PARTITION reeve.checks DEFAULT
+            """, "changed table checks"
+        ),
+        (
+            """
+            CREATE TRIGGER twice AFTER INSERT ON reeve.runs FOR EACH ROW EXECUTE FUNCTION reeve.count_run()
+            """, "trigger twice"
+        ),
+        (
+            """
+            UPDATE pg_catalog.pg_proc SET prolang = (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'internal')
+            WHERE oid = 'reeve.count_run'::pg_catalog.regproc
+            """, "changed function reeve.count_run()"
+        ), ("CREATE TABLE reeve.mine ()", "table mine"),
         ("CREATE TABLE public.child () INHERITS (reeve.events)", "child of events"),
         ("CREATE TABLE public.k (s text REFERENCES reeve.systems)", "foreign key"),
         ("CREATE DOMAIN reeve.d AS text", "type d"), ("CREATE TYPE reeve.e AS ENUM ()", "type e"),
@@ -150,6 +168,32 @@ struct LedgerTrustTests {
         try await database.with { try LedgerSchema.install(on: $0) }
         try await database.execute(sql)
         #expect(try await refusal().contains(told))
+    }
+
+    /// The only test with a role of that name, which the whole cluster has.
+    @Test func `a ledger of reeve_owner is used as long as nobody else can become it`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        let role = try await newOwner()
+        // Undone whatever comes, for the next run of the tests may find the same cluster.
+        func remove() async throws {
+            try await database.execute(
+                "ALTER SCHEMA reeve OWNER TO CURRENT_USER", "DROP ROLE reeve_owner", "DROP OWNED BY \(role)",
+                "DROP ROLE \(role)")
+        }
+        try await database.execute("CREATE ROLE reeve_owner", "ALTER SCHEMA reeve OWNER TO reeve_owner")
+        do {
+            let isUsed = try await Connection.opened(database.settings) { connection in
+                try await connection.with { try LedgerSchema.isInstalled(on: $0) }
+            }
+            #expect(isUsed)
+            try await database.execute("GRANT reeve_owner TO \(role)")
+            #expect(try await refusal().contains("schema reeve belongs to reeve_owner"))
+        } catch {
+            try await remove()
+            throw error
+        }
+        try await remove()
     }
 
     @Test func `the owner of a database cannot hand its ledger to a superuser`() async throws {

@@ -90,6 +90,9 @@ struct TotalsTests {
             try await group.waitForAll()
         }
         try await compare(database)
+        // What has ended once is counted once, whoever writes its state again.
+        try await database.execute("UPDATE reeve.runs SET state = state WHERE state <> 'running'")
+        try await compare(database)
         let gone: Int = try await database.value("SELECT count(*) FROM reeve.task_totals WHERE task = 'gone'")
         #expect(gone == 0)
         // A process that was killed wrote nothing: its transaction is undone with its totals.
@@ -134,23 +137,27 @@ struct TotalsTests {
             SELECT 't', now() - n * interval '10 minutes' + interval '1 minute', CASE n % 10 WHEN 0 THEN 'skipped' ELSE 'claimed' END, 'i',
                 now() - n * interval '10 minutes'
             FROM generate_series(120 * 144, 1, -1) n;
-            INSERT INTO reeve.runs (task, occurrence, reason, state, instance, started_at, finished_at)
-            SELECT task, due_at, 'scheduled', 'succeeded', 'i', due_at, due_at + interval '1 second'
-            FROM reeve.occurrences WHERE state = 'claimed' ORDER BY due_at;
-            INSERT INTO reeve.events (at, kind, subject)
-            SELECT now() - n * interval '10 minutes' + interval '1 minute', 'run.succeeded', 't' FROM generate_series(120 * 144, 1, -1) n;
-            INSERT INTO reeve.backup_attempts (place, started_at)
-            SELECT '/a', now() - n * interval '1 day' + interval '1 hour' FROM generate_series(120, 1, -1) n;
-            INSERT INTO reeve.backup_attempts (place, started_at) VALUES ('/old', now() - interval '110 days');
-            INSERT INTO reeve.findings ("check", system, object_kind, object, property, first_seen_at, cleared_at)
-            SELECT 'drift', 's', 'table', 'o' || n, 'p', now() - interval '100 days' - n * interval '1 minute',
-                CASE WHEN n % 2 = 0 THEN now() - interval '95 days' END
-            FROM generate_series(100, 1, -1) n;
-            -- A task that is long off, with one run; and one that runs since the winter.
+            -- A task that is long off, with one run; and one that runs since the winter. Before the others, as they were
+            -- begun: what is tidied is gone through in that order.
             INSERT INTO reeve.runs (task, reason, state, instance, started_at, finished_at)
             VALUES ('off', 'manual', 'failed', 'i', now() - interval '119 days', now() - interval '119 days');
             INSERT INTO reeve.runs (task, reason, state, instance, started_at, lease_until)
             VALUES ('long', 'manual', 'running', 'i', now() - interval '118 days', 'infinity');
+            INSERT INTO reeve.runs (task, occurrence, reason, state, instance, started_at, finished_at)
+            SELECT task, due_at, 'scheduled', 'succeeded', 'i', due_at, due_at + interval '1 second'
+            FROM reeve.occurrences WHERE state = 'claimed' ORDER BY due_at;
+            UPDATE reeve.runs SET occurrence = started_at WHERE task = 'off';
+            INSERT INTO reeve.occurrences (task, due_at, state, claimed_by, claimed_at)
+            SELECT task, occurrence, 'claimed', 'i', started_at FROM reeve.runs WHERE task = 'off';
+            INSERT INTO reeve.events (at, kind, subject)
+            SELECT now() - n * interval '10 minutes' + interval '1 minute', 'run.succeeded', 't' FROM generate_series(120 * 144, 1, -1) n;
+            INSERT INTO reeve.backup_attempts (place, started_at) VALUES ('/old', now() - interval '121 days');
+            INSERT INTO reeve.backup_attempts (place, started_at)
+            SELECT '/a', now() - n * interval '1 day' + interval '1 hour' FROM generate_series(120, 1, -1) n;
+            INSERT INTO reeve.findings ("check", system, object_kind, object, property, first_seen_at, cleared_at)
+            SELECT 'drift', 's', 'table', 'o' || n, 'p', now() - interval '100 days' - n * interval '1 minute',
+                CASE WHEN n % 2 = 0 THEN now() - interval '95 days' END
+            FROM generate_series(100, 1, -1) n;
             INSERT INTO reeve.runs (task, reason, state, instance, started_at, finished_at)
             VALUES ('long', 'manual', 'failed', 'i', now() - interval '1 day', now());
             INSERT INTO reeve.task_totals (task, newest_run, last_started_at, succeeded, failed)
@@ -188,6 +195,11 @@ struct TotalsTests {
         #expect(open == 50)
         let again = try await database.connection { [retention] in try await retention.tidy(on: $0) }
         #expect(again == LedgerRetention.Removed())
+        let kept: Int = try await database.value("SELECT count(*) FROM reeve.occurrences WHERE task = 'off'")
+        #expect(kept == 1, "its run is kept")
+        // Whoever keeps more from now on does not have back what is gone.
+        retention.runs = .seconds(400 * 86400)
+        _ = try await database.connection { [retention] in try await retention.tidy(on: $0) }
         // A process that stood still for months does not run again what is no longer known.
         let old = Timestamp(Date().addingTimeInterval(-100 * 86400))
         let claim = try await database.with {
@@ -369,6 +381,17 @@ struct FindingLockTests {
             }
             #expect(change.new.count == 1)
         }
+    }
+
+    @Test func `a lock's key is none that can be told from its name, and another in every ledger`() async throws {
+        let database = try TestDatabase.current
+        let without = try await database.with { try LedgerLock.named("reeve backup", on: $0) }
+        try await database.with { try LedgerSchema.install(on: $0) }
+        let first = try await database.with { try LedgerLock.named("reeve backup", on: $0) }
+        try await database.execute("UPDATE reeve.ledger SET estate = gen_random_uuid()")
+        let second = try await database.with { try LedgerLock.named("reeve backup", on: $0) }
+        #expect(without.key == AdvisoryLock("reeve backup").key)
+        #expect(Set([without.key, first.key, second.key]).count == 3)
     }
 
     @Test func `who records the same findings for too long is named`() async throws {

@@ -158,6 +158,24 @@ struct CommitOutcomeTests {
         guard case .unknown = outcomes[1] else { return #expect(Bool(false), "told \(outcomes[1])") }
     }
 
+    @Test func `a COMMIT that takes longer than it is waited for is neither broken off nor guessed at`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE TABLE public.rows (key bigint PRIMARY KEY)",
+            """
+            CREATE FUNCTION public.rest() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_catalog.pg_sleep(2); RETURN NULL; END $$
+            """,
+            """
+            CREATE CONSTRAINT TRIGGER rest AFTER INSERT ON public.rows DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION public.rest()
+            """)
+        var settings = database.settings
+        settings.commitPatience = .milliseconds(300)
+        #expect(try await write(1, settings) == .committed)
+        #expect(try await isThere(1))
+    }
+
     @Test func `nobody who can tell is unknown, and says so`() async throws {
         let database = try TestDatabase.current
         try await database.execute("CREATE TABLE public.rows (key bigint PRIMARY KEY)")

@@ -38,6 +38,45 @@ struct ConnectionTests {
         }
     }
 
+    @Test func `a session that is reset is what it was after connecting, also for a cancelled task`() async throws {
+        try await Connection.opened(try TestDatabase.current.settings) { connection in
+            let work = Task {
+                try await connection.with { connection in
+                    try connection.execute(
+                        """
+                        CREATE TEMP TABLE left_over ();
+                        SET search_path = public;
+                        SET DateStyle = 'German';
+                        SET SESSION AUTHORIZATION pg_monitor;
+                        SET ROLE pg_read_all_stats
+                        """)
+                    withUnsafeCurrentTask { $0?.cancel() }
+                    try connection.resetSession()
+                }
+            }
+            try await work.value
+            #expect(try await connection.value("SHOW search_path", as: String.self) == "pg_catalog, pg_temp")
+            #expect(try await connection.value("SHOW DateStyle", as: String.self) == "ISO, YMD")
+            let isOwn: Bool = try await connection.value(
+                """
+                SELECT rolsuper AND current_user = session_user FROM pg_roles WHERE rolname = current_user
+                """)
+            #expect(isOwn)
+            #expect(try await connection.value("SELECT to_regclass('pg_temp.left_over') IS NULL", as: Bool.self))
+        }
+    }
+
+    @Test func `a session that cannot be reset is closed`() async throws {
+        try await Connection.opened(try TestDatabase.current.settings) { connection in
+            try await connection.with { connection in
+                try connection.execute("BEGIN; SET ROLE pg_monitor")
+                #expect(throws: PostgresError.self) { try connection.query("SELECT 1 / 0") }
+                #expect(throws: PostgresError.self) { try connection.resetSession() }
+            }
+            #expect(await !connection.isOpen)
+        }
+    }
+
     @Test func `a cancelled task's statement is cancelled and the connection serves on`() async throws {
         try await TestDatabase.current.connection { connection in
             let work = Task { try await connection.with { try $0.query("SELECT pg_sleep(60)") } }

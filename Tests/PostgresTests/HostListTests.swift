@@ -85,6 +85,18 @@ struct HostListTests {
         #expect(ContinuousClock.now - began < .seconds(20))
     }
 
+    @Test func `a task that is cancelled while the next host is tried ends at once`() async throws {
+        let silent = try SilentHost()
+        let settings = try hosts([silent.folder, silent.folder, silent.folder], ["connect_timeout": "4"])
+        let work = Task { try await answer(settings) }
+        // The first has had its time.
+        try await Task.sleep(for: .milliseconds(4500))
+        let began = ContinuousClock.now
+        work.cancel()
+        await #expect(throws: CancellationError.self) { try await work.value }
+        #expect(ContinuousClock.now - began < .seconds(3))
+    }
+
     @Test func `what a session must be is asked of each host, and libpq's reason is told whole`() async throws {
         #expect(try await answer(hosts(["/nonexistent", "real"], ["target_session_attrs": "read-write"])) == 1)
         let error = await #expect(throws: PostgresError.self) {
@@ -95,6 +107,11 @@ struct HostListTests {
             try await answer(hosts(["real"], ["user": "nobody_here"]))
         }
         #expect(role?.message.contains("role \"nobody_here\" does not exist") == true)
+        // What the server repeats may be a password.
+        let secret = await #expect(throws: PostgresError.self) {
+            try await answer(hosts(["real"], ["user": "s3cret_word", "password": "s3cret_word"]))
+        }
+        #expect(secret?.message.contains("role \"********\" does not exist") == true, "\(secret?.message ?? "")")
     }
 
     @Test func `options and other keywords reach the server`() async throws {
@@ -143,6 +160,7 @@ struct HostListTests {
         ("postgresql://u:a@b@h/d", "more than one '@'", "a@b"), ("password='s3cret host=x", "unterminated", "s3cret"),
         ("postgresql+asyncpg://u:s3cret@h/d", "driver", "s3cret"), ("mysql://u:s3cret@h/d", "mysql", "s3cret"),
         ("postgresql://u@h/d?password=s3cret&hots=1", "hots", "s3cret"),
+        ("postgresql://u@h/d?password=s3%zzcret", "invalid", "s3%zzcret"),
     ])
     func `what is wrong with a connection string is told, and no password`(
         text: String, told: String, hidden: String

@@ -95,6 +95,16 @@ struct PoolTests {
         await split.pool.close()
     }
 
+    @Test func `where a pooler may stand and does not, the session is pinned as any other`() async throws {
+        var settings = try TestDatabase.current.settings
+        settings.pooling = .detected
+        let path = try await Connection.opened(settings) { connection in
+            #expect(await !connection.isPooled)
+            return try await connection.value("SHOW search_path", as: String.self)
+        }
+        #expect(path == "pg_catalog, pg_temp")
+    }
+
     @Test func `a pooled connection sets nothing on the session but in each transaction`() async throws {
         var settings = try TestDatabase.current.settings
         settings.pooling = .expected

@@ -122,6 +122,8 @@ struct QuotingTests {
             #expect(text.substituting("$1", with: "").utf8.count <= text.utf8.count)
         }
         #expect(unquoteIdentifier("\"a") == nil && unquoteIdentifier("a\"b") == nil && unquoteIdentifier("a") == "a")
+        // A quote that is not doubled ends what is quoted: what follows is no part of it.
+        #expect(unquoteIdentifier("\"a\"b\"") == nil && unquoteLiteral("'a'b'") == nil)
         #expect("a%x\u{301}b".substituting("%x", with: "c") == "ac\u{301}b")
     }
 

@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Processes
 import TestSupport
 import Testing
 
@@ -114,13 +115,21 @@ struct TransactionTests {
     @Test func `an advisory lock is one session's, and whoever waits is told by whom`() async throws {
         let database = try TestDatabase.current
         let lock = AdvisoryLock("test lock")
+        let told = Gathered<Int?>()
         try await database.connection { first in
             try await database.connection { second in
                 #expect(try await lock.acquire(on: first, wait: .zero))
                 #expect(try await lock.acquire(on: second, wait: .zero) == false)
                 let holder = try await lock.holder(on: second)
                 #expect(holder?.process == (await first.serverProcess))
-                let waiting = Task { try await lock.acquire(on: second, wait: .seconds(20)) }
+                let waiting = Task {
+                    try await lock.acquire(on: second, wait: .seconds(20)) { holder in
+                        told.add([holder?.process])
+                    }
+                }
+                try await waitUntil("it is told") { !told.all.isEmpty }
+                let process = await first.serverProcess
+                #expect(told.all == [process])
                 try await lock.release(on: first)
                 #expect(try await waiting.value)
             }

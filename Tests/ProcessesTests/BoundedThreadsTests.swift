@@ -117,6 +117,40 @@ struct BoundedThreadsTests {
         #expect(inside.most == 2)
     }
 
+    @Test func `the next in line gets the place of a call that is left behind`() async throws {
+        let threads = BoundedThreads("test", atOnce: 1)
+        let gate = Gate()
+        defer { gate.open() }
+        let late = Task { try await threads.call(limit: .milliseconds(300)) { gate.pass() } }
+        // It has the only thread; this one waits for it.
+        try await Task.sleep(for: .milliseconds(50))
+        #expect(try await threads.call(limit: .seconds(20)) { 7 } == 7)
+        await #expect(throws: BoundedThreads.GivenUp.self) { try await late.value }
+    }
+
+    @Test func `beside too many hung calls no stream is begun, and one that does not end counts as hung`() async throws
+    {
+        let threads = BoundedThreads("test")
+        let lane = try threads.lane(hungLimit: 1)
+        lane.leave()
+        try await until { threads.hung == 1 }
+        #expect(throws: BoundedThreads.GivenUp.self) { _ = try threads.lane(hungLimit: 1) }
+        lane.end()
+        #expect(threads.hung == 0)
+        let prompt = try threads.lane(hungLimit: 1)
+        prompt.end()
+        prompt.leave()
+        try await Task.sleep(for: .milliseconds(2200))
+        #expect(threads.hung == 0)
+    }
+
+    @Test func `only the first result counts`() async throws {
+        let settlement = Settlement<Int>()
+        #expect(settlement.settle(.success(1)))
+        #expect(!settlement.settle(.success(2)))
+        #expect(try await settlement.value() == 1)
+    }
+
     @Test func `a feed gives up a side that does not move`() throws {
         let feed = ByteFeed(capacity: 10)
         try feed.push([UInt8](repeating: 0, count: 10))

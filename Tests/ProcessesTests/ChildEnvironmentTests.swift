@@ -41,6 +41,11 @@ struct ChildEnvironmentTests {
         chmod("\(folder)/only-here", 0o755)
         let outcome = try await Command("only-here", environment: ["PATH": folder]).run()
         #expect(outcome.output == "mine\n")
+        // A folder of that name, which may be entered, is no program.
+        try FileManager.default.createDirectory(
+            atPath: "\(folder)/before/only-here", withIntermediateDirectories: true)
+        let second = try await Command("only-here", environment: ["PATH": "\(folder)/before:\(folder)"]).run()
+        #expect(second.output == "mine\n")
         await #expect(throws: CommandError.self) {
             _ = try await Command("only-here", environment: ["PATH": ":."], directory: folder).run()
         }

@@ -106,6 +106,58 @@ struct LostAnswerTests {
         #expect(claimed == 0)
     }
 
+    /// COMMIT takes effect, and neither its answer comes nor that to the question what became of it.
+    @Test(arguments: [false, true])
+    func `a claim whose outcome nobody can tell is asked for again under its own name`(isScheduled: Bool) async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        // So that it is heard of only when nobody listens any more.
+        try await database.execute(
+            """
+            CREATE FUNCTION public.rest() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_catalog.pg_sleep(0.3); RETURN NULL; END $$
+            """,
+            """
+            CREATE CONSTRAINT TRIGGER rest AFTER INSERT ON reeve.runs DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION public.rest()
+            """)
+        let proxy = try FaultProxy(before: database.settings)
+        defer { proxy.close() }
+        let ran = Mutex(0)
+        let work = TaskDefinition(name: "t", summary: "t", schedule: .every(seconds: 3), retries: 0) { _ in
+            ran.withLock { $0 += 1 }
+            return "done"
+        }
+        var connection = proxy.settings(database.settings)
+        connection.commitPatience = .seconds(1)
+        connection.outcomeTimeout = .milliseconds(1)
+        let pool = Database(connection)
+        var settings = Scheduler.Settings(instance: "i")
+        settings.patience = .milliseconds(500)
+        let scheduler = Scheduler(tasks: [work], database: pool, settings: settings, logger: .silent)
+        // The connection is there already, so that the first statements are those of the claim.
+        try await pool.pool.with { _ = try $0.query("SELECT 1") }
+        let wasLost = Mutex(false)
+        proxy.arm(at: isScheduled ? 9 : 6, afterForwarding: true) { [weak proxy] _ in
+            wasLost.withLock { $0 = true }
+            proxy?.arm(at: 1) { _ in .cut }
+            return .mute
+        }
+        if isScheduled {
+            let running = Task { await scheduler.run() }
+            defer { running.cancel() }
+            try await waitUntil("it runs", limit: .seconds(20)) { ran.withLock { $0 } >= 1 }
+            running.cancel()
+            await running.value
+        } else {
+            #expect(try await scheduler.runNow("t").state == .succeeded)
+        }
+        #expect(wasLost.withLock { $0 })
+        let states = try await database.with { try RunLedger.history(on: $0).map(\.state) }
+        #expect(states.count == ran.withLock { $0 } && states.allSatisfy { $0 == .succeeded }, "\(states)")
+        await pool.pool.close()
+    }
+
     @Test func `what an error tells of rows is nowhere in the ledger or the log`() async throws {
         let database = try TestDatabase.current
         try await database.with { try LedgerSchema.install(on: $0) }

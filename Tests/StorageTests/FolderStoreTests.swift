@@ -71,6 +71,26 @@ struct FolderStoreTests {
         }
     }
 
+    @Test func `folders and files are their owner's alone, and what cannot be put in place is an error`() throws {
+        let before = umask(0)
+        defer { umask(before) }
+        try withStore { (store) throws in
+            let manager = FileManager.default
+            let root = "\(folder)/repository/main"
+            func mode(_ path: String) throws -> Int? {
+                try manager.attributesOfItem(atPath: path)[.posixPermissions] as? Int
+            }
+            try put([1], "main/b/x", in: store)
+            #expect(try mode("\(root)/b") == 0o700 && mode("\(root)/b/x") == 0o600)
+            // A folder stands where the object is to be.
+            try manager.createDirectory(atPath: "\(root)/b/y/z", withIntermediateDirectories: true)
+            #expect(throws: StorageError.self) { try put([1], "main/b/y", in: store) }
+            let left = try store.write("main/b/w")
+            left.discard()
+            #expect(try Set(manager.contentsOfDirectory(atPath: "\(root)/b")) == ["x", "y"])
+        }
+    }
+
     @Test func `what is written is there whole, and what is not committed is not`() throws {
         try withStore { (store) throws in
             let bytes = [UInt8](repeating: 7, count: 200_000)

@@ -13,6 +13,8 @@ public final class FaultProxy: Sendable {
         case silence
         /// The same for this connection alone; new ones are served.
         case mute
+        /// The same, and the server is not told when the client closes: it goes on to wait for one that is gone.
+        case strand
         /// Closes both sides.
         case cut
         /// Forwards half of what has come, and closes both sides.
@@ -138,7 +140,7 @@ public final class FaultProxy: Sendable {
     }
 
     private func pump(from source: Int32, to target: Int32, of link: Link, counting: Bool) {
-        defer { link.cut() }
+        defer { if !link.isStranded { link.cut() } }
         var parser = FrontendParser()
         var buffer = [UInt8](repeating: 0, count: 65536)
         while true {
@@ -191,6 +193,7 @@ public final class FaultProxy: Sendable {
         switch action(statements) {
         case .silence: fallSilent()
         case .mute: link.mute()
+        case .strand: link.strand()
         case .cut: return false
         case .cutForGood:
             state.withLock { $0.refuses = true }
@@ -212,6 +215,14 @@ private final class Link: Sendable {
     var isCut: Bool { wasCut.withLock { $0 } }
     var isMuted: Bool { muted.withLock { $0 } }
     func mute() { muted.withLock { $0 = true } }
+
+    private let stranded = Mutex(false)
+
+    var isStranded: Bool { stranded.withLock { $0 } }
+    func strand() {
+        mute()
+        stranded.withLock { $0 = true }
+    }
 
     init(client: Int32, server: Int32) {
         self.client = client
