@@ -40,7 +40,8 @@ struct ConfinementTests {
         try await database.with { connection in
             try connection.transaction {
                 try Confinement.during(on: connection) {
-                    #expect(try Self.definers(on: connection) == ["lent", "theirs", "theirs_too"])
+                    let found = try Self.definers(on: connection)
+                    #expect(found == ["lent", "theirs", "theirs_too"])
                 }
             }
         }
@@ -63,7 +64,8 @@ struct ConfinementTests {
         try await database.with { connection in
             try connection.transaction {
                 try Confinement.during(on: connection) {
-                    #expect(try Self.definers(on: connection) == ["theirs"])
+                    let found = try Self.definers(on: connection)
+                    #expect(found == ["theirs"])
                 }
             }
         }
