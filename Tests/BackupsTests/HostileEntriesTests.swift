@@ -136,7 +136,7 @@ struct HostileEntriesTests {
         let notes = try await fetch("two", vault, manifest, into: database.settings)
         #expect(notes.count == 1 && notes.first?.hasPrefix("left out: ALTER TABLE ONLY public.two") == true, "\(notes)")
         try await database.execute(
-            "DROP TABLE two",
+            "DROP TABLE two", "INSERT INTO one VALUES (1)",
             """
             CREATE FUNCTION leave() RETURNS event_trigger LANGUAGE plpgsql AS $$
             BEGIN
