@@ -140,6 +140,9 @@ final class DatabaseService: Sendable {
             try await open.database.pool.with(within: .seconds(5)) { _ = try $0.query("SELECT 1") }
             metrics.setUp(true, database: open.name)
             readiness.set("database/\(open.name)", true, "answers")
+            if let difference = scheduler.clockDifference {
+                readiness.set("clock/\(open.name)", true, Self.words(onDifference: difference))
+            }
             return true
         } catch {
             if Task.isCancelled { return true }
@@ -151,12 +154,20 @@ final class DatabaseService: Sendable {
         }
     }
 
+    /// The schedule follows the database's clock, so a difference is no fault of the service's; but whoever looks for one
+    /// is to see it.
+    static func words(onDifference seconds: Double) -> String {
+        guard abs(seconds) > Scheduler.notableDifference else { return "the host's agrees with the database's" }
+        let way = seconds > 0 ? "ahead of" : "behind"
+        return "the host's is \(Int(abs(seconds).rounded())) s \(way) the database's, which the schedule follows"
+    }
+
     /// - Throws: `LedgerError`, when another program has changed the ledger so that this one can not go on.
     private func readState() async throws {
         do {
             guard try await open.database.pool.with(within: .seconds(10), { try LedgerSchema.isInstalled(on: $0) })
             else { return }
-            try await metrics.read(open, tasks: scheduler.tasks)
+            try await metrics.read(open, tasks: scheduler.tasks, time: scheduler.databaseTime)
             let status = try await Migrator(database: open.database, systems: open.systems).status()
             metrics.set(status, database: open.name)
             let pending = status.reduce(0) { $0 + $1.pending.count }
