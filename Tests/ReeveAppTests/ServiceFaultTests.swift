@@ -163,6 +163,18 @@ struct ServiceFaultTests {
         #expect(said.contains("[-]b has not been looked at for 31 s; it was: answers\n"), "\(said)")
     }
 
+    @Test(arguments: ["connect_timeout", "tasks.analyze.timeout", "backup.call_limit", "backup.stall_limit"])
+    func `a limit that leaves no time is refused`(key: String) async throws {
+        let variable = ConfigurationKey.environmentName(key.split(separator: ".").map(String.init))
+        for (value, isTaken) in [("0s", false), ("0", false), ("0ms", false), ("1ms", true), ("1h", true)] {
+            let outcome = try await ReeveBinary.run(["config", "check"], environment: [variable: value])
+            #expect(outcome.succeeded == isTaken, "\(value): \(outcome.errorOutput)")
+            if !isTaken {
+                #expect(outcome.errorOutput.contains("'\(value)' is not a duration from 1ms to 3650d"))
+            }
+        }
+    }
+
     @Test func `a difference between the clocks is told in words`() {
         #expect(DatabaseService.words(onDifference: -4.9) == "the host's agrees with the database's")
         #expect(DatabaseService.words(onDifference: 60).contains("60 s ahead of the database's"))
