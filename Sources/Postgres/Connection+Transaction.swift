@@ -165,19 +165,20 @@ extension Connection {
     private func settle(_ id: TransactionID?, _ process: Int, _ error: PostgresError) throws {
         // What wrote nothing can lose nothing.
         guard let id else { return }
+        let cause =
+            error.kind == .timedOut ? "no answer to COMMIT came in time" : "the connection was lost during COMMIT"
         let lookup = TransactionLookup(settings: settings, logger: logger)
         switch lookup.outcome(of: id, process: isPooled ? nil : process) {
         case .committed:
-            logger.warning(
-                "the connection was lost during COMMIT, which took effect", [LogField("transaction", id.number)])
+            logger.warning("\(cause), and it took effect", [LogField("transaction", id.number)])
         case .aborted:
             throw PostgresError(
                 .connectionLost,
-                "the connection was lost during COMMIT, which did not take effect: \(error.message)")
+                "\(cause), and it did not take effect: \(error.message)")
         case .unknown(let reason):
             throw PostgresError(
                 .commitOutcomeUnknown,
-                "the connection was lost during COMMIT, and whether it took effect is unknown: \(error.message); \(reason)",
+                "\(cause), and whether it took effect is unknown: \(error.message); \(reason)",
                 hint: "SELECT pg_xact_status('\(id.number)') on the same server tells, once it answers")
         }
     }

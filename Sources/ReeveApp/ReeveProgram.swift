@@ -8,6 +8,7 @@ import Postgres
 import Processes
 import Scheduling
 import Storage
+import Telemetry
 
 /// The program `reeve`: reads its arguments, runs one command and tells how it ended.
 public enum ReeveProgram {
@@ -47,18 +48,25 @@ public enum ReeveProgram {
         do {
             return try await work.value.rawValue
         } catch {
-            guard let signal = interruption.signal else { return report(error, console) }
-            if spec.isService {
-                return error is CancellationError ? ExitCode.done.rawValue : report(error, console)
+            guard let signal = interruption.signal, !spec.isService else {
+                if interruption.signal != nil, error is CancellationError { return ExitCode.done.rawValue }
+                return report(error, console, patience: spec.isService ? .seconds(2) : nil)
             }
             console.interrupted(interruption.message(error))
             return 128 + signal
         }
     }
 
-    private static func report(_ error: any Error, _ console: Console) -> Int32 {
+    /// - Parameter patience: how long to wait for whoever reads; nil: as long as it takes.
+    private static func report(_ error: any Error, _ console: Console, patience: Duration? = nil) -> Int32 {
         let failure = Failure(error)
-        console.error(failure.message, code: failure.code, hint: failure.hint)
+        let said = DispatchSemaphore(value: 0)
+        let thread = Thread {
+            console.error(failure.message, code: failure.code, hint: failure.hint)
+            said.signal()
+        }
+        thread.start()
+        _ = said.wait(timeout: patience.map { .now() + $0.inSeconds } ?? .distantFuture)
         return failure.exit.rawValue
     }
 }

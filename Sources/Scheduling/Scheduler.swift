@@ -7,8 +7,8 @@ import Telemetry
 /// Runs tasks when they are due, in any number of processes on one database, each occurrence once.
 ///
 /// Every task has a loop of its own: sleep until it is due, claim the occurrence in the ledger, run it, try again after
-/// a failure. A database that is away is waited for; an occurrence whose turn passes meanwhile is run late, until the
-/// next one is due.
+/// a failure. What is due is told by the database's clock, whatever the host's shows. A database that is away is waited
+/// for; an occurrence whose turn passes meanwhile is run late, until the next one is due.
 public final class Scheduler: Sendable {
     public struct Settings: Sendable {
         /// Names this process in the ledger.
@@ -19,6 +19,10 @@ public final class Scheduler: Sendable {
         public var patience: Duration = .seconds(2)
         /// Whether a run ends with the task that asked for it by `runNow`; the schedule's never do.
         public var endsWithCaller = false
+        /// The clocks of this machine.
+        public var hostClock = HostClock.system
+        /// How often the database is asked for its time.
+        public var clockInterval: Duration = .seconds(10)
 
         public init(instance: String) { self.instance = instance }
     }
@@ -29,6 +33,7 @@ public final class Scheduler: Sendable {
     private let logger: Logger
     private let observe: @Sendable (TaskDefinition, RunOutcome) -> Void
     private let running = Mutex<[Int64: Task<RunOutcome, Never>]>([:])
+    private let clock: DatabaseClock
 
     /// - Parameter observe: told of every end of a run, for metrics.
     public init(
@@ -40,15 +45,49 @@ public final class Scheduler: Sendable {
         self.settings = settings
         self.logger = logger
         self.observe = observe
+        let host = settings.hostClock
+        clock = DatabaseClock(host: host, interval: settings.clockInterval, logger: logger) {
+            try await database.pool.with(within: .seconds(5)) { connection in
+                let asked = host.monotonic()
+                let rows = try connection.query("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")
+                let wait = host.monotonic() - asked
+                guard let time = try rows.first?.get(0, as: Double.self) else {
+                    throw PostgresError(.server, "the database did not tell its time")
+                }
+                // The clock was read in the middle of the exchange.
+                return ClockReading(database: time, host: host.wall() - wait / 2, monotonic: asked + wait / 2)
+            }
+        }
     }
+
+    /// The time by the database's clock, in seconds since 1970; the host's until the database was asked.
+    public var databaseTime: Double { clock.now }
+
+    /// By how many seconds the host's clock is ahead of the database's; nil until the database was asked.
+    public var clockDifference: Double? { clock.reading?.difference }
+
+    /// Beyond how many seconds a difference is worth a word.
+    public static let notableDifference = DatabaseClock.notable
 
     /// Runs until cancelled; then returns when what runs has ended (see `stopRunning`).
     public func run() async {
+        let enabled = tasks.filter(\.isEnabled)
+        guard !enabled.isEmpty, await readClock() else { return }
         await withTaskGroup(of: Void.self) { group in
-            for task in tasks where task.isEnabled {
-                group.addTask { await self.loop(task) }
+            group.addTask { await self.clock.keep() }
+            await withTaskGroup(of: Void.self) { loops in
+                for task in enabled { loops.addTask { await self.loop(task) } }
             }
+            group.cancelAll()
         }
+    }
+
+    /// Waits for the database to tell its time.
+    private func readClock() async -> Bool {
+        while await !clock.measure() {
+            guard (try? await Task.sleep(for: settings.patience)) != nil else { return false }
+        }
+        return !Task.isCancelled
     }
 
     /// Cancels the work that still runs; `run` then returns soon.
@@ -92,32 +131,45 @@ public final class Scheduler: Sendable {
     // MARK: One task
 
     private func loop(_ task: TaskDefinition) async {
-        var last = Int(Date().timeIntervalSince1970)
+        let host = settings.hostClock
+        var last = Int(clock.now.rounded(.down))
+        var lag = jitter(of: task)
         while !Task.isCancelled {
-            guard let due = task.schedule.next(after: last) else { return }
-            last = due
-            let jitter = task.jitter.inSeconds
-            guard await sleep(until: Double(due) + Double.random(in: 0...max(jitter, 0.001))) else { return }
-            let following = task.schedule.next(after: due) ?? .max
-            guard let run = await claim(task, due: due, before: following) else { continue }
-            _ = await attempts(task, run, occurrence: Timestamp(seconds: due))
-            // Occurrences that came while this one ran have been another's, or are over.
-            last = max(last, Int(Date().timeIntervalSince1970) - 1)
+            let (time, monotonic) = (clock.now, host.monotonic())
+            last = NextStep.start(last: last, time: time)
+            let step = NextStep.decide(task.schedule, after: last, lag: lag, time: time, monotonic: monotonic)
+            switch step {
+            case .end: return
+            case .sleep(let instant):
+                let left = instant - host.monotonic()
+                if left > 0, (try? await Task.sleep(for: .seconds(left))) == nil { return }
+            case .claim(let due):
+                switch await claim(task, due: due) {
+                case .early: continue
+                case .passed: last = due
+                case .granted(let run):
+                    let (began, start) = (clock.now, host.monotonic())
+                    _ = await attempts(task, run, occurrence: Timestamp(seconds: due))
+                    last = NextStep.last(after: due, began: began, took: host.monotonic() - start)
+                }
+                lag = jitter(of: task)
+            }
         }
     }
 
-    /// Sleeps in short stretches, for the clock may be set meanwhile.
-    private func sleep(until instant: Double) async -> Bool {
-        while true {
-            let left = instant - Date().timeIntervalSince1970
-            if left <= 0 { return !Task.isCancelled }
-            guard (try? await Task.sleep(for: .seconds(min(left, 20)))) != nil else { return false }
-        }
+    private func jitter(of task: TaskDefinition) -> Double { Double.random(in: 0...max(task.jitter.inSeconds, 0.001)) }
+
+    private enum Claimed {
+        case granted(Int64)
+        /// Another process has it, or its time is over.
+        case passed
+        /// By the database's clock it is not due; that was read anew.
+        case early
     }
 
-    /// - Returns: the run, if it is this process that has it.
-    private func claim(_ task: TaskDefinition, due: Int, before following: Int) async -> Int64? {
-        guard let occurrence = Timestamp(seconds: due) else { return nil }
+    private func claim(_ task: TaskDefinition, due: Int) async -> Claimed {
+        guard let occurrence = Timestamp(seconds: due) else { return .passed }
+        let following = task.schedule.next(after: due) ?? .max
         let wish = UUID()
         var told = false
         while !Task.isCancelled {
@@ -128,13 +180,16 @@ public final class Scheduler: Sendable {
                         lease: self.settings.lease, wish: wish, on: $0)
                 }
                 switch claim {
-                case .granted(let run): return run
-                case .taken: return nil
+                case .granted(let run): return .granted(run)
+                case .taken: return .passed
                 case .overlaps:
                     logger.warning(
                         "an occurrence was skipped, for the run before it had not ended", [LogField("task", task.name)])
-                    return nil
-                case .early(let seconds): try await Task.sleep(for: .seconds(min(seconds, 20) + 0.01))
+                    return .passed
+                case .early(let seconds):
+                    await clock.measure()
+                    try? await Task.sleep(for: .seconds(min(seconds, 1) + 0.01))
+                    return .early
                 }
             } catch {
                 if !told {
@@ -142,11 +197,11 @@ public final class Scheduler: Sendable {
                         "an occurrence waits for the database", [LogField("task", task.name), LogField("error", error)])
                 }
                 told = true
-                if Int(Date().timeIntervalSince1970) >= following { return nil }
+                if clock.now >= Double(following) { return .passed }
                 try? await Task.sleep(for: settings.patience)
             }
         }
-        return nil
+        return .passed
     }
 
     private func attempts(_ task: TaskDefinition, _ first: Int64, occurrence: Timestamp?) async -> RunOutcome {

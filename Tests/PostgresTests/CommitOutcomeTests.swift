@@ -189,6 +189,36 @@ struct CommitOutcomeTests {
         #expect(try await write(1, settings) == .unknown)
     }
 
+    @Test func `a COMMIT that takes long is not called a lost connection`() async throws {
+        let database = try TestDatabase.current
+        // As where the server waits for a standby: it works on COMMIT, and its connection is as it should be.
+        try await database.execute(
+            "CREATE TABLE public.rows (key bigint PRIMARY KEY)",
+            """
+            CREATE FUNCTION public.rest() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_catalog.pg_sleep(5); RETURN NULL; END $$
+            """,
+            """
+            CREATE CONSTRAINT TRIGGER rest AFTER INSERT ON public.rows DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION public.rest()
+            """)
+        var settings = database.settings
+        settings.commitPatience = .milliseconds(200)
+        settings.outcomeTimeout = .milliseconds(500)
+        do {
+            try await Connection.opened(settings) { connection in
+                try await connection.with { connection in
+                    try connection.transaction { _ = try connection.query("INSERT INTO public.rows VALUES (1)") }
+                }
+            }
+            Issue.record("COMMIT was answered")
+        } catch let error as PostgresError {
+            #expect(error.kind == .commitOutcomeUnknown)
+            #expect(error.message.hasPrefix("no answer to COMMIT came in time, and whether it took effect is unknown"))
+            #expect(!error.message.contains("lost"), "\(error.message)")
+        }
+    }
+
     @Test func `a deadline or a cancelled task does not break COMMIT off`() async throws {
         let database = try TestDatabase.current
         // COMMIT takes a second: a deferred trigger sleeps.

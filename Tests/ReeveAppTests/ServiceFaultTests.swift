@@ -2,6 +2,7 @@ import AdminHTTP
 import Foundation
 import Postgres
 import Processes
+import Synchronization
 import TestSupport
 import Testing
 
@@ -113,6 +114,71 @@ struct ServiceFaultTests {
         #expect(served.get("/readyz?verbose")?.body.contains("[+]ledger/main version") == true)
         served.reeve.signal(SIGHUP)
         #expect(try await served.reeve.end() == 0)
+    }
+
+    @Test func `a look that hangs is not ready, and hides nothing else`() async throws {
+        let database = try TestDatabase.current
+        let served = try Served(database.settings, environment())
+        try await waitUntil("it is ready") { served.get("/readyz")?.status == 200 }
+        try await database.connection { holder in
+            try await holder.with { try $0.execute("BEGIN; LOCK TABLE reeve.migrations IN ACCESS EXCLUSIVE MODE") }
+            try await waitUntil("it says that it has no answer", limit: .seconds(60)) {
+                served.get("/readyz?verbose")?.body.contains("[-]schema/main has not answered for ") == true
+            }
+            #expect(served.get("/readyz?verbose")?.body.contains("[+]database/main answers") == true)
+            // The database is closed, and the look that waits is left as it is.
+            try await TestCluster.runSQL("ALTER DATABASE \(database.name) ALLOW_CONNECTIONS false")
+            try await holder.with { connection in
+                _ = try connection.query(
+                    """
+                    SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+                    WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()
+                        AND wait_event_type IS DISTINCT FROM 'Lock'
+                    """)
+            }
+            try await waitUntil("it notices that the database is away") {
+                served.get("/readyz?verbose")?.body.contains("[-]database/main") == true
+            }
+            #expect(served.get("/metrics")?.body.contains("reeve_database_up{database=\"main\"} 0") == true)
+            try await holder.with { try $0.execute("ROLLBACK") }
+        }
+        try await TestCluster.runSQL("ALTER DATABASE \(database.name) ALLOW_CONNECTIONS true")
+        try await waitUntil("it is ready again") { served.get("/readyz")?.status == 200 }
+        served.reeve.signal(SIGTERM)
+        #expect(try await served.reeve.end() == 0)
+    }
+
+    @Test func `what nobody has looked at for long is not ready`() {
+        let passed = Mutex(Duration.zero)
+        let start = ContinuousClock.now
+        let readiness = Readiness { start + passed.withLock { $0 } }
+        readiness.set("a", true, "stays")
+        readiness.set("b", true, "answers", lasts: .seconds(30))
+        passed.withLock { $0 = .seconds(30) }
+        #expect(readiness.answer(verbose: false).status == 200)
+        passed.withLock { $0 = .seconds(31) }
+        #expect(readiness.answer(verbose: false).status == 503)
+        #expect(!readiness.isGood("b") && readiness.isGood("a"))
+        let said = String(decoding: readiness.answer(verbose: true).body, as: UTF8.self)
+        #expect(said.contains("[-]b has not been looked at for 31 s; it was: answers\n"), "\(said)")
+    }
+
+    @Test(arguments: ["connect_timeout", "tasks.analyze.timeout", "backup.call_limit", "backup.stall_limit"])
+    func `a limit that leaves no time is refused`(key: String) async throws {
+        let variable = ConfigurationKey.environmentName(key.split(separator: ".").map(String.init))
+        for (value, isTaken) in [("0s", false), ("0", false), ("0ms", false), ("1ms", true), ("1h", true)] {
+            let outcome = try await ReeveBinary.run(["config", "check"], environment: [variable: value])
+            #expect(outcome.succeeded == isTaken, "\(value): \(outcome.errorOutput)")
+            if !isTaken {
+                #expect(outcome.errorOutput.contains("'\(value)' is not a duration from 1ms to 3650d"))
+            }
+        }
+    }
+
+    @Test func `a difference between the clocks is told in words`() {
+        #expect(DatabaseService.words(onDifference: -4.9) == "the host's agrees with the database's")
+        #expect(DatabaseService.words(onDifference: 60).contains("60 s ahead of the database's"))
+        #expect(DatabaseService.words(onDifference: -90).contains("90 s behind the database's"))
     }
 
     @Test func `readyz names neither hosts nor users nor databases`() async throws {

@@ -80,6 +80,37 @@ import Testing
         #expect(lines[2].hasSuffix("two ⏎ lines key=\"with space\" plain=x"))
     }
 
+    @Test(.timeLimit(.minutes(1)))
+    func `a log that nobody reads holds nobody up, and says how much of it is missing`() async throws {
+        let (reading, writing) = try pipe()
+        let sink = QueuedSink(StreamSink(descriptor: writing, format: .text), limit: 500_000)
+        let log = Logger(sink: sink)
+        for number in 0..<5000 { log.info("line", [LogField("number", number)]) }
+        #expect(!sink.finish(within: .milliseconds(50)))
+        let reader = Task.detached { FileHandle(fileDescriptor: reading).readDataToEndOfFile() }
+        #expect(sink.finish(within: .seconds(30)))
+        close(writing)
+        let lines = String(decoding: await reader.value, as: UTF8.self).split(separator: "\n")
+        func values(_ key: String) -> [Int] {
+            lines.filter { $0.contains(" \(key)=") }.compactMap { $0.split(separator: "=").last.flatMap { Int($0) } }
+        }
+        let (written, dropped) = (values("number"), values("count"))
+        #expect(written.count > 100 && zip(written, written.dropFirst()).allSatisfy { $0 < $1 })
+        #expect(!dropped.isEmpty && dropped.reduce(written.count, +) == 5000)
+        #expect(lines.count == written.count + dropped.count)
+    }
+
+    @Test func `an orderly end writes what is queued`() throws {
+        let (reading, writing) = try pipe()
+        let sink = QueuedSink(StreamSink(descriptor: writing, format: .text))
+        for number in 0..<100 { Logger(sink: sink).info("line \(number)") }
+        #expect(sink.finish(within: .seconds(30)))
+        close(writing)
+        let lines = String(decoding: FileHandle(fileDescriptor: reading).readDataToEndOfFile(), as: UTF8.self)
+            .split(separator: "\n")
+        #expect(lines.count == 100 && lines.last?.hasSuffix("line 99") == true)
+    }
+
     private func pipe() throws -> (Int32, Int32) {
         var ends: [Int32] = [-1, -1]
         try #require(Foundation.pipe(&ends) == 0)

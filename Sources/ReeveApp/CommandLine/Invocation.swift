@@ -45,7 +45,8 @@ struct Invocation: Sendable {
     /// For commands: warnings and what is worse, unless more is asked for.
     func logger(_ configuration: Configuration) -> Logger {
         var logger = configuration.logger(
-            verbose: has("verbose"), isTerminal: isatty(STDERR_FILENO) == 1, colour: console.usesColour)
+            verbose: has("verbose"),
+            to: configuration.logSink(isTerminal: isatty(STDERR_FILENO) == 1, colour: console.usesColour))
         if !has("verbose"), configuration.store.settings["log.level"] == nil { logger.level = .warning }
         return logger
     }

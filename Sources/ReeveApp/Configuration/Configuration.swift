@@ -66,16 +66,20 @@ struct Configuration: Sendable {
     }
 
     /// The log, as configured; `verbose` asks for all of it.
-    func logger(verbose: Bool, isTerminal: Bool, colour: Bool) -> Logger {
+    func logger(verbose: Bool, to sink: any LogSink) -> Logger {
         let level = LogLevel(rawValue: store.text("log.level") ?? "info") ?? .info
+        return Logger(level: verbose ? .debug : level, sink: sink)
+    }
+
+    /// Standard error, in the form that is configured.
+    func logSink(isTerminal: Bool, colour: Bool) -> StreamSink {
         let format: StreamSink.Format
         switch store.text("log.format") {
         case "text": format = .text
         case "json": format = .json
         default: format = isTerminal ? .text : .json
         }
-        let sink = StreamSink(descriptor: STDERR_FILENO, format: format, colour: colour && format == .text)
-        return Logger(level: verbose ? .debug : level, sink: sink)
+        return StreamSink(descriptor: STDERR_FILENO, format: format, colour: colour && format == .text)
     }
 }
 

@@ -19,6 +19,8 @@ struct ConfigurationKey: Sendable {
         case listen
 
         static let duration = Kind.duration(WrittenDuration.all)
+        /// Within which something has to be done, so that none at all would be no time to do it.
+        static let limit = Kind.duration(WrittenDuration.limits)
         /// Long enough that nobody still asks for what goes.
         static let keep = Kind.duration(.seconds(86400)...WrittenDuration.longest)
         static let serverDuration = Kind.duration(WrittenDuration.ofServer)
@@ -81,7 +83,10 @@ struct ConfigurationKey: Sendable {
             "pool.max_overflow", .integer(0...1000), "20",
             "Connections beyond that in a rush. Also DATABASE_MAX_OVERFLOW."),
         ConfigurationKey("pool.wait", .duration, "30s", "How long to wait for a free connection."),
-        ConfigurationKey("connect_timeout", .duration, "10s", "How long a connection may take to be made."),
+        ConfigurationKey(
+            "connect_timeout", .limit, "10s",
+            "How long a connection may take to be made; more than 0s. A connect_timeout in the connection string goes "
+                + "before it, and there 0 is for ever, as in libpq."),
         ConfigurationKey("migrate.lock_wait", .duration, "60s", "How long to wait for another run of migrations."),
         ConfigurationKey(
             "migrate.lock_timeout", .serverDuration, "3s",
@@ -106,10 +111,10 @@ struct ConfigurationKey: Sendable {
             "Where backups lie: folders, best on another machine's disk, and s3://BUCKET/PREFIX?endpoint=URL; each backup goes into all of them. Without one there are no backups."
         ),
         ConfigurationKey(
-            "backup.call_limit", .duration, "2min",
+            "backup.call_limit", .limit, "2min",
             "How long one call to a repository may take: a listing, a removal, a manifest."),
         ConfigurationKey(
-            "backup.stall_limit", .duration, "5min",
+            "backup.stall_limit", .limit, "5min",
             "How long a part that is written or read may not move; a repository that is slower is left out."),
         ConfigurationKey(
             "backup.hung_calls", .integer(1...1000), "4",
@@ -190,7 +195,7 @@ struct ConfigurationKey: Sendable {
         ConfigurationKey("tasks.*.zone", .zone, "UTC", "The IANA time zone of the schedule."),
         ConfigurationKey(
             "tasks.*.jitter", .duration, nil, "Each run begins up to this much later, so that not all begin at once."),
-        ConfigurationKey("tasks.*.timeout", .duration, nil, "How long one attempt may take."),
+        ConfigurationKey("tasks.*.timeout", .limit, nil, "How long one attempt may take; more than 0s."),
         ConfigurationKey("tasks.*.retries", .integer(0...100), nil, "How often a failed run is tried again."),
         ConfigurationKey("tasks.*.backoff", .duration, nil, "The pause before the first retry; it doubles each time."),
     ]

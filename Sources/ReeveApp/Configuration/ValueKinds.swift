@@ -72,6 +72,7 @@ enum WrittenDuration {
     /// Ten years: what every timer, clock and server takes.
     static let longest: Duration = .seconds(3650 * 86400)
     static let all: ClosedRange<Duration> = .zero...longest
+    static let limits: ClosedRange<Duration> = .milliseconds(1)...longest
     /// Where a server counts milliseconds in 32 bits.
     static let ofServer: ClosedRange<Duration> = .zero...(.seconds(24 * 86400))
 
@@ -103,6 +104,7 @@ enum WrittenDuration {
 
     private static func written(_ duration: Duration) -> String {
         let seconds = duration.components.seconds
+        if seconds == 0, duration > .zero { return "\(duration.milliseconds)ms" }
         return seconds > 0 && seconds.isMultiple(of: 86400) ? "\(seconds / 86400)d" : "\(seconds)s"
     }
 }

@@ -17,6 +17,8 @@ final class DatabaseService: Sendable {
     private let scheduler: Scheduler
     /// The embedded cluster when it had to be started again.
     private let restarted = Mutex<EmbeddedCluster?>(nil)
+    /// Since when what is looked at has not answered.
+    private let unanswered = Mutex<[String: ContinuousClock.Instant]>([:])
 
     init(
         _ open: OpenDatabase, configuration: Configuration, metrics: ServiceMetrics, readiness: Readiness,
@@ -47,7 +49,8 @@ final class DatabaseService: Sendable {
     ///   program is a remedy. What may pass is waited for, and told in the log and in `/readyz`.
     func run(failing: @escaping @Sendable (any Error) -> Void) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await self.watchHealth() }
+            group.addTask { await self.watchHealth() }
+            group.addTask { try await self.watchState() }
             group.addTask {
                 try await self.makeLedger()
                 // Beside each other: a migration that fails, and is tried again, holds up no other task.
@@ -117,38 +120,120 @@ final class DatabaseService: Sendable {
             }
         }
         // What it finds that cannot pass, the watch finds too.
-        try? await readState()
+        try? await readStateInTime()
     }
 
     // MARK: Health
 
-    private func watchHealth() async throws {
+    /// The pause between two pings, and between two looks at the state.
+    private static let pingPause: Duration = .seconds(5)
+    private static let statePause: Duration = .seconds(15)
+    /// How long one of them may take.
+    private static let lookLimit: Duration = .seconds(10)
+
+    /// Three rounds.
+    private static func validity(_ pause: Duration) -> Duration { (pause + lookLimit) * 3 }
+
+    private func watchHealth() async {
         var misses = 0
-        var round = 0
         while !Task.isCancelled {
             let isUp = await ping()
             misses = isUp ? 0 : misses + 1
-            if isUp, round.isMultiple(of: 3) || !readiness.isGood("schema/\(open.name)") { try await readState() }
             if misses >= 2, open.isEmbedded { await restart() }
-            round = isUp ? round + 1 : 0
-            guard (try? await Task.sleep(for: .seconds(isUp ? 5 : 1))) != nil else { return }
+            guard (try? await Task.sleep(for: isUp ? Self.pingPause : .seconds(1))) != nil else { return }
         }
+    }
+
+    /// Beside the pings, which a lock that somebody holds on a table does not concern.
+    private func watchState() async throws {
+        while !Task.isCancelled {
+            let isUp = readiness.isGood("database/\(open.name)")
+            if isUp { try await readStateInTime() }
+            let pause = readiness.isGood("schema/\(open.name)") ? Self.statePause : Self.pingPause
+            guard (try? await Task.sleep(for: isUp ? pause : .milliseconds(500))) != nil else { return }
+        }
+    }
+
+    /// Somebody was not answered in time.
+    private struct Late: Error, CustomStringConvertible {
+        var description: String { "no answer came within \(lookLimit)" }
+    }
+
+    /// Looks at something. When that takes too long it is broken off, and what is looked at is not ready, for as long as
+    /// no answer comes.
+    ///
+    /// - Throws: `Late`; what `look` throws.
+    private func inTime(
+        _ check: String, whenLate: @escaping @Sendable () -> Void = {},
+        _ look: @escaping @Sendable () async throws -> Void
+    ) async throws {
+        let began = unanswered.withLock { since in
+            let first = since[check] ?? .now
+            since[check] = first
+            return first
+        }
+        let work = Task { try await look() }
+        let watch = Task { [readiness, open] in
+            guard (try? await Task.sleep(for: Self.lookLimit)) != nil else { return false }
+            work.cancel()
+            repeat {
+                whenLate()
+                let seconds = (ContinuousClock.now - began).components.seconds
+                readiness.set("\(check)/\(open.name)", false, "has not answered for \(seconds) s")
+            } while (try? await Task.sleep(for: .seconds(1))) != nil
+            return true
+        }
+        let result = await withTaskCancellationHandler {
+            await work.result
+        } onCancel: {
+            work.cancel()
+        }
+        watch.cancel()
+        if await watch.value { throw Late() }
+        unanswered.withLock { _ = $0.removeValue(forKey: check) }
+        try result.get()
     }
 
     private func ping() async -> Bool {
         do {
-            try await open.database.pool.with(within: .seconds(5)) { _ = try $0.query("SELECT 1") }
+            try await inTime("database", whenLate: { [metrics, open] in metrics.setUp(false, database: open.name) }) {
+                [open] in
+                try await open.database.pool.with(within: .seconds(5)) { _ = try $0.query("SELECT 1") }
+            }
             metrics.setUp(true, database: open.name)
-            readiness.set("database/\(open.name)", true, "answers")
+            readiness.set("database/\(open.name)", true, "answers", lasts: Self.validity(Self.pingPause))
+            if let difference = scheduler.clockDifference {
+                readiness.set("clock/\(open.name)", true, Self.words(onDifference: difference))
+            }
             return true
         } catch {
             if Task.isCancelled { return true }
             metrics.setUp(false, database: open.name)
-            readiness.set("database/\(open.name)", false, Readiness.publicMessage(error))
+            if !(error is Late) {
+                readiness.set("database/\(open.name)", false, Readiness.publicMessage(error))
+            }
             logger.warning(
                 "the database does not answer", [LogField("error", (error as? PostgresError)?.message ?? "\(error)")])
             return false
         }
+    }
+
+    private func readStateInTime() async throws {
+        do {
+            try await inTime("schema") { try await self.readState() }
+        } catch is Late {
+            logger.warning(
+                "the state of the database was not read in time; somebody may hold a lock on a table of the ledger",
+                [LogField("limit", Self.lookLimit)])
+        }
+    }
+
+    /// The schedule follows the database's clock, so a difference is no fault of the service's; but whoever looks for one
+    /// is to see it.
+    static func words(onDifference seconds: Double) -> String {
+        guard abs(seconds) > Scheduler.notableDifference else { return "the host's agrees with the database's" }
+        let way = seconds > 0 ? "ahead of" : "behind"
+        return "the host's is \(Int(abs(seconds).rounded())) s \(way) the database's, which the schedule follows"
     }
 
     /// - Throws: `LedgerError`, when another program has changed the ledger so that this one can not go on.
@@ -156,7 +241,7 @@ final class DatabaseService: Sendable {
         do {
             guard try await open.database.pool.with(within: .seconds(10), { try LedgerSchema.isInstalled(on: $0) })
             else { return }
-            try await metrics.read(open, tasks: scheduler.tasks)
+            try await metrics.read(open, tasks: scheduler.tasks, time: scheduler.databaseTime)
             let status = try await Migrator(database: open.database, systems: open.systems).status()
             metrics.set(status, database: open.name)
             let pending = status.reduce(0) { $0 + $1.pending.count }
@@ -164,7 +249,7 @@ final class DatabaseService: Sendable {
             // Where others migrate, what is pending is for them to see to.
             readiness.set(
                 "schema/\(open.name)", pending == 0 || !migrates,
-                pending == 0 ? "up to date" : "\(pending) migrations pending")
+                pending == 0 ? "up to date" : "\(pending) migrations pending", lasts: Self.validity(Self.statePause))
         } catch let error as LedgerError where !Self.mayPass(error) {
             readiness.set("ledger/\(open.name)", false, Readiness.publicMessage(error))
             throw error

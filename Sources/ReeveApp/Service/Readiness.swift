@@ -11,15 +11,38 @@ final class Readiness: Sendable {
         let message: String
     }
 
-    private let checks = Mutex<[String: Check]>([:])
-
-    func set(_ name: String, _ isGood: Bool, _ message: String) {
-        checks.withLock { $0[name] = Check(name: name, isGood: isGood, message: message) }
+    private struct Entry: Sendable {
+        let check: Check
+        let since: ContinuousClock.Instant
+        let lasts: Duration?
     }
 
-    func isGood(_ name: String) -> Bool { checks.withLock { $0[name]?.isGood ?? false } }
+    private let entries = Mutex<[String: Entry]>([:])
+    private let now: @Sendable () -> ContinuousClock.Instant
 
-    var all: [Check] { checks.withLock { $0.values.sorted { $0.name < $1.name } } }
+    init(now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) { self.now = now }
+
+    /// - Parameter lasts: for how long it may be taken for true; nil: until something else is said.
+    func set(_ name: String, _ isGood: Bool, _ message: String, lasts: Duration? = nil) {
+        let entry = Entry(
+            check: Check(name: name, isGood: isGood, message: message), since: now(), lasts: lasts)
+        entries.withLock { $0[name] = entry }
+    }
+
+    func isGood(_ name: String) -> Bool {
+        entries.withLock { $0[name] }.map { current($0).isGood } ?? false
+    }
+
+    var all: [Check] { entries.withLock { Array($0.values) }.map(current).sorted { $0.name < $1.name } }
+
+    /// What nobody has looked at for too long is good no more.
+    private func current(_ entry: Entry) -> Check {
+        let age = now() - entry.since
+        guard entry.check.isGood, let lasts = entry.lasts, age > lasts else { return entry.check }
+        return Check(
+            name: entry.check.name, isGood: false,
+            message: "has not been looked at for \(age.components.seconds) s; it was: \(entry.check.message)")
+    }
 
     /// 200 when every check is good, else 503; with `verbose` a line a check, in the form of Kubernetes's own.
     func answer(verbose: Bool) -> HTTPResponse {

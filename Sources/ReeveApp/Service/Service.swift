@@ -80,8 +80,8 @@ struct Service: Sendable {
         }
     }
 
-    /// Cancels what still runs when the time to end in order is over. On a thread of its own: neither a log that nobody
-    /// reads nor a pool of threads that are all blocked is to hold that up.
+    /// Cancels what still runs when the time to end in order is over. On a thread of its own: a pool of threads that are
+    /// all blocked is not to hold that up.
     private func stopRunning(_ served: SharedServices, _ tell: @escaping @Sendable () -> Void) {
         let limit = configuration.store.duration("drain") ?? .seconds(30)
         let thread = Thread {
@@ -150,10 +150,21 @@ enum ServeCommand {
         isService: true
     ) { invocation in
         let configuration = try invocation.configuration()
-        let logger = configuration.logger(
-            verbose: invocation.has("verbose"), isTerminal: isatty(STDERR_FILENO) == 1,
-            colour: invocation.console.usesColour)
-        try await Service(configuration: configuration, logger: logger).run()
-        return .done
+        // The work never waits for whoever reads the log.
+        let log = QueuedSink(
+            configuration.logSink(isTerminal: isatty(STDERR_FILENO) == 1, colour: invocation.console.usesColour))
+        let logger = configuration.logger(verbose: invocation.has("verbose"), to: log)
+        let ending: any Error
+        do {
+            try await Service(configuration: configuration, logger: logger).run()
+            ending = CancellationError()
+        } catch {
+            ending = error
+        }
+        try? await onOwnThread(named: "end of the log") { _ = log.finish(within: lastWords) }
+        throw ending
     }
+
+    /// How long an orderly end waits for whoever reads the log.
+    private static let lastWords: Duration = .seconds(2)
 }

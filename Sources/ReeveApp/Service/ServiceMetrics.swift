@@ -67,12 +67,14 @@ struct ServiceMetrics: Sendable {
     }
 
     /// Reads what the ledger knows, so that a restart blanks nothing.
-    func read(_ open: OpenDatabase, tasks: [TaskDefinition]) async throws {
+    ///
+    /// - Parameter time: the database's, in seconds since 1970.
+    func read(_ open: OpenDatabase, tasks: [TaskDefinition], time: Double) async throws {
         let usage = await open.database.pool.usage
         poolConnections.set(Double(usage.idle), open.name, "idle")
         poolConnections.set(Double(usage.lent), open.name, "in_use")
         poolWaiting.set(Double(usage.waiting), open.name)
-        let now = Int(Date().timeIntervalSince1970)
+        let now = Int(time.rounded(.down))
         for task in tasks where task.isEnabled {
             if let next = task.schedule.next(after: now) { taskNextDue.set(Double(next), open.name, task.name) }
         }

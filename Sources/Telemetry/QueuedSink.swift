@@ -1,0 +1,99 @@
+import Foundation
+
+/// Takes log lines at once, whoever reads them: a bounded queue, and a thread of its own that writes.
+///
+/// Where the queue is full because nobody reads, lines are dropped, and how many is said once there is room again.
+public final class QueuedSink: LogSink, @unchecked Sendable {  // what varies is touched under `condition` alone
+    private let sink: any LogSink
+    private let limit: Int
+    private let condition = NSCondition()
+    private var lines: [LogLine] = []
+    /// What the lines hold that are queued or being written, in bytes.
+    private var held = 0
+    private var dropped = 0
+    private var isWriting = false
+    private var isEnding = false
+
+    /// - Parameter limit: how many bytes of lines may wait, about.
+    public init(_ sink: any LogSink, limit: Int = 4 << 20) {
+        self.sink = sink
+        self.limit = limit
+        let thread = Thread { [self] in work() }
+        thread.name = "log"
+        thread.start()
+    }
+
+    /// Never waits for a reader.
+    public func write(_ line: LogLine) {
+        condition.lock()
+        defer { condition.unlock() }
+        guard held + Self.cost(line) <= limit else {
+            dropped += 1
+            return
+        }
+        queueTally()
+        queue(line)
+        condition.broadcast()
+    }
+
+    /// Waits until what is queued has been written. Nothing that comes later is.
+    ///
+    /// - Parameter limit: how long to wait for whoever reads.
+    /// - Returns: whether all was written.
+    @discardableResult
+    public func finish(within limit: Duration) -> Bool {
+        let end = Date(timeIntervalSinceNow: limit.inSeconds)
+        condition.lock()
+        defer { condition.unlock() }
+        isEnding = true
+        condition.broadcast()
+        while isWriting || !lines.isEmpty || dropped > 0 {
+            guard condition.wait(until: end) else { return false }
+        }
+        return true
+    }
+
+    private func work() {
+        condition.lock()
+        defer { condition.unlock() }
+        while true {
+            if lines.isEmpty { queueTally() }
+            if lines.isEmpty {
+                if isEnding { return }
+                condition.wait()
+                continue
+            }
+            let batch = lines
+            lines = []
+            isWriting = true
+            for line in batch {
+                condition.unlock()
+                sink.write(line)
+                condition.lock()
+                held -= Self.cost(line)
+            }
+            isWriting = false
+            condition.broadcast()
+        }
+    }
+
+    private func queue(_ line: LogLine) {
+        lines.append(line)
+        held += Self.cost(line)
+    }
+
+    /// Says how many lines are missing here, if any are.
+    private func queueTally() {
+        guard dropped > 0 else { return }
+        let count = LogField("count", dropped)
+        dropped = 0
+        queue(
+            LogLine(
+                time: Date(), level: .warning, message: "log lines were dropped, for nobody read them", fields: [count])
+        )
+    }
+
+    private static func cost(_ line: LogLine) -> Int {
+        line.fields.reduce(200 + line.message.utf8.count) { $0 + $1.key.utf8.count + $1.value.utf8.count }
+    }
+}
