@@ -97,7 +97,9 @@ enum BackupCommands {
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
             let id = invocation.arguments.positional.first ?? "latest"
-            let (repository, manifest) = try await work.find(id, in: invocation.option("repository"))
+            let (repository, manifest) = try await work.find(id, in: invocation.option("repository")) {
+                invocation.console.note($0)
+            }
             let report = try await Proof.read(manifest, in: repository)?.report(of: manifest)
             return (BackupText.shown(manifest), BackupText.text(manifest) + (report.map { "\n\n" + $0 } ?? ""))
         }

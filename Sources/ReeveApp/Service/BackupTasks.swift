@@ -68,7 +68,9 @@ enum RestoreTestTask {
     static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
     {
         let work = try BackupWork(open: open, configuration: configuration, logger: context.logger)
-        let (repository, manifest) = try await work.find("latest", in: nil)
+        let (repository, manifest) = try await work.find("latest", in: nil) {
+            context.logger.warning("not everything was looked at for the newest backup", [LogField("what", $0)])
+        }
         return try await test(manifest, in: repository, work)
     }
 
