@@ -41,10 +41,10 @@ struct BackupTools: Sendable {
     }
 
     /// Compressed, and encrypted where there are recipients. One thread: PostgreSQL is to have the others.
-    static func packing(_ recipients: [String]) -> [Command] {
-        let pack = Command("zstd", ["-q", "-2", "-T1", "-c"])
+    static func packing(_ recipients: [String]) -> [CheckedChain.Stage] {
+        let pack = CheckedChain.Stage(command: Command("zstd", ["-q", "-2", "-T1", "-c"]), format: .zstd)
         if recipients.isEmpty { return [pack] }
-        return [pack, Command("age", recipients.flatMap { ["-r", $0] })]
+        return [pack, CheckedChain.Stage(command: Command("age", recipients.flatMap { ["-r", $0] }), format: .age)]
     }
 
     static func unpacking(_ identity: String?, isEncrypted: Bool) -> [Command] {

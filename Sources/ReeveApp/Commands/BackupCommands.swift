@@ -108,9 +108,9 @@ enum BackupCommands {
     static let verify = CommandSpec(
         noun: "backup", verb: "verify", summary: "look whether every part of a backup is there and what it was",
         discussion:
-            "Sizes are compared for all parts; size and hash of those that are read, all of them or a sample; with "
-            + "an identity they must also open. Tells of objects that belong to no backup. Exit 3 when there is "
-            + "something. That a backup restores, only 'backup test' shows.",
+            "Sizes are compared for all parts; size and hash of those that are read, all of them or a sample, and "
+            + "they must unpack, for which those that are encrypted want an identity. Tells of objects that belong to no "
+            + "backup. Exit 3 when there is something. That a backup restores, only 'backup test' shows.",
         arguments: [BackupScope.backup],
         options: [
             .flag("all", "every backup of the database"),
@@ -139,6 +139,7 @@ enum BackupCommands {
                 }
                 sum.parts += result.parts
                 sum.read += result.read
+                sum.unopened += result.unopened
                 sum.bytes += result.bytes
                 sum.problems += result.problems
                 sum.orphans += result.orphans
