@@ -39,8 +39,8 @@ enum RestoreCommands {
         discussion:
             "A whole backup wants an empty target; with --confirm it takes the place of what is there, which stays "
             + "in a database beside it. Sessions of others are kept out until everything is there, masked where that is "
-            + "wanted, and the hook backup.hooks.restored has run (the role must be a superuser for that); a database whose "
-            + "restore has failed stays closed, by CONNECTION LIMIT 0. Single tables "
+            + "wanted, and the hook backup.hooks.restored has run (the role must be a superuser for that, to whom the "
+            + "database belongs meanwhile); a database whose restore has failed stays closed, by CONNECTION LIMIT 0. Single tables "
             + "and schemas are put into a database that is in use, in one transaction, beside what is there.",
         arguments: [ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)],
         options: [
