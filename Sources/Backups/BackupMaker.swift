@@ -30,6 +30,8 @@ public struct BackupMaker: Sendable {
         /// Whether the passwords of roles, as the server keeps them, are backed up; needs a superuser.
         public var hasRolePasswords = false
         var sizes = TableSlice.Sizes()
+        /// How long to wait for a table that somebody has locked.
+        var tableWait: Duration = .seconds(30)
 
         public init() {}
     }
@@ -91,7 +93,7 @@ public struct BackupMaker: Sendable {
         // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
         // anew after them.
         for attempt in 1... {
-            let hold = try await SnapshotHold.take(on: connection)
+            let hold = try await SnapshotHold.take(on: connection, wait: settings.tableWait)
             do {
                 let run = BackupRun(
                     maker: self, tools: tools, hold: hold, destinations: destinations, progress: progress)
