@@ -124,7 +124,9 @@ enum BackupCommands {
             let name = work.open.name
             let id = invocation.arguments.positional.first ?? "latest"
             var sum = Verification()
-            for repository in try BackupScope.repositories(invocation, work) {
+            let repositories = try BackupScope.repositories(invocation, work)
+            var lacking: [Repository] = []
+            for repository in repositories {
                 let result: Verification
                 do {
                     let manifests =
@@ -133,6 +135,10 @@ enum BackupCommands {
                     result = try await repository.verify(
                         manifests, of: name, share: share,
                         identity: BackupSettings.identity(work.configuration, given: invocation.option("identity")))
+                } catch BackupError.unknown {
+                    lacking.append(repository)
+                    sum.problems.append(.noBackup(place: repository.store.place))
+                    continue
                 } catch let error as StorageError {
                     sum.problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
                     continue
@@ -144,6 +150,7 @@ enum BackupCommands {
                 sum.problems += result.problems
                 sum.orphans += result.orphans
             }
+            if lacking.count == repositories.count { throw BackupError.unknown(id: id) }
             found.count += sum.problems.count + sum.orphans.count
             return (BackupText.verified(sum), BackupText.text(sum))
         }
