@@ -59,7 +59,7 @@ extension Pipeline {
 public struct PipelineError: Error, CustomStringConvertible {
     public let program: String
     public let ending: CommandOutcome.Ending?
-    /// As `programText` makes it.
+    /// As `programMessage` makes it.
     public let errorOutput: String
 
     public var description: String {

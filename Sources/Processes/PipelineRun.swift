@@ -67,7 +67,7 @@ final class PipelineRun {
         if broken == nil, lastMayStopEarly, endings.last == .exited(0) { return }
         guard let culprit = broken ?? failed.first else { return }
         throw PipelineError(
-            program: commands[culprit].program, ending: endings[culprit], errorOutput: programText(said[culprit]))
+            program: commands[culprit].program, ending: endings[culprit], errorOutput: programMessage(said[culprit]))
     }
 
     /// - Returns: where the last program's output is read.
