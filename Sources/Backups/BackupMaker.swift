@@ -138,7 +138,13 @@ public struct BackupMaker: Sendable {
         let repositories = destinations.answering
         let work = Task {
             await withTaskGroup(of: Void.self) { group in
-                for repository in repositories { group.addTask { try? await clearParts(repository) } }
+                for repository in repositories {
+                    group.addTask { [name] in
+                        try? await clearParts(repository)
+                        // And the folder that was made for them.
+                        _ = try? await repository.store.clearUnfinished("\(name)/")
+                    }
+                }
             }
         }
         await withTaskCancellationHandler {

@@ -174,12 +174,17 @@ enum BackupCommands {
         options: [.dryRun, .option("confirm", "NAME", "the database's name, to go on without being asked")],
         whenInterrupted: "backups may have been removed; 'reeve backup list' shows what is there, and the next goes on"
     ) { invocation in
+        let failed = BackupScope.Tally()
         try await BackupScope.forEach(invocation) { work in
             var decisions: [RetentionPolicy.Decision] = []
             for repository in work.repositories {
                 do {
-                    decisions += try await work.decisions(repository)
+                    decisions += try await work.decisions(repository) {
+                        failed.count += 1
+                        invocation.console.note("error: \($0)")
+                    }
                 } catch let error as StorageError {
+                    failed.count += 1
                     invocation.console.note("error: \(error)")
                 }
             }
@@ -206,5 +211,7 @@ enum BackupCommands {
                 decisions.isEmpty ? "no backups" : table.text + "\n" + sum
             )
         }
+        // What could not be looked at may have something to go.
+        return failed.count > 0 ? .failed : .done
     }
 }
