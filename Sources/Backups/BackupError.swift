@@ -26,6 +26,10 @@ public enum BackupError: Error, CustomStringConvertible {
     case unreachable(place: String, reason: String)
     case secretKeyword(String)
     case risky(table: String, what: String)
+    case leftClosed(database: String, reopening: [String], cause: any Error)
+    case held(holders: [String])
+    case noBackup(place: String)
+    case badOutput(program: String, reason: String)
 
     public var description: String {
         switch self {
@@ -54,6 +58,13 @@ public enum BackupError: Error, CustomStringConvertible {
         case .secretKeyword(let keyword):
             "'\(keyword)' of the connection string cannot be handed to PostgreSQL's programs"
         case .targetHas(let names): "the target has already: \(names.joined(separator: ", "))"
+        case .leftClosed(let database, _, let cause):
+            "\(cause); the database '\(database)' stays closed, and is not its owner's for now"
+        case .held(let holders):
+            "a table could not be locked in time"
+                + (holders.isEmpty ? "" : ", which is held by \(holders.joined(separator: "; "))")
+        case .noBackup(let place): "the repository \(place) has no backup of that name"
+        case .badOutput(let program, let reason): "what \(program) wrote is no part of a backup: \(reason)"
         case .notInBackup(let name): "the backup holds no \(name)"
         case .needsIdentity(let id): "backup \(id) is encrypted, and no identity is given"
         }
@@ -81,6 +92,11 @@ public enum BackupError: Error, CustomStringConvertible {
         case .unreachable: "check that it can be reached and read"
         case .secretKeyword: "write it into a service file (PGSERVICEFILE), and name that by service=…"
         case .targetHas: "restore beside it with --into-schema, or move what is there away first"
+        case .leftClosed(_, let statements, _):
+            "drop it, or give it back when it is what it should be: \(statements.joined(separator: "; "))"
+        case .held: "wait for it, or end it with pg_terminate_backend"
+        case .noBackup: "'reeve backup list' shows what is where"
+        case .badOutput(let program, _): "run \(program) by hand to see what it does"
         case .notInBackup: "'reeve backup show' lists the tables"
         case .needsIdentity: "give the file with --identity, or set backup.identity"
         }

@@ -32,6 +32,8 @@ public struct BackupMaker: Sendable {
         /// Is told the ID of a backup before anything of it is written; of another one for each attempt.
         public var begun: (@Sendable (String) -> Void)?
         var sizes = TableSlice.Sizes()
+        /// How long to wait for a table that somebody has locked.
+        var tableWait: Duration = .seconds(30)
 
         public init() {}
     }
@@ -94,7 +96,7 @@ public struct BackupMaker: Sendable {
         // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
         // anew after them.
         for attempt in 1... {
-            let hold = try await SnapshotHold.take(on: connection)
+            let hold = try await SnapshotHold.take(on: connection, wait: settings.tableWait)
             do {
                 let run = BackupRun(
                     maker: self, tools: tools, hold: hold, destinations: destinations, progress: progress)
@@ -140,7 +142,13 @@ public struct BackupMaker: Sendable {
         let repositories = destinations.answering
         let work = Task {
             await withTaskGroup(of: Void.self) { group in
-                for repository in repositories { group.addTask { try? await clearParts(repository) } }
+                for repository in repositories {
+                    group.addTask { [name] in
+                        try? await clearParts(repository)
+                        // And the folder that was made for them.
+                        _ = try? await repository.store.clearUnfinished("\(name)/")
+                    }
+                }
             }
         }
         await withTaskCancellationHandler {

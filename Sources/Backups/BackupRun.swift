@@ -104,7 +104,7 @@ struct BackupRun: Sendable {
         guard let last = try await destinations.newest(of: maker.name, for: maker.settings.recipients) else {
             return none
         }
-        return Reuse(previous: last, objects: try await destinations.common(last.parts, of: maker.name))
+        return Reuse(previous: last, objects: try await destinations.common(last))
     }
 
     // MARK: Parts
@@ -174,28 +174,32 @@ struct BackupRun: Sendable {
     ) async throws -> Manifest.Part {
         defer { feed.close() }
         return try await write(
-            [], Source(next: { try feed.next() }, letGo: { feed.close() }),
+            [], CheckedChain.Source(next: { try feed.next() }, letGo: { feed.close() }),
             Manifest.Part(kind: .data, tables: [slice.relation.path], slice: kept), name)
     }
 
     private func store(_ bytes: [UInt8], kind: Manifest.Part.Kind, name: String) async throws -> Manifest.Part {
         let once = SharedQueue([bytes])
-        return try await write([], Source(next: { once.next() }), Manifest.Part(kind: kind), name)
+        return try await write([], CheckedChain.Source(next: { once.next() }), Manifest.Part(kind: kind), name)
     }
 
     /// Sends what a program, or `source`, gives through compression and encryption into the repositories.
     private func write(
-        _ commands: [Command], _ source: Source?, _ part: Manifest.Part, _ name: String, _ gate: PartGate? = nil
+        _ commands: [Command], _ source: CheckedChain.Source?, _ part: Manifest.Part, _ name: String,
+        _ gate: PartGate? = nil
     ) async throws -> Manifest.Part {
         let ending = maker.settings.recipients.isEmpty ? ".zst" : ".zst.age"
         let object = "\(maker.name)/\(id)/\(name)\(ending)"
         let sink = try destinations.open(object)
         do {
-            let pipeline = Pipeline(commands + BackupTools.packing(maker.settings.recipients))
+            let stages =
+                commands.map { CheckedChain.Stage(command: $0, format: part.format) }
+                + BackupTools.packing(maker.settings.recipients)
             try await sink.letGoOnCancel {
-                try await pipeline.run(source: source?.next, letGo: source?.letGo ?? Source.nobody) { bytes in
+                try await CheckedChain(stages: stages).run(source) {
                     try gate?.enter()
-                    try sink.take(bytes)
+                } take: {
+                    try sink.take($0)
                 }
             }
             let (bytes, sha256) = try await sink.commit()
@@ -205,12 +209,5 @@ struct BackupRun: Sendable {
             await sink.discard()
             throw error
         }
-    }
-
-    /// What a part is made of where no program makes it.
-    private struct Source: Sendable {
-        let next: @Sendable () throws -> [UInt8]?
-        var letGo: @Sendable () -> Void = Source.nobody
-        static let nobody: @Sendable () -> Void = {}
     }
 }

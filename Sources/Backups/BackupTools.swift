@@ -30,6 +30,10 @@ struct BackupTools: Sendable {
         if let password = parameters["password"] { environment["PGPASSWORD"] = password }
         if let file = parameters["passfile"] { environment["PGPASSFILE"] = file }
         environment["PGAPPNAME"] = "reeve backup"
+        // So that what quotes rows in messages is known by its labels.
+        environment["LANG"] = environment["LC_ALL"] ?? environment["LANG"]
+        environment["LC_ALL"] = nil
+        environment["LC_MESSAGES"] = "C"
         // A dump is long, and waits for nobody's locks: its tables are locked already.
         let unlimited = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
         let options = parameters["options"] ?? environment["PGOPTIONS"]
@@ -37,14 +41,16 @@ struct BackupTools: Sendable {
         var shown = settings.withoutPassword
         // Those of the connection string would take the place of all of these.
         shown.parameters["options"] = nil
-        return Command(programs.path(program), arguments + ["--dbname", shown.uri], environment: environment)
+        // Messages without details, which quote rows.
+        let quiet = program == "psql" ? ["-v", "VERBOSITY=terse", "-v", "SHOW_CONTEXT=never"] : []
+        return Command(programs.path(program), quiet + arguments + ["--dbname", shown.uri], environment: environment)
     }
 
     /// Compressed, and encrypted where there are recipients. One thread: PostgreSQL is to have the others.
-    static func packing(_ recipients: [String]) -> [Command] {
-        let pack = Command("zstd", ["-q", "-2", "-T1", "-c"])
+    static func packing(_ recipients: [String]) -> [CheckedChain.Stage] {
+        let pack = CheckedChain.Stage(command: Command("zstd", ["-q", "-2", "-T1", "-c"]), format: .zstd)
         if recipients.isEmpty { return [pack] }
-        return [pack, Command("age", recipients.flatMap { ["-r", $0] })]
+        return [pack, CheckedChain.Stage(command: Command("age", recipients.flatMap { ["-r", $0] }), format: .age)]
     }
 
     static func unpacking(_ identity: String?, isEncrypted: Bool) -> [Command] {

@@ -24,14 +24,17 @@ final class CheckedReader: @unchecked Sendable {
 
     /// Sends the part through programs, and reads what these leave of it, for its hash.
     ///
+    /// - Parameter lastMayStopEarly: whether the last program may leave a rest of what the others write.
     /// - Throws: `BackupError.part` for a part that is not what was written, whatever the programs made of it;
     ///   `PipelineError`; what `take` throws.
     func run(
-        _ programs: [Command], take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
+        _ programs: [Command], lastMayStopEarly: Bool = false,
+        take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
     ) async throws {
         do {
             try await withTaskCancellationHandler {
-                try await Pipeline(programs).run(source: { try self.next() }, take: take)
+                try await Pipeline(programs, lastMayStopEarly: lastMayStopEarly).run(
+                    source: { try self.next() }, take: take)
             } onCancel: {
                 reader.close()
             }

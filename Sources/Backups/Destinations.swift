@@ -91,17 +91,42 @@ final class Destinations: @unchecked Sendable {
         return nil
     }
 
-    /// The parts of an earlier backup that every one of them has, by object.
-    func common(_ parts: [Manifest.Part], of database: String) async throws -> Set<String> {
+    /// The parts of an earlier backup that every one of them has, by object; none of a backup whose last test has shown
+    /// anywhere that it does not restore.
+    func common(_ manifest: Manifest) async throws -> Set<String> {
+        let parts = manifest.parts
+        // By the backup that has written them.
+        let makers = Dictionary(grouping: parts.map(\.object)) {
+            $0.split(separator: "/").dropLast().joined(separator: "/")
+        }
         let there = Gathered<Set<String>>()
         try await each { repository in
-            let sizes = Dictionary(try await repository.store.list("\(database)/").map { ($0.name, $0.bytes) }) {
-                one, _ in
-                one
+            let sizes = Dictionary(
+                try await repository.store.list("\(manifest.database)/").map { ($0.name, $0.bytes) }
+            ) { one, _ in one }
+            var good = Set(parts.filter { sizes[$0.object] == $0.bytes }.map(\.object))
+            for (maker, objects) in makers where sizes["\(maker)/\(Proof.name)"] != nil {
+                if try await Proof.isRefuted(maker, in: repository) { good.subtract(objects) }
             }
-            there.add([Set(parts.filter { sizes[$0.object] == $0.bytes }.map(\.object))])
+            // Any of them may be what was wrong.
+            if try await Proof.isRefuted(manifest.prefix, in: repository) { good = [] }
+            there.add([good])
         }
         return there.all.reduce(Set(parts.map(\.object))) { $0.intersection($1) }
+    }
+}
+
+extension Proof {
+    /// Whether the newest test of a backup has shown that it does not restore.
+    ///
+    /// - Parameter prefix: of the backup's objects.
+    fileprivate static func isRefuted(_ prefix: String, in repository: Repository) async throws -> Bool {
+        do {
+            let bytes = try await repository.store.bytes(of: "\(prefix)/\(name)")
+            return (try? JSONDecoder().decode(Proof.self, from: Data(bytes)))?.isProved == false
+        } catch StorageError.missing {
+            return false
+        }
     }
 }
 

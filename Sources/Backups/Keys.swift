@@ -101,12 +101,19 @@ extension Repository {
         let object = "\(stem).\(String(UInt32.random(in: 0x1000_0000...UInt32.max), radix: 16)).zst.age"
         let destinations = Destinations([self], bytesPerSecond: nil)
         let sink = try destinations.open(object)
+        let check = FormatCheck(.age)
         let programs = [
             Command("age", ["-d", "-i", identity]),
             Command("age", recipients.flatMap { ["-r", $0] }),
         ]
         do {
-            try await sink.letGoOnCancel { try await reader.run(programs) { try sink.take($0) } }
+            try await sink.letGoOnCancel {
+                try await reader.run(programs) {
+                    check.take($0)
+                    try sink.take($0)
+                }
+            }
+            if let problem = check.problem() { throw BackupError.badOutput(program: "age", reason: problem) }
             let (bytes, sha256) = try await sink.commit()
             return part.stored(as: object, bytes: bytes, sha256: sha256)
         } catch let error as PipelineError {

@@ -28,14 +28,14 @@ final class PartReader: @unchecked Sendable {
     /// Sends a part through the programs that unpack it, and through more; whatever these make of it, a part that is not
     /// what was written is an error.
     func unpack(
-        _ part: Manifest.Part, through more: [Command] = [],
+        _ part: Manifest.Part, through more: [Command] = [], lastMayStopEarly: Bool = false,
         take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
     ) async throws {
         let reader = try CheckedReader(part, in: restorer.repository.store) { [self] in tell($0) }
         let isEncrypted = !restorer.manifest.recipients.isEmpty
         let unpacking = BackupTools.unpacking(restorer.settings.identity, isEncrypted: isEncrypted)
         do {
-            try await reader.run(unpacking + more, take: take)
+            try await reader.run(unpacking + more, lastMayStopEarly: lastMayStopEarly, take: take)
         } catch let error as PipelineError {
             throw Self.meaning(of: error, part)
         }
@@ -67,7 +67,8 @@ final class PartReader: @unchecked Sendable {
             try isScript
             ? tools.command("psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f", "-"], on: target)
             : tools.command("pg_restore", ["--exit-on-error", "--no-tablespaces", "-Fc"] + options, on: target)
-        try await unpack(part, through: [command]) { _ in }
+        // A choice of tables may lie at the beginning, and pg_restore reads no further.
+        try await unpack(part, through: [command], lastMayStopEarly: !options.isEmpty) { _ in }
     }
 
     /// A part as a file, which pg_restore wants for a list, and for several connections at once.

@@ -41,6 +41,8 @@ public struct Replacement: Sendable {
         } catch {
             // A task of its own, for this one may be cancelled.
             try? await Task { try await run("DROP DATABASE IF EXISTS \(quoteIdentifier(made)) WITH (FORCE)") }.value
+            // That is gone, and not closed.
+            if case BackupError.leftClosed(_, _, let cause) = error { throw cause }
             throw error
         }
         // As a whole, also when this task is cancelled meanwhile: half-way there is no database of the name.

@@ -1,6 +1,9 @@
 import Postgres
 
 /// Keeps sessions out of a database while it is restored.
+///
+/// Meanwhile the database is that of the role that restores: its owner could set the limit himself, or have it copied as a
+/// template.
 struct RestoreGuard: Sendable {
     private let target: ConnectionSettings
 
@@ -8,26 +11,53 @@ struct RestoreGuard: Sendable {
 
     private struct State: Sendable {
         let name: String
+        let owner: String
+        let user: String
         let limit: Int
+        let isTemplate: Bool
         let isSuperuser: Bool
+
+        /// What keeps others out.
+        var closing: [String] {
+            let database = "ALTER DATABASE \(quoteIdentifier(name))"
+            var statements = ["\(database) CONNECTION LIMIT 0"]
+            if owner != user { statements.insert("\(database) OWNER TO \(quoteIdentifier(user))", at: 0) }
+            if isTemplate { statements.append("\(database) IS_TEMPLATE false") }
+            return statements
+        }
+
+        /// What makes it as it was.
+        var opening: [String] {
+            let database = "ALTER DATABASE \(quoteIdentifier(name))"
+            var statements = ["\(database) CONNECTION LIMIT \(limit)"]
+            if isTemplate { statements.append("\(database) IS_TEMPLATE true") }
+            if owner != user { statements.append("\(database) OWNER TO \(quoteIdentifier(owner))") }
+            return statements
+        }
     }
 
     /// Does it with the door closed, and opens it as far as it was open. After an error it stays closed: what is there is
     /// half a database.
+    ///
+    /// - Throws: what `body` throws; as `BackupError.leftClosed` where that has taken the database from its owner.
     func closed(_ body: () async throws -> Void) async throws {
         let before = try await state()
         // Others than superusers would keep themselves out.
         guard before.isSuperuser else { return try await body() }
-        try await limit(before.name, 0)
+        try await run(before.closing)
         let others = try await othersStaying()
         if others > 0 {
-            try await limit(before.name, before.limit)
+            try await run(before.opening)
             throw PostgresError(
                 .misuse, "\(others == 1 ? "a session is" : "\(others) sessions are") in '\(before.name)'",
                 hint: "end what is connected, or restore into another database")
         }
-        try await body()
-        try await limit(before.name, before.limit)
+        do {
+            try await body()
+        } catch let error where before.owner != before.user && !(error is CancellationError) {
+            throw BackupError.leftClosed(database: before.name, reopening: before.opening, cause: error)
+        }
+        try await run(before.opening)
     }
 
     private func state() async throws -> State {
@@ -35,14 +65,18 @@ struct RestoreGuard: Sendable {
             try await connection.with { connection in
                 let row = try connection.query(
                     """
-                    SELECT datname::text, datconnlimit, rolsuper FROM pg_database, pg_roles
+                    SELECT datname::text, datconnlimit, rolsuper, pg_get_userbyid(datdba)::text, rolname::text,
+                        datistemplate
+                    FROM pg_database, pg_roles
                     WHERE datname = current_database() AND rolname = current_user
                     """
                 ).first
                 guard let row else { throw PostgresError(.badValue, "the database does not know itself") }
                 // One that was left closed is opened when it is whole.
                 let limit: Int = try row.get(1)
-                return State(name: try row.get(0), limit: limit == 0 ? -1 : limit, isSuperuser: try row.get(2))
+                return State(
+                    name: try row.get(0), owner: try row.get(3), user: try row.get(4), limit: limit == 0 ? -1 : limit,
+                    isTemplate: try row.get(5), isSuperuser: try row.get(2))
             }
         }
     }
@@ -66,10 +100,11 @@ struct RestoreGuard: Sendable {
         }
     }
 
-    private func limit(_ name: String, _ number: Int) async throws {
+    /// All of them, or none.
+    private func run(_ statements: [String]) async throws {
         try await Connection.opened(target.named("reeve restore")) { connection in
-            try await connection.with {
-                _ = try $0.execute("ALTER DATABASE \(quoteIdentifier(name)) CONNECTION LIMIT \(number)")
+            try await connection.with { connection in
+                try connection.transaction { for statement in statements { try connection.execute(statement) } }
             }
         }
     }

@@ -15,21 +15,48 @@ struct SnapshotHold: Sendable {
 
     private static let attempts = 10
 
-    /// - Throws: `BackupError.changing`; `PostgresError`, for instance where a lock is not had in time.
-    static func take(on connection: Connection) async throws -> SnapshotHold {
+    /// - Parameter wait: how long for a table that is locked.
+    /// - Throws: `BackupError.changing`, `.held`; `PostgresError`.
+    static func take(on connection: Connection, wait: Duration) async throws -> SnapshotHold {
         for _ in 0..<attempts {
-            if let hold = try await attempt(on: connection) { return hold }
+            do {
+                if let hold = try await attempt(on: connection, wait) { return hold }
+            } catch let error as PostgresError where error.sqlState == "55P03" {
+                throw BackupError.held(holders: (try? await connection.with { try holders(on: $0) }) ?? [])
+            }
         }
         throw BackupError.changing(attempts: attempts)
     }
 
-    private static func attempt(on connection: Connection) async throws -> SnapshotHold? {
-        try await connection.with { connection in
-            let before = try DatabaseContent.relations(on: connection)
-            try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    /// Who has, or waits for, a lock that nobody can read beside.
+    private static func holders(on connection: isolated Connection) throws -> [String] {
+        try connection.query(
+            """
+            SELECT DISTINCT l.relation::regclass::text, a.pid, coalesce(a.usename::text, 'an unknown user'),
+                coalesce(a.state, 'unknown'), l.granted
+            FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+            WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid()
+                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                -- Not those that come with a table: its name says enough.
+                AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l.relation AND c.relkind IN ('i', 'I', 't'))
+            ORDER BY l.granted DESC, 1 LIMIT 5
+            """
+        ).map { row in
+            "process \(try row.get(1, as: Int.self)) of \(try row.get(2, as: String.self)), "
+                + "\(try row.get(3, as: String.self)): \(try row.get(0, as: String.self))"
+        }
+    }
+
+    private static func attempt(on connection: Connection, _ wait: Duration) async throws -> SnapshotHold? {
+        let limit = "SET LOCAL lock_timeout = \(Int(wait / .milliseconds(1)))"
+        return try await connection.with { connection in
+            try connection.execute("BEGIN READ ONLY")
             do {
-                try connection.execute(
-                    "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = '30s'")
+                // Looking at how large tables are waits for their locks too.
+                try connection.execute(limit)
+                let before = try DatabaseContent.relations(on: connection)
+                try connection.execute("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                try connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0; \(limit)")
                 try ContentFingerprint.pinSettings(on: connection)
                 for lock in locks(before) { try connection.execute(lock) }
                 let row = try connection.query(

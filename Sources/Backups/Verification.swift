@@ -7,6 +7,8 @@ public struct Verification: Sendable {
     /// The parts that there should be, and those that were read to their ends.
     public var parts = 0
     public var read = 0
+    /// Of those that were read, the ones that nobody could open here: only their bytes were compared.
+    public var unopened = 0
     public var bytes = 0
     /// What is missing, or is not what it was.
     public var problems: [BackupError] = []
@@ -17,11 +19,12 @@ public struct Verification: Sendable {
 }
 
 extension Repository {
-    /// Looks whether each part of the backups is there and of its size, and reads them, or a sample, to compare the hash.
+    /// Looks whether each part of the backups is there and of its size, and reads them, or a sample, to compare the hash and
+    /// to unpack them.
     ///
     /// - Parameters:
     ///   - share: of the parts that are read, between 0 and 1; at least one of each backup.
-    ///   - identity: with it what is read must also open.
+    ///   - identity: opens what is encrypted; without it only the hashes of that are compared.
     /// - Throws: `StorageError` where the store does not answer.
     public func verify(
         _ manifests: [Manifest], of database: String, share: Double = 1, identity: String? = nil
@@ -42,8 +45,11 @@ extension Repository {
                 do {
                     try checkSize(part, sizes[part.object])
                     guard sample.contains(part.object) else { continue }
-                    result.bytes += try await read(part, identity: manifest.recipients.isEmpty ? nil : identity)
+                    let isEncrypted = !manifest.recipients.isEmpty
+                    try await read(part, identity, isEncrypted: isEncrypted)
+                    result.bytes += part.bytes
                     result.read += 1
+                    if isEncrypted, identity == nil { result.unopened += 1 }
                 } catch let error as BackupError {
                     result.problems.append(error)
                 }
@@ -70,18 +76,15 @@ extension Repository {
         }
     }
 
-    /// - Returns: the bytes that were read.
-    private func read(_ part: Manifest.Part, identity: String?) async throws -> Int {
+    private func read(_ part: Manifest.Part, _ identity: String?, isEncrypted: Bool) async throws {
         let reader = try CheckedReader(part, in: store)
-        guard let identity else {
-            try await reader.readRest()
-            return part.bytes
-        }
+        if isEncrypted, identity == nil { return try await reader.readRest() }
+        let check = FormatCheck(part.format)
         do {
-            try await reader.run(BackupTools.unpacking(identity, isEncrypted: true)) { _ in }
+            try await reader.run(BackupTools.unpacking(identity, isEncrypted: isEncrypted)) { check.take($0) }
         } catch let error as PipelineError {
             throw BackupError.cannotOpen(object: part.object, reason: error.description)
         }
-        return part.bytes
+        if let problem = check.problem() { throw BackupError.part(object: part.object, reason: "unpacked, \(problem)") }
     }
 }

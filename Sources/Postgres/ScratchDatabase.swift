@@ -20,8 +20,12 @@ public enum ScratchDatabase {
                 try dropAbandoned(on: connection)
                 let name = try newName(on: connection)
                 let locale = try locale ?? DatabaseLocale.read(on: connection)
-                // From template0, so that nothing local is in it.
-                try connection.execute("CREATE DATABASE \(name) TEMPLATE template0 \(locale.clause)")
+                // From template0, so that nothing local is in it; what comes into it is for nobody else, who would be let in
+                // by default.
+                try connection.execute(
+                    "CREATE DATABASE \(name) TEMPLATE template0 ALLOW_CONNECTIONS false \(locale.clause)")
+                try connection.execute("REVOKE ALL ON DATABASE \(name) FROM PUBLIC")
+                try connection.execute("ALTER DATABASE \(name) ALLOW_CONNECTIONS true")
                 return name
             }
         }
@@ -52,8 +56,9 @@ public enum ScratchDatabase {
         let names = try connection.query(
             """
             SELECT datname::text FROM pg_database d
-            WHERE datname ~ '^\(prefix)[0-9]+_[0-9]+$' AND pg_has_role(datdba, 'USAGE')
-                AND split_part(datname, '_', 3)::bigint < extract(epoch FROM clock_timestamp()) - 3600
+            WHERE CASE WHEN datname ~ '^\(prefix)[0-9]{1,15}_[0-9]{1,10}$' AND pg_has_role(datdba, 'USAGE')
+                    -- Only then, for others may be called almost so.
+                    THEN split_part(datname, '_', 3)::bigint < extract(epoch FROM clock_timestamp()) - 3600 END
                 AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)
             """)
         for row in names {

@@ -9,9 +9,16 @@ import Foundation
 /// with the pipes' own back-pressure; nothing is gathered.
 public struct Pipeline: Sendable {
     public let commands: [Command]
+    let lastMayStopEarly: Bool
 
-    /// - Parameter commands: at least one.
-    public init(_ commands: [Command]) { self.commands = commands }
+    /// - Parameters:
+    ///   - commands: at least one.
+    ///   - lastMayStopEarly: whether it is a success when the last program ends well without having read all that the
+    ///     others write: these may die of the broken pipe then.
+    public init(_ commands: [Command], lastMayStopEarly: Bool = false) {
+        self.commands = commands
+        self.lastMayStopEarly = lastMayStopEarly
+    }
 
     /// Runs the programs to their ends.
     ///
@@ -29,7 +36,7 @@ public struct Pipeline: Sendable {
         let wake = try WakeUp()
         try await withTaskCancellationHandler {
             try await onOwnThread(named: "pipeline") {
-                try PipelineRun(commands: commands, source: source, letGo: letGo, wake: wake).finish(take)
+                try PipelineRun(self, source: source, letGo: letGo, wake: wake).finish(take)
             }
         } onCancel: {
             wake.raise()
@@ -52,7 +59,7 @@ extension Pipeline {
 public struct PipelineError: Error, CustomStringConvertible {
     public let program: String
     public let ending: CommandOutcome.Ending?
-    /// As `programText` makes it.
+    /// As `programMessage` makes it.
     public let errorOutput: String
 
     public var description: String {

@@ -5,6 +5,7 @@ import Synchronization
 /// One run of a pipeline, on the thread that calls `finish`.
 final class PipelineRun {
     private let commands: [Command]
+    private let lastMayStopEarly: Bool
     private let source: (@Sendable () throws -> [UInt8]?)?
     private let letGo: @Sendable () -> Void
     private let wake: WakeUp
@@ -27,10 +28,11 @@ final class PipelineRun {
     }
 
     init(
-        commands: [Command], source: (@Sendable () throws -> [UInt8]?)?, letGo: @escaping @Sendable () -> Void,
+        _ pipeline: Pipeline, source: (@Sendable () throws -> [UInt8]?)?, letGo: @escaping @Sendable () -> Void,
         wake: WakeUp
     ) throws {
-        self.commands = commands
+        commands = pipeline.commands
+        lastMayStopEarly = pipeline.lastMayStopEarly
         self.source = source
         self.letGo = letGo
         self.wake = wake
@@ -61,11 +63,11 @@ final class PipelineRun {
         if let fed { throw fed }
         // The first to fail breaks the pipe for those before it; what it said is what matters.
         let failed = endings.indices.filter { endings[$0] != .exited(0) }
-        guard let culprit = failed.first(where: { endings[$0] != .killed(signal: SIGPIPE) }) ?? failed.first else {
-            return
-        }
+        let broken = failed.first { endings[$0] != .killed(signal: SIGPIPE) }
+        if broken == nil, lastMayStopEarly, endings.last == .exited(0) { return }
+        guard let culprit = broken ?? failed.first else { return }
         throw PipelineError(
-            program: commands[culprit].program, ending: endings[culprit], errorOutput: programText(said[culprit]))
+            program: commands[culprit].program, ending: endings[culprit], errorOutput: programMessage(said[culprit]))
     }
 
     /// - Returns: where the last program's output is read.

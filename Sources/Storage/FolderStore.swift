@@ -50,7 +50,20 @@ public struct FolderStore: ObjectStore {
     public func clearUnfinished(_ prefix: String) throws -> Int {
         let left = try files(prefix).filter { $0.name.hasSuffix(Self.unfinished) }
         for file in left { try delete(file.name) }
+        try clearEmptyFolders(prefix)
         return left.count
+    }
+
+    /// Removes the folders of objects that were begun, and of which nothing is there.
+    private func clearEmptyFolders(_ prefix: String) throws {
+        let parts = prefix.utf8.split(separator: UInt8(ascii: "/")).compactMap(String.init)
+        guard prefix.hasSuffix("/"), ObjectName.isValid(parts.joined(separator: "/")),
+            let folder = try folder(parts[...])
+        else { return }
+        for case .folder(let name) in try folder.entries() {
+            // One that is not empty stays.
+            unlinkat(folder.descriptor, name, AT_REMOVEDIR)
+        }
     }
 
     @available(*, noasync, message: "use BoundedStore")

@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Processes
 import Storage
 import TestSupport
 import Testing
@@ -72,6 +73,103 @@ struct RestoreTargetTests {
         }
         #expect(said.contains("a session is in"), "\(said)")
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+    }
+
+    /// Who owns a database may set its limit, and whether it is a template.
+    @Test(.database) func theTargetsOwnerDoesNotGetInBeforeItIsDone() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute("CREATE TABLE t AS SELECT 1 AS a")
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let role = "owner_\(UUID().uuidString.prefix(8).lowercased())"
+        let name = "r_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL(
+            "CREATE ROLE \(role) LOGIN CREATEDB", "CREATE DATABASE \(name) OWNER \(role) CONNECTION LIMIT 7",
+            "ALTER DATABASE \(name) IS_TEMPLATE true")
+        let target = database.settings.database(name)
+        func asOwner(of name: String) -> ConnectionSettings {
+            var settings = database.settings.database(name)
+            settings.parameters["user"] = role
+            return settings
+        }
+        let (owner, inside) = (asOwner(of: "postgres"), asOwner(of: name))
+        let tries = Gathered<Bool>()
+        let trying = Task {
+            while !Task.isCancelled {
+                try? await Connection.opened(owner) { connection in
+                    try await connection.with { _ = try $0.execute("ALTER DATABASE \(name) CONNECTION LIMIT -1") }
+                }
+                tries.add([(try? await Connection.opened(inside) { _ in true }) ?? false])
+            }
+        }
+        var watching = vault.restoring
+        watching.beforeOpening = { _ in
+            let before = tries.all.count
+            try await waitUntil("the owner tries") { tries.all.count >= before + 3 }
+            #expect(!tries.all[before...].contains(true))
+        }
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: watching)
+        func state() async throws -> String {
+            try await Connection.opened(database.settings) {
+                try await $0.value(
+                    """
+                    SELECT concat_ws(' ', pg_get_userbyid(datdba), datconnlimit, datistemplate)
+                    FROM pg_database WHERE datname = '\(name)'
+                    """, as: String.self)
+            }
+        }
+        try await waitUntil("the owner tries") { !tries.all.isEmpty }
+        // What ends the owner's sessions is not what is tried here.
+        var done = false
+        while !done {
+            do {
+                try await restorer.restore(into: target)
+                done = true
+            } catch let error as PostgresError where error.kind == .misuse {}
+        }
+        trying.cancel()
+        await trying.value
+        let opened = try await state()
+        #expect(opened.hasPrefix("\(role) ") && opened.hasSuffix(" t"), "\(opened)")
+        try await TestCluster.runSQL(
+            "ALTER DATABASE \(name) IS_TEMPLATE false", "DROP DATABASE \(name) WITH (FORCE)",
+            "CREATE DATABASE \(name) OWNER \(role) CONNECTION LIMIT 7 IS_TEMPLATE true")
+        // After an error it stays closed, and the error says how to open it.
+        struct Refusal: Error {}
+        var failing = vault.restoring
+        failing.beforeOpening = { _ in throw Refusal() }
+        let error = await #expect(throws: BackupError.self) {
+            try await Restorer(repository: vault.repository, manifest: manifest, settings: failing).restore(
+                into: target)
+        }
+        let closed = try await state()
+        #expect(closed == "postgres 0 f")
+        let hint = try #require(error?.hint)
+        #expect(hint.contains("ALTER DATABASE \"\(name)\" OWNER TO \"\(role)\""), "\(hint)")
+        #expect(hint.contains("CONNECTION LIMIT 7") && hint.contains("IS_TEMPLATE true"), "\(hint)")
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)", "DROP ROLE \(role)")
+    }
+
+    @Test(.database) func whoHoldsATableIsSaidInTime() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute("CREATE TABLE held (a integer)")
+        try await database.connection { holder in
+            try await holder.with { try $0.execute("BEGIN; LOCK TABLE held IN ACCESS EXCLUSIVE MODE") }
+            let pid = await holder.serverProcess
+            let making = Task {
+                try await vault.maker(database.settings, nil) { $0.tableWait = .milliseconds(300) }.make().manifest
+            }
+            let late = Task {
+                try await Task.sleep(for: .seconds(30))
+                making.cancel()
+            }
+            let error = await #expect(throws: BackupError.self) { _ = try await making.value }
+            late.cancel()
+            let text = error.map { "\($0)" } ?? ""
+            #expect(text.contains("process \(pid) of ") && text.contains("held"), "\(text)")
+            try await holder.with { try $0.execute("ROLLBACK") }
+        }
     }
 
     @Test(.database) func withoutServerProgramsAScratchDatabaseServes() async throws {

@@ -199,7 +199,9 @@ struct ValidationTests {
     @Test(.database) func abandonedScratchDatabasesAreCleared() async throws {
         let old = "reeve_scratch_1000000000_\(UInt32.random(in: 0...UInt32.max))"
         let young = "reeve_scratch_99999999999_\(UInt32.random(in: 0...UInt32.max))"
-        try await TestCluster.runSQL("CREATE DATABASE \(old)", "CREATE DATABASE \(young)")
+        // Anybody who may make databases can give one such a name.
+        let odd = "reeve_scratch_99999999999999999999_1"
+        try await TestCluster.runSQL("CREATE DATABASE \(old)", "CREATE DATABASE \(young)", "CREATE DATABASE \(odd)")
         let fixture = try MigrationFixture(Self.files)
         let database = try TestDatabase.current
         _ = try await fixture.migrator(database.settings).up()
@@ -210,7 +212,25 @@ struct ValidationTests {
             }
         }
         #expect(left == [young])
-        try await TestCluster.runSQL("DROP DATABASE \(young)")
+        try await TestCluster.runSQL("DROP DATABASE \(young)", "DROP DATABASE \(odd)")
+    }
+
+    @Test(.database) func nobodyElseGetsIntoAScratchDatabase() async throws {
+        let database = try TestDatabase.current
+        let role = "curious_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL("CREATE ROLE \(role) LOGIN")
+        let error = try await ScratchDatabase.with(beside: database.settings) { settings in
+            var other = settings
+            other.parameters["user"] = role
+            let mayMake = try await Connection.opened(settings) { connection in
+                try await connection.with { try $0.execute("CREATE TABLE public.made (a integer)") }
+                return true
+            }
+            #expect(mayMake)
+            return await #expect(throws: PostgresError.self) { try await Connection.opened(other) { _ in } }
+        }
+        #expect(error?.message.contains("permission denied for database") == true, "\(error.map { "\($0)" } ?? "")")
+        try await TestCluster.runSQL("DROP ROLE \(role)")
     }
 
     @Test(.database) func severalAtOnceGetTheSame() async throws {

@@ -57,6 +57,23 @@ struct EmbeddedClusterTests {
         }
     }
 
+    @Test func `one that is thrown away is stopped also in a task that is cancelled`() async throws {
+        try await withState { folder in
+            let cluster = try await EmbeddedCluster.acquire(options(folder))
+            let lines = try String(contentsOfFile: "\(folder)/cluster/data/postmaster.pid", encoding: .utf8)
+            let pid = try #require(lines.split(separator: "\n").first.flatMap { pid_t($0) })
+            let work = Task {
+                while !Task.isCancelled { try? await Task.sleep(for: .seconds(1)) }
+                await cluster.destroy()
+            }
+            work.cancel()
+            await work.value
+            // One that has ended has no arguments any more, though nobody may have reaped it.
+            #expect(FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") ?? Data() == Data())
+            #expect(!FileManager.default.fileExists(atPath: "\(folder)/cluster"))
+        }
+    }
+
     @Test func `it stops when its last holder lets go, and starts again`() async throws {
         try await withState { folder in
             var cluster: EmbeddedCluster? = try await EmbeddedCluster.acquire(options(folder))

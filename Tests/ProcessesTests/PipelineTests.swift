@@ -22,6 +22,36 @@ struct PipelineTests {
         #expect(error?.program == "sh" && error?.ending == .exited(7) && error?.errorOutput == "oh no\n")
     }
 
+    @Test func whoReadsOnlyABeginningIsAskedFor() async throws {
+        let endless = [Command("sh", ["-c", "trap - PIPE; exec yes"]), Command("sh", ["-c", "head -n 1"])]
+        try await Pipeline(endless, lastMayStopEarly: true).run { _ in }
+        let error = await #expect(throws: PipelineError.self) { try await Pipeline(endless).run { _ in } }
+        #expect(error?.ending == .killed(signal: SIGPIPE))
+        let failing = [endless[0], Command("sh", ["-c", "head -n 1; exit 3"])]
+        let other = await #expect(throws: PipelineError.self) {
+            try await Pipeline(failing, lastMayStopEarly: true).run { _ in }
+        }
+        #expect(other?.ending == .exited(3))
+    }
+
+    @Test func whatQuotesRowsIsLeftOut() {
+        let said = """
+            pg_restore: warning: mind
+            pg_restore: error: COPY failed for table "t": ERROR:  new row violates check constraint "c"
+            DETAIL:  Failing row contains (1, secret
+
+            ERROR:  secret).
+            CONTEXT:  COPY t, line 1: "secret"
+            Command was: COPY t FROM stdin;
+            """
+        #expect(
+            programMessage(said.utf8) == """
+                pg_restore: warning: mind
+                pg_restore: error: COPY failed for table "t": ERROR:  new row violates check constraint "c"
+                Command was: COPY t FROM stdin;
+                """)
+    }
+
     /// Also a program that is stopped, and so hears no SIGTERM.
     @Test func cancelledItEndsEveryProgram() async throws {
         let started = AsyncStream<Void>.makeStream()

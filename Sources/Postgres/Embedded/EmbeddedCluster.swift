@@ -87,7 +87,8 @@ public final class EmbeddedCluster: Sendable {
             let bin = programs.trimmingCharacters(in: .whitespacesAndNewlines)
             let stop = ServerAccount.current().command(
                 "\(bin)/pg_ctl", ["stop", "-D", folder.data, "-m", "immediate", "-w", "-t", "30", "-s"])
-            _ = try? await stop.run(limit: .seconds(40))
+            // In a task of its own, for this one may be cancelled: a server must not outlive its folder.
+            await Task { _ = try? await stop.run(limit: .seconds(40)) }.value
         }
         // Many files.
         try? await onOwnThread(named: "removal") { [folder] in

@@ -97,7 +97,9 @@ enum BackupCommands {
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
             let id = invocation.arguments.positional.first ?? "latest"
-            let (repository, manifest) = try await work.find(id, in: invocation.option("repository"))
+            let (repository, manifest) = try await work.find(id, in: invocation.option("repository")) {
+                invocation.console.note($0)
+            }
             let report = try await Proof.read(manifest, in: repository)?.report(of: manifest)
             return (BackupText.shown(manifest), BackupText.text(manifest) + (report.map { "\n\n" + $0 } ?? ""))
         }
@@ -106,9 +108,9 @@ enum BackupCommands {
     static let verify = CommandSpec(
         noun: "backup", verb: "verify", summary: "look whether every part of a backup is there and what it was",
         discussion:
-            "Sizes are compared for all parts; size and hash of those that are read, all of them or a sample; with "
-            + "an identity they must also open. Tells of objects that belong to no backup. Exit 3 when there is "
-            + "something. That a backup restores, only 'backup test' shows.",
+            "Sizes are compared for all parts; size and hash of those that are read, all of them or a sample, and "
+            + "they must unpack, for which those that are encrypted want an identity. Tells of objects that belong to no "
+            + "backup. Exit 3 when there is something. That a backup restores, only 'backup test' shows.",
         arguments: [BackupScope.backup],
         options: [
             .flag("all", "every backup of the database"),
@@ -122,7 +124,9 @@ enum BackupCommands {
             let name = work.open.name
             let id = invocation.arguments.positional.first ?? "latest"
             var sum = Verification()
-            for repository in try BackupScope.repositories(invocation, work) {
+            let repositories = try BackupScope.repositories(invocation, work)
+            var lacking: [Repository] = []
+            for repository in repositories {
                 let result: Verification
                 do {
                     let manifests =
@@ -131,16 +135,22 @@ enum BackupCommands {
                     result = try await repository.verify(
                         manifests, of: name, share: share,
                         identity: BackupSettings.identity(work.configuration, given: invocation.option("identity")))
+                } catch BackupError.unknown {
+                    lacking.append(repository)
+                    sum.problems.append(.noBackup(place: repository.store.place))
+                    continue
                 } catch let error as StorageError {
                     sum.problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
                     continue
                 }
                 sum.parts += result.parts
                 sum.read += result.read
+                sum.unopened += result.unopened
                 sum.bytes += result.bytes
                 sum.problems += result.problems
                 sum.orphans += result.orphans
             }
+            if lacking.count == repositories.count { throw BackupError.unknown(id: id) }
             found.count += sum.problems.count + sum.orphans.count
             return (BackupText.verified(sum), BackupText.text(sum))
         }
@@ -164,12 +174,17 @@ enum BackupCommands {
         options: [.dryRun, .option("confirm", "NAME", "the database's name, to go on without being asked")],
         whenInterrupted: "backups may have been removed; 'reeve backup list' shows what is there, and the next goes on"
     ) { invocation in
+        let failed = BackupScope.Tally()
         try await BackupScope.forEach(invocation) { work in
             var decisions: [RetentionPolicy.Decision] = []
             for repository in work.repositories {
                 do {
-                    decisions += try await work.decisions(repository)
+                    decisions += try await work.decisions(repository) {
+                        failed.count += 1
+                        invocation.console.note("error: \($0)")
+                    }
                 } catch let error as StorageError {
+                    failed.count += 1
                     invocation.console.note("error: \(error)")
                 }
             }
@@ -196,5 +211,7 @@ enum BackupCommands {
                 decisions.isEmpty ? "no backups" : table.text + "\n" + sum
             )
         }
+        // What could not be looked at may have something to go.
+        return failed.count > 0 ? .failed : .done
     }
 }

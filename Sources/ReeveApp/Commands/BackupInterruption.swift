@@ -53,8 +53,8 @@ extension Interruption {
                 "\(name) is as it was, or wholly restored; a database beside it with _new_ in its name can be dropped")
         } else {
             stands(
-                "\(name) may hold a part of the backup; then it stays closed (CONNECTION LIMIT 0) where this role is a "
-                    + "superuser: drop it, and restore into a new one")
+                "\(name) may hold a part of the backup; then it stays closed (CONNECTION LIMIT 0), and this role's, where "
+                    + "this role is a superuser: drop it, and restore into a new one")
         }
     }
 }

@@ -33,7 +33,7 @@ enum BackupScope {
     /// The repositories that a command looks into.
     static func repositories(_ invocation: Invocation, _ work: BackupWork) throws -> [Repository] {
         guard let place = invocation.option("repository") else { return work.repositories }
-        return [try work.repository(place)]
+        return [try BackupWork.repository(place, of: work.repositories)]
     }
 
     /// Shows how far a restore is, how fast it goes and how long it will take.

@@ -71,8 +71,8 @@ enum BackupText {
 
     static func verified(_ result: Verification) -> JSONValue {
         [
-            "parts": .int(result.parts), "read": .int(result.read), "bytes": .int(result.bytes),
-            "problems": .array(result.problems.map { .string($0.description) }),
+            "parts": .int(result.parts), "read": .int(result.read), "unopened": .int(result.unopened),
+            "bytes": .int(result.bytes), "problems": .array(result.problems.map { .string($0.description) }),
             "orphans": .array(result.orphans.map { .string($0) }),
         ]
     }
@@ -81,7 +81,8 @@ enum BackupText {
         let lines = result.problems.map(\.description) + result.orphans.map { "\($0) belongs to no backup" }
         let sum =
             "\(result.parts) parts, \(result.read) of them read (\(size(result.bytes))), \(result.problems.count) problems"
-        return (lines + [sum]).joined(separator: "\n")
+        let unopened = "the contents of \(result.unopened) parts were not opened: no identity is given"
+        return (lines + (result.unopened > 0 ? [unopened] : []) + [sum]).joined(separator: "\n")
     }
 
     static func proved(_ proof: Proof) -> JSONValue {

@@ -23,24 +23,26 @@ enum RecoverCommand {
         var values: [JSONValue] = []
         var lines: [String] = []
         for one in try estate.selected(invocation.option("database")) {
+            let id = invocation.option("backup") ?? "latest"
+            var repositories = try BackupSettings.repositories(estate.configuration)
+            if let place = invocation.option("repository") {
+                repositories = [try BackupWork.repository(place, of: repositories)]
+            }
+            let (repository, manifest) = try await BackupWork.find(id, of: one.name, in: repositories) {
+                invocation.console.note($0)
+            }
             let target: ConnectionSettings
             let open: OpenDatabase
             switch one.source {
             case .connection(let given):
                 target = one.direct ?? given
-                let like = try await BackupWork.find(
-                    invocation.option("backup") ?? "latest", of: one.name,
-                    in: BackupSettings.repositories(estate.configuration)
-                ).1
-                if !invocation.isDryRun { try await Replacement(of: target, like: like).makeIfMissing() }
+                if !invocation.isDryRun { try await Replacement(of: target, like: manifest).makeIfMissing() }
                 open = try await estate.open(one)
             case .embedded:
                 open = try await estate.open(one)
                 target = open.database.direct
             }
             let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
-            let id = invocation.option("backup") ?? "latest"
-            let (repository, manifest) = try await work.find(id, in: invocation.option("repository"))
             values.append([
                 "database": .string(one.name), "backup": .string(manifest.id), "as_of": .string(manifest.startedAt),
             ])

@@ -22,7 +22,9 @@ enum RestoreCommands {
         let found = BackupScope.Tally()
         try await BackupScope.forEach(invocation) { work in
             let id = invocation.arguments.positional.first ?? "latest"
-            let (repository, manifest) = try await work.find(id, in: invocation.option("repository"))
+            let (repository, manifest) = try await work.find(id, in: invocation.option("repository")) {
+                invocation.console.note($0)
+            }
             let proof = try await work.test(
                 manifest, in: repository, identity: invocation.option("identity"), actor: Invocation.person,
                 progress: BackupScope.progress(invocation.console))
@@ -37,8 +39,8 @@ enum RestoreCommands {
         discussion:
             "A whole backup wants an empty target; with --confirm it takes the place of what is there, which stays "
             + "in a database beside it. Sessions of others are kept out until everything is there, masked where that is "
-            + "wanted, and the hook backup.hooks.restored has run (the role must be a superuser for that); a database whose "
-            + "restore has failed stays closed, by CONNECTION LIMIT 0. Single tables "
+            + "wanted, and the hook backup.hooks.restored has run (the role must be a superuser for that, to whom the "
+            + "database belongs meanwhile); a database whose restore has failed stays closed, by CONNECTION LIMIT 0. Single tables "
             + "and schemas are put into a database that is in use, in one transaction, beside what is there.",
         arguments: [ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)],
         options: [
@@ -113,19 +115,15 @@ enum RestoreCommands {
             guard let id = invocation.arguments.positional.first else {
                 throw UsageError("'reeve backup restore' wants a backup", hint: "give its ID, latest, or --as-of TIME")
             }
-            return try await work.find(id, in: place)
+            return try await work.find(id, in: place) { invocation.console.note($0) }
         }
         guard invocation.arguments.positional.isEmpty else { throw UsageError("--as-of goes without an ID") }
         guard let time = try? Timestamp.fromPostgres(text) else {
             throw UsageError("--as-of: '\(text)' is no instant", hint: "write 2026-11-20T03:00:00Z")
         }
-        for repository in try BackupScope.repositories(invocation, work) {
-            let all = try await repository.manifests(of: work.open.name)
-            if let found = all.last(where: { $0.began <= time }) {
-                return (repository, found)
-            }
-        }
-        throw BackupError.unknown(id: "as of \(text)")
+        return try await BackupWork.newest(
+            of: work.open.name, in: BackupScope.repositories(invocation, work), "as of \(text)", by: time
+        ) { invocation.console.note($0) }
     }
 
     /// Whether the target holds something, and may be put aside.

@@ -46,6 +46,7 @@ enum VerifyTask {
         var problems: [BackupError] = []
         var parts = 0
         var read = 0
+        var unopened = 0
         for repository in work.repositories {
             do {
                 let result = try await repository.verify(
@@ -54,12 +55,14 @@ enum VerifyTask {
                 problems += result.problems
                 parts += result.parts
                 read += result.read
+                unopened += result.unopened
             } catch let error as StorageError {
                 problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
             }
         }
         guard problems.isEmpty else { throw TaskFinding(text: problems.map(\.description).joined(separator: "\n")) }
         return "\(parts) parts are there, \(read) of them were read"
+            + (unopened > 0 ? ", \(unopened) of these not opened: no identity is given" : "")
     }
 }
 
@@ -68,7 +71,9 @@ enum RestoreTestTask {
     static func run(_ open: OpenDatabase, _ configuration: Configuration, _ context: TaskContext) async throws -> String
     {
         let work = try BackupWork(open: open, configuration: configuration, logger: context.logger)
-        let (repository, manifest) = try await work.find("latest", in: nil)
+        let (repository, manifest) = try await work.find("latest", in: nil) {
+            context.logger.warning("not everything was looked at for the newest backup", [LogField("what", $0)])
+        }
         return try await test(manifest, in: repository, work)
     }
 

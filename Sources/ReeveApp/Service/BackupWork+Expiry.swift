@@ -7,9 +7,13 @@ import Storage
 /// Backups are removed.
 extension BackupWork {
     /// What the policy says of each backup in a repository.
-    func decisions(_ repository: Repository) async throws -> [RetentionPolicy.Decision] {
+    ///
+    /// - Parameter damaged: gets the manifests that cannot be read.
+    func decisions(
+        _ repository: Repository, damaged: (BackupError) -> Void = { _ in }
+    ) async throws -> [RetentionPolicy.Decision] {
         var candidates: [RetentionPolicy.Candidate] = []
-        for manifest in try await repository.manifests(of: open.name) {
+        for manifest in try await repository.manifests(of: open.name, damaged: damaged) {
             guard let time = try? Timestamp.fromPostgres(manifest.finishedAt) else { continue }
             let proof = try await Proof.read(manifest, in: repository)
             candidates.append(

@@ -22,33 +22,41 @@ struct BackupWork: Sendable {
         repositories = try BackupSettings.repositories(configuration)
     }
 
-    /// The one that is named, or the first.
+    /// The one that is named.
     ///
     /// - Throws: `UsageError` for one that is not configured.
-    func repository(_ place: String?) throws -> Repository {
-        guard let place else { return repositories[0] }
+    static func repository(_ place: String, of repositories: [Repository]) throws -> Repository {
         if let found = repositories.first(where: { $0.store.place == place }) { return found }
         throw UsageError(
             "'\(place)' is no repository of the configuration",
             hint: "configured: \(repositories.map(\.store.place).joined(separator: ", "))")
     }
 
+    /// Is told of what could not be looked at.
+    typealias Note = (String) -> Void
+
     /// A backup, in the repository that is named, or in the first that has it.
-    func find(_ id: String, in place: String?) async throws -> (Repository, Manifest) {
-        if place != nil {
-            let repository = try repository(place)
-            return (repository, try await repository.manifest(id, of: open.name))
-        }
-        return try await Self.find(id, of: open.name, in: repositories)
+    ///
+    /// - Parameter id: its name, or `latest`: the newest of all.
+    func find(_ id: String, in place: String?, note: Note) async throws -> (Repository, Manifest) {
+        let chosen = if let place { [try Self.repository(place, of: repositories)] } else { repositories }
+        return try await Self.find(id, of: open.name, in: chosen, note: note)
     }
 
     /// A backup, in the first repository that has it.
     static func find(
-        _ id: String, of database: String, in repositories: [Repository]
+        _ id: String, of database: String, in repositories: [Repository], note: Note
     ) async throws -> (Repository, Manifest) {
+        if id == "latest" { return try await newest(of: database, in: repositories, id, note: note) }
         var first: (any Error)?
         for repository in repositories {
-            do { return (repository, try await repository.manifest(id, of: database)) } catch { first = first ?? error }
+            do {
+                return (repository, try await repository.manifest(id, of: database))
+            } catch BackupError.unknown {
+                continue
+            } catch {
+                first = first ?? error
+            }
         }
         throw first ?? BackupError.unknown(id: id)
     }
@@ -62,6 +70,32 @@ struct BackupWork: Sendable {
             try await connection.with { try LedgerSchema.install(on: $0) }
             return try await Repository.locked(on: connection, wait: .seconds(60)) { try await body(connection) }
         }
+    }
+
+    /// The newest backup of all repositories that answer: one of them may lag behind.
+    ///
+    /// - Parameters:
+    ///   - wanted: what it was asked for by.
+    ///   - time: only those that were begun by then.
+    /// - Throws: `BackupError.unknown` where there is none; `StorageError` where one that does not answer may have some.
+    static func newest(
+        of database: String, in repositories: [Repository], _ wanted: String, by time: Timestamp? = nil, note: Note
+    ) async throws -> (Repository, Manifest) {
+        var found: (repository: Repository, manifest: Manifest)?
+        var failure: StorageError?
+        for repository in repositories {
+            do {
+                let all = try await repository.manifests(of: database) { note("warning: \($0)") }
+                guard let last = all.last(where: { one in time.map { one.began <= $0 } ?? true }) else { continue }
+                if let found, (last.began, last.id) <= (found.manifest.began, found.manifest.id) { continue }
+                found = (repository, last)
+            } catch let error as StorageError {
+                failure = failure ?? error
+                note("warning: \(repository.store.place) was not looked into, and may have a newer backup: \(error)")
+            }
+        }
+        if let found { return found }
+        throw failure ?? BackupError.unknown(id: wanted)
     }
 
     /// Works in the ledger of the database, which is made where it is not there.

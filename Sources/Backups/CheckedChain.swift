@@ -1,0 +1,169 @@
+import Foundation
+import Processes
+
+/// Programs in a row, where the output of each passes through this process and is looked at: that a program ends with 0
+/// does not show that it has done anything.
+struct CheckedChain: Sendable {
+    struct Stage: Sendable {
+        let command: Command
+        /// Of its output.
+        let format: PartFormat
+    }
+
+    let stages: [Stage]
+
+    /// What the first program is given.
+    struct Source: Sendable {
+        let next: @Sendable () throws -> [UInt8]?
+        var letGo: @Sendable () -> Void = {}
+    }
+
+    /// Runs the programs to their ends, as a `Pipeline` does.
+    ///
+    /// - Parameters:
+    ///   - first: called with each piece of the first program's output; it may wait.
+    ///   - take: gets the last program's output.
+    /// - Throws: as `Pipeline`; `BackupError.badOutput`; what `first` throws.
+    func run(
+        _ source: Source?, first: @escaping @Sendable () throws -> Void = {},
+        take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
+    ) async throws {
+        let feeds = stages.dropLast().map { _ in ByteFeed() }
+        let failures = Gathered<(stage: Int, error: any Error)>()
+        await withTaskGroup(of: Void.self) { group in
+            for (index, stage) in stages.enumerated() {
+                let input =
+                    index == 0 ? source : Source(next: { try feeds[index - 1].next() }, letGo: feeds[index - 1].close)
+                group.addTask {
+                    do {
+                        try await Self.run(stage, input) { bytes in
+                            if index == 0 { try first() }
+                            if index < feeds.count { try feeds[index].push(bytes) } else { try take(bytes) }
+                        }
+                        if index < feeds.count { feeds[index].finish() }
+                    } catch {
+                        failures.add([(index, error)])
+                        // What comes after must not take what there is for all.
+                        if index < feeds.count { feeds[index].finish(error) }
+                    }
+                }
+            }
+        }
+        // Those before the one that failed find that nobody reads any more; those after it hear of its error.
+        let sorted = failures.all.sorted { $0.stage < $1.stage }
+        if let failure = sorted.first(where: { !($0.error is ByteFeed.Closed) }) ?? sorted.first { throw failure.error }
+    }
+
+    private static func run(
+        _ stage: Stage, _ source: Source?, take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
+    ) async throws {
+        let check = FormatCheck(stage.format)
+        let given = Given()
+        var next: (@Sendable () throws -> [UInt8]?)?
+        var letGo: @Sendable () -> Void = { () -> Void in }
+        if let source {
+            next = {
+                let piece = try source.next()
+                given.add(piece)
+                return piece
+            }
+            letGo = source.letGo
+        }
+        try await Pipeline([stage.command]).run(source: next, letGo: letGo) { bytes in
+            check.take(bytes)
+            try take(bytes)
+        }
+        let problem =
+            source != nil && !given.isWhole
+            ? "it has not read all that it was given" : check.problem(given: source == nil ? nil : given.count)
+        guard let problem else { return }
+        let name = (stage.command.program as NSString).lastPathComponent
+        throw BackupError.badOutput(program: name, reason: problem)
+    }
+
+    /// What was given to a program: used by the thread that feeds it, and read when that has ended.
+    private final class Given: @unchecked Sendable {
+        private(set) var count = 0
+        private(set) var isWhole = false
+
+        func add(_ piece: [UInt8]?) {
+            count += piece?.count ?? 0
+            if piece == nil { isWhole = true }
+        }
+    }
+}
+
+/// What bytes are, as far as it shows at their two ends.
+enum PartFormat: Sendable {
+    /// Anything, and nothing too.
+    case text
+    /// What pg_dump writes with -Fc.
+    case archive
+    /// What pg_dumpall writes.
+    case clusterScript
+    case zstd, age
+}
+
+extension Manifest.Part {
+    /// Of what was packed.
+    var format: PartFormat {
+        switch kind {
+        case .roles: .clusterScript
+        case .catalog, .sequences: .text
+        case .before, .data, .largeObjects, .after: slice == nil ? .archive : .text
+        }
+    }
+}
+
+/// Looks at bytes that pass by, whether they can be what they are to be. Used by one thread at a time.
+final class FormatCheck: @unchecked Sendable {
+    private let format: PartFormat
+    private var count = 0
+    private var head: [UInt8] = []
+    private var tail: [UInt8] = []
+    /// The head of a file for many recipients is long.
+    private static let headBytes = 65536
+    private static let tailBytes = 512
+
+    init(_ format: PartFormat) { self.format = format }
+
+    func take(_ bytes: UnsafeRawBufferPointer) {
+        count += bytes.count
+        if head.count < Self.headBytes { head += bytes.prefix(Self.headBytes - head.count) }
+        tail += bytes.suffix(Self.tailBytes)
+        if tail.count > Self.tailBytes { tail.removeFirst(tail.count - Self.tailBytes) }
+    }
+
+    /// What is wrong with all that has passed by.
+    ///
+    /// - Parameter given: the bytes that it was made of, where they are known.
+    func problem(given: Int? = nil) -> String? {
+        if case .text = format { return nil }
+        if count == 0 { return "it is empty" }
+        switch format {
+        case .text: return nil
+        case .archive:
+            if !head.starts(with: "PGDMP".utf8) { return "it is no archive of pg_dump's" }
+            // The end of the last table's rows, of large objects, and of a list of contents alone.
+            return tail.suffix(5).elementsEqual([0, 0, 0, 0, 0]) ? nil : "it stops before its end"
+        case .clusterScript:
+            let end = String(decoding: tail, as: UTF8.self)
+            return end.contains("PostgreSQL database cluster dump complete") ? nil : "it stops before its end"
+        case .zstd: return head.starts(with: [0x28, 0xB5, 0x2F, 0xFD]) ? nil : "it is not compressed with zstd"
+        case .age: return ageProblem(given)
+        }
+    }
+
+    /// By the format age-encryption.org/v1: a header whose last line begins with ---, a nonce of 16 bytes, and pieces of 64
+    /// KiB, each with 16 bytes more.
+    private func ageProblem(_ given: Int?) -> String? {
+        guard head.starts(with: "age-encryption.org/v1\n".utf8) else { return "it is not encrypted with age" }
+        guard let last = head.firstRange(of: Array("\n--- ".utf8)),
+            let end = head[last.upperBound...].firstIndex(of: UInt8(ascii: "\n"))
+        else { return "it has no whole header" }
+        let payload = count - (end + 1) - 16
+        guard let given else { return payload > 16 ? nil : "nothing is in it" }
+        let pieces = max(1, (given + 65535) / 65536)
+        return payload == given + 16 * pieces ? nil : "it does not hold the \(given) bytes that were given"
+    }
+}
