@@ -196,10 +196,11 @@ final class DatabaseService: Sendable {
 
     private func ping() async -> Bool {
         do {
-            try await inTime("database", whenLate: { [metrics, open] in metrics.setUp(false, database: open.name) }) {
-                [open] in
-                try await open.database.pool.with(within: .seconds(5)) { _ = try $0.query("SELECT 1") }
-            }
+            try await inTime(
+                "database", whenLate: { [metrics, open] in metrics.setUp(false, database: open.name) },
+                { [open] in
+                    try await open.database.pool.with(within: .seconds(5)) { _ = try $0.query("SELECT 1") }
+                })
             metrics.setUp(true, database: open.name)
             readiness.set("database/\(open.name)", true, "answers", lasts: Self.validity(Self.pingPause))
             if let difference = scheduler.clockDifference {
