@@ -46,6 +46,27 @@ struct BackupTools: Sendable {
         return Command(programs.path(program), quiet + arguments + ["--dbname", shown.uri], environment: environment)
     }
 
+    /// Arguments with which psql reads a script from its input and runs no commands of its own for it, such as `\!`: who
+    /// writes to a repository does not write to this machine. `\restrict` came with the minor versions of August 2025
+    /// (CVE-2025-8714); older ones read without it.
+    func restrictedScript() async -> [String] {
+        let outcome = try? await Command(programs.path("psql"), ["--version"]).run(limit: .seconds(10))
+        guard Self.canRestrict(psql: outcome?.output ?? "") else { return ["-f", "-"] }
+        let key = String((0..<32).compactMap { _ in "abcdefghijklmnopqrstuvwxyz0123456789".randomElement() })
+        return ["-c", "\\restrict \(key)", "-f", "-", "-c", "\\unrestrict \(key)"]
+    }
+
+    /// - Parameter version: what `psql --version` says.
+    static func canRestrict(psql version: String) -> Bool {
+        guard let word = version.split(separator: " ").first(where: { $0.first?.isNumber == true }) else {
+            return false
+        }
+        let numbers = word.split(separator: ".").map { Int($0.prefix { $0.isNumber }) ?? 0 }
+        guard let major = numbers.first else { return false }
+        let first = [13: 22, 14: 19, 15: 14, 16: 10, 17: 6]
+        return major > 17 || first[major].map { numbers.count > 1 && numbers[1] >= $0 } ?? false
+    }
+
     /// Compressed, and encrypted where there are recipients. One thread: PostgreSQL is to have the others.
     static func packing(_ recipients: [String]) -> [CheckedChain.Stage] {
         let pack = CheckedChain.Stage(command: Command("zstd", ["-q", "-2", "-T1", "-c"]), format: .zstd)

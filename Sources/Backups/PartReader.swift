@@ -65,7 +65,9 @@ final class PartReader: @unchecked Sendable {
         let isScript = part.slice != nil || part.kind == .sequences
         let command =
             try isScript
-            ? tools.command("psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f", "-"], on: target)
+            ? tools.command(
+                "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"] + (await tools.restrictedScript()),
+                on: target)
             : tools.command("pg_restore", ["--exit-on-error", "--no-tablespaces", "-Fc"] + options, on: target)
         // A choice of tables may lie at the beginning, and pg_restore reads no further.
         try await unpack(part, through: [command], lastMayStopEarly: !options.isEmpty) { _ in }
@@ -73,7 +75,15 @@ final class PartReader: @unchecked Sendable {
 
     /// A part as a file, which pg_restore wants for a list, and for several connections at once.
     func withFile<T: Sendable>(_ part: Manifest.Part, _ body: (String) async throws -> T) async throws -> T {
-        let path = "\(restorer.settings.temporaryFolder)/reeve-restore-\(UUID().uuidString)"
+        // A folder that nobody else can look into, let alone put something in the way of what is written there.
+        var template = Array("\(restorer.settings.temporaryFolder)/reeve-restore-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else {
+            throw StorageError.failed(
+                operation: "write", object: restorer.settings.temporaryFolder, reason: String(cString: strerror(errno)))
+        }
+        let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let path = folder + "/part"
+        defer { rmdir(folder) }
         let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
             throw StorageError.failed(operation: "write", object: path, reason: String(cString: strerror(errno)))

@@ -51,6 +51,8 @@ public struct Repository: Sendable {
                 manifests.append(try Manifest.decode(try await store.bytes(of: name), object: name))
             } catch let error as BackupError {
                 damaged(error)
+            } catch StorageError.tooLarge(let object) {
+                damaged(.badManifest(object: object, reason: "it is larger than it can be"))
             }
         }
         return manifests.sorted { ($0.began, $0.id) < ($1.began, $1.id) }

@@ -48,7 +48,7 @@ enum LedgerTrust {
 
     /// The objects of the schema: kind, name, owner, whether that is to be trusted, and what tells it from another.
     private static let query = """
-        WITH risky AS MATERIALIZED (\(RiskyExpression.functions)), trusted AS (
+        WITH trusted AS (
             SELECT r.oid FROM pg_catalog.pg_roles r
             WHERE r.rolsuper OR r.rolname = current_user OR r.rolname = 'reeve_owner' AND NOT EXISTS (
                 SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles o ON o.oid = m.member
@@ -130,7 +130,7 @@ enum LedgerTrust {
                     SELECT k.conbin AS tree FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'
                     UNION ALL SELECT f.adbin FROM pg_catalog.pg_attrdef f WHERE f.adrelid = c.oid
                     UNION ALL SELECT g.tgqual FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid) e
-                WHERE \(RiskyExpression.isRisky("e.tree", among: "SELECT r.oid FROM risky r")))
+                WHERE \(RiskyExpression.isRisky("e.tree")))
             UNION ALL
             SELECT 'object', pg_catalog.pg_describe_object(d.classid, d.objid, 0), h.nspowner, ''
             FROM home h JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass

@@ -4,8 +4,8 @@
 /// - Functions run as their owners (`FunctionConfinement`), also those that are made, replaced, altered or given to another
 ///   owner meanwhile: an event trigger sees to that.
 /// - Event triggers whose function belongs to others are silent meanwhile.
-/// - CHECK constraints with risky expressions (`RiskyExpression`) of domains, and of tables once `suspendChecks` was called,
-///   are not looked at: their rows met them when they were dumped.
+/// - CHECK constraints of others with risky expressions (`RiskyExpression`), of domains, and of tables once
+///   `suspendChecks` was called, are not looked at: their rows met them when they were dumped.
 ///
 /// The catalog is changed directly, for ALTER FUNCTION would run event triggers, which are others' functions too. Only a
 /// superuser can; any other role lends its rights to nobody who has fewer, as long as it is not itself privileged, and
@@ -111,13 +111,16 @@ public struct Confinement: Sendable {
         try await Self.run("DO $$ BEGIN \(suspension(of: "k.conrelid <> 0")) END $$", in: target)
     }
 
-    /// PL/pgSQL that puts `true` in the place of risky expressions.
+    /// PL/pgSQL that puts `true` in the place of risky expressions of those who are no superusers.
     private func suspension(of which: String) -> String {
         """
-        WITH risky AS MATERIALIZED (\(RiskyExpression.functions)), found AS (
+        WITH found AS (
             INSERT INTO \(schema).checks SELECT k.oid, k.conbin FROM pg_catalog.pg_constraint k
-            WHERE k.contype = 'c' AND \(which)
-                AND \(RiskyExpression.isRisky("k.conbin", among: "SELECT r.oid FROM risky r"))
+            WHERE k.contype = 'c' AND \(which) AND EXISTS (
+                SELECT FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper AND (
+                    o.oid = (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = k.conrelid)
+                    OR o.oid = (SELECT t.typowner FROM pg_catalog.pg_type t WHERE t.oid = k.contypid)))
+                AND \(RiskyExpression.isRisky("k.conbin"))
             ON CONFLICT DO NOTHING RETURNING id)
         UPDATE pg_catalog.pg_constraint k SET conbin = (
             SELECT d.conbin FROM pg_catalog.pg_constraint d
@@ -145,8 +148,10 @@ public struct Confinement: Sendable {
     }
 
     /// Confines in the open transaction for as long as `body` works. What it set for the transaction is not taken back.
-    public static func during<T>(on connection: isolated Connection, _ body: () throws -> T) throws -> T {
-        guard try isSuperuser(on: connection) else { return try body() }
+    public static func during<T>(
+        on connection: isolated Connection, isNeeded: Bool = true, _ body: () throws -> T
+    ) throws -> T {
+        guard try isNeeded && isSuperuser(on: connection) else { return try body() }
         let confinement = Confinement()
         try connection.execute(confinement.begin)
         let value = try body()

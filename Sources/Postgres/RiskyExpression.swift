@@ -16,10 +16,11 @@ public enum RiskyExpression {
         'gen_random_bytes', 'uuid_generate_v1', 'uuid_generate_v1mc', 'uuid_generate_v4'
         """
 
-    /// SQL for a query of one column, the numbers of the risky functions.
-    public static let functions = """
-        SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
-        WHERE NOT p.prosecdef AND NOT (\(FunctionConfinement.unconfined)) AND (
+    /// SQL for a condition on a row `p` of pg_proc.
+    private static let isRisky = """
+        NOT p.prosecdef AND EXISTS (
+            SELECT FROM pg_catalog.pg_roles o WHERE o.oid = p.proowner AND NOT (\(FunctionConfinement.unconfined)))
+        AND (
             p.provolatile = 'v' AND NOT (p.proname IN (\(harmless)) AND (
                 p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace OR EXISTS (
                     SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
@@ -32,14 +33,12 @@ public enum RiskyExpression {
 
     /// SQL for a condition: whether a stored expression calls one of them.
     ///
-    /// - Parameters:
-    ///   - tree: SQL for a value of type `pg_node_tree`.
-    ///   - functions: SQL for a query of the numbers of the risky functions.
-    public static func isRisky(_ tree: String, among functions: String = functions) -> String {
+    /// - Parameter tree: SQL for a value of type `pg_node_tree`.
+    public static func isRisky(_ tree: String) -> String {
         """
         EXISTS (SELECT FROM pg_catalog.regexp_matches(
-            (\(tree))::pg_catalog.text, ':(?:funcid|opfuncid|hashfuncid|negfuncid) ([0-9]+)', 'g') m
-            WHERE (m.m)[1]::pg_catalog.oid IN (\(functions)))
+                (\(tree))::pg_catalog.text, ':(?:funcid|opfuncid|hashfuncid|negfuncid) ([0-9]+)', 'g') m
+            JOIN pg_catalog.pg_proc p ON p.oid = (m.m)[1]::pg_catalog.oid WHERE \(isRisky))
         """
     }
 }

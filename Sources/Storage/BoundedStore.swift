@@ -75,17 +75,18 @@ public final class BoundedStore: Sendable {
             var all: [UInt8] = []
             while let piece = try reader.next() {
                 all += piece
-                guard all.count <= Self.smallObject else {
-                    throw StorageError.failed(operation: "read", object: full, reason: "it is larger than it can be")
-                }
+                guard all.count <= Self.smallObject else { throw StorageError.tooLarge(full) }
             }
             return all
         }
     }
 
     /// Writes a small object, whole or not at all.
+    ///
+    /// - Throws: `StorageError.tooLarge` for one that could not be read again.
     public func write(_ bytes: [UInt8], to name: String) async throws {
         try ObjectName.check(name)
+        guard bytes.count <= Self.smallObject else { throw StorageError.tooLarge(full(name)) }
         try await call("write", name) { store in
             let writer = try store.write(name)
             try bytes.withUnsafeBytes { try writer.write($0) }

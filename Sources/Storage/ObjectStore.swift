@@ -82,6 +82,7 @@ public enum StorageError: Error, CustomStringConvertible {
     /// It was not asked, for so many calls to it have not come back.
     case hung(place: String, calls: Int)
     case badName(String)
+    case tooLarge(String)
 
     public var description: String {
         switch self {
@@ -93,6 +94,7 @@ public enum StorageError: Error, CustomStringConvertible {
         case .hung(let place, let calls): "\(place) does not answer: \(calls) calls to it hang"
         case .badName(let name): "\(name.debugDescription) is no object's name"
         case .missing(let object): "\(object) is not there"
+        case .tooLarge(let object): "\(object) is larger than it can be"
         case .failed(let operation, let object, let reason): "cannot \(operation) \(object): \(reason)"
         }
     }
@@ -105,7 +107,7 @@ public enum StorageError: Error, CustomStringConvertible {
         case .late:
             "look whether its server or mount answers; backup.call_limit and backup.stall_limit say how long is waited"
         case .hung: "look whether its server or mount answers; it is tried again when they have come back"
-        case .badName: nil
+        case .badName, .tooLarge: nil
         case .failed: "check that the repository has room and may be written to"
         }
     }

@@ -1,6 +1,7 @@
 import Foundation
 import Hashing
 import Postgres
+import Processes
 import Storage
 import TestSupport
 import Testing
@@ -138,5 +139,32 @@ struct HostileManifestTests {
             try await database.execute(try #require(DatabaseSetting(setting)).statement(for: database.name))
         }
         #expect(try await database.with { try DatabaseContent.settings(on: $0) } == before)
+    }
+
+    @Test(arguments: [
+        ("psql (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", true), ("psql (PostgreSQL) 15.13", false),
+        ("psql (PostgreSQL) 13.22", true), ("psql (PostgreSQL) 17.5", false), ("psql (PostgreSQL) 18beta1", true),
+        ("psql (PostgreSQL) 12.22", false), ("", false), ("psql (PostgreSQL) x", false),
+    ])
+    func `which psql can be kept from commands of its own`(version: String, can: Bool) {
+        #expect(BackupTools.canRestrict(psql: version) == can)
+    }
+
+    /// The slices and the sequences of a backup are scripts, and who writes to the repository writes them.
+    @Test(.database) func `a script runs nothing on this machine`() async throws {
+        let database = try TestDatabase.current
+        let marker = "/tmp/reeve-script-\(UUID().uuidString.prefix(8))"
+        let tools = try await BackupTools.dumping(server: 150000)
+        let arguments = await tools.restrictedScript()
+        #expect(arguments.first == "-c")
+        for (script, isWell) in [("SELECT 1;\n", true), ("SELECT 1;\n\\! touch \(marker)\n", false)] {
+            let psql = try tools.command(
+                "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1"] + arguments, on: database.settings)
+            let print = Command("printf", ["%s", script])
+            var failed = false
+            do { try await Pipeline([print, psql]).run { _ in } } catch is PipelineError { failed = true }
+            #expect(failed != isWell)
+        }
+        #expect(!FileManager.default.fileExists(atPath: marker))
     }
 }

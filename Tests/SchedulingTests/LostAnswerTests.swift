@@ -138,7 +138,9 @@ struct LostAnswerTests {
         // The connection is there already, so that the first statements are those of the claim.
         try await pool.pool.with { _ = try $0.query("SELECT 1") }
         let wasLost = Mutex(false)
-        proxy.arm(at: isScheduled ? 9 : 6, afterForwarding: true) { [weak proxy] _ in
+        proxy.arm(
+            at: isScheduled ? 10 : 6, afterForwarding: true
+        ) { [weak proxy] _ in
             wasLost.withLock { $0 = true }
             proxy?.arm(at: 1) { _ in .cut }
             return .mute

@@ -18,12 +18,11 @@ public enum RiskyTables {
     }
 
     private static let sql = """
-        WITH RECURSIVE risky AS MATERIALIZED (\(RiskyExpression.functions)),
-        others AS MATERIALIZED (SELECT o.oid FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper),
+        WITH RECURSIVE others AS MATERIALIZED (SELECT o.oid FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper),
         domains AS MATERIALIZED (
             SELECT t.oid, k.conname::pg_catalog.text AS what
             FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_type t ON t.oid = k.contypid
-            WHERE k.contype = 'c' AND t.typowner IN (SELECT oid FROM others) AND \(isRisky("k.conbin"))),
+            WHERE k.contype = 'c' AND t.typowner IN (SELECT oid FROM others) AND \(RiskyExpression.isRisky("k.conbin"))),
         types AS (
             SELECT d.oid, 'the constraint ' || d.what AS what FROM domains d
             UNION SELECT t.oid, y.what FROM types y JOIN pg_catalog.pg_type t
@@ -39,10 +38,10 @@ public enum RiskyTables {
         direct AS (
             SELECT w.oid, w.what FROM own w JOIN pg_catalog.pg_class c ON c.oid = w.oid
             WHERE c.relkind IN ('r', 'p') AND c.relowner IN (SELECT oid FROM others)
-                AND (\(isRisky("w.tree")) OR EXISTS (
+                AND (\(RiskyExpression.isRisky("w.tree")) OR EXISTS (
                     SELECT FROM domains d WHERE w.tree::pg_catalog.text ~ (':resulttype ' || d.oid || '\\M')))
             UNION ALL SELECT g.tgrelid, 'the trigger ' || g.tgname FROM pg_catalog.pg_trigger g
-            WHERE g.tgqual IS NOT NULL AND \(isRisky("g.tgqual"))
+            WHERE g.tgqual IS NOT NULL AND \(RiskyExpression.isRisky("g.tgqual"))
             UNION ALL SELECT a.attrelid, y.what FROM types y JOIN pg_catalog.pg_attribute a ON a.atttypid = y.oid
             WHERE a.attnum > 0 AND NOT a.attisdropped),
         tables AS (
@@ -54,8 +53,4 @@ public enum RiskyTables {
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         GROUP BY n.nspname, c.relname
         """
-
-    private static func isRisky(_ tree: String) -> String {
-        RiskyExpression.isRisky(tree, among: "SELECT r.oid FROM risky r")
-    }
 }
