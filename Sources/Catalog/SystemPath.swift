@@ -27,19 +27,6 @@ public enum SystemPath {
             """
     }
 
-    /// The extensions that are left out of a system's path, each with its schema, quoted.
-    public static func leftOut(schema: String, on connection: isolated Connection) throws -> [(
-        name: String, schema: String
-    )] {
-        try connection.query(
-            """
-            SELECT e.extname::pg_catalog.text, pg_catalog.quote_ident(n.nspname)
-            FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-            WHERE n.nspname NOT IN ('pg_catalog', $1) AND \(isOpen) ORDER BY 1
-            """, [schema]
-        ).map { (try $0.get(0), try $0.get(1)) }
-    }
-
     /// Ends what `statement` began in a transaction.
     public static let end = "SET LOCAL search_path = pg_catalog, pg_temp"
 }

@@ -9,7 +9,7 @@ import Testing
 @testable import Backups
 
 /// Repositories that do not answer, and what else goes on meanwhile.
-@Suite(.heavy, .timeLimit(.minutes(10)))
+@Suite(.heavy, .timeLimit(.minutes(4)))
 struct HangingStoreTests {
     private static var impatient: BoundedStore.Limits {
         var limits = BoundedStore.Limits()

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The program with a repository whose server takes connections and never says a word.
-@Suite(.heavy, .database, .timeLimit(.minutes(10)))
+@Suite(.heavy, .database, .timeLimit(.minutes(4)))
 struct HangingRepositoryTests {
     /// A port that connections are made to, and nothing comes from.
     private final class SilentPort: Sendable {

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// Ctrl-C, SIGTERM and a closed terminal, in the middle of a command.
-@Suite(.database, .timeLimit(.minutes(10)))
+@Suite(.database, .timeLimit(.minutes(4)))
 struct InterruptionTests {
     private let fixture: MigrationFixture
 
