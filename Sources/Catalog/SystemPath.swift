@@ -1,7 +1,8 @@
 import Postgres
 
 /// The search path for a system's own SQL: its schema, then those that hold extensions, and temporary objects last, where
-/// they shadow nothing. It holds for that SQL alone; otherwise sessions keep `ConnectionSettings.searchPath`.
+/// they shadow nothing. It holds for that SQL alone; otherwise sessions keep `ConnectionSettings.searchPath`. JIT is as
+/// the server has it, which for Reeve's own queries is off.
 ///
 /// A schema in which others may create objects is left out, whatever extension lies there: a function that fits a call
 /// better than PostgreSQL's own would be called in its stead. That is `public` of PostgreSQL 14 and before, where all may,
@@ -23,7 +24,9 @@ public enum SystemPath {
             SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(\(schema)) || ', ' || coalesce((
                 SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')
                 FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-                WHERE n.nspname NOT IN ('pg_catalog', \(schema)) AND NOT \(isOpen)) || ', ', '') || 'pg_temp', \(local))
+                WHERE n.nspname NOT IN ('pg_catalog', \(schema)) AND NOT \(isOpen)) || ', ', '') || 'pg_temp', \(local)),
+                pg_catalog.set_config('jit',
+                    (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'jit'), \(local))
             """
     }
 

@@ -144,8 +144,9 @@ public struct ConnectionSettings: Sendable, Equatable {
     func settingsStatement(local: Bool) -> String {
         var settings: [(String, String)] = [
             ("search_path", searchPath), ("DateStyle", "ISO, YMD"), ("IntervalStyle", "iso_8601"), ("TimeZone", "UTC"),
-            ("bytea_output", "hex"),
-            ("extra_float_digits", "1"),
+            ("bytea_output", "hex"), ("extra_float_digits", "1"),
+            // The planner overrates queries of the catalogs, which take less time than their compilation.
+            ("jit", "off"),
         ]
         let timeouts = [
             ("statement_timeout", statementTimeout), ("lock_timeout", lockTimeout),

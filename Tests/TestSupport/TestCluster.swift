@@ -13,6 +13,8 @@ public enum TestCluster {
         ProcessInfo.processInfo.environment["REEVE_TEST_STATE"] ?? "/tmp/reeve-tests-\(getuid())"
 
     private static let starting = Task {
+        // As the program does: libpq's PQcancel raises it when the server closes the connection first.
+        signal(SIGPIPE, SIG_IGN)
         var options = EmbeddedCluster.Options(stateFolder: stateFolder)
         options.settings = [
             "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200",
