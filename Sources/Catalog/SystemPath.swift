@@ -23,11 +23,45 @@ public enum SystemPath {
         return """
             SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(\(schema)) || ', ' || coalesce((
                 SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')
-                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-                WHERE n.nspname NOT IN ('pg_catalog', \(schema)) AND NOT \(isOpen)) || ', ', '') || 'pg_temp', \(local)),
+                FROM \(others(than: schema)) AND NOT \(isOpen)) || ', ', '') || 'pg_temp', \(local)),
                 pg_catalog.set_config('jit',
                     (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'jit'), \(local))
             """
+    }
+
+    /// Schemas with extensions, besides the system's own.
+    private static func others(than schema: String) -> String {
+        """
+        pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+        WHERE n.nspname NOT IN ('pg_catalog', \(schema))
+        """
+    }
+
+    /// An error of a system's own SQL, with a hint where a name was not found and a schema is left out of the path.
+    ///
+    /// Asks the server, outside of a transaction; where that fails, the error is as it was.
+    public static func explained(_ error: PostgresError, schema: String, on connection: Connection) async
+        -> PostgresError
+    {
+        let notFound = ["42704", "42883", "42P01"]  // undefined object, function, table
+        guard let state = error.sqlState, notFound.contains(state) else { return error }
+        let leftOut = try? await connection.with { connection in
+            try connection.query(
+                """
+                SELECT pg_catalog.quote_ident(n.nspname) AS schema,
+                    pg_catalog.string_agg(e.extname::pg_catalog.text, ', ' ORDER BY e.extname) AS extensions
+                FROM \(others(than: quoteLiteral(schema))) AND \(isOpen) GROUP BY 1 ORDER BY 1
+                """
+            ).map { (try $0.get("schema", as: String.self), try $0.get("extensions", as: String.self)) }
+        }
+        guard let first = leftOut?.first else { return error }
+        var error = error
+        let leftOutHint = """
+            the schema \(visible(first.0)), which holds \(visible(first.1)), is not in the search path, since other roles may \
+            create objects in it: write the schema's name, or revoke CREATE on it
+            """
+        error.hint = [leftOutHint, error.hint].compactMap { $0 }.joined(separator: "\n")
+        return error
     }
 
     /// Ends what `statement` began in a transaction.

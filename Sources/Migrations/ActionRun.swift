@@ -39,7 +39,9 @@ struct ActionRun: Sendable {
                 try await Task.sleep(for: pause(after: attempt))
                 attempt += 1
             } catch let error as PostgresError {
-                throw failure(error, watch.seen, attempt)
+                let blockers = watch.seen
+                throw failure(
+                    await SystemPath.explained(error, schema: action.system.schema, on: connection), blockers, attempt)
             }
         }
     }

@@ -49,6 +49,26 @@ struct MigratorTests {
         #expect(left == 0)
     }
 
+    /// Steps of their own as well as one transaction.
+    @Test(arguments: ["", "CREATE INDEX CONCURRENTLY i ON t (a);\n"])
+    func `a name in a schema that is left out of the path is not found, and the error says why`(before: String)
+        async throws
+    {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE ROLE \(database.name)_other", "CREATE SCHEMA ext", "CREATE EXTENSION citext SCHEMA ext",
+            "GRANT CREATE ON SCHEMA ext TO \(database.name)_other")
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": "CREATE TABLE t (a int);", "0002_u.up.sql": before + "CREATE TABLE u (a citext);",
+        ])
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(error?.description.contains("42704") == true)
+        #expect(error?.hint?.contains("the schema ext, which holds citext, is not in the search path") == true)
+        try await database.execute("REVOKE CREATE ON SCHEMA ext FROM \(database.name)_other")
+        #expect(try await fixture.migrator(database.settings).up().pending == 0)
+        try await database.execute("DROP ROLE \(database.name)_other")
+    }
+
     @Test func `up and down go to a version, and repeatable ones wait for the last`() async throws {
         let database = try TestDatabase.current
         let fixture = try MigrationFixture(Self.three)
