@@ -15,18 +15,17 @@ public enum SystemPath {
             AND r.oid >= 16384 AND pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE'))
         """
 
-    /// The statement that sets it; to be run while the session's own path holds.
+    /// The statements that set it; to be run while the session's own path holds.
     ///
     /// - Parameter local: for the open transaction only.
-    public static func statement(schema: String, local: Bool) -> String {
+    public static func statements(schema: String, local: Bool) -> [String] {
         let schema = quoteLiteral(schema)
-        return """
+        let path = """
             SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(\(schema)) || ', ' || coalesce((
                 SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')
-                FROM \(others(than: schema)) AND NOT \(isOpen)) || ', ', '') || 'pg_temp', \(local)),
-                pg_catalog.set_config('jit',
-                    (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'jit'), \(local))
+                FROM \(others(than: schema)) AND NOT \(isOpen)) || ', ', '') || 'pg_temp', \(local))
             """
+        return [path, "SET \(local ? "LOCAL" : "SESSION") jit TO DEFAULT"]
     }
 
     /// Schemas with extensions, besides the system's own.
@@ -64,7 +63,7 @@ public enum SystemPath {
         return error
     }
 
-    /// Ends what `statement` began in a transaction.
+    /// Ends what `statements` began in a transaction.
     public static let end = "SET LOCAL search_path = pg_catalog, pg_temp"
 }
 
@@ -73,7 +72,7 @@ extension Connection {
     ///
     /// An error leaves the path to the rollback of the savepoint or transaction.
     public func underPath<T>(of schema: String, _ body: () throws -> T) throws -> T {
-        try query(SystemPath.statement(schema: schema, local: true))
+        try execute(SystemPath.statements(schema: schema, local: true).joined(separator: "; "))
         let value = try body()
         try execute(SystemPath.end)
         return value

@@ -109,7 +109,7 @@ struct ActionRun: Sendable {
     private var options: TransactionOptions {
         var options = TransactionOptions()
         options.lockTimeout = lockTimeout
-        options.preamble = [SystemPath.statement(schema: action.system.schema, local: true)]
+        options.preamble = SystemPath.statements(schema: action.system.schema, local: true)
         if isFollowed { options.preamble.append("SET LOCAL synchronous_commit = off") }
         return options
     }

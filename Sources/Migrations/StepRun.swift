@@ -78,7 +78,8 @@ extension StepRun {
     private func alone(
         _ statement: SQLStatement, _ solitary: SolitaryStatement, on connection: isolated Connection
     ) throws {
-        try connection.query(SystemPath.statement(schema: action.system.schema, local: false))
+        try connection.execute(
+            SystemPath.statements(schema: action.system.schema, local: false).joined(separator: "; "))
         let timeout = solitary.waitsPatiently ? 0 : lockTimeout.milliseconds
         do {
             try connection.execute("SET lock_timeout = \(timeout)")

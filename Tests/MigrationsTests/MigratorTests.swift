@@ -69,6 +69,18 @@ struct MigratorTests {
         try await database.execute("DROP ROLE \(database.name)_other")
     }
 
+    @Test func `a migration is compiled as the server has it, and our own queries are not`() async throws {
+        let database = try TestDatabase.current
+        let table = "AS SELECT current_setting('jit')::bool AS jit;\n"
+        let fixture = try MigrationFixture([
+            "0001_together.up.sql": "CREATE TABLE together \(table)",
+            "0002_apart.up.sql": "CREATE TABLE apart \(table)CREATE INDEX CONCURRENTLY i ON apart (jit);",
+        ])
+        #expect(try await database.value("SHOW jit") == "off")
+        _ = try await fixture.migrator(database.settings).up()
+        #expect(try await database.value("SELECT t.jit AND a.jit FROM app.together t, app.apart a"))
+    }
+
     @Test func `up and down go to a version, and repeatable ones wait for the last`() async throws {
         let database = try TestDatabase.current
         let fixture = try MigrationFixture(Self.three)
