@@ -11,6 +11,13 @@ func room(_ name: String, _ below: String...) -> Target {
     .target(name: name, dependencies: below.map { .byName(name: $0) }, swiftSettings: strict)
 }
 
+/// A feature: a folder in Sources/Features, the room that does its work, and what else it uses.
+func feature(_ name: String, _ below: String...) -> Target {
+    .target(
+        name: "\(name)Feature", dependencies: (["Kernel"] + below).map { .byName(name: $0) },
+        path: "Sources/Features/\(name)", swiftSettings: strict)
+}
+
 func tests(_ name: String, _ below: String...) -> Target {
     .testTarget(name: name, dependencies: below.map { .byName(name: $0) }, swiftSettings: strict)
 }
@@ -43,10 +50,20 @@ let package = Package(
         room("Scheduling", "Ledger", "Postgres", "Telemetry"),
         room("AdminHTTP", "CMicrohttpd", "CSystem", "CZlib", "Telemetry"),
         room(
-            "ReeveApp", "Backups", "Storage", "Migrations", "Catalog", "Scheduling", "AdminHTTP", "Ledger", "Postgres",
-            "Processes",
-            "Telemetry", "CSystem", "CYAML"
-        ),
+            "Kernel", "CYAML", "Ledger", "Migrations", "Postgres", "Processes", "Scheduling", "Storage", "Telemetry"),
+        room("CommandLine", "Kernel"),
+        room("Auditing", "Kernel", "Ledger", "Postgres", "Processes", "Storage", "Telemetry"),
+        feature("Migrations", "Migrations", "Ledger", "Postgres", "Telemetry"),
+        feature("Schema", "Catalog", "Ledger", "Migrations", "Postgres", "Telemetry"),
+        feature(
+            "Backups", "Auditing", "Backups", "Ledger", "Postgres", "Processes", "Storage", "Telemetry"),
+        feature("Ledger", "Auditing", "Ledger", "Telemetry"),
+        feature("Maintenance", "Postgres", "Telemetry"),
+        feature("Program", "Ledger", "Postgres", "Scheduling", "Telemetry"),
+        room(
+            "ReeveApp", "BackupsFeature", "LedgerFeature", "MaintenanceFeature", "MigrationsFeature", "ProgramFeature",
+            "SchemaFeature", "AdminHTTP", "Auditing", "Backups", "Catalog", "CommandLine", "Kernel", "Ledger",
+            "Migrations", "Postgres", "Processes", "Scheduling", "Storage", "Telemetry"),
         .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
         .target(
             name: "TestSupport", dependencies: ["HTTPClient", "Migrations", "Postgres", "Processes"],
@@ -68,7 +85,8 @@ let package = Package(
         tests("SchedulingTests", "Scheduling", "Ledger", "Postgres", "Telemetry", "TestSupport"),
         tests("AdminHTTPTests", "AdminHTTP", "Processes"),
         tests(
-            "ReeveAppTests", "ReeveApp", "Ledger", "Migrations", "Postgres", "Processes", "Scheduling", "Storage",
+            "ReeveAppTests", "ReeveApp", "Auditing", "BackupsFeature", "CommandLine", "Kernel", "LedgerFeature",
+            "MaintenanceFeature", "MigrationsFeature", "ProgramFeature", "Ledger", "Migrations", "Postgres", "Processes", "Scheduling", "Storage",
             "TestSupport", "reeve"),
     ]
 )

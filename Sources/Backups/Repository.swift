@@ -11,6 +11,8 @@ import Storage
 public struct Repository: Sendable {
     public let store: BoundedStore
 
+    public init(_ store: BoundedStore) { self.store = store }
+
     public init(_ store: any ObjectStore, limits: BoundedStore.Limits = BoundedStore.Limits()) {
         self.store = BoundedStore(store, limits: limits)
     }

@@ -1,7 +1,10 @@
 import AdminHTTP
+import Auditing
 import Backups
 import Catalog
+import CommandLine
 import Foundation
+import Kernel
 import Ledger
 import Migrations
 import Postgres
@@ -12,17 +15,15 @@ import Telemetry
 
 /// The program `reeve`: reads its arguments, runs one command and tells how it ended.
 public enum ReeveProgram {
-    public static let version = "0.1.0"
-
     /// - Returns: the exit status.
     public static func main(arguments: [String], environment: [String: String]) async -> Int32 {
         signal(SIGPIPE, SIG_IGN)
         let console = Console(isJSON: arguments.contains("--json"), environment: environment)
         do {
-            let parser = CommandLineParser(commands: CommandTable.all)
-            let help = HelpText(commands: CommandTable.all)
+            let parser = CommandLineParser(commands: FeatureList.reeve.commands)
+            let help = HelpText(commands: FeatureList.reeve.commands)
             switch try parser.parse(arguments) {
-            case .version: console.result(["version": .string(version)], text: "reeve \(version)")
+            case .version: console.result(["version": .string(ProgramVersion.current)], text: "reeve \(ProgramVersion.current)")
             case .help(nil, _): console.result(.string(help.overview), text: help.overview)
             case .help(_, let spec?): console.result(.string(help.command(spec)), text: help.command(spec))
             case .help(let noun?, nil): console.result(.string(help.family(noun)), text: help.family(noun))
@@ -42,7 +43,8 @@ public enum ReeveProgram {
         let interruption = Interruption(
             console: console, standing: spec.whenInterrupted, isService: spec.isService)
         let invocation = Invocation(
-            arguments: arguments, console: console, environment: environment, interruption: interruption)
+            arguments: arguments, console: console, environment: environment, interruption: interruption,
+            features: .reeve)
         let work = Task { try await spec.run(invocation) }
         try interruption.watch { work.cancel() }
         do {
@@ -52,7 +54,7 @@ public enum ReeveProgram {
                 if interruption.signal != nil, error is CancellationError { return ExitCode.done.rawValue }
                 return report(error, console, patience: spec.isService ? .seconds(2) : nil)
             }
-            console.interrupted(interruption.message(error))
+            console.interrupted(interruption.message(error is CancellationError ? nil : Failure(error).message))
             return 128 + signal
         }
     }

@@ -21,6 +21,19 @@ public struct MetricFamily: Sendable {
         self.labels = labels
         self.buckets = buckets
     }
+
+    var description: MetricDescription {
+        MetricDescription(name, kind, help, labels: labels, buckets: buckets)
+    }
+
+    init(_ description: MetricDescription) {
+        self.init(
+            name: description.name, help: description.help, kind: description.kind, labels: description.labels,
+            buckets: description.buckets)
+    }
+
+    /// Adds the series of another family of the same name; where both have one, its own stays.
+    mutating func merge(_ other: MetricFamily) { series.merge(other.series) { own, _ in own } }
 }
 
 /// One time series: a value, or for a histogram its count, sum and (not cumulated) buckets.

@@ -8,6 +8,7 @@ public final class MetricRegistry: Sendable {
     /// Series of one family beyond this many are dropped and counted in `reeve_metric_series_dropped_total`.
     public let seriesLimit: Int
     private let families = Mutex<[String: MetricFamily]>([:])
+    private let samples = Mutex<[String: MetricSample]>([:])
     private let dropped = Mutex(0)
 
     public init(seriesLimit: Int = 10_000) {
@@ -15,43 +16,58 @@ public final class MetricRegistry: Sendable {
     }
 
     /// A value that only grows; its name ends in `_total`.
-    public func counter(_ name: String, _ help: String, labels: [String] = []) -> Counter {
-        Counter(registry: self, name: register(name, help, .counter, labels, []))
+    public func counter(_ description: MetricDescription) -> Counter {
+        Counter(registry: self, name: register(description))
     }
 
     /// A value that goes up and down.
-    public func gauge(_ name: String, _ help: String, labels: [String] = []) -> Gauge {
-        Gauge(registry: self, name: register(name, help, .gauge, labels, []))
+    public func gauge(_ description: MetricDescription) -> Gauge {
+        Gauge(registry: self, name: register(description))
     }
 
-    /// A distribution over fixed buckets, whose upper bounds ascend.
-    public func histogram(_ name: String, _ help: String, labels: [String] = [], buckets: [Double]) -> Histogram {
-        Histogram(registry: self, name: register(name, help, .histogram, labels, buckets))
+    /// A distribution over fixed buckets.
+    public func histogram(_ description: MetricDescription) -> Histogram {
+        Histogram(registry: self, name: register(description))
+    }
+
+    /// Puts a sample in the place of the last one of the same source, all at once.
+    ///
+    /// - Parameter source: whoever reads it, such as a collector and a database.
+    public func replace(_ source: String, with sample: MetricSample) {
+        var sample = sample
+        let refused = sample.limit(to: seriesLimit)
+        dropped.withLock { $0 += refused }
+        samples.withLock { $0[source] = sample }
     }
 
     /// All families with their series, sorted by name and labels.
     public func snapshot() -> [MetricFamily] {
-        var all = families.withLock { Array($0.values) }
+        var all = families.withLock { $0 }
         let count = dropped.withLock { $0 }
-        if count > 0 {
-            var family = MetricFamily(
-                name: "reeve_metric_series_dropped_total", help: "Series refused by the limit of their family.",
-                kind: .counter, labels: [], buckets: [])
-            family.series[[]] = MetricSeries(value: Double(count))
-            all.append(family)
-        }
-        return all.sorted { $0.name < $1.name }
-    }
-
-    private func register(
-        _ name: String, _ help: String, _ kind: MetricFamily.Kind, _ labels: [String], _ buckets: [Double]
-    ) -> String {
-        families.withLock {
-            if $0[name] == nil {
-                $0[name] = MetricFamily(name: name, help: help, kind: kind, labels: labels, buckets: buckets)
+        for (_, sample) in samples.withLock({ $0 }).sorted(by: { $0.key < $1.key }) {
+            for (name, family) in sample.families {
+                var merged = all[name] ?? MetricFamily(family.description)
+                merged.merge(family)
+                all[name] = merged
             }
         }
-        return name
+        if count > 0 {
+            var family = MetricFamily(Self.droppedSeries)
+            family.series[[]] = MetricSeries(value: Double(count))
+            all[family.name] = family
+        }
+        return all.values.sorted { $0.name < $1.name }
+    }
+
+    /// What the registry says of itself.
+    public static let droppedSeries = MetricDescription(
+        "reeve_metric_series_dropped_total", .counter, "Series refused by the limit of their family.")
+
+    private func register(_ description: MetricDescription) -> String {
+        families.withLock {
+            if $0[description.name] == nil { $0[description.name] = MetricFamily(description) }
+        }
+        return description.name
     }
 
     fileprivate func update(_ name: String, _ labels: [String], _ change: (inout MetricSeries) -> Void) {
@@ -82,11 +98,6 @@ public struct Counter: Sendable {
     public func increment(by amount: Double = 1, _ labels: String...) {
         guard amount >= 0 else { return }
         registry.update(name, labels) { $0.value += amount }
-    }
-
-    /// Sets the counter to what a lasting record counts, unless it is beyond that already: it never falls.
-    public func setAtLeast(_ value: Double, _ labels: String...) {
-        registry.update(name, labels) { $0.value = max($0.value, value) }
     }
 }
 

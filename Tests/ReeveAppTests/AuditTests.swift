@@ -5,6 +5,8 @@ import TestSupport
 import Testing
 
 @testable import Ledger
+@testable import Auditing
+@testable import Kernel
 @testable import ReeveApp
 
 /// The audit chain attacked by the owner of its schema, who may do anything in the database and nothing outside.
@@ -347,7 +349,7 @@ struct AnchorPlaceTests {
             try LedgerSchema.install(on: connection)
             try Audit.append(actor: "a", action: "b", subject: "c", on: connection)
         }
-        let configuration = try Configuration.load(
+        let configuration = try FeatureList.reeve.configuration(
             path: nil, environment: ["REEVE_STATE": state, "DATABASE_URL": database.settings.uri])
         let open = OpenDatabase(name: "main", database: Database(database.settings), cluster: nil, systems: [])
         let hanging = HangingPlace()

@@ -1,10 +1,12 @@
 import Foundation
 import Testing
 
+@testable import CommandLine
+@testable import Kernel
 @testable import ReeveApp
 
 @Suite struct CommandLineTests {
-    private let parser = CommandLineParser(commands: CommandTable.all)
+    private let parser = CommandLineParser(commands: FeatureList.reeve.commands)
 
     private func parsed(_ line: String) throws -> (String, ParsedArguments) {
         guard case .run(let spec, let arguments) = try parser.parse(line.split(separator: " ").map(String.init)) else {
@@ -41,8 +43,8 @@ import Testing
     }
 
     @Test func `the help is made of the table and fits 80 columns`() throws {
-        let help = HelpText(commands: CommandTable.all)
-        for spec in CommandTable.all {
+        let help = HelpText(commands: FeatureList.reeve.commands)
+        for spec in FeatureList.reeve.commands {
             #expect(help.overview.contains(spec.name))
             #expect(help.family(spec.noun).contains(spec.summary.prefix(20)))
             let text = help.command(spec)

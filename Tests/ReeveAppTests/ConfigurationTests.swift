@@ -3,6 +3,9 @@ import Postgres
 import TestSupport
 import Testing
 
+@testable import Kernel
+@testable import MaintenanceFeature
+@testable import ProgramFeature
 @testable import ReeveApp
 
 @Suite struct ConfigurationTests {
@@ -10,7 +13,7 @@ import Testing
         let file = "/tmp/reeve-config-\(UUID().uuidString.prefix(8)).yaml"
         try yaml.write(toFile: file, atomically: true, encoding: .utf8)
         defer { try? FileManager.default.removeItem(atPath: file) }
-        return try Configuration.load(path: file, environment: environment)
+        return try FeatureList.reeve.configuration(path: file, environment: environment)
     }
 
     @Test(arguments: [
@@ -41,7 +44,7 @@ import Testing
         #expect(changed.store.origin("pool.size") == .environment("REEVE_POOL_SIZE"))
         #expect(changed.store.origin("drain") == .fallback)
         let task = try load("", ["REEVE_TASKS_ANALYZE_ENABLED": "false", "REEVE_SYSTEMS": "posters, advideo"])
-        #expect(task.store.boolean("tasks.analyze.enabled") == false)
+        #expect(task[TaskSettings.enabled, "analyze"] == false)
         #expect(task.databases[0].systems == ["posters", "advideo"])
         #expect(throws: ConfigurationError.self) { try load("", ["REEVE_POOL_SIZE": "x"]) }
     }
@@ -76,24 +79,24 @@ import Testing
 
     @Test func `the example is valid and has every key`() throws {
         let path = "\(ShippedFixture.repository)/reeve.example.yaml"
-        let configuration = try Configuration.load(path: path, environment: [:])
+        let configuration = try FeatureList.reeve.configuration(path: path, environment: [:])
         #expect(configuration.databases.map(\.name) == ["shop", "studio"])
-        let tasks = try TaskDefaults.definitions(configuration)
+        let tasks = try FeatureList.reeve.plans(configuration, isEmbedded: false)
         #expect(tasks.map(\.isEnabled) == [false, true, true, true, true, true, true, true, true])
         let text = try String(contentsOfFile: path, encoding: .utf8)
-        for key in ConfigurationKey.all {
+        for key in FeatureList.reeve.settings.keys {
             let word = key.path.last == "*" ? key.path[key.path.count - 2] : key.path[key.path.count - 1]
             #expect(text.contains("\(word):"), "\(key.dotted) is not in the example")
         }
         let uncommented = text.replacing("#every:", with: "every:")
         #expect(throws: (any Error).self) {
-            try TaskDefaults.definitions(try load(uncommented))
+            try FeatureList.reeve.plans(try load(uncommented), isEmbedded: false)
         }
     }
 
     @Test func `the reference in the documentation is the table of keys`() throws {
         let text = try String(contentsOfFile: "\(ShippedFixture.repository)/docs/configuration.md", encoding: .utf8)
-        #expect(text.contains(ConfigurationReference.markdown))
+        #expect(text.contains(SettingReference.markdown(FeatureList.reeve.settings.keys)))
     }
 
     @Test func `a variable that names no key is found`() throws {
@@ -104,19 +107,23 @@ import Testing
 
     @Test func `a task that is not there is refused`() throws {
         let configuration = try load("tasks:\n  analyse:\n    enabled: true\n")
-        let error = #expect(throws: ConfigurationError.self) { try TaskDefaults.definitions(configuration) }
+        let error = #expect(throws: ConfigurationError.self) {
+            try FeatureList.reeve.plans(configuration, isEmbedded: false)
+        }
         #expect(error?.hint == "did you mean 'analyze'")
     }
 
     @Test func `a system file is checked like the configuration`() throws {
         let fixture = try MigrationFixture()
-        _ = try SystemFile(folder: fixture.folder)
+        _ = try SystemFile(folder: fixture.folder, sections: FeatureList.reeve.sections)
         for (text, expected) in [
             ("nmae: app\n", "did you mean 'name'"), ("schema: app\n", "no name"), ("name: App\n", "cannot name"),
             ("name: [a]\n", "single value"),
         ] {
             try fixture.write("system.yaml", text)
-            let error = #expect(throws: ConfigurationError.self) { try SystemFile(folder: fixture.folder) }
+            let error = #expect(throws: ConfigurationError.self) {
+                try SystemFile(folder: fixture.folder, sections: FeatureList.reeve.sections)
+            }
             let told = "\(error?.description ?? "") \(error?.hint ?? "")"
             #expect(told.contains(expected))
         }

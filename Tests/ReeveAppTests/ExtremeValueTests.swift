@@ -4,6 +4,10 @@ import Scheduling
 import TestSupport
 import Testing
 
+@testable import BackupsFeature
+@testable import Kernel
+@testable import LedgerFeature
+@testable import MigrationsFeature
 @testable import ReeveApp
 
 /// What people may write where a number, a duration or a time is wanted: nothing of it may end the process.
@@ -23,14 +27,13 @@ struct ExtremeValueTests {
     ]
 
     @Test func `every key of the configuration takes or refuses every extreme`() throws {
-        for key in ConfigurationKey.all {
+        for key in FeatureList.reeve.settings.keys {
             for value in Self.extremes where !value.isEmpty {
-                var store = SettingStore()
+                var store = SettingStore(FeatureList.reeve.settings)
                 let path = key.path.map { $0 == "*" ? "analyze" : $0 }
                 guard (try? store.set(path, [value], .flag("test"))) != nil else { continue }
-                let dotted = path.joined(separator: ".")
-                _ = store.integer(dotted)
-                guard let duration = store.duration(dotted) else { continue }
+                let text = try #require(store.texts(path.joined(separator: ".")).first)
+                guard let duration = WrittenDuration.parse(text) else { continue }
                 #expect(duration <= .seconds(3650 * 86400) && duration >= .zero)
                 _ = ContinuousClock.now + duration * 1024
                 #expect(duration.milliseconds >= 0)
@@ -42,20 +45,20 @@ struct ExtremeValueTests {
         let path = "/tmp/reeve-extreme-\(UUID().uuidString.prefix(8)).yaml"
         defer { try? FileManager.default.removeItem(atPath: path) }
         try "".write(toFile: path, atomically: true, encoding: .utf8)
-        let names = ConfigurationKey.all.map {
-            ConfigurationKey.environmentName($0.path.map { $0 == "*" ? "ANALYZE" : $0 })
+        let names = FeatureList.reeve.settings.keys.map {
+            SettingKey.environmentName($0.path.map { $0 == "*" ? "ANALYZE" : $0 })
         }
         for name in names where !name.hasPrefix("REEVE_DATABASE") && name != "REEVE_SYSTEMS" {
             for value in Self.extremes where !value.isEmpty && !value.contains("\0") {
-                let loaded = Result { try Configuration.load(path: path, environment: [name: value]) }
+                let loaded = Result { try FeatureList.reeve.configuration(path: path, environment: [name: value]) }
                 guard case .success(let configuration) = loaded else { continue }
                 _ = configuration.poolLimits
                 _ = BackupSettings.maker(configuration)
                 _ = try? BackupSettings.repositories(configuration)
                 _ = BackupSettings.retention(configuration).decide([], now: Date())
-                _ = TidyTask.retention(configuration)
+                _ = LedgerSettings.retention(configuration)
                 _ = MigratorSettings.make(configuration)
-                for task in (try? TaskDefaults.definitions(configuration)) ?? [] {
+                for task in (try? FeatureList.reeve.plans(configuration, isEmbedded: true)) ?? [] {
                     _ = task.schedule.next(after: Int(Date().timeIntervalSince1970))
                     _ = task.schedule.times(from: Schedule.instants.upperBound, count: 3)
                 }
@@ -65,13 +68,15 @@ struct ExtremeValueTests {
 
     /// Every option of every command that has a value, given each extreme, as far as it is read before anything is done.
     @Test func `every option is read`() throws {
-        for spec in CommandTable.all {
+        for spec in FeatureList.reeve.commands {
             for option in spec.options + OptionSpec.global where option.value != nil {
                 for value in Self.extremes {
                     let console = Console(isJSON: false, environment: [:])
+                    var arguments = ParsedArguments()
+                    arguments.values = [option.name: [value]]
                     let invocation = Invocation(
-                        arguments: ParsedArguments(values: [option.name: [value]]), console: console,
-                        environment: [:], interruption: Interruption(console: console, standing: ""))
+                        arguments: arguments, console: console, environment: [:],
+                        interruption: Interruption(console: console, standing: ""), features: .reeve)
                     if let duration = try? invocation.duration(option.name) { _ = ContinuousClock.now + duration }
                     _ = try? invocation.integer(option.name, in: 1...10_000)
                 }

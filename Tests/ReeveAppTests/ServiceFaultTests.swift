@@ -6,6 +6,7 @@ import Synchronization
 import TestSupport
 import Testing
 
+@testable import Kernel
 @testable import ReeveApp
 
 /// A service that cannot work says so, and ends where waiting does not help.
@@ -165,7 +166,7 @@ struct ServiceFaultTests {
 
     @Test(arguments: ["connect_timeout", "tasks.analyze.timeout", "backup.call_limit", "backup.stall_limit"])
     func `a limit that leaves no time is refused`(key: String) async throws {
-        let variable = ConfigurationKey.environmentName(key.split(separator: ".").map(String.init))
+        let variable = SettingKey.environmentName(key.split(separator: ".").map(String.init))
         for (value, isTaken) in [("0s", false), ("0", false), ("0ms", false), ("1ms", true), ("1h", true)] {
             let outcome = try await ReeveBinary.run(["config", "check"], environment: [variable: value])
             #expect(outcome.succeeded == isTaken, "\(value): \(outcome.errorOutput)")

@@ -6,9 +6,11 @@ import Testing
 @Suite struct TelemetryTests {
     @Test func `both forms of exposition say the same, each in its grammar`() {
         let registry = MetricRegistry()
-        registry.counter("reeve_runs_total", "Runs\nthat ended.", labels: ["task"]).increment(by: 2, "a\"b\\c\nd")
-        registry.gauge("reeve_up", "Up.").set(1)
-        let histogram = registry.histogram("reeve_seconds", "Seconds.", buckets: [0.5, 1])
+        registry.counter(MetricDescription("reeve_runs_total", .counter, "Runs\nthat ended.", labels: ["task"]))
+            .increment(by: 2, "a\"b\\c\nd")
+        registry.gauge(MetricDescription("reeve_up", .gauge, "Up.")).set(1)
+        let histogram = registry.histogram(
+            MetricDescription("reeve_seconds", .histogram, "Seconds.", buckets: [0.5, 1]))
         for value in [0.1, 0.7, 5] { histogram.observe(value) }
         let text = ExpositionFormat.text.render(registry.snapshot())
         #expect(
@@ -35,10 +37,9 @@ import Testing
 
     @Test func `counters never fall, and series beyond the limit are dropped and counted`() {
         let registry = MetricRegistry(seriesLimit: 2)
-        let counter = registry.counter("c_total", "C.", labels: ["l"])
+        let counter = registry.counter(MetricDescription("c_total", .counter, "C.", labels: ["l"]))
         counter.increment(by: -5, "a")
-        counter.setAtLeast(7, "a")
-        counter.setAtLeast(3, "a")
+        counter.increment(by: 7, "a")
         for label in ["b", "c", "d"] { counter.increment(label) }
         let text = ExpositionFormat.text.render(registry.snapshot())
         #expect(text.contains("c_total{l=\"a\"} 7"))
@@ -46,9 +47,33 @@ import Testing
         #expect(text.contains("reeve_metric_series_dropped_total 2"))
     }
 
+    @Test func `a sample takes the place of the last one of its source, and of no other`() {
+        let registry = MetricRegistry(seriesLimit: 3)
+        let metric = MetricDescription("g", .gauge, "G.", labels: ["l"])
+        func put(_ source: String, _ values: [String: Double]) {
+            var sample = MetricSample()
+            for (label, value) in values { sample.set(metric, value, label) }
+            sample.set(metric, 1, "too", "many")
+            registry.replace(source, with: sample)
+        }
+        func lines() -> [String] {
+            ExpositionFormat.text.render(registry.snapshot()).split(separator: "\n").map(String.init)
+                .filter { !$0.hasPrefix("#") }
+        }
+        registry.gauge(metric).set(5, "own")
+        put("one", ["a": 1, "b": 2])
+        put("two", ["c": 3])
+        #expect(lines() == ["g{l=\"a\"} 1", "g{l=\"b\"} 2", "g{l=\"c\"} 3", "g{l=\"own\"} 5"])
+        put("one", ["b": 4])
+        #expect(lines() == ["g{l=\"b\"} 4", "g{l=\"c\"} 3", "g{l=\"own\"} 5"])
+        put("two", ["e": 1, "f": 2, "g": 3, "h": 4])
+        #expect(lines().contains("g{l=\"g\"} 3") && !lines().contains("g{l=\"h\"} 4"))
+        #expect(lines().contains("reeve_metric_series_dropped_total 1"))
+    }
+
     @Test func `numbers that are none are written as Prometheus reads them`() {
         let registry = MetricRegistry()
-        let gauge = registry.gauge("g", "G.", labels: ["l"])
+        let gauge = registry.gauge(MetricDescription("g", .gauge, "G.", labels: ["l"]))
         for (label, value) in [("a", Double.nan), ("b", .infinity), ("c", -.infinity), ("d", 1e20), ("e", 0.25)] {
             gauge.set(value, label)
         }

@@ -1,6 +1,6 @@
 import Foundation
+import Kernel
 import Ledger
-import Migrations
 import Postgres
 import Scheduling
 import Synchronization
@@ -11,6 +11,10 @@ import Telemetry
 final class DatabaseService: Sendable {
     private let open: OpenDatabase
     private let configuration: Configuration
+    private let probes: [ReadinessProbe]
+    private let collectors: CollectorRun
+    /// The tasks that are run as soon as the ledger is there.
+    private let first: [String]
     private let metrics: ServiceMetrics
     private let readiness: Readiness
     private let logger: Logger
@@ -21,17 +25,21 @@ final class DatabaseService: Sendable {
     private let unanswered = Mutex<[String: ContinuousClock.Instant]>([:])
 
     init(
-        _ open: OpenDatabase, configuration: Configuration, metrics: ServiceMetrics, readiness: Readiness,
-        logger: Logger
+        _ open: OpenDatabase, features: FeatureList, configuration: Configuration, metrics: ServiceMetrics,
+        readiness: Readiness, logger: Logger
     ) throws {
         self.open = open
         self.configuration = configuration
         self.metrics = metrics
         self.readiness = readiness
         self.logger = logger.tagged("database", open.name)
-        let tasks = try TaskDefaults.definitions(configuration, for: open)
+        let plans = try features.plans(configuration, isEmbedded: open.isEmbedded)
+        probes = features.probes
+        first = plans.filter { $0.spec.runsAtStart && $0.isEnabled }.map(\.spec.name)
+        collectors = CollectorRun(
+            collectors: features.collectors, open: open, metrics: metrics, logger: self.logger)
         scheduler = Scheduler(
-            tasks: tasks, database: open.database, settings: Scheduler.Settings(instance: ServiceInstance.name),
+            tasks: plans.map { $0.definition(for: open, configuration) }, database: open.database, settings: Scheduler.Settings(instance: ServiceInstance.name),
             logger: self.logger
         ) { task, outcome in
             metrics.observe(outcome, of: task, database: open.name)
@@ -39,7 +47,7 @@ final class DatabaseService: Sendable {
         metrics.setUp(false, database: open.name)
         readiness.set("database/\(open.name)", false, "not reached yet")
         readiness.set("ledger/\(open.name)", false, "not reached yet")
-        readiness.set("schema/\(open.name)", false, "not looked at yet")
+        for probe in probes { readiness.set("\(probe.name)/\(open.name)", false, "not looked at yet") }
     }
 
     /// Runs until cancelled, or until it cannot go on; then returns when what runs has ended.
@@ -53,10 +61,11 @@ final class DatabaseService: Sendable {
             group.addTask { try await self.watchState() }
             group.addTask {
                 try await self.makeLedger()
-                // Beside each other: a migration that fails, and is tried again, holds up no other task.
-                async let migrated: Void = self.migrateAtStart()
+                // Side by side: a migration that fails, and is tried again, holds up no other task.
+                async let begun: Void = self.runFirst()
+                async let collected: Void = self.collectors.run()
                 await self.scheduler.run()
-                await migrated
+                _ = await (begun, collected)
             }
             do {
                 for try await _ in group {}
@@ -108,15 +117,16 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// What is pending is not left to wait for the schedule.
-    private func migrateAtStart() async {
-        if scheduler.tasks.contains(where: { $0.name == "migrate" && $0.isEnabled }) {
+    /// Some tasks do not wait for their schedule.
+    private func runFirst() async {
+        for name in first {
             do {
-                _ = try await scheduler.runNow("migrate")
+                _ = try await scheduler.runNow(name)
             } catch let error as SchedulingError {
-                logger.info("another process migrates", [LogField("reason", error.description)])
+                logger.info(
+                    "another process runs the task", [LogField("task", name), LogField("reason", error.description)])
             } catch {
-                logger.warning("migrations wait for their schedule", [LogField("error", error)])
+                logger.warning("the task waits for its schedule", [LogField("task", name), LogField("error", error)])
             }
         }
         // What it finds that cannot pass, the watch finds too.
@@ -242,15 +252,14 @@ final class DatabaseService: Sendable {
         do {
             guard try await open.database.pool.with(within: .seconds(10), { try LedgerSchema.isInstalled(on: $0) })
             else { return }
-            try await metrics.read(open, tasks: scheduler.tasks, time: scheduler.databaseTime)
-            let status = try await Migrator(database: open.database, systems: open.systems).status()
-            metrics.set(status, database: open.name)
-            let pending = status.reduce(0) { $0 + $1.pending.count }
-            let migrates = scheduler.tasks.contains { $0.name == "migrate" && $0.isEnabled }
-            // Where others migrate, what is pending is for them to see to.
-            readiness.set(
-                "schema/\(open.name)", pending == 0 || !migrates,
-                pending == 0 ? "up to date" : "\(pending) migrations pending", lasts: Self.validity(Self.statePause))
+            metrics.setDue(scheduler.tasks, database: open.name, time: scheduler.databaseTime)
+            await metrics.readPool(of: open)
+            for probe in probes {
+                let answer = try await probe.ask(open, configuration)
+                readiness.set(
+                    "\(probe.name)/\(open.name)", answer.isReady, answer.message,
+                    lasts: Self.validity(Self.statePause))
+            }
         } catch let error as LedgerError where !Self.mayPass(error) {
             readiness.set("ledger/\(open.name)", false, Readiness.publicMessage(error))
             throw error

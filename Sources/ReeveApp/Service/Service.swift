@@ -1,5 +1,6 @@
 import AdminHTTP
 import Foundation
+import Kernel
 import Postgres
 import Processes
 import Synchronization
@@ -7,6 +8,7 @@ import Telemetry
 
 /// `reeve serve`: all databases of the estate, the HTTP server, and an orderly end.
 struct Service: Sendable {
+    let features: FeatureList
     let configuration: Configuration
     let logger: Logger
 
@@ -27,23 +29,24 @@ struct Service: Sendable {
             try await serve(metrics, readiness, served)
         } onCancel: {
             readiness.set("service", false, "is stopping")
-            stopRunning(served) { logger.info("stopping; work that runs may end") }
+            stopRunning(served) { logger.info("stopping; waiting for running work to finish") }
         }
     }
 
     private func serve(_ metrics: ServiceMetrics, _ readiness: Readiness, _ served: SharedServices) async throws {
-        let estate = Estate(configuration: configuration, logger: logger)
+        let estate = Estate(configuration: configuration, features: features, logger: logger)
         var services: [DatabaseService] = []
         for one in configuration.databases {
             let open = try await estate.open(one)
             services.append(
                 try DatabaseService(
-                    open, configuration: configuration, metrics: metrics, readiness: readiness, logger: logger))
+                    open, features: features, configuration: configuration, metrics: metrics, readiness: readiness,
+                    logger: logger))
         }
         served.set(services)
         readiness.set("service", true, "runs")
         logger.info(
-            "ready to serve", [LogField("databases", services.count), LogField("version", ReeveProgram.version)])
+            "ready to serve", [LogField("databases", services.count), LogField("version", ProgramVersion.current)])
         let ending: any Error
         do {
             try await work(services, readiness, served)
@@ -83,7 +86,7 @@ struct Service: Sendable {
     /// Cancels what still runs when the time to end in order is over. On a thread of its own: a pool of threads that are
     /// all blocked is not to hold that up.
     private func stopRunning(_ served: SharedServices, _ tell: @escaping @Sendable () -> Void) {
-        let limit = configuration.store.duration("drain") ?? .seconds(30)
+        let limit = configuration[CoreSettings.drain]
         let thread = Thread {
             tell()
             Thread.sleep(forTimeInterval: limit.inSeconds)
@@ -107,10 +110,10 @@ struct Service: Sendable {
     private static let listenLimit: Duration = .seconds(20)
 
     private func startServer(_ metrics: ServiceMetrics, _ readiness: Readiness) async throws -> AdminServer? {
-        guard let address = ListenAddress(configuration.store.text("http.listen") ?? "off") else { return nil }
+        guard let address = configuration[HTTPSettings.listen].address else { return nil }
         var settings = AdminServer.Settings()
-        settings.allowsRemote = configuration.store.boolean("http.remote") ?? false
-        settings.hosts = configuration.store.values("http.hosts")
+        settings.allowsRemote = configuration[HTTPSettings.remote]
+        settings.hosts = configuration[HTTPSettings.hosts]
         let server: AdminServer
         do {
             server = try await BoundedThreads.named("http.listen").call(limit: Self.listenLimit) { [settings, logger] in
@@ -138,33 +141,4 @@ struct Service: Sendable {
             },
         ]
     }
-}
-
-/// `reeve serve`
-enum ServeCommand {
-    static let spec = CommandSpec(
-        noun: "serve", verb: nil, summary: "run the schedule, and serve metrics, until stopped",
-        discussion: "Works on every configured database; without one, on a PostgreSQL of its own under the state "
-            + "folder. SIGTERM, SIGINT or SIGHUP lets work that runs end, within the setting 'drain'; a second one stops at "
-            + "once. A database whose ledger it cannot work with ends it, with that error's status.",
-        isService: true
-    ) { invocation in
-        let configuration = try invocation.configuration()
-        // The work never waits for whoever reads the log.
-        let log = QueuedSink(
-            configuration.logSink(isTerminal: isatty(STDERR_FILENO) == 1, colour: invocation.console.usesColour))
-        let logger = configuration.logger(verbose: invocation.has("verbose"), to: log)
-        let ending: any Error
-        do {
-            try await Service(configuration: configuration, logger: logger).run()
-            ending = CancellationError()
-        } catch {
-            ending = error
-        }
-        try? await onOwnThread(named: "end of the log") { _ = log.finish(within: lastWords) }
-        throw ending
-    }
-
-    /// How long an orderly end waits for whoever reads the log.
-    private static let lastWords: Duration = .seconds(2)
 }

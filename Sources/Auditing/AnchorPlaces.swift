@@ -1,0 +1,166 @@
+import Foundation
+import Kernel
+import Ledger
+import Postgres
+import Processes
+import Storage
+
+/// A place outside the database where anchors are kept. Calls block.
+public protocol AnchorPlace: Sendable {
+    var place: String { get }
+
+    /// Keeps an anchor; one that is there already stays as it is.
+    func keep(_ anchor: AuditAnchor) throws
+
+    /// Whether it keeps this very anchor.
+    func has(_ anchor: AuditAnchor) throws -> Bool
+
+    /// The texts that are kept of a database, whoever wrote them.
+    func texts(of name: String) throws -> [String]
+
+    /// Lets go of what is not needed for ever.
+    func thin(_ name: String) throws
+}
+
+/// Lines of a file in the state folder, of all databases.
+struct AnchorFile: AnchorPlace {
+    let file: PrivateFile
+    /// The file is thinned once it has so many lines.
+    var limit = 4000
+
+    init(state: String) { file = PrivateFile(path: "\(state)/audit.anchors") }
+
+    var place: String { file.path }
+
+    func keep(_ anchor: AuditAnchor) throws {
+        try file.locked {
+            let before = try lines()
+            if before.contains(anchor.text) { return }
+            // A line that was cut short by a crash is not gone on with.
+            let isWhole = try file.read().map { $0.isEmpty || $0.last == UInt8(ascii: "\n") } ?? true
+            try file.append(Array(((isWhole ? "" : "\n") + anchor.text + "\n").utf8))
+        }
+    }
+
+    func has(_ anchor: AuditAnchor) throws -> Bool { try lines().contains(anchor.text) }
+
+    func texts(of name: String) throws -> [String] {
+        // What is no anchor may have been one of this database.
+        try lines().filter { AuditAnchor($0).map { $0.name == name } ?? true }
+    }
+
+    func thin(_ name: String) throws {
+        try file.locked {
+            let lines = try lines()
+            guard lines.count > limit else { return }
+            let anchors = lines.map { AuditAnchor($0) }
+            var kept: [String: Set<Timestamp>] = [:]
+            for (name, all) in Dictionary(grouping: anchors.compactMap { $0 }, by: Self.chain) {
+                kept[name] = AuditAnchor.kept(all.map(\.at))
+            }
+            let staying = zip(lines, anchors).filter { _, anchor in
+                guard let anchor else { return true }
+                return anchor.kind == .accepted || kept[Self.chain(anchor)]?.contains(anchor.at) == true
+            }
+            try file.replace(Array(staying.map { $0.0 + "\n" }.joined().utf8))
+        }
+    }
+
+    /// Of each ledger and key the newest stay, so that nobody's lines push out another's.
+    private static func chain(_ anchor: AuditAnchor) -> String {
+        "\(anchor.name) \(anchor.identity.ledger) \(anchor.keyID)"
+    }
+
+    private func lines() throws -> [String] {
+        guard let bytes = try file.read() else { return [] }
+        return bytes.split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) }
+    }
+}
+
+/// Objects of a repository. No backup lies there: a database cannot have a name with a dot.
+struct AnchorFolder: AnchorPlace {
+    let store: any ObjectStore
+    /// The newest that are read.
+    var limit = 2000
+
+    private static let folder = "audit.anchors"
+    private static let suffix = ".anchor"
+    private static let accepted = ".accepted"
+
+    var place: String { store.place }
+
+    private func prefix(_ name: String) -> String { "\(Self.folder)/\(AuditAnchor.encodedName(name))/" }
+
+    /// Named by its time in microseconds, so that what was anchored last is listed last.
+    private func object(_ anchor: AuditAnchor) -> String {
+        let time = String(max(0, anchor.at.microseconds))
+        let code = String(Substring(anchor.text.utf8.suffix(12)))
+        return prefix(anchor.name) + String(repeating: "0", count: max(0, 17 - time.utf8.count)) + time + "-" + code
+            + (anchor.kind == .accepted ? Self.accepted : Self.suffix)
+    }
+
+    func keep(_ anchor: AuditAnchor) throws {
+        let object = object(anchor)
+        let writer = try store.write(object)
+        do {
+            try Array((anchor.text + "\n").utf8).withUnsafeBytes { try writer.write($0) }
+            try writer.commit()
+        } catch {
+            writer.discard()
+            throw error
+        }
+    }
+
+    func has(_ anchor: AuditAnchor) throws -> Bool { try text(of: object(anchor)) == anchor.text }
+
+    func texts(of name: String) throws -> [String] {
+        let names = try objects(of: name)
+        let accepted = names.filter { $0.hasSuffix(Self.accepted) }
+        return try (accepted + names.filter { $0.hasSuffix(Self.suffix) }.suffix(limit)).compactMap(text)
+    }
+
+    private func text(of object: String) throws -> String? {
+        do {
+            let reader = try store.read(object)
+            var bytes: [UInt8] = []
+            while bytes.count < 65536, let piece = try reader.next() { bytes += piece }
+            return String(decoding: bytes, as: UTF8.self).trimmingCharacters(in: .newlines)
+        } catch StorageError.missing {
+            return nil
+        }
+    }
+
+    func thin(_ name: String) throws {
+        let times = try objects(of: name).compactMap { object -> (String, Timestamp)? in
+            guard object.hasSuffix(Self.suffix), let time = Self.time(of: object) else { return nil }
+            return (object, time)
+        }
+        let kept = AuditAnchor.kept(times.map(\.1))
+        for (object, time) in times where !kept.contains(time) { try store.delete(object) }
+    }
+
+    private func objects(of name: String) throws -> [String] {
+        try store.list(prefix(name)).map(\.name).filter { $0.hasSuffix(Self.suffix) || $0.hasSuffix(Self.accepted) }
+    }
+
+    private static func time(of object: String) -> Timestamp? {
+        let digits = object.utf8.split(separator: UInt8(ascii: "/")).last?.prefix { $0 != UInt8(ascii: "-") }
+        return digits.flatMap { Int64(String(Substring($0))) }.map { Timestamp(microseconds: $0) }
+    }
+}
+
+/// Runs a call that may hang on a thread of its own, and does not wait for it longer than the limit.
+///
+/// - Throws: `AuditError.late`, when the thread is left to itself; `StorageError.hung` beside too many such threads; what
+///   `body` throws.
+func withinLimit<T: Sendable>(
+    _ limit: Duration, place: String, _ body: @escaping @Sendable () throws -> T
+) async throws -> T {
+    do {
+        return try await BoundedThreads.named(place).call(limit: limit, body)
+    } catch BoundedThreads.GivenUp.late(let limit) {
+        throw AuditError.late(place: place, limit: limit)
+    } catch BoundedThreads.GivenUp.tooManyHung(let calls) {
+        throw StorageError.hung(place: place, calls: calls)
+    }
+}

@@ -1,0 +1,42 @@
+import Foundation
+import Kernel
+import Ledger
+
+/// The file with the key of the anchors: 64 hexadecimal digits.
+struct AuditKeyFile: Sendable {
+    let file: PrivateFile
+
+    init(path: String) { file = PrivateFile(path: path) }
+
+    /// - Returns: nil when there is none.
+    /// - Throws: `AuditError`.
+    func read() throws -> AuditKey? {
+        guard let bytes = try file.read(limit: 4096) else { return nil }
+        let text = String(decoding: bytes, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+        guard let key = Self.bytes(text).flatMap({ AuditKey($0) }) else { throw AuditError.notAKey(file.path) }
+        return key
+    }
+
+    /// The key that is there, or a new one; of several who make one at once all get the same.
+    func readOrMake() throws -> AuditKey {
+        if let key = try read() { return key }
+        var generator = SystemRandomNumberGenerator()
+        let bytes = (0..<AuditKey.size).map { _ in UInt8.random(in: 0...255, using: &generator) }
+        let digits = bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        try file.makeOnce(Array((digits + "\n").utf8))
+        guard let key = try read() else { throw AuditError.file(file.path, reason: "it has vanished") }
+        return key
+    }
+
+    private static func bytes(_ text: String) -> [UInt8]? {
+        let digits = Array(text.utf8)
+        guard digits.count == 2 * AuditKey.size else { return nil }
+        let pairs = stride(from: 0, to: digits.count, by: 2).map {
+            String(decoding: digits[$0...($0 + 1)], as: UTF8.self)
+        }
+        let bytes = pairs.compactMap { pair in
+            pair.utf8.allSatisfy { Character(Unicode.Scalar($0)).isHexDigit } ? UInt8(pair, radix: 16) : nil
+        }
+        return bytes.count == AuditKey.size ? bytes : nil
+    }
+}

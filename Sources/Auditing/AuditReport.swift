@@ -1,0 +1,193 @@
+import Foundation
+import Kernel
+import Ledger
+
+/// What `reeve audit verify` says of one database.
+public struct AuditReport: Sendable {
+    public let name: String
+    public let chain: Audit.Verification
+    /// What speaks against the chain, or against the anchors that are there.
+    private(set) var problems: [String] = []
+    /// What could not be looked at, so that nothing is said of it.
+    private(set) var notChecked: [String] = []
+    /// What is worth knowing, and speaks against nothing.
+    private(set) var notes: [String] = []
+    private(set) var anchored: AuditAnchor?
+    private(set) var acceptance: AuditAnchor?
+    /// Which places vouch for how many entries.
+    private(set) var vouching: [(place: String, anchors: Int, newest: AuditAnchor)] = []
+
+    public var isIntact: Bool { chain.isIntact && problems.isEmpty }
+    /// The entries behind the newest anchor.
+    var unanchored: Int64 { chain.entries - (anchored?.entries ?? 0) }
+
+    /// A database without a ledger: there is nothing to say.
+    init(name: String) {
+        self.name = name
+        chain = Audit.Verification()
+    }
+
+    init(
+        name: String, chain: Audit.Verification, evidence: AuditEvidence, found: AuditWork.Found, keyProblem: String?
+    ) {
+        self.name = name
+        self.chain = chain
+        anchored = chain.anchored
+        acceptance = evidence.acceptance
+        judgeChain(evidence)
+        judgeAnchors(evidence, keyProblem)
+        for (place, reason) in found.failed { notChecked.append("\(place): \(reason)") }
+        let fitting = Set(evidence.valid).subtracting(chain.contradicted).subtracting(chain.beyond)
+        for (place, lines) in found.byPlace.sorted(by: { $0.key < $1.key }) {
+            let anchors = lines.compactMap { AuditAnchor($0) }.filter { fitting.contains($0) }
+            guard let newest = anchors.max(by: { ($0.entries, $0.at) < ($1.entries, $1.at) }) else { continue }
+            vouching.append((place, anchors.count, newest))
+        }
+        // What one place knows and another does not any more was removed there, or did not get there yet.
+        for (place, lines) in found.byPlace.sorted(by: { $0.key < $1.key }) where anchored != nil && lines.isEmpty {
+            notes.append("\(place) holds no anchor of it, and others do")
+        }
+    }
+
+    private mutating func judgeChain(_ evidence: AuditEvidence) {
+        if !chain.isConsistent {
+            problems.append(
+                "entry \(chain.entries + 1) does not fit the one before it, is missing, or is not where the chain's head says"
+            )
+        }
+        if let first = chain.contradicted.first {
+            problems.append(
+                "it was written anew: entry \(first.entries) is not what it was at \(first.at.rfc3339) "
+                    + "(\(count(chain.contradicted.count, "anchor")))")
+        }
+        if let last = chain.beyond.max(by: { $0.entries < $1.entries }) {
+            problems.append(
+                "its end was cut off: it had \(last.entries) entries at \(last.at.rfc3339), and has \(chain.entries)")
+        }
+        if let remade = evidence.remade.last {
+            problems.append(
+                "the ledger was made anew: until \(remade.at.rfc3339) another one stood here, "
+                    + "\(remade.identity.ledger.uuidString.lowercased()), with \(remade.entries) entries")
+        }
+    }
+
+    private mutating func judgeAnchors(_ evidence: AuditEvidence, _ keyProblem: String?) {
+        if !evidence.forged.isEmpty {
+            problems.append(
+                "\(count(evidence.forged.count, "anchor")) \(evidence.forged.count == 1 ? "was" : "were") forged or changed: "
+                    + evidence.forged.prefix(3).joined(separator: "; "))
+        }
+        let unknown = evidence.unknown
+        if !unknown.isEmpty {
+            let keys = Set(unknown.map(\.keyID)).sorted().joined(separator: ", ")
+            let text =
+                "\(count(unknown.count, "anchor")) made with the key \(keys): \(keyProblem ?? "it is not at hand")"
+            // With none that could be checked, nobody vouches for anything.
+            if evidence.valid.isEmpty { problems.append(text) } else { notChecked.append(text) }
+        } else if let keyProblem {
+            notChecked.append("anchors: \(keyProblem)")
+        }
+        if !evidence.foreign.isEmpty {
+            notes.append("\(count(evidence.foreign.count, "anchor")) of another database that had this name")
+        }
+    }
+
+    private func count(_ number: Int, _ what: String) -> String { "\(number) \(what)\(number == 1 ? "" : "s")" }
+
+    // MARK: Saying it
+
+    public var text: String {
+        var lines: [String] = []
+        if let broken = chain.brokenAt {
+            lines.append("\(name): the audit chain is broken at entry \(broken)")
+        } else if !problems.isEmpty {
+            lines.append(
+                "\(name): the audit chain fits itself, \(chain.entries) entries, but is not shown to be intact")
+        } else {
+            lines.append("\(name): the audit chain is intact, \(chain.entries) entries")
+        }
+        lines += problems.map { "  \($0)" }
+        if let anchored {
+            lines.append(
+                "  anchored up to entry \(anchored.entries), at \(anchored.at.rfc3339), with the key \(anchored.keyID), by:"
+            )
+            lines += vouching.map {
+                "    \($0.place): \(count($0.anchors, "anchor")), up to entry \($0.newest.entries) at \($0.newest.at.rfc3339)"
+            }
+            if unanchored > 0 { lines.append("  not anchored yet: \(unanchored) entries after it") }
+        } else if chain.entries > 0 {
+            lines.append(
+                "  nothing anchors it: who owns the schema could have written it anew; 'reeve audit anchor' begins")
+        }
+        if let acceptance {
+            lines.append(
+                "  accepted at \(acceptance.at.rfc3339) with \(acceptance.entries) entries, and not compared with what was "
+                    + "anchored before: \(acceptance.note)")
+        }
+        lines += notChecked.map { "  not checked: \($0)" } + notes.map { "  note: \($0)" }
+        return lines.joined(separator: "\n")
+    }
+
+    public var json: JSONValue {
+        [
+            "database": .string(name), "intact": .bool(isIntact), "entries": .int(Int(chain.entries)),
+            "broken_at": .int(chain.brokenAt.map { Int($0) }),
+            "anchored_to": .int(anchored.map { Int($0.entries) }), "anchored_at": .time(anchored?.at),
+            "key": .string(anchored?.keyID), "not_anchored": .int(Int(unanchored)),
+            "anchors": .array(
+                vouching.map {
+                    [
+                        "place": .string($0.place), "anchors": .int($0.anchors),
+                        "entries": .int(Int($0.newest.entries)),
+                        "at": .time($0.newest.at),
+                    ]
+                }),
+            "accepted": acceptance.map {
+                ["at": .time($0.at), "entries": .int(Int($0.entries)), "note": .string($0.note)]
+            } ?? .null,
+            "problems": .array(problems.map { .string($0) }), "not_checked": .array(notChecked.map { .string($0) }),
+            "notes": .array(notes.map { .string($0) }),
+        ]
+    }
+}
+
+extension AuditWork {
+    /// Looks at the chain and at all the anchors that can be reached; makes nothing, not even a key.
+    ///
+    /// - Parameter more: lines with further anchors, as from a log, by where they are from.
+    public func verify(more: [String: [String]] = [:]) async throws -> AuditReport {
+        let isInstalled = try await open.database.pool.with { try LedgerSchema.isInstalled(on: $0) }
+        let keyFile = keyFile
+        var key: AuditKey?
+        var keyProblem: String?
+        do {
+            key = try await withinLimit(limit, place: keyFile.file.path) { try keyFile.read() }
+            if key == nil { keyProblem = "there is no key at \(keyFile.file.path)" }
+        } catch {
+            keyProblem = "\(error)"
+        }
+        // Before the chain: what is anchored is in it by then.
+        var found = await texts()
+        found.byPlace.merge(more) { $0 + $1 }
+        guard isInstalled else {
+            var report = AuditReport(name: open.name)
+            report.noteMissingLedger(found, key)
+            return report
+        }
+        let evidence = AuditEvidence(found.lines, key: key, identity: try await identity(), name: open.name)
+        let chain = try await verified(evidence.valid)
+        if key == nil, found.lines.isEmpty { keyProblem = nil }
+        return AuditReport(name: open.name, chain: chain, evidence: evidence, found: found, keyProblem: keyProblem)
+    }
+}
+
+extension AuditReport {
+    /// A ledger that is gone altogether is told by the anchors that are left of it.
+    fileprivate mutating func noteMissingLedger(_ found: AuditWork.Found, _ key: AuditKey?) {
+        let genuine = found.lines.compactMap { AuditAnchor($0) }.filter { anchor in key.map(anchor.isGenuine) ?? false }
+        guard let last = genuine.filter({ $0.name == name }).max(by: { $0.at < $1.at }) else { return }
+        problems.append(
+            "there is no ledger; a ledger of this name had \(last.entries) entries at \(last.at.rfc3339) "
+                + "in the database '\(last.identity.database)'")
+    }
+}

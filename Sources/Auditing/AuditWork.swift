@@ -1,0 +1,213 @@
+import Foundation
+import Kernel
+import Ledger
+import Postgres
+import Storage
+import Telemetry
+
+/// The anchors of one database's audit chain: made with a key that the database does not hold, and kept where its owner
+/// does not reach.
+public struct AuditWork: Sendable {
+    public static let key = Setting<String?>(
+        "audit.key", .path,
+        "The file with the key of the audit chain's anchors, made when it is not there; audit.key in the state folder.")
+
+    let open: OpenDatabase
+    let configuration: Configuration
+    let logger: Logger
+    public let places: [any AnchorPlace]
+    /// How long one place may take.
+    let limit: Duration
+
+    /// With the places that the configuration names: the state folder, and every repository.
+    ///
+    /// - Throws: `StorageError` for a repository that is not a valid address.
+    public init(open: OpenDatabase, configuration: Configuration, logger: Logger) throws {
+        let stores = try RepositorySettings.stores(configuration)
+        self.init(
+            open: open, configuration: configuration, logger: logger,
+            places: [AnchorFile(state: configuration.stateFolder)]
+                + stores.map { AnchorFolder(store: $0.blocking) },
+            limit: min(.seconds(60), RepositorySettings.limits(configuration).call))
+    }
+
+    init(
+        open: OpenDatabase, configuration: Configuration, logger: Logger, places: [any AnchorPlace],
+        limit: Duration = .seconds(60)
+    ) {
+        self.limit = limit
+        self.open = open
+        self.configuration = configuration
+        self.logger = logger
+        self.places = places
+    }
+
+    var keyFile: AuditKeyFile {
+        AuditKeyFile(path: configuration.path(Self.key) ?? "\(configuration.stateFolder)/audit.key")
+    }
+
+    // MARK: Anchoring
+
+    /// What an anchoring came to.
+    public struct Anchored: Sendable {
+        public let anchor: AuditAnchor
+        /// Whether there was something to anchor.
+        public let isNew: Bool
+    }
+
+    /// Anchors the end of the chain in all places, if it has moved since; in those that lack the newest anchor, that.
+    ///
+    /// - Parameter reason: why the chain is to count from here on, whatever earlier anchors say; nil: it is to go on from
+    ///   the newest one.
+    /// - Throws: `AuditError`; `PostgresError`.
+    @discardableResult
+    public func anchor(accepting reason: String? = nil) async throws -> Anchored {
+        let keyFile = keyFile
+        let key = try await withinLimit(limit, place: keyFile.file.path) { try keyFile.readOrMake() }
+        let identity = try await identity()
+        var evidence = AuditEvidence(
+            await texts(in: Array(places.prefix(1))).lines, key: key, identity: identity, name: open.name)
+        // The state folder is the nearest; without it, as on another machine, the others are asked.
+        if evidence.valid.isEmpty {
+            evidence = AuditEvidence(await texts().lines, key: key, identity: identity, name: open.name)
+        }
+        let last = evidence.valid.max { ($0.entries, $0.at) < ($1.entries, $1.at) }
+        let anchor: AuditAnchor
+        if let reason {
+            let chain = try await verified([])
+            guard chain.isConsistent else {
+                throw AuditError.contradicted(
+                    database: open.name, reason: "entry \(chain.entries + 1) does not fit the one before it")
+            }
+            let end = chain.end
+            anchor = AuditAnchor(
+                .accepted, of: identity, name: open.name, entries: end.entries, hash: end.hash, note: reason, key: key)
+        } else {
+            let end = try await end(after: last, evidence)
+            if let last, last.entries == end.entries {
+                anchor = last
+            } else {
+                anchor = AuditAnchor(of: identity, name: open.name, entries: end.entries, hash: end.hash, key: key)
+            }
+        }
+        let isNew = anchor != last
+        let outcome = await keep(anchor)
+        if isNew, outcome.hasOne {
+            logger.notice(
+                "the audit chain is anchored",
+                [
+                    LogField("database", open.name), LogField("entries", anchor.entries),
+                    LogField("key", anchor.keyID), LogField("anchor", anchor.text),
+                ])
+        }
+        if !outcome.notWritten.isEmpty { throw AuditError.notWritten(outcome.notWritten) }
+        return Anchored(anchor: anchor, isNew: isNew)
+    }
+
+    /// Anchors, and says in the log when that fails: what was done before stands all the same.
+    public static func anchor(after what: String, _ open: OpenDatabase, _ configuration: Configuration, _ logger: Logger) async
+    {
+        do {
+            try await AuditWork(open: open, configuration: configuration, logger: logger).anchor()
+        } catch {
+            logger.warning("the audit chain was not anchored after \(what)", [LogField("error", error)])
+        }
+    }
+
+    /// Lets go of the anchors that are not needed for ever, in every place.
+    public func thin() async {
+        for place in places {
+            do {
+                try await withinLimit(limit, place: place.place) { [name = open.name] in try place.thin(name) }
+            } catch {
+                logger.warning("old anchors stay", [LogField("place", place.place), LogField("error", error)])
+            }
+        }
+    }
+
+    private func end(after last: AuditAnchor?, _ evidence: AuditEvidence) async throws -> Audit.Position {
+        if let remade = evidence.remade.last {
+            throw AuditError.contradicted(
+                database: open.name,
+                reason: "anchors of \(remade.at.rfc3339) are of another ledger that stood here")
+        }
+        let start = last.map { Audit.Position(entries: $0.entries, hash: $0.hash) } ?? .start
+        let end = try await open.database.pool.with { try Audit.end(after: start, on: $0) }
+        guard let end else {
+            throw AuditError.contradicted(
+                database: open.name, reason: "it does not go on from its anchor at entry \(start.entries)")
+        }
+        return end
+    }
+
+    /// Writes an anchor into each place that lacks it, beside each other: none waits for another.
+    private func keep(
+        _ anchor: AuditAnchor
+    ) async -> (hasOne: Bool, notWritten: [(place: String, reason: String)]) {
+        let outcomes = await withTaskGroup(of: (String, String?).self) { group in
+            for place in places {
+                group.addTask { [limit] in
+                    do {
+                        try await withinLimit(limit, place: place.place) {
+                            if try !place.has(anchor) { try place.keep(anchor) }
+                        }
+                        return (place.place, nil)
+                    } catch {
+                        return (place.place, "\(error)")
+                    }
+                }
+            }
+            return await group.reduce(into: []) { $0.append($1) }
+        }
+        let notWritten = outcomes.compactMap { place, reason in reason.map { (place: place, reason: $0) } }
+        return (notWritten.count < outcomes.count, notWritten.sorted { $0.place < $1.place })
+    }
+
+    // MARK: Reading
+
+    /// The texts of all places that answer.
+    struct Found: Sendable {
+        var byPlace: [String: [String]] = [:]
+        var failed: [(place: String, reason: String)] = []
+        var lines: [String] { byPlace.sorted { $0.key < $1.key }.flatMap(\.value) }
+    }
+
+    func texts() async -> Found { await texts(in: places) }
+
+    private func texts(in places: [any AnchorPlace]) async -> Found {
+        await withTaskGroup(of: (String, Result<[String], any Error>).self) { group in
+            for place in places {
+                group.addTask { [limit, name = open.name] in
+                    do {
+                        let texts = try await withinLimit(limit, place: place.place) { try place.texts(of: name) }
+                        return (place.place, .success(texts))
+                    } catch {
+                        return (place.place, .failure(error))
+                    }
+                }
+            }
+            var found = Found()
+            for await (place, result) in group {
+                switch result {
+                case .success(let texts): found.byPlace[place] = texts
+                case .failure(let error): found.failed.append((place, "\(error)"))
+                }
+            }
+            found.failed.sort { $0.place < $1.place }
+            return found
+        }
+    }
+
+    func identity() async throws -> AuditIdentity {
+        try await open.database.pool.with { connection in
+            guard try LedgerSchema.isInstalled(on: connection) else {
+                throw AuditError.noLedger(database: open.name)
+            }
+            return try Audit.identity(on: connection)
+        }
+    }
+
+    func verified(_ anchors: [AuditAnchor]) async throws -> Audit.Verification {
+        try await open.database.pool.with { try Audit.verify(anchors, on: $0) }
+    }
+}

@@ -1,0 +1,133 @@
+import Kernel
+
+/// Reads the arguments of the program against the table of commands.
+public struct CommandLineParser {
+    public let commands: [CommandSpec]
+
+    public init(commands: [CommandSpec]) { self.commands = commands }
+
+    public enum Result {
+        case run(CommandSpec, ParsedArguments)
+        /// Help for what was named so far: nothing, a noun or a command.
+        case help(String?, CommandSpec?)
+        case version
+    }
+
+    /// - Throws: `UsageError`.
+    public func parse(_ arguments: [String]) throws -> Result {
+        if arguments.isEmpty { return .help(nil, nil) }
+        if arguments == ["--version"] || arguments == ["version"] { return .version }
+        let (spec, rest) = try command(arguments)
+        guard let spec else { return .help(rest.first, nil) }
+        var parsed = ParsedArguments()
+        var remaining = rest[...]
+        var onlyPositional = false
+        while let argument = remaining.popFirst() {
+            if onlyPositional || !argument.hasPrefix("-") || argument == "-" {
+                parsed.positional.append(argument)
+            } else if argument == "--" {
+                onlyPositional = true
+            } else {
+                try option(argument, &remaining, spec, &parsed)
+            }
+        }
+        if parsed.flags.contains("help") { return .help(spec.noun, spec) }
+        try checkPositional(parsed, spec)
+        return .run(spec, parsed)
+    }
+
+    /// Finds the command, wherever global options stand, and gives back what is left for it.
+    private func command(_ arguments: [String]) throws -> (CommandSpec?, [String]) {
+        var words: [(index: Int, word: String)] = []
+        var index = 0
+        while index < arguments.count, words.count < 2 {
+            let argument = arguments[index]
+            if argument.hasPrefix("-") {
+                let known = OptionSpec.global.first { "--\($0.name)" == argument }
+                if known?.value != nil { index += 1 }
+                if words.isEmpty, known == nil, !argument.contains("=") {
+                    if argument == "-h" { return (nil, []) }
+                    throw UsageError(
+                        "unknown option '\(argument)'",
+                        hint: suggestion(argument, OptionSpec.global.map { "--\($0.name)" }))
+                }
+            } else {
+                words.append((index, argument))
+                if commands.contains(where: { $0.noun == argument && $0.verb == nil }) { break }
+            }
+            index += 1
+        }
+        guard let noun = words.first else { return (nil, []) }
+        let family = commands.filter { $0.noun == noun.word }
+        guard !family.isEmpty else {
+            throw UsageError(
+                "unknown command '\(noun.word)'", hint: suggestion(noun.word, Array(Set(commands.map(\.noun))).sorted())
+            )
+        }
+        var rest = arguments
+        if let single = family.first(where: { $0.verb == nil }) {
+            rest.remove(at: noun.index)
+            return (single, rest)
+        }
+        guard words.count == 2 else {
+            if arguments.contains("--help") || arguments.contains("-h") || arguments.count == 1 {
+                return (nil, [noun.word])
+            }
+            throw UsageError("'\(noun.word)' wants one of: \(family.compactMap(\.verb).joined(separator: ", "))")
+        }
+        guard let spec = family.first(where: { $0.verb == words[1].word }) else {
+            throw UsageError(
+                "unknown command '\(noun.word) \(words[1].word)'",
+                hint: suggestion(words[1].word, family.compactMap(\.verb)))
+        }
+        rest.remove(at: words[1].index)
+        rest.remove(at: noun.index)
+        return (spec, rest)
+    }
+
+    private func option(
+        _ argument: String, _ rest: inout ArraySlice<String>, _ spec: CommandSpec, _ parsed: inout ParsedArguments
+    ) throws {
+        if argument == "-h" {
+            parsed.flags.insert("help")
+            return
+        }
+        let known = spec.options + OptionSpec.global
+        let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        guard let option = known.first(where: { "--\($0.name)" == parts[0] }) else {
+            throw UsageError(
+                "unknown option '\(parts[0])' for 'reeve \(spec.name)'",
+                hint: suggestion(parts[0], known.map { "--\($0.name)" }))
+        }
+        guard let valueName = option.value else {
+            if parts.count > 1 { throw UsageError("--\(option.name) takes no value") }
+            parsed.flags.insert(option.name)
+            return
+        }
+        guard let value = parts.count > 1 ? parts[1] : rest.popFirst(), !value.isEmpty else {
+            throw UsageError("--\(option.name) wants a value (\(valueName))")
+        }
+        if parsed.values[option.name] != nil, !option.isRepeated {
+            throw UsageError("--\(option.name) is given twice")
+        }
+        parsed.values[option.name, default: []].append(value)
+    }
+
+    private func checkPositional(_ parsed: ParsedArguments, _ spec: CommandSpec) throws {
+        let required = spec.arguments.filter(\.isRequired).count
+        if parsed.positional.count < required {
+            let missing = spec.arguments[parsed.positional.count]
+            throw UsageError(
+                "'reeve \(spec.name)' wants \(missing.name): \(missing.help)", hint: "see 'reeve \(spec.name) --help'")
+        }
+        if parsed.positional.count > spec.arguments.count {
+            throw UsageError(
+                "'reeve \(spec.name)' does not know what to do with '\(parsed.positional[spec.arguments.count])'",
+                hint: "see 'reeve \(spec.name) --help'")
+        }
+    }
+
+    private func suggestion(_ word: String, _ known: [String]) -> String {
+        closest(to: word, among: known).map { "did you mean '\($0)'" } ?? "see 'reeve --help'"
+    }
+}

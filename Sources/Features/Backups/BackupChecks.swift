@@ -1,0 +1,107 @@
+import Backups
+import Foundation
+import Kernel
+import Postgres
+import Processes
+
+/// What `reeve doctor` looks at for backups.
+enum BackupChecks {
+    static let all = [
+        Check("programs", "the programs that backups and restores use are installed", run: programs),
+        Check("backups", "there are backups, they are proven and recent, and a known identity opens them", run: backups),
+    ]
+
+    @Sendable
+    private static func programs(_ call: Check.Call) async -> [CheckFinding] {
+        var findings: [CheckFinding] = []
+        if let version = call.serverVersion { findings += await serverPrograms(version / 10000) }
+        for program in ["age", "zstd"] {
+            let outcome = try? await Command(program, ["--version"]).run(limit: .seconds(10))
+            if outcome?.succeeded != true {
+                findings.append(
+                    CheckFinding(program, .error, "it is not installed", mend: "install the package \(program)"))
+            }
+        }
+        return findings
+    }
+
+    private static func serverPrograms(_ server: Int) async -> [CheckFinding] {
+        var findings: [CheckFinding] = []
+        let installed = await ServerPrograms.installed()
+        if !installed.contains(where: { $0.majorVersion >= server && isExecutable($0.path("pg_dump")) }) {
+            findings.append(
+                CheckFinding(
+                    "pg_dump", .error, "none is installed for a server of version \(server)",
+                    mend: "install postgresql-client-\(server)"))
+        }
+        if !installed.contains(where: { $0.majorVersion == server && isExecutable($0.path("initdb")) }) {
+            findings.append(
+                CheckFinding(
+                    "server programs", .warning,
+                    "none of version \(server) are installed: restore tests need a scratch database on the server",
+                    mend: "install postgresql-\(server)"))
+        }
+        return findings
+    }
+
+    private static func isExecutable(_ path: String) -> Bool { FileManager.default.isExecutableFile(atPath: path) }
+
+    @Sendable
+    private static func backups(_ call: Check.Call) async -> [CheckFinding] {
+        let configuration = call.estate.configuration
+        guard let repositories = try? BackupSettings.repositories(configuration) else {
+            return [
+                CheckFinding(
+                    "backups of \(call.database.name)", .warning,
+                    "no repository is configured, or it is not a valid address", mend: "set backup.repository")
+            ]
+        }
+        let identities =
+            call.identities.map { URL(fileURLWithPath: $0).path }
+            + [BackupSettings.identity(configuration)].compactMap { $0 }
+        var findings: [CheckFinding] = []
+        for repository in repositories { findings += await examine(repository, call.database.name, identities) }
+        return findings
+    }
+
+    /// Backups that cannot be read, that are not proven, and that no known identity opens.
+    private static func examine(
+        _ repository: Repository, _ name: String, _ identities: [String]
+    ) async -> [CheckFinding] {
+        var findings: [CheckFinding] = []
+        let subject = "backups of \(name) in \(repository.store.place)"
+        func find(_ severity: CheckFinding.Severity, _ evidence: String, _ mend: String) {
+            findings.append(CheckFinding(subject, severity, evidence, mend: mend))
+        }
+        do {
+            let manifests = try await repository.manifests(of: name) {
+                find(.error, $0.description, "'reeve backup verify --all' tells more")
+            }
+            guard let newest = manifests.last else {
+                find(.error, "there are none", "'reeve backup create' makes one")
+                return findings
+            }
+            if try await repository.lastProven(of: name) == nil {
+                find(.error, "none was ever shown to restore", "'reeve backup test' shows it")
+            }
+            if let time = try? Timestamp.fromPostgres(newest.finishedAt), time.date.timeIntervalSinceNow < -36 * 3600 {
+                find(
+                    .warning, "the newest is of \(newest.finishedAt)",
+                    "'reeve task history' tells why there is no newer one")
+            }
+            guard !identities.isEmpty else { return findings }
+            let closed = try await repository.trials(manifests, identities: identities).filter {
+                $0.opening?.isEmpty == true
+            }
+            if !closed.isEmpty {
+                find(
+                    .error, "no known identity opens \(closed.map(\.backup).joined(separator: ", "))",
+                    "find the identity of their recipients, which 'reeve backup show' names; "
+                        + "'reeve backup key rewrap' makes them readable by today's")
+            }
+        } catch {
+            find(.error, "\(error)", "check that it can be reached and read")
+        }
+        return findings
+    }
+}

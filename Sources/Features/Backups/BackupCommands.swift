@@ -1,0 +1,218 @@
+import Backups
+import Foundation
+import Kernel
+import Storage
+
+/// `reeve backup …`
+enum BackupCommands {
+    static let all =
+        [create, list, show, verify, prune] + RestoreCommands.all + BackupKeyCommands.all
+
+    static let create = CommandSpec(
+        noun: "backup", verb: "create", summary: "back the database up into the repository",
+        discussion:
+            "Everything is dumped at one snapshot, with the tables locked against DDL and TRUNCATE before it is "
+            + "taken, in parts that are compressed and encrypted on the way; the content's fingerprints are taken at the "
+            + "same snapshot. What has not changed since the backup before is referred to, unless --full. The recovery "
+            + "point is the last backup: there is no recovery to a moment between two.",
+        options: [.flag("full", "dump also what has not changed"), .lockWait],
+        whenInterrupted: "no backup was made; what was written of one is cleared by the next"
+    ) { invocation in
+        let failed = BackupScope.Tally()
+        var created: [JSONValue] = []
+        var lines: [String] = []
+        let estate = try invocation.estate()
+        for one in try estate.selected(invocation.option("database")) {
+            let open = try await estate.open(one)
+            var settings = BackupSettings.maker(estate.configuration)
+            settings.isFull = invocation.has("full")
+            if let wait = try invocation.duration("lock-wait") { settings.lockWait = wait }
+            let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
+            let result = try await invocation.interruption.telling(work, settings) { settings in
+                try await work.create(settings, actor: Invocation.person) { part, bytes in
+                    invocation.console.progress("\(part)  \(bytes) bytes")
+                }
+            }
+            for (place, error) in result.failed {
+                failed.count += 1
+                invocation.console.note("error: the backup is not in \(place): \(error)")
+            }
+            let manifest = result.manifest
+            created.append(BackupText.created(result))
+            lines.append(
+                "\(manifest.id): \(manifest.tables.count) tables, \(BackupText.size(manifest.bytes))"
+                    + (manifest.ownBytes < manifest.bytes ? ", \(BackupText.size(manifest.ownBytes)) of it new" : ""))
+        }
+        let json: JSONValue = created.count == 1 ? ["backup": created[0]] : ["backups": .array(created)]
+        invocation.console.result(json, text: lines.joined(separator: "\n"))
+        return failed.count > 0 ? .failed : .done
+    }
+
+    static let list = CommandSpec(
+        noun: "backup", verb: "list", summary: "show the backups, and when each was proved to restore",
+        discussion: "The newest one is how far a restore can bring you back: there is nothing between two backups.",
+        options: [BackupScope.repository]
+    ) { invocation in
+        let failed = BackupScope.Tally()
+        try await BackupScope.forEach(invocation) { work in
+            var values: [JSONValue] = []
+            let repositories = try BackupScope.repositories(invocation, work)
+            let hasSeveral = repositories.count > 1
+            var table = TextTable(
+                hasSeveral
+                    ? ["ID", "DATABASE", "SIZE", "FINISHED", "PROVED", "REPOSITORY"]
+                    : ["ID", "DATABASE", "SIZE", "FINISHED", "PROVED"])
+            for repository in repositories {
+                let manifests: [Manifest]
+                do {
+                    manifests = try await repository.manifests(of: work.open.name) {
+                        invocation.console.note("warning: \($0)")
+                    }
+                } catch let error as StorageError {
+                    // The others may be what is needed now.
+                    failed.count += 1
+                    invocation.console.note("error: \(error)")
+                    continue
+                }
+                for manifest in manifests {
+                    let proof = try await Proof.read(manifest, in: repository)
+                    let proved = proof.map { $0.isProved ? $0.testedAt : "no: \($0.differences.count) differences" }
+                    table.add(
+                        [
+                            manifest.id, manifest.database, BackupText.size(manifest.bytes), manifest.finishedAt,
+                            proved ?? "never tested",
+                        ] + (hasSeveral ? [repository.store.place] : []))
+                    values.append(BackupText.listed(manifest, proof, repository.store.place))
+                }
+            }
+            let newest =
+                values.isEmpty ? "" : "\nThe newest one is the recovery point: what came after it is in no backup."
+            return (["backups": .array(values)], values.isEmpty ? "no backups" : table.text + newest)
+        }
+        return failed.count > 0 ? .failed : .done
+    }
+
+    static let show = CommandSpec(
+        noun: "backup", verb: "show", summary: "show what a backup holds", arguments: [BackupScope.backup],
+        options: [BackupScope.repository]
+    ) { invocation in
+        try await BackupScope.forEach(invocation) { work in
+            let id = invocation.arguments.positional.first ?? "latest"
+            let (repository, manifest) = try await work.find(id, in: invocation.option("repository")) {
+                invocation.console.note($0)
+            }
+            let report = try await Proof.read(manifest, in: repository)?.report(of: manifest)
+            return (BackupText.shown(manifest), BackupText.text(manifest) + (report.map { "\n\n" + $0 } ?? ""))
+        }
+    }
+
+    static let verify = CommandSpec(
+        noun: "backup", verb: "verify", summary: "look whether every part of a backup is there and what it was",
+        discussion:
+            "Sizes are compared for all parts; size and hash of those that are read, all of them or a sample, and "
+            + "they must unpack, for which those that are encrypted want an identity. Tells of objects that belong to no "
+            + "backup. Exit 3 when there is something. That a backup restores, only 'backup test' shows.",
+        arguments: [BackupScope.backup],
+        options: [
+            .flag("all", "every backup of the database"),
+            .option("sample", "P%", "read only this share of the parts, chosen by chance"), BackupScope.identity,
+            BackupScope.repository,
+        ]
+    ) { invocation in
+        let found = BackupScope.Tally()
+        let share = try share(invocation)
+        try await BackupScope.forEach(invocation) { work in
+            let name = work.open.name
+            let id = invocation.arguments.positional.first ?? "latest"
+            var sum = Verification()
+            let repositories = try BackupScope.repositories(invocation, work)
+            var lacking: [Repository] = []
+            for repository in repositories {
+                let result: Verification
+                do {
+                    let manifests =
+                        invocation.has("all")
+                        ? try await repository.manifests(of: name) : [try await repository.manifest(id, of: name)]
+                    result = try await repository.verify(
+                        manifests, of: name, share: share,
+                        identity: BackupSettings.identity(work.configuration, given: invocation.option("identity")))
+                } catch BackupError.unknown {
+                    lacking.append(repository)
+                    sum.problems.append(.noBackup(place: repository.store.place))
+                    continue
+                } catch let error as StorageError {
+                    sum.problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
+                    continue
+                }
+                sum.parts += result.parts
+                sum.read += result.read
+                sum.unopened += result.unopened
+                sum.bytes += result.bytes
+                sum.problems += result.problems
+                sum.orphans += result.orphans
+            }
+            if lacking.count == repositories.count { throw BackupError.unknown(id: id) }
+            found.count += sum.problems.count + sum.orphans.count
+            return (BackupText.verified(sum), BackupText.text(sum))
+        }
+        return found.count > 0 ? .finding : .done
+    }
+
+    private static func share(_ invocation: Invocation) throws -> Double {
+        guard let text = invocation.option("sample") else { return 1 }
+        guard let percent = Double(text.hasSuffix("%") ? text.dropLast() : text[...]), percent > 0, percent <= 100
+        else {
+            throw UsageError("--sample: '\(text)' is no share", hint: "write 10%")
+        }
+        return percent / 100
+    }
+
+    static let prune = CommandSpec(
+        noun: "backup", verb: "prune", summary: "remove the backups that the policy does not keep",
+        discussion: "Kept are the newest proven backup of each of the last days, weeks and months (backup.keep.*), the "
+            + "newest few, and whatever is newer than the newest proven one, which never goes. --dry-run tells why each "
+            + "stays or goes.",
+        options: [.dryRun, .option("confirm", "NAME", "the database's name, to go on without being asked")],
+        whenInterrupted: "backups may have been removed; 'reeve backup list' shows what is there, and the next goes on"
+    ) { invocation in
+        let failed = BackupScope.Tally()
+        try await BackupScope.forEach(invocation) { work in
+            var decisions: [RetentionPolicy.Decision] = []
+            for repository in work.repositories {
+                do {
+                    decisions += try await work.decisions(repository) {
+                        failed.count += 1
+                        invocation.console.note("error: \($0)")
+                    }
+                } catch let error as StorageError {
+                    failed.count += 1
+                    invocation.console.note("error: \(error)")
+                }
+            }
+            let leaving = decisions.filter { !$0.stays }
+            var pruned = (removed: 0, freed: 0)
+            if !invocation.isDryRun, !leaving.isEmpty {
+                try invocation.confirm(
+                    "\(leaving.count) backups of '\(work.open.name)' are removed", name: work.open.name)
+                pruned = try await work.prune(actor: Invocation.person)
+            }
+            var table = TextTable("ID", "STAYS", "WHY")
+            for one in decisions { table.add(one.id, one.stays ? "yes" : "no", one.reason) }
+            let list = decisions.map { one -> JSONValue in
+                ["id": .string(one.id), "stays": .bool(one.stays), "reason": .string(one.reason)]
+            }
+            let sum =
+                invocation.isDryRun
+                ? "\(leaving.count) would go" : "removed \(pruned.removed), \(BackupText.size(pruned.freed)) freed"
+            return (
+                [
+                    "backups": .array(list), "removed": .int(pruned.removed),
+                    "freed_bytes": .int(pruned.freed),
+                ],
+                decisions.isEmpty ? "no backups" : table.text + "\n" + sum
+            )
+        }
+        // What could not be looked at may have something to go.
+        return failed.count > 0 ? .failed : .done
+    }
+}

@@ -1,0 +1,53 @@
+import Backups
+import Foundation
+import Kernel
+import Processes
+
+/// A command of the user's at a moment of a backup or restore.
+///
+/// It gets the fixed environment of every child, what it is to know as `REEVE_…`, and the variables that
+/// `backup.hooks.environment` names.
+struct BackupHook: Sendable {
+    static let before = BackupHook("before", "A shell command to run before a backup; when it fails, there is none.")
+    static let after = BackupHook(
+        "after",
+        "A shell command to run after a backup, whatever became of it; REEVE_BACKUP_STATE is done or failed.")
+    static let restored = BackupHook(
+        "restored",
+        "A shell command to run after a restore, before anybody may connect; REEVE_RESTORE_URL is the database, without "
+            + "a password.")
+    private static let environment = Setting<[String]>(
+        list: "backup.hooks.environment", .text,
+        "The variables that hooks get beside PATH, HOME, LANG, LC_ALL, TMPDIR, TZ and their own REEVE_…; they start in /.")
+
+    static let keys = [before.setting.key, after.setting.key, restored.setting.key, environment.key]
+
+    private static let limit: Duration = .seconds(600)
+
+    let name: String
+    let setting: Setting<String?>
+
+    private init(_ name: String, _ summary: String) {
+        self.name = name
+        setting = Setting("backup.hooks.\(name)", .text, summary)
+    }
+
+    /// Runs it, if there is one.
+    ///
+    /// - Throws: `BackupError.hook` when it fails, or takes more than ten minutes.
+    func run(_ configuration: Configuration, _ values: [String: String]) async throws {
+        guard let line = configuration[setting] else { return }
+        let names = configuration[Self.environment]
+        let environment = ChildEnvironment.fixed(of: configuration.environment, with: names).merging(values) { $1 }
+        do {
+            let outcome = try await Command("/bin/sh", ["-c", line], environment: environment).run(limit: Self.limit)
+            guard !outcome.succeeded else { return }
+            let said = outcome.errorOutput.trimmingCharacters(in: .whitespacesAndNewlines)
+            throw BackupError.hook(name: name, reason: said.isEmpty ? "\(outcome.ending)" : said)
+        } catch let error as BackupError {
+            throw error
+        } catch {
+            throw BackupError.hook(name: name, reason: "\(error)")
+        }
+    }
+}

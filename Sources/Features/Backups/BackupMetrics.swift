@@ -1,0 +1,68 @@
+import Kernel
+import Ledger
+import Postgres
+import Processes
+import Storage
+import Telemetry
+
+/// What the ledger knows of backups, as metrics.
+enum BackupMetrics {
+    private static let labels = ["database", "target"]
+    private static let lastSuccess = MetricDescription(
+        "reeve_backup_last_success_timestamp_seconds", .gauge, "When the last backup was complete.", labels: labels)
+    private static let lastAttempt = MetricDescription(
+        "reeve_backup_last_attempt_timestamp_seconds", .gauge,
+        "When a backup was last begun, whatever became of it.", labels: labels)
+    private static let size = MetricDescription(
+        "reeve_backup_size_bytes", .gauge, "The size of the last backup.", labels: labels)
+    private static let duration = MetricDescription(
+        "reeve_backup_duration_seconds", .gauge, "How long the last backup took.", labels: labels)
+    private static let lastProven = MetricDescription(
+        "reeve_backup_last_proven_timestamp_seconds", .gauge, "When a backup was last shown to restore.",
+        labels: labels)
+    private static let restoreSeconds = MetricDescription(
+        "reeve_backup_proven_restore_seconds", .gauge, "How long the restore of that proof took.", labels: labels)
+    private static let mismatches = MetricDescription(
+        "reeve_backup_mismatched_tables", .gauge, "Tables that the newest restore test found to differ.",
+        labels: labels)
+    private static let free = MetricDescription(
+        "reeve_backup_storage_free_bytes", .gauge, "Bytes that are free where backups lie.", labels: labels)
+
+    static let collector = Collector(
+        "backups",
+        families: [
+            lastSuccess, lastAttempt, size, duration, lastProven, restoreSeconds, mismatches, free,
+        ]
+    ) { open, sample in
+        let (records, attempts) = try await open.database.pool.with(within: .seconds(10)) { connection in
+            (try BackupLedger.records(on: connection), try BackupLedger.lastAttempts(on: connection))
+        }
+        set(records, attempts, open.name, &sample)
+        for place in Set(records.map(\.place)) where place.hasPrefix("/") {
+            // Of a folder that does not answer at once nothing is said.
+            let bytes = try? await BoundedThreads.named(place).call(limit: .seconds(2)) { FolderStore(place).freeBytes }
+            if let bytes = bytes ?? nil { sample.set(free, Double(bytes), open.name, place) }
+        }
+    }
+
+    private static func set(
+        _ records: [BackupRecord], _ attempts: [String: Timestamp], _ database: String, _ sample: inout MetricSample
+    ) {
+        for (place, time) in attempts { sample.set(lastAttempt, time.secondsSince1970, database, place) }
+        for (place, all) in Dictionary(grouping: records, by: \.place) {
+            guard let last = all.last else { continue }
+            sample.set(lastSuccess, last.finishedAt.secondsSince1970, database, place)
+            sample.set(size, Double(last.bytes), database, place)
+            sample.set(
+                duration, last.finishedAt.secondsSince1970 - last.startedAt.secondsSince1970, database, place)
+            let proofs = all.compactMap { record in record.provenAt.map { (at: $0, record: record) } }
+            if let proven = proofs.max(by: { $0.at < $1.at }) {
+                sample.set(lastProven, proven.at.secondsSince1970, database, place)
+                sample.set(restoreSeconds, proven.record.restoreSeconds ?? 0, database, place)
+            }
+            if let tested = all.compactMap(\.mismatchedTables).last {
+                sample.set(mismatches, Double(tested), database, place)
+            }
+        }
+    }
+}

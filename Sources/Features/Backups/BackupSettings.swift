@@ -1,0 +1,127 @@
+import Backups
+import Foundation
+import Kernel
+import Postgres
+
+/// The settings of backups, and what they say to those who make and restore them.
+enum BackupSettings {
+    static let bandwidth = Setting<Int?>(
+        "backup.bandwidth", .integer(1...100_000), "The most MiB a second that a backup writes.")
+    static let checksRoom = Setting(
+        "backup.check_room", .boolean, default: "yes",
+        "Whether a folder without room for about what is expected is left out.")
+    static let rolePasswords = Setting(
+        "backup.role_passwords", .boolean, default: "no",
+        "Whether the roles' passwords, as the server keeps them, are backed up; requires a superuser.")
+    static let verifyPercent = Setting(
+        "backup.verify_percent", .integer(1...100), default: "10",
+        "The share of the parts that the task verify reads.")
+    static let recipients = Setting<[String]>(
+        list: "backup.recipients", .text,
+        "The age recipients who can read the backups, as 'reeve backup key new' prints them.")
+    static let encryption = Setting<Encryption>(
+        "backup.encryption", .choice, default: "age", "none: backups are not encrypted.")
+    static let identity = Setting<String?>(
+        "backup.identity", .path,
+        "The file with the age identity, for restore tests on a machine that may read the backups.")
+    static let keepDaily = Setting(
+        "backup.keep.daily", .integer(0...10_000), default: "7",
+        "For so many days the newest proven backup of each stays.")
+    static let keepWeekly = Setting(
+        "backup.keep.weekly", .integer(0...10_000), default: "5", "The same for weeks.")
+    static let keepMonthly = Setting(
+        "backup.keep.monthly", .integer(0...10_000), default: "12", "The same for months.")
+    static let keepAtLeast = Setting(
+        "backup.keep.at_least", .integer(1...10_000), default: "3", "The newest backups that stay in any case.")
+    static let keepWithin = Setting(
+        "backup.keep.within", .duration(), default: "0s", "Every backup that is younger stays, proven or not.")
+    static let jobs = Setting(
+        "backup.jobs", .integer(1...64), default: "2", "Dumps, or restores, that run at once.")
+
+    enum Encryption: String, CaseIterable, Sendable {
+        case age, none
+    }
+
+    static let keys =
+        RepositorySettings.keys + [bandwidth.key, checksRoom.key, rolePasswords.key] + BackupHook.keys
+        + [
+            verifyPercent.key, recipients.key, encryption.key, identity.key, keepDaily.key, keepWeekly.key,
+            keepMonthly.key, keepAtLeast.key, keepWithin.key, jobs.key,
+        ]
+
+    /// Where backups lie, in the order in which they are named.
+    ///
+    /// - Throws: `ConfigurationError` where none is named; `StorageError` for what is no place.
+    static func repositories(_ configuration: Configuration) throws -> [Repository] {
+        let stores = try RepositorySettings.stores(configuration)
+        guard !stores.isEmpty else {
+            throw ConfigurationError(
+                "backup.repository", nil, "no repository is configured",
+                hint: "set backup.repository, or REEVE_BACKUP_REPOSITORY, to a folder on another disk, or to s3://…")
+        }
+        return stores.map { Repository($0) }
+    }
+
+    static func maker(_ configuration: Configuration) -> BackupMaker.Settings {
+        var settings = BackupMaker.Settings()
+        settings.isUnencryptedAllowed = configuration[encryption] == .none
+        settings.recipients = settings.isUnencryptedAllowed ? [] : configuration[recipients]
+        settings.jobs = configuration[jobs]
+        settings.bytesPerSecond = configuration[bandwidth].map { $0 << 20 }
+        settings.checksRoom = configuration[checksRoom]
+        settings.hasRolePasswords = configuration[rolePasswords]
+        settings.version = ProgramVersion.current
+        return settings
+    }
+
+    static func retention(_ configuration: Configuration) -> RetentionPolicy {
+        var policy = RetentionPolicy()
+        policy.daily = configuration[keepDaily]
+        policy.weekly = configuration[keepWeekly]
+        policy.monthly = configuration[keepMonthly]
+        policy.atLeast = configuration[keepAtLeast]
+        policy.within = configuration[keepWithin]
+        return policy
+    }
+
+    static func identity(_ configuration: Configuration, given: String? = nil) -> String? {
+        // Programs that are given it start elsewhere.
+        (given ?? configuration.path(identity)).map { URL(fileURLWithPath: $0).path }
+    }
+
+    static func restorer(_ configuration: Configuration, identity given: String?) -> Restorer.Settings {
+        var settings = Restorer.Settings()
+        settings.identity = identity(configuration, given: given)
+        settings.jobs = configuration[jobs]
+        settings.temporaryFolder = NSTemporaryDirectory()
+        if configuration[BackupHook.restored.setting] != nil {
+            settings.beforeOpening = { target in
+                try await BackupHook.restored.run(configuration, ["REEVE_RESTORE_URL": target.withoutPassword.uri])
+            }
+        }
+        return settings
+    }
+
+    /// Whether this machine can open the backups that it makes.
+    static func canOpen(_ configuration: Configuration) -> Bool {
+        configuration[encryption] == .none || configuration[identity] != nil
+    }
+
+    /// The checks of the systems: `backups/checks/SYSTEM/*.sql` beside the shipped migrations, or `checks` in a system's
+    /// own folder.
+    static func checks(_ systems: [System]) throws -> [SystemCheck] {
+        try systems.flatMap { system -> [SystemCheck] in
+            let shipped = URL(fileURLWithPath: system.folder).deletingLastPathComponent().deletingLastPathComponent()
+                .appendingPathComponent("backups/checks/\(system.name)").path
+            return try ["\(system.folder)/checks", shipped].flatMap { folder -> [SystemCheck] in
+                let files = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+                return try files.filter { $0.hasSuffix(".sql") }.sorted().map { file in
+                    let sql = try String(contentsOfFile: "\(folder)/\(file)", encoding: .utf8)
+                    return SystemCheck(
+                        "\(system.name)/\(file)", schema: system.schema,
+                        sql: sql.substituting("%schema%", with: quoteIdentifier(system.schema)))
+                }
+            }
+        }
+    }
+}

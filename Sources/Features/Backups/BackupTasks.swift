@@ -1,0 +1,81 @@
+import Backups
+import Foundation
+import Kernel
+import Postgres
+import Storage
+import Telemetry
+
+/// The task that backs the database up. After a change of the server's version the backup is tested at once, where this
+/// machine can open it: what restored before may not any more.
+enum BackupTask {
+    static func run(_ call: TaskCall) async throws -> String {
+        let work = try BackupWork(call)
+        let result = try await work.create(BackupSettings.maker(work.configuration), actor: ServiceInstance.name)
+        let manifest = result.manifest
+        var text = "\(manifest.id): \(manifest.tables.count) tables, \(BackupText.size(manifest.bytes))"
+        if !result.failed.isEmpty {
+            throw BackupError.notWritten(result.failed.map { ($0.place, "\($0.error)") })
+        }
+        let repository = work.repositories[0]
+        let canOpen = manifest.recipients.isEmpty || BackupSettings.identity(work.configuration) != nil
+        let proven = try await repository.lastProven(of: work.open.name)
+        if canOpen, let proven, proven.server != manifest.server {
+            text += "; " + (try await RestoreTestTask.test(manifest, in: repository, work))
+        }
+        return text
+    }
+}
+
+/// The task that removes the backups that the policy does not keep.
+enum PruneTask {
+    static func run(_ call: TaskCall) async throws -> String {
+        let work = try BackupWork(call)
+        let (removed, freed) = try await work.prune(actor: ServiceInstance.name)
+        return "removed \(removed) backups, \(BackupText.size(freed)) freed"
+    }
+}
+
+/// The task that looks whether all parts are there, and reads some of them.
+enum VerifyTask {
+    static func run(_ call: TaskCall) async throws -> String {
+        let work = try BackupWork(call)
+        let share = Double(call.configuration[BackupSettings.verifyPercent]) / 100
+        var problems: [BackupError] = []
+        var parts = 0
+        var read = 0
+        var unopened = 0
+        for repository in work.repositories {
+            do {
+                let result = try await repository.verify(
+                    try await repository.manifests(of: work.open.name), of: work.open.name, share: share,
+                    identity: BackupSettings.identity(work.configuration))
+                problems += result.problems
+                parts += result.parts
+                read += result.read
+                unopened += result.unopened
+            } catch let error as StorageError {
+                problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
+            }
+        }
+        guard problems.isEmpty else { throw TaskFinding(problems.map(\.description).joined(separator: "\n")) }
+        return "\(parts) parts are there, \(read) of them were read"
+            + (unopened > 0 ? ", \(unopened) of these not opened: no identity is given" : "")
+    }
+}
+
+/// The task that proves that the newest backup restores.
+enum RestoreTestTask {
+    static func run(_ call: TaskCall) async throws -> String {
+        let work = try BackupWork(call)
+        let (repository, manifest) = try await work.find("latest", in: nil) {
+            call.logger.warning("not everything was looked at for the newest backup", [LogField("what", $0)])
+        }
+        return try await test(manifest, in: repository, work)
+    }
+
+    static func test(_ manifest: Manifest, in repository: Repository, _ work: BackupWork) async throws -> String {
+        let proof = try await work.test(manifest, in: repository, identity: nil, actor: ServiceInstance.name)
+        guard proof.isProved else { throw TaskFinding(BackupText.text(proof)) }
+        return BackupText.text(proof)
+    }
+}

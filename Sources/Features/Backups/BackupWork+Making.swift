@@ -1,0 +1,74 @@
+import Auditing
+import Backups
+import Kernel
+import Ledger
+import Postgres
+import Telemetry
+
+/// Backups are made.
+extension BackupWork {
+    func create(
+        _ settings: BackupMaker.Settings, actor: String,
+        progress: @escaping @Sendable (String, Int) -> Void = { _, _ in }
+    ) async throws -> BackupMaker.Result {
+        let maker = BackupMaker(
+            database: open.database, name: open.name, repositories: repositories, settings: settings, logger: logger)
+        let places = repositories.map(\.store.place)
+        let attempts = try await withLedger { try BackupLedger.begin(places: places, on: $0) }
+        let result = try await make(maker, attempts, progress)
+        let manifest = result.manifest
+        let failed = Dictionary(result.failed.map { ($0.place, "\($0.error)") }) { one, _ in one }
+        await tellLedger { connection in
+            try BackupLedger.record(
+                id: manifest.id, places: result.places, bytes: manifest.bytes, startedAt: manifest.startedAt,
+                finishedAt: manifest.finishedAt, actor: actor, on: connection)
+            for (attempt, place) in zip(attempts, places) {
+                try BackupLedger.finish(attempt, failure: failed[place], on: connection)
+            }
+        }
+        await AuditWork.anchor(after: "the backup", open, configuration, logger)
+        do {
+            try await BackupHook.after.run(
+                configuration,
+                [
+                    "REEVE_DATABASE": open.name, "REEVE_BACKUP_ID": manifest.id,
+                    "REEVE_BACKUP_BYTES": "\(manifest.bytes)",
+                    "REEVE_BACKUP_STATE": failed.isEmpty ? "done" : "failed",
+                ])
+        } catch BackupError.hook(_, let reason) {
+            throw BackupError.hookAfter(id: manifest.id, reason: reason)
+        }
+        return result
+    }
+
+    /// Makes the backup; where there is none after all, says so to the ledger and to the hook.
+    private func make(
+        _ maker: BackupMaker, _ attempts: [Int], _ progress: @escaping @Sendable (String, Int) -> Void
+    ) async throws -> BackupMaker.Result {
+        do {
+            try await BackupHook.before.run(configuration, ["REEVE_DATABASE": open.name])
+            return try await maker.make(progress: progress)
+        } catch {
+            // A task of its own, for this one may be cancelled.
+            await Task {
+                try? await withLedger { connection in
+                    for attempt in attempts { try BackupLedger.finish(attempt, failure: "\(error)", on: connection) }
+                }
+                try? await BackupHook.after.run(
+                    configuration, ["REEVE_DATABASE": open.name, "REEVE_BACKUP_STATE": "failed"])
+            }.value
+            throw error
+        }
+    }
+
+    /// Tells the ledger of a backup that is whole; that does not depend on whether the ledger hears of it.
+    private func tellLedger(_ body: @Sendable (isolated Connection) throws -> Void) async {
+        for attempt in 1...5 {
+            do { return try await withLedger(body) } catch {
+                logger.warning(
+                    "the ledger does not know of the backup", [LogField("attempt", attempt), LogField("error", error)])
+                guard (try? await Task.sleep(for: .seconds(attempt))) != nil else { return }
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+import Backups
+import Kernel
+import Ledger
+import Postgres
+
+/// Backups are tried out and restored.
+extension BackupWork {
+    func test(
+        _ manifest: Manifest, in repository: Repository, identity: String?, actor: String,
+        progress: @escaping Restorer.Progress = { _, _ in }
+    ) async throws -> Proof {
+        let test = RestoreTest(
+            repository: repository, manifest: manifest,
+            settings: BackupSettings.restorer(configuration, identity: identity), folder: scratchFolder,
+            beside: open.database.direct, checks: try BackupSettings.checks(open.systems), logger: logger)
+        let proof = try await test.run(progress: progress)
+        try await withLedger { connection in
+            try BackupLedger.prove(
+                id: manifest.id, place: repository.store.place, restoreSeconds: proof.restoreSeconds,
+                differences: proof.differences.count,
+                mismatchedTables: Set(proof.differences.filter { $0.kind == "table" }.map(\.object)).count,
+                actor: actor, on: connection)
+        }
+        return proof
+    }
+
+    /// Where scratch clusters are made.
+    var scratchFolder: String { "\(configuration.stateFolder)/scratch" }
+
+    /// What a restore is to do.
+    struct RestoreOrder: Sendable {
+        var identity: String?
+        var makesRoles = false
+        var isMasked = false
+        /// Whether what is in the target may be put aside.
+        var replaces = false
+        var selection = PartialRestore.Selection()
+    }
+
+    /// - Returns: what there is to say about it.
+    func restore(
+        _ manifest: Manifest, from repository: Repository, into target: ConnectionSettings, _ order: RestoreOrder,
+        progress: @escaping Restorer.Progress
+    ) async throws -> [String] {
+        var settings = BackupSettings.restorer(configuration, identity: order.identity)
+        settings.makesRoles = order.makesRoles
+        if order.isMasked {
+            settings.masking = MaskSection.rules(open.systems)
+            guard !settings.masking.isEmpty else {
+                throw UsageError(
+                    "no system says what to mask",
+                    hint: "write 'mask:' into its system.yaml, or name the systems")
+            }
+        }
+        let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
+        if !order.selection.isEmpty {
+            return try await PartialRestore(
+                restorer, order.selection, folder: scratchFolder, beside: open.database.direct
+            ).restore(into: target, progress: progress)
+        }
+        guard order.replaces else {
+            try await restorer.restore(into: target, progress: progress)
+            return []
+        }
+        let former = try await Replacement(of: target, like: manifest).replace {
+            try await restorer.restore(into: $0, progress: progress)
+        }
+        return ["what was there is in the database '\(former)' now; drop it when it is not needed"]
+    }
+}

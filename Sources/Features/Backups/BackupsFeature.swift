@@ -1,0 +1,33 @@
+import Kernel
+
+extension Feature {
+    /// Backups: made, verified, proved to restore, restored, thinned out.
+    public static let backups = Feature(
+        "backups", commands: BackupCommands.all + [RecoverCommand.spec], settings: BackupSettings.keys,
+        sections: [MaskSection.section.key], tasks: BackupTasks.all, collectors: [BackupMetrics.collector],
+        checks: BackupChecks.all)
+}
+
+/// The tasks of backups, with their schedules. Where a repository is configured, they are on.
+enum BackupTasks {
+    static let all = [
+        TaskSpec(
+            "backup", "back the database up", schedule: "20 2 * * *", timeout: .seconds(12 * 3600), retries: 2,
+            isOn: hasRepository, work: BackupTask.run),
+        TaskSpec(
+            "prune", "remove the backups that the policy does not keep", schedule: "40 4 * * *",
+            timeout: .seconds(3600), retries: 1, isOn: hasRepository, work: PruneTask.run),
+        TaskSpec(
+            "verify", "look whether all parts of the backups are there, and read some", schedule: "20 6 * * *",
+            timeout: .seconds(4 * 3600), retries: 1, isOn: hasRepository, work: VerifyTask.run),
+        TaskSpec(
+            "restore-test", "prove that the newest backup restores", schedule: "20 5 * * sun",
+            timeout: .seconds(12 * 3600), retries: 0,
+            isOn: { hasRepository($0, $1) && BackupSettings.canOpen($0) }, work: RestoreTestTask.run),
+    ]
+
+    @Sendable
+    private static func hasRepository(_ configuration: Configuration, _ isEmbedded: Bool) -> Bool {
+        !configuration[RepositorySettings.repository].isEmpty
+    }
+}

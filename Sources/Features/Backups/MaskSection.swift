@@ -1,0 +1,42 @@
+import Backups
+import Kernel
+
+/// `mask:` in a `system.yaml`: how columns are masked in a copy for others.
+enum MaskSection {
+    static let section = SystemSection<[String: [String: MaskingRules.Mask]]>(
+        "mask",
+        "How columns are masked by 'reeve backup restore --mask': tables, each with columns, each with one of "
+            + MaskingRules.Mask.allCases.map { "`\($0.rawValue)`" }.joined(separator: ", ") + ".",
+        example: "mask: {customers: {email: hash}}", read: read)
+
+    private static func read(_ node: YAMLNode, _ file: String) throws -> [String: [String: MaskingRules.Mask]] {
+        guard case .mapping(let tables, _) = node else {
+            throw ConfigurationError(file, node.line, "'mask' holds tables, each with its columns")
+        }
+        var masks: [String: [String: MaskingRules.Mask]] = [:]
+        for table in tables {
+            guard case .mapping(let columns, _) = table.value else {
+                throw ConfigurationError(file, table.value.line, "'mask.\(table.key)' holds columns, each with a mask")
+            }
+            for column in columns {
+                let text = try column.value.word(column.key, file)
+                guard let mask = MaskingRules.Mask(rawValue: text) else {
+                    throw ConfigurationError(
+                        file, column.value.line, "'\(text)' is not a mask",
+                        hint: "write \(MaskingRules.Mask.allCases.map(\.rawValue).joined(separator: ", "))")
+                }
+                masks[table.key, default: [:]][column.key] = mask
+            }
+        }
+        return masks
+    }
+
+    /// How the systems' columns are masked.
+    static func rules(_ systems: [System]) -> MaskingRules {
+        var rules: [String: [String: [String: MaskingRules.Mask]]] = [:]
+        for system in systems {
+            if let mask = system[section], !mask.isEmpty { rules[system.schema] = mask }
+        }
+        return MaskingRules(rules)
+    }
+}

@@ -1,0 +1,83 @@
+import Auditing
+import Backups
+import Foundation
+import Kernel
+import Ledger
+import Postgres
+
+/// `reeve recover`
+enum RecoverCommand {
+    static let spec = CommandSpec(
+        noun: "recover", verb: nil,
+        summary: "bring the whole estate back from its backups: databases, roles and ledger",
+        discussion:
+            "For a machine that has nothing but this program, its configuration, the repository and an identity. "
+            + "Each configured database is made where it does not exist, with its roles, from its newest backup; one that "
+            + "holds something is put aside with --confirm, and otherwise left alone.",
+        options: [
+            .option("backup", "ID", "this backup instead of the newest; with --database"), BackupScope.identity,
+            BackupScope.repository, .dryRun, .option("confirm", "NAME", "the database that may be put aside"),
+        ],
+        whenInterrupted: "a database that was being restored may hold a part of its backup, and is closed then "
+            + "(CONNECTION LIMIT 0); drop it, and recover again"
+    ) { invocation in
+        let estate = try invocation.estate()
+        var values: [JSONValue] = []
+        var lines: [String] = []
+        for one in try estate.selected(invocation.option("database")) {
+            let id = invocation.option("backup") ?? "latest"
+            var repositories = try BackupSettings.repositories(estate.configuration)
+            if let place = invocation.option("repository") {
+                repositories = [try BackupWork.repository(place, of: repositories)]
+            }
+            let (repository, manifest) = try await BackupWork.find(id, of: one.name, in: repositories) {
+                invocation.console.note($0)
+            }
+            let target: ConnectionSettings
+            let open: OpenDatabase
+            switch one.source {
+            case .connection(let given):
+                target = one.direct ?? given
+                if !invocation.isDryRun { try await Replacement(of: target, like: manifest).makeIfMissing() }
+                open = try await estate.open(one)
+            case .embedded:
+                open = try await estate.open(one)
+                target = open.database.direct
+            }
+            let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
+            values.append([
+                "database": .string(one.name), "backup": .string(manifest.id), "as_of": .string(manifest.startedAt),
+            ])
+            if invocation.isDryRun {
+                lines.append("\(one.name): would be restored from \(manifest.id), as of \(manifest.startedAt)")
+                continue
+            }
+            let (name, relations) = try await TargetContent.read(target)
+            guard relations == 0 || invocation.option("confirm") == name else {
+                throw ConfirmationNeeded(what: "the database '\(name)' is not empty", name: name)
+            }
+            var order = BackupWork.RestoreOrder()
+            order.identity = invocation.option("identity")
+            order.makesRoles = true
+            order.replaces = relations > 0
+            let notes = try await work.restore(
+                manifest, from: repository, into: target, order, progress: BackupScope.progress(invocation.console))
+            for note in notes { invocation.console.note(note) }
+            try await work.withLedger {
+                try BackupLedger.restored(
+                    id: manifest.id, target: target.withoutPassword.uri, actor: Invocation.person, on: $0)
+            }
+            // The chain ends where the backup was made, which earlier anchors contradict. Who recovers says that it is right.
+            do {
+                try await AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
+                    .anchor(accepting: "\(Invocation.person): recovered from backup \(manifest.id)")
+            } catch {
+                invocation.console.note("'\(one.name)': the audit chain is not anchored: \(error)")
+            }
+            lines.append("\(one.name): restored from \(manifest.id), as of \(manifest.startedAt)")
+            invocation.interruption.did("recovered '\(one.name)' from \(manifest.id)")
+        }
+        invocation.console.result(["recovered": .array(values)], text: lines.joined(separator: "\n"))
+        return .done
+    }
+}

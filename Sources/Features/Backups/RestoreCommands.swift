@@ -1,0 +1,160 @@
+import Backups
+import Foundation
+import Kernel
+import Ledger
+import Postgres
+
+/// `reeve backup test` and `reeve backup restore`
+enum RestoreCommands {
+    static let all = [test, restore]
+
+    static let test = CommandSpec(
+        noun: "backup", verb: "test",
+        summary: "restore a backup into a cluster of its own and compare it with its source",
+        discussion:
+            "Compared are rows, content, sequences, large objects, roles and the whole schema, with what was taken "
+            + "at the backup's own snapshot; then the checks of each system (backups/checks/SYSTEM/*.sql), each of which "
+            + "gives no row when it holds. The cluster is removed after; where no server programs are installed, it is a "
+            + "scratch database on the source's server. Exit 3 when anything differs.",
+        arguments: [BackupScope.backup],
+        options: [.flag("latest", "the newest backup, as without ID"), BackupScope.identity, BackupScope.repository],
+        whenInterrupted: "nothing was proved; the backup is as it was"
+    ) { invocation in
+        let found = BackupScope.Tally()
+        try await BackupScope.forEach(invocation) { work in
+            let id = invocation.arguments.positional.first ?? "latest"
+            let (repository, manifest) = try await work.find(id, in: invocation.option("repository")) {
+                invocation.console.note($0)
+            }
+            let proof = try await work.test(
+                manifest, in: repository, identity: invocation.option("identity"), actor: Invocation.person,
+                progress: BackupScope.progress(invocation.console))
+            found.count += proof.differences.count
+            return (BackupText.proved(proof), BackupText.text(proof))
+        }
+        return found.count > 0 ? .finding : .done
+    }
+
+    static let restore = CommandSpec(
+        noun: "backup", verb: "restore", summary: "restore a backup, or a table or schema of it, into a database",
+        discussion:
+            "A whole backup wants an empty target; with --confirm it takes the place of what is there, which stays "
+            + "in a database beside it. Sessions of others are kept out until everything is there, masked where that is "
+            + "wanted, and the hook backup.hooks.restored has run (the role must be a superuser for that, to whom the "
+            + "database belongs meanwhile); a database whose restore has failed stays closed, by CONNECTION LIMIT 0. Single tables "
+            + "and schemas are put into a database that is in use, in one transaction, beside what is there.",
+        arguments: [ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)],
+        options: [
+            .option("to", "URL", "the database to restore into; it must exist"),
+            .option("table", "TABLE", "only this table, with its indexes, constraints and grants", repeated: true),
+            .option("schema", "SCHEMA", "only this schema", repeated: true),
+            .option("into-schema", "SCHEMA", "put the tables there instead of where they were"),
+            .option("as-of", "TIME", "the newest backup that was begun by then, as 2026-11-20T03:00:00Z"),
+            .flag("roles", "make the roles that are missing"),
+            .flag("mask", "mask the columns that the systems name under 'mask'"),
+            BackupScope.identity, BackupScope.repository,
+            .option("confirm", "NAME", "the target's name, when it is not empty"),
+        ], whenInterrupted: "nothing was restored"
+    ) { invocation in
+        let target = try target(invocation)
+        guard try invocation.estate().selected(invocation.option("database")).count == 1 else {
+            throw UsageError(
+                "several databases are configured", hint: "name the one whose backup it is with --database")
+        }
+        var order = try order(invocation)
+        return try await BackupScope.forEach(invocation) { work in
+            let (repository, manifest) = try await choose(invocation, work)
+            if order.selection.isEmpty { order.replaces = try await mayReplace(target, invocation) }
+            invocation.interruption.restores(order, into: target)
+            let began = ContinuousClock.now
+            let notes = try await work.restore(
+                manifest, from: repository, into: target, order, progress: BackupScope.progress(invocation.console))
+            let seconds = (ContinuousClock.now - began).inSeconds
+            for note in notes { invocation.console.note(note) }
+            // The source may be gone: that is what backups are for.
+            try? await work.withLedger {
+                try BackupLedger.restored(
+                    id: manifest.id, target: target.withoutPassword.uri, actor: Invocation.person, on: $0)
+            }
+            return (
+                [
+                    "backup": .string(manifest.id), "restore_seconds": .double(seconds),
+                    "notes": .array(notes.map { .string($0) }),
+                ], "restored \(manifest.id), as of \(manifest.startedAt), in \(String(format: "%.1f", seconds)) s"
+            )
+        }
+    }
+
+    private static func target(_ invocation: Invocation) throws -> ConnectionSettings {
+        guard let url = invocation.option("to") else { throw UsageError("'reeve backup restore' wants --to URL") }
+        let target = try ConnectionSettings(connectionString: url)
+        guard target.parameters["password"] == nil else {
+            throw UsageError(
+                "a password on the command line can be read by everyone on the machine",
+                hint: "put it into ~/.pgpass or PGPASSWORD")
+        }
+        return target
+    }
+
+    private static func order(_ invocation: Invocation) throws -> BackupWork.RestoreOrder {
+        var order = BackupWork.RestoreOrder()
+        order.identity = invocation.option("identity")
+        order.makesRoles = invocation.has("roles")
+        order.isMasked = invocation.has("mask")
+        order.selection.tables = invocation.options("table")
+        order.selection.schemas = invocation.options("schema")
+        order.selection.intoSchema = invocation.option("into-schema")
+        if order.selection.isEmpty, order.selection.intoSchema != nil {
+            throw UsageError("--into-schema goes with --table or --schema")
+        }
+        return order
+    }
+
+    private static func choose(_ invocation: Invocation, _ work: BackupWork) async throws -> (Repository, Manifest) {
+        let place = invocation.option("repository")
+        guard let text = invocation.option("as-of") else {
+            guard let id = invocation.arguments.positional.first else {
+                throw UsageError("'reeve backup restore' wants a backup", hint: "give its ID, latest, or --as-of TIME")
+            }
+            return try await work.find(id, in: place) { invocation.console.note($0) }
+        }
+        guard invocation.arguments.positional.isEmpty else { throw UsageError("--as-of goes without an ID") }
+        guard let time = try? Timestamp.fromPostgres(text) else {
+            throw UsageError("--as-of: '\(text)' is no instant", hint: "write 2026-11-20T03:00:00Z")
+        }
+        return try await BackupWork.newest(
+            of: work.open.name, in: BackupScope.repositories(invocation, work), "as of \(text)", by: time
+        ) { invocation.console.note($0) }
+    }
+
+    /// Whether the target holds something, and may be put aside.
+    private static func mayReplace(_ target: ConnectionSettings, _ invocation: Invocation) async throws -> Bool {
+        let (name, count) = try await TargetContent.read(target)
+        if count == 0 { return false }
+        guard invocation.option("confirm") == name else {
+            throw ConfirmationNeeded(
+                what: "the database '\(name)' is not empty: \(count) relations are in it", name: name)
+        }
+        return true
+    }
+}
+
+/// What a database that is to be restored into holds already.
+enum TargetContent {
+    /// - Returns: the database's name, and how many relations are in it.
+    static func read(_ target: ConnectionSettings) async throws -> (name: String, relations: Int) {
+        try await Connection.opened(target) { connection in
+            try await connection.with { connection in
+                let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
+                let count: Int =
+                    try connection.query(
+                        """
+                        SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                        WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+                        """
+                    ).first?.get(0) ?? 0
+                return (name, count)
+            }
+        }
+    }
+}

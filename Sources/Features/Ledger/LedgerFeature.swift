@@ -1,0 +1,72 @@
+import Auditing
+import Kernel
+import Ledger
+import Telemetry
+
+extension Feature {
+    /// The ledger itself: the audit chain, its anchors, and what is kept for how long.
+    public static let ledger = Feature(
+        "ledger", commands: AuditCommands.all, settings: LedgerSettings.keys + [AuditWork.key.key],
+        tasks: [AnchorTask.spec, TidyTask.spec], collectors: [AuditMetrics.collector])
+}
+
+/// How long the ledger keeps what it no longer needs.
+enum LedgerSettings {
+    /// Long enough that nobody still asks for what goes.
+    private static let kept = ValueSyntax.duration(.seconds(86400)...WrittenDuration.longest)
+    private static let runs = Setting(
+        "ledger.keep.runs", kept, default: "90d",
+        "How long the ledger keeps runs, occurrences and attempts at backups; the newest run of a task stays.")
+    private static let events = Setting("ledger.keep.events", kept, default: "30d", "The same for events.")
+    private static let findings = Setting(
+        "ledger.keep.findings", kept, default: "90d", "The same for findings, from when they were cleared.")
+
+    static let keys = [runs.key, events.key, findings.key]
+
+    static func retention(_ configuration: Configuration) -> LedgerRetention {
+        var retention = LedgerRetention()
+        retention.runs = configuration[runs]
+        retention.events = configuration[events]
+        retention.findings = configuration[findings]
+        return retention
+    }
+}
+
+/// The task that anchors the audit chain.
+enum AnchorTask {
+    static let spec = TaskSpec(
+        "anchor", "write down outside the database how far its audit chain goes", schedule: "*/10 * * * *",
+        timeout: .seconds(300), retries: 1
+    ) { call in
+        let done = try await AuditWork(open: call.open, configuration: call.configuration, logger: call.logger).anchor()
+        return "\(done.isNew ? "anchored" : "is anchored") up to entry \(done.anchor.entries)"
+    }
+}
+
+/// The task that removes what the ledger no longer keeps.
+enum TidyTask {
+    static let spec = TaskSpec(
+        "tidy", "remove runs, events and cleared findings that are older than ledger.keep", schedule: "50 3 * * *",
+        timeout: .seconds(3600), retries: 2
+    ) { call in
+        let retention = LedgerSettings.retention(call.configuration)
+        let removed = try await call.open.database.pool.withConnection { try await retention.tidy(on: $0) }
+        try await AuditWork(open: call.open, configuration: call.configuration, logger: call.logger).thin()
+        return
+            "removed \(removed.runs) runs, \(removed.occurrences) occurrences, \(removed.events) events, "
+            + "\(removed.attempts) attempts at backups, \(removed.findings) findings"
+    }
+}
+
+/// How long the audit chain is.
+enum AuditMetrics {
+    private static let entries = MetricDescription(
+        "reeve_audit_entries", .gauge, "Entries of the audit chain.", labels: ["database"])
+
+    static let collector = Collector("audit", families: [entries]) { open, sample in
+        let count = try await open.database.pool.with(within: .seconds(10)) { connection in
+            try connection.query("SELECT seq FROM reeve.audit_head").first?.get(0, as: Int.self) ?? 0
+        }
+        sample.set(entries, Double(count), open.name)
+    }
+}

@@ -1,0 +1,83 @@
+import Kernel
+import Postgres
+import Telemetry
+
+/// The task that refreshes the planner's statistics of tables that changed much since they were gathered, in the
+/// schemas of the systems that are administered.
+enum AnalyzeTask {
+    /// How a table stands, as pg_stat_user_tables and pg_class tell.
+    struct TableStatistics: Sendable, Equatable {
+        let schema: String
+        let name: String
+        /// Rows, as estimated when they were last counted; negative when they never were.
+        let rows: Double
+        /// Rows that were changed since the statistics were gathered.
+        let changes: Int
+        let wasAnalyzed: Bool
+    }
+
+    /// Whether the statistics are stale: never gathered with rows there, or more than 50 rows and a tenth of the table
+    /// changed since, which is autovacuum's own default measure (PostgreSQL manual, section 25.1.6).
+    static func isStale(_ table: TableStatistics) -> Bool {
+        if !table.wasAnalyzed { return table.changes > 0 || table.rows > 0 }
+        return Double(table.changes) > 50 + 0.1 * max(table.rows, 0)
+    }
+
+    static let spec = TaskSpec(
+        "analyze", "ANALYZE tables whose statistics are stale", schedule: "*/10 * * * *", timeout: .seconds(3600),
+        retries: 1, work: run)
+
+    @Sendable
+    private static func run(_ call: TaskCall) async throws -> String {
+        let open = call.open
+        let schemas = open.systems.map(\.schema) + ["reeve"]
+        let tables = try await open.database.pool.with { try statistics(in: schemas, on: $0) }
+        let stale = tables.filter(isStale)
+        var done = 0
+        var held = 0
+        for table in stale {
+            try Task.checkCancellation()
+            do {
+                try await open.database.pool.with { try analyze(table, on: $0) }
+                done += 1
+            } catch let error as PostgresError where ["55P03", "42P01", "42501"].contains(error.sqlState) {
+                // Locked, dropped meanwhile, or not ours to analyse: the next run will see.
+                call.logger.warning(
+                    "a table could not be analysed",
+                    [LogField("table", "\(table.schema).\(table.name)"), LogField("error", error.message)])
+                held += 1
+            }
+        }
+        return "analysed \(done) of \(tables.count) tables" + (held > 0 ? ", \(held) could not be" : "")
+    }
+
+    private static func analyze(_ table: TableStatistics, on connection: isolated Connection) throws {
+        var options = TransactionOptions()
+        options.lockTimeout = .seconds(1)
+        try connection.transaction(options) {
+            try connection.execute("ANALYZE \(quoteIdentifier(table.schema)).\(quoteIdentifier(table.name))")
+        }
+    }
+
+    private static func statistics(
+        in schemas: [String], on connection: isolated Connection
+    ) throws -> [TableStatistics] {
+        let rows = try connection.query(
+            """
+            SELECT n.nspname::text AS schema, c.relname::text AS name, c.reltuples::float8 AS rows,
+                   coalesce(s.n_mod_since_analyze, 0) AS changes,
+                   coalesce(s.last_analyze, s.last_autoanalyze) IS NOT NULL OR EXISTS (
+                       SELECT 1 FROM pg_catalog.pg_statistic st WHERE st.starelid = c.oid) AS analyzed
+            FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid
+            WHERE c.relkind IN ('r', 'm') AND n.nspname = ANY ($1::text[])
+            ORDER BY 1, 2
+            """, [schemas])
+        return try rows.map {
+            TableStatistics(
+                schema: try $0.get("schema"), name: try $0.get("name"), rows: try $0.get("rows"),
+                changes: try $0.get("changes"), wasAnalyzed: try $0.get("analyzed"))
+        }
+    }
+}

@@ -1,0 +1,90 @@
+import Kernel
+import Ledger
+import Migrations
+import Postgres
+import Synchronization
+
+/// The migrations that a run has begun in one database, to tell what stands of them when it is interrupted.
+///
+/// What was cut short may have been committed, or may go on by its journal: the ledger is asked, not guessed.
+final class BegunMigrations: Sendable {
+    private let database: Database
+    private let actions = Mutex<[MigrationAction]>([])
+
+    init(in database: Database) { self.database = database }
+
+    func add(_ action: MigrationAction) { actions.withLock { $0.append(action) } }
+
+    /// Runs `body`; when a signal stops it, says what was and was not done.
+    func telling<T>(_ interruption: Interruption, _ body: () async throws -> T) async throws -> T {
+        do {
+            return try await body()
+        } catch {
+            // A task of its own, for this one is cancelled.
+            if interruption.signal != nil { await Task { await tell(interruption) }.value }
+            throw error
+        }
+    }
+
+    private func tell(_ interruption: Interruption) async {
+        let actions = actions.withLock { $0 }
+        guard let last = actions.last else { return }
+        let word = last.direction == .up ? "applied" : "reverted"
+        guard let (records, isStillAtIt) = await readState() else {
+            // One is begun when the one before it is through.
+            for action in actions.dropLast() { interruption.did("\(word) \(Self.title(action))") }
+            interruption.stands(
+                "whether \(Self.title(last)) was \(word) is not known; 'reeve migrate status' tells, once the server answers"
+            )
+            return
+        }
+        var standing: [String] = []
+        for action in actions {
+            let record = records.first {
+                $0.system == action.system.name && $0.version == action.migration.version
+                    && (action.migration.version != nil || $0.name == action.migration.name)
+            }
+            switch (action.direction, record?.state) {
+            case (_, .applying), (_, .reverting):
+                standing.append(
+                    "\(Self.title(action)) is \(word) in part and journalled: run it again, and it goes on there")
+            case (.up, .applied) where record?.meaning == action.migration.up.meaning, (.down, nil):
+                interruption.did("\(word) \(Self.title(action))")
+            default:
+                standing.append("\(Self.title(action)) is not \(word)" + (isStillAtIt ? "" : ": it was rolled back"))
+            }
+        }
+        if isStillAtIt { standing.append("the server may still be at it, and hold its locks") }
+        interruption.stands(standing.joined(separator: "; "))
+    }
+
+    /// What the ledger says, and whether a session of a migration is still busy; nil when the server does not answer soon.
+    private func readState() async -> (records: [MigrationRecord], isStillAtIt: Bool)? {
+        await withTaskGroup(of: ([MigrationRecord], Bool)?.self) { group in
+            group.addTask { [database] in
+                try? await database.withDirectConnection(named: "reeve migrate look") { connection in
+                    try await connection.with(within: .seconds(3)) { connection in
+                        let busy: Bool? = try connection.query(
+                            """
+                            SELECT pg_catalog.count(*) > 0 FROM pg_catalog.pg_stat_activity
+                            WHERE datname = pg_catalog.current_database() AND application_name = 'reeve migrate'
+                                AND state <> 'idle'
+                            """
+                        ).first?.get(0)
+                        return (try MigrationLedger.records(on: connection), busy ?? true)
+                    }
+                }
+            }
+            group.addTask {
+                try? await Task.sleep(for: .seconds(3))
+                return nil
+            }
+            defer { group.cancelAll() }
+            return await group.next() ?? nil
+        }
+    }
+
+    private static func title(_ action: MigrationAction) -> String {
+        "\(action.system.name)/\(action.migration.title)"
+    }
+}

@@ -1,0 +1,318 @@
+import Foundation
+import Kernel
+import Migrations
+import Postgres
+
+/// `reeve migrate …`
+enum MigrateCommands {
+    static let all = [plan, up, down, status, verify, new]
+
+    private static let with = OptionSpec.option(
+        "with", "SYSTEM/OPTION", "apply this opt-in migration too", repeated: true)
+    private static let late = OptionSpec.flag(
+        "out-of-order", "apply a migration whose version lies below an applied one")
+
+    static let plan = CommandSpec(
+        noun: "migrate", verb: "plan", summary: "show what 'up' would do, statement by statement",
+        options: [.system, .option("to", "VERSION", "only up to this version"), with, late]
+    ) { invocation in
+        try await forEach(invocation) { migrator, _ in
+            let plan = try await migrator.plan(.up(to: try target(invocation)))
+            return Report(plan: plan, console: invocation.console)
+        }
+        return .done
+    }
+
+    static let up = CommandSpec(
+        noun: "migrate", verb: "up", summary: "apply what is pending",
+        discussion: "Each migration runs in a transaction of its own that also writes the ledger. Statements that "
+            + "cannot run in one, such as CREATE INDEX CONCURRENTLY, run alone and are journalled. A run that was "
+            + "cut short at any point is continued by the next. With --dry-run, exit 3 when something is pending.",
+        options: [
+            .system, .option("to", "VERSION", "only up to this version (with one --system)"), with, late, .dryRun,
+            .lockWait,
+        ], whenInterrupted: "no migration was applied"
+    ) { invocation in
+        let target = try target(invocation)
+        if invocation.isDryRun { return try await dryRun(.up(to: target), invocation) }
+        try await forEach(invocation) { migrator, open in
+            let begun = BegunMigrations(in: open.database)
+            let outcome = try await begun.telling(invocation.interruption) {
+                try await migrator.up(to: target) { action in
+                    begun.add(action)
+                    invocation.console.progress("applying \(action.system.name)/\(action.migration.title)")
+                }
+            }
+            invocation.interruption.did(outcome, "applied", in: open.name)
+            return Report(outcome: outcome, word: "applied", console: invocation.console)
+        }
+        return .done
+    }
+
+    static let down = CommandSpec(
+        noun: "migrate", verb: "down", summary: "revert migrations, newest first",
+        discussion: "Reverts all that comes after --to VERSION; with --to 0 everything, the schema included if it was "
+            + "made by 'up'. Destroys data, so it wants --confirm=DATABASE or an answer.",
+        options: [
+            .system, .option("to", "VERSION", "the version to go back to; 0 for none"), .dryRun, .lockWait,
+            .option("confirm", "NAME", "the database's name, to go on without being asked"),
+        ], whenInterrupted: "no migration was reverted"
+    ) { invocation in
+        guard let target = try target(invocation) else { throw UsageError("'reeve migrate down' wants --to VERSION") }
+        if invocation.isDryRun { return try await dryRun(.down(to: target), invocation) }
+        try await forEach(invocation, goingDown: true) { migrator, open in
+            try invocation.confirm(
+                "migrations of the database '\(open.name)' are reverted, and their data are lost", name: open.name)
+            let begun = BegunMigrations(in: open.database)
+            let outcome = try await begun.telling(invocation.interruption) {
+                try await migrator.down(to: target) { action in
+                    begun.add(action)
+                    invocation.console.progress("reverting \(action.system.name)/\(action.migration.title)")
+                }
+            }
+            invocation.interruption.did(outcome, "reverted", in: open.name)
+            return Report(outcome: outcome, word: "reverted", console: invocation.console)
+        }
+        return .done
+    }
+
+    static let status = CommandSpec(
+        noun: "migrate", verb: "status", summary: "show what is applied and what is pending",
+        discussion: "Exit 3 when something is pending.", options: [.system, with]
+    ) { invocation in
+        var pending = 0
+        try await forEach(invocation) { migrator, _ in
+            let all = try await migrator.status()
+            pending += all.reduce(0) { $0 + $1.pending.count }
+            return Report(status: all)
+        }
+        return pending > 0 ? .finding : .done
+    }
+
+    static let verify = CommandSpec(
+        noun: "migrate", verb: "verify", summary: "compare every applied migration with its file",
+        discussion: "Finds files that changed, vanished or were renamed after they were applied. Exit 3 when it does.",
+        options: [.system]
+    ) { invocation in
+        var count = 0
+        try await forEach(invocation) { migrator, _ in
+            let findings = try await migrator.verify()
+            count += findings.count
+            return Report(findings: findings)
+        }
+        return count > 0 ? .finding : .done
+    }
+
+    static let new = CommandSpec(
+        noun: "migrate", verb: "new", summary: "make the files of a new migration",
+        arguments: [
+            ArgumentSpec(name: "SYSTEM", help: "a system's name, or its folder"),
+            ArgumentSpec(name: "NAME", help: "what it does, in a few words with _ between"),
+        ],
+        options: [.flag("repeatable", "make an R__ file, which is applied anew whenever it changes")],
+        whenInterrupted: "the files may be there"
+    ) { invocation in
+        let configuration = try invocation.configuration()
+        let words = invocation.arguments.positional
+        let name = words[1].replacing(" ", with: "_")
+        guard name.wholeMatch(of: /[A-Za-z0-9_-]+/) != nil else {
+            throw UsageError("'\(words[1])' cannot name a migration", hint: "use letters, digits, _ and -")
+        }
+        let catalog = SystemCatalog(configuration: configuration, sections: invocation.features.sections)
+        let system = try catalog.systems(
+            [words[0]], origin: .flag("system"), options: [], withRequirements: false)[0]
+        let paths = try NewMigration(system: system.migrations, name: name, isRepeatable: invocation.has("repeatable")).write()
+        invocation.console.result(
+            ["files": .array(paths.map { .string($0) })], text: paths.joined(separator: "\n"))
+        return .done
+    }
+
+    // MARK: What they share
+
+    private static func target(_ invocation: Invocation) throws -> Int? {
+        let target = try invocation.integer("to", in: 0...999_999_999)
+        if target != nil, target != 0, invocation.options("system").count != 1 {
+            throw UsageError("--to VERSION is a version of one system", hint: "name it with --system")
+        }
+        return target
+    }
+
+    /// Shows what would be done; a finding when that is something.
+    private static func dryRun(_ goal: MigrationGoal, _ invocation: Invocation) async throws -> ExitCode {
+        var actions = 0
+        var goingDown = false
+        if case .down = goal { goingDown = true }
+        try await forEach(invocation, goingDown: goingDown) { migrator, _ in
+            let plan = try await migrator.plan(goal)
+            actions += plan.actions.count
+            return Report(plan: plan, console: invocation.console)
+        }
+        return actions > 0 ? .finding : .done
+    }
+
+    /// Runs `body` for each database that is worked on, and prints one object, or one text for each.
+    private static func forEach(
+        _ invocation: Invocation, goingDown: Bool = false, _ body: (Migrator, OpenDatabase) async throws -> Report
+    ) async throws {
+        let estate = try invocation.estate()
+        var reports: [Report] = []
+        let selected = try estate.selected(invocation.option("database"))
+        for one in selected {
+            // Only what was named goes down; up, what it requires comes too.
+            let open = try await estate.open(
+                one, chosen: invocation.options("system"), options: invocation.options("with"),
+                withRequirements: !goingDown || invocation.options("system").isEmpty)
+            var migrator = try Migrator(
+                database: open.database, systems: try open.requireSystems().map(\.migrations),
+                settings: try settings(invocation, estate.configuration), logger: estate.logger)
+            if goingDown { migrator.knownSystems = try await estate.open(one).systems.map(\.migrations) }
+            reports.append(try await body(migrator, open))
+        }
+        let merged = Report.merged(reports)
+        let texts = zip(selected, reports).map { selected.count > 1 ? "[\($0.name)]\n\($1.text)" : $1.text }
+        invocation.console.result(merged, text: texts.joined(separator: "\n"))
+    }
+
+    private static func settings(_ invocation: Invocation, _ configuration: Configuration) throws -> Migrator.Settings {
+        var settings = MigratorSettings.make(configuration)
+        if let wait = try invocation.duration("lock-wait") { settings.lockWait = wait }
+        settings.allowOutOfOrder = invocation.has("out-of-order")
+        settings.actor = Invocation.person
+        return settings
+    }
+}
+
+extension Interruption {
+    /// Writes down what a run did in one database, for a signal that comes in another.
+    fileprivate func did(_ outcome: Migrator.Outcome, _ word: String, in database: String) {
+        for one in outcome.done {
+            did("\(word) \(one.system)/\(one.version.map { "\($0) " } ?? "R ")\(one.name) in '\(database)'")
+        }
+        stands("nothing else was \(word)")
+    }
+}
+
+/// What a command on migrations prints.
+private struct Report {
+    let json: [String: JSONValue]
+    let text: String
+
+    init(plan: MigrationPlan, console: Console) {
+        for notice in plan.notices { console.note("notice: \(notice)") }
+        json = [
+            "plan": .array(plan.actions.map(Self.planned)), "pending": .int(plan.actions.count),
+            "notices": .array(plan.notices.map { .string($0) }),
+        ]
+        var lines: [String] = []
+        for action in plan.actions {
+            let mode = action.runsInOneTransaction ? "one transaction" : "\(action.steps.count) steps"
+            lines.append("\(action.direction.rawValue)  \(action.system.name)/\(action.migration.title)  (\(mode))")
+            for step in action.steps {
+                for statement in step.statements {
+                    let words = action.script.text(of: statement).split(whereSeparator: \.isWhitespace)
+                    let line = words.joined(separator: " ")
+                    let shown = line.count > 66 ? line.prefix(65) + "…" : line[...]
+                    lines.append("      \(step.runsAlone ? "alone " : "")\(shown)")
+                }
+            }
+        }
+        text = lines.isEmpty ? "nothing to do" : lines.joined(separator: "\n")
+    }
+
+    private static func planned(_ action: MigrationAction) -> JSONValue {
+        let statements = action.steps.flatMap { step in
+            step.statements.map { statement -> JSONValue in
+                [
+                    "line": .int(statement.line), "alone": .bool(step.runsAlone),
+                    "sql": .string(action.script.text(of: statement)),
+                ]
+            }
+        }
+        return [
+            "system": .string(action.system.name), "version": .int(action.migration.version),
+            "name": .string(action.migration.name), "direction": .string(action.direction.rawValue),
+            "file": .string(action.script.path), "transaction": .bool(action.runsInOneTransaction),
+            "statements": .array(statements),
+        ]
+    }
+
+    init(outcome: Migrator.Outcome, word: String, console: Console) {
+        for notice in outcome.notices { console.note("notice: \(notice)") }
+        let done = outcome.done.map { one -> JSONValue in
+            [
+                "system": .string(one.system), "version": .int(one.version), "name": .string(one.name),
+                "milliseconds": .int(one.milliseconds),
+            ]
+        }
+        json = [
+            word: .array(done), "pending": .int(outcome.pending),
+            "notices": .array(outcome.notices.map { .string($0) }),
+        ]
+        var table = TextTable("SYSTEM", "VERSION", "NAME", "MS")
+        for one in outcome.done {
+            table.add(one.system, one.version.map(String.init) ?? "R", one.name, String(one.milliseconds))
+        }
+        let summary = "\(word) \(outcome.done.count), pending \(outcome.pending)"
+        text = outcome.done.isEmpty ? "nothing to do, pending \(outcome.pending)" : table.text + "\n" + summary
+    }
+
+    init(status: [MigrationStatus]) {
+        json = ["systems": .array(status.map(Self.status))]
+        var lines: [String] = []
+        for one in status {
+            lines.append(
+                "\(one.system.name) in schema \(one.system.schema): \(one.applied.count) applied, \(one.pending.count) pending"
+            )
+            for migration in one.pending {
+                let title = migration.version.map(String.init) ?? "R"
+                let note = migration.wasBegun ? "  (interrupted)" : migration.isChanged ? "  (changed)" : ""
+                lines.append("  pending  \(title)  \(migration.name)\(note)")
+            }
+            for option in one.optional { lines.append("  opt-in   \(one.system.name)/\(option)") }
+        }
+        text = lines.joined(separator: "\n")
+    }
+
+    private static func status(_ one: MigrationStatus) -> JSONValue {
+        [
+            "system": .string(one.system.name), "schema": .string(one.system.schema),
+            "applied": .array(
+                one.applied.map {
+                    ["version": .int($0.version), "name": .string($0.name), "applied_at": .time($0.appliedAt)]
+                }),
+            "pending": .array(
+                one.pending.map {
+                    ["version": .int($0.version), "name": .string($0.name), "interrupted": .bool($0.wasBegun)]
+                }),
+            "options": .array(one.optional.map { .string($0) }),
+        ]
+    }
+
+    init(findings: [MigrationFinding]) {
+        json = [
+            "findings": .array(
+                findings.map {
+                    ["system": .string($0.system), "message": .string($0.message), "hint": .string($0.hint)]
+                })
+        ]
+        text =
+            findings.isEmpty
+            ? "every applied migration is what its file says"
+            : findings.map { $0.message + ($0.hint.map { "\nhint: \($0)" } ?? "") }.joined(separator: "\n")
+    }
+
+    /// Lists of several databases one after the other, numbers added up.
+    static func merged(_ reports: [Report]) -> JSONValue {
+        var result: [String: JSONValue] = [:]
+        for report in reports {
+            result.merge(report.json) { before, after in
+                switch (before, after) {
+                case (.array(let left), .array(let right)): .array(left + right)
+                case (.int(let left), .int(let right)): .int(left + right)
+                default: after
+                }
+            }
+        }
+        return .object(result)
+    }
+}

@@ -1,0 +1,83 @@
+import Foundation
+import Kernel
+import Migrations
+import Telemetry
+
+extension Feature {
+    /// Migrations: files, plan, apply, revert, verify.
+    public static let migrations = Feature(
+        "migrations", commands: MigrateCommands.all, settings: MigratorSettings.keys, tasks: [MigrateTask.spec],
+        collectors: [MigrationMetrics.collector], probes: [PendingProbe.probe])
+}
+
+/// The settings of a migrator.
+enum MigratorSettings {
+    private static let lockWait = Setting(
+        "migrate.lock_wait", .duration(), default: "60s", "How long to wait for another run of migrations.")
+    private static let lockTimeout = Setting(
+        "migrate.lock_timeout", .serverDuration, default: "3s",
+        "How long a statement of a migration may wait for a lock, and hold up the application behind it.")
+    private static let retries = Setting(
+        "migrate.retries", .integer(0...1000), default: "10",
+        "How often a migration that did not get its locks is tried again.")
+
+    static let keys = [lockWait.key, lockTimeout.key, retries.key]
+
+    static func make(_ configuration: Configuration) -> Migrator.Settings {
+        var settings = Migrator.Settings()
+        settings.lockWait = configuration[lockWait]
+        settings.lockTimeout = configuration[lockTimeout]
+        settings.retries = configuration[retries]
+        return settings
+    }
+}
+
+/// The task that applies pending migrations.
+enum MigrateTask {
+    static let spec = TaskSpec(
+        "migrate", "apply pending migrations", schedule: "@hourly", timeout: .seconds(4 * 3600), retries: 3,
+        runsAtStart: true, isOn: { _, isEmbedded in isEmbedded }, work: run)
+
+    private static func run(_ call: TaskCall) async throws -> String {
+        var settings = MigratorSettings.make(call.configuration)
+        settings.actor = ServiceInstance.name
+        let migrator = try Migrator(
+            database: call.open.database, systems: try call.open.requireSystems().map(\.migrations),
+            settings: settings, logger: call.logger)
+        let outcome = try await migrator.up { action in
+            call.logger.info(
+                "applying a migration", [LogField("migration", "\(action.system.name)/\(action.migration.title)")])
+        }
+        for notice in outcome.notices { call.logger.notice(notice) }
+        return "applied \(outcome.done.count), pending \(outcome.pending)"
+    }
+}
+
+/// How many migrations are applied, and how many are not.
+enum MigrationMetrics {
+    private static let applied = MetricDescription(
+        "reeve_migrations_applied", .gauge, "Migrations that are applied.", labels: ["database", "system"])
+    private static let pending = MetricDescription(
+        "reeve_migrations_pending", .gauge, "Migrations that are not applied.", labels: ["database", "system"])
+
+    static let collector = Collector("migrations", families: [applied, pending]) { open, sample in
+        let migrator = try Migrator(database: open.database, systems: open.systems.map(\.migrations))
+        for one in try await migrator.status() {
+            sample.set(applied, Double(one.applied.count), open.name, one.system.name)
+            sample.set(pending, Double(one.pending.count), open.name, one.system.name)
+        }
+    }
+}
+
+/// Whether the schema is as the systems' migrations make it, where this service applies them. Where others do, what is
+/// pending is for them to apply.
+enum PendingProbe {
+    static let probe = ReadinessProbe("schema") { open, configuration in
+        let status = try await Migrator(database: open.database, systems: open.systems.map(\.migrations)).status()
+        let pending = status.reduce(0) { $0 + $1.pending.count }
+        let plan = try TaskPlan(MigrateTask.spec, configuration, isEmbedded: open.isEmbedded)
+        return ReadinessProbe.Answer(
+            isReady: pending == 0 || !plan.isEnabled,
+            message: pending == 0 ? "up to date" : "\(pending) \(pending == 1 ? "migration" : "migrations") pending")
+    }
+}

@@ -1,0 +1,38 @@
+import Foundation
+import Kernel
+import Migrations
+
+/// The files of a migration that is yet to be written.
+struct NewMigration {
+    let system: MigrationSystem
+    let name: String
+    let isRepeatable: Bool
+
+    /// - Returns: the paths of the files.
+    /// - Throws: `MigrationError` when the folder cannot be read; `UsageError` when a file is there already.
+    func write() throws -> [String] {
+        let folder = try MigrationFolder(reading: system.folder)
+        let files: [(String, String)]
+        if isRepeatable {
+            files = [
+                ("R__\(name).sql", "-- Applied anew whenever its meaning changes: write CREATE OR REPLACE.\n"),
+                ("R__\(name).down.sql", "-- Takes away what R__\(name).sql makes.\n"),
+            ]
+        } else {
+            // Above all that are there, those that are chosen by option apart, which have numbers of their own.
+            let highest = folder.versioned.filter { $0.up.directives.option == nil }.compactMap(\.version).max() ?? 0
+            let digits = String(highest + 1)
+            let title = String(repeating: "0", count: max(0, 4 - digits.count)) + digits + "_" + name
+            files = [
+                ("\(title).up.sql", "-- \(name.replacing("_", with: " "))\n"),
+                ("\(title).down.sql", "-- Undoes \(title).up.sql.\n"),
+            ]
+        }
+        return try files.map { file, text in
+            let path = "\(system.folder)/\(file)"
+            guard !FileManager.default.fileExists(atPath: path) else { throw UsageError("\(path) is there already") }
+            try text.write(toFile: path, atomically: true, encoding: .utf8)
+            return path
+        }
+    }
+}

@@ -1,0 +1,127 @@
+import Kernel
+import Postgres
+
+/// `reeve doctor`
+enum DoctorCommand {
+    static let spec = CommandSpec(
+        noun: "doctor", verb: nil, summary: "look for what would fail when it is needed: programs, repositories, keys",
+        discussion: "Tries out what backups and restores rest on, and changes nothing. Exit 3 when there is something. "
+            + "A check that cannot be carried out is a finding.",
+        options: [
+            .option("only", "CHECK", "only this check", repeated: true),
+            .option("identity", "FILE", "an age identity that is known; beside backup.identity", repeated: true),
+        ]
+    ) { invocation in
+        let estate = try invocation.estate()
+        let checks = try chosen(invocation)
+        var findings: [CheckFinding] = []
+        for one in try estate.selected(invocation.option("database")) {
+            findings += await examine(one, estate, checks, invocation.options("identity"))
+        }
+        // What was cut short by a signal is no finding.
+        try Task.checkCancellation()
+        let values = findings.map { finding -> JSONValue in
+            [
+                "check": .string(finding.subject), "severity": .string(finding.severity.rawValue),
+                "evidence": .string(finding.evidence), "mend": .string(finding.mend),
+            ]
+        }
+        let lines = findings.map { "\($0.severity.rawValue): \($0.subject): \($0.evidence)\n  \($0.mend)" }
+        invocation.console.result(
+            ["healthy": .bool(findings.isEmpty), "findings": .array(values)],
+            text: findings.isEmpty ? "no problems found" : lines.joined(separator: "\n"))
+        return findings.isEmpty ? .done : .finding
+    }
+
+    private static func chosen(_ invocation: Invocation) throws -> [Check] {
+        let all = invocation.features.checks
+        let names = invocation.options("only")
+        if let unknown = names.first(where: { name in !all.contains { $0.name == name } }) {
+            let known = all.map(\.name)
+            throw UsageError(
+                "there is no check '\(unknown)'",
+                hint: closest(to: unknown, among: known).map { "did you mean '\($0)'" }
+                    ?? "known: \(known.joined(separator: ", "))")
+        }
+        return names.isEmpty ? all : all.filter { names.contains($0.name) }
+    }
+
+    private static func examine(
+        _ one: DatabaseConfiguration, _ estate: Estate, _ checks: [Check], _ identities: [String]
+    ) async -> [CheckFinding] {
+        var findings: [CheckFinding] = []
+        var open: OpenDatabase?
+        var version: Int?
+        do {
+            let opened = try await estate.open(one)
+            open = opened
+            version = try await opened.database.withDirectConnection(named: "reeve doctor") { await $0.serverVersion }
+        } catch {
+            findings.append(
+                CheckFinding(
+                    "database \(one.name)", .error, "\(error)",
+                    mend: "'reeve config show' tells where the address comes from"))
+        }
+        let call = Check.Call(
+            database: one, estate: estate, open: open, serverVersion: version, identities: identities)
+        return await findings + CheckRun(checks, call).findings()
+    }
+}
+
+/// Checks of one database, side by side, each within its limit.
+struct CheckRun: Sendable {
+    private let checks: [Check]
+    private let call: Check.Call
+
+    init(_ checks: [Check], _ call: Check.Call) {
+        self.checks = checks
+        self.call = call
+    }
+
+    /// What they found, in the order of the checks.
+    func findings() async -> [CheckFinding] {
+        await withTaskGroup(of: (Int, [CheckFinding]).self) { group in
+            for (number, check) in checks.enumerated() {
+                group.addTask { (number, await findings(of: check)) }
+            }
+            return await group.reduce(into: []) { $0.append($1) }.sorted { $0.0 < $1.0 }.flatMap(\.1)
+        }
+    }
+
+    private func findings(of check: Check) async -> [CheckFinding] {
+        let subject = "\(check.name) of \(call.database.name)"
+        do {
+            return try await within(check.limit) { try await check.run(call) }
+        } catch is TimeIsOver {
+            return [
+                CheckFinding(
+                    subject, .error, "it took more than \(check.limit.components.seconds) s and was given up",
+                    mend: "look at what it examines: \(check.summary)")
+            ]
+        } catch {
+            return [CheckFinding(subject, .error, "it could not be carried out: \(error)", mend: "see the message")]
+        }
+    }
+
+    private struct TimeIsOver: Error {}
+
+    /// Does not wait for work that ignores being cancelled.
+    private func within<T: Sendable>(
+        _ limit: Duration, _ work: @escaping @Sendable () async throws -> T
+    ) async throws -> T {
+        let (results, result) = AsyncStream.makeStream(of: Result<T, any Error>.self)
+        let running = Task {
+            do { result.yield(.success(try await work())) } catch { result.yield(.failure(error)) }
+        }
+        let timer = Task {
+            try await Task.sleep(for: limit)
+            result.yield(.failure(TimeIsOver()))
+        }
+        defer {
+            running.cancel()
+            timer.cancel()
+        }
+        for await one in results { return try one.get() }
+        throw CancellationError()  // the stream ends early only when this task is cancelled
+    }
+}

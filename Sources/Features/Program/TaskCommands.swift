@@ -1,0 +1,161 @@
+import Foundation
+import Kernel
+import Ledger
+import Postgres
+import Scheduling
+
+/// `reeve task …`
+enum TaskCommands {
+    static let all = [list, run, history, next]
+
+    static let list = CommandSpec(
+        noun: "task", verb: "list", summary: "show the tasks, their schedules and when they are due next"
+    ) { invocation in
+        let configuration = try invocation.configuration()
+        let now = Int(Date().timeIntervalSince1970)
+        let isEmbedded = configuration.databases.first?.isEmbedded ?? false
+        let plans = try invocation.features.plans(configuration, isEmbedded: isEmbedded)
+        var table = TextTable("TASK", "SCHEDULE", "NEXT", "WHAT IT DOES")
+        var values: [JSONValue] = []
+        for task in plans {
+            let next = task.isEnabled ? task.schedule.next(after: now).map(rfc3339) : nil
+            table.add(task.spec.name, describe(task.schedule), next ?? "off", task.spec.summary)
+            values.append([
+                "task": .string(task.spec.name), "schedule": .string(describe(task.schedule)),
+                "enabled": .bool(task.isEnabled),
+                "next": .string(next), "summary": .string(task.spec.summary),
+            ])
+        }
+        invocation.console.result(["tasks": .array(values)], text: table.text)
+        return .done
+    }
+
+    static let run = CommandSpec(
+        noun: "task", verb: "run", summary: "run a task now, and wait for its end",
+        discussion: "The run is recorded as one of the schedule is, and does not begin while another run of the task "
+            + "has not ended (exit 5).",
+        arguments: [ArgumentSpec(name: "NAME", help: "a task of 'reeve task list'")],
+        whenInterrupted: "the task was not run"
+    ) { invocation in
+        let estate = try invocation.estate()
+        let name = invocation.arguments.positional[0]
+        var runs: [RunRecord] = []
+        for one in try estate.selected(invocation.option("database")) {
+            let open = try await estate.open(one)
+            try await open.database.pool.with { try LedgerSchema.install(on: $0) }
+            let tasks = try invocation.features.plans(estate.configuration, isEmbedded: open.isEmbedded).map {
+                $0.definition(for: open, estate.configuration)
+            }
+            var settings = Scheduler.Settings(instance: ServiceInstance.name)
+            settings.instance += " by hand"
+            settings.endsWithCaller = true
+            let scheduler = Scheduler(
+                tasks: tasks.map(withoutRetries), database: open.database, settings: settings, logger: estate.logger)
+            let outcome = try await scheduler.runNow(name)
+            invocation.interruption.did(
+                "run \(outcome.run) of '\(name)' in '\(one.name)' is recorded as \(outcome.state.rawValue)")
+            invocation.interruption.stands("what it had done until then stands")
+            runs += try await open.database.pool.with { try RunLedger.history(run: outcome.run, on: $0) }
+        }
+        show(runs, invocation.console)
+        return runs.allSatisfy { $0.state == .succeeded } ? .done : .failed
+    }
+
+    /// Whoever stands by sees the failure at once.
+    private static func withoutRetries(_ task: TaskDefinition) -> TaskDefinition {
+        var task = task
+        task.retries = 0
+        return task
+    }
+
+    static let history = CommandSpec(
+        noun: "task", verb: "history", summary: "show the newest runs",
+        options: [.option("task", "NAME", "only of this task"), .option("limit", "N", "how many (50)")]
+    ) { invocation in
+        let estate = try invocation.estate()
+        let limit = try invocation.integer("limit", in: 1...10_000) ?? 50
+        let task = invocation.option("task")
+        var runs: [RunRecord] = []
+        for one in try estate.selected(invocation.option("database")) {
+            let open = try await estate.open(one)
+            runs += try await open.database.pool.with { connection in
+                try LedgerSchema.isInstalled(on: connection)
+                    ? try RunLedger.history(task: task, limit: limit, on: connection) : []
+            }
+        }
+        show(runs, invocation.console)
+        return .done
+    }
+
+    static let next = CommandSpec(
+        noun: "task", verb: "next", summary: "show when a cron expression comes",
+        discussion:
+            "At the clock changes it does as Debian's cron does: a fixed time comes once, at the jump where the "
+            + "clocks are put forward over it; one with * in minute or hour follows the clocks.",
+        arguments: [ArgumentSpec(name: "EXPRESSION", help: "five fields in quotes, or @daily and the like")],
+        options: [
+            .option("zone", "ZONE", "IANA time zone (UTC)"), .option("from", "TIME", "RFC 3339 time to begin at (now)"),
+            .option("count", "N", "how many times (5)"),
+        ]
+    ) { invocation in
+        let expression: CronExpression
+        do throws(CronError) {
+            expression = try CronExpression(invocation.arguments.positional[0])
+        } catch {
+            throw UsageError(error.description, hint: error.hint)
+        }
+        let name = invocation.option("zone") ?? "UTC"
+        guard let zone = TimeZone(identifier: name) else {
+            throw UsageError("'\(name)' is not an IANA time zone", hint: "write for instance Europe/Berlin")
+        }
+        var from = Int(Date().timeIntervalSince1970)
+        if let text = invocation.option("from") {
+            guard let time = try? Timestamp.fromPostgres(text) else {
+                throw UsageError("--from: '\(text)' is not an RFC 3339 time", hint: "write 2026-03-29T00:00:00Z")
+            }
+            // The first whole second that is not before it.
+            let (seconds, fraction) = time.microseconds.flooredDivision(by: 1_000_000)
+            from = Int(seconds) + (fraction > 0 ? 1 : 0)
+            guard Schedule.instants.contains(from) else {
+                throw UsageError("--from: '\(text)' is not a time from the year 0001 to the year 9999")
+            }
+        }
+        let count = try invocation.integer("count", in: 1...10_000) ?? 5
+        let times = Schedule.cron(expression, zone).times(from: from, count: count).map(rfc3339)
+        invocation.console.result(
+            ["times": .array(times.map { .string($0) })], text: times.joined(separator: "\n"))
+        return .done
+    }
+
+    // MARK: What they share
+
+    private static func rfc3339(_ seconds: Int) -> String {
+        (Timestamp(seconds: seconds) ?? .infinity).rfc3339
+    }
+
+    private static func describe(_ schedule: Schedule) -> String {
+        switch schedule {
+        case .cron(let expression, let zone): "\(expression) \(zone.identifier == "GMT" ? "UTC" : zone.identifier)"
+        case .every(let seconds): "every \(seconds) s"
+        }
+    }
+
+    private static func show(_ runs: [RunRecord], _ console: Console) {
+        var table = TextTable("ID", "TASK", "STATE", "STARTED", "REASON", "MESSAGE")
+        for run in runs {
+            let message = (run.message ?? "").split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
+            table.add(
+                String(run.id), run.task, run.state.rawValue, run.startedAt.rfc3339, run.reason.rawValue, message)
+        }
+        let values = runs.map { run -> JSONValue in
+            [
+                "id": .int(Int(run.id)), "task": .string(run.task), "occurrence": .time(run.occurrence),
+                "attempt": .int(run.attempt), "state": .string(run.state.rawValue),
+                "reason": .string(run.reason.rawValue),
+                "instance": .string(run.instance), "started_at": .time(run.startedAt),
+                "finished_at": .time(run.finishedAt), "message": .string(run.message),
+            ]
+        }
+        console.result(["runs": .array(values)], text: runs.isEmpty ? "no runs" : table.text)
+    }
+}

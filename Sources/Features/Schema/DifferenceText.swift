@@ -1,0 +1,113 @@
+import Catalog
+import Kernel
+import Migrations
+import Postgres
+
+/// Differences as people and scripts read them.
+struct DifferenceText {
+    private let differences: [Difference]
+    private let mender: (Difference) -> MendScript
+    private let whole: () -> MendScript
+    /// What is worth saying beside them.
+    let notes: [String]
+
+    init(differences: [Difference], mender: Mender) {
+        self.differences = differences
+        self.mender = { mender.script(for: [$0]) }
+        whole = { mender.script(for: differences) }
+        notes = []
+    }
+
+    init(_ report: SchemaReport) {
+        differences = report.differences
+        mender = report.mend
+        whole = { report.mend }
+        var notes: [String] = []
+        for (system, count) in report.pending.sorted(by: { $0.key < $1.key }) where count > 0 {
+            notes.append("note: \(system) has \(count) pending migrations; they were not compared")
+        }
+        if !report.ignored.isEmpty { notes.append("note: \(report.ignored.count) differences are ignored") }
+        for entry in report.idleEntries {
+            notes.append("note: validate.ignore: '\(entry.pattern)' matches no difference any more")
+        }
+        for kind in report.found.unheld { notes.append("note: \(kind) cannot be compared") }
+        if report.expected.source == .snapshots {
+            notes.append("note: compared with the committed snapshots, for no scratch database may be made")
+        }
+        self.notes = notes
+    }
+
+    /// One line a difference.
+    var lines: String {
+        if differences.isEmpty { return "no difference" }
+        let all = differences.map { "\($0.system.map { "\($0): " } ?? "")\(Self.line($0))" }
+        let count = differences.count
+        return (all + ["\(count) \(count == 1 ? "difference" : "differences")"]).joined(separator: "\n")
+    }
+
+    static func line(_ difference: Difference) -> String {
+        let object = "\(difference.object.kind.name) \(visible("\(difference.object)"))"
+        switch difference.sort {
+        case .missing: return "\(object) is missing"
+        case .unexpected: return "\(object) is in no migration"
+        case .changed:
+            let (expected, found) = shortened(difference.expected, difference.found)
+            return "\(object): \(visible(difference.property ?? "")) is \(found), not \(expected)"
+        }
+    }
+
+    /// Values on one line each: of long ones the place where they begin to differ.
+    private static func shortened(_ expected: String?, _ found: String?) -> (String, String) {
+        let common = zip(expected ?? "", found ?? "").prefix { $0 == $1 }.count
+        func short(_ value: String?) -> String {
+            guard let value else { return "(default)" }
+            let limit = 60
+            let start = value.count > limit ? max(0, common - 15) : 0
+            let part = value.dropFirst(start).prefix(limit)
+            return "'\(start > 0 ? "…" : "")\(visible(String(part)))\(start + limit < value.count ? "…" : "")'"
+        }
+        return (short(expected), short(found))
+    }
+
+    /// All that mends them, as one script.
+    var script: String { differences.isEmpty ? "" : whole().script }
+
+    var json: [JSONValue] {
+        differences.map { difference in
+            var fields = Self.fields(difference)
+            fields["mend"] = .string(mender(difference).script)
+            return .object(fields)
+        }
+    }
+
+    static func fields(_ difference: Difference) -> [String: JSONValue] {
+        [
+            "system": .string(difference.system), "kind": .string(difference.object.kind.name),
+            "object": .string(difference.object.description), "property": .string(difference.property ?? "present"),
+            "expected": .string(difference.expected), "found": .string(difference.found),
+        ]
+    }
+}
+
+extension LiveReport {
+    var text: String {
+        let failed = failures.map { "\($0.object.kind.name) \(visible("\($0.object): \($0.reason)"))" }
+        let left = untried.map { "untried: \($0.object.kind.name) \(visible("\($0.object): \($0.reason)"))" }
+        let sum =
+            "tried \(held.count + failures.count): \(held.count) held, \(failures.count) failed; \(untried.count) untried"
+        return (left + failed + [sum]).joined(separator: "\n")
+    }
+
+    var json: JSONValue {
+        let list = { (entries: [Entry]) -> JSONValue in
+            .array(
+                entries.map {
+                    [
+                        "kind": .string($0.object.kind.name), "object": .string($0.object.description),
+                        "reason": .string($0.reason),
+                    ]
+                })
+        }
+        return ["tried": .int(held.count + failures.count), "failures": list(failures), "untried": list(untried)]
+    }
+}

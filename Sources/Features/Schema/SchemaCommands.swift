@@ -1,0 +1,178 @@
+import Catalog
+import Foundation
+import Kernel
+import Migrations
+import Postgres
+
+/// `reeve schema …`
+enum SchemaCommands {
+    static let all = [validate, show, diff, snapshot]
+
+    private static let schema = OptionSpec.option("schema", "NAME", "only this PostgreSQL schema", repeated: true)
+    private static let mend = OptionSpec.flag("mend", "print the SQL that mends the differences, instead of them")
+    private static let sources =
+        "A source is a database (postgresql://… or the name of a configured one), a folder of migrations or the name of "
+        + "a system, or a snapshot file."
+
+    static let validate = CommandSpec(
+        noun: "schema", verb: "validate", summary: "tell how the database differs from what its migrations say",
+        discussion:
+            "The migrations that are applied are replayed into a scratch database, once, and compared with what "
+            + "is there; where none may be made, the snapshots beside the migrations serve. Exit 3 when something "
+            + "differs. The SQL of --mend is in an order that runs; read it before, for it drops what no migration "
+            + "makes. --live also tries whether each constraint refuses a row that breaks it and each trigger fires, "
+            + "in transactions that are rolled back; best on a clone, for it locks tables for moments, and sequences "
+            + "move on. What could not be tried is listed.",
+        options: [.system, mend, .flag("live", "try constraints and triggers as well")]
+    ) { invocation in
+        let estate = try invocation.estate()
+        var reports: [(String, SchemaReport)] = []
+        var live: LiveReport?
+        for one in try estate.selected(invocation.option("database")) {
+            let open = try await estate.open(one, chosen: invocation.options("system"))
+            var settings = ValidationSettings.make(estate.configuration)
+            settings.only = try only(invocation, open)
+            let validator = try SchemaValidator(
+                database: open.database, systems: try open.requireSystems().map(\.migrations), settings: settings, logger: estate.logger)
+            let report = try await validator.validate()
+            reports.append((one.name, report))
+            if invocation.has("live") {
+                let tried = try await validator.tryLive(report)
+                live = live.map { $0.joined(with: tried) } ?? tried
+            }
+        }
+        print(reports, live, invocation)
+        let isGood = reports.allSatisfy { $0.1.differences.isEmpty } && live?.failures.isEmpty != false
+        return isGood ? .done : .finding
+    }
+
+    /// The systems that were named, without those that they require.
+    private static func only(_ invocation: Invocation, _ open: OpenDatabase) throws -> Set<String>? {
+        let chosen = invocation.options("system")
+        return chosen.isEmpty ? nil : Set(open.systems.prefix(chosen.count).map(\.name))
+    }
+
+    private static func print(_ reports: [(String, SchemaReport)], _ live: LiveReport?, _ invocation: Invocation) {
+        let console = invocation.console
+        let isMending = invocation.has("mend")
+        var lines: [String] = []
+        for (name, report) in reports {
+            let text = DifferenceText(report)
+            for note in text.notes { console.note(reports.count > 1 ? "[\(name)] \(note)" : note) }
+            if reports.count > 1 { lines.append(isMending ? "-- database \(name)" : "[\(name)]") }
+            if !console.isJSON { lines.append(isMending ? text.script : text.lines) }
+        }
+        if let live { if isMending { console.note(live.text) } else { lines.append(live.text) } }
+        console.result(json(reports.map(\.1), live), text: lines.joined(separator: "\n"))
+    }
+
+    private static func json(_ reports: [SchemaReport], _ live: LiveReport?) -> JSONValue {
+        let differences = reports.flatMap { DifferenceText($0).json }
+        let ignored = reports.flatMap(\.ignored).map { one -> JSONValue in
+            var fields = DifferenceText.fields(one.difference)
+            fields["reason"] = .string(one.entry.reason)
+            return .object(fields)
+        }
+        var fields: [String: JSONValue] = [
+            "equal": .bool(differences.isEmpty), "differences": .array(differences), "ignored": .array(ignored),
+        ]
+        if let live { fields["live"] = live.json }
+        return .object(fields)
+    }
+
+    static let diff = CommandSpec(
+        noun: "schema", verb: "diff", summary: "tell how one schema differs from another",
+        discussion: sources + " A is what is expected, B what is found; the SQL of --mend takes B to A. Exit 3 when "
+            + "they differ.",
+        arguments: [
+            ArgumentSpec(name: "A", help: "the source that is expected"),
+            ArgumentSpec(name: "B", help: "the source that is compared with it"),
+        ],
+        options: [schema, mend, .flag("ignore-owners", "do not compare who owns what")]
+    ) { invocation in
+        let words = invocation.arguments.positional
+        let schemas = Set(invocation.options("schema").map(ExactText.init))
+        let first = try await SchemaSource.open(words[0], schemas: schemas, invocation)
+        let second = try await SchemaSource.open(words[1], schemas: schemas, invocation)
+        let (expected, found) = (first.comparable(with: second), second.comparable(with: first))
+        var diff = CatalogDiff()
+        diff.comparesOwners = !invocation.has("ignore-owners")
+        let differences = diff.differences(expected: expected, found: found)
+        let mender = Mender(
+            expected: expected, found: found, owner: second.owner ?? first.owner ?? NSUserName())
+        let text = DifferenceText(differences: differences, mender: mender)
+        invocation.console.result(
+            ["equal": .bool(differences.isEmpty), "differences": .array(text.json)],
+            text: invocation.has("mend") ? text.script : text.lines)
+        return differences.isEmpty ? .done : .finding
+    }
+
+    static let snapshot = CommandSpec(
+        noun: "schema", verb: "snapshot", summary: "print a schema as canonical text, to commit and review",
+        discussion: sources
+            + " Without one, the database's systems as they are there. With --write, what the migrations "
+            + "of the systems say is written beside them as schema.snapshot: to be reviewed with them, and to be "
+            + "compared with where no scratch database may be made.",
+        arguments: [ArgumentSpec(name: "SOURCE", help: "what to print", isRequired: false)],
+        options: [.system, schema, .flag("write", "write schema.snapshot beside the migrations of each system")],
+        whenInterrupted: "no database was changed; of the files, some may be written"
+    ) { invocation in
+        if invocation.has("write") { return try await write(invocation) }
+        let catalog = try await catalog(invocation.arguments.positional.first, invocation)
+        let text = SchemaSnapshot.text(of: catalog)
+        invocation.console.result(["snapshot": .string(text)], text: text)
+        return .done
+    }
+
+    private static func write(_ invocation: Invocation) async throws -> ExitCode {
+        let estate = try invocation.estate()
+        guard let one = try estate.selected(invocation.option("database")).first else { return .done }
+        let open = try await estate.open(one, chosen: invocation.options("system"))
+        var settings = ValidationSettings.make(estate.configuration)
+        settings.scratch = .always
+        settings.only = try only(invocation, open)
+        let validator = try SchemaValidator(
+            database: open.database, systems: try open.requireSystems().map(\.migrations), settings: settings, logger: estate.logger)
+        let paths = try await validator.writeSnapshots()
+        invocation.console.result(
+            ["files": .array(paths.map { .string($0) })], text: paths.joined(separator: "\n"))
+        return .done
+    }
+
+    static let show = CommandSpec(
+        noun: "schema", verb: "show", summary: "show the objects of the database, or one of them with all it is",
+        discussion: "Without an object, a list of kinds and names. An object is named as in the list, with its schema; "
+            + "* stands for any characters.",
+        arguments: [ArgumentSpec(name: "OBJECT", help: "for instance posters.jobs", isRequired: false)],
+        options: [.system, schema]
+    ) { invocation in
+        let catalog = try await catalog(nil, invocation)
+        let report = SchemaListing(catalog: catalog, pattern: invocation.arguments.positional.first)
+        guard let report else {
+            throw UsageError(
+                "there is no '\(invocation.arguments.positional[0])' in \(catalog.schemas.sorted().map(\.text).joined(separator: ", "))",
+                hint: "'reeve schema show' lists what there is")
+        }
+        invocation.console.result(report.json, text: report.text)
+        return .done
+    }
+
+    /// A source that is named, or the database's systems.
+    private static func catalog(_ source: String?, _ invocation: Invocation) async throws -> SchemaCatalog {
+        let schemas = Set(invocation.options("schema").map(ExactText.init))
+        if let source { return try await SchemaSource.open(source, schemas: schemas, invocation).catalog }
+        let estate = try invocation.estate()
+        guard let one = try estate.selected(invocation.option("database")).first else {
+            throw UsageError("no database is configured")
+        }
+        let open = try await estate.open(one, chosen: invocation.options("system"))
+        let chosen = invocation.options("system").count
+        let systems = chosen > 0 ? Array(open.systems.prefix(chosen)) : open.systems
+        let wanted = schemas.isEmpty ? Set(systems.map { ExactText($0.schema) }) : schemas
+        var reader = CatalogReader(wanted.isEmpty ? .all : .schemas(wanted))
+        reader.readsDependencies = true
+        return try await open.database.withDirectConnection(named: "reeve schema") { [reader] connection in
+            try await connection.with { try reader.read(on: $0) }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+import Catalog
+import Kernel
+import Ledger
+import Migrations
+import Telemetry
+
+extension Feature {
+    /// What the schema is: compared with its migrations, with others, and tried out.
+    public static let schema = Feature(
+        "schema", commands: SchemaCommands.all, settings: ValidationSettings.keys, tasks: [ValidateTask.spec],
+        collectors: [DriftMetrics.collector])
+}
+
+/// The settings of validation.
+enum ValidationSettings {
+    private static let scratch = Setting<ScratchPolicy>(
+        "validate.scratch", .choice, default: "auto",
+        "Whether migrations are replayed into a scratch database on the server. auto: where the role may make one, "
+            + "else the committed schema.snapshot files serve.")
+    private static let owner = Setting<String?>(
+        "validate.owner", .text,
+        "The role that owns what migrations make, where it is not the one that connects; any: do not compare owners.")
+    private static let ignore = Setting<[ReasonedPattern]>(
+        reasons: "validate.ignore",
+        "Differences that are accepted: what the report's lines begin with (* for any characters), each with its "
+            + "reason.")
+
+    static let keys = [scratch.key, owner.key, ignore.key]
+
+    static func make(_ configuration: Configuration) -> SchemaValidator.Settings {
+        var settings = SchemaValidator.Settings()
+        settings.scratch = configuration[scratch]
+        settings.cacheFolder = "\(configuration.stateFolder)/schemas"
+        settings.owner = configuration[owner]
+        settings.ignore = IgnoreList(
+            configuration[ignore].map { IgnoreList.Entry(pattern: $0.pattern, reason: $0.reason) })
+        return settings
+    }
+}
+
+/// How many objects differ from what the migrations make, as the task `validate` last found.
+enum DriftMetrics {
+    private static let objects = MetricDescription(
+        "reeve_schema_drift_objects", .gauge, "Objects that differ from what the migrations make, by kind.",
+        labels: ["database", "system", "kind"])
+
+    static let collector = Collector("schema", families: [objects]) { open, sample in
+        let (counts, wasChecked) = try await open.database.pool.with(within: .seconds(10)) { connection in
+            (
+                try FindingLedger.counts(of: ValidateTask.check, on: connection),
+                try RunLedger.summaries(on: connection).contains {
+                    $0.task == ValidateTask.spec.name && $0.lastSucceeded != nil
+                }
+            )
+        }
+        // A system that was compared has a series even when nothing differs, so that no alert starts from nothing.
+        if wasChecked {
+            for system in open.systems { sample.set(objects, 0, open.name, system.name, ObjectKind.table.name) }
+        }
+        for count in counts {
+            sample.set(objects, Double(count.objects), open.name, count.system ?? "", count.objectKind)
+        }
+    }
+}

@@ -1,0 +1,100 @@
+import Catalog
+import Foundation
+import Kernel
+import Migrations
+import Postgres
+
+/// What a word names from which a schema can be had: a database, a folder of migrations or a system, a snapshot file.
+struct SchemaSource {
+    /// The schema as values.
+    let catalog: SchemaCatalog
+    /// Whether it is the whole of a database; else what a database has beyond it is no difference.
+    let isWhole: Bool
+    /// Who migrates, where it is a database.
+    let owner: String?
+
+    /// - Parameters:
+    ///   - word: a connection string without a password, a path, the name of a configured database or of a system.
+    ///   - schemas: the only schemas that count; empty: all.
+    /// - Throws: `UsageError` for what is none of these; `PostgresError`, `MigrationError`, `SnapshotError`.
+    static func open(_ word: String, schemas: Set<ExactText>, _ invocation: Invocation) async throws -> SchemaSource {
+        let estate = try invocation.estate()
+        if word.contains("://") { return try await database(try settings(word), schemas) }
+        if let configured = estate.configuration.databases.first(where: { $0.name == word }) {
+            let open = try await estate.open(configured)
+            return try await database(open.database.direct, schemas)
+        }
+        var isFolder: ObjCBool = false
+        let exists = FileManager.default.fileExists(atPath: word, isDirectory: &isFolder)
+        if exists, !isFolder.boolValue { return try snapshot(word, schemas) }
+        if exists || ShippedSystems.names.contains(word) || !word.contains("/") {
+            return try await migrations(word, schemas, estate, invocation)
+        }
+        throw UsageError(
+            "'\(word)' is no database, no folder of migrations and no snapshot",
+            hint: "give postgresql://…, the name of a configured database or system, or a path")
+    }
+
+    private static func settings(_ word: String) throws -> ConnectionSettings {
+        let settings = try ConnectionSettings(connectionString: word)
+        guard settings.parameters["password"] == nil else {
+            throw UsageError(
+                "a password on the command line can be read by everyone on the machine",
+                hint: "put it into ~/.pgpass or PGPASSWORD")
+        }
+        return settings
+    }
+
+    private static func database(_ settings: ConnectionSettings, _ schemas: Set<ExactText>) async throws -> SchemaSource
+    {
+        var reader = CatalogReader(schemas.isEmpty ? .all : .schemas(schemas))
+        reader.readsDependencies = true
+        return try await Connection.opened(settings.named("reeve schema")) { [reader] connection in
+            try await connection.with { connection in
+                let role: String? = try connection.query("SELECT current_user::text").first?.get(0)
+                return SchemaSource(catalog: try reader.read(on: connection), isWhole: schemas.isEmpty, owner: role)
+            }
+        }
+    }
+
+    private static func snapshot(_ path: String, _ schemas: Set<ExactText>) throws -> SchemaSource {
+        guard let data = FileManager.default.contents(atPath: path) else {
+            throw UsageError("\(path) cannot be read")
+        }
+        let catalog = try SchemaSnapshot.parse(String(decoding: data, as: UTF8.self), file: path).catalog
+        return SchemaSource(catalog: restricted(catalog, to: schemas), isWhole: false, owner: nil)
+    }
+
+    private static func migrations(
+        _ word: String, _ schemas: Set<ExactText>, _ estate: Estate, _ invocation: Invocation
+    ) async throws -> SchemaSource {
+        guard let home = try estate.selected(invocation.option("database")).first else {
+            throw UsageError("no database is configured on which the migrations could be replayed")
+        }
+        let name =
+            word.contains("/") || !FileManager.default.fileExists(atPath: "\(word)/system.yaml") ? word : "./\(word)"
+        let open = try await estate.open(home, chosen: [name])
+        let validator = try SchemaValidator(
+            database: open.database, systems: open.systems.map(\.migrations), settings: ValidationSettings.make(estate.configuration),
+            logger: estate.logger)
+        let expected = try await validator.expected(allMigrations: true).catalog
+        // What it requires is not it.
+        let own = open.systems.first?.name
+        let catalog = expected.filtered { expected.system(of: $0) == own }
+        return SchemaSource(catalog: restricted(catalog, to: schemas), isWhole: false, owner: nil)
+    }
+
+    private static func restricted(_ catalog: SchemaCatalog, to schemas: Set<ExactText>) -> SchemaCatalog {
+        if schemas.isEmpty { return catalog }
+        return catalog.filtered { $0.owningSchema.map { schemas.contains(ExactText($0)) } ?? false }
+    }
+
+    /// The part of this that a restricted other one could have too.
+    func comparable(with other: SchemaSource) -> SchemaCatalog {
+        guard isWhole, !other.isWhole else { return catalog }
+        let schemas = Set(other.catalog.objects.keys.compactMap { $0.owningSchema.map(ExactText.init) })
+        return catalog.filtered { identity in
+            identity.owningSchema.map { schemas.contains(ExactText($0)) } ?? (other.catalog[identity] != nil)
+        }
+    }
+}

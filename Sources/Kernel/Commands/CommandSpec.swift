@@ -1,0 +1,80 @@
+/// One command: what it is called, what it takes and what it does. The parser and the help are made from it.
+public struct CommandSpec: Sendable {
+    public let noun: String
+    /// nil for a command of one word, such as `serve`.
+    public let verb: String?
+    /// One line.
+    public let summary: String
+    /// What the help says beyond that.
+    public let discussion: String
+    public let arguments: [ArgumentSpec]
+    public let options: [OptionSpec]
+    /// What is true whenever a signal stops it, until it says something more exact (`Interruption.stands`).
+    public let whenInterrupted: String
+    /// Whether it runs until it is stopped; a signal is then no failure.
+    public let isService: Bool
+    public let run: @Sendable (Invocation) async throws -> ExitCode
+
+    public init(
+        noun: String, verb: String?, summary: String, discussion: String = "", arguments: [ArgumentSpec] = [],
+        options: [OptionSpec] = [], whenInterrupted: String = "nothing was changed", isService: Bool = false,
+        run: @escaping @Sendable (Invocation) async throws -> ExitCode
+    ) {
+        self.noun = noun
+        self.verb = verb
+        self.summary = summary
+        self.discussion = discussion
+        self.arguments = arguments
+        self.options = options
+        self.whenInterrupted = whenInterrupted
+        self.isService = isService
+        self.run = run
+    }
+
+    public var name: String { verb.map { "\(noun) \($0)" } ?? noun }
+}
+
+/// A positional argument.
+public struct ArgumentSpec: Sendable {
+    public let name: String
+    public let help: String
+    public let isRequired: Bool
+
+    public init(name: String, help: String, isRequired: Bool = true) {
+        self.name = name
+        self.help = help
+        self.isRequired = isRequired
+    }
+}
+
+/// An option; without a value it is a switch.
+public struct OptionSpec: Sendable {
+    /// Without its hyphens.
+    public let name: String
+    /// What stands for the value in the help; nil: a switch.
+    public var value: String?
+    public let help: String
+    public var isRepeated = false
+
+    public static func flag(_ name: String, _ help: String) -> OptionSpec {
+        OptionSpec(name: name, value: nil, help: help)
+    }
+
+    public static func option(_ name: String, _ value: String, _ help: String, repeated: Bool = false) -> OptionSpec {
+        OptionSpec(name: name, value: value, help: help, isRepeated: repeated)
+    }
+
+    /// Those that every command takes.
+    public static let global: [OptionSpec] = [
+        .option("config", "FILE", "read this configuration file"),
+        .option("database", "NAME", "work on this one of the configured databases"),
+        .flag("json", "print one JSON object on standard output"),
+        .flag("no-input", "never wait for an answer"),
+        .flag("verbose", "log details on standard error"),
+        .flag("help", "show this help"),
+    ]
+
+    public static let system = OptionSpec.option("system", "NAME", "only this system: a name or a folder", repeated: true)
+    public static let lockWait = OptionSpec.option("lock-wait", "DURATION", "how long to wait for another run, as 30s or 5min")
+    public static let dryRun = OptionSpec.flag("dry-run", "show what would be done, and do nothing")
+}

@@ -1,0 +1,102 @@
+import Foundation
+import Postgres
+import Telemetry
+
+/// One call of a command: what was given, and the world that it works in.
+public struct Invocation: Sendable {
+    public let arguments: ParsedArguments
+    public let console: Console
+    public let environment: [String: String]
+    public let interruption: Interruption
+    /// What the program consists of.
+    public let features: FeatureList
+
+    public init(
+        arguments: ParsedArguments, console: Console, environment: [String: String], interruption: Interruption,
+        features: FeatureList
+    ) {
+        self.arguments = arguments
+        self.console = console
+        self.environment = environment
+        self.interruption = interruption
+        self.features = features
+    }
+
+    /// Who works here, for the audit: the account, and the machine by its own name.
+    public static var person: String { "\(NSUserName())@\(ProcessInfo.processInfo.hostName)" }
+
+    public var isDryRun: Bool { has("dry-run") }
+
+    public func has(_ flag: String) -> Bool { arguments.flags.contains(flag) }
+    public func option(_ name: String) -> String? { arguments.values[name]?.last }
+    public func options(_ name: String) -> [String] { arguments.values[name] ?? [] }
+
+    /// - Throws: `UsageError` when the value is no duration.
+    public func duration(_ name: String) throws -> Duration? {
+        guard let text = option(name) else { return nil }
+        do throws(InvalidValue) {
+            return try ValueSyntax.duration().parse(text)
+        } catch {
+            throw UsageError("--\(name): \(error.message)", hint: error.hint)
+        }
+    }
+
+    /// - Throws: `UsageError` when the value is no whole number in the range.
+    public func integer(_ name: String, in range: ClosedRange<Int>) throws -> Int? {
+        guard let text = option(name) else { return nil }
+        guard let number = Int(text), range.contains(number) else {
+            throw UsageError(
+                "--\(name): '\(text)' is not a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    /// - Throws: `ConfigurationError`.
+    public func configuration() throws -> Configuration {
+        try features.configuration(path: option("config"), environment: environment)
+    }
+
+    /// For commands: warnings and what is worse, unless more is asked for.
+    public func logger(_ configuration: Configuration) -> Logger {
+        var logger = configuration.logger(
+            verbose: has("verbose"),
+            to: configuration.logSink(isTerminal: isatty(STDERR_FILENO) == 1, colour: console.usesColour))
+        if !has("verbose"), !configuration.isSet(CoreSettings.logLevel) { logger.level = .warning }
+        return logger
+    }
+
+    public func estate() throws -> Estate {
+        let configuration = try configuration()
+        return Estate(configuration: configuration, features: features, logger: logger(configuration))
+    }
+
+    /// Asks for a yes, or for the name, before something is destroyed.
+    ///
+    /// - Throws: `ConfirmationNeeded`.
+    public func confirm(_ what: String, name: String) throws {
+        if let given = option("confirm") {
+            if given == name { return }
+            throw UsageError("--confirm=\(given) does not name what is destroyed", hint: "write --confirm=\(name)")
+        }
+        guard !has("no-input"), isatty(STDIN_FILENO) == 1, isatty(STDERR_FILENO) == 1 else {
+            throw ConfirmationNeeded(what: what, name: name)
+        }
+        Console.write("\(what). Type '\(name)' to go on: ", to: STDERR_FILENO)
+        guard interruption.asking({ readLine() })?.trimmingCharacters(in: .whitespaces) == name else {
+            throw ConfirmationNeeded(what: what, name: name)
+        }
+    }
+}
+
+/// A destructive command was not confirmed; nothing was done.
+public struct ConfirmationNeeded: Error {
+    /// What would be destroyed.
+    public let what: String
+    /// What must be given to confirm it.
+    public let name: String
+
+    public init(what: String, name: String) {
+        self.what = what
+        self.name = name
+    }
+}

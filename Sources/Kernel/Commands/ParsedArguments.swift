@@ -1,0 +1,19 @@
+/// What was given to a command.
+public struct ParsedArguments: Sendable {
+    public var positional: [String] = []
+    public var flags: Set<String> = []
+    public var values: [String: [String]] = [:]
+
+    public init() {}
+}
+
+/// The command line or the configuration is wrong.
+public struct UsageError: Error, CustomStringConvertible {
+    public let description: String
+    public let hint: String?
+
+    public init(_ description: String, hint: String? = nil) {
+        self.description = description
+        self.hint = hint
+    }
+}

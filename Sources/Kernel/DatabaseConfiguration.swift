@@ -1,0 +1,80 @@
+import Foundation
+import Postgres
+
+/// One database of the estate, as the configuration names it.
+public struct DatabaseConfiguration: Sendable {
+    public enum Source: Sendable {
+        case connection(ConnectionSettings)
+        case embedded
+    }
+
+    public let name: String
+    public let source: Source
+    /// The server itself, where `source` leads to a pooler.
+    public let direct: ConnectionSettings?
+    /// nil: none are named for it.
+    public let systems: [String]?
+    public let systemsOrigin: SettingStore.Origin
+    /// Opt-in migrations, as `system/option`.
+    public let options: [String]
+
+    public var isEmbedded: Bool { if case .embedded = source { true } else { false } }
+
+    /// All databases of a configuration; without any, the embedded one.
+    ///
+    /// - Throws: `ConfigurationError`.
+    static func all(_ store: SettingStore, _ environment: [String: String]) throws -> [DatabaseConfiguration] {
+        let names = store.names(below: "databases")
+        let isOneSet = store[DatabaseSettings.one.url] != nil
+        if !names.isEmpty, isOneSet, case .file(let file, let line) = store.origin("database.url") {
+            throw ConfigurationError(file, line, "both 'database' and 'databases' are set", hint: "keep one of them")
+        }
+        if names.isEmpty || isOneSet { return [try one("main", .one, nil, store, environment)] }
+        return try names.map { name in
+            guard store[DatabaseSettings.several.url, name] != nil else {
+                throw ConfigurationError("databases.\(name)", nil, "it has no url")
+            }
+            return try one(name, .several, name, store, environment)
+        }
+    }
+
+    /// - Parameter key: what stands for the `*` in the keys of the database.
+    private static func one(
+        _ name: String, _ settings: DatabaseSettings, _ key: String?, _ store: SettingStore,
+        _ environment: [String: String]
+    ) throws -> DatabaseConfiguration {
+        let own = store.path(settings.systems, key)
+        let path = store.entries[own] != nil ? own : CoreSettings.systems.key.dotted
+        var source: Source = .embedded
+        if let url = store[settings.url, key] {
+            source = .connection(try connection(url, store))
+        } else if var found = libpqSettings(environment) {
+            found.connectTimeout = store[CoreSettings.connectTimeout]
+            source = .connection(found)
+        }
+        return DatabaseConfiguration(
+            name: name, source: source, direct: try store[settings.directURL, key].map { try connection($0, store) },
+            systems: store.entries[path]?.values, systemsOrigin: store.origin(path),
+            options: store[settings.options, key])
+    }
+
+    private static func connection(_ url: String, _ store: SettingStore) throws -> ConnectionSettings {
+        var settings = try ConnectionSettings(connectionString: url)
+        settings.connectTimeout = store[CoreSettings.connectTimeout]
+        return settings
+    }
+
+    /// libpq's own variables, which libpq reads itself; and those of PostgreSQL's container image.
+    private static func libpqSettings(_ environment: [String: String]) -> ConnectionSettings? {
+        if ["PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE"].contains(where: { environment[$0]?.isEmpty == false }) {
+            return ConnectionSettings()
+        }
+        guard let database = environment["POSTGRES_DB"], !database.isEmpty else { return nil }
+        let given = [
+            "dbname": database, "host": environment["POSTGRES_HOST"] ?? "localhost",
+            "user": environment["POSTGRES_USER"], "password": environment["POSTGRES_PASSWORD"],
+            "port": environment["POSTGRES_PORT"],
+        ]
+        return ConnectionSettings(parameters: given.compactMapValues { $0 })
+    }
+}

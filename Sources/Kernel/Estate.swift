@@ -1,0 +1,83 @@
+import Foundation
+import Postgres
+import Telemetry
+
+/// A database of the estate that is ready to be worked on.
+public struct OpenDatabase: Sendable {
+    public let name: String
+    public let database: Database
+    /// The cluster that it lives in, when that is our own; it runs for as long as this value lives.
+    public let cluster: EmbeddedCluster?
+    /// The systems that the configuration names; on the embedded cluster, where it names none, the shipped ones.
+    public let systems: [System]
+
+    public var isEmbedded: Bool { cluster != nil }
+
+    /// Those systems, or an error that says how to name some.
+    ///
+    /// - Throws: `UsageError`.
+    public func requireSystems() throws -> [System] {
+        guard systems.isEmpty else { return systems }
+        throw UsageError(
+            "no systems are configured for the database '\(name)'",
+            hint: "name them with --system, REEVE_SYSTEMS or 'systems:' in reeve.yaml")
+    }
+}
+
+/// The databases of a configuration.
+public struct Estate: Sendable {
+    public let configuration: Configuration
+    public let features: FeatureList
+    public let logger: Logger
+
+    public init(configuration: Configuration, features: FeatureList, logger: Logger) {
+        self.configuration = configuration
+        self.features = features
+        self.logger = logger
+    }
+
+    /// The databases that a command works on.
+    ///
+    /// - Throws: `UsageError` for a name that is not configured.
+    public func selected(_ name: String?) throws -> [DatabaseConfiguration] {
+        guard let name else { return configuration.databases }
+        let names = configuration.databases.map(\.name)
+        guard let found = configuration.databases.first(where: { $0.name == name }) else {
+            let hint = closest(to: name, among: names).map { "did you mean '\($0)'" }
+            throw UsageError(
+                "there is no database '\(name)'", hint: hint ?? "configured: \(names.joined(separator: ", "))")
+        }
+        return [found]
+    }
+
+    public var systems: SystemCatalog {
+        SystemCatalog(configuration: configuration, sections: features.sections)
+    }
+
+    /// Opens one of them; starts the embedded cluster when that is what it is.
+    ///
+    /// - Parameters:
+    ///   - chosen: the systems that the command line names, instead of the configured ones.
+    ///   - withRequirements: whether what these require comes too.
+    public func open(
+        _ one: DatabaseConfiguration, chosen: [String] = [], options: [String] = [], withRequirements: Bool = true
+    ) async throws -> OpenDatabase {
+        var settings: ConnectionSettings
+        var cluster: EmbeddedCluster?
+        switch one.source {
+        case .connection(let given): settings = given
+        case .embedded:
+            let acquired = try await EmbeddedCluster.acquire(
+                EmbeddedCluster.Options(stateFolder: configuration.stateFolder), logger: logger)
+            settings = acquired.settings()
+            cluster = acquired
+        }
+        settings.idleInTransactionTimeout = .seconds(600)
+        let database = Database(settings, direct: one.direct, limits: configuration.poolLimits, logger: logger)
+        let configured = one.systems ?? (cluster == nil ? [] : ShippedSystems.names)
+        let systems = try systems.systems(
+            chosen.isEmpty ? configured : chosen, origin: chosen.isEmpty ? one.systemsOrigin : .flag("system"),
+            options: one.options + options, withRequirements: withRequirements)
+        return OpenDatabase(name: one.name, database: database, cluster: cluster, systems: systems)
+    }
+}

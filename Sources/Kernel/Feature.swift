@@ -1,0 +1,73 @@
+/// What a feature brings to the program: a folder of its own, and this value in the list.
+///
+/// Nothing else knows what a feature brings: help, the configuration and its reference, the schedule, metrics and
+/// `reeve doctor` are made from the list of features.
+public struct Feature: Sendable {
+    public let name: String
+    public var commands: [CommandSpec]
+    public var settings: [SettingKey]
+    /// Keys of `system.yaml`.
+    public var sections: [SystemKey]
+    public var tasks: [TaskSpec]
+    public var collectors: [Collector]
+    public var checks: [Check]
+    public var probes: [ReadinessProbe]
+
+    public init(
+        _ name: String, commands: [CommandSpec] = [], settings: [SettingKey] = [], sections: [SystemKey] = [],
+        tasks: [TaskSpec] = [], collectors: [Collector] = [], checks: [Check] = [],
+        probes: [ReadinessProbe] = []
+    ) {
+        self.name = name
+        self.commands = commands
+        self.settings = settings
+        self.sections = sections
+        self.tasks = tasks
+        self.collectors = collectors
+        self.checks = checks
+        self.probes = probes
+    }
+}
+
+/// The features of a program, in the order in which help and references list what they bring.
+public struct FeatureList: Sendable {
+    public let features: [Feature]
+
+    public init(_ features: [Feature]) { self.features = features }
+
+    public var commands: [CommandSpec] { features.flatMap(\.commands) }
+    public var sections: [SystemKey] { features.flatMap(\.sections) }
+    public var tasks: [TaskSpec] { features.flatMap(\.tasks) }
+    public var collectors: [Collector] { features.flatMap(\.collectors) }
+    public var checks: [Check] { features.flatMap(\.checks) }
+    public var probes: [ReadinessProbe] { features.flatMap(\.probes) }
+
+    /// The settings of the program, of the features and of their tasks.
+    public var settings: SettingCatalog {
+        SettingCatalog(
+            CoreSettings.keys + features.flatMap(\.settings) + TaskSettings.keys,
+            knownNames: ["tasks": tasks.map(\.name), "schemas": ShippedSystems.names])
+    }
+
+    /// Reads the configuration with the settings of these features.
+    ///
+    /// - Throws: `ConfigurationError`.
+    public func configuration(path: String?, environment: [String: String]) throws -> Configuration {
+        try Configuration.load(path: path, environment: environment, catalog: settings)
+    }
+
+    /// The tasks, as the configuration plans them.
+    ///
+    /// - Parameter isEmbedded: whether the database is on the embedded cluster, which some tasks are on for.
+    /// - Throws: `ConfigurationError` for a task that does not exist.
+    public func plans(_ configuration: Configuration, isEmbedded: Bool) throws -> [TaskPlan] {
+        let names = tasks.map(\.name)
+        let store = configuration.store
+        if let unknown = store.names(below: "tasks").first(where: { !names.contains($0) }) {
+            let origin = store.entries.first { $0.key.hasPrefix("tasks.\(unknown).") }?.value.origin ?? .fallback
+            let hint = closest(to: unknown, among: names).map { "did you mean '\($0)'" }
+            throw ConfigurationError("\(origin)", nil, "there is no task '\(unknown)'", hint: hint)
+        }
+        return try tasks.map { try TaskPlan($0, configuration, isEmbedded: isEmbedded) }
+    }
+}

@@ -1,0 +1,71 @@
+import Foundation
+import Telemetry
+
+/// The settings of the program itself: its databases, their connections, its state folder and its log.
+public enum CoreSettings {
+    static let state = Setting<String?>(
+        "state", .path,
+        "Folder for the embedded PostgreSQL and other state. As root /var/lib/reeve, else $XDG_STATE_HOME/reeve.")
+    static let systems = Setting<[String]>(
+        list: "systems", .text,
+        "The systems of every database that names none. On the embedded PostgreSQL the five shipped ones.")
+    static let schema = Setting<String?>(
+        "schemas.*", .text,
+        "The PostgreSQL schema of a system, where it is not the one that its system.yaml names; may be public.")
+    static let poolSize = Setting(
+        "pool.size", .integer(1...1000), default: "10", "Connections that are kept open. Also DATABASE_POOL_SIZE.")
+    static let poolOverflow = Setting(
+        "pool.max_overflow", .integer(0...1000), default: "20",
+        "Connections beyond that in a rush. Also DATABASE_MAX_OVERFLOW.")
+    static let poolWait = Setting("pool.wait", .duration(), default: "30s", "How long to wait for a free connection.")
+    static let connectTimeout = Setting(
+        "connect_timeout", .limit, default: "10s",
+        "How long a connection may take to be made; more than 0s. A connect_timeout in the connection string goes "
+            + "before it, and there 0 is for ever, as in libpq.")
+    public static let logLevel = Setting<LogLevel>(
+        "log.level", .choice, default: "info", "The least level that is logged.")
+    static let logFormat = Setting<LogFormat>(
+        "log.format", .choice, default: "auto", "auto: text on a terminal, JSON otherwise.")
+    public static let drain = Setting(
+        "drain", .duration(), default: "30s", "How long running work may take to finish after SIGTERM.")
+
+    enum LogFormat: String, CaseIterable, Sendable {
+        case auto, text, json
+    }
+
+    public static let keys: [SettingKey] =
+        [state.key] + DatabaseSettings.one.keys + DatabaseSettings.several.keys
+        + [
+            systems.key, schema.key, poolSize.key, poolOverflow.key, poolWait.key, connectTimeout.key, logLevel.key,
+            logFormat.key, drain.key,
+        ]
+}
+
+/// The settings of one database, below `database` or `databases.NAME`.
+struct DatabaseSettings: Sendable {
+    static let one = DatabaseSettings(
+        "database", url: "The one database, as a libpq connection string. Short form: `database: URL`.")
+    static let several = DatabaseSettings("databases.*", url: "One of several databases, under its name.")
+
+    let url: Setting<String?>
+    let directURL: Setting<String?>
+    let systems: Setting<[String]>
+    let options: Setting<[String]>
+
+    private init(_ prefix: String, url summary: String) {
+        func describe(_ text: String, _ key: String) -> String { prefix == "database" ? text : "As database.\(key)." }
+        url = Setting("\(prefix).url", .connectionString, summary)
+        directURL = Setting(
+            "\(prefix).direct_url", .connectionString,
+            describe(
+                "The server itself, where `url` leads to a pooler; required for locks, LISTEN and migrations.",
+                "direct_url"))
+        systems = Setting(
+            list: "\(prefix).systems", .text,
+            describe("The systems that this database holds: names of shipped systems, or folders.", "systems"))
+        options = Setting(
+            list: "\(prefix).options", .text, describe("Opt-in migrations to apply, as system/option.", "options"))
+    }
+
+    var keys: [SettingKey] { [url.key, directURL.key, systems.key, options.key] }
+}

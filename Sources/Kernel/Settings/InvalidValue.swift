@@ -1,0 +1,25 @@
+/// A text is not a value of what it is read as.
+public struct InvalidValue: Error, Sendable {
+    /// What is wrong with it, beginning with the text itself.
+    public let message: String
+    public let hint: String?
+
+    public init(_ message: String, hint: String? = nil) {
+        self.message = message
+        self.hint = hint
+    }
+}
+
+/// The configuration, or a `system.yaml`, is wrong.
+public struct ConfigurationError: Error, CustomStringConvertible {
+    public let description: String
+    public let hint: String?
+
+    /// - Parameters:
+    ///   - place: the file, variable or setting.
+    ///   - line: the line in the file, from 1.
+    public init(_ place: String, _ line: Int?, _ message: String, hint: String? = nil) {
+        description = line.map { "\(place):\($0): \(message)" } ?? "\(place): \(message)"
+        self.hint = hint
+    }
+}

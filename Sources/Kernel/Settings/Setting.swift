@@ -1,0 +1,61 @@
+/// A setting of the configuration: its key, its default and the type of its value, in one place.
+///
+///     static let jobs = Setting("backup.jobs", .integer(1...64), default: "2", "Dumps, or restores, that run at once.")
+///     …
+///     let jobs = configuration[BackupSettings.jobs]    // Int
+///
+/// A feature lists the keys of its settings; only then can they be set.
+public struct Setting<Value: Sendable>: Sendable {
+    public let key: SettingKey
+    /// From the texts that are set, or else the default; they were checked when they were read.
+    let value: @Sendable ([String]) throws(InvalidValue) -> Value
+
+    /// A setting that always has a value.
+    ///
+    /// - Parameters:
+    ///   - path: words with dots between; `*` for a name that is the user's to choose.
+    ///   - fallback: the default, as it would be written.
+    ///   - summary: what it is for, in one or two sentences.
+    public init(_ path: String, _ syntax: ValueSyntax<Value>, default fallback: String, _ summary: String) {
+        key = SettingKey(path, .value, syntax, fallback, summary)
+        value = { (texts) throws(InvalidValue) in try syntax.parse(texts.first ?? fallback) }
+    }
+
+    /// A setting that has no value unless it is set.
+    public init<One>(_ path: String, _ syntax: ValueSyntax<One>, _ summary: String) where Value == One? {
+        key = SettingKey(path, .value, syntax, nil, summary)
+        value = { (texts) throws(InvalidValue) in
+            guard let text = texts.first else { return nil }
+            return try syntax.parse(text)
+        }
+    }
+
+    /// A setting with any number of values.
+    public init<One>(list path: String, _ syntax: ValueSyntax<One>, _ summary: String) where Value == [One] {
+        key = SettingKey(path, .list, syntax, nil, summary)
+        value = { (texts) throws(InvalidValue) in
+            var values: [One] = []
+            for text in texts { values.append(try syntax.parse(text)) }
+            return values
+        }
+    }
+}
+
+/// Something that is accepted, and why.
+public struct ReasonedPattern: Sendable, Equatable {
+    public let pattern: String
+    public let reason: String
+}
+
+extension Setting where Value == [ReasonedPattern] {
+    /// A setting that maps patterns to the reasons for them.
+    public init(reasons path: String, _ summary: String) {
+        key = SettingKey(path, .reasons, .reasoned, nil, summary)
+        value = { (texts) throws(InvalidValue) in
+            texts.map { text in
+                let halves = text.split(separator: SettingKey.reasonSeparator, maxSplits: 1)
+                return ReasonedPattern(pattern: String(halves[0]), reason: halves.count > 1 ? String(halves[1]) : "")
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+/// A key of the configuration, whatever the type of its value: where it stands, what it takes and what it is for.
+///
+/// Validation, environment variables, `config show` and the reference are made from these.
+public struct SettingKey: Sendable {
+    public enum Shape: Sendable {
+        case value
+        /// Any number of values; in a variable, with commas between.
+        case list
+        /// A mapping from patterns to the reasons for them, each kept as `pattern: reason`.
+        case reasons
+    }
+
+    /// Between a pattern and its reason.
+    public static let reasonSeparator = ": "
+
+    /// The words of the path; `*` stands for a name that is the user's to choose.
+    public let path: [String]
+    public let shape: Shape
+    /// The default, as it would be written.
+    public let fallback: String?
+    public let summary: String
+    public let isConnectionString: Bool
+    /// Checks one value, or one element of a list.
+    let check: @Sendable (String) throws(InvalidValue) -> Void
+
+    init<Value>(_ path: String, _ shape: Shape, _ syntax: ValueSyntax<Value>, _ fallback: String?, _ summary: String) {
+        self.path = path.split(separator: ".").map(String.init)
+        self.shape = shape
+        self.fallback = fallback
+        var notes = [summary, syntax.note]
+        if shape == .list { notes.append("A list, or words with commas.") }
+        self.summary = notes.filter { !$0.isEmpty }.joined(separator: " ")
+        isConnectionString = syntax.isConnectionString
+        check = { (text) throws(InvalidValue) in _ = try syntax.parse(text) }
+    }
+
+    public var dotted: String { path.joined(separator: ".") }
+
+    /// Whether part of the path is a name that the user chooses.
+    public var hasName: Bool { path.contains("*") }
+
+    func matches(_ words: [String]) -> Bool {
+        words.count == path.count && zip(path, words).allSatisfy { $0 == "*" || $0 == $1 }
+    }
+
+    /// `REEVE_` and the path in capitals.
+    public static func environmentName(_ path: [String]) -> String {
+        let words = path.map { String($0.uppercased().map { $0.isLetter || $0.isNumber ? $0 : "_" }) }
+        return "REEVE_" + words.joined(separator: "_")
+    }
+}

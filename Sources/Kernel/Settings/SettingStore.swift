@@ -1,0 +1,187 @@
+import Foundation
+
+/// The settings that were made, each with where it was made; the strongest source wins.
+public struct SettingStore: Sendable {
+    public enum Origin: Sendable, Equatable, CustomStringConvertible {
+        case file(String, line: Int)
+        case environment(String)
+        case flag(String)
+        case fallback
+
+        public var description: String {
+            switch self {
+            case .file(let file, let line): "\(file):\(line)"
+            case .environment(let name): "environment \(name)"
+            case .flag(let name): "--\(name)"
+            case .fallback: "default"
+            }
+        }
+    }
+
+    /// What was written for a key.
+    public struct Entry: Sendable {
+        public let key: SettingKey
+        /// One value; a list has any number.
+        public let values: [String]
+        public let origin: Origin
+    }
+
+    public let catalog: SettingCatalog
+    /// By dotted path.
+    public private(set) var entries: [String: Entry] = [:]
+    /// The variables `REEVE_…` that name no key, with what was likely meant.
+    public private(set) var unknownVariables: [String: String?] = [:]
+
+    public init(_ catalog: SettingCatalog) { self.catalog = catalog }
+
+    // MARK: Reading
+
+    /// Reads a file's tree; every key must be known.
+    ///
+    /// - Throws: `ConfigurationError` with the line, and the key that was likely meant.
+    public mutating func read(_ node: YAMLNode, file: String) throws {
+        try read(node, at: [], file: file)
+    }
+
+    private mutating func read(_ node: YAMLNode, at path: [String], file: String) throws {
+        if path == ["database"], case .scalar(let text, _, let line) = node, !node.isNull {
+            return try set(["database", "url"], [text], .file(file, line: line))
+        }
+        if let key = catalog.key(at: path) {
+            if node.isNull { return }
+            return try set(path, try values(of: node, key, path, file), .file(file, line: node.line))
+        }
+        guard case .mapping(let entries, _) = node else {
+            if node.isNull { return }
+            throw ConfigurationError(
+                file, node.line, "'\(path.joined(separator: "."))' holds further keys, not a value")
+        }
+        for entry in entries {
+            let inner = path + [entry.key]
+            guard catalog.isKnown(inner) else {
+                let known = catalog.children(of: path)
+                let hint =
+                    closest(to: entry.key, among: known).map { "did you mean '\($0)'" }
+                    ?? (known.isEmpty ? nil : "known here: \(known.joined(separator: ", "))")
+                throw ConfigurationError(
+                    file, entry.keyLine, "unknown key '\(inner.joined(separator: "."))'", hint: hint)
+            }
+            try read(entry.value, at: inner, file: file)
+        }
+    }
+
+    private func values(of node: YAMLNode, _ key: SettingKey, _ path: [String], _ file: String) throws -> [String] {
+        let dotted = path.joined(separator: ".")
+        switch (node, key.shape) {
+        case (.scalar(let text, _, _), .list): return Self.list(text)
+        case (.scalar(let text, _, _), _): return [text]
+        case (.sequence(let items, let line), .list):
+            return try items.map {
+                guard case .scalar(let text, _, _) = $0 else {
+                    throw ConfigurationError(file, line, "'\(dotted)' is a list of words")
+                }
+                return text
+            }
+        case (.mapping(let entries, _), .reasons):
+            return try entries.map { entry in
+                guard case .scalar(let reason, _, _) = entry.value else {
+                    throw ConfigurationError(file, entry.keyLine, "the reason for '\(entry.key)' is a text")
+                }
+                return entry.key + SettingKey.reasonSeparator + reason
+            }
+        case (.sequence(_, let line), _), (.mapping(_, let line), _):
+            throw ConfigurationError(file, line, "'\(dotted)' is a single value")
+        }
+    }
+
+    /// Reads `REEVE_…` variables, and those that other tools use, which yield to them.
+    public mutating func read(environment: [String: String]) throws {
+        let foreign = [
+            "DATABASE_POOL_SIZE": ["pool", "size"], "DATABASE_MAX_OVERFLOW": ["pool", "max_overflow"],
+            "DATABASE_URL": ["database", "url"],
+        ]
+        for (name, path) in foreign {
+            if let value = environment[name], !value.isEmpty { try set(path, [value], .environment(name)) }
+        }
+        // Names that the file gives stand in variables in capitals.
+        let named = Set(
+            entries.compactMap { path, entry in
+                entry.key.hasName ? Array(path.split(separator: ".").map(String.init).prefix(2)) : nil
+            })
+        let paths = catalog.paths(named: named)
+        for path in paths { try read(path, environment) }
+        findUnknown(in: environment, known: paths.map(SettingKey.environmentName))
+    }
+
+    private mutating func read(_ path: [String], _ environment: [String: String]) throws {
+        var names = [SettingKey.environmentName(path)]
+        if path == ["database", "url"] { names.append("REEVE_DATABASE") }
+        for name in names {
+            guard let value = environment[name], !value.isEmpty else { continue }
+            let isOne = catalog.key(at: path)?.shape == .value
+            return try set(path, isOne ? [value] : Self.list(value), .environment(name))
+        }
+    }
+
+    private mutating func findUnknown(in environment: [String: String], known: [String]) {
+        let known = known + ["REEVE_CONFIG", "REEVE_DATABASE", "REEVE_TEST_STATE"]
+        for name in environment.keys where name.hasPrefix("REEVE_") && !known.contains(name) {
+            unknownVariables[name] = .some(closest(to: name, among: known))
+        }
+    }
+
+    /// Sets a key, in place of what a weaker source said: later calls are stronger.
+    ///
+    /// - Throws: `ConfigurationError`, when a value is not of its type.
+    public mutating func set(_ path: [String], _ values: [String], _ origin: Origin) throws {
+        guard let key = catalog.key(at: path) else { return }
+        let dotted = path.joined(separator: ".")
+        for value in values {
+            do throws(InvalidValue) {
+                try key.check(value)
+            } catch {
+                throw ConfigurationError("\(origin)", nil, "'\(dotted)': \(error.message)", hint: error.hint)
+            }
+        }
+        entries[dotted] = Entry(key: key, values: values, origin: origin)
+    }
+
+    static func list(_ text: String) -> [String] {
+        text.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
+    }
+
+    // MARK: Asking
+
+    /// The names that the user chose below a key.
+    public func names(below key: String) -> [String] {
+        let names = entries.keys.compactMap { path -> String? in
+            let words = path.split(separator: ".").map(String.init)
+            return words.count > 1 && words[0] == key ? words[1] : nil
+        }
+        return Set(names).sorted()
+    }
+
+    /// The texts of a key, or its default.
+    public func texts(_ path: String) -> [String] {
+        if let entry = entries[path] { return entry.values }
+        return catalog.key(at: path.split(separator: ".").map(String.init))?.fallback.map { [$0] } ?? []
+    }
+
+    public func origin(_ path: String) -> Origin { entries[path]?.origin ?? .fallback }
+
+    /// The value of a setting.
+    ///
+    /// - Parameter name: what stands for the `*` in the setting's path.
+    public subscript<Value>(_ setting: Setting<Value>, _ name: String? = nil) -> Value {
+        do throws(InvalidValue) {
+            return try setting.value(entries[path(setting, name)]?.values ?? [])
+        } catch {
+            // Values are checked when they are set, and a test reads every default.
+            preconditionFailure("'\(setting.key.dotted)' has a value that was not checked: \(error.message)")
+        }
+    }
+
+    func path<Value>(_ setting: Setting<Value>, _ name: String?) -> String {
+        name.map { name in setting.key.path.map { $0 == "*" ? name : $0 }.joined(separator: ".") } ?? setting.key.dotted
+    }
+}

@@ -1,0 +1,87 @@
+import Foundation
+import Migrations
+
+/// A system: a folder of migrations, and what its `system.yaml` says of it.
+public struct System: Sendable {
+    public let name: String
+    /// The PostgreSQL schema that holds it.
+    public let schema: String
+    /// The systems whose migrations come before its own.
+    public let requires: [String]
+    public let description: String
+    public let folder: String
+    /// The opt-in migrations that are applied too.
+    public let options: Set<String>
+    /// What the features' sections of the file say, by key.
+    let sections: [String: any Sendable]
+
+    /// It, as the migrator sees it.
+    public var migrations: MigrationSystem {
+        MigrationSystem(
+            name: name, schema: schema, requires: requires, description: description, folder: folder, options: options)
+    }
+
+    /// What a section of its `system.yaml` says; nil where it is left out.
+    public subscript<Value>(_ section: SystemSection<Value>) -> Value? { sections[section.key.name] as? Value }
+}
+
+/// A `system.yaml`.
+public struct SystemFile: Sendable {
+    let name: String
+    let schema: String
+    let requires: [String]
+    let description: String
+    let folder: String
+    let sections: [String: any Sendable]
+
+    /// The keys that every file may have.
+    public static let keys = [
+        SystemKey(
+            name: "name", summary: "The system's name: lower-case letters, digits, `_` and `-`. Required.",
+            example: "name: shop", read: { try $0.word("name", $1) }),
+        SystemKey(
+            name: "schema", summary: "The PostgreSQL schema that holds it, where that is not its name.",
+            example: "schema: public", read: { try $0.word("schema", $1) }),
+        SystemKey(
+            name: "description", summary: "What it is.", example: "description: the shop's orders",
+            read: { try $0.word("description", $1) }),
+        SystemKey(
+            name: "requires", summary: "The systems whose migrations come before its own.",
+            example: "requires: [platform]", read: { try $0.words("requires", $1) }),
+    ]
+
+    /// - Parameter sections: the keys that features bring.
+    /// - Throws: `ConfigurationError` with file and line.
+    public init(folder: String, sections: [SystemKey]) throws {
+        let file = "\(folder)/system.yaml"
+        guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
+            throw ConfigurationError(
+                folder, nil, "there is no system.yaml in it",
+                hint: "a system is a folder of migrations with a system.yaml")
+        }
+        guard case .mapping(let entries, _) = try YAMLNode.parse(text, file: file) else {
+            throw ConfigurationError(file, 1, "it holds no keys")
+        }
+        let known = Self.keys + sections
+        var values: [String: any Sendable] = [:]
+        for entry in entries {
+            guard let key = known.first(where: { $0.name == entry.key }) else {
+                let hint = closest(to: entry.key, among: known.map(\.name))
+                throw ConfigurationError(
+                    file, entry.keyLine, "unknown key '\(entry.key)'", hint: hint.map { "did you mean '\($0)'" })
+            }
+            values[key.name] = try key.read(entry.value, file)
+        }
+        guard let name = values["name"] as? String else { throw ConfigurationError(file, 1, "it has no name") }
+        guard name.wholeMatch(of: /[a-z][a-z0-9_-]*/) != nil else {
+            throw ConfigurationError(
+                file, 1, "'\(name)' cannot name a system", hint: "use lower-case letters, digits, _ and -")
+        }
+        self.name = name
+        schema = values["schema"] as? String ?? name
+        requires = values["requires"] as? [String] ?? []
+        description = values["description"] as? String ?? ""
+        self.folder = folder
+        self.sections = values
+    }
+}

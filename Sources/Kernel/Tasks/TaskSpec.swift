@@ -1,0 +1,124 @@
+import Foundation
+import Scheduling
+import Telemetry
+
+/// A task that a feature brings: its work, and its schedule where the configuration does not say otherwise.
+public struct TaskSpec: Sendable {
+    public let name: String
+    /// One line that says what it does.
+    public let summary: String
+    /// A cron expression.
+    public let schedule: String
+    /// How long one attempt may take.
+    public let timeout: Duration
+    /// How often a failed run is tried again.
+    public let retries: Int
+    /// Whether `reeve serve` runs it as soon as it has started, too.
+    public let runsAtStart: Bool
+    /// Whether the schedule runs it where `tasks.NAME.enabled` is not set.
+    public let isOn: @Sendable (Configuration, _ isEmbedded: Bool) -> Bool
+    /// Does the work, and says in one line what it did. It must be safe to run again after it was cut short.
+    public let work: @Sendable (TaskCall) async throws -> String
+
+    public init(
+        _ name: String, _ summary: String, schedule: String, timeout: Duration, retries: Int,
+        runsAtStart: Bool = false, isOn: @escaping @Sendable (Configuration, _ isEmbedded: Bool) -> Bool = { _, _ in true },
+        work: @escaping @Sendable (TaskCall) async throws -> String
+    ) {
+        self.name = name
+        self.summary = summary
+        self.schedule = schedule
+        self.timeout = timeout
+        self.retries = retries
+        self.runsAtStart = runsAtStart
+        self.isOn = isOn
+        self.work = work
+    }
+}
+
+/// What the work of a task is given.
+public struct TaskCall: Sendable {
+    public let open: OpenDatabase
+    public let configuration: Configuration
+    public let logger: Logger
+}
+
+/// When and how a task runs, from its defaults and the configuration.
+public struct TaskPlan: Sendable {
+    public let spec: TaskSpec
+    public let schedule: Schedule
+    public let isEnabled: Bool
+
+    /// - Throws: `ConfigurationError`.
+    public init(_ spec: TaskSpec, _ configuration: Configuration, isEmbedded: Bool) throws {
+        self.spec = spec
+        schedule = try Self.schedule(spec, configuration)
+        isEnabled = configuration[TaskSettings.enabled, spec.name] ?? spec.isOn(configuration, isEmbedded)
+    }
+
+    private static func schedule(_ spec: TaskSpec, _ configuration: Configuration) throws -> Schedule {
+        let prefix = "tasks.\(spec.name)"
+        if let every = configuration[TaskSettings.every, spec.name] {
+            let origin = configuration.origin(TaskSettings.every, spec.name)
+            guard !configuration.isSet(TaskSettings.schedule, spec.name) else {
+                throw ConfigurationError("\(origin)", nil, "'\(prefix)' has both a schedule and an interval")
+            }
+            guard every.components.seconds > 0 else {
+                throw ConfigurationError("\(origin)", nil, "'\(prefix).every' is less than a second")
+            }
+            return .every(seconds: Int(every.components.seconds))
+        }
+        let expression = try configuration[TaskSettings.schedule, spec.name] ?? CronExpression(spec.schedule)
+        return .cron(expression, configuration[TaskSettings.zone, spec.name])
+    }
+
+    /// The task for the scheduler of one database.
+    public func definition(for open: OpenDatabase, _ configuration: Configuration) -> TaskDefinition {
+        let spec = spec
+        return TaskDefinition(
+            name: spec.name, summary: spec.summary, schedule: schedule, isEnabled: isEnabled,
+            jitter: configuration[TaskSettings.jitter, spec.name] ?? .zero,
+            timeout: configuration[TaskSettings.timeout, spec.name] ?? spec.timeout,
+            retries: configuration[TaskSettings.retries, spec.name] ?? spec.retries,
+            backoff: configuration[TaskSettings.backoff, spec.name] ?? .seconds(30)
+        ) { context in
+            try await spec.work(TaskCall(open: open, configuration: configuration, logger: context.logger))
+        }
+    }
+}
+
+/// The settings that every task has.
+public enum TaskSettings {
+    static let enabled = Setting<Bool?>(
+        "tasks.*.enabled", .boolean,
+        "Whether the schedule runs the task. migrate is off unless switched on, or on the embedded PostgreSQL.")
+    static let schedule = Setting<CronExpression?>(
+        "tasks.*.schedule", .schedule,
+        "When: a cron expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly.")
+    static let every = Setting<Duration?>(
+        "tasks.*.every", .duration(), "Instead of a schedule: an interval, counted from 1970-01-01T00:00:00Z.")
+    static let zone = Setting("tasks.*.zone", .zone, default: "UTC", "The IANA time zone of the schedule.")
+    static let jitter = Setting<Duration?>(
+        "tasks.*.jitter", .duration(), "Each run begins up to this much later, so that not all begin at once.")
+    static let timeout = Setting<Duration?>(
+        "tasks.*.timeout", .limit, "How long one attempt may take; more than 0s.")
+    static let retries = Setting<Int?>("tasks.*.retries", .integer(0...100), "How often a failed run is tried again.")
+    static let backoff = Setting<Duration?>(
+        "tasks.*.backoff", .duration(), "The pause before the first retry; it doubles each time.")
+
+    public static let keys = [
+        enabled.key, schedule.key, every.key, zone.key, jitter.key, timeout.key, retries.key, backoff.key,
+    ]
+}
+
+/// A task found what it looks for: its run has failed, and says with what.
+public struct TaskFinding: Error, CustomStringConvertible {
+    public let description: String
+
+    public init(_ description: String) { self.description = description }
+}
+
+/// Names this process in the ledger: host and process.
+public enum ServiceInstance {
+    public static let name = "\(ProcessInfo.processInfo.hostName):\(getpid())"
+}

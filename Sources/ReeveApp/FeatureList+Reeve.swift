@@ -1,0 +1,21 @@
+import BackupsFeature
+import Kernel
+import LedgerFeature
+import MaintenanceFeature
+import MigrationsFeature
+import ProgramFeature
+import SchemaFeature
+
+extension FeatureList {
+    /// The features of `reeve`, in the order in which help and references list what they bring. A feature is a folder in
+    /// `Sources/Features` and a line here.
+    public static let reeve = FeatureList([
+        .service,
+        .migrations,
+        .schema,
+        .backups,
+        .ledger,
+        .maintenance,
+        .program,
+    ])
+}
