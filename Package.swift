@@ -86,7 +86,8 @@ let package = Package(
         tests("AdminHTTPTests", "AdminHTTP", "Processes"),
         tests(
             "ReeveAppTests", "ReeveApp", "Auditing", "BackupsFeature", "CommandLine", "Kernel", "LedgerFeature",
-            "MaintenanceFeature", "MigrationsFeature", "ProgramFeature", "Ledger", "Migrations", "Postgres", "Processes", "Scheduling", "Storage",
+            "MaintenanceFeature", "MigrationsFeature", "ProgramFeature", "Ledger", "Migrations", "Postgres",
+            "Processes", "Scheduling", "Storage",
             "TestSupport", "reeve"),
     ]
 )

@@ -105,8 +105,9 @@ public struct AuditWork: Sendable {
     }
 
     /// Anchors, and says in the log when that fails: what was done before stands all the same.
-    public static func anchor(after what: String, _ open: OpenDatabase, _ configuration: Configuration, _ logger: Logger) async
-    {
+    public static func anchor(
+        after what: String, _ open: OpenDatabase, _ configuration: Configuration, _ logger: Logger
+    ) async {
         do {
             try await AuditWork(open: open, configuration: configuration, logger: logger).anchor()
         } catch {

@@ -1,3 +1,5 @@
+import Telemetry
+
 /// What a feature brings to the program: a folder of its own, and this value in the list.
 ///
 /// Nothing else knows what a feature brings: help, the configuration and its reference, the schedule, metrics and
@@ -10,13 +12,15 @@ public struct Feature: Sendable {
     public var sections: [SystemKey]
     public var tasks: [TaskSpec]
     public var collectors: [Collector]
+    /// Metrics that no collector reads.
+    public var metrics: [MetricDescription]
     public var checks: [Check]
     public var probes: [ReadinessProbe]
 
     public init(
         _ name: String, commands: [CommandSpec] = [], settings: [SettingKey] = [], sections: [SystemKey] = [],
-        tasks: [TaskSpec] = [], collectors: [Collector] = [], checks: [Check] = [],
-        probes: [ReadinessProbe] = []
+        tasks: [TaskSpec] = [], collectors: [Collector] = [], metrics: [MetricDescription] = [],
+        checks: [Check] = [], probes: [ReadinessProbe] = []
     ) {
         self.name = name
         self.commands = commands
@@ -24,6 +28,7 @@ public struct Feature: Sendable {
         self.sections = sections
         self.tasks = tasks
         self.collectors = collectors
+        self.metrics = metrics
         self.checks = checks
         self.probes = probes
     }
@@ -39,6 +44,9 @@ public struct FeatureList: Sendable {
     public var sections: [SystemKey] { features.flatMap(\.sections) }
     public var tasks: [TaskSpec] { features.flatMap(\.tasks) }
     public var collectors: [Collector] { features.flatMap(\.collectors) }
+    public var metrics: [MetricDescription] {
+        features.flatMap { $0.metrics + $0.collectors.flatMap(\.families) }
+    }
     public var checks: [Check] { features.flatMap(\.checks) }
     public var probes: [ReadinessProbe] { features.flatMap(\.probes) }
 

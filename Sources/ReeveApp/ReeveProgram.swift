@@ -23,7 +23,8 @@ public enum ReeveProgram {
             let parser = CommandLineParser(commands: FeatureList.reeve.commands)
             let help = HelpText(commands: FeatureList.reeve.commands)
             switch try parser.parse(arguments) {
-            case .version: console.result(["version": .string(ProgramVersion.current)], text: "reeve \(ProgramVersion.current)")
+            case .version:
+                console.result(["version": .string(ProgramVersion.current)], text: "reeve \(ProgramVersion.current)")
             case .help(nil, _): console.result(.string(help.overview), text: help.overview)
             case .help(_, let spec?): console.result(.string(help.command(spec)), text: help.command(spec))
             case .help(let noun?, nil): console.result(.string(help.family(noun)), text: help.family(noun))

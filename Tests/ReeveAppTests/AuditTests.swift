@@ -4,9 +4,9 @@ import Storage
 import TestSupport
 import Testing
 
-@testable import Ledger
 @testable import Auditing
 @testable import Kernel
+@testable import Ledger
 @testable import ReeveApp
 
 /// The audit chain attacked by the owner of its schema, who may do anything in the database and nothing outside.

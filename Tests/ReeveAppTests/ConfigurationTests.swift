@@ -5,7 +5,6 @@ import Testing
 
 @testable import Kernel
 @testable import MaintenanceFeature
-@testable import ProgramFeature
 @testable import ReeveApp
 
 @Suite struct ConfigurationTests {
@@ -92,11 +91,6 @@ import Testing
         #expect(throws: (any Error).self) {
             try FeatureList.reeve.plans(try load(uncommented), isEmbedded: false)
         }
-    }
-
-    @Test func `the reference in the documentation is the table of keys`() throws {
-        let text = try String(contentsOfFile: "\(ShippedFixture.repository)/docs/configuration.md", encoding: .utf8)
-        #expect(text.contains(SettingReference.markdown(FeatureList.reeve.settings.keys)))
     }
 
     @Test func `a variable that names no key is found`() throws {

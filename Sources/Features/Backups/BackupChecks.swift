@@ -8,7 +8,8 @@ import Processes
 enum BackupChecks {
     static let all = [
         Check("programs", "the programs that backups and restores use are installed", run: programs),
-        Check("backups", "there are backups, they are proven and recent, and a known identity opens them", run: backups),
+        Check(
+            "backups", "there are backups, they are proven and recent, and a known identity opens them", run: backups),
     ]
 
     @Sendable

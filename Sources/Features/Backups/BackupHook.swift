@@ -18,7 +18,8 @@ struct BackupHook: Sendable {
             + "a password.")
     private static let environment = Setting<[String]>(
         list: "backup.hooks.environment", .text,
-        "The variables that hooks get beside PATH, HOME, LANG, LC_ALL, TMPDIR, TZ and their own REEVE_…; they start in /.")
+        "The variables that hooks get beside PATH, HOME, LANG, LC_ALL, TMPDIR, TZ and their own REEVE_…; they start in /."
+    )
 
     static let keys = [before.setting.key, after.setting.key, restored.setting.key, environment.key]
 

@@ -121,7 +121,8 @@ enum MigrateCommands {
         let catalog = SystemCatalog(configuration: configuration, sections: invocation.features.sections)
         let system = try catalog.systems(
             [words[0]], origin: .flag("system"), options: [], withRequirements: false)[0]
-        let paths = try NewMigration(system: system.migrations, name: name, isRepeatable: invocation.has("repeatable")).write()
+        let paths = try NewMigration(system: system.migrations, name: name, isRepeatable: invocation.has("repeatable"))
+            .write()
         invocation.console.result(
             ["files": .array(paths.map { .string($0) })], text: paths.joined(separator: "\n"))
         return .done

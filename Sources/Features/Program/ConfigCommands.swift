@@ -62,34 +62,27 @@ enum ConfigCommands {
     }
 
     static let reference = CommandSpec(
-        noun: "config", verb: "reference", summary: "print the reference of all keys, as Markdown"
+        noun: "config", verb: "reference", summary: "print a reference, as Markdown: of all settings, or of a TOPIC",
+        arguments: [
+            ArgumentSpec(
+                name: "TOPIC", help: Reference.allCases.map(\.rawValue).joined(separator: ", "), isRequired: false)
+        ]
     ) { invocation in
-        let keys = invocation.features.settings.keys
-        invocation.console.result(
-            [
-                "keys": .array(
-                    keys.map {
-                        [
-                            "key": .string($0.dotted), "default": .string($0.fallback), "summary": .string($0.summary),
-                            "environment": .string(SettingKey.environmentName($0.path)),
-                        ]
-                    })
-            ], text: SettingReference.markdown(keys))
+        let word = invocation.arguments.positional.first ?? Reference.settings.rawValue
+        guard let topic = Reference(rawValue: word) else {
+            let known = Reference.allCases.map(\.rawValue)
+            throw UsageError(
+                "there is no reference of '\(word)'",
+                hint: closest(to: word, among: known).map { "did you mean '\($0)'" }
+                    ?? "known: \(known.joined(separator: ", "))")
+        }
+        let table = topic.table(invocation.features)
+        let key = topic == .settings ? "keys" : topic.rawValue
+        invocation.console.result([key: table.json], text: table.markdown)
         return .done
     }
 
     private static func shownURL(_ url: String) -> String {
         (try? ConnectionSettings(connectionString: url).summary) ?? "(unreadable)"
-    }
-}
-
-/// The reference of the configuration, made from the keys.
-public enum SettingReference {
-    /// A table in Markdown.
-    public static func markdown(_ keys: [SettingKey]) -> String {
-        keys.reduce(into: "| key | default | meaning |\n|---|---|---|\n") { text, key in
-            let path = key.dotted.replacing("*", with: "NAME")
-            text += "| `\(path)` | \(key.fallback.map { "`\($0)`" } ?? "") | \(key.summary) |\n"
-        }
     }
 }

@@ -33,7 +33,8 @@ enum SchemaCommands {
             var settings = ValidationSettings.make(estate.configuration)
             settings.only = try only(invocation, open)
             let validator = try SchemaValidator(
-                database: open.database, systems: try open.requireSystems().map(\.migrations), settings: settings, logger: estate.logger)
+                database: open.database, systems: try open.requireSystems().map(\.migrations), settings: settings,
+                logger: estate.logger)
             let report = try await validator.validate()
             reports.append((one.name, report))
             if invocation.has("live") {
@@ -132,7 +133,8 @@ enum SchemaCommands {
         settings.scratch = .always
         settings.only = try only(invocation, open)
         let validator = try SchemaValidator(
-            database: open.database, systems: try open.requireSystems().map(\.migrations), settings: settings, logger: estate.logger)
+            database: open.database, systems: try open.requireSystems().map(\.migrations), settings: settings,
+            logger: estate.logger)
         let paths = try await validator.writeSnapshots()
         invocation.console.result(
             ["files": .array(paths.map { .string($0) })], text: paths.joined(separator: "\n"))

@@ -75,7 +75,8 @@ struct SchemaSource {
             word.contains("/") || !FileManager.default.fileExists(atPath: "\(word)/system.yaml") ? word : "./\(word)"
         let open = try await estate.open(home, chosen: [name])
         let validator = try SchemaValidator(
-            database: open.database, systems: open.systems.map(\.migrations), settings: ValidationSettings.make(estate.configuration),
+            database: open.database, systems: open.systems.map(\.migrations),
+            settings: ValidationSettings.make(estate.configuration),
             logger: estate.logger)
         let expected = try await validator.expected(allMigrations: true).catalog
         // What it requires is not it.

@@ -74,7 +74,9 @@ public struct OptionSpec: Sendable {
         .flag("help", "show this help"),
     ]
 
-    public static let system = OptionSpec.option("system", "NAME", "only this system: a name or a folder", repeated: true)
-    public static let lockWait = OptionSpec.option("lock-wait", "DURATION", "how long to wait for another run, as 30s or 5min")
+    public static let system = OptionSpec.option(
+        "system", "NAME", "only this system: a name or a folder", repeated: true)
+    public static let lockWait = OptionSpec.option(
+        "lock-wait", "DURATION", "how long to wait for another run, as 30s or 5min")
     public static let dryRun = OptionSpec.flag("dry-run", "show what would be done, and do nothing")
 }

@@ -22,7 +22,8 @@ public struct TaskSpec: Sendable {
 
     public init(
         _ name: String, _ summary: String, schedule: String, timeout: Duration, retries: Int,
-        runsAtStart: Bool = false, isOn: @escaping @Sendable (Configuration, _ isEmbedded: Bool) -> Bool = { _, _ in true },
+        runsAtStart: Bool = false,
+        isOn: @escaping @Sendable (Configuration, _ isEmbedded: Bool) -> Bool = { _, _ in true },
         work: @escaping @Sendable (TaskCall) async throws -> String
     ) {
         self.name = name

@@ -39,7 +39,8 @@ final class DatabaseService: Sendable {
         collectors = CollectorRun(
             collectors: features.collectors, open: open, metrics: metrics, logger: self.logger)
         scheduler = Scheduler(
-            tasks: plans.map { $0.definition(for: open, configuration) }, database: open.database, settings: Scheduler.Settings(instance: ServiceInstance.name),
+            tasks: plans.map { $0.definition(for: open, configuration) }, database: open.database,
+            settings: Scheduler.Settings(instance: ServiceInstance.name),
             logger: self.logger
         ) { task, outcome in
             metrics.observe(outcome, of: task, database: open.name)

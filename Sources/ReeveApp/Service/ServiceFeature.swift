@@ -6,7 +6,8 @@ import Telemetry
 
 extension Feature {
     /// The service: the schedule, and HTTP.
-    static let service = Feature("service", commands: [ServeCommand.spec], settings: HTTPSettings.keys)
+    static let service = Feature(
+        "service", commands: [ServeCommand.spec], settings: HTTPSettings.keys, metrics: ServiceMetrics.families)
 }
 
 /// Where the service listens, and to whom.
