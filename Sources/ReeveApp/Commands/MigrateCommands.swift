@@ -198,6 +198,7 @@ enum MigratorSettings {
         settings.lockWait = store.duration("migrate.lock_wait") ?? settings.lockWait
         settings.lockTimeout = store.duration("migrate.lock_timeout") ?? settings.lockTimeout
         settings.retries = store.integer("migrate.retries") ?? settings.retries
+        settings.trustedRoles = store.values("migrate.trusted_roles")
         return settings
     }
 }

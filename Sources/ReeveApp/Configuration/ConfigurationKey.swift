@@ -95,6 +95,10 @@ struct ConfigurationKey: Sendable {
             "migrate.retries", .integer(0...1000), "10",
             "How often a migration that did not get its locks is tried again."),
         ConfigurationKey(
+            "migrate.trusted_roles", .list, nil,
+            "Roles that may create objects in a system's schema although a superuser migrates it, and could so gain his "
+                + "rights."),
+        ConfigurationKey(
             "validate.scratch", .choice(["auto", "always", "never"]), "auto",
             "Whether migrations are replayed into a scratch database on the server. auto: where the role may make one, "
                 + "else the committed schema.snapshot files serve."),
