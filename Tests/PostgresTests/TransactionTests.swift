@@ -31,7 +31,7 @@ struct TransactionTests {
                 try holder.execute("BEGIN; LOCK TABLE public.u")
             }
             let told = try await database.with { try LockHolders.read(on: $0) }
-            #expect(told.count == 2)
+            #expect(told.count == 2, "\(told)")
             #expect(
                 told.contains {
                     $0.hasPrefix("the prepared transaction '\(database.name)' of") && $0.hasSuffix(": public.t")
@@ -43,7 +43,10 @@ struct TransactionTests {
                 }.map { LockHolders.explained($0, on: connection) }
             }
             #expect(error?.hint?.contains("prepared transaction") == true)
-            try await holder.with { try $0.execute("ROLLBACK; ROLLBACK PREPARED '\(database.name)'") }
+            try await holder.with {
+                try $0.execute("ROLLBACK")
+                try $0.execute("ROLLBACK PREPARED '\(database.name)'")
+            }
         }
     }
 
