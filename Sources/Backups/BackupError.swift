@@ -94,7 +94,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .targetHas: "restore beside it with --into-schema, or move what is there away first"
         case .leftClosed(_, let statements, _):
             "drop it, or give it back when it is what it should be: \(statements.joined(separator: "; "))"
-        case .held: "wait for it, or end it with pg_terminate_backend"
+        case .held: "wait for it, or end it with pg_terminate_backend, or a prepared transaction with ROLLBACK PREPARED"
         case .noBackup: "'reeve backup list' shows what is where"
         case .badOutput(let program, _): "run \(program) by hand to see what it does"
         case .notInBackup: "'reeve backup show' lists the tables"

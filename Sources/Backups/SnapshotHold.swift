@@ -22,29 +22,10 @@ struct SnapshotHold: Sendable {
             do {
                 if let hold = try await attempt(on: connection, wait) { return hold }
             } catch let error as PostgresError where error.sqlState == "55P03" {
-                throw BackupError.held(holders: (try? await connection.with { try holders(on: $0) }) ?? [])
+                throw BackupError.held(holders: (try? await connection.with { try LockHolders.read(on: $0) }) ?? [])
             }
         }
         throw BackupError.changing(attempts: attempts)
-    }
-
-    /// Who has, or waits for, a lock that nobody can read beside.
-    private static func holders(on connection: isolated Connection) throws -> [String] {
-        try connection.query(
-            """
-            SELECT DISTINCT l.relation::regclass::text, a.pid, coalesce(a.usename::text, 'an unknown user'),
-                coalesce(a.state, 'unknown'), l.granted
-            FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-            WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid()
-                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                -- Not those that come with a table: its name says enough.
-                AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l.relation AND c.relkind IN ('i', 'I', 't'))
-            ORDER BY l.granted DESC, 1 LIMIT 5
-            """
-        ).map { row in
-            "process \(try row.get(1, as: Int.self)) of \(try row.get(2, as: String.self)), "
-                + "\(try row.get(3, as: String.self)): \(try row.get(0, as: String.self))"
-        }
     }
 
     private static func attempt(on connection: Connection, _ wait: Duration) async throws -> SnapshotHold? {

@@ -63,6 +63,29 @@ public enum SystemPath {
         return error
     }
 
+    /// The roles whose code a superuser would find on a system's path: who may create objects in its schema, or has
+    /// functions or operators there. A call that names no schema takes the function that fits best, whoever made it.
+    ///
+    /// - Parameter trusted: roles whose code may run with the rights of the role that works.
+    /// - Returns: none where the role that works is no superuser, or the schema does not exist.
+    public static func intruders(
+        in schema: String, trusted: [String], on connection: isolated Connection
+    ) throws -> [String] {
+        try connection.query(
+            """
+            SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_namespace n CROSS JOIN pg_catalog.pg_roles r
+            WHERE n.nspname = $1 AND NOT r.rolsuper AND r.rolname <> current_user AND r.rolname <> ALL ($2::pg_catalog.text[])
+                AND (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname = current_user)
+                AND (r.oid >= 16384 AND pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE')
+                    OR EXISTS (
+                        SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proowner = r.oid)
+                    OR EXISTS (
+                        SELECT FROM pg_catalog.pg_operator o WHERE o.oprnamespace = n.oid AND o.oprowner = r.oid))
+            ORDER BY 1
+            """, [schema, trusted]
+        ).map { try $0.get(0) }
+    }
+
     /// Ends what `statements` began in a transaction.
     public static let end = "SET LOCAL search_path = pg_catalog, pg_temp"
 }

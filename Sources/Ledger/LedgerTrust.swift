@@ -107,15 +107,17 @@ enum LedgerTrust {
             SELECT 'type', t.typname, t.typowner, '' FROM pg_catalog.pg_type t JOIN home h ON h.oid = t.typnamespace
             WHERE t.typtype <> 'c' AND NOT (t.typtype = 'b' AND t.typelem IN (SELECT reltype FROM relations))
             UNION ALL
-            -- What defaults, checks and indexes call that PostgreSQL does not bring.
-            SELECT 'code', pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0), c.relowner, ''
-            FROM relations c
-                JOIN pg_catalog.pg_depend o ON o.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                    AND o.refobjid = c.oid AND o.deptype IN ('a', 'i', 'n')
+            -- What defaults, checks and indexes of the ledger call that PostgreSQL does not bring. What others' objects
+            -- need of the ledger is no code in it.
+            SELECT 'code', pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0), o.relowner, ''
+            FROM (
+                SELECT 'pg_catalog.pg_class'::pg_catalog.regclass AS classid, c.oid AS objid, c.relowner FROM relations c
+                UNION ALL SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass, f.oid, c.relowner
+                FROM pg_catalog.pg_attrdef f JOIN relations c ON c.oid = f.adrelid
+                UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, c.relowner
+                FROM pg_catalog.pg_constraint k JOIN relations c ON c.oid = k.conrelid) o
                 JOIN pg_catalog.pg_depend d ON d.classid = o.classid AND d.objid = o.objid
-            WHERE o.classid IN ('pg_catalog.pg_attrdef'::pg_catalog.regclass,
-                    'pg_catalog.pg_constraint'::pg_catalog.regclass, 'pg_catalog.pg_class'::pg_catalog.regclass)
-                AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+            WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
                     'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_opclass'::pg_catalog.regclass,
                     'pg_catalog.pg_type'::pg_catalog.regclass)
                 AND d.refobjid >= 16384

@@ -26,6 +26,8 @@ public enum MigrationError: Error, CustomStringConvertible {
     case halfReverted(system: String, title: String)
     case invalidIndex(name: String, place: String)
     case failed(system: String, title: String, cause: any Error, blockers: [Blocker], attempts: Int)
+    /// A superuser's migrations would find others' code in the schema.
+    case openSchema(system: String, schema: String, roles: [String])
     case locked(holder: String?, wait: Duration)
     /// The run did what `done` tells, and cannot go on.
     case lostAfter(done: String, cause: any Error)
@@ -66,6 +68,8 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .invalidIndex(let name, let place): "\(place): the index \(name) is invalid after it was built"
         case .failed(let system, let title, let cause, let blockers, let attempts):
             Self.describe(system, title, "\(cause)", blockers, attempts)
+        case .openSchema(let system, let schema, let roles):
+            "the schema '\(schema)' of the system '\(system)' is open to \(roles.map { "'\($0)'" }.joined(separator: ", ")), whose functions a migration could call with the rights of a superuser"
         case .locked(let holder, let wait):
             "another migration run held the lock for more than \(wait.components.seconds) s"
                 + (holder.map { ": \($0)" } ?? "")
@@ -117,6 +121,8 @@ public enum MigrationError: Error, CustomStringConvertible {
             blockers.isEmpty
                 ? (cause as? PostgresError)?.hint
                 : "wait for the blocker, or end it: SELECT pg_terminate_backend(\(blockers[0].process))"
+        case .openSchema(_, let schema, let roles):
+            "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and give what is in it to the role that migrates, or trust \(roles.count == 1 ? "the role" : "them") with migrate.trusted_roles"
         case .locked(let holder, _):
             "wait longer with --lock-wait"
                 + (holder == nil ? "" : "; a session that is not Reeve's can be ended with pg_terminate_backend")

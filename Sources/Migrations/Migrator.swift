@@ -1,3 +1,4 @@
+import Catalog
 import Foundation
 import Ledger
 import Postgres
@@ -26,6 +27,8 @@ public struct Migrator: Sendable {
         /// The pause before the first retry; it doubles, with jitter, up to 30 s.
         public var backoff: Duration = .seconds(1)
         public var allowOutOfOrder = false
+        /// Roles whose code may run with a superuser's rights, where they may put some into a system's schema.
+        public var trustedRoles: [String] = []
         /// Who is doing this, for the audit.
         public var actor: String = "reeve"
 
@@ -170,6 +173,12 @@ public struct Migrator: Sendable {
             }
         }
         for system in systems where plan.actions.contains(where: { $0.system == system }) {
+            let roles = try await connection.with {
+                try SystemPath.intruders(in: system.schema, trusted: settings.trustedRoles, on: $0)
+            }
+            if !roles.isEmpty {
+                throw MigrationError.openSchema(system: system.name, schema: system.schema, roles: roles)
+            }
             if case .up = goal { try await connection.with { try prepareSchema(of: system, on: $0) } }
         }
         try await perform(plan.actions, past, on: connection, progress)

@@ -4,18 +4,30 @@
 /// - Functions run as their owners (`FunctionConfinement`), also those that are made, replaced, altered or given to another
 ///   owner meanwhile: an event trigger sees to that.
 /// - Event triggers whose function belongs to others are silent meanwhile.
-/// - CHECK constraints of others with risky expressions (`RiskyExpression`), of domains, and of tables once
-///   `suspendChecks` was called, are not looked at: their rows met them when they were dumped.
+/// - Others' functions change nothing in the schema meanwhile, but for temporary objects.
+/// - Others' CHECK constraints are not enforced: while rows are restored, which met them when they were dumped, none of
+///   domains, and none of tables once `suspendChecks` was called; otherwise those of domains with a risky expression
+///   (`RiskyExpression`).
 ///
 /// The catalog is changed directly, for ALTER FUNCTION would run event triggers, which are others' functions too. Only a
 /// superuser can; any other role lends its rights to nobody who has fewer, as long as it is not itself privileged, and
 /// nothing is changed for it.
 public struct Confinement: Sendable {
+    /// What others' CHECK constraints are for.
+    public enum Checks: Sendable {
+        /// Rows met them before.
+        case met
+        /// They are to be tried, as far as that is safe.
+        case tried
+    }
+
     private let schema: String
     private let target: ConnectionSettings?
+    private let checks: Checks
 
     /// - Parameter target: where its scripts are run by `suspendChecks`; nil: they are run by others.
-    public init(target: ConnectionSettings? = nil) {
+    public init(target: ConnectionSettings? = nil, checks: Checks = .met) {
+        self.checks = checks
         // A name that nobody can have taken beforehand.
         let number = UInt64.random(in: .min ... .max)
         schema = "reeve_confinement_\(String(number, radix: 36))"
@@ -73,8 +85,22 @@ public struct Confinement: Sendable {
                 \(suspension(of: "k.contypid = one"))
             END LOOP;
         END $$;
+        -- With the rights of whoever changes something, who is a superuser unless it is a function of others.
+        CREATE FUNCTION \(schema).refuse() RETURNS event_trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            IF EXISTS (SELECT FROM pg_catalog.pg_event_trigger_ddl_commands() c
+                    WHERE c.schema_name IS DISTINCT FROM 'pg_temp')
+                AND NOT (SELECT o.rolsuper FROM pg_catalog.pg_roles o WHERE o.rolname = current_user)
+            THEN
+                RAISE EXCEPTION 'a function of % changes the schema while it is confined', current_user
+                    USING ERRCODE = 'insufficient_privilege';
+            END IF;
+        END $$;
         CREATE EVENT TRIGGER \(schema) ON ddl_command_end
             EXECUTE FUNCTION \(schema).confine();
+        CREATE EVENT TRIGGER \(schema)_refuse ON ddl_command_end
+            EXECUTE FUNCTION \(schema).refuse();
 
         """
     }
@@ -82,8 +108,12 @@ public struct Confinement: Sendable {
     /// Takes back what `begin`, its event trigger and `suspendChecks` did; in one transaction.
     public var end: String {
         """
+        SET CONSTRAINTS ALL IMMEDIATE;
+        -- One WITH HOLD is run at COMMIT, with the rights of the session.
+        CLOSE ALL;
         SET LOCAL search_path = pg_catalog, pg_temp;
         DROP EVENT TRIGGER \(schema);
+        DROP EVENT TRIGGER \(schema)_refuse;
         DO $$
         DECLARE
             known oid[] := (SELECT pg_catalog.array_agg(f.id) FROM \(schema).functions f);
@@ -104,14 +134,39 @@ public struct Confinement: Sendable {
         """
     }
 
-    /// Suspends risky CHECK constraints of tables until the end. To be called between the making of the tables and their
+    /// Suspends others' CHECK constraints of tables until the end. To be called between the making of the tables and their
     /// rows: those of a table that inherits are copies of its parent's.
     public func suspendChecks() async throws {
         guard let target else { return }
-        try await Self.run("DO $$ BEGIN \(suspension(of: "k.conrelid <> 0")) END $$", in: target)
+        try await Self.run(
+            "DO $$ BEGIN \(suspension(of: "k.conrelid <> 0")) END $$; \(closingOfCursors)", in: target)
     }
 
-    /// PL/pgSQL that puts `true` in the place of risky expressions of those who are no superusers.
+    /// Where rows come in sessions of others, a cursor WITH HOLD that the function of a generated column declares would be
+    /// run at COMMIT, with the rights of the session. Deferred triggers run before that.
+    private var closingOfCursors: String {
+        """
+        CREATE FUNCTION \(schema).close() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN EXECUTE 'CLOSE ALL'; RETURN NULL; END $$;
+        DO $$
+        DECLARE
+            one regclass;
+        BEGIN
+            FOR one IN SELECT DISTINCT c.oid FROM pg_catalog.pg_class c
+                JOIN pg_catalog.pg_roles o ON o.oid = c.relowner AND NOT o.rolsuper
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attgenerated <> ''
+                JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+                WHERE c.relkind = 'r' AND d.adbin::pg_catalog.text ~ ':(funcid|opfuncid) [1-9][0-9]{4}'
+            LOOP
+                EXECUTE pg_catalog.format(
+                    'CREATE CONSTRAINT TRIGGER \(schema) AFTER INSERT ON %s DEFERRABLE INITIALLY DEFERRED '
+                    'FOR EACH ROW EXECUTE FUNCTION \(schema).close()', one);
+            END LOOP;
+        END $$;
+        """
+    }
+
+    /// PL/pgSQL that puts `true` in the place of the expressions of those who are no superusers.
     private func suspension(of which: String) -> String {
         """
         WITH found AS (
@@ -120,7 +175,7 @@ public struct Confinement: Sendable {
                 SELECT FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper AND (
                     o.oid = (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = k.conrelid)
                     OR o.oid = (SELECT t.typowner FROM pg_catalog.pg_type t WHERE t.oid = k.contypid)))
-                AND \(RiskyExpression.isRisky("k.conbin"))
+                \(checks == .met ? "" : "AND " + RiskyExpression.isRisky("k.conbin"))
             ON CONFLICT DO NOTHING RETURNING id)
         UPDATE pg_catalog.pg_constraint k SET conbin = (
             SELECT d.conbin FROM pg_catalog.pg_constraint d
@@ -152,7 +207,7 @@ public struct Confinement: Sendable {
         on connection: isolated Connection, isNeeded: Bool = true, _ body: () throws -> T
     ) throws -> T {
         guard try isNeeded && isSuperuser(on: connection) else { return try body() }
-        let confinement = Confinement()
+        let confinement = Confinement(checks: .tried)
         try connection.execute(confinement.begin)
         let value = try body()
         try connection.execute(confinement.end)

@@ -6,7 +6,8 @@
 /// superuser inserts.
 ///
 /// Functions are told apart by what PostgreSQL says of them: one that is immutable or stable changes nothing and says
-/// nothing but to its caller, with the exception of those that run a query that they are given. The rest is risky, also
+/// nothing but to its caller, with the exception of those that run a query that they are given, as extensions' may, and of
+/// aggregates, whose parts are whatever their owner chose. The rest is risky, also
 /// what may not be executed by everybody, since that is asked of whoever evaluates. Nothing of this is found in
 /// `pg_depend`, which leaves out what PostgreSQL itself brings; the stored expression names functions by their number.
 public enum RiskyExpression {
@@ -25,7 +26,10 @@ public enum RiskyExpression {
                 p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace OR EXISTS (
                     SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
                         AND d.objid = p.oid AND d.deptype = 'e')))
-            OR p.provolatile = 's' AND p.proname ~ '_to_xml(schema|_and_xmlschema)?$'
+            OR p.provolatile = 's' AND (p.proname ~ '_to_xml(schema|_and_xmlschema)?$'
+                OR p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)
+            OR p.prokind = 'a' AND EXISTS (
+                SELECT FROM pg_catalog.pg_roles o WHERE o.oid = p.proowner AND NOT o.rolsuper)
             OR NOT EXISTS (
                 SELECT FROM pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
                 WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE'))
@@ -37,7 +41,7 @@ public enum RiskyExpression {
     public static func isRisky(_ tree: String) -> String {
         """
         EXISTS (SELECT FROM pg_catalog.regexp_matches(
-                (\(tree))::pg_catalog.text, ':(?:funcid|opfuncid|hashfuncid|negfuncid) ([0-9]+)', 'g') m
+                (\(tree))::pg_catalog.text, ':(?:funcid|opfuncid|hashfuncid|negfuncid|aggfnoid|winfnoid) ([0-9]+)', 'g') m
             JOIN pg_catalog.pg_proc p ON p.oid = (m.m)[1]::pg_catalog.oid WHERE \(isRisky))
         """
     }

@@ -131,6 +131,7 @@ extension Failure {
     private static func exit(of error: MigrationError) -> ExitCode {
         switch error {
         case .locked: .locked
+        case .openSchema: .notPermitted
         case .failed(_, _, let cause, _, _): Failure(cause).exit
         case .lostAfter: .temporary
         default: .failed

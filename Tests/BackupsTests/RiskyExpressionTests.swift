@@ -51,6 +51,45 @@ struct RiskyExpressionTests {
             CREATE FUNCTION evil.react() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
             CREATE TRIGGER react BEFORE INSERT ON ours.shared FOR EACH ROW WHEN (\(shot)) EXECUTE FUNCTION evil.react();
             CREATE VIEW evil.seen AS SELECT 1 AS a WHERE \(shot);
+            \(functions)
+            """
+        }
+
+        /// Functions that confinement holds to their owner's rights, and that leave something behind for the session's.
+        private var functions: String {
+            """
+            CREATE FUNCTION evil.declares(i integer) RETURNS boolean LANGUAGE plpgsql AS $f$ BEGIN
+                IF session_user = '\(role)' THEN RETURN true; END IF;
+                EXECUTE pg_catalog.format(
+                    'DECLARE %I CURSOR WITH HOLD FOR SELECT pg_catalog.query_to_xml(%L, true, true, %L)',
+                    gen_random_uuid(), $q$COPY (SELECT 1) TO '\(marker)'$q$, '');
+                RETURN true; END $f$;
+            CREATE TABLE evil.holding (a integer CHECK (evil.declares(a))); INSERT INTO evil.holding VALUES (1);
+            CREATE DOMAIN evil.held AS integer CHECK (evil.declares(value));
+            CREATE TABLE evil.domained (a evil.held); INSERT INTO evil.domained VALUES (1);
+            CREATE FUNCTION evil.computes(i integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+                'BEGIN PERFORM evil.declares(i); RETURN i; END';
+            CREATE TABLE evil.generated (a integer, b integer GENERATED ALWAYS AS (evil.computes(a)) STORED);
+            INSERT INTO evil.generated VALUES (1);
+            CREATE FUNCTION evil.meddles(name text) RETURNS integer LANGUAGE plpgsql AS $f$ BEGIN
+                IF session_user = '\(role)' THEN RETURN 1; END IF;
+                EXECUTE pg_catalog.format($q$ALTER TABLE evil.%I ADD CHECK (\(shot)) NOT VALID$q$, name);
+                RETURN 1;
+                EXCEPTION WHEN OTHERS THEN RETURN 1; END $f$;
+            CREATE FUNCTION evil.meddled(i integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+                $f$ BEGIN RETURN evil.meddles('zz'); END $f$;
+            CREATE TABLE evil.aa (a integer, b integer GENERATED ALWAYS AS (evil.meddled(a)) STORED);
+            INSERT INTO evil.aa VALUES (1);
+            CREATE TABLE evil.zz (a integer PRIMARY KEY); INSERT INTO evil.zz VALUES (1);
+            CREATE TABLE evil.base (a integer PRIMARY KEY);
+            CREATE TABLE evil.derived (PRIMARY KEY (a)) INHERITS (evil.base);
+            CREATE FUNCTION evil.meddling() RETURNS trigger LANGUAGE plpgsql AS
+                $f$ BEGIN PERFORM evil.meddles('derived'); RETURN new; END $f$;
+            CREATE TRIGGER meddling BEFORE INSERT ON evil.base FOR EACH ROW EXECUTE FUNCTION evil.meddling();
+            CREATE TABLE evil.ruled (a integer PRIMARY KEY);
+            CREATE RULE also AS ON INSERT TO evil.ruled DO ALSO SELECT * FROM evil.seen;
+            CREATE TABLE evil.led (a integer PRIMARY KEY);
+            CREATE RULE also AS ON INSERT TO evil.led DO ALSO INSERT INTO evil.checked VALUES (new.a, 'y');
             """
         }
 
@@ -92,6 +131,12 @@ struct RiskyExpressionTests {
             try await $0.value("SELECT count(*) FROM pg_namespace WHERE nspname ~ 'confinement'", as: Int.self)
         }
         #expect(left == 0)
+        let guards = try await Connection.opened(database.settings.database(target)) {
+            try await $0.value(
+                "SELECT (SELECT count(*) FROM pg_trigger WHERE tgname ~ 'confinement') + (SELECT count(*) FROM pg_event_trigger)",
+                as: Int.self)
+        }
+        #expect(guards == 0)
         try await TestCluster.runSQL("DROP DATABASE \(target) WITH (FORCE)")
         try await attacker.remove(database)
     }
@@ -112,7 +157,7 @@ struct RiskyExpressionTests {
         let held = Set(report.held.map(\.description))
         #expect(held.contains("evil.harmless.harmless_a_check") && held.contains("evil.harmless.harmless_pkey"))
         let untried = Dictionary(grouping: report.untried, by: { $0.object.parent ?? "" })
-        for table in ["checked", "parent", "given", "exported", "shared"] {
+        for table in ["checked", "parent", "given", "exported", "shared", "ruled", "led"] {
             let reasons = untried[table]?.map(\.reason) ?? []
             #expect(
                 !reasons.isEmpty && reasons.allSatisfy { $0.contains("with the rights of a superuser") },

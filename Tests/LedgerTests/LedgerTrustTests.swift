@@ -56,6 +56,29 @@ struct LedgerTrustTests {
         if version >= 140_000 { #expect(try await refusal().contains("reeve.trap")) }
     }
 
+    @Test func `what others' tables need of the ledger is no meddling`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        let role = try await newOwner()
+        let sequence: Int = try await database.value(
+            "SELECT min(oid::bigint) FROM pg_class WHERE relkind = 'S' AND relnamespace = 'reeve'::regnamespace")
+        try await database.execute("ALTER ROLE \(role) LOGIN")
+        var settings = database.plainSettings
+        settings.parameters["user"] = role
+        try await Connection.opened(settings) { connection in
+            try await connection.with {
+                _ = try $0.execute(
+                    """
+                    CREATE SCHEMA sand;
+                    CREATE FUNCTION sand.f() RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
+                    CREATE TABLE sand.t (a bigint DEFAULT nextval('\(sequence)'::regclass) + sand.f())
+                    """)
+            }
+        }
+        #expect(try await database.with { try LedgerSchema.isInstalled(on: $0) })
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
     @Test func `a schema that another role made beforehand is refused, empty or full of traps`() async throws {
         let database = try TestDatabase.current
         let role = try await newOwner()

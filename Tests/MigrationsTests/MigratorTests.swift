@@ -69,6 +69,27 @@ struct MigratorTests {
         try await database.execute("DROP ROLE \(database.name)_other")
     }
 
+    @Test func `a superuser does not migrate a schema where others may put functions`() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_other"
+        try await database.execute(
+            "CREATE ROLE \(role)", "CREATE SCHEMA app AUTHORIZATION \(role)",
+            "CREATE FUNCTION app.format(text, text) RETURNS text LANGUAGE sql AS 'SELECT ''trap''::text'",
+            "ALTER FUNCTION app.format(text, text) OWNER TO \(role)")
+        let fixture = try MigrationFixture(["0001_t.up.sql": "CREATE TABLE t AS SELECT format('%s', 'x'::text) AS a;"])
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        guard case .openSchema("app", "app", [role])? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        // A function is enough, and so is the right to make one.
+        try await database.execute("ALTER SCHEMA app OWNER TO CURRENT_USER")
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        try await database.execute("ALTER FUNCTION app.format(text, text) OWNER TO CURRENT_USER")
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
     @Test func `a migration is compiled as the server has it, and our own queries are not`() async throws {
         let database = try TestDatabase.current
         let table = "AS SELECT current_setting('jit')::bool AS jit;\n"

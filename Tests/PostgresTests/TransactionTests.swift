@@ -22,6 +22,34 @@ struct TransactionTests {
         }
     }
 
+    @Test func `who holds an exclusive lock is named, a prepared transaction by its identifier`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE TABLE public.t ()", "CREATE TABLE public.u ()")
+        try await Connection.opened(database.settings) { holder in
+            try await holder.with { holder in
+                try holder.execute("BEGIN; LOCK TABLE public.t; PREPARE TRANSACTION '\(database.name)'")
+                try holder.execute("BEGIN; LOCK TABLE public.u")
+            }
+            let told = try await database.with { try LockHolders.read(on: $0) }
+            #expect(told.count == 2, "\(told)")
+            #expect(
+                told.contains {
+                    $0.hasPrefix("the prepared transaction '\(database.name)' of") && $0.hasSuffix(": public.t")
+                })
+            #expect(told.contains { $0.hasPrefix("process ") && $0.hasSuffix("idle in transaction: public.u") })
+            let error = try await database.with { connection in
+                #expect(throws: PostgresError.self) {
+                    try connection.execute("SET lock_timeout = '10ms'; SELECT FROM public.t")
+                }.map { LockHolders.explained($0, on: connection) }
+            }
+            #expect(error?.hint?.contains("prepared transaction") == true)
+            try await holder.with {
+                try $0.execute("ROLLBACK")
+                try $0.execute("ROLLBACK PREPARED '\(database.name)'")
+            }
+        }
+    }
+
     @Test func `a savepoint undoes its part alone`() async throws {
         try await TestDatabase.current.with { connection in
             try connection.execute("CREATE TABLE t (a int UNIQUE)")

@@ -100,10 +100,15 @@ struct KillTests {
                 try connection.execute("SELECT pg_advisory_lock(4242)")
                 try connection.execute("SELECT setval('drill.statement', 1, false); UPDATE drill.hold SET at = \(at)")
             }
+            // A statement that is held until its time is over is tried again, and is another one by then.
             let reeve = try RunningReeve(
                 ["migrate", "up"],
                 environment: ReeveBinary.environment(
-                    database.settings, ["REEVE_SYSTEMS": "posters,advideo,videogen,csvbatch,publisher"]))
+                    database.settings,
+                    [
+                        "REEVE_SYSTEMS": "posters,advideo,videogen,csvbatch,publisher",
+                        "REEVE_MIGRATE_LOCK_TIMEOUT": "10min",
+                    ]))
             try await waitUntil("reeve is held or has ended") {
                 if reeve.hasEnded { return true }
                 return try await holder.value(

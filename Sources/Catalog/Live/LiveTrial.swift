@@ -127,7 +127,7 @@ public struct LiveTrial: Sendable {
     {
         var options = TransactionOptions()
         options.lockTimeout = .seconds(2)
-        options.statementTimeout = .seconds(30)
+        options.statementTimeout = Connection.trialLimit
         options.preamble =
             ["SET CONSTRAINTS ALL IMMEDIATE"] + (countsCalls ? ["SET LOCAL track_functions = 'all'"] : [])
         var result: T?
@@ -148,6 +148,14 @@ public struct LiveTrial: Sendable {
 private struct Undo: Error {}
 
 extension Connection {
+    /// How long a statement of a trial may take.
+    fileprivate static let trialLimit: Duration = .seconds(30)
+
+    /// Limits the statements that follow in the transaction.
+    func limitStatements() throws {
+        try execute("SET LOCAL statement_timeout = \(Self.trialLimit.milliseconds)")
+    }
+
     /// Runs `body` under a savepoint and undoes it, whatever it does; a refusal by the server is a result.
     func trial<T>(_ body: () throws -> T) throws -> Result<T, PostgresError> {
         var value: T?

@@ -3,9 +3,9 @@ import Postgres
 /// Tables that rows are not put into by a superuser, for that would run what others wrote with his rights
 /// (`RiskyExpression`).
 public enum RiskyTables {
-    /// Looks at what PostgreSQL evaluates when a row comes: constraints, defaults and rules of tables and domains whose
-    /// owner is no superuser, and the conditions of all triggers, since who made one is not recorded. A table is risky if
-    /// one of its partitions or descendants is, or a type of its columns.
+    /// Looks at what PostgreSQL evaluates when a row comes: constraints and defaults of tables and domains whose owner is
+    /// no superuser, and the conditions of all triggers, since who made one is not recorded. A table of theirs with a rule is risky,
+    /// and so is one of whose partitions or descendants one is, or a type of its columns.
     ///
     /// - Returns: for each, what is evaluated.
     public static func read(on connection: isolated Connection) throws -> [ObjectIdentity: String] {
@@ -32,9 +32,7 @@ public enum RiskyTables {
             SELECT k.conrelid AS oid, 'the constraint ' || k.conname AS what, k.conbin AS tree
             FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND k.conrelid <> 0
             UNION ALL SELECT d.adrelid, 'the default of ' || a.attname, d.adbin
-            FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-            UNION ALL SELECT r.ev_class, 'the rule ' || r.rulename, r.ev_action FROM pg_catalog.pg_rewrite r
-            UNION ALL SELECT r.ev_class, 'the rule ' || r.rulename, r.ev_qual FROM pg_catalog.pg_rewrite r),
+            FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum),
         direct AS (
             SELECT w.oid, w.what FROM own w JOIN pg_catalog.pg_class c ON c.oid = w.oid
             WHERE c.relkind IN ('r', 'p') AND c.relowner IN (SELECT oid FROM others)
@@ -42,6 +40,12 @@ public enum RiskyTables {
                     SELECT FROM domains d WHERE w.tree::pg_catalog.text ~ (':resulttype ' || d.oid || '\\M')))
             UNION ALL SELECT g.tgrelid, 'the trigger ' || g.tgname FROM pg_catalog.pg_trigger g
             WHERE g.tgqual IS NOT NULL AND \(RiskyExpression.isRisky("g.tgqual"))
+            -- A rule of others leads anywhere, and a foreign table to another server with the rights of its user mapping.
+            UNION ALL SELECT r.ev_class, 'the rule ' || r.rulename FROM pg_catalog.pg_rewrite r
+                JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
+            WHERE c.relkind IN ('r', 'p', 'f') AND c.relowner IN (SELECT oid FROM others)
+            UNION ALL SELECT c.oid, 'the foreign table ' || c.relname FROM pg_catalog.pg_class c
+            WHERE c.relkind = 'f' AND c.relowner IN (SELECT oid FROM others)
             UNION ALL SELECT a.attrelid, y.what FROM types y JOIN pg_catalog.pg_attribute a ON a.atttypid = y.oid
             WHERE a.attnum > 0 AND NOT a.attisdropped),
         tables AS (

@@ -64,6 +64,7 @@ struct RowMaker {
         let casts = given.enumerated().map { "CAST($\($0 + 1) AS \($1["type"] ?? "text"))" }.joined(separator: ", ")
         let returned = columns.map(Self.text).joined(separator: ", ")
         let source = given.isEmpty ? "DEFAULT VALUES" : "(\(names)) OVERRIDING SYSTEM VALUE VALUES (\(casts))"
+        try connection.limitStatements()
         let rows = try connection.underPath(of: table.schema ?? "pg_catalog") {
             try connection.query(
                 "INSERT INTO \(table.path) \(source) RETURNING "

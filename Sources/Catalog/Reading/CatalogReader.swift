@@ -38,6 +38,8 @@ public struct CatalogReader: Sendable {
             } catch let error as PostgresError where attempt < 12 && Self.isConcurrentChange(error) {
                 // The server's functions that spell definitions look at the newest catalog, not at our snapshot.
                 attempt += 1
+            } catch let error as PostgresError {
+                throw LockHolders.explained(error, on: connection)
             }
         }
     }

@@ -1,0 +1,41 @@
+/// Who keeps others from reading relations of the database.
+public enum LockHolders {
+    /// Who holds, or waits for, an ACCESS EXCLUSIVE lock: sessions, and prepared transactions, which no session can end.
+    ///
+    /// - Returns: at most five, in words: who, what he is doing, and the relation.
+    /// - Throws: `PostgresError`.
+    public static func read(on connection: isolated Connection) throws -> [String] {
+        try connection.query(
+            """
+            SELECT DISTINCT l.granted, pg_catalog.format('%I.%I', n.nspname, c.relname) AS relation,
+                CASE WHEN x.gid IS NOT NULL
+                    THEN pg_catalog.format('the prepared transaction %L of %s', x.gid, x.owner)
+                    ELSE pg_catalog.format('process %s of %s, %s', l.pid, coalesce(a.usename, 'an unknown user'),
+                        coalesce(a.state, 'unknown')) END AS holder
+            FROM pg_catalog.pg_locks l
+                LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+                -- A prepared transaction has no process, and is known by the lock on its own number.
+                LEFT JOIN pg_catalog.pg_locks own ON l.pid IS NULL AND own.pid IS NULL
+                    AND own.locktype = 'transactionid' AND own.virtualtransaction = l.virtualtransaction
+                LEFT JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = own.transactionid
+                JOIN pg_catalog.pg_class c ON c.oid = l.relation
+                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+                AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+                AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
+                    WHERE d.datname = pg_catalog.current_database())
+                -- Not those that come with a table: its name says enough.
+                AND c.relkind NOT IN ('i', 'I', 't')
+            ORDER BY l.granted DESC, 2 LIMIT 5
+            """
+        ).map { "\(try $0.get("holder", as: String.self)): \(try $0.get("relation", as: String.self))" }
+    }
+
+    /// An error of a lock that was not had in time, with who holds it as its hint.
+    public static func explained(_ error: PostgresError, on connection: isolated Connection) -> PostgresError {
+        guard error.sqlState == "55P03", let holders = try? read(on: connection), !holders.isEmpty else { return error }
+        var error = error
+        error.hint = "held by \(holders.joined(separator: "; "))"
+        return error
+    }
+}
