@@ -148,7 +148,7 @@ struct CommitOutcomeTests {
             return id
         }
         let known = try #require(id)
-        let other = TransactionID(number: known.number, server: "1")
+        let other = TransactionID(number: known.number, server: "1", recovery: known.recovery)
         let settings = database.settings
         let outcomes = await Task.detached {
             let lookup = TransactionLookup(settings: settings, logger: .silent)
