@@ -21,8 +21,8 @@ public struct TransactionOptions: Sendable {
     }
 
     var begin: String {
-        var sql = "BEGIN"
-        if let isolation { sql += " ISOLATION LEVEL \(isolation.rawValue)" }
+        // Said in any case: the owner of a database sets what it is else.
+        var sql = "BEGIN ISOLATION LEVEL \(isolation?.rawValue ?? "READ COMMITTED")"
         if readOnly { sql += " READ ONLY" }
         return sql
     }
