@@ -74,7 +74,9 @@ struct RunExecution: Sendable {
         }
         timer.cancel()
         keeper.cancel()
-        let ending = cause.withLock { $0 } ?? result
+        // What was done is done, also when it was told to end in the same instant or did not heed it.
+        var ending = result
+        if case .worked = result {} else { ending = cause.withLock { $0 } ?? result }
         switch ending {
         case .worked(let message): return (.succeeded, message)
         case .failed(let message): return (.failed, message)

@@ -151,7 +151,8 @@ struct SchedulerTests {
         }
         await #expect(throws: SchedulingError.self) { try await second.runNow("t") }
         gate.add("open")
-        #expect(try await run.value.state == (isStopped ? .succeeded : .timedOut))
+        // What was done in spite of that is done.
+        #expect(try await run.value.state == .succeeded)
         #expect(try await second.runNow("t").state == .succeeded)
     }
 
