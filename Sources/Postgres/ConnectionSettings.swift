@@ -84,7 +84,7 @@ public struct ConnectionSettings: Sendable, Equatable {
     }
 
     /// What must not be seen, or tells where it lies (PostgreSQL manual, section 34.1.2; the last three since version 18).
-    private static let secretKeywords: Set = [
+    static let secretKeywords: Set = [
         "password", "passfile", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key",
     ]
 
