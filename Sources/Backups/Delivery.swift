@@ -92,6 +92,7 @@ struct Delivery: Sendable {
         let confinement = Confinement()
         let (first, last) =
             isConfined ? ("SET LOCAL lock_timeout = '60s'; \(confinement.begin)", confinement.end) : ("", "")
+        if isConfined { try await Confinement.awaitTurn(in: target.named("reeve restore")) }
         let restore = try tools.command(
             "psql",
             [
