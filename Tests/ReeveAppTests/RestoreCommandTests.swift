@@ -115,6 +115,40 @@ struct RestoreCommandTests {
         }
     }
 
+    @Test func `a restore that is killed leaves nothing of the tables`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        try await database.execute(
+            "CREATE SCHEMA big",
+            "CREATE TABLE big.t AS SELECT i, md5(i::text) AS noise FROM generate_series(1, 1500000) i")
+        let made = try await place.run(database.settings, "backup", "create")
+        #expect(made.status == .exited(0), "\(made.object)")
+        try await database.execute("DROP SCHEMA big CASCADE")
+        let reeve = try RunningReeve(
+            ["backup", "restore", "latest", "--to", database.settings.uri, "--schema", "big"],
+            environment: ReeveBinary.environment(database.settings, place.environment))
+        try await database.connection { connection in
+            try await waitUntil("rows come", limit: .seconds(120)) {
+                try await connection.value(
+                    """
+                    SELECT count(*) > 0 FROM pg_stat_progress_copy
+                    WHERE datname = current_database() AND tuples_processed > 1000
+                    """)
+            }
+        }
+        reeve.signal(SIGKILL)
+        let status = try await reeve.end()
+        try await waitUntil("its sessions end") {
+            try await database.value(
+                """
+                SELECT count(*) = 0 FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name LIKE 'reeve%' AND pid <> pg_backend_pid()
+                """)
+        }
+        let left = try await value(database.settings, "SELECT count(*) FROM pg_namespace WHERE nspname = 'big'")
+        #expect(status == -SIGKILL && left == "0")
+    }
+
     @Test func `what is in the target stays in a database beside it`() async throws {
         let database = try TestDatabase.current
         let marker = "/tmp/reeve-hook-\(UUID().uuidString.prefix(8))"
