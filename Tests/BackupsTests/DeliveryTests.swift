@@ -82,4 +82,32 @@ struct DeliveryTests {
         let sum: Int = try await database.value("SELECT a.t.i + b.t.i + b.clash() FROM a.t, b.t")
         #expect(notes == [] && sum == 4, "\(notes)")
     }
+
+    @Test func `triggers do not see what is masked`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            """
+            CREATE SCHEMA app; CREATE TABLE app.people (id integer PRIMARY KEY, email text);
+            CREATE TABLE app.history (id integer, email text);
+            INSERT INTO app.people SELECT i, 'p' || i || '@real.example' FROM generate_series(1, 5) i;
+            CREATE FUNCTION app.remember() RETURNS trigger LANGUAGE plpgsql AS
+                'BEGIN INSERT INTO app.history VALUES (OLD.id, OLD.email); RETURN NEW; END';
+            CREATE TRIGGER remember AFTER UPDATE ON app.people FOR EACH ROW EXECUTE FUNCTION app.remember()
+            """)
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP SCHEMA app CASCADE")
+        var settings = vault.restoring
+        settings.masking = MaskingRules(["app": ["people": ["email": .hash]]])
+        let notes = try await partial(vault, manifest, settings) { $0.schemas = ["app"] }.restore(
+            into: database.settings)
+        #expect(notes == [])
+        let counts: [Int] = try await database.value(
+            """
+            SELECT ARRAY[(SELECT count(*) FROM app.history), (SELECT count(*) FROM app.people),
+                (SELECT count(*) FROM app.people WHERE email LIKE '%real%'),
+                (SELECT count(*) FROM pg_trigger WHERE tgname = 'remember')]
+            """)
+        #expect(counts == [0, 5, 0, 1])
+    }
 }
