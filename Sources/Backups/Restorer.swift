@@ -160,8 +160,8 @@ public struct Restorer: Sendable {
             }
             try await Connection.opened(target.named("reeve restore")) { connection in
                 try await connection.with { connection in
-                    let there = try connection.query("SELECT quote_ident(rolname) FROM pg_roles")
-                    let known = all ? [] : Set(try there.map { try $0.get(0, as: String.self) })
+                    let there = try connection.query("SELECT rolname::text FROM pg_roles")
+                    let known = all ? [] : Set(try there.map { ExactText(try $0.get(0)) })
                     for statement in statements where RoleStatement(statement)?.isAbout(known) != true {
                         do {
                             try connection.execute(statement)

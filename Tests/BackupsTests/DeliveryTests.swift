@@ -110,4 +110,26 @@ struct DeliveryTests {
             """)
         #expect(counts == [0, 5, 0, 1])
     }
+
+    @Test func `roles that are there stay as they are, however names are quoted`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let role = "r_\(UUID().uuidString.prefix(8).lowercased())"
+        let odd = "R \"\(role)"
+        try await TestCluster.runSQL("CREATE ROLE \(role) LOGIN", "CREATE ROLE \(quoteIdentifier(odd)) LOGIN")
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await TestCluster.runSQL("ALTER ROLE \(role) NOLOGIN", "ALTER ROLE \(quoteIdentifier(odd)) NOLOGIN")
+        let name = "t_\(role)"
+        try await TestCluster.runSQL(
+            "CREATE DATABASE \(name)", "ALTER DATABASE \(name) SET quote_all_identifiers = on")
+        var settings = vault.restoring
+        settings.makesRoles = true
+        try await Restorer(repository: vault.repository, manifest: manifest, settings: settings).restore(
+            into: database.settings.database(name))
+        let changed: Int = try await database.value(
+            "SELECT count(*) FROM pg_roles WHERE rolname = ANY ($1) AND rolcanlogin", [[role, odd]])
+        #expect(changed == 0)
+        try await TestCluster.runSQL(
+            "DROP DATABASE \(name) WITH (FORCE)", "DROP ROLE \(role)", "DROP ROLE \(quoteIdentifier(odd))")
+    }
 }
