@@ -102,6 +102,14 @@ public struct FolderStore: ObjectStore {
 
     private func makeRoot() throws -> Folder {
         if let found = try Folder.root(root) { return found }
+        // Those that get a new folder.
+        var above: [String] = []
+        var path = root
+        while path != "/", path != ".", !FileManager.default.fileExists(atPath: path) {
+            path = (path as NSString).deletingLastPathComponent
+            if path.isEmpty { path = "." }
+            above.append(path)
+        }
         do {
             try FileManager.default.createDirectory(
                 atPath: root, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
@@ -109,6 +117,8 @@ public struct FolderStore: ObjectStore {
             throw StorageError.failed(operation: "make the folder", object: root, reason: error.localizedDescription)
         }
         guard let made = try Folder.root(root) else { throw StorageError.missing(root) }
+        // Of what cannot be opened, nothing can be made durable.
+        for folder in above { if let folder = try? Folder.root(folder) { try folder.sync() } }
         return made
     }
 
