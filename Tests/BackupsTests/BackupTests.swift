@@ -41,6 +41,11 @@ struct BackupTests {
         #expect(try await Proof.read(manifest, in: vault.repository) == proof)
         let refuted = try await vault.prove(
             manifest, checks: [SystemCheck("bad", sql: "SELECT 1"), SystemCheck("broken", sql: "SELECT nonsense")])
+        // The second statement would never be looked at.
+        await #expect(throws: PostgresError.self) {
+            _ = try await vault.prove(
+                manifest, checks: [SystemCheck("two", sql: "SELECT 1 WHERE false; SELECT 1")])
+        }
         #expect(refuted.differences.map(\.object) == ["bad", "broken"])
         // Nothing of it stays, and nothing in the repository can be read without the key.
         #expect(try FileManager.default.contentsOfDirectory(atPath: "\(vault.folder)/scratch").isEmpty)
