@@ -77,6 +77,18 @@ struct BackupTests {
         #expect(again.isProved, "\(again.differences)")
     }
 
+    @Test(.database) func whatIsNotKnownToRestoreIsNotReferredTo() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE TABLE t AS SELECT 1 AS a")
+        let vault = try await Vault()
+        let first = try await vault.maker(database.settings).make().manifest
+        try await vault.repository.store.write(Array("{".utf8), to: "\(first.prefix)/\(Proof.name)")
+        let second = try await vault.maker(database.settings).make().manifest
+        #expect(second.ownBytes == second.bytes)
+        let third = try await vault.maker(database.settings).make().manifest
+        #expect(third.ownBytes < third.bytes)
+    }
+
     @Test(.database) func writersAndDDLBesideItMakeNoFalseAlarm() async throws {
         let database = try TestDatabase.current
         try await database.execute(Self.data)
