@@ -15,6 +15,7 @@ extension Manifest {
         if let setting = settings.first(where: { DatabaseSetting($0) == nil }) {
             return "\(setting.debugDescription) is no setting of a database"
         }
+        if let estate, !Self.isSHA256(estate) { return "it has no estate" }
         // The names of databases and roles may hold any.
         let words = [reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt] + recipients
         if let word = words.first(where: Self.hasControl) { return "\(word.debugDescription) holds control characters" }

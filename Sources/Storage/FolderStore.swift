@@ -54,7 +54,8 @@ public struct FolderStore: ObjectStore {
         return left.count
     }
 
-    /// Removes the folders of objects that were begun, and of which nothing is there.
+    /// Removes the folders of objects that were begun, and of which nothing is there; also the one that is named, but for
+    /// those at the top.
     private func clearEmptyFolders(_ prefix: String) throws {
         let parts = prefix.utf8.split(separator: UInt8(ascii: "/")).compactMap(String.init)
         guard prefix.hasSuffix("/"), ObjectName.isValid(parts.joined(separator: "/")),
@@ -63,6 +64,9 @@ public struct FolderStore: ObjectStore {
         for case .folder(let name) in try folder.entries() {
             // One that is not empty stays.
             unlinkat(folder.descriptor, name, AT_REMOVEDIR)
+        }
+        if parts.count > 1, let last = parts.last, let parent = try self.folder(parts.dropLast()) {
+            unlinkat(parent.descriptor, last, AT_REMOVEDIR)
         }
     }
 
