@@ -43,6 +43,7 @@ struct BackupRun: Sendable {
         let source: String
         let largeObjects: Manifest.LargeObjects?
         let estate: String?
+        let access: DatabaseAccess
     }
 
     /// The backup before this one, as far as it may be referred to.
@@ -78,7 +79,8 @@ struct BackupRun: Sendable {
             largeObjects: around.largeObjects, extensions: around.needs.extensions,
             tablespaces: around.needs.tablespaces, neededRoles: around.needs.roles, locale: around.needs.locale,
             databaseBytes: around.needs.bytes, catalog: Digest.hex(Digest.of(catalog)), settings: around.settings,
-            roles: around.roles.filter(Set(rolesAfter).contains), parts: parts, estate: around.estate)
+            roles: around.roles.filter(Set(rolesAfter).contains), parts: parts, estate: around.estate,
+            access: around.access)
         let name = "\(manifest.prefix)/\(Manifest.name)"
         let encoded = try manifest.readable(as: name)
         try await destinations.each { repository in
@@ -101,7 +103,8 @@ struct BackupRun: Sendable {
                 needs: try DatabaseContent.needs(on: connection),
                 source: try connection.query("SELECT current_database()::text").first?.get(0) ?? "",
                 largeObjects: try DatabaseContent.largeObjects(on: connection),
-                estate: try RepositoryOwner.read(on: connection)?.estate)
+                estate: try RepositoryOwner.read(on: connection)?.estate,
+                access: try DatabaseAccess.read(on: connection))
         }
     }
 

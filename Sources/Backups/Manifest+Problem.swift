@@ -50,6 +50,6 @@ extension Manifest {
             && parts.allSatisfy { sizes.contains($0.bytes) } && tables.allSatisfy { counts.contains($0.rows) }
             && slices.allSatisfy { counts.contains($0.firstPage) && counts.contains($0.rows) }
             && slices.allSatisfy { counts.contains($0.endPage ?? 0) } && counts.contains(largeObjects?.count ?? 0)
-            && (90_000...9_999_999).contains(server)
+            && (-1...Int(Int32.max)).contains(access?.limit ?? -1) && (90_000...9_999_999).contains(server)
     }
 }

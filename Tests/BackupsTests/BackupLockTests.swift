@@ -117,6 +117,7 @@ struct BackupLockTests {
         try await database.with { try LedgerSchema.install(on: $0) }
         var manifest = try await vault.maker(database.settings).make().manifest
         manifest.estate = nil
+        manifest.access = nil
         try await vault.repository.store.write(try manifest.encoded(), to: "main/\(manifest.id)/\(Manifest.name)")
         try await vault.repository.store.delete("main/owner.json")
         let name = "o_\(UUID().uuidString.prefix(8).lowercased())"
