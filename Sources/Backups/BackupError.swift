@@ -1,3 +1,5 @@
+import Postgres
+
 /// Why there is no backup, or no restore.
 public enum BackupError: Error, CustomStringConvertible {
     case badManifest(object: String, reason: String)
@@ -5,6 +7,12 @@ public enum BackupError: Error, CustomStringConvertible {
     case hiddenRows(role: String, table: String)
     case changing(attempts: Int)
     case locked(holder: String?)
+    case lockLost
+    /// The repository holds another database's backups under the name.
+    case foreign(place: String, name: String, owner: RepositoryOwner)
+    /// The restored database could not take the place of the former one.
+    case notExchanged(database: String, made: String, statements: [String], cause: any Error)
+    case prepared(database: String, transactions: [String])
     case noRecipients
     case noProgram(String)
     case part(object: String, reason: String)
@@ -40,6 +48,14 @@ public enum BackupError: Error, CustomStringConvertible {
         case .risky(let table, let what):
             "\(table) cannot be restored by a superuser: \(what) would run with the rights of a superuser"
         case .locked(let holder): "another backup of this database runs" + (holder.map { ": \($0)" } ?? "")
+        case .lockLost: "the lock on the backups of this database was lost; another process may have it"
+        case .foreign(let place, let name, let owner):
+            "\(place) holds the backups of another database under the name '\(name)': of \(owner)"
+        case .notExchanged(let database, let made, _, let cause):
+            "\(cause); '\(database)' is as it was, and what was restored is in the database '\(made)'"
+        case .prepared(let database, let transactions):
+            "'\(database)' cannot be renamed: it has prepared transactions: "
+                + transactions.map { visible($0) }.joined(separator: ", ")
         case .noRecipients: "nobody is named who could read the backup"
         case .noProgram(let name): "the program \(name) is not installed"
         case .part(let object, let reason): "\(object): \(reason)"
@@ -77,6 +93,13 @@ public enum BackupError: Error, CustomStringConvertible {
         case .hiddenRows(let role, _): "ALTER ROLE \(role) BYPASSRLS, or back up as a superuser"
         case .changing: "try again when fewer tables are made and dropped"
         case .locked: "wait for it, or give --lock-wait"
+        case .lockLost: "try again when the connection holds; what was written is cleared by the next backup"
+        case .foreign(_, let name, _):
+            "give this database another name under 'databases:', or another repository; if its ledger was made anew, "
+                + "'reeve backup create --adopt --confirm=\(name)' takes the backups over"
+        case .notExchanged(_, let made, let statements, _):
+            "run, connected to another database, '\(statements.joined(separator: "; "))'; or drop '\(made)'"
+        case .prepared: "COMMIT PREPARED or ROLLBACK PREPARED them, connected to that database"
         case .risky: "restore the whole backup into another database, where such constraints are put off"
         case .noRecipients: "make a key with 'reeve backup key new' and name its recipient in backup.recipients"
         case .noProgram(let name): "install the package \(name)"

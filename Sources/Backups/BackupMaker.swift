@@ -31,7 +31,11 @@ public struct BackupMaker: Sendable {
         public var hasRolePasswords = false
         /// Is told the ID of a backup before anything of it is written; of another one for each attempt.
         public var begun: (@Sendable (String) -> Void)?
+        /// Whether the backups that another database has made under the name are taken over.
+        public var adopts = false
         var sizes = TableSlice.Sizes()
+        /// How often the lock is asked for while the dumps run.
+        var lockCheck: Duration = .seconds(30)
         /// How long to wait for a table that somebody has locked.
         var tableWait: Duration = .seconds(30)
 
@@ -69,22 +73,24 @@ public struct BackupMaker: Sendable {
         try await BackupTools.check(encrypts: !settings.recipients.isEmpty)
         return try await database.withDirectConnection(named: "reeve backup") { connection in
             try await Repository.locked(on: connection, wait: settings.lockWait) {
-                try await make(on: connection, progress)
+                try await make(on: connection, $0, progress)
             }
         }
     }
 
     private func make(
-        on connection: Connection, _ progress: @escaping @Sendable (String, Int) -> Void
+        on connection: Connection, _ lock: BackupLock, _ progress: @escaping @Sendable (String, Int) -> Void
     ) async throws -> Result {
         try await connection.with { try refuseUnreadable(on: $0) }
         let destinations = Destinations(repositories, bytesPerSecond: settings.bytesPerSecond)
         try await destinations.each { repository in
+            try await repository.claim(name, on: connection, adopts: settings.adopts)
+            try await lock.check()
             let cleared = try await repository.store.clearUnfinished("\(name)/")
             if cleared > 0 {
                 logger.notice("cleared what an earlier backup left", [LogField("objects", cleared)])
             }
-            try await clearParts(repository)
+            try await clearParts(repository, under: lock)
         }
         let bytes = try await connection.with { connection in
             try refuseHiddenRows(on: connection)
@@ -97,19 +103,21 @@ public struct BackupMaker: Sendable {
         // anew after them.
         for attempt in 1... {
             let hold = try await SnapshotHold.take(on: connection, wait: settings.tableWait)
+            var id: String?
             do {
                 let run = BackupRun(
-                    maker: self, tools: tools, hold: hold, destinations: destinations, progress: progress)
+                    maker: self, tools: tools, hold: hold, lock: lock, destinations: destinations, progress: progress)
+                id = run.id
                 settings.begun?(run.id)
-                let manifest = try await run.finish()
+                let manifest = try await lock.watching(every: settings.lockCheck) { try await run.finish() }
                 // The backup is whole, whatever becomes of this connection.
                 try? await hold.release()
-                if !destinations.failed.isEmpty { await clear(destinations) }
+                if !destinations.failed.isEmpty { await clear(run.id, in: destinations) }
                 return Result(
                     manifest: manifest, places: destinations.live.map(\.store.place), failed: destinations.failed)
             } catch {
                 try? await hold.release()
-                await clear(destinations)
+                if let id { await clear(id, in: destinations) }
                 guard attempt < Self.attempts, Self.isLockTimeout(error) else { throw error }
                 logger.notice("a lock was not had; the backup begins anew", [LogField("attempt", attempt)])
                 try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))
@@ -136,17 +144,21 @@ public struct BackupMaker: Sendable {
         throw BackupError.noRoom(place: repository.store.place, free: free, needed: needed)
     }
 
-    /// Removes what a backup that failed has left, also when that is because it was cancelled; not for long then, for the
-    /// next backup does it too.
-    private func clear(_ destinations: Destinations) async {
+    /// Removes what a backup that failed has written itself, also when that is because it was cancelled; not for long then,
+    /// for the next backup does it too. The lock may be another's by now, and so may all else that no manifest names.
+    private func clear(_ id: String, in destinations: Destinations) async {
         let repositories = destinations.answering
+        let prefix = "\(name)/\(id)/"
         let work = Task {
             await withTaskGroup(of: Void.self) { group in
                 for repository in repositories {
-                    group.addTask { [name] in
-                        try? await clearParts(repository)
+                    group.addTask {
+                        guard let objects = try? await repository.store.list(prefix).map(\.name) else { return }
+                        // With a manifest it is a backup.
+                        if objects.contains(prefix + Manifest.name) { return }
+                        for object in objects { try? await repository.store.delete(object) }
                         // And the folder that was made for them.
-                        _ = try? await repository.store.clearUnfinished("\(name)/")
+                        _ = try? await repository.store.clearUnfinished(prefix)
                     }
                 }
             }
@@ -160,13 +172,12 @@ public struct BackupMaker: Sendable {
 
     /// What no manifest names is of a backup, or of a change of keys, that did not come to its end. A manifest that cannot
     /// be read may name any of it, and may still be mended by hand: then all stays.
-    private func clearParts(_ repository: Repository) async throws {
+    private func clearParts(_ repository: Repository, under lock: BackupLock) async throws {
         var isDamaged = false
         let manifests = try await repository.manifests(of: name) { _ in isDamaged = true }
         if isDamaged { return }
-        for orphan in Repository.orphans(try await repository.store.list("\(name)/"), manifests) {
-            try await repository.store.delete(orphan)
-        }
+        let orphans = Repository.orphans(try await repository.store.list("\(name)/"), manifests)
+        try await repository.remove(orphans, under: lock)
     }
 
     /// Refuses, before anything is dumped, what nobody could read again, as far as it is known by then.

@@ -10,18 +10,20 @@ struct BackupRun: Sendable {
     let maker: BackupMaker
     let tools: BackupTools
     let hold: SnapshotHold
+    let lock: BackupLock
     let destinations: Destinations
     let progress: @Sendable (String, Int) -> Void
     let id: String
     private let startedAt: String
 
     init(
-        maker: BackupMaker, tools: BackupTools, hold: SnapshotHold, destinations: Destinations,
+        maker: BackupMaker, tools: BackupTools, hold: SnapshotHold, lock: BackupLock, destinations: Destinations,
         progress: @escaping @Sendable (String, Int) -> Void
     ) {
         self.maker = maker
         self.tools = tools
         self.hold = hold
+        self.lock = lock
         self.destinations = destinations
         self.progress = progress
         startedAt = Timestamp.now.rfc3339
@@ -40,6 +42,8 @@ struct BackupRun: Sendable {
         let needs: DatabaseContent.Needs
         let source: String
         let largeObjects: Manifest.LargeObjects?
+        let estate: String?
+        let access: DatabaseAccess
     }
 
     /// The backup before this one, as far as it may be referred to.
@@ -75,12 +79,17 @@ struct BackupRun: Sendable {
             largeObjects: around.largeObjects, extensions: around.needs.extensions,
             tablespaces: around.needs.tablespaces, neededRoles: around.needs.roles, locale: around.needs.locale,
             databaseBytes: around.needs.bytes, catalog: Digest.hex(Digest.of(catalog)), settings: around.settings,
-            roles: around.roles.filter(Set(rolesAfter).contains), parts: parts)
-        // With this connection the lock would be gone, and another backup may have cleared the parts.
-        try await hold.connection.with { _ = try $0.query("SELECT 1") }
+            roles: around.roles.filter(Set(rolesAfter).contains), parts: parts, estate: around.estate,
+            access: around.access)
         let name = "\(manifest.prefix)/\(Manifest.name)"
         let encoded = try manifest.readable(as: name)
-        try await destinations.each { try await $0.store.write(encoded, to: name) }
+        try await destinations.each { repository in
+            try await repository.claim(maker.name, on: hold.connection)
+            try await repository.checkPresence(manifest)
+            // Without the lock others may remove what has just been there.
+            try await lock.check()
+            try await repository.store.write(encoded, to: name)
+        }
         return manifest
     }
 
@@ -93,7 +102,9 @@ struct BackupRun: Sendable {
                 settings: try DatabaseContent.settings(on: connection),
                 needs: try DatabaseContent.needs(on: connection),
                 source: try connection.query("SELECT current_database()::text").first?.get(0) ?? "",
-                largeObjects: try DatabaseContent.largeObjects(on: connection))
+                largeObjects: try DatabaseContent.largeObjects(on: connection),
+                estate: try RepositoryOwner.read(on: connection)?.estate,
+                access: try DatabaseAccess.read(on: connection))
         }
     }
 

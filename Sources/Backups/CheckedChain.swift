@@ -99,6 +99,8 @@ enum PartFormat: Sendable {
     case text
     /// What pg_dump writes with -Fc.
     case archive
+    /// What pg_restore writes with -f.
+    case script
     /// What pg_dumpall writes.
     case clusterScript
     case zstd, age
@@ -146,12 +148,15 @@ final class FormatCheck: @unchecked Sendable {
             if !head.starts(with: "PGDMP".utf8) { return "it is no archive of pg_dump's" }
             // The end of the last table's rows, of large objects, and of a list of contents alone.
             return tail.suffix(5).elementsEqual([0, 0, 0, 0, 0]) ? nil : "it stops before its end"
-        case .clusterScript:
-            let end = String(decoding: tail, as: UTF8.self)
-            return end.contains("PostgreSQL database cluster dump complete") ? nil : "it stops before its end"
+        case .script: return ends(with: "PostgreSQL database dump complete")
+        case .clusterScript: return ends(with: "PostgreSQL database cluster dump complete")
         case .zstd: return head.starts(with: [0x28, 0xB5, 0x2F, 0xFD]) ? nil : "it is not compressed with zstd"
         case .age: return ageProblem(given)
         }
+    }
+
+    private func ends(with words: String) -> String? {
+        String(decoding: tail, as: UTF8.self).contains(words) ? nil : "it stops before its end"
     }
 
     /// By the format age-encryption.org/v1: a header whose last line begins with ---, a nonce of 16 bytes, and pieces of 64

@@ -67,6 +67,14 @@ struct Comparison: Sendable {
                 RestoreDifference(
                     kind: "extension", object: name, expected: version, found: extensions[name] ?? "missing"))
         }
+        if let access = manifest.access {
+            let found = try DatabaseAccess.read(on: connection)
+            if found != access {
+                result.append(
+                    RestoreDifference(
+                        kind: "database", object: "access", expected: access.description, found: found.description))
+            }
+        }
         let roles = Set(try DatabaseContent.roles(on: connection))
         for role in manifest.roles where !roles.contains(role) {
             let name = role.prefix { $0 != ":" }

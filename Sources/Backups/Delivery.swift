@@ -58,49 +58,82 @@ struct Delivery: Sendable {
         }
     }
 
+    /// Brings schemas, tables and rows, all in one transaction.
+    ///
+    /// psql takes the end of its input for the end of the rows, wherever that comes. So what commits is not in the script
+    /// that the programs write: it is given to psql once each of them has ended well. Whatever is killed before that, this
+    /// process included, the transaction is rolled back.
+    ///
+    /// - Throws: `PipelineError`, `BackupError.badOutput`, `.notRestored`: nothing is there then.
     func copy() async throws {
-        let schemas = Set(tables.map(\.schema)).union(selection.intoSchema.map { [$0] } ?? selection.schemas)
-        try await Connection.opened(target.named("reeve restore")) { connection in
-            try await connection.with { connection in
-                try connection.transaction {
-                    try Confinement.during(on: connection) {
-                        for schema in schemas.sorted() {
-                            try connection.execute("CREATE SCHEMA IF NOT EXISTS \(quoteIdentifier(schema))")
-                        }
-                    }
+        let isConfined = try await Confinement.isSuperuser(in: target)
+        if isConfined { try await Confinement.awaitTurn(in: target.named("reeve restore")) }
+        let psql = try tools.command(
+            "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f", "-"], on: target)
+        let confinement = Confinement()
+        let mark = "committed \(String(UInt64.random(in: .min ... .max), radix: 36))"
+        let ending = SharedQueue([Array("\(isConfined ? confinement.end : "")COMMIT;\n\\echo \(mark)\n".utf8)])
+        let (feed, said) = (ByteFeed(), Gathered<UInt8>())
+        async let committed: Void = Pipeline([psql]).run(
+            source: { try feed.next() ?? ending.next() }, letGo: feed.close, take: { said.add($0) })
+        do {
+            try feed.push(Array(beginning(isConfined ? confinement : nil).utf8))
+            for options in options {
+                let check = FormatCheck(.script)
+                try await Pipeline(try programs(options)).run {
+                    check.take($0)
+                    try feed.push($0)
                 }
+                if let problem = check.problem() { throw BackupError.badOutput(program: "pg_restore", reason: problem) }
             }
+            feed.finish()
+        } catch is ByteFeed.Closed {
+            // psql tells why it reads no more.
+        } catch {
+            feed.finish(error)
+            _ = try? await committed
+            throw error
         }
+        try await committed
+        guard String(decoding: said.all, as: UTF8.self).contains(mark) else {
+            throw BackupError.notRestored(object: "the tables", reason: "psql ended before the end of its script")
+        }
+    }
+
+    /// In the transaction functions of the target run with their owners' rights.
+    private func beginning(_ confinement: Confinement?) -> String {
+        let schemas = Set(tables.map(\.schema)).union(selection.intoSchema.map { [$0] } ?? selection.schemas)
+        return "BEGIN;\nSET LOCAL client_min_messages = warning;\n"
+            + (confinement.map { "SET LOCAL lock_timeout = '60s';\n\($0.begin)" } ?? "")
+            + schemas.sorted().map { "CREATE SCHEMA IF NOT EXISTS \(quoteIdentifier($0));\n" }.joined()
+    }
+
+    /// Of pg_dump and pg_restore, for each dump that is needed: with `--table`, pg_dump ignores `--schema`.
+    private var options: [(dump: [String], restore: [String])] {
         // Whole schemas go with their functions, types and views; of tables' own schemas only the tables.
         let whole = selection.intoSchema == nil ? selection.schemas : []
         let wholeNames = Set(whole.map(ExactText.init))
         let single = tables.filter { !wholeNames.contains(ExactText($0.schema)) }
-        if !single.isEmpty { try await copy(single.map { "--table=\($0.pattern)" }) }
+        var options: [(dump: [String], restore: [String])] = []
+        if !single.isEmpty { options.append((single.map { "--table=\($0.pattern)" }, [])) }
+        // Contents only; the schemas exist.
         if !whole.isEmpty {
-            // Contents only; the schemas exist.
-            try await copy(whole.map { "--schema=\(quotePattern($0))" }, contentsOf: whole)
+            options.append((whole.map { "--schema=\(quotePattern($0))" }, whole.map { "--schema=\($0)" }))
         }
+        return options
     }
 
-    private func copy(_ options: [String], contentsOf schemas: [String] = []) async throws {
-        let dump = try tools.command("pg_dump", ["-Fc", "-Z0", "--no-sync"] + options, on: place)
-        let script = Command(
-            tools.programs.path("pg_restore"),
-            ["--no-tablespaces", "-Fc", "-f", "-"] + schemas.map { "--schema=\($0)" })
-        // In one transaction, in which functions of the target run with their owners' rights.
-        let isConfined = try await Confinement.isSuperuser(in: target)
-        let confinement = Confinement()
-        let (first, last) =
-            isConfined ? ("SET LOCAL lock_timeout = '60s'; \(confinement.begin)", confinement.end) : ("", "")
-        let restore = try tools.command(
-            "psql",
-            [
-                "-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "--single-transaction", "-c", first, "-f", "-",
-                "-c", last,
-            ], on: target)
-        try await Pipeline([dump, script, restore]).run { _ in }
+    private func programs(_ options: (dump: [String], restore: [String])) throws -> [Command] {
+        [
+            try tools.command("pg_dump", ["-Fc", "-Z0", "--no-sync"] + options.dump, on: place),
+            Command(
+                tools.programs.path("pg_restore"), ["--no-tablespaces", "-Fc", "-f", "-"] + options.restore),
+        ]
     }
 
+    /// Makes the keys, each in a transaction of its own: one that the target cannot have is no reason to lack the tables,
+    /// and the tables that it refers to are locked no longer than it takes.
+    ///
     /// - Returns: the keys that the target cannot have, in words.
     /// - Throws: what is no answer of the server's: a connection that is lost, or that all is to stop.
     func addKeys(_ keys: ForeignKeys) async throws -> [String] {

@@ -117,13 +117,13 @@ final class Destinations: @unchecked Sendable {
 }
 
 extension Proof {
-    /// Whether the newest test of a backup has shown that it does not restore.
+    /// Whether the newest test of a backup has shown that it does not restore, or has left what cannot be read.
     ///
     /// - Parameter prefix: of the backup's objects.
     fileprivate static func isRefuted(_ prefix: String, in repository: Repository) async throws -> Bool {
         do {
             let bytes = try await repository.store.bytes(of: "\(prefix)/\(name)")
-            return (try? JSONDecoder().decode(Proof.self, from: Data(bytes)))?.isProved == false
+            return (try? JSONDecoder().decode(Proof.self, from: Data(bytes)))?.isProved != true
         } catch StorageError.missing {
             return false
         }

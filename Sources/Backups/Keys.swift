@@ -69,7 +69,7 @@ extension Repository {
     /// - Returns: how many parts were written anew.
     /// - Throws: `BackupError.cannotOpen`, `.part`; `StorageError`.
     public func rewrap(
-        database: String, identity: String, recipients: [String],
+        database: String, identity: String, recipients: [String], under lock: BackupLock,
         progress: @escaping @Sendable (String) -> Void = { _ in }
     ) async throws -> Int {
         let manifests = try await manifests(of: database).filter {
@@ -81,6 +81,7 @@ extension Repository {
             progress(part.object)
         }
         for manifest in manifests {
+            try await lock.check()
             var changed = manifest
             changed.recipients = recipients
             changed.parts = manifest.parts.map { part in
@@ -90,7 +91,7 @@ extension Repository {
             try await store.write(changed.encoded(), to: "\(manifest.prefix)/\(Manifest.name)")
         }
         let needed = Set(try await self.manifests(of: database).flatMap { $0.parts.map(\.object) })
-        for old in anew.keys where !needed.contains(old) { try await store.delete(old) }
+        try await remove(anew.keys.filter { !needed.contains($0) }, under: lock)
         return anew.count
     }
 

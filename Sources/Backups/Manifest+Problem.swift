@@ -15,6 +15,7 @@ extension Manifest {
         if let setting = settings.first(where: { DatabaseSetting($0) == nil }) {
             return "\(setting.debugDescription) is no setting of a database"
         }
+        if let estate, !Self.isSHA256(estate) { return "it has no estate" }
         // The names of databases and roles may hold any.
         let words = [reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt] + recipients
         if let word = words.first(where: Self.hasControl) { return "\(word.debugDescription) holds control characters" }
@@ -49,6 +50,6 @@ extension Manifest {
             && parts.allSatisfy { sizes.contains($0.bytes) } && tables.allSatisfy { counts.contains($0.rows) }
             && slices.allSatisfy { counts.contains($0.firstPage) && counts.contains($0.rows) }
             && slices.allSatisfy { counts.contains($0.endPage ?? 0) } && counts.contains(largeObjects?.count ?? 0)
-            && (90_000...9_999_999).contains(server)
+            && (-1...Int(Int32.max)).contains(access?.limit ?? -1) && (90_000...9_999_999).contains(server)
     }
 }

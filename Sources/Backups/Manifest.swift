@@ -109,6 +109,10 @@ public struct Manifest: Codable, Sendable, Equatable {
     /// The roles with their attributes and memberships, as values.
     public let roles: [String]
     public var parts: [Part]
+    /// The database that it is of, as a digest of its ledger's number; nil where it has none, and in earlier backups.
+    public var estate: String?
+    /// Who may connect to the database; nil in earlier backups.
+    public var access: DatabaseAccess?
 
     /// The bytes of its own parts, without those of earlier backups.
     public var ownBytes: Int { parts.filter { $0.object.hasPrefix("\(prefix)/") }.reduce(0) { $0 + $1.bytes } }

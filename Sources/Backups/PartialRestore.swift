@@ -6,7 +6,8 @@ import Postgres
 ///
 /// They are put together in a scratch server first, with indexes, constraints, triggers, policies and grants, moved there
 /// into another schema where that is wanted, and copied from it into the target in one transaction: all of it or nothing.
-/// What has come is compared with what the backup says of it.
+/// Foreign keys are made after it, each in a transaction of its own; those that the target cannot have are left out, and
+/// said. What has come is compared with what the backup says of it.
 public struct PartialRestore: Sendable {
     public struct Selection: Sendable {
         /// As `schema.table` or, where only one schema has it, `table`; a partitioned table with all partitions.

@@ -3,69 +3,146 @@ import Postgres
 /// Puts a restored database in the place of one that is there, which stays under another name: nothing is lost.
 public struct Replacement: Sendable {
     private let target: ConnectionSettings
-    private let locale: DatabaseLocale
+    private let manifest: Manifest
 
     public init(of target: ConnectionSettings, like manifest: Manifest) {
         self.target = target
-        locale = manifest.locale
+        self.manifest = manifest
+    }
+
+    /// A database that is to make room.
+    private struct Former: Sendable {
+        let name: String
+        let owner: String
+        let access: DatabaseAccess
+        /// What the new one is called until then, and what this one is called after.
+        let made: String
+        let later: String
+        let prepared: [String]
+
+        var renaming: [String] {
+            [
+                "ALTER DATABASE \(quoteIdentifier(name)) RENAME TO \(quoteIdentifier(later))",
+                "ALTER DATABASE \(quoteIdentifier(made)) RENAME TO \(quoteIdentifier(name))",
+            ]
+        }
     }
 
     /// Makes a database beside the target, lends it to be filled, and exchanges the two.
     ///
+    /// The new one gets the former one's grants and connection limit where the manifest does not know those of its source.
+    ///
     /// - Returns: what the former one is called now.
-    /// - Throws: `PostgresError`: 42501 where the role may not make databases; what `fill` throws, with the target as it
-    ///   was.
+    /// - Throws: `PostgresError`: 42501 where the role may not make databases; `BackupError.prepared`; what `fill` throws,
+    ///   with the target as it was; `BackupError.notExchanged`, with both databases as they were.
     public func replace(_ fill: @Sendable (ConnectionSettings) async throws -> Void) async throws -> String {
-        let (name, owner, stamp) = try await Connection.opened(target.named("reeve restore")) { connection in
-            try await connection.with { connection in
-                let row = try connection.query(
-                    """
-                    SELECT datname::text, pg_get_userbyid(datdba)::text, to_char(now(), 'YYYYMMDD_HH24MISS')
-                    FROM pg_database WHERE datname = current_database()
-                    """
-                ).first
-                guard let row else { throw PostgresError(.badValue, "the database does not know itself") }
-                return (
-                    try row.get(0, as: String.self), try row.get(1, as: String.self), try row.get(2, as: String.self)
-                )
-            }
+        let former = try await former()
+        if !former.prepared.isEmpty {
+            throw BackupError.prepared(database: former.name, transactions: former.prepared)
         }
-        // 63 bytes are a name's limit.
-        let made = "\(name.clipped(toBytes: 40))_new_\(stamp)"
-        let former = "\(name.clipped(toBytes: 40))_before_\(stamp)"
+        let made = target.database(former.made)
         try await run(
-            "CREATE DATABASE \(quoteIdentifier(made)) OWNER \(quoteIdentifier(owner)) TEMPLATE template0 \(locale.clause)"
-        )
+            "CREATE DATABASE \(quoteIdentifier(former.made)) OWNER \(quoteIdentifier(former.owner)) TEMPLATE template0 "
+                + manifest.locale.clause)
         do {
-            try await fill(target.database(made))
+            try await fill(made)
+            if manifest.access == nil { try await give(former.access, to: made) }
         } catch {
             // A task of its own, for this one may be cancelled.
-            try? await Task { try await run("DROP DATABASE IF EXISTS \(quoteIdentifier(made)) WITH (FORCE)") }.value
+            try? await Task { try await run("DROP DATABASE IF EXISTS \(quoteIdentifier(former.made)) WITH (FORCE)") }
+                .value
             // That is gone, and not closed.
             if case BackupError.leftClosed(_, _, let cause) = error { throw cause }
             throw error
         }
-        // As a whole, also when this task is cancelled meanwhile: half-way there is no database of the name.
-        try await Task {
-            try await run(
-                "ALTER DATABASE \(quoteIdentifier(name)) CONNECTION LIMIT 0",
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = \(quoteLiteral(name))",
-                "ALTER DATABASE \(quoteIdentifier(name)) RENAME TO \(quoteIdentifier(former))",
-                "ALTER DATABASE \(quoteIdentifier(made)) RENAME TO \(quoteIdentifier(name))",
-                "ALTER DATABASE \(quoteIdentifier(former)) CONNECTION LIMIT -1")
-        }.value
-        return former
+        do {
+            // Also when this task is cancelled meanwhile: the work is done.
+            try await Task { try await exchange(former) }.value
+        } catch {
+            throw BackupError.notExchanged(
+                database: former.name, made: former.made, statements: former.renaming, cause: error)
+        }
+        return former.later
+    }
+
+    private func former() async throws -> Former {
+        try await Connection.opened(target.named("reeve restore")) { connection in
+            try await connection.with { connection in
+                let row = try connection.query(
+                    """
+                    SELECT datname::text, pg_get_userbyid(datdba)::text, to_char(now(), 'YYYYMMDD_HH24MISS'),
+                        ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY 1)
+                    FROM pg_database WHERE datname = current_database()
+                    """
+                ).first
+                guard let row else { throw PostgresError(.badValue, "the database does not know itself") }
+                let (name, stamp): (String, String) = (try row.get(0), try row.get(2))
+                // 63 bytes are a name's limit.
+                let stem = name.clipped(toBytes: 40)
+                return Former(
+                    name: name, owner: try row.get(1), access: try DatabaseAccess.read(on: connection),
+                    made: "\(stem)_new_\(stamp)", later: "\(stem)_before_\(stamp)", prepared: try row.get(3))
+            }
+        }
+    }
+
+    private func give(_ access: DatabaseAccess, to made: ConnectionSettings) async throws {
+        try await Connection.opened(made.named("reeve restore")) { connection in
+            try await connection.with { connection in
+                try connection.transaction {
+                    try access.grant(on: connection)
+                    let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
+                    try connection.execute("ALTER DATABASE \(quoteIdentifier(name)) CONNECTION LIMIT \(access.limit)")
+                }
+            }
+        }
+    }
+
+    /// Both names in one transaction. The first statement locks the database, so that who connects waits until its name is
+    /// another one's, and waits itself for sessions to end (5 s); those that are there are ended meanwhile.
+    private func exchange(_ former: Former) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { await endSessions(in: former.name) }
+            defer { group.cancelAll() }
+            try await Connection.opened(maintenance) { connection in
+                try await connection.with { connection in
+                    try connection.transaction { for sql in former.renaming { try connection.execute(sql) } }
+                }
+            }
+        }
+    }
+
+    /// Ends what is connected to a database, and what connects again, until this task is cancelled. Of one that this role
+    /// may not end, the statement that waits for it tells.
+    private func endSessions(in database: String) async {
+        try? await Connection.opened(maintenance) { connection in
+            while !Task.isCancelled {
+                try await connection.with { connection in
+                    let sessions = try connection.query(
+                        "SELECT pid FROM pg_stat_activity WHERE datname = $1", [database])
+                    for session in sessions {
+                        let pid: Int = try session.get(0)
+                        _ = try? connection.query("SELECT pg_terminate_backend($1::int)", [pid])
+                    }
+                }
+                try await Task.sleep(for: .milliseconds(100))
+            }
+        }
     }
 
     /// Makes the target where it does not exist yet.
-    public func makeIfMissing() async throws {
-        guard let name = target.parameters["dbname"] else { return }
+    ///
+    /// - Returns: whether it was made.
+    public func makeIfMissing() async throws -> Bool {
+        guard let name = target.parameters["dbname"] else { return false }
         let isThere: Bool = try await Connection.opened(maintenance) { connection in
             try await connection.with {
                 try $0.query("SELECT count(*) > 0 FROM pg_database WHERE datname = $1", [name]).first?.get(0) ?? false
             }
         }
-        if !isThere { try await run("CREATE DATABASE \(quoteIdentifier(name)) TEMPLATE template0 \(locale.clause)") }
+        if isThere { return false }
+        try await run("CREATE DATABASE \(quoteIdentifier(name)) TEMPLATE template0 \(manifest.locale.clause)")
+        return true
     }
 
     private var maintenance: ConnectionSettings { target.database("postgres").named("reeve restore") }

@@ -22,7 +22,7 @@ public struct Repository: Sendable {
     ///
     /// - Throws: `BackupError.locked`; what `body` throws.
     public static func locked<T: Sendable>(
-        on connection: Connection, wait: Duration, _ body: () async throws -> T
+        on connection: Connection, wait: Duration, _ body: (BackupLock) async throws -> T
     ) async throws -> T {
         let lock = try await connection.with { try LedgerLock.named("reeve backup", on: $0) }
         guard try await lock.acquire(on: connection, wait: wait, waiting: { _ in }) else {
@@ -30,12 +30,22 @@ public struct Repository: Sendable {
         }
         // At once, and not when the server has noticed that the connection is closed.
         do {
-            let result = try await body()
+            let result = try await body(BackupLock(lock: lock, connection: connection))
             try? await lock.release(on: connection)
             return result
         } catch {
             try? await lock.release(on: connection)
             throw error
+        }
+    }
+
+    /// Removes objects, as long as the lock is held.
+    ///
+    /// - Throws: `BackupError.lockLost`; `StorageError`; `PostgresError`.
+    func remove(_ objects: [String], under lock: BackupLock) async throws {
+        for object in objects {
+            try await lock.check()
+            try await store.delete(object)
         }
     }
 

@@ -7,7 +7,13 @@ import Postgres
 struct RestoreGuard: Sendable {
     private let target: ConnectionSettings
 
-    init(_ target: ConnectionSettings) { self.target = target }
+    /// That it is opened with; nil: as it was.
+    private let limit: Int?
+
+    init(_ target: ConnectionSettings, limit: Int? = nil) {
+        self.target = target
+        self.limit = limit
+    }
 
     private struct State: Sendable {
         let name: String
@@ -43,7 +49,11 @@ struct RestoreGuard: Sendable {
     func closed(_ body: () async throws -> Void) async throws {
         let before = try await state()
         // Others than superusers would keep themselves out.
-        guard before.isSuperuser else { return try await body() }
+        guard before.isSuperuser else {
+            try await body()
+            if let limit { try await run(["ALTER DATABASE \(quoteIdentifier(before.name)) CONNECTION LIMIT \(limit)"]) }
+            return
+        }
         try await run(before.closing)
         let others = try await othersStaying()
         if others > 0 {
@@ -73,9 +83,10 @@ struct RestoreGuard: Sendable {
                 ).first
                 guard let row else { throw PostgresError(.badValue, "the database does not know itself") }
                 // One that was left closed is opened when it is whole.
-                let limit: Int = try row.get(1)
+                let found: Int = try row.get(1)
                 return State(
-                    name: try row.get(0), owner: try row.get(3), user: try row.get(4), limit: limit == 0 ? -1 : limit,
+                    name: try row.get(0), owner: try row.get(3), user: try row.get(4),
+                    limit: limit ?? (found == 0 ? -1 : found),
                     isTemplate: try row.get(5), isSuperuser: try row.get(2))
             }
         }

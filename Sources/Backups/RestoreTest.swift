@@ -78,6 +78,7 @@ public struct RestoreTest: Sendable {
         var settings = settings
         settings.makesRoles = isOwn
         settings.restoresAllRoles = isOwn
+        settings.restoresAccess = true
         // What a user wants of a restore that stays.
         settings.masking = MaskingRules([:])
         settings.beforeOpening = nil
@@ -153,7 +154,8 @@ extension Proof {
             "Restored \(testedAt) into an empty server of version \(server / 10000).\(server % 10000): "
                 + (isProved ? "it is what its source was at the snapshot." : "IT IS NOT WHAT ITS SOURCE WAS."), "",
             "Compared: \(tables) tables with \(rows) rows, count and content; \(manifest.sequences.count) sequences; "
-                + "\(manifest.largeObjects?.count ?? 0) large objects; \(manifest.roles.count) roles; the whole schema.",
+                + "\(manifest.largeObjects?.count ?? 0) large objects; \(manifest.roles.count) roles; the whole schema"
+                + (manifest.access == nil ? "." : "; the grants and the connection limit of the database."),
             "Checks run: \(checks.isEmpty ? "none" : checks.joined(separator: ", ")).",
             "The restore took \(Self.seconds(restoreSeconds)), with the comparison \(Self.seconds(testSeconds)).",
         ]

@@ -17,6 +17,8 @@ public struct Restorer: Sendable {
         public var makesRoles = false
         /// Whether roles that are there get the attributes of the backup too: on a server that is nobody else's.
         var restoresAllRoles = false
+        /// Whether the target gets the grants and the connection limit of the backup: where it was made for it.
+        public var restoresAccess = false
         public var masking = MaskingRules([:])
         /// Called when everything is there, and before anybody else may connect; what it throws fails the restore.
         public var beforeOpening: (@Sendable (ConnectionSettings) async throws -> Void)?
@@ -48,8 +50,16 @@ public struct Restorer: Sendable {
     public func restore(into target: ConnectionSettings, progress: @escaping Progress = { _, _ in }) async throws {
         let tools = try await prepare(target)
         let parts = PartReader(self, parts: manifest.parts, progress)
-        try await RestoreGuard(target).closed {
+        let access = settings.restoresAccess ? manifest.access : nil
+        try await RestoreGuard(target, limit: access?.limit).closed {
             if settings.makesRoles { try await makeRoles(target, parts, all: settings.restoresAllRoles) }
+            if let access {
+                try await Connection.opened(target.named("reeve restore")) { connection in
+                    try await connection.with { connection in
+                        try connection.transaction { try access.grant(on: connection) }
+                    }
+                }
+            }
             // Rows and constraints run functions that came with the backup.
             try await Confinement.during(in: target.named("reeve restore")) { confinement in
                 for part in manifest.parts where part.kind == .before {
@@ -104,7 +114,18 @@ public struct Restorer: Sendable {
         guard !settings.makesRoles else { return lacking }
         let roles = Set(
             try connection.query("SELECT rolname::text FROM pg_roles").map { try $0.get(0, as: String.self) })
-        return lacking + manifest.neededRoles.filter { !roles.contains($0) }.map { "the role \($0)" }
+        let needed = manifest.neededRoles + (settings.restoresAccess ? manifest.access?.roles ?? [] : [])
+        return lacking + Set(needed).subtracting(roles).sorted().map { "the role \($0)" }
+    }
+
+    /// How who may connect to a target differs from what the backup says, for one that keeps its own; nil: in nothing.
+    public func keptAccess(of target: ConnectionSettings) async throws -> String? {
+        guard let wanted = manifest.access else { return nil }
+        let found = try await Connection.opened(target.named("reeve restore")) { connection in
+            try await connection.with { try DatabaseAccess.read(on: $0) }
+        }
+        if found == wanted { return nil }
+        return "the target keeps its own grants and connection limit; in the backup these are: \(wanted.description)"
     }
 
     // MARK: Parts
@@ -160,8 +181,8 @@ public struct Restorer: Sendable {
             }
             try await Connection.opened(target.named("reeve restore")) { connection in
                 try await connection.with { connection in
-                    let there = try connection.query("SELECT quote_ident(rolname) FROM pg_roles")
-                    let known = all ? [] : Set(try there.map { try $0.get(0, as: String.self) })
+                    let there = try connection.query("SELECT rolname::text FROM pg_roles")
+                    let known = all ? [] : Set(try there.map { ExactText(try $0.get(0)) })
                     for statement in statements where RoleStatement(statement)?.isAbout(known) != true {
                         do {
                             try connection.execute(statement)

@@ -85,8 +85,8 @@ extension Repository {
     /// Cut short after a manifest, the parts that are left are cleared by the next backup.
     ///
     /// - Returns: the bytes that were freed.
-    /// - Throws: `StorageError`.
-    public func remove(_ ids: Set<String>, of database: String) async throws -> Int {
+    /// - Throws: `StorageError`; `BackupError.lockLost`.
+    public func remove(_ ids: Set<String>, of database: String, under lock: BackupLock) async throws -> Int {
         var damaged = 0
         let all = try await manifests(of: database) { _ in damaged += 1 }
         let leaving = all.filter { ids.contains($0.id) }
@@ -97,13 +97,12 @@ extension Repository {
         }
         let needed = Set(all.filter { !ids.contains($0.id) }.flatMap { $0.parts.map(\.object) })
         for manifest in leaving {
-            try await store.delete("\(manifest.prefix)/\(Manifest.name)")
-            try await store.delete("\(manifest.prefix)/\(Proof.name)")
-            try await store.delete("\(manifest.prefix)/\(Proof.reportName)")
+            let names = [Manifest.name, Proof.name, Proof.reportName]
+            try await remove(names.map { "\(manifest.prefix)/\($0)" }, under: lock)
         }
         var freed = 0
         for part in leaving.flatMap(\.parts) where !needed.contains(part.object) {
-            try await store.delete(part.object)
+            try await remove([part.object], under: lock)
             freed += part.object.hasPrefix("\(database)/") ? part.bytes : 0
         }
         return freed

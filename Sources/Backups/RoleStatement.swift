@@ -1,27 +1,31 @@
+import Postgres
+
 /// A statement of pg_dumpall about roles, as far as it tells which. Pure.
 struct RoleStatement: Sendable, Equatable {
-    /// As the statement spells them, quoted where they must be.
-    let roles: [String]
+    let roles: [ExactText]
 
     /// nil for a statement about something else.
     init?(_ sql: String) {
         for prefix in ["CREATE ROLE ", "ALTER ROLE ", "COMMENT ON ROLE "] {
             guard let rest = Self.text(sql[...], after: prefix) else { continue }
-            roles = [Self.name(rest)]
+            roles = [Self.meant(Self.name(rest))]
             return
         }
         guard let membership = Self.text(sql[...], after: "GRANT ") else { return nil }
         let group = Self.name(membership)
         guard let member = Self.text(membership, after: group + " TO ") else { return nil }
-        roles = [group, Self.name(member)]
+        roles = [Self.meant(group), Self.meant(Self.name(member))]
     }
 
     /// Whether it speaks of nothing but these.
-    func isAbout(_ known: Set<String>) -> Bool { roles.allSatisfy(known.contains) }
+    func isAbout(_ known: Set<ExactText>) -> Bool { roles.allSatisfy(known.contains) }
 
     private static func text(_ sql: Substring, after prefix: String) -> Substring? {
         sql.utf8.starts(with: prefix.utf8) ? Substring(sql.utf8.dropFirst(prefix.utf8.count)) : nil
     }
+
+    /// What a name is without its quotes, which pg_dumpall writes where it wants to.
+    private static func meant(_ name: String) -> ExactText { ExactText(unquoteIdentifier(name) ?? name) }
 
     /// The identifier that a text begins with.
     private static func name(_ text: Substring) -> String {

@@ -29,14 +29,15 @@ struct ScratchRebuild: Sendable {
         let known = Set(tables)
         try await confinement.suspendChecks()
         try await fetch(known, progress)
-        for part in manifest.parts where part.kind == .sequences { try await reader.restore(part, into: place, tools) }
-        let keys = try await restoreAfter(known)
-        let notes = try await differences(tables)
+        // Before there are triggers, which would see what is masked, and could keep it.
         if let mask = masking(for: known) {
             try await Connection.opened(place) { connection in
                 try await connection.with { try mask.apply(on: $0) }
             }
         }
+        for part in manifest.parts where part.kind == .sequences { try await reader.restore(part, into: place, tools) }
+        let keys = try await restoreAfter(known)
+        let notes = try await differences(tables)
         return Result(tables: try await move(tables), keys: keys, notes: notes)
     }
 

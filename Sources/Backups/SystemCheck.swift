@@ -21,14 +21,15 @@ public struct SystemCheck: Sendable {
     /// from it.
     ///
     /// - Returns: how many rows it gave.
-    /// - Throws: `PostgresError`.
+    /// - Throws: `PostgresError`; of kind `badScript` for what is not one statement.
     func rows(on connection: isolated Connection) throws -> Int {
+        let counting = "SELECT pg_catalog.count(*) FROM (\n\(try statement())\n) AS found"
         var count = 0
         do {
             try connection.transaction {
                 let isConfined = try Confinement.isSuperuser(on: connection)
                 try Confinement.during(on: connection) {
-                    if isConfined { try makeReader(on: connection) }
+                    if isConfined { try makeReader(of: counting, on: connection) }
                     count = try connection.underPath(of: schema) {
                         let sql = isConfined ? "SELECT pg_temp.reeve_check()" : counting
                         try connection.execute("SET LOCAL transaction_read_only = on")
@@ -41,16 +42,19 @@ public struct SystemCheck: Sendable {
         return count
     }
 
-    private var counting: String { "SELECT pg_catalog.count(*) FROM (\n\(statement)\n) AS found" }
-
     /// The query without the semicolon that may end it.
-    private var statement: String {
+    private func statement() throws -> String {
         let bytes = Array(sql.utf8)
-        guard let last = try? SQLLexer.split(bytes, file: name).first else { return sql }
-        return String(decoding: bytes[last.range], as: UTF8.self)
+        let statements = try SQLLexer.split(bytes, file: name)
+        guard let one = statements.first, statements.count == 1 else {
+            throw PostgresError(
+                .badScript, "the check \(name) has \(statements.count) statements, and only one can be looked at",
+                hint: "write one query, or several files")
+        }
+        return String(decoding: bytes[one.range], as: UTF8.self)
     }
 
-    private func makeReader(on connection: isolated Connection) throws {
+    private func makeReader(of counting: String, on connection: isolated Connection) throws {
         let role = "reeve_reader_\(String(UInt64.random(in: .min ... .max), radix: 36))"
         try connection.execute("CREATE ROLE \(role) NOLOGIN BYPASSRLS")
         if connection.serverVersion >= 140000 {

@@ -66,7 +66,20 @@ extension Repository {
         let beside = ["/\(Manifest.name)", "/\(Proof.name)", "/\(Proof.reportName)"]
         let folders = names.filter { $0.hasSuffix(beside[0]) }.map { $0.dropLast(beside[0].count) }
         let kept = Set(folders.flatMap { folder in beside.map { folder + $0 } })
-        return names.filter { !parts.contains($0) && !kept.contains($0[...]) }
+        let isOwner = { (name: String) in
+            name.split(separator: "/").count == 2 && name.hasSuffix("/\(RepositoryOwner.name)")
+        }
+        return names.filter { !parts.contains($0) && !kept.contains($0[...]) && !isOwner($0) }
+    }
+
+    /// Looks whether each part of a backup is there and of its size.
+    ///
+    /// - Throws: `BackupError.part`; `StorageError`.
+    func checkPresence(_ manifest: Manifest) async throws {
+        let sizes = Dictionary(try await store.list("\(manifest.database)/").map { ($0.name, $0.bytes) }) { one, _ in
+            one
+        }
+        for part in manifest.parts { try checkSize(part, sizes[part.object]) }
     }
 
     private func checkSize(_ part: Manifest.Part, _ size: Int?) throws {

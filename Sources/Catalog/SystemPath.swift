@@ -1,8 +1,8 @@
 import Postgres
 
 /// The search path for a system's own SQL: its schema, then those that hold extensions, and temporary objects last, where
-/// they shadow nothing. It holds for that SQL alone; otherwise sessions keep `ConnectionSettings.searchPath`. JIT is as
-/// the server has it, which for Reeve's own queries is off.
+/// they shadow nothing. It holds for that SQL alone; otherwise sessions keep `ConnectionSettings.searchPath`. JIT, and what
+/// changes the meaning of SQL (`ConnectionSettings.pinsOfMeaning`), is as it is set for the database.
 ///
 /// A schema in which others may create objects is left out, whatever extension lies there: a function that fits a call
 /// better than PostgreSQL's own would be called in its stead. That is `public` of PostgreSQL 14 and before, where all may,
@@ -20,12 +20,16 @@ public enum SystemPath {
     /// - Parameter local: for the open transaction only.
     public static func statements(schema: String, local: Bool) -> [String] {
         let schema = quoteLiteral(schema)
-        let path = """
+        // NULL gives the setting back to whoever sets it for the session.
+        let defaults = (["jit"] + ConnectionSettings.pinsOfMeaning.map(\.0)).map {
+            ", pg_catalog.set_config('\($0)', NULL, \(local))"
+        }.joined()
+        let statement = """
             SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(\(schema)) || ', ' || coalesce((
                 SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')
-                FROM \(others(than: schema)) AND NOT \(isOpen)) || ', ', '') || 'pg_temp', \(local))
+                FROM \(others(than: schema)) AND NOT \(isOpen)) || ', ', '') || 'pg_temp', \(local))\(defaults)
             """
-        return [path, "SET \(local ? "LOCAL" : "SESSION") jit TO DEFAULT"]
+        return [statement]
     }
 
     /// Schemas with extensions, besides the system's own.
@@ -87,7 +91,9 @@ public enum SystemPath {
     }
 
     /// Ends what `statements` began in a transaction.
-    public static let end = "SET LOCAL search_path = pg_catalog, pg_temp"
+    public static let end =
+        "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
+        + ConnectionSettings.pinsOfMeaning.map { ", pg_catalog.set_config('\($0)', '\($1)', true)" }.joined()
 }
 
 extension Connection {

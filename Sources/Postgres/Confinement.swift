@@ -39,6 +39,9 @@ public struct Confinement: Sendable {
     public var begin: String {
         """
         SET LOCAL search_path = pg_catalog, pg_temp;
+        -- Others may be changing a function or an event trigger, in a transaction that stays open.
+        SELECT pg_catalog.set_config('lock_timeout', '\(Self.lockLimit.milliseconds)', true)
+            WHERE pg_catalog.current_setting('lock_timeout') = '0';
         -- Of several at once each takes back what it did.
         LOCK TABLE pg_catalog.pg_event_trigger IN SHARE ROW EXCLUSIVE MODE;
         DO $$
@@ -52,11 +55,12 @@ public struct Confinement: Sendable {
                 FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid
                 JOIN pg_catalog.pg_roles o ON o.oid = p.proowner WHERE NOT o.rolsuper AND e.evtenabled <> 'D';
             UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D' WHERE oid = ANY (silent);
+            -- A row that another session was changing is judged as that left it: by what stands in the row alone.
             WITH confined AS (
-                UPDATE pg_catalog.pg_proc q SET prosecdef = true FROM pg_catalog.pg_proc p
-                    JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
-                    WHERE q.oid = p.oid AND \(FunctionConfinement.unconfined)
-                RETURNING q.oid)
+                UPDATE pg_catalog.pg_proc p SET prosecdef = true
+                    WHERE \(FunctionConfinement.isConfinable) AND p.proowner <> ALL (
+                        ARRAY(SELECT o.oid FROM pg_catalog.pg_roles o WHERE o.rolsuper))
+                RETURNING p.oid)
             SELECT pg_catalog.array_agg(c.oid) INTO known FROM confined c;
             CREATE SCHEMA \(schema);
             CREATE TABLE \(schema).functions (id oid PRIMARY KEY);
@@ -72,6 +76,10 @@ public struct Confinement: Sendable {
         DECLARE
             one oid;
         BEGIN
+            -- One that its maker has made SECURITY DEFINER stays so.
+            DELETE FROM \(schema).functions f USING pg_catalog.pg_event_trigger_ddl_commands() c, pg_catalog.pg_proc p
+                WHERE c.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND c.command_tag LIKE 'CREATE %'
+                    AND p.oid = c.objid AND f.id = p.oid AND p.prosecdef;
             FOR one IN SELECT p.oid FROM pg_catalog.pg_event_trigger_ddl_commands() c
                 JOIN pg_catalog.pg_proc p ON c.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = c.objid
                 JOIN pg_catalog.pg_roles o ON o.oid = p.proowner WHERE \(FunctionConfinement.unconfined)
@@ -114,6 +122,8 @@ public struct Confinement: Sendable {
         SET LOCAL search_path = pg_catalog, pg_temp;
         DROP EVENT TRIGGER \(schema);
         DROP EVENT TRIGGER \(schema)_refuse;
+        -- Waits for those who have just made a function and tell of it there.
+        LOCK TABLE \(schema).functions IN ACCESS EXCLUSIVE MODE;
         DO $$
         DECLARE
             known oid[] := (SELECT pg_catalog.array_agg(f.id) FROM \(schema).functions f);
@@ -128,7 +138,7 @@ public struct Confinement: Sendable {
             -- Last of all, for what comes before runs event triggers that are there.
             UPDATE pg_catalog.pg_proc SET prosecdef = false WHERE oid = ANY (known);
             UPDATE pg_catalog.pg_event_trigger e SET evtenabled = b.enabled
-                FROM unnest(silent, before) AS b (id, enabled) WHERE e.oid = b.id;
+                FROM unnest(silent, before) AS b (id, enabled) WHERE e.oid = b.id AND e.evtenabled = 'D';
         END $$;
 
         """
@@ -196,22 +206,83 @@ public struct Confinement: Sendable {
     ) async throws -> T {
         guard try await isSuperuser(in: target) else { return try await body(Confinement()) }
         let confinement = Confinement(target: target)
-        try await run(confinement.begin, in: target)
+        try await Connection.opened(target) { connection in
+            try await connection.with { connection in
+                try connection.transaction { try begin(confinement, on: connection) }
+            }
+        }
         let value = try await body(confinement)
         try await run(confinement.end, in: target)
         return value
     }
 
     /// Confines in the open transaction for as long as `body` works. What it set for the transaction is not taken back.
+    ///
+    /// Until the transaction ends, whoever alters or replaces a function that is confined waits for it, and is then refused
+    /// by the server ("tuple concurrently updated").
+    ///
+    /// - Throws: what `body` throws; `PostgresError` with SQLSTATE 55P03 and a hint that names the session that is changing
+    ///   a function, where it does so for longer than the transaction's `lock_timeout`, or else a minute.
     public static func during<T>(
         on connection: isolated Connection, isNeeded: Bool = true, _ body: () throws -> T
     ) throws -> T {
         guard try isNeeded && isSuperuser(on: connection) else { return try body() }
         let confinement = Confinement(checks: .tried)
-        try connection.execute(confinement.begin)
+        try begin(confinement, on: connection)
         let value = try body()
         try connection.execute(confinement.end)
         return value
+    }
+
+    /// How long is waited for somebody who changes a function or an event trigger, where nothing else is said.
+    static let lockLimit: Duration = .seconds(60)
+
+    /// Waits until nobody is changing what a confinement in this database has to change; nothing is left behind. To be
+    /// called before a program that runs `begin`, whose error would not say who is in the way.
+    ///
+    /// - Throws: as `during`.
+    public static func awaitTurn(in target: ConnectionSettings) async throws {
+        struct Undo: Error {}
+        try await Connection.opened(target) { connection in
+            try await connection.with { connection in
+                do {
+                    try connection.transaction {
+                        try begin(Confinement(), on: connection)
+                        throw Undo()
+                    }
+                } catch is Undo {}
+            }
+        }
+    }
+
+    /// Runs `begin` in the open transaction. Where a lock was not to be had in time, the error names its holder.
+    private static func begin(_ confinement: Confinement, on connection: isolated Connection) throws {
+        do {
+            // Under a savepoint, so that the question for the holder can follow.
+            try connection.savepoint { _ = try connection.execute(confinement.begin) }
+        } catch var error as PostgresError where error.sqlState == "55P03" {
+            if let holder = try holder(on: connection) {
+                error.hint = "\(holder) is changing a function or an event trigger; see that its transaction ends"
+            }
+            throw error
+        }
+    }
+
+    /// Who has changed a function or an event trigger in a transaction that is open.
+    private static func holder(on connection: isolated Connection) throws -> String? {
+        try connection.query(
+            """
+            SELECT pg_catalog.format('process %s of %s (%s)', a.pid, a.usename, a.application_name)
+            FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+            WHERE l.granted AND l.pid <> pg_catalog.pg_backend_pid() AND (
+                l.locktype = 'transactionid' AND l.transactionid IN (SELECT p.xmax FROM pg_catalog.pg_proc p)
+                OR l.locktype = 'relation' AND l.mode <> 'AccessShareLock'
+                    AND l.relation = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass
+                    AND l.database = (
+                        SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+            LIMIT 1
+            """
+        ).first?.get(0)
     }
 
     /// Whether the role of these settings is a superuser.

@@ -160,9 +160,14 @@ extension ConnectionSettings {
         return seconds > 0 ? .seconds(max(2, seconds)) : nil
     }
 
-    /// A text without what is secret here.
+    /// A text without what is secret here. What is short is masked where it is a word by itself: within words it would be
+    /// guessed from what is missing.
     func masking(_ text: String) -> String {
-        ["password", "sslpassword"].compactMap { parameters[$0] }.filter { $0.utf8.count > 3 }
-            .reduce(text) { $0.substituting($1, with: "********") }
+        let secrets = Self.secretKeywords.compactMap { parameters[$0] }.filter { !$0.isEmpty }
+        return secrets.sorted { $0.utf8.count > $1.utf8.count }.reduce(text) { text, secret in
+            if secret.utf8.count > 3 { return text.substituting(secret, with: "********") }
+            let word = "(?<![\\w])\(NSRegularExpression.escapedPattern(for: secret))(?![\\w])"
+            return text.replacingOccurrences(of: word, with: "********", options: .regularExpression)
+        }
     }
 }

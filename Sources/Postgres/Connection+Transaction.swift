@@ -8,6 +8,7 @@ public struct TransactionOptions: Sendable {
     }
 
     public var isolation: Isolation?
+    /// It changes nothing and notifies nobody: a COMMIT of it that is cut off has lost nothing.
     public var readOnly = false
     /// Instead of the connection's own, for this transaction.
     public var lockTimeout: Duration?
@@ -21,8 +22,8 @@ public struct TransactionOptions: Sendable {
     }
 
     var begin: String {
-        var sql = "BEGIN"
-        if let isolation { sql += " ISOLATION LEVEL \(isolation.rawValue)" }
+        // Said in any case: the owner of a database sets what it is else.
+        var sql = "BEGIN ISOLATION LEVEL \(isolation?.rawValue ?? "READ COMMITTED")"
         if readOnly { sql += " READ ONLY" }
         return sql
     }
@@ -60,7 +61,7 @@ extension Connection {
             rollBack("ROLLBACK")
             throw error
         }
-        try commit(id)
+        try commit(id, options)
         return value
     }
 
@@ -85,7 +86,7 @@ extension Connection {
             rollBack("ROLLBACK")
             throw error
         }
-        try commit(id)
+        try commit(id, options)
     }
 
     /// By what the outcome of COMMIT can be looked up; nil while nothing was written.
@@ -128,7 +129,7 @@ extension Connection {
     }
 
     /// A cancelled task, or one whose time is over, rolls back before COMMIT; COMMIT itself is not broken off.
-    private func commit(_ id: TransactionID?) throws {
+    private func commit(_ id: TransactionID?, _ options: TransactionOptions) throws {
         let outer = (interruptible, deadline)
         defer {
             (interruptible, deadline) = outer
@@ -154,7 +155,7 @@ extension Connection {
             }
         } catch let error as PostgresError where error.kind == .connectionLost || error.kind == .timedOut {
             close()
-            try settle(id, process, error)
+            try settle(id, options, process, error)
         } catch {
             if isInTransaction { rollBack("ROLLBACK") }
             throw error
@@ -162,11 +163,19 @@ extension Connection {
     }
 
     /// Finds out what became of a COMMIT whose answer is lost.
-    private func settle(_ id: TransactionID?, _ process: Int, _ error: PostgresError) throws {
-        // What wrote nothing can lose nothing.
-        guard let id else { return }
+    private func settle(
+        _ id: TransactionID?, _ options: TransactionOptions, _ process: Int, _ error: PostgresError
+    ) throws {
+        if options.readOnly { return }
         let cause =
             error.kind == .timedOut ? "no answer to COMMIT came in time" : "the connection was lost during COMMIT"
+        guard let id else {
+            // One that notifies, and writes nothing, gets its number only with COMMIT.
+            throw PostgresError(
+                .commitOutcomeUnknown,
+                "\(cause), and whether it took effect is unknown: \(error.message); it wrote nothing, but may have notified"
+            )
+        }
         let lookup = TransactionLookup(settings: settings, logger: logger)
         switch lookup.outcome(of: id, process: isPooled ? nil : process) {
         case .committed:

@@ -84,7 +84,7 @@ public struct ConnectionSettings: Sendable, Equatable {
     }
 
     /// What must not be seen, or tells where it lies (PostgreSQL manual, section 34.1.2; the last three since version 18).
-    private static let secretKeywords: Set = [
+    static let secretKeywords: Set = [
         "password", "passfile", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key",
     ]
 
@@ -122,32 +122,64 @@ public struct ConnectionSettings: Sendable, Equatable {
         return all
     }
 
-    /// The role that the owner of a database sets for all who come (`ALTER DATABASE … SET role`) is left: what works there
-    /// would belong to it, and be trusted. One that is set for the user, or asked for, stays. Written for any search path.
-    private func ownRole(local: Bool) -> String? {
+    /// SQL that takes back what the owner of a database sets for all who come (`ALTER DATABASE … SET`), in a case; nil
+    /// where another value was asked for. What is set for the user stays. Written for any search path.
+    private func takenBack(_ name: String, to value: String, when condition: String, local: Bool) -> String? {
         let asked = [parameters["options"], ProcessInfo.processInfo.environment["PGOPTIONS"]]
-        if asked.contains(where: { $0?.contains("role") == true }) { return nil }
-        let isSet = "pg_catalog.unnest(s.setconfig) c WHERE pg_catalog.starts_with(c, 'role=')"
+        if asked.contains(where: { $0?.contains(name) == true }) { return nil }
+        let isSet = "pg_catalog.unnest(s.setconfig) c WHERE pg_catalog.starts_with(c, '\(name)=')"
         return """
-            CASE WHEN NOT pg_catalog.nameeq(current_user, session_user) AND EXISTS (
+            CASE WHEN \(condition) AND EXISTS (
                 SELECT FROM pg_catalog.pg_database d, pg_catalog.pg_db_role_setting s, \(isSet)
                     AND pg_catalog.nameeq(d.datname, pg_catalog.current_database())
                     AND pg_catalog.oideq(s.setdatabase, d.oid) AND pg_catalog.oideq(s.setrole, 0)
             ) AND NOT EXISTS (
                 SELECT FROM pg_catalog.pg_roles r, pg_catalog.pg_db_role_setting s, \(isSet)
                     AND pg_catalog.nameeq(r.rolname, session_user) AND pg_catalog.oideq(s.setrole, r.oid))
-            THEN pg_catalog.set_config('role', 'none', \(local)) END
+            THEN pg_catalog.set_config('\(name)', '\(value)', \(local)) END
             """
     }
+
+    /// What an owner may set is taken back only in these cases. What works under his role would belong to it, and be
+    /// trusted; and what a COMMIT was told to have done would not have reached the disk.
+    private func ownersChoices(local: Bool) -> [String] {
+        [
+            takenBack(
+                "role", to: "none", when: "NOT pg_catalog.nameeq(current_user, session_user)", local: local),
+            takenBack(
+                "synchronous_commit", to: "on",
+                when: "pg_catalog.texteq(pg_catalog.current_setting('synchronous_commit'), 'off')", local: local),
+        ].compactMap { $0 }
+    }
+
+    /// What changes how the text of a statement, or a value in it, is understood. A system's own SQL has them as they are
+    /// set for its database.
+    public static let pinsOfMeaning = [
+        ("array_nulls", "on"), ("transform_null_equals", "off"), ("xmloption", "content"),
+    ]
+
+    /// What else the owner of a database may set for all who come, and would change what Reeve does. Not among them is what
+    /// only makes a statement fail, such as `default_transaction_read_only`: that may be what he wants.
+    private static let pins = [
+        // Statements are told apart by a lexer that has it so, also those of a system.
+        ("standard_conforming_strings", "on"),
+        // Names that are read are compared.
+        ("quote_all_identifiers", "off"),
+        // An error is an answer, not the end of the session.
+        ("exit_on_error", "off"),
+        // Of what does not begin a transaction itself.
+        ("default_transaction_isolation", "read committed"),
+        // The planner overrates queries of the catalogs, which take less time than their compilation.
+        ("jit", "off"),
+    ]
 
     /// Settings of a session or, with `local`, of a transaction, as a statement without parameters.
     func settingsStatement(local: Bool) -> String {
         var settings: [(String, String)] = [
             ("search_path", searchPath), ("DateStyle", "ISO, YMD"), ("IntervalStyle", "iso_8601"), ("TimeZone", "UTC"),
             ("bytea_output", "hex"), ("extra_float_digits", "1"),
-            // The planner overrates queries of the catalogs, which take less time than their compilation.
-            ("jit", "off"),
         ]
+        settings += Self.pins + Self.pinsOfMeaning
         let timeouts = [
             ("statement_timeout", statementTimeout), ("lock_timeout", lockTimeout),
             ("idle_in_transaction_session_timeout", idleInTransactionTimeout),
@@ -157,6 +189,6 @@ public struct ConnectionSettings: Sendable, Equatable {
         }
         let calls = settings.map { "pg_catalog.set_config(\(quoteLiteral($0)), \(quoteLiteral($1)), \(local))" }
         return "SELECT pg_catalog.pg_backend_pid(), "
-            + (calls + [ownRole(local: local)].compactMap { $0 }).joined(separator: ", ")
+            + (calls + ownersChoices(local: local)).joined(separator: ", ")
     }
 }

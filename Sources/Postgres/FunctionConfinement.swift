@@ -9,7 +9,10 @@
 /// Membership in an extension exempts none: the owner of a database installs trusted extensions, and puts functions into
 /// them.
 enum FunctionConfinement {
+    /// SQL for a condition on a row `p` of pg_proc: functions that would run as whoever calls them.
+    static let isConfinable = "NOT p.prosecdef AND p.prokind <> 'a'"
+
     /// SQL for a condition on a row `p` of pg_proc and the row `o` of pg_roles of its owner: functions that would run as
     /// whoever calls them, and whose owner is no superuser.
-    static let unconfined = "NOT p.prosecdef AND p.prokind <> 'a' AND NOT o.rolsuper"
+    static let unconfined = "\(isConfinable) AND NOT o.rolsuper"
 }

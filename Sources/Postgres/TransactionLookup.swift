@@ -3,30 +3,45 @@ import Foundation
 import Processes
 import Telemetry
 
-/// Which transaction it is, and of which server: after a failover the same number may be another transaction's.
+/// Which transaction it is, and of which server: after a failover the same number may be another transaction's, and also
+/// after a crash, for the server then gives the numbers out again whose log had not reached the disk.
 struct TransactionID: Equatable {
     /// As `pg_current_xact_id` gives it.
     let number: String
     /// When the server was started, in microseconds, which tells it from all others.
     let server: String
+    /// What changes when the server recovers from a crash of one of its processes, after which it is not started anew.
+    let recovery: String
 
-    static let query = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, \(serverColumn)"
-
-    /// Whatever the session's settings are, it is spelled the same.
-    static let serverColumn = """
-        (pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())
-            OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8::pg_catalog.text
+    static let query = """
+        SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text, \(serverColumn), \(recoveryColumn)
         """
 
-    init(number: String, server: String) {
+    static let serverColumn = microseconds("pg_catalog.pg_postmaster_start_time()")
+
+    /// Of all that a recovery changes, an ordinary role sees this: it discards the statistics, and so sets the time of
+    /// their last reset. Where somebody has reset them (`pg_stat_reset_shared`), it looks like a recovery.
+    static let recoveryColumn = microseconds(
+        "coalesce(pg_catalog.pg_stat_get_bgwriter_stat_reset_time(), pg_catalog.clock_timestamp())")
+
+    /// Whatever the session's settings are, it is spelled the same.
+    private static func microseconds(_ time: String) -> String {
+        """
+        (pg_catalog.date_part('epoch', \(time))
+            OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8::pg_catalog.text
+        """
+    }
+
+    init(number: String, server: String, recovery: String) {
         self.number = number
         self.server = server
+        self.recovery = recovery
     }
 
     /// Reads what `query` gave; nil while nothing was written.
     init?(_ rows: Rows) throws {
         guard let row = rows.first, let number: String = try row.get(0, as: String?.self) else { return nil }
-        self.init(number: number, server: try row.get(1))
+        self.init(number: number, server: try row.get(1), recovery: try row.get(2))
     }
 }
 
@@ -76,16 +91,24 @@ struct TransactionLookup {
         let row = try session.row(
             """
             SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, \(TransactionID.serverColumn),
+                \(TransactionID.recoveryColumn),
                 CASE WHEN \(TransactionID.serverColumn) OPERATOR(pg_catalog.=) $2::pg_catalog.text
+                        AND \(TransactionID.recoveryColumn) OPERATOR(pg_catalog.=) $3::pg_catalog.text
                     THEN pg_catalog.pg_xact_status($1::pg_catalog.xid8) END
-            """, [id.number, id.server])
+            """, [id.number, id.server, id.recovery])
         // A standby knows only what has reached it.
         if row[0] == "true" { return .settled(.unknown(reason: "a standby answers in the server's place")) }
         guard row[1] == id.server else {
             return .settled(
                 .unknown(reason: "the server was started anew, or another one answers in its place"))
         }
-        switch row[2] {
+        guard row[2] == id.recovery else {
+            return .settled(
+                .unknown(
+                    reason:
+                        "the server has recovered from a crash, and may have given the number to another transaction"))
+        }
+        switch row[3] {
         case "committed": return .settled(.committed)
         case "aborted": return .settled(.aborted)
         case "in progress":

@@ -63,14 +63,16 @@ public final class ChildProcess: Sendable {
     /// Asks children's process groups to end, and kills those that have not within `grace`; also those that are stopped.
     ///
     /// One that does not go even then, for it is stuck within the kernel, is reaped when it goes, by nobody's waiting.
-    static func endGroups(_ pids: [pid_t], grace: Duration) -> [CommandOutcome.Ending] {
+    static func endGroups(
+        _ pids: [pid_t], grace: Duration, _ watch: ChildEnd.Opening = csystem_pidfd_open
+    ) -> [CommandOutcome.Ending] {
         for pid in pids {
             kill(-pid, SIGTERM)
             kill(-pid, SIGCONT)
         }
-        waitForEnds(pids, until: .now + grace)
+        waitForEnds(pids, until: .now + grace, watch)
         for pid in pids { kill(-pid, SIGKILL) }
-        let stuck = waitForEnds(pids, until: .now + .seconds(5))
+        let stuck = waitForEnds(pids, until: .now + .seconds(5), watch)
         return pids.map { pid in
             guard stuck.contains(pid) else { return reap(pid) }
             let thread = Thread { _ = reap(pid) }
@@ -82,12 +84,20 @@ public final class ChildProcess: Sendable {
 
     /// - Returns: those that have not ended by then.
     @discardableResult
-    private static func waitForEnds(_ pids: [pid_t], until end: ContinuousClock.Instant) -> Set<pid_t> {
+    private static func waitForEnds(
+        _ pids: [pid_t], until end: ContinuousClock.Instant, _ watch: ChildEnd.Opening
+    ) -> Set<pid_t> {
         pids.reduce(into: []) { staying, pid in
-            let ended = OwnedDescriptor(csystem_pidfd_open(pid))
-            var polls = [pollfd(fd: ended.number, events: Int16(POLLIN), revents: 0)]
-            let left = max(.zero, ContinuousClock.now.duration(to: end))
-            if poll(&polls, 1, Int32(clamping: left.milliseconds)) <= 0 { staying.insert(pid) }
+            let ended = ChildEnd(pid, watch)
+            while !ended.hasCome {
+                let left = ContinuousClock.now.duration(to: end)
+                if left <= .zero {
+                    staying.insert(pid)
+                    return
+                }
+                var polls = [pollfd(fd: ended.descriptor, events: Int16(POLLIN), revents: 0)]
+                poll(&polls, 1, ended.limit(Int32(clamping: left.milliseconds + 1)))
+            }
         }
     }
 

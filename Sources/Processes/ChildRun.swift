@@ -10,13 +10,18 @@ final class ChildRun {
     private let grace: Duration
     private let outputLimit: Int
     private let wake: WakeUp
+    private let watch: ChildEnd.Opening
 
-    init(_ command: Command, limit: Duration, grace: Duration, outputLimit: Int, wake: WakeUp) {
+    init(
+        _ command: Command, limit: Duration, grace: Duration, outputLimit: Int, wake: WakeUp,
+        watch: @escaping ChildEnd.Opening = csystem_pidfd_open
+    ) {
         self.command = command
         self.limit = limit
         self.grace = grace
         self.outputLimit = outputLimit
         self.wake = wake
+        self.watch = watch
         deadline = .now + limit
     }
 
@@ -27,10 +32,10 @@ final class ChildRun {
             output: output.writing.number, error: error.writing.number, newSession: false)
         output.writing.closeNow()
         error.writing.closeNow()
-        let ended = OwnedDescriptor(csystem_pidfd_open(pid))
+        let ended = ChildEnd(pid, watch)
         var streams = [Stream(output.reading.number), Stream(error.reading.number)]
-        let stopped = pump(&streams, ended: ended.number)
-        let status = stopped == .ended ? ChildProcess.reap(pid) : ChildProcess.endGroups([pid], grace: grace)[0]
+        let stopped = pump(&streams, ended)
+        let status = stopped == .ended ? ChildProcess.reap(pid) : ChildProcess.endGroups([pid], grace: grace, watch)[0]
         let texts = streams.map { programText($0.bytes) }
         switch stopped {
         case .ended: return CommandOutcome(ending: status, output: texts[0], errorOutput: texts[1])
@@ -50,25 +55,27 @@ final class ChildRun {
     }
 
     /// Reads both streams until the child has ended. What its own children still hold open is not waited for.
-    private func pump(_ streams: inout [Stream], ended: Int32) -> Stop {
+    private func pump(_ streams: inout [Stream], _ ended: borrowing ChildEnd) -> Stop {
         while true {
             let left = ContinuousClock.now.duration(to: deadline)
             if left <= .zero { return .late }
+            // Before the streams are looked at: what it has said is read first.
+            let hasEnded = ended.hasCome
             var polls = [
-                pollfd(fd: ended, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: ended.descriptor, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0),
             ]
             for stream in streams {
                 polls.append(pollfd(fd: stream.open ? stream.descriptor : -1, events: Int16(POLLIN), revents: 0))
             }
-            poll(&polls, nfds_t(polls.count), Int32(clamping: left.milliseconds + 1))
+            poll(&polls, nfds_t(polls.count), hasEnded ? 0 : ended.limit(Int32(clamping: left.milliseconds + 1)))
             if polls[1].revents != 0 { return .cancelled }
             var quiet = true
             for index in streams.indices where polls[index + 2].revents != 0 {
                 quiet = false
                 read(&streams[index])
             }
-            if polls[0].revents != 0, quiet { return .ended }
+            if hasEnded, quiet { return .ended }
         }
     }
 

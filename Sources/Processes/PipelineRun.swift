@@ -9,6 +9,7 @@ final class PipelineRun {
     private let source: (@Sendable () throws -> [UInt8]?)?
     private let letGo: @Sendable () -> Void
     private let wake: WakeUp
+    private let watch: ChildEnd.Opening
     private var children: [pid_t] = []
     private var errors: [Int32] = []
     private var said: [[UInt8]]
@@ -29,13 +30,14 @@ final class PipelineRun {
 
     init(
         _ pipeline: Pipeline, source: (@Sendable () throws -> [UInt8]?)?, letGo: @escaping @Sendable () -> Void,
-        wake: WakeUp
+        wake: WakeUp, watch: @escaping ChildEnd.Opening = csystem_pidfd_open
     ) throws {
         commands = pipeline.commands
         lastMayStopEarly = pipeline.lastMayStopEarly
         self.source = source
         self.letGo = letGo
         self.wake = wake
+        self.watch = watch
         feeding = try Feeding()
         said = [[UInt8]](repeating: [], count: commands.count)
     }
@@ -54,7 +56,8 @@ final class PipelineRun {
         }
         output.closeNow()
         let endings =
-            failure == nil ? children.map(ChildProcess.reap) : ChildProcess.endGroups(children, grace: Self.grace)
+            failure == nil
+            ? children.map(ChildProcess.reap) : ChildProcess.endGroups(children, grace: Self.grace, watch)
         // Before it is let go: what it says after that is not what went wrong.
         let fed = feeding.error.withLock { $0 }
         stopFeeding()
@@ -171,20 +174,21 @@ final class PipelineRun {
     /// Waits until every program has ended, which one may do long after it has closed its output.
     private func awaitEnds() throws {
         for pid in children {
-            let ended = OwnedDescriptor(csystem_pidfd_open(pid))
-            while ended.number >= 0, try !wait(for: [ended.number])[0] {}
+            let ended = ChildEnd(pid, watch)
+            while !ended.hasCome { _ = try wait(for: [ended.descriptor], limit: ended.limit(-1)) }
         }
     }
 
     /// Waits until something can be read, and takes what the programs say on their standard errors meanwhile.
     ///
+    /// - Parameter limit: in milliseconds; negative: there is none.
     /// - Returns: for each of the descriptors whether there is something.
     /// - Throws: `CancellationError`.
-    private func wait(for descriptors: [Int32]) throws -> [Bool] {
+    private func wait(for descriptors: [Int32], limit: Int32 = -1) throws -> [Bool] {
         var polls = ([wake.descriptor] + descriptors + errors).map {
             pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
         }
-        poll(&polls, nfds_t(polls.count), -1)
+        poll(&polls, nfds_t(polls.count), limit)
         if polls[0].revents != 0 { throw CancellationError() }
         let behind = 1 + descriptors.count
         for index in errors.indices where polls[behind + index].revents != 0 { take(index) }

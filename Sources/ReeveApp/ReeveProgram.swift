@@ -142,7 +142,7 @@ extension Failure {
         switch error {
         case .locked: .locked
         case .notRestored: .temporary
-        case .hiddenRows: .notPermitted
+        case .hiddenRows, .foreign: .notPermitted
         case .noRecipients, .unknown, .needsIdentity: .usage
         default: .failed
         }

@@ -74,7 +74,9 @@ struct RunExecution: Sendable {
         }
         timer.cancel()
         keeper.cancel()
-        let ending = cause.withLock { $0 } ?? result
+        // What was done is done, also when it was told to end in the same instant or did not heed it.
+        var ending = result
+        if case .worked = result {} else { ending = cause.withLock { $0 } ?? result }
         switch ending {
         case .worked(let message): return (.succeeded, message)
         case .failed(let message): return (.failed, message)
@@ -88,14 +90,36 @@ struct RunExecution: Sendable {
     ///
     /// - Returns: false when the lease is another's.
     private func keepLease() async -> Bool {
+        var pause = lease / 3
         while !Task.isCancelled {
-            guard (try? await Task.sleep(for: lease / 3)) != nil else { return true }
-            let renewed = try? await database.pool.with(within: .seconds(10)) {
-                try RunLedger.renew(run: run, lease: lease, on: $0)
+            guard (try? await Task.sleep(for: pause)) != nil else { return true }
+            do {
+                guard try await renew() else { return false }
+                pause = lease / 3
+            } catch {
+                // A connection that hangs leaves time for another one before the lease is over.
+                pause = lease / 12
             }
-            if renewed == false { return false }
         }
         return true
+    }
+
+    /// Renews the lease within a part of it, whatever takes its time: the turn for a connection, its making, the answer.
+    private func renew() async throws -> Bool {
+        let limit = max(lease / 6, .seconds(2))
+        return try await withThrowingTaskGroup(of: Bool.self) { group in
+            group.addTask {
+                try await database.pool.with(within: limit) {
+                    try RunLedger.renew(run: run, lease: lease, on: $0)
+                }
+            }
+            group.addTask {
+                try await Task.sleep(for: limit)
+                throw PostgresError(.timedOut, "the lease was not renewed in time")
+            }
+            defer { group.cancelAll() }
+            return try await group.next() ?? true
+        }
     }
 
     /// Writes the end to the ledger; tries for as long as the lease lasts when the database is away.

@@ -218,8 +218,13 @@ public final class Scheduler: Sendable {
         }
     }
 
+    /// - Returns: its run; nil when there is none: another has begun, the next occurrence is due, or the ledger cannot be
+    ///   worked with.
     private func nextAttempt(_ task: TaskDefinition, _ occurrence: Timestamp?, _ attempt: Int) async -> Int64? {
         let wish = UUID()
+        let log = logger.tagged("task", task.name).tagged("attempt", attempt)
+        let following = occurrence.flatMap { task.schedule.next(after: Int($0.secondsSince1970.rounded(.down))) }
+        var told: String?
         while !Task.isCancelled {
             do {
                 return try await database.pool.with(within: .seconds(10)) {
@@ -228,10 +233,34 @@ public final class Scheduler: Sendable {
                         lease: self.settings.lease, wish: wish, on: $0)
                 }
             } catch {
+                let reason = "\(error)"
+                guard Self.mayPass(error) else {
+                    log.error("a further attempt is given up, for the ledger refuses it", [LogField("error", reason)])
+                    return nil
+                }
+                if reason != told {
+                    log.warning("a further attempt waits for the database", [LogField("error", reason)])
+                    told = reason
+                }
+                if let following, clock.now >= Double(following) {
+                    log.warning("a further attempt is given up, for the next occurrence is due")
+                    return nil
+                }
                 try? await Task.sleep(for: settings.patience)
             }
         }
         return nil
+    }
+
+    /// Whether waiting may help.
+    private static func mayPass(_ error: any Error) -> Bool {
+        guard let error = error as? PostgresError else { return error is CancellationError }
+        switch error.kind {
+        case .timedOut, .commitOutcomeUnknown: return true
+        // Of a server that lacks something, or that somebody steers.
+        case .server: return error.isTransient || ["53", "57"].contains { error.sqlState?.hasPrefix($0) == true }
+        default: return error.isTransient
+        }
     }
 
     private func perform(_ task: TaskDefinition, _ run: Int64, _ attempt: Int) async -> RunOutcome {

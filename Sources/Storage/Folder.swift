@@ -37,9 +37,15 @@ final class Folder: Sendable {
         if mkdirat(descriptor, name, 0o700) != 0, errno != EEXIST {
             throw Self.failure("make the folder", "\(path)/\(name)")
         }
-        fsync(descriptor)
+        try sync()
         guard let made = try folder(name) else { throw Self.failure("make the folder", "\(path)/\(name)") }
         return made
+    }
+
+    /// Makes durable which names are in it.
+    func sync() throws {
+        // Some file systems cannot, and say so.
+        if fsync(descriptor) != 0, errno != EINVAL, errno != ENOTSUP { throw Self.failure("write", path) }
     }
 
     /// Opens a regular file.

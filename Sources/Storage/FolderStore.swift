@@ -54,7 +54,8 @@ public struct FolderStore: ObjectStore {
         return left.count
     }
 
-    /// Removes the folders of objects that were begun, and of which nothing is there.
+    /// Removes the folders of objects that were begun, and of which nothing is there; also the one that is named, but for
+    /// those at the top.
     private func clearEmptyFolders(_ prefix: String) throws {
         let parts = prefix.utf8.split(separator: UInt8(ascii: "/")).compactMap(String.init)
         guard prefix.hasSuffix("/"), ObjectName.isValid(parts.joined(separator: "/")),
@@ -63,6 +64,9 @@ public struct FolderStore: ObjectStore {
         for case .folder(let name) in try folder.entries() {
             // One that is not empty stays.
             unlinkat(folder.descriptor, name, AT_REMOVEDIR)
+        }
+        if parts.count > 1, let last = parts.last, let parent = try self.folder(parts.dropLast()) {
+            unlinkat(parent.descriptor, last, AT_REMOVEDIR)
         }
     }
 
@@ -102,6 +106,14 @@ public struct FolderStore: ObjectStore {
 
     private func makeRoot() throws -> Folder {
         if let found = try Folder.root(root) { return found }
+        // Those that get a new folder.
+        var above: [String] = []
+        var path = root
+        while path != "/", path != ".", !FileManager.default.fileExists(atPath: path) {
+            path = (path as NSString).deletingLastPathComponent
+            if path.isEmpty { path = "." }
+            above.append(path)
+        }
         do {
             try FileManager.default.createDirectory(
                 atPath: root, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
@@ -109,6 +121,8 @@ public struct FolderStore: ObjectStore {
             throw StorageError.failed(operation: "make the folder", object: root, reason: error.localizedDescription)
         }
         guard let made = try Folder.root(root) else { throw StorageError.missing(root) }
+        // Of what cannot be opened, nothing can be made durable.
+        for folder in above { if let folder = try? Folder.root(folder) { try folder.sync() } }
         return made
     }
 

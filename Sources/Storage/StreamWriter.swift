@@ -83,8 +83,14 @@ public final class StreamWriter: @unchecked Sendable {
 
     /// Leaves the thread to itself.
     private func giveUp(_ error: any Error) {
-        guard outcome.settle(.failure(error)) else { return }
-        lock.withLock { failure = failure ?? error }
+        // At once, for the thread looks at it before it commits.
+        guard
+            lock.withLock({
+                guard outcome.settle(.failure(error)) else { return false }
+                failure = failure ?? error
+                return true
+            })
+        else { return }
         feed.close()
         stop.raise()
         lane.leave()
@@ -107,7 +113,8 @@ public final class StreamWriter: @unchecked Sendable {
             let opened = try store.write(name)
             writer = opened
             while let piece = try feed.next() { try piece.withUnsafeBytes { try opened.write($0) } }
-            guard lock.withLock({ mayCommit }) else { throw NotCommitted() }
+            // Not what was given up meanwhile, and told as failed.
+            guard lock.withLock({ mayCommit && failure == nil }) else { throw NotCommitted() }
             try opened.commit()
             outcome.settle(.success(()))
         } catch {

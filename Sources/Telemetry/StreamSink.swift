@@ -28,6 +28,10 @@ public final class StreamSink: LogSink {
                 let count = rest.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
                 if count > 0 {
                     rest = rest.dropFirst(count)
+                } else if errno == EAGAIN {
+                    // Whoever shares the stream may have made it non-blocking; half a line helps nobody.
+                    var polls = [pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)]
+                    poll(&polls, 1, -1)
                 } else if errno != EINTR {
                     return  // a log that cannot be written has nowhere to complain
                 }

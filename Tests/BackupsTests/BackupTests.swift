@@ -41,6 +41,11 @@ struct BackupTests {
         #expect(try await Proof.read(manifest, in: vault.repository) == proof)
         let refuted = try await vault.prove(
             manifest, checks: [SystemCheck("bad", sql: "SELECT 1"), SystemCheck("broken", sql: "SELECT nonsense")])
+        // The second statement would never be looked at.
+        await #expect(throws: PostgresError.self) {
+            _ = try await vault.prove(
+                manifest, checks: [SystemCheck("two", sql: "SELECT 1 WHERE false; SELECT 1")])
+        }
         #expect(refuted.differences.map(\.object) == ["bad", "broken"])
         // Nothing of it stays, and nothing in the repository can be read without the key.
         #expect(try FileManager.default.contentsOfDirectory(atPath: "\(vault.folder)/scratch").isEmpty)
@@ -70,6 +75,18 @@ struct BackupTests {
         #expect(renamed.parts.filter { $0.kind == .data }.allSatisfy { $0.object.contains(renamed.id) })
         let again = try await vault.prove(renamed)
         #expect(again.isProved, "\(again.differences)")
+    }
+
+    @Test(.database) func whatIsNotKnownToRestoreIsNotReferredTo() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE TABLE t AS SELECT 1 AS a")
+        let vault = try await Vault()
+        let first = try await vault.maker(database.settings).make().manifest
+        try await vault.repository.store.write(Array("{".utf8), to: "\(first.prefix)/\(Proof.name)")
+        let second = try await vault.maker(database.settings).make().manifest
+        #expect(second.ownBytes == second.bytes)
+        let third = try await vault.maker(database.settings).make().manifest
+        #expect(third.ownBytes < third.bytes)
     }
 
     @Test(.database) func writersAndDDLBesideItMakeNoFalseAlarm() async throws {

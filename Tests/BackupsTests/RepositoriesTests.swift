@@ -257,8 +257,10 @@ struct RepositoriesTests {
         let identities = [try #require(old.restoring.identity), try #require(new.restoring.identity)]
         let before = try await old.repository.trials([first, second], identities: identities)
         #expect(before.allSatisfy { $0.opening == [identities[0]] })
-        let parts = try await old.repository.rewrap(
-            database: "main", identity: identities[0], recipients: [new.recipient])
+        let parts = try await old.alone(on: database.settings) { lock in
+            try await old.repository.rewrap(
+                database: "main", identity: identities[0], recipients: [new.recipient], under: lock)
+        }
         #expect(parts == Set((first.parts + second.parts).map(\.object)).count)
         let manifests = try await old.repository.manifests(of: "main")
         #expect(manifests.map(\.id) == [first.id, second.id])
@@ -273,8 +275,10 @@ struct RepositoriesTests {
         #expect(proof.isProved, "\(proof.differences)")
         // With the wrong identity nothing is changed.
         await #expect(throws: BackupError.self) {
-            _ = try await old.repository.rewrap(
-                database: "main", identity: identities[0], recipients: [old.recipient])
+            _ = try await old.alone(on: database.settings) { lock in
+                try await old.repository.rewrap(
+                    database: "main", identity: identities[0], recipients: [old.recipient], under: lock)
+            }
         }
         let still = try await old.repository.verify(manifests, of: "main", identity: identities[1])
         #expect(still.problems.isEmpty && still.orphans.isEmpty)

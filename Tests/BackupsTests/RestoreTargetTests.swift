@@ -193,9 +193,10 @@ struct RestoreTargetTests {
 
     @Test func statementsAboutRolesAreKnown() {
         #expect(RoleStatement("CREATE ROLE a")?.roles == ["a"])
-        #expect(RoleStatement("ALTER ROLE \"odd \"\" one\" WITH LOGIN")?.roles == ["\"odd \"\" one\""])
+        #expect(RoleStatement("ALTER ROLE \"odd \"\" one\" WITH LOGIN")?.roles == ["odd \" one"])
+        #expect(RoleStatement("CREATE ROLE \"a\"")?.roles == ["a"])
         #expect(RoleStatement("ALTER ROLE a SET search_path TO 'x'")?.roles == ["a"])
-        #expect(RoleStatement("GRANT \"a b\" TO c WITH ADMIN OPTION GRANTED BY postgres")?.roles == ["\"a b\"", "c"])
+        #expect(RoleStatement("GRANT \"a b\" TO c WITH ADMIN OPTION GRANTED BY postgres")?.roles == ["a b", "c"])
         #expect(RoleStatement("SET client_encoding = 'UTF8'") == nil)
         #expect(RoleStatement("GRANT a TO c")?.isAbout(["a"]) == false)
         #expect(RoleStatement("GRANT a TO c")?.isAbout(["a", "c"]) == true)

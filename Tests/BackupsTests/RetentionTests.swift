@@ -78,12 +78,12 @@ import Testing
         let first = try await vault.maker(database.settings).make().manifest
         let second = try await vault.maker(database.settings).make().manifest
         #expect(second.ownBytes < second.bytes)
-        let freed = try await vault.repository.remove([first.id], of: "main")
+        let freed = try await vault.remove([first.id], on: database.settings)
         #expect(freed > 0 && freed < first.bytes)
         #expect(try await vault.repository.manifests(of: "main").map(\.id) == [second.id])
         let verification = try await vault.repository.verify([second], of: "main")
         #expect(verification.problems.isEmpty && verification.orphans.isEmpty)
-        _ = try await vault.repository.remove([second.id], of: "main")
+        _ = try await vault.remove([second.id], on: database.settings)
         #expect(try await vault.repository.store.list("").isEmpty)
     }
 }

@@ -44,6 +44,19 @@ final class Vault: Sendable {
         return settings
     }
 
+    /// Does something under the lock of a database.
+    func alone<T: Sendable>(
+        on settings: ConnectionSettings, _ body: @Sendable (BackupLock) async throws -> T
+    ) async throws -> T {
+        try await Connection.opened(settings) { connection in
+            try await Repository.locked(on: connection, wait: .seconds(10), body)
+        }
+    }
+
+    func remove(_ ids: Set<String>, on settings: ConnectionSettings) async throws -> Int {
+        try await alone(on: settings) { try await self.repository.remove(ids, of: "main", under: $0) }
+    }
+
     func prove(_ manifest: Manifest, checks: [SystemCheck] = []) async throws -> Proof {
         try await RestoreTest(
             repository: repository, manifest: manifest, settings: restoring, folder: "\(folder)/scratch", checks: checks

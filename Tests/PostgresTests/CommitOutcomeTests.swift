@@ -148,7 +148,7 @@ struct CommitOutcomeTests {
             return id
         }
         let known = try #require(id)
-        let other = TransactionID(number: known.number, server: "1")
+        let other = TransactionID(number: known.number, server: "1", recovery: known.recovery)
         let settings = database.settings
         let outcomes = await Task.detached {
             let lookup = TransactionLookup(settings: settings, logger: .silent)
@@ -269,5 +269,34 @@ struct CommitOutcomeTests {
             }
         }
         #expect(try await !isThere(1))
+    }
+
+    /// A transaction that only notifies has no number until COMMIT, by which its outcome could be looked up.
+    @Test(arguments: [false, true])
+    func `a COMMIT that was cut is unknown where nothing was written, and known where only was read`(isForwarded: Bool)
+        async throws
+    {
+        let database = try TestDatabase.current
+        for readOnly in [false, true] {
+            let proxy = try FaultProxy(before: database.settings)
+            defer { proxy.close() }
+            // What is only read has no question for the number.
+            proxy.arm(at: Self.commit + (readOnly ? 0 : 1), afterForwarding: isForwarded) { _ in .cut }
+            let told: Told
+            do {
+                try await Connection.opened(proxy.settings(database.settings)) { connection in
+                    try await connection.with { connection in
+                        try connection.transaction(TransactionOptions(readOnly: readOnly)) {
+                            _ = try connection.query(readOnly ? "SELECT 1" : "SELECT pg_notify('news', 'x')")
+                        }
+                    }
+                }
+                told = .committed
+            } catch let error as PostgresError {
+                #expect(error.kind == .commitOutcomeUnknown, "\(error)")
+                told = .unknown
+            }
+            #expect(told == (readOnly ? .committed : .unknown))
+        }
     }
 }

@@ -72,4 +72,120 @@ struct ConfinementTests {
         #expect(try await definers() == [])
         try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
     }
+
+    /// Runs `begin` in one session while another has altered a function in a transaction that is open, and commits that
+    /// once the first waits for it.
+    private func confinedBeside(_ alteration: String, _ check: @escaping @Sendable (isolated Connection) throws -> Void)
+        async throws
+    {
+        let database = try TestDatabase.current
+        try await database.connection { other in
+            try await other.with { connection in
+                try connection.execute("BEGIN")
+                try connection.execute(alteration)
+            }
+            let confined = Task {
+                try await database.with { connection in
+                    try connection.transaction {
+                        try Confinement.during(on: connection) { try check(connection) }
+                    }
+                }
+            }
+            try await waitUntil("the confinement waits for the other session") {
+                try await database.value(
+                    """
+                    SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()
+                        AND wait_event_type = 'Lock' AND wait_event = 'transactionid'
+                    """)
+            }
+            try await other.with { _ = try $0.execute("COMMIT") }
+            try await confined.value
+        }
+    }
+
+    @Test func `a function that its owner makes SECURITY DEFINER meanwhile stays so`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE ROLE \(role)", "GRANT CREATE ON SCHEMA public TO \(role)",
+            "SET ROLE \(role); CREATE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+        try await confinedBeside("SET ROLE \(role); ALTER FUNCTION public.theirs() SECURITY DEFINER") { connection in
+            let found = try Self.definers(on: connection)
+            #expect(found == ["theirs"])
+        }
+        #expect(try await definers() == ["theirs"])
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
+    @Test func `a function that changes its owner meanwhile is confined`() async throws {
+        let database = try TestDatabase.current
+        let heir = role + "_heir"
+        try await database.execute(
+            "CREATE ROLE \(role)", "CREATE ROLE \(heir)", "GRANT CREATE ON SCHEMA public TO \(role)",
+            "SET ROLE \(role); CREATE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+        try await confinedBeside("ALTER FUNCTION public.theirs() OWNER TO \(heir)") { connection in
+            let found = try Self.definers(on: connection)
+            #expect(found == ["theirs"])
+        }
+        #expect(try await definers() == [])
+        try await database.execute(
+            "DROP OWNED BY \(role)", "DROP OWNED BY \(heir)", "DROP ROLE \(role)", "DROP ROLE \(heir)")
+    }
+
+    @Test func `a function that is replaced by one with SECURITY DEFINER meanwhile stays so`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE ROLE \(role)", "GRANT CREATE ON SCHEMA public TO \(role)",
+            """
+            SET ROLE \(role);
+            CREATE FUNCTION public.lent() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+            CREATE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 1'
+            """)
+        try await Confinement.during(in: database.settings) { _ in
+            try await database.execute(
+                """
+                SET ROLE \(role);
+                CREATE OR REPLACE FUNCTION public.lent() RETURNS integer SECURITY DEFINER LANGUAGE sql AS 'SELECT 2';
+                CREATE OR REPLACE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 2'
+                """)
+            #expect(try await definers() == ["lent", "theirs"])
+        }
+        #expect(try await definers() == ["lent"])
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
+    @Test func `a session that is changing a function for too long is named`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE ROLE \(role)", "GRANT CREATE ON SCHEMA public TO \(role)",
+            "SET ROLE \(role); CREATE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+        try await Connection.opened(database.settings.named("the one who waits")) { other in
+            let process = try await other.with { connection in
+                try connection.execute("BEGIN")
+                try connection.execute("ALTER FUNCTION public.theirs() COST 10")
+                return connection.serverProcess
+            }
+            let error = await #expect(throws: PostgresError.self) {
+                try await database.with { connection in
+                    var options = TransactionOptions()
+                    options.lockTimeout = .milliseconds(100)
+                    try connection.transaction(options) {
+                        try Confinement.during(on: connection) {}
+                    }
+                }
+            }
+            #expect(error?.sqlState == "55P03")
+            #expect(error?.hint?.contains("process \(process) of postgres (the one who waits)") == true)
+            try await other.with { _ = try $0.execute("ROLLBACK") }
+        }
+        // Where nothing was said, there is a limit all the same.
+        let limit = try await database.with { connection in
+            try connection.transaction {
+                try Confinement.during(on: connection) {
+                    try connection.query("SHOW lock_timeout").first?.get(0, as: String.self)
+                }
+            }
+        }
+        #expect(limit == "1min")
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
 }

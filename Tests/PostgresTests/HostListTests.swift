@@ -1,8 +1,9 @@
 import Foundation
-import Postgres
 import Processes
 import TestSupport
 import Testing
+
+@testable import Postgres
 
 /// Several hosts, limits and keywords of a connection string hold as in libpq.
 @Suite(.database, .timeLimit(.minutes(2)))
@@ -170,5 +171,13 @@ struct HostListTests {
         let whole = "\(error?.report ?? "") \(error?.hint ?? "")"
         #expect(whole.contains(told), "\(whole)")
         if !hidden.isEmpty { #expect(!whole.contains(hidden), "\(whole)") }
+    }
+
+    @Test func `all that is secret is masked in what libpq says, and short secrets where they are words`() {
+        let secrets = ["password": "pw", "sslpassword": "hidden1", "oauth_client_secret": "hidden2"]
+        let settings = ConnectionSettings(parameters: secrets)
+        #expect(
+            settings.masking("pw, hidden1 and hidden2 are not in \"pwd\"")
+                == "********, ******** and ******** are not in \"pwd\"")
     }
 }

@@ -115,6 +115,40 @@ struct RestoreCommandTests {
         }
     }
 
+    @Test func `a restore that is killed leaves nothing of the tables`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        try await database.execute(
+            "CREATE SCHEMA big",
+            "CREATE TABLE big.t AS SELECT i, md5(i::text) AS noise FROM generate_series(1, 1500000) i")
+        let made = try await place.run(database.settings, "backup", "create")
+        #expect(made.status == .exited(0), "\(made.object)")
+        try await database.execute("DROP SCHEMA big CASCADE")
+        let reeve = try RunningReeve(
+            ["backup", "restore", "latest", "--to", database.settings.uri, "--schema", "big"],
+            environment: ReeveBinary.environment(database.settings, place.environment))
+        try await database.connection { connection in
+            try await waitUntil("rows come", limit: .seconds(120)) {
+                try await connection.value(
+                    """
+                    SELECT count(*) > 0 FROM pg_stat_progress_copy
+                    WHERE datname = current_database() AND tuples_processed > 1000
+                    """)
+            }
+        }
+        reeve.signal(SIGKILL)
+        let status = try await reeve.end()
+        try await waitUntil("its sessions end") {
+            try await database.value(
+                """
+                SELECT count(*) = 0 FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name LIKE 'reeve%' AND pid <> pg_backend_pid()
+                """)
+        }
+        let left = try await value(database.settings, "SELECT count(*) FROM pg_namespace WHERE nspname = 'big'")
+        #expect(status == -SIGKILL && left == "0")
+    }
+
     @Test func `what is in the target stays in a database beside it`() async throws {
         let database = try TestDatabase.current
         let marker = "/tmp/reeve-hook-\(UUID().uuidString.prefix(8))"
@@ -175,8 +209,11 @@ struct RestoreCommandTests {
     /// The key of a lock without a ledger is known to everybody, and is another one than with it.
     @Test func `keys are changed and backups removed under the ledger's own lock`() async throws {
         let database = try TestDatabase.current
-        let place = try await Place()
-        _ = try await place.run(database.settings, "backup", "create")
+        let place = try await Place(["REEVE_BACKUP_KEEP_DAILY": "1", "REEVE_BACKUP_KEEP_AT_LEAST": "1"])
+        for _ in 0..<2 { _ = try await place.run(database.settings, "backup", "create") }
+        _ = try await place.run(database.settings, "backup", "test")
+        let made = try await place.run(database.settings, "backup", "create")
+        let name = try #require((made.object["backup"] as? [String: Any])?["database"] as? String)
         try await database.execute("DROP SCHEMA reeve CASCADE")
         try await database.connection { holder in
             let isHeld = try await AdvisoryLock("reeve backup", secret: "").acquire(
@@ -184,7 +221,18 @@ struct RestoreCommandTests {
             #expect(isHeld)
             let rewrapped = try await place.run(
                 database.settings, "backup", "key", "rewrap", "--identity", "\(place.folder)/identity")
-            #expect(rewrapped.status == .exited(0), "\(rewrapped.object)")
+            // The new ledger is another one's, until it is said that it is not.
+            #expect(rewrapped.status == .exited(4) && "\(rewrapped.object)".contains("another database"))
+            let pruned = try await place.run(database.settings, "backup", "prune", "--confirm=\(name)")
+            #expect(pruned.status == .exited(4), "\(pruned.object)")
+            let unsure = try await place.run(database.settings, "backup", "create", "--adopt", "--no-input")
+            #expect(unsure.status == .exited(6), "\(unsure.object)")
+            let adopted = try await place.run(
+                database.settings, "backup", "create", "--adopt", "--confirm=\(name)")
+            #expect(adopted.status == .exited(0), "\(adopted.object)")
+            let again = try await place.run(
+                database.settings, "backup", "key", "rewrap", "--identity", "\(place.folder)/identity")
+            #expect(again.status == .exited(0), "\(again.object)")
         }
         let ledgers: Int = try await database.value("SELECT count(*) FROM reeve.ledger")
         #expect(ledgers == 1)

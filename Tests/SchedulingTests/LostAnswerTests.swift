@@ -194,4 +194,54 @@ struct LostAnswerTests {
             #expect(rows == 0, "\(table)")
         }
     }
+
+    /// Runs a task whose only attempt fails once `harm` was done, and gives back what was logged.
+    private func failing(
+        _ settings: ConnectionSettings, until isSeen: @escaping @Sendable (String) -> Bool,
+        harm: @escaping @Sendable () async throws -> Void
+    ) async throws -> (log: String, state: RunRecord.State?) {
+        let log = KeptLog()
+        let work = TaskDefinition(
+            name: "t", summary: "t", schedule: .every(seconds: 3600), retries: 1, backoff: .milliseconds(1)
+        ) { _ in
+            try await harm()
+            throw PostgresError(.badValue, "not yet")
+        }
+        var options = Scheduler.Settings(instance: "i")
+        options.patience = .milliseconds(10)
+        options.lease = .milliseconds(300)
+        let scheduler = Scheduler(
+            tasks: [work], database: Database(settings), settings: options, logger: Logger(level: .debug, sink: log))
+        let ended = Mutex<RunRecord.State?>(nil)
+        let run = Task {
+            let outcome = try await scheduler.runNow("t")
+            ended.withLock { $0 = outcome.state }
+        }
+        try await waitUntil("what becomes of the second attempt is told") { isSeen(log.text) }
+        let isWaiting = log.text.contains("waits")
+        if isWaiting { run.cancel() }
+        try await waitUntil("it ends") { ended.withLock { $0 != nil } }
+        return (log.text, ended.withLock { $0 })
+    }
+
+    @Test func `a further attempt that waits for the database says so once`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        let proxy = try FaultProxy(before: database.settings)
+        let (log, state) = try await failing(
+            proxy.settings(database.settings), until: { $0.contains("a further attempt waits for the database") },
+            harm: { proxy.close() })
+        #expect(log.components(separatedBy: "a further attempt waits").count == 2, "\(log)")
+        #expect(state == .failed)
+    }
+
+    @Test func `a further attempt that the ledger refuses is given up, and the reason told`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        let (log, state) = try await failing(
+            database.settings, until: { $0.contains("a further attempt is given up") },
+            harm: { try await database.execute("ALTER TABLE reeve.runs RENAME TO gone") })
+        #expect(log.contains("42P01"), "\(log)")
+        #expect(state == .failed)
+    }
 }

@@ -77,6 +77,14 @@ struct S3Tests {
         let store = try store(server.endpoint, on: server)
         for number in 0..<1100 { try put([1], "many/\(number)", in: store) }
         #expect(try store.list("many/").count == 1100)
+        // A part of the list is not taken for the whole.
+        let proxy = try S3FaultProxy(before: server) { $0.method == "GET" ? .withoutMark : .none }
+        defer { proxy.close() }
+        let cut = S3Store(
+            try S3Location("\(store.place)?endpoint=\(proxy.endpoint)"),
+            S3Credentials(accessKey: server.accessKey, secretKey: server.secretKey))
+        let error = #expect(throws: StorageError.self) { try cut.list("many/") }
+        #expect(error?.description.contains("no next page") == true)
     }
 
     @Test("a name is what comes after the prefix and its slash, byte by byte")

@@ -141,4 +141,32 @@ import Testing
         try #require(Foundation.pipe(&ends) == 0)
         return (ends[0], ends[1])
     }
+
+    @Test func `a line goes whole to a stream that takes only a part of it at once`() throws {
+        let (reading, writing) = try pipe()
+        _ = fcntl(writing, F_SETFL, fcntl(writing, F_GETFL) | O_NONBLOCK)
+        // Full from the first byte on.
+        var chunk = [UInt8](repeating: UInt8(ascii: "-"), count: 4096)
+        while write(writing, &chunk, chunk.count) > 0 {}
+        let line = String(repeating: "x", count: 300_000)
+        let writer = Mutex("")
+        let thread = Thread {
+            let own = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/thread-self")
+            writer.withLock { $0 = own ?? "none" }
+            Logger(level: .info, sink: StreamSink(descriptor: writing, format: .json)).info(line)
+            close(writing)
+        }
+        thread.start()
+        // It waits, or has given up.
+        var state: Character? = "R"
+        while state == "R" {
+            usleep(1000)
+            let path = writer.withLock { $0 }
+            if path.isEmpty { continue }
+            let stat = try? String(contentsOfFile: "/proc/\(path)/stat", encoding: .utf8)
+            state = stat?.split(separator: ")").last?.dropFirst().first
+        }
+        let read = try FileHandle(fileDescriptor: reading, closeOnDealloc: true).readToEnd() ?? Data()
+        #expect(read.count > line.utf8.count && read.suffix(2) == Data("}\n".utf8))
+    }
 }

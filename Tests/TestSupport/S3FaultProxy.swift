@@ -23,6 +23,8 @@ public final class S3FaultProxy: Sendable {
         case silence
         /// The answer comes a byte in half a second, and never to its end.
         case drip
+        /// A page of a listing does not tell where the next one begins.
+        case withoutMark
         /// As a server whose clock is one hour ahead.
         case skewed
     }
@@ -134,6 +136,13 @@ public final class S3FaultProxy: Sendable {
         case .flipped:
             var whole = forward(request, isHead)
             if let start = Self.bodyStart(whole), start < whole.count { whole[start] ^= 1 }
+            Self.send(whole, to: client)
+        case .withoutMark:
+            var whole = forward(request, isHead)
+            let mark = Array("NextContinuationToken".utf8)
+            while let place = whole.firstRange(of: mark) {
+                whole.replaceSubrange(place, with: "PastContinuationToken".utf8)
+            }
             Self.send(whole, to: client)
         case .silence:
             var byte: UInt8 = 0

@@ -14,8 +14,14 @@ enum BackupCommands {
             "Everything is dumped at one snapshot, with the tables locked against DDL and TRUNCATE before it is "
             + "taken, in parts that are compressed and encrypted on the way; the content's fingerprints are taken at the "
             + "same snapshot. What has not changed since the backup before is referred to, unless --full. The recovery "
-            + "point is the last backup: there is no recovery to a moment between two.",
-        options: [.flag("full", "dump also what has not changed"), .lockWait],
+            + "point is the last backup: there is no recovery to a moment between two. The repository keeps whose the "
+            + "database's name is, by the number in its ledger; with --adopt, a database whose ledger was made anew takes "
+            + "over the backups that are there, which prune removes then as its own.",
+        options: [
+            .flag("full", "dump also what has not changed"),
+            .flag("adopt", "take over the backups that another database has made under this name"),
+            .option("confirm", "NAME", "with --adopt: the name that the database has in the configuration"), .lockWait,
+        ],
         whenInterrupted: "no backup was made; what was written of one is cleared by the next"
     ) { invocation in
         let failed = BackupScope.Tally()
@@ -26,6 +32,10 @@ enum BackupCommands {
             let open = try await estate.open(one)
             var settings = BackupSettings.maker(estate.configuration)
             settings.isFull = invocation.has("full")
+            settings.adopts = invocation.has("adopt")
+            guard !settings.adopts || invocation.option("confirm") == one.name else {
+                throw ConfirmationNeeded(what: "the backups of '\(one.name)' are taken over", name: one.name)
+            }
             if let wait = try invocation.duration("lock-wait") { settings.lockWait = wait }
             let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
             let result = try await invocation.interruption.telling(work, settings) { settings in

@@ -48,7 +48,9 @@ extension Interruption {
     func restores(_ order: BackupWork.RestoreOrder, into target: ConnectionSettings) {
         let name = target.parameters["dbname"].map { "'\($0)'" } ?? "the target"
         if !order.selection.isEmpty {
-            stands("the tables come into \(name) in one transaction: all of them are there, or none")
+            stands(
+                "the tables come into \(name) in one transaction: all of them are there, or none; their foreign keys come "
+                    + "after it, each in a transaction of its own, and may be missing")
         } else if order.replaces {
             stands(
                 "\(name) is as it was, or wholly restored; a database beside it with _new_ in its name can be dropped")

@@ -28,16 +28,19 @@ extension BackupWork {
     ///
     /// - Returns: how many backups went, and the bytes that were freed.
     func prune(actor: String) async throws -> (removed: Int, freed: Int) {
-        try await alone { try await prune(actor: actor, on: $0) }
+        try await alone { try await prune(actor: actor, on: $0, $1) }
     }
 
-    private func prune(actor: String, on connection: Connection) async throws -> (removed: Int, freed: Int) {
+    private func prune(
+        actor: String, on connection: Connection, _ lock: BackupLock
+    ) async throws -> (removed: Int, freed: Int) {
         var sum = (removed: 0, freed: 0)
         var failure: StorageError?
         for repository in repositories {
             do {
+                try await repository.claim(open.name, on: connection)
                 let leaving = Set(try await decisions(repository).filter { !$0.stays }.map(\.id))
-                sum.freed += try await repository.remove(leaving, of: open.name)
+                sum.freed += try await repository.remove(leaving, of: open.name, under: lock)
                 sum.removed += leaving.count
                 try await connection.with { connection in
                     for id in leaving.sorted() {

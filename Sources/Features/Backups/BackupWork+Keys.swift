@@ -11,11 +11,13 @@ extension BackupWork {
         guard let identity = BackupSettings.identity(configuration, given: identity) else {
             throw BackupError.needsIdentity(id: "of every age")
         }
-        return try await alone { _ in
+        return try await alone { connection, lock in
             var count = 0
+            for repository in repositories { try await repository.claim(open.name, on: connection) }
             for repository in repositories {
                 count += try await repository.rewrap(
-                    database: open.name, identity: identity, recipients: settings.recipients, progress: progress)
+                    database: open.name, identity: identity, recipients: settings.recipients, under: lock,
+                    progress: progress)
             }
             return count
         }

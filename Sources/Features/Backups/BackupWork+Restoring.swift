@@ -34,6 +34,8 @@ extension BackupWork {
         var isMasked = false
         /// Whether what is in the target may be put aside.
         var replaces = false
+        /// Whether the target was made for this, so that it gets the grants and the connection limit of the backup.
+        var isMade = false
         var selection = PartialRestore.Selection()
     }
 
@@ -44,6 +46,7 @@ extension BackupWork {
     ) async throws -> [String] {
         var settings = BackupSettings.restorer(configuration, identity: order.identity)
         settings.makesRoles = order.makesRoles
+        settings.restoresAccess = order.replaces || order.isMade
         if order.isMasked {
             settings.masking = MaskSection.rules(open.systems)
             guard !settings.masking.isEmpty else {
@@ -60,7 +63,8 @@ extension BackupWork {
         }
         guard order.replaces else {
             try await restorer.restore(into: target, progress: progress)
-            return []
+            if order.isMade { return [] }
+            return try await restorer.keptAccess(of: target).map { [$0] } ?? []
         }
         let former = try await Replacement(of: target, like: manifest).replace {
             try await restorer.restore(into: $0, progress: progress)

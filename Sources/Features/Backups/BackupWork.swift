@@ -68,12 +68,14 @@ struct BackupWork: Sendable {
 
     /// Does something with the backups of the database alone.
     ///
-    /// - Throws: `BackupError.locked`; what `body` throws.
-    func alone<T: Sendable>(_ body: @Sendable (Connection) async throws -> T) async throws -> T {
+    /// - Throws: `BackupError.locked`, `.foreign` where they are another database's; what `body` throws.
+    func alone<T: Sendable>(_ body: @Sendable (Connection, BackupLock) async throws -> T) async throws -> T {
         try await open.database.withDirectConnection(named: "reeve backup") { connection in
             // Without a ledger the lock would have a key that everybody knows, and another one than with it.
             try await connection.with { try LedgerSchema.install(on: $0) }
-            return try await Repository.locked(on: connection, wait: .seconds(60)) { try await body(connection) }
+            return try await Repository.locked(on: connection, wait: .seconds(60)) { lock in
+                try await body(connection, lock)
+            }
         }
     }
 

@@ -33,12 +33,15 @@ enum RecoverCommand {
             let (repository, manifest) = try await BackupWork.find(id, of: one.name, in: repositories) {
                 invocation.console.note($0)
             }
+            var order = BackupWork.RestoreOrder()
             let target: ConnectionSettings
             let open: OpenDatabase
             switch one.source {
             case .connection(let given):
                 target = one.direct ?? given
-                if !invocation.isDryRun { try await Replacement(of: target, like: manifest).makeIfMissing() }
+                if !invocation.isDryRun {
+                    order.isMade = try await Replacement(of: target, like: manifest).makeIfMissing()
+                }
                 open = try await estate.open(one)
             case .embedded:
                 open = try await estate.open(one)
@@ -56,7 +59,6 @@ enum RecoverCommand {
             guard relations == 0 || invocation.option("confirm") == name else {
                 throw ConfirmationNeeded(what: "the database '\(name)' is not empty", name: name)
             }
-            var order = BackupWork.RestoreOrder()
             order.identity = invocation.option("identity")
             order.makesRoles = true
             order.replaces = relations > 0

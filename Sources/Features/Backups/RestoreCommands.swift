@@ -42,7 +42,9 @@ enum RestoreCommands {
             + "in a database beside it. Sessions of others are kept out until everything is there, masked where that is "
             + "wanted, and the hook backup.hooks.restored has run (the role must be a superuser for that, to whom the "
             + "database belongs meanwhile); a database whose restore has failed stays closed, by CONNECTION LIMIT 0. Single tables "
-            + "and schemas are put into a database that is in use, in one transaction, beside what is there.",
+            + "and schemas are put into a database that is in use, beside what is there, with all rows in one transaction; "
+            + "then their foreign keys, each in a transaction of its own: one that the target cannot have is left out, "
+            + "and said.",
         arguments: [ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)],
         options: [
             .option("to", "URL", "the database to restore into; it must exist"),

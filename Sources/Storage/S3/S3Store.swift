@@ -86,6 +86,11 @@ public struct S3Store: ObjectStore {
         location.prefix.isEmpty ? key : String(Substring(key.utf8.dropFirst(location.prefix.utf8.count + 1)))
     }
 
+    private func cutShort(_ prefix: String) -> StorageError {
+        .failed(
+            operation: "list", object: "\(place)/\(prefix)", reason: "the server gives no next page of a longer list")
+    }
+
     /// All pages of a listing.
     private func pages<Item>(
         _ prefix: String, first: [(String, String)], mark: (query: String, answer: String),
@@ -98,9 +103,13 @@ public struct S3Store: ObjectStore {
                 S3Client.Call(
                     method: "GET", query: first + [("prefix", location.key(prefix))] + marks, operation: "list",
                     doubt: S3Client.Call.wantsXML))
-            guard let page = S3Answer.parse(answer.body) else { return all }
+            guard let page = S3Answer.parse(answer.body) else { throw cutShort(prefix) }
             all += items(page)
-            guard page["IsTruncated"] == "true", let next = page[mark.answer] else { return all }
+            guard page["IsTruncated"] == "true" else { return all }
+            // What is not listed counts as not there: half a list is none.
+            guard let next = page[mark.answer], !next.isEmpty,
+                marks.first?.1 != next || page["NextUploadIdMarker"] != nil
+            else { throw cutShort(prefix) }
             marks = [(mark.query, next)]
             if let upload = page["NextUploadIdMarker"], !upload.isEmpty { marks.append(("upload-id-marker", upload)) }
         }

@@ -1,0 +1,109 @@
+import Postgres
+
+/// Who may connect to a database and how many at once: what ALTER DATABASE and GRANT ON DATABASE keep outside of it, and
+/// pg_dump writes only with CREATE DATABASE.
+///
+/// A manifest is other people's data: only these privileges are read out of it, and every name is quoted.
+public struct DatabaseAccess: Codable, Sendable, Equatable {
+    enum Privilege: String, Codable, Sendable {
+        case connect = "CONNECT"
+        case create = "CREATE"
+        case temporary = "TEMPORARY"
+    }
+
+    enum Grantee: Codable, Sendable, Hashable {
+        /// Whoever that is where it is restored.
+        case owner
+        case everybody
+        case role(String)
+    }
+
+    struct Grant: Codable, Sendable, Hashable {
+        let grantee: Grantee
+        let privilege: Privilege
+        let isGrantable: Bool
+    }
+
+    /// -1: any number of sessions.
+    let limit: Int
+    let grants: Set<Grant>
+
+    /// That of the database that a connection is to.
+    static func read(on connection: isolated Connection) throws -> DatabaseAccess {
+        let limit: Int =
+            try connection.query("SELECT datconnlimit FROM pg_database WHERE datname = current_database()").first?.get(
+                0)
+            ?? -1
+        // By one grantor or another is the same.
+        let rows = try connection.query(
+            """
+            SELECT a.grantee = 0, a.grantee = d.datdba, r.rolname::text, a.privilege_type, bool_or(a.is_grantable)
+            FROM pg_database d CROSS JOIN aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+                LEFT JOIN pg_roles r ON r.oid = a.grantee
+            WHERE d.datname = current_database() GROUP BY 1, 2, 3, 4
+            """)
+        var grants: Set<Grant> = []
+        for row in rows {
+            guard let privilege = Privilege(rawValue: try row.get(3)) else { continue }
+            let grantee: Grantee
+            if try row.get(0) {
+                grantee = .everybody
+            } else if try row.get(1) {
+                grantee = .owner
+            } else if let role = try row.get(2, as: String?.self) {
+                grantee = .role(role)
+            } else {
+                continue
+            }
+            grants.insert(Grant(grantee: grantee, privilege: privilege, isGrantable: try row.get(4)))
+        }
+        return DatabaseAccess(limit: limit, grants: grants)
+    }
+
+    /// The roles that must be there.
+    var roles: [String] {
+        Set(grants.compactMap { if case .role(let name) = $0.grantee { name } else { nil } }).sorted()
+    }
+
+    /// Grants this and nothing else, in the open transaction; the limit is for who opens the database.
+    func grant(on connection: isolated Connection) throws {
+        let now = try Self.read(on: connection)
+        if now.grants == grants { return }
+        let row = try connection.query(
+            """
+            SELECT datname::text, pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database()
+            """
+        ).first
+        guard let row else { return }
+        let (database, owner) = (quoteIdentifier(try row.get(0)), quoteIdentifier(try row.get(1)))
+        func spelled(_ grantee: Grantee) -> String {
+            switch grantee {
+            case .owner: owner
+            case .everybody: "PUBLIC"
+            case .role(let name): quoteIdentifier(name)
+            }
+        }
+        for grantee in Set(now.grants.map(\.grantee)) {
+            try connection.execute("REVOKE ALL ON DATABASE \(database) FROM \(spelled(grantee)) CASCADE")
+        }
+        for one in grants {
+            try connection.execute(
+                "GRANT \(one.privilege.rawValue) ON DATABASE \(database) TO \(spelled(one.grantee))"
+                    + (one.isGrantable && one.grantee != .everybody ? " WITH GRANT OPTION" : ""))
+        }
+    }
+
+    /// For people.
+    public var description: String {
+        let words = grants.map { grant in
+            let who =
+                switch grant.grantee {
+                case .owner: "the owner"
+                case .everybody: "PUBLIC"
+                case .role(let name): visible(name)
+                }
+            return "\(grant.privilege.rawValue) to \(who)\(grant.isGrantable ? " with grant option" : "")"
+        }
+        return "connection limit \(limit); \(words.sorted().joined(separator: ", "))"
+    }
+}

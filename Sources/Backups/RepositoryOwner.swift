@@ -1,0 +1,64 @@
+import Foundation
+import Hashing
+import Ledger
+import Postgres
+import Storage
+
+/// Whose backups lie in a repository under a name.
+///
+/// Two databases may be given the same name. Each would take what the other's running backup has written for the remains
+/// of one that failed, and `latest` would be the other's. So the object `DATABASE/owner.json` says whose the name is.
+public struct RepositoryOwner: Codable, Sendable, Equatable, CustomStringConvertible {
+    /// Of the ledger's number, which itself is a secret.
+    let estate: String
+    /// The database's name on its server.
+    let source: String
+    let since: String
+
+    static let name = "owner.json"
+
+    public var description: String { "database \(visible(source)), ledger \(visible(String(estate.prefix(12))))" }
+
+    /// The database that a connection is to; nil where it has no ledger.
+    ///
+    /// - Throws: as `LedgerSchema.estate`.
+    static func read(on connection: isolated Connection) throws -> RepositoryOwner? {
+        guard let number = try LedgerSchema.estate(on: connection) else { return nil }
+        return RepositoryOwner(
+            estate: Digest.hex(Digest.of("reeve backups of \(number)".utf8)),
+            source: try connection.query("SELECT current_database()::text").first?.get(0) ?? "",
+            since: Timestamp.now.rfc3339)
+    }
+}
+
+extension Repository {
+    /// Refuses to work on what belongs to another database; what belongs to none yet belongs to this one from now on. To
+    /// be called under the lock.
+    ///
+    /// - Parameter adopts: whether what belongs to another is taken over.
+    /// - Throws: `BackupError.foreign`; `StorageError`; `PostgresError`.
+    public func claim(_ database: String, on connection: Connection, adopts: Bool = false) async throws {
+        let own = try await connection.with { try RepositoryOwner.read(on: $0) }
+        let known = try await owner(of: database)
+        if let known, known.estate == own?.estate { return }
+        if let known, !adopts || own == nil {
+            throw BackupError.foreign(place: store.place, name: database, owner: known)
+        }
+        guard let own else { return }
+        try await store.write(Array(try JSONEncoder().encode(own)), to: "\(database)/\(RepositoryOwner.name)")
+    }
+
+    /// As its object tells, or, where that is not there, the newest backup.
+    private func owner(of database: String) async throws -> RepositoryOwner? {
+        do {
+            let bytes = try await store.bytes(of: "\(database)/\(RepositoryOwner.name)")
+            return (try? JSONDecoder().decode(RepositoryOwner.self, from: Data(bytes)))
+                ?? RepositoryOwner(estate: "unknown", source: "unknown", since: "")
+        } catch StorageError.missing {
+            guard let last = try await manifests(of: database).last(where: { $0.estate != nil }),
+                let estate = last.estate
+            else { return nil }
+            return RepositoryOwner(estate: estate, source: last.source, since: last.startedAt)
+        }
+    }
+}

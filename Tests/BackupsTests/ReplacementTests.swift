@@ -1,0 +1,170 @@
+import Foundation
+import Postgres
+import Processes
+import TestSupport
+import Testing
+
+@testable import Backups
+
+/// A restored database takes the place of one that is there.
+@Suite(.heavy, .database, .timeLimit(.minutes(8)))
+struct ReplacementTests {
+    /// Lends a database with a connection limit beside the test's own.
+    private func beside(_ body: (_ name: String, _ target: ConnectionSettings) async throws -> Void) async throws {
+        let database = try TestDatabase.current
+        let name = "r_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL("CREATE DATABASE \(name) CONNECTION LIMIT 17")
+        let result: Result<Void, any Error>
+        do { result = .success(try await body(name, database.settings.database(name))) } catch {
+            result = .failure(error)
+        }
+        for other in try await names(like: "\(name)%") {
+            try? await TestCluster.runSQL("DROP DATABASE IF EXISTS \(quoteIdentifier(other)) WITH (FORCE)")
+        }
+        try result.get()
+    }
+
+    private func names(like pattern: String) async throws -> [String] {
+        try await TestDatabase.current.with {
+            try $0.query("SELECT datname::text FROM pg_database WHERE datname LIKE $1 ORDER BY 1", [pattern]).map {
+                try $0.get(0)
+            }
+        }
+    }
+
+    private func limit(of name: String) async throws -> Int {
+        try await TestDatabase.current.value("SELECT datconnlimit FROM pg_database WHERE datname = $1", [name])
+    }
+
+    @Test func `when the exchange fails the former database is as it was, and the new one is named`() async throws {
+        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        try await beside { name, target in
+            let error = await #expect(throws: (any Error).self) {
+                _ = try await Replacement(of: target, like: manifest).replace { made in
+                    // Somebody has taken the name that the former one is to get.
+                    let new = try #require(made.parameters["dbname"])
+                    try await TestCluster.runSQL(
+                        "CREATE DATABASE \(quoteIdentifier(new.replacing("_new_", with: "_before_")))")
+                }
+            }
+            let after = try await limit(of: name)
+            #expect(after == 17)
+            let new = try #require(try await names(like: "\(name)_new_%").first)
+            #expect("\(try #require(error))".contains(new), "\(String(describing: error))")
+        }
+    }
+
+    @Test func `a session that comes back at once does not keep the new database out`() async throws {
+        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        try await beside { name, target in
+            let coming = Task {
+                while !Task.isCancelled {
+                    try? await Connection.opened(target) { connection in
+                        try await connection.with { _ = try $0.query("SELECT pg_sleep(60)") }
+                    }
+                }
+            }
+            let former = try await Replacement(of: target, like: manifest).replace { made in
+                try await Connection.opened(made) { connection in
+                    try await connection.with { _ = try $0.execute("CREATE TABLE public.new (a integer)") }
+                }
+            }
+            coming.cancel()
+            await coming.value
+            let limits = (try await limit(of: former), try await names(like: "\(name)%"))
+            #expect(limits == (17, [name, former].sorted()))
+            let isNew = try await Connection.opened(target) {
+                try await $0.value("SELECT count(*) FROM pg_class WHERE relname = 'new'", as: Int.self)
+            }
+            #expect(isNew == 1)
+        }
+    }
+
+    /// What a database lets whom do, and how many at once.
+    private func access(of name: String) async throws -> String {
+        try await TestDatabase.current.value(
+            """
+            SELECT concat_ws(' ', datconnlimit, has_database_privilege('public', oid, 'CONNECT'),
+                has_database_privilege('public', oid, 'TEMPORARY'),
+                (SELECT string_agg(a.privilege_type, ',' ORDER BY a.privilege_type) FROM aclexplode(datacl) a
+                    JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname = 'pg_monitor'))
+            FROM pg_database WHERE datname = $1
+            """, [name])
+    }
+
+    @Test func `who may connect comes back with a database that is replaced or made`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await TestCluster.runSQL(
+            "REVOKE ALL ON DATABASE \(database.name) FROM PUBLIC",
+            "GRANT CONNECT, CREATE ON DATABASE \(database.name) TO pg_monitor",
+            "ALTER DATABASE \(database.name) CONNECTION LIMIT 23")
+        let closed = "23 f f CONNECT,CREATE"
+        #expect(try await access(of: database.name) == closed)
+        var manifest = try await vault.maker(database.settings).make().manifest
+        var settings = vault.restoring
+        settings.restoresAccess = true
+        for isKnown in [true, false] {
+            // Where an earlier version did not write it down, the former database tells.
+            if !isKnown { manifest.access = nil }
+            let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: settings)
+            try await beside { name, target in
+                if !isKnown {
+                    try await TestCluster.runSQL("REVOKE ALL ON DATABASE \(name) FROM PUBLIC")
+                }
+                let former = try await Replacement(of: target, like: manifest).replace {
+                    try await restorer.restore(into: $0)
+                }
+                let (now, before) = (try await access(of: name), try await access(of: former))
+                #expect(now == (isKnown ? closed : "17 f f"))
+                #expect(before == (isKnown ? "17 t t" : "17 f f"))
+            }
+        }
+        // One that others have made keeps its own.
+        manifest = try await vault.maker(database.settings).make().manifest
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+        try await beside { name, target in
+            try await restorer.restore(into: target)
+            #expect(try await access(of: name) == "17 t t")
+            let said = try await restorer.keptAccess(of: target)
+            #expect(said?.contains("connection limit 23; CONNECT to ") == true, "\(said ?? "")")
+        }
+        let proof = try await vault.prove(manifest)
+        #expect(proof.differences.filter { $0.kind == "database" } == [])
+        // The test cluster's roles come and go with other tests; the database is what is looked at.
+        #expect(proof.report(of: manifest).contains("the grants and the connection limit"))
+    }
+
+    @Test func `a database that lets in others than its source is a difference`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+        func found() async throws -> [String] {
+            try await Comparison(manifest: manifest, restorer: restorer, target: database.settings).differences()
+                .filter { $0.kind == "database" }.map(\.found)
+        }
+        #expect(try await found() == [])
+        try await TestCluster.runSQL("REVOKE CONNECT ON DATABASE \(database.name) FROM PUBLIC")
+        #expect(try await found().count == 1)
+    }
+
+    @Test func `a prepared transaction is said before the work begins`() async throws {
+        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        try await beside { name, target in
+            let prepared = "p_\(name)"
+            try await Connection.opened(target) { connection in
+                try await connection.with {
+                    _ = try $0.execute("BEGIN; CREATE TABLE public.t (a integer); PREPARE TRANSACTION '\(prepared)'")
+                }
+            }
+            let error = await #expect(throws: (any Error).self) {
+                _ = try await Replacement(of: target, like: manifest).replace { _ in Issue.record("work has begun") }
+            }
+            #expect("\(try #require(error))".contains(prepared), "\(String(describing: error))")
+            try await Connection.opened(target) { connection in
+                try await connection.with { _ = try $0.execute("ROLLBACK PREPARED '\(prepared)'") }
+            }
+        }
+    }
+}
