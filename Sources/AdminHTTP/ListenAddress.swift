@@ -1,3 +1,5 @@
+import Reporting
+
 /// Where a server listens.
 public enum ListenAddress: Sendable, Equatable, CustomStringConvertible {
     case tcp(host: String, port: UInt16)
@@ -45,5 +47,13 @@ public struct ServerError: Error, CustomStringConvertible {
         description = "cannot listen on \(address): \(reason)"
         self.hint = hint
         self.isRefusal = isRefusal
+    }
+}
+
+extension ServerError: ReportedError {
+    public static let codes = [ErrorCode("listen", [.failed, .usage], "The HTTP server cannot listen on its address.")]
+
+    public var report: ErrorReport {
+        ErrorReport(description, code: "listen", hint: hint, exitCode: isRefusal ? .usage : .failed)
     }
 }

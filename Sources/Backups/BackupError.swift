@@ -1,3 +1,5 @@
+import Reporting
+
 /// Why there is no backup, or no restore.
 public enum BackupError: Error, CustomStringConvertible {
     case badManifest(object: String, reason: String)
@@ -100,5 +102,25 @@ public enum BackupError: Error, CustomStringConvertible {
         case .notInBackup: "'reeve backup show' lists the tables"
         case .needsIdentity: "give the file with --identity, or set backup.identity"
         }
+    }
+}
+
+extension BackupError: ReportedError {
+    public static let codes = [
+        ErrorCode(
+            "backup", [.failed, .usage, .notPermitted, .locked, .temporary],
+            "A backup, its verification, its test or its restore failed.")
+    ]
+
+    public var report: ErrorReport {
+        let exitCode: ExitCode =
+            switch self {
+            case .locked: .locked
+            case .notRestored: .temporary
+            case .hiddenRows: .notPermitted
+            case .noRecipients, .unknown, .needsIdentity: .usage
+            default: .failed
+            }
+        return ErrorReport(description, code: "backup", hint: hint, exitCode: exitCode)
     }
 }

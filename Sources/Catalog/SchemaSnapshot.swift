@@ -1,4 +1,5 @@
 import Postgres
+import Reporting
 
 /// A catalog as text, to commit, to review and to compare with: every object with its properties, always in the same
 /// order and spelling.
@@ -92,6 +93,12 @@ public struct SnapshotError: Error, CustomStringConvertible {
 
     public var description: String { "\(file):\(line): \(message)" }
     public var hint: String { "make it anew with 'reeve schema snapshot'" }
+}
+
+extension SnapshotError: ReportedError {
+    public static let codes = [ErrorCode("snapshot", [.usage], "A schema snapshot cannot be read.")]
+
+    public var report: ErrorReport { ErrorReport(description, code: "snapshot", hint: hint, exitCode: .usage) }
 }
 
 struct SnapshotParser {

@@ -1,4 +1,5 @@
 import Postgres
+import Reporting
 
 /// Reeve's own record in a database: the schema `reeve`, with its own migrations.
 ///
@@ -351,5 +352,23 @@ public enum LedgerError: Error, CustomStringConvertible {
             "find out who made it; then drop it, or work as its owner, or give it all to one role (ALTER SCHEMA reeve "
                 + "OWNER TO …, and so for its tables and functions)"
         }
+    }
+}
+
+extension LedgerError: ReportedError {
+    public static let codes = [
+        ErrorCode(
+            "ledger", [.failed, .notPermitted, .locked],
+            "The ledger is newer than this program, is in use, or is not Reeve's own.")
+    ]
+
+    public var report: ErrorReport {
+        let exitCode: ExitCode =
+            switch self {
+            case .newer: .failed
+            case .busy, .recording: .locked
+            case .foreign: .notPermitted
+            }
+        return ErrorReport(description, code: "ledger", hint: hint, exitCode: exitCode)
     }
 }

@@ -1,6 +1,7 @@
 import Foundation
 import Ledger
 import Postgres
+import Reporting
 
 /// Why migrations cannot be read, planned or applied.
 public enum MigrationError: Error, CustomStringConvertible {
@@ -87,12 +88,12 @@ public enum MigrationError: Error, CustomStringConvertible {
         return text
     }
 
-    /// The same with all that the server said, for whoever stands by.
-    public var report: String {
+    /// The description with everything that the server reported.
+    private var fullDescription: String {
         guard case .failed(let system, let title, let cause as PostgresError, let blockers, let attempts) = self else {
             return description
         }
-        return Self.describe(system, title, cause.report, blockers, attempts)
+        return Self.describe(system, title, cause.fullDescription, blockers, attempts)
     }
 
     public var hint: String? {
@@ -129,6 +130,26 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .lostAfter: "run it again; it goes on after what was done"
         case .unreadable, .requirementCycle: nil
         }
+    }
+}
+
+extension MigrationError: ReportedError {
+    public static let codes = [
+        ErrorCode(
+            "migration", [.failed, .usage, .notPermitted, .locked, .temporary],
+            "Migrations cannot be read, planned or applied. Where one failed, the exit status is that of its cause.")
+    ]
+
+    public var report: ErrorReport {
+        let exitCode: ExitCode =
+            switch self {
+            case .locked: .locked
+            case .openSchema: .notPermitted
+            case .failed(_, _, let cause, _, _): ErrorReport(cause).exitCode
+            case .lostAfter: .temporary
+            default: .failed
+            }
+        return ErrorReport(fullDescription, code: "migration", hint: hint, exitCode: exitCode)
     }
 }
 

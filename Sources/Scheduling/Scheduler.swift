@@ -1,6 +1,7 @@
 import Foundation
 import Ledger
 import Postgres
+import Reporting
 import Synchronization
 import Telemetry
 
@@ -266,5 +267,20 @@ public enum SchedulingError: Error, CustomStringConvertible {
         case .unknownTask: "see 'reeve task list'"
         case .alreadyRunning(let name): "see 'reeve task history --task \(name)'"
         }
+    }
+}
+
+extension SchedulingError: ReportedError {
+    public static let codes = [
+        ErrorCode("task", [.usage, .locked], "The task does not exist, or is running already.")
+    ]
+
+    public var report: ErrorReport {
+        let exitCode: ExitCode =
+            switch self {
+            case .unknownTask: .usage
+            case .alreadyRunning: .locked
+            }
+        return ErrorReport(description, code: "task", hint: hint, exitCode: exitCode)
     }
 }

@@ -1,4 +1,5 @@
 import Processes
+import Reporting
 
 /// Where backups lie: named objects that are written once, whole or not at all. This is how a place is implemented;
 /// whoever uses one does it through `BoundedStore`, which makes the calls on threads of their own.
@@ -111,4 +112,10 @@ public enum StorageError: Error, CustomStringConvertible {
         case .failed: "check that the repository has room and may be written to"
         }
     }
+}
+
+extension StorageError: ReportedError {
+    public static let codes = [ErrorCode("storage", [.failed], "A repository cannot be read or written.")]
+
+    public var report: ErrorReport { ErrorReport(description, code: "storage", hint: hint) }
 }

@@ -3,6 +3,7 @@ import Foundation
 import Hashing
 import Ledger
 import Postgres
+import Reporting
 import Telemetry
 
 /// What migrations make, as values, and where that knowledge is from.
@@ -158,4 +159,10 @@ public struct ValidationError: Error, CustomStringConvertible, Sendable {
         self.description = description
         self.hint = hint
     }
+}
+
+extension ValidationError: ReportedError {
+    public static let codes = [ErrorCode("validation", [.failed], "A schema cannot be compared with its migrations.")]
+
+    public var report: ErrorReport { ErrorReport(description, code: "validation", hint: hint) }
 }

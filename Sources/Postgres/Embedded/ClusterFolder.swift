@@ -1,5 +1,6 @@
 import CSystem
 import Foundation
+import Reporting
 
 /// The folder of an embedded cluster and what lies in it.
 struct ClusterFolder: Sendable {
@@ -121,4 +122,10 @@ public enum EmbeddedClusterError: Error, CustomStringConvertible {
         case .program: nil
         }
     }
+}
+
+extension EmbeddedClusterError: ReportedError {
+    public static let codes = [ErrorCode("embedded_cluster", [.failed], "The embedded PostgreSQL cannot be used.")]
+
+    public var report: ErrorReport { ErrorReport(description, code: "embedded_cluster", hint: hint) }
 }

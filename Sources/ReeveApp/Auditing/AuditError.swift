@@ -1,3 +1,5 @@
+import Reporting
+
 /// Why the audit chain cannot be anchored.
 enum AuditError: Error, CustomStringConvertible {
     case file(String, reason: String)
@@ -32,5 +34,22 @@ enum AuditError: Error, CustomStringConvertible {
         case .notWritten, .late: "the other places have it; the next run writes it there too"
         case .noLedger: "'reeve migrate up' makes it"
         }
+    }
+}
+
+extension AuditError: ReportedError {
+    static let codes = [
+        ErrorCode(
+            "audit", [.failed, .usage, .finding], "The audit chain cannot be anchored, or contradicts its anchors.")
+    ]
+
+    var report: ErrorReport {
+        let exitCode: ExitCode =
+            switch self {
+            case .contradicted: .finding
+            case .file, .notAKey, .noLedger: .usage
+            case .notWritten, .late: .failed
+            }
+        return ErrorReport(description, code: "audit", hint: hint, exitCode: exitCode)
     }
 }

@@ -1,3 +1,5 @@
+import Reporting
+
 /// Reads the arguments of the program against the table of commands.
 struct CommandLineParser {
     let commands: [CommandSpec]
@@ -144,4 +146,12 @@ struct UsageError: Error, CustomStringConvertible {
         self.description = description
         self.hint = hint
     }
+}
+
+extension UsageError: ReportedError {
+    static let codes = [
+        ErrorCode("usage", [.usage], "The command line is wrong, or names something that does not exist.")
+    ]
+
+    var report: ErrorReport { ErrorReport(description, code: "usage", hint: hint, exitCode: .usage) }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import Processes
+import Reporting
 import Synchronization
 
 /// What a signal does to a command, and what is said of it.
@@ -55,7 +56,7 @@ final class Interruption: Sendable {
     func message(_ error: (any Error)? = nil) -> String {
         let (done, standing) = state.withLock { ($0.done, $0.standing) }
         var text = "interrupted: " + (done + [standing]).filter { !$0.isEmpty }.joined(separator: "; ")
-        if let error, !(error is CancellationError) { text += "\nit ended with: \(Failure(error).message)" }
+        if let error, !(error is CancellationError) { text += "\nit ended with: \(ErrorReport(error).message)" }
         return text
     }
 

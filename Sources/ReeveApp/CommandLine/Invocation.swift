@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Reporting
 import Telemetry
 
 /// One call of a command: what was given, and the world that it works in.
@@ -75,7 +76,19 @@ struct Invocation: Sendable {
 }
 
 /// A destructive command was not confirmed; nothing was done.
-struct ConfirmationNeeded: Error {
+struct ConfirmationNeeded: ReportedError {
     let what: String
     let name: String
+
+    static let codes = [
+        ErrorCode("confirmation_needed", [.confirmationNeeded], "A command that destroys data was not confirmed.")
+    ]
+
+    var description: String { what }
+
+    var report: ErrorReport {
+        ErrorReport(
+            description, code: "confirmation_needed", hint: "confirm with --confirm=\(name)",
+            exitCode: .confirmationNeeded)
+    }
 }

@@ -1,6 +1,7 @@
 import Backups
 import Foundation
 import Processes
+import Reporting
 
 /// `reeve backup key …`
 enum BackupKeyCommands {

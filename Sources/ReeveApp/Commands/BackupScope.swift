@@ -1,5 +1,6 @@
 import Backups
 import Foundation
+import Reporting
 
 /// What the commands about backups have in common.
 enum BackupScope {

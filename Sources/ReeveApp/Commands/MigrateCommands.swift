@@ -1,6 +1,7 @@
 import Foundation
 import Migrations
 import Postgres
+import Reporting
 
 /// `reeve migrate …`
 enum MigrateCommands {

@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Migrations
 import Postgres
+import Reporting
 
 /// `reeve schema …`
 enum SchemaCommands {

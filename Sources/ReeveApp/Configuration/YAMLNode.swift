@@ -1,5 +1,6 @@
 import CYAML
 import Foundation
+import Reporting
 
 /// A node of a YAML file, with the line on which it stands.
 indirect enum YAMLNode: Sendable {
@@ -99,4 +100,10 @@ struct ConfigurationError: Error, CustomStringConvertible {
         description = line.map { "\(place):\($0): \(message)" } ?? "\(place): \(message)"
         self.hint = hint
     }
+}
+
+extension ConfigurationError: ReportedError {
+    static let codes = [ErrorCode("configuration", [.usage], "The configuration, or a `system.yaml`, is wrong.")]
+
+    var report: ErrorReport { ErrorReport(description, code: "configuration", hint: hint, exitCode: .usage) }
 }
