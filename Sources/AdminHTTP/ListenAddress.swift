@@ -41,7 +41,7 @@ public struct ServerError: Error, CustomStringConvertible {
     public let isRefusal: Bool
 
     public init(
-        _ address: ListenAddress, _ reason: String, hint: String = "give another address as http.listen, or off",
+        _ address: ListenAddress, _ reason: String, hint: String = "set http.listen to another address, or to off",
         isRefusal: Bool = false
     ) {
         description = "cannot listen on \(address): \(reason)"

@@ -24,7 +24,9 @@ public struct Replacement: Sendable {
                     FROM pg_database WHERE datname = current_database()
                     """
                 ).first
-                guard let row else { throw PostgresError(.badValue, "the database does not know itself") }
+                guard let row else {
+                    throw PostgresError(.badValue, "the server returned no row about the current database")
+                }
                 return (
                     try row.get(0, as: String.self), try row.get(1, as: String.self), try row.get(2, as: String.self)
                 )

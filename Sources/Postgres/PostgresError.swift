@@ -101,7 +101,7 @@ extension PostgresError: ReportedError {
     ]
 
     public var report: ErrorReport {
-        let whereFrom = kind == .cannotConnect ? "'reeve config show' tells where the address comes from" : nil
+        let whereFrom = kind == .cannotConnect ? "'reeve config show' shows where the address comes from" : nil
         return ErrorReport(
             fullDescription, code: sqlState ?? "postgres", hint: hint ?? whereFrom, exitCode: exitCode)
     }

@@ -53,7 +53,7 @@ public final class Scheduler: Sendable {
                 let rows = try connection.query("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")
                 let wait = host.monotonic() - asked
                 guard let time = try rows.first?.get(0, as: Double.self) else {
-                    throw PostgresError(.server, "the database did not tell its time")
+                    throw PostgresError(.server, "the database did not report its time")
                 }
                 // The clock was read in the middle of the exchange.
                 return ClockReading(database: time, host: host.wall() - wait / 2, monotonic: asked + wait / 2)
@@ -258,7 +258,7 @@ public enum SchedulingError: Error, CustomStringConvertible {
     public var description: String {
         switch self {
         case .unknownTask(let name): "there is no task '\(name)'"
-        case .alreadyRunning(let name): "the task '\(name)' is running already"
+        case .alreadyRunning(let name): "the task '\(name)' is already running"
         }
     }
 
@@ -272,7 +272,7 @@ public enum SchedulingError: Error, CustomStringConvertible {
 
 extension SchedulingError: ReportedError {
     public static let codes = [
-        ErrorCode("task", [.usage, .locked], "The task does not exist, or is running already.")
+        ErrorCode("task", [.usage, .locked], "The task does not exist, or is already running.")
     ]
 
     public var report: ErrorReport {

@@ -8,7 +8,7 @@ extension BackupWork {
         let settings = BackupSettings.maker(configuration)
         guard !settings.recipients.isEmpty else { throw BackupError.noRecipients }
         guard let identity = BackupSettings.identity(configuration, given: identity) else {
-            throw BackupError.needsIdentity(id: "of every age")
+            throw BackupError.needsIdentity(id: nil)
         }
         return try await alone { _ in
             var count = 0

@@ -47,8 +47,8 @@ extension BackupWork {
             settings.masking = try BackupSettings.masking(open.systems)
             guard !settings.masking.isEmpty else {
                 throw UsageError(
-                    "no system says what is to be masked",
-                    hint: "write 'mask:' into its system.yaml, or name the systems")
+                    "no system says which columns to mask",
+                    hint: "add 'mask:' to its system.yaml, or name the systems")
             }
         }
         let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
