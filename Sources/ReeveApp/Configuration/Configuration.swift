@@ -103,7 +103,7 @@ struct DatabaseConfiguration: Sendable {
         if !names.isEmpty, store.text("database.url") != nil,
             case .file(let file, let line) = store.origin("database.url")
         {
-            throw ConfigurationError(file, line, "both 'database' and 'databases' are there", hint: "keep one of them")
+            throw ConfigurationError(file, line, "both 'database' and 'databases' are given", hint: "keep one of them")
         }
         if names.isEmpty || store.text("database.url") != nil {
             return [try one("main", "database", store, environment)]

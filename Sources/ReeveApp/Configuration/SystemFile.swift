@@ -21,7 +21,7 @@ struct SystemFile: Sendable {
                 hint: "a system is a folder of migrations with a system.yaml")
         }
         guard case .mapping(let entries, _) = try YAMLNode.parse(text, file: file) else {
-            throw ConfigurationError(file, 1, "it holds no keys")
+            throw ConfigurationError(file, 1, "it has no keys")
         }
         var name: String?
         var schema: String?
@@ -57,18 +57,18 @@ struct SystemFile: Sendable {
     /// Tables, each with columns, each with a mask.
     private static func masks(_ node: YAMLNode, _ file: String) throws -> [String: [String: MaskingRules.Mask]] {
         guard case .mapping(let tables, _) = node else {
-            throw ConfigurationError(file, node.line, "'mask' holds tables, each with its columns")
+            throw ConfigurationError(file, node.line, "'mask' must map tables to columns")
         }
         var masks: [String: [String: MaskingRules.Mask]] = [:]
         for table in tables {
             guard case .mapping(let columns, _) = table.value else {
-                throw ConfigurationError(file, table.value.line, "'mask.\(table.key)' holds columns, each with a mask")
+                throw ConfigurationError(file, table.value.line, "'mask.\(table.key)' must map columns to masks")
             }
             for column in columns {
                 let text = try word(column.value, column.key, file)
                 guard let mask = MaskingRules.Mask(rawValue: text) else {
                     throw ConfigurationError(
-                        file, column.value.line, "'\(text)' is no mask",
+                        file, column.value.line, "'\(text)' is not a kind of mask",
                         hint: "write \(MaskingRules.Mask.allCases.map(\.rawValue).joined(separator: ", "))")
                 }
                 masks[table.key, default: [:]][column.key] = mask
@@ -79,7 +79,7 @@ struct SystemFile: Sendable {
 
     private static func word(_ node: YAMLNode, _ key: String, _ file: String) throws -> String {
         guard case .scalar(let text, _, let line) = node else {
-            throw ConfigurationError(file, node.line, "'\(key)' is a single value")
+            throw ConfigurationError(file, node.line, "'\(key)' must be a single value")
         }
         guard !text.isEmpty else { throw ConfigurationError(file, line, "'\(key)' is empty") }
         return text
