@@ -1,3 +1,5 @@
+import Reporting
+
 /// Where a server listens.
 public enum ListenAddress: Sendable, Equatable, CustomStringConvertible {
     case tcp(host: String, port: UInt16)
@@ -39,11 +41,19 @@ public struct ServerError: Error, CustomStringConvertible {
     public let isRefusal: Bool
 
     public init(
-        _ address: ListenAddress, _ reason: String, hint: String = "give another address as http.listen, or off",
+        _ address: ListenAddress, _ reason: String, hint: String = "set http.listen to another address, or to off",
         isRefusal: Bool = false
     ) {
         description = "cannot listen on \(address): \(reason)"
         self.hint = hint
         self.isRefusal = isRefusal
+    }
+}
+
+extension ServerError: ReportedError {
+    public static let codes = [ErrorCode("listen", [.failed, .usage], "The HTTP server cannot listen on its address.")]
+
+    public var report: ErrorReport {
+        ErrorReport(description, code: "listen", hint: hint, exitCode: isRefusal ? .usage : .failed)
     }
 }

@@ -38,7 +38,7 @@ struct ListeningSocket: Sendable {
             for one in all {
                 guard let address = PeerAddress(one.pointee.ai_addr), !address.isLoopback else { continue }
                 throw ServerError(
-                    asked, "\(address) can be reached by other machines, and nothing asks them who they are",
+                    asked, "\(address) is reachable from other machines, and requests are not authenticated",
                     hint: "listen on 127.0.0.1 or a socket (unix:/path), or set http.remote: true", isRefusal: true)
             }
         }

@@ -25,11 +25,13 @@ struct UnixSocketFile: Sendable {
         let folder = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "/"
         let name = "\(folder).reeve-\(String(UInt32.random(in: 0 ... .max), radix: 36))"
         guard max(path.utf8.count, name.utf8.count) < Self.capacity else {
-            throw ServerError(address, "the path is longer than a socket's may be (\(Self.capacity - 1) bytes)")
+            throw ServerError(address, "the path is longer than \(Self.capacity - 1) bytes, the limit for a socket")
         }
         let descriptor = try Self.listening(name, for: address)
         do {
-            guard let (identity, _) = Self.inspect(name) else { throw ServerError(address, "the socket is gone") }
+            guard let (identity, _) = Self.inspect(name) else {
+                throw ServerError(address, "the socket has disappeared")
+            }
             self.identity = identity
             try Self.place(name, at: path, address)
         } catch {
@@ -73,7 +75,7 @@ struct UnixSocketFile: Sendable {
         guard errno == EEXIST else { throw ServerError(address, ListeningSocket.reason(errno)) }
         if let obstacle = obstacle(at: path) { throw refusal(address, obstacle) }
         guard csystem_rename_exchange(name, path) == 0 else {
-            throw ServerError(address, "a socket is left over there: \(ListeningSocket.reason(errno))")
+            throw ServerError(address, "a stale socket cannot be replaced: \(ListeningSocket.reason(errno))")
         }
         if let obstacle = obstacle(at: name) {
             csystem_rename_exchange(name, path)
@@ -84,15 +86,15 @@ struct UnixSocketFile: Sendable {
 
     private static func refusal(_ address: ListenAddress, _ obstacle: String) -> ServerError {
         ServerError(
-            address, "\(obstacle) is there",
-            hint: "only a socket that this user's reeve left is removed; give another path, or see to what is there")
+            address, "\(obstacle) already exists at this path",
+            hint: "only a stale socket of the same user is replaced; choose another path, or remove what is there")
     }
 
     // MARK: Looking
 
     /// What keeps a name from being taken; nil for a socket of this user's that nobody listens on.
     private static func obstacle(at path: String) -> String? {
-        guard let (_, found) = inspect(path) else { return "something that cannot be looked at" }
+        guard let (_, found) = inspect(path) else { return "something that cannot be inspected" }
         switch found.st_mode & S_IFMT {
         case S_IFSOCK: break
         case S_IFREG: return "a file"
@@ -104,7 +106,7 @@ struct UnixSocketFile: Sendable {
         guard found.st_uid == geteuid() else { return "a socket of another user (\(found.st_uid))" }
         let probe = socket(
             AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
-        guard probe >= 0 else { return "a socket that cannot be tried" }
+        guard probe >= 0 else { return "a socket that cannot be probed" }
         defer { close(probe) }
         if use(path, { connect(probe, $0, $1) }) != 0, errno == ECONNREFUSED { return nil }
         return "a socket that another process listens on"

@@ -1,4 +1,5 @@
 import Kernel
+import Reporting
 
 /// Why the audit chain cannot be anchored.
 public enum AuditError: Error, CustomStringConvertible {
@@ -14,25 +15,42 @@ public enum AuditError: Error, CustomStringConvertible {
     public var description: String {
         switch self {
         case .file(let path, let reason): "\(path) cannot be used: \(reason)"
-        case .notAKey(let path): "\(path) holds no key: it has not 64 hexadecimal digits"
-        case .contradicted(let database, let reason): "the audit chain of \(database) is not anchored: \(reason)"
+        case .notAKey(let path): "\(path) does not contain a key, which has 64 hexadecimal digits"
+        case .contradicted(let database, let reason): "the audit chain of \(database) cannot be anchored: \(reason)"
         case .notWritten(let failed):
-            "the audit chain's anchor is not in "
-                + failed.map { "\($0.place): \($0.reason)" }.joined(separator: "; not in ")
+            "the audit chain's anchor could not be written to "
+                + failed.map { "\($0.place): \($0.reason)" }.joined(separator: "; nor to ")
         case .late(let place, let limit): "\(place) did not answer within \(limit)"
-        case .noLedger(let database): "\(database) has no ledger, and so nothing to anchor"
+        case .noLedger(let database): "\(database) has no ledger, so there is nothing to anchor"
         }
     }
 
     public var hint: String? {
         switch self {
-        case .file: "give another as audit.key or state, or: chmod 600, chown"
-        case .notAKey: "put the key back from where you keep a copy; a new one cannot check what the old one anchored"
+        case .file: "set audit.key or state to another path, or correct its owner and mode (chown, chmod 600)"
+        case .notAKey: "restore the key from your copy; a new key cannot verify what the old one anchored"
         case .contradicted:
-            "'reeve audit verify' tells more; where that is as it should be, as after a restore: "
+            "'reeve audit verify' tells more; if this is expected, as after a restore: "
                 + "reeve audit anchor --accept=REASON"
-        case .notWritten, .late: "the other places have it; the next run writes it there too"
-        case .noLedger: "'reeve migrate up' makes it"
+        case .notWritten, .late: "other places may have it; the next run tries again"
+        case .noLedger: "'reeve migrate up' creates it"
         }
+    }
+}
+
+extension AuditError: ReportedError {
+    public static let codes = [
+        ErrorCode(
+            "audit", [.failed, .usage, .finding], "The audit chain cannot be anchored, or contradicts its anchors.")
+    ]
+
+    public var report: ErrorReport {
+        let exitCode: ExitCode =
+            switch self {
+            case .contradicted: .finding
+            case .file, .notAKey, .noLedger: .usage
+            case .notWritten, .late: .failed
+            }
+        return ErrorReport(description, code: "audit", hint: hint, exitCode: exitCode)
     }
 }

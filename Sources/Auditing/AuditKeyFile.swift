@@ -24,7 +24,7 @@ struct AuditKeyFile: Sendable {
         let bytes = (0..<AuditKey.size).map { _ in UInt8.random(in: 0...255, using: &generator) }
         let digits = bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
         try file.makeOnce(Array((digits + "\n").utf8))
-        guard let key = try read() else { throw AuditError.file(file.path, reason: "it has vanished") }
+        guard let key = try read() else { throw AuditError.file(file.path, reason: "it has disappeared") }
         return key
     }
 

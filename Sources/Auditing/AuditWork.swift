@@ -77,7 +77,7 @@ public struct AuditWork: Sendable {
             let chain = try await verified([])
             guard chain.isConsistent else {
                 throw AuditError.contradicted(
-                    database: open.name, reason: "entry \(chain.entries + 1) does not fit the one before it")
+                    database: open.name, reason: "entry \(chain.entries + 1) does not follow from the one before it")
             }
             let end = chain.end
             anchor = AuditAnchor(
@@ -130,13 +130,13 @@ public struct AuditWork: Sendable {
         if let remade = evidence.remade.last {
             throw AuditError.contradicted(
                 database: open.name,
-                reason: "anchors of \(remade.at.rfc3339) are of another ledger that stood here")
+                reason: "the anchors of \(remade.at.rfc3339) belong to another ledger of this name")
         }
         let start = last.map { Audit.Position(entries: $0.entries, hash: $0.hash) } ?? .start
         let end = try await open.database.pool.with { try Audit.end(after: start, on: $0) }
         guard let end else {
             throw AuditError.contradicted(
-                database: open.name, reason: "it does not go on from its anchor at entry \(start.entries)")
+                database: open.name, reason: "it does not continue from its anchor at entry \(start.entries)")
         }
         return end
     }

@@ -73,7 +73,9 @@ struct PrivateFile: Sendable {
         // Of the open file and not of the process, so that threads of one process wait for each other too.
         while csystem_flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK || errno == EINTR else { throw lock.failure() }
-            guard ContinuousClock.now < end else { throw AuditError.file(lock.path, reason: "another holds it") }
+            guard ContinuousClock.now < end else {
+                throw AuditError.file(lock.path, reason: "another process holds it")
+            }
             usleep(20_000)
         }
         return try body()
@@ -86,11 +88,11 @@ struct PrivateFile: Sendable {
         guard fstat(descriptor, &status) == 0 else { throw failure() }
         let problem: String? =
             if status.st_mode & S_IFMT != S_IFREG {
-                "it is not a file"
+                "it is not a regular file"
             } else if status.st_uid != geteuid() {
                 "it belongs to the user \(status.st_uid), not to \(geteuid())"
             } else if status.st_mode & 0o077 != 0 {
-                "others may use it (mode \(String(status.st_mode & 0o777, radix: 8)))"
+                "other users may access it (mode \(String(status.st_mode & 0o777, radix: 8)))"
             } else {
                 nil
             }
@@ -103,7 +105,7 @@ struct PrivateFile: Sendable {
         guard stat(folder, &status) == 0 else { throw failure() }
         let isOurs = status.st_uid == geteuid() || status.st_uid == 0
         guard isOurs, status.st_mode & 0o022 == 0 || status.st_mode & S_ISVTX != 0 else {
-            throw AuditError.file(folder, reason: "others may write into it")
+            throw AuditError.file(folder, reason: "other users may write to it")
         }
     }
 

@@ -75,7 +75,7 @@ struct CheckedChain: Sendable {
         }
         let problem =
             source != nil && !given.isWhole
-            ? "it has not read all that it was given" : check.problem(given: source == nil ? nil : given.count)
+            ? "it did not read all of its input" : check.problem(given: source == nil ? nil : given.count)
         guard let problem else { return }
         let name = (stage.command.program as NSString).lastPathComponent
         throw BackupError.badOutput(program: name, reason: problem)
@@ -145,9 +145,9 @@ final class FormatCheck: @unchecked Sendable {
         switch format {
         case .text: return nil
         case .archive:
-            if !head.starts(with: "PGDMP".utf8) { return "it is no archive of pg_dump's" }
+            if !head.starts(with: "PGDMP".utf8) { return "it is not an archive of pg_dump" }
             // The end of the last table's rows, of large objects, and of a list of contents alone.
-            return tail.suffix(5).elementsEqual([0, 0, 0, 0, 0]) ? nil : "it stops before its end"
+            return tail.suffix(5).elementsEqual([0, 0, 0, 0, 0]) ? nil : "it is truncated"
         case .script: return ends(with: "PostgreSQL database dump complete")
         case .clusterScript: return ends(with: "PostgreSQL database cluster dump complete")
         case .zstd: return head.starts(with: [0x28, 0xB5, 0x2F, 0xFD]) ? nil : "it is not compressed with zstd"
@@ -165,10 +165,10 @@ final class FormatCheck: @unchecked Sendable {
         guard head.starts(with: "age-encryption.org/v1\n".utf8) else { return "it is not encrypted with age" }
         guard let last = head.firstRange(of: Array("\n--- ".utf8)),
             let end = head[last.upperBound...].firstIndex(of: UInt8(ascii: "\n"))
-        else { return "it has no whole header" }
+        else { return "its header is incomplete" }
         let payload = count - (end + 1) - 16
-        guard let given else { return payload > 16 ? nil : "nothing is in it" }
+        guard let given else { return payload > 16 ? nil : "it has no content" }
         let pieces = max(1, (given + 65535) / 65536)
-        return payload == given + 16 * pieces ? nil : "it does not hold the \(given) bytes that were given"
+        return payload == given + 16 * pieces ? nil : "it does not contain the \(given) bytes of its input"
     }
 }

@@ -68,7 +68,7 @@ final class CheckedReader: @unchecked Sendable {
             throw BackupError.part(object: part.object, reason: "it has \(count) bytes, not \(part.bytes)")
         }
         guard let digest = digest.take(), Digest.hex(digest.finish()) == part.sha256 else {
-            throw BackupError.part(object: part.object, reason: "its content has changed: the SHA-256 does not fit")
+            throw BackupError.part(object: part.object, reason: "its content has changed: the SHA-256 does not match")
         }
         return nil
     }

@@ -6,20 +6,22 @@ extension Manifest {
     /// Why it cannot be the manifest that is stored under a name; nil: it can. Pure.
     func problem(as object: String) -> String? {
         guard ObjectName.isValid(object), object.utf8.elementsEqual("\(prefix)/\(Self.name)".utf8) else {
-            return "it says that it is backup \(id.debugDescription) of \(database.debugDescription)"
+            return "it claims to be backup \(id.debugDescription) of \(database.debugDescription)"
         }
         if let part = parts.first(where: { !isOwn($0.object) }) {
-            return "\(part.object.debugDescription) is no part of a backup of '\(database)'"
+            return "\(part.object.debugDescription) is not the name of a part of a backup of '\(database)'"
         }
         if let part = parts.first(where: { !Self.isSHA256($0.sha256) }) { return "\(part.object) has no SHA-256" }
         if let setting = settings.first(where: { DatabaseSetting($0) == nil }) {
-            return "\(setting.debugDescription) is no setting of a database"
+            return "\(setting.debugDescription) is not a setting of a database"
         }
         if let estate, !Self.isSHA256(estate) { return "it has no estate" }
         // The names of databases and roles may hold any.
         let words = [reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt] + recipients
-        if let word = words.first(where: Self.hasControl) { return "\(word.debugDescription) holds control characters" }
-        return hasPlausibleNumbers ? nil : "its numbers cannot be"
+        if let word = words.first(where: Self.hasControl) {
+            return "\(word.debugDescription) contains control characters"
+        }
+        return hasPlausibleNumbers ? nil : "its numbers are implausible"
     }
 
     /// The source's name in one line, for people.

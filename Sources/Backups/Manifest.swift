@@ -139,7 +139,7 @@ public struct Manifest: Codable, Sendable, Equatable {
         let bytes = try encoded()
         do {
             guard try Self.decode(bytes, object: object) == self else {
-                throw BackupError.unreadable(reason: "it is read as another one")
+                throw BackupError.unreadable(reason: "its manifest reads back differently")
             }
         } catch BackupError.badManifest(_, let reason) {
             throw BackupError.unreadable(reason: reason)
@@ -151,12 +151,12 @@ public struct Manifest: Codable, Sendable, Equatable {
     static func decode(_ bytes: [UInt8], object: String) throws -> Manifest {
         let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: true)
         guard lines.count == 2, String(decoding: lines[1], as: UTF8.self) == Digest.hex(Digest.of(lines[0])) else {
-            throw BackupError.badManifest(object: object, reason: "its checksum does not fit")
+            throw BackupError.badManifest(object: object, reason: "its checksum does not match")
         }
         do {
             let manifest = try JSONDecoder().decode(Manifest.self, from: Data(lines[0]))
             guard manifest.format == format else {
-                throw BackupError.badManifest(object: object, reason: "it has format \(manifest.format)")
+                throw BackupError.badManifest(object: object, reason: "its format \(manifest.format) is not supported")
             }
             if let problem = manifest.problem(as: object) {
                 throw BackupError.badManifest(object: object, reason: problem)

@@ -64,7 +64,7 @@ public struct Repository: Sendable {
             } catch let error as BackupError {
                 damaged(error)
             } catch StorageError.tooLarge(let object) {
-                damaged(.badManifest(object: object, reason: "it is larger than it can be"))
+                damaged(.badManifest(object: object, reason: "it is too large"))
             }
         }
         return manifests.sorted { ($0.began, $0.id) < ($1.began, $1.id) }

@@ -59,8 +59,8 @@ struct RestoreGuard: Sendable {
         if others > 0 {
             try await run(before.opening)
             throw PostgresError(
-                .misuse, "\(others == 1 ? "a session is" : "\(others) sessions are") in '\(before.name)'",
-                hint: "end what is connected, or restore into another database")
+                .misuse, "\(others == 1 ? "a session is" : "\(others) sessions are") connected to '\(before.name)'",
+                hint: "end the connections, or restore into another database")
         }
         do {
             try await body()
@@ -81,7 +81,9 @@ struct RestoreGuard: Sendable {
                     WHERE datname = current_database() AND rolname = current_user
                     """
                 ).first
-                guard let row else { throw PostgresError(.badValue, "the database does not know itself") }
+                guard let row else {
+                    throw PostgresError(.badValue, "the server returned no row about the current database")
+                }
                 // One that was left closed is opened when it is whole.
                 let found: Int = try row.get(1)
                 return State(

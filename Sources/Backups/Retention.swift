@@ -92,8 +92,8 @@ extension Repository {
         let leaving = all.filter { ids.contains($0.id) }
         // Parts of a backup whose manifest cannot be read may lie in another one's folder.
         if damaged > 0, !leaving.isEmpty {
-            throw BackupError.badManifest(
-                object: database, reason: "with \(damaged) manifests that cannot be read nothing is removed")
+            throw BackupError.part(
+                object: database, reason: "\(damaged) manifests cannot be read, so nothing is removed")
         }
         let needed = Set(all.filter { !ids.contains($0.id) }.flatMap { $0.parts.map(\.object) })
         for manifest in leaving {

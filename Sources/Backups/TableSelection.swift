@@ -62,7 +62,7 @@ struct TableSelection {
         let meant = tables.filter { !Self.isSystem($0.table.schema) && $0.spellings.contains(spelling) }
         guard let top = meant.first else { throw BackupError.notInBackup("table \(name)") }
         guard meant.count == 1 else {
-            throw BackupError.notInBackup("single table \(name): several schemas have one; write SCHEMA.TABLE")
+            throw BackupError.notInBackup("single table \(name), but one in several schemas; write SCHEMA.TABLE")
         }
         var family = [top]
         var next = 0

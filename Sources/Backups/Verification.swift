@@ -98,6 +98,8 @@ extension Repository {
         } catch let error as PipelineError {
             throw BackupError.cannotOpen(object: part.object, reason: error.description)
         }
-        if let problem = check.problem() { throw BackupError.part(object: part.object, reason: "unpacked, \(problem)") }
+        if let problem = check.problem() {
+            throw BackupError.part(object: part.object, reason: "decompressed, \(problem)")
+        }
     }
 }

@@ -110,7 +110,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
             prints[try row.get(0)] = ContentFingerprint(rows: try row.get(1), digest: halves.map(hex).joined())
         }
         return try requests.indices.map { number in
-            guard let print = prints[number] else { throw PostgresError(.badValue, "an aggregate without a row") }
+            guard let print = prints[number] else { throw PostgresError(.badValue, "an aggregate returned no row") }
             return print
         }
     }
@@ -152,7 +152,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         guard let number else { return 0 }
         let isNegative = number.hasPrefix("-")
         guard let magnitude = UInt64(isNegative ? String(number.dropFirst()) : number) else {
-            throw PostgresError(.badValue, "'\(number)' is no sum of hashes")
+            throw PostgresError(.badValue, "'\(number)' is not a sum of hashes")
         }
         return isNegative ? 0 &- magnitude : magnitude
     }

@@ -1,4 +1,5 @@
 import Postgres
+import Reporting
 
 /// A catalog as text, to commit, to review and to compare with: every object with its properties, always in the same
 /// order and spelling.
@@ -91,7 +92,13 @@ public struct SnapshotError: Error, CustomStringConvertible {
     public let message: String
 
     public var description: String { "\(file):\(line): \(message)" }
-    public var hint: String { "make it anew with 'reeve schema snapshot'" }
+    public var hint: String { "recreate it with 'reeve schema snapshot'" }
+}
+
+extension SnapshotError: ReportedError {
+    public static let codes = [ErrorCode("snapshot", [.usage], "A schema snapshot cannot be read.")]
+
+    public var report: ErrorReport { ErrorReport(description, code: "snapshot", hint: hint, exitCode: .usage) }
 }
 
 struct SnapshotParser {
@@ -152,7 +159,7 @@ struct SnapshotParser {
             notes[name] = value
         }
         guard let version = notes.removeValue(forKey: "server").flatMap({ Int($0) }) else {
-            throw error("the head names no server version")
+            throw error("the header has no server version")
         }
         let schemas = QualifiedName.list(notes.removeValue(forKey: "schemas") ?? "").map(QualifiedName.unquoted)
         return Head(server: version, schemas: Set(schemas.map(ExactText.init)), notes: notes)
@@ -164,7 +171,9 @@ struct SnapshotParser {
         var systems: [ObjectIdentity: String] = [:]
         while let title = lineOfNames() {
             if title.isEmpty { continue }
-            guard let identity = ObjectIdentity(String(title)) else { throw error("'\(title)' names no object") }
+            guard let identity = ObjectIdentity(String(title)) else {
+                throw error("'\(title)' does not name an object")
+            }
             let (object, system) = try properties(of: identity)
             if let system { systems[identity] = system }
             objects.append(object)
@@ -184,7 +193,7 @@ struct SnapshotParser {
             case "@system": system = value
             case "@needs":
                 needs = try QualifiedName.lines(value).map {
-                    guard let need = ObjectIdentity($0) else { throw error("'\($0)' names no object") }
+                    guard let need = ObjectIdentity($0) else { throw error("'\($0)' does not name an object") }
                     return need
                 }
             default: properties.append((name, value))
@@ -222,7 +231,7 @@ struct SnapshotParser {
     private mutating func value(of field: (name: String, value: String)) throws -> (String, String) {
         guard field.value.utf8.first == UInt8(ascii: "|") else { return field }
         guard let count = Int(Substring(field.value.utf8.dropFirst())), count > 0, count <= lines.count - next else {
-            throw error("the text ends within a value of several lines")
+            throw error("the file ends inside a value of several lines")
         }
         let block = lines[next..<next + count].map {
             $0.utf8.starts(with: "    ".utf8) ? Substring($0.utf8.dropFirst(4)) : $0

@@ -1,4 +1,5 @@
 import Kernel
+import Reporting
 
 /// Reads the arguments of the program against the table of commands.
 public struct CommandLineParser {
@@ -73,7 +74,7 @@ public struct CommandLineParser {
             if arguments.contains("--help") || arguments.contains("-h") || arguments.count == 1 {
                 return (nil, [noun.word])
             }
-            throw UsageError("'\(noun.word)' wants one of: \(family.compactMap(\.verb).joined(separator: ", "))")
+            throw UsageError("'\(noun.word)' requires one of: \(family.compactMap(\.verb).joined(separator: ", "))")
         }
         guard let spec = family.first(where: { $0.verb == words[1].word }) else {
             throw UsageError(
@@ -105,7 +106,7 @@ public struct CommandLineParser {
             return
         }
         guard let value = parts.count > 1 ? parts[1] : rest.popFirst(), !value.isEmpty else {
-            throw UsageError("--\(option.name) wants a value (\(valueName))")
+            throw UsageError("--\(option.name) requires a value (\(valueName))")
         }
         if parsed.values[option.name] != nil, !option.isRepeated {
             throw UsageError("--\(option.name) is given twice")
@@ -118,11 +119,12 @@ public struct CommandLineParser {
         if parsed.positional.count < required {
             let missing = spec.arguments[parsed.positional.count]
             throw UsageError(
-                "'reeve \(spec.name)' wants \(missing.name): \(missing.help)", hint: "see 'reeve \(spec.name) --help'")
+                "'reeve \(spec.name)' requires \(missing.name): \(missing.help)",
+                hint: "see 'reeve \(spec.name) --help'")
         }
         if parsed.positional.count > spec.arguments.count {
             throw UsageError(
-                "'reeve \(spec.name)' does not know what to do with '\(parsed.positional[spec.arguments.count])'",
+                "unexpected argument '\(parsed.positional[spec.arguments.count])' for 'reeve \(spec.name)'",
                 hint: "see 'reeve \(spec.name) --help'")
         }
     }

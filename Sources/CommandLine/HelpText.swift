@@ -1,4 +1,5 @@
 import Kernel
+import Reporting
 
 /// The help, made from the table of commands, at most 80 columns wide.
 public struct HelpText {
@@ -18,8 +19,8 @@ public struct HelpText {
             """
         for command in commands { text += entry(command.name, command.summary) }
         text += "\nevery command takes:\n" + options(OptionSpec.global)
-        text += "\n'reeve <noun> <verb> --help' tells more. Exit codes: 0 done, 1 failed, 2 usage,\n"
-        text += "3 finding, 4 not permitted, 5 locked, 6 confirmation needed, 75 try again.\n"
+        let codes = ExitCode.allCases.map { "\($0.rawValue) \($0.name)" }.joined(separator: ", ")
+        text += "\n" + wrap("'reeve <noun> <verb> --help' tells more. Exit codes: \(codes).", indent: 0) + "\n"
         return text
     }
 

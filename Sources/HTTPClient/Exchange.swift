@@ -29,7 +29,7 @@ final class Exchange {
         // No 'Expect: 100-continue', which costs a second where a server does not know it, and no type that is not given.
         for line in ["Expect:", "Content-Type:"] + request.headers.map({ "\($0.name): \($0.value)" }) {
             guard !line.utf8.contains(where: { $0 < 32 }) else {
-                throw HTTPError.invalid(url: request.url, reason: "a header holds a control character")
+                throw HTTPError.invalid(url: request.url, reason: "a header contains a control character")
             }
             list = curl_slist_append(list, line)
         }
@@ -61,7 +61,7 @@ final class Exchange {
         _ list: UnsafeMutablePointer<curl_slist>?
     ) throws {
         guard reeve_curl_set_text(handle, CURLOPT_URL, request.url) == CURLE_OK else {
-            throw HTTPError.invalid(url: request.url, reason: "it is no URL")
+            throw HTTPError.invalid(url: request.url, reason: "it is not a URL")
         }
         reeve_curl_set_text(handle, CURLOPT_PROTOCOLS_STR, "http,https")
         // Signals would meet the whole process.

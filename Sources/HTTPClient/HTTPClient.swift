@@ -50,7 +50,7 @@ public final class HTTPClient: Sendable {
         _ request: HTTPRequest, isStopped: @escaping @Sendable () -> Bool = { false }
     ) throws -> HTTPResponse {
         guard Self.isReady, let handle = idle.withLock({ $0.popLast() }) ?? curl_easy_init().map(Handle.init) else {
-            throw HTTPError.broken(url: request.url, reason: "libcurl cannot be set up")
+            throw HTTPError.broken(url: request.url, reason: "libcurl cannot be initialized")
         }
         defer {
             // It must not keep pointers to what is gone.

@@ -46,8 +46,8 @@ public enum HTTPError: Error, CustomStringConvertible {
     public var description: String {
         switch self {
         case .broken(let url, let reason): "\(Self.redacted(url)): \(reason)"
-        case .stopped(let url): "\(Self.redacted(url)): the request was broken off"
-        case .tooLarge(let url, let limit): "\(Self.redacted(url)): the answer has more than \(limit) bytes"
+        case .stopped(let url): "\(Self.redacted(url)): the request was cancelled"
+        case .tooLarge(let url, let limit): "\(Self.redacted(url)): the response is larger than \(limit) bytes"
         case .invalid(let url, let reason): "\(Self.redacted(url)): \(reason)"
         }
     }

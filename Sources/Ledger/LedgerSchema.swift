@@ -1,4 +1,5 @@
 import Postgres
+import Reporting
 
 /// Reeve's own record in a database: the schema `reeve`, with its own migrations.
 ///
@@ -334,10 +335,10 @@ public enum LedgerError: Error, CustomStringConvertible {
     public var description: String {
         switch self {
         case .newer(let found, let known):
-            "the ledger in this database has version \(found), and this program knows versions up to \(known)"
+            "the ledger in this database has version \(found); this program supports versions up to \(known)"
         case .busy(let holder): "another process is changing the ledger" + (holder.map { ": \($0)" } ?? "")
         case .foreign(let things):
-            "the schema 'reeve' in this database is not this program's: " + things.joined(separator: "; ")
+            "the schema 'reeve' in this database is not Reeve's own: " + things.joined(separator: "; ")
         case .recording(let check, let holder):
             "the findings of '\(check)' are being recorded by \(holder ?? "another session")"
         }
@@ -348,8 +349,26 @@ public enum LedgerError: Error, CustomStringConvertible {
         case .newer: "use the newer reeve that this database was last administered with"
         case .busy, .recording: "try again; a session that hangs can be ended with pg_terminate_backend"
         case .foreign:
-            "find out who made it; then drop it, or work as its owner, or give it all to one role (ALTER SCHEMA reeve "
-                + "OWNER TO …, and so for its tables and functions)"
+            "find out who made it; then drop it, connect as its owner, or make one role the owner of everything in it "
+                + "(ALTER SCHEMA reeve OWNER TO …, likewise its tables and functions)"
         }
+    }
+}
+
+extension LedgerError: ReportedError {
+    public static let codes = [
+        ErrorCode(
+            "ledger", [.failed, .notPermitted, .locked],
+            "The ledger is newer than this program, is in use, or is not Reeve's own.")
+    ]
+
+    public var report: ErrorReport {
+        let exitCode: ExitCode =
+            switch self {
+            case .newer: .failed
+            case .busy, .recording: .locked
+            case .foreign: .notPermitted
+            }
+        return ErrorReport(description, code: "ledger", hint: hint, exitCode: exitCode)
     }
 }

@@ -1,6 +1,7 @@
 import Foundation
 import Ledger
 import Postgres
+import Reporting
 
 /// Why migrations cannot be read, planned or applied.
 public enum MigrationError: Error, CustomStringConvertible {
@@ -35,36 +36,36 @@ public enum MigrationError: Error, CustomStringConvertible {
     public var description: String {
         switch self {
         case .unreadable(let path, let reason): "\(path): \(reason)"
-        case .badFileName(let path): "\(path): the name of the file is not a migration's"
+        case .badFileName(let path): "\(path): not a valid name of a migration file"
         case .badDirective(let place, let problem, _): "\(place): \(problem)"
         case .downWithoutUp(let path): "\(path): there is no .up.sql beside it"
         case .duplicateVersion(let first, let second): "two migrations have the same version: \(first) and \(second)"
         case .missingRequirement(let system, let requirement):
-            "the system '\(system)' requires '\(requirement)', which is not there"
+            "the system '\(system)' requires '\(requirement)', which does not exist"
         case .requirementCycle(let names): "systems require each other: \(names.joined(separator: " → "))"
         case .requiredByOthers(let system, let others):
             "the system '\(system)' is required by \(others.joined(separator: ", "))"
         case .changed(let system, let title, let applied, let file, let path, let difference):
-            "\(system)/\(title) was changed after it was applied: it was \(Bytes(applied).hex.prefix(12)), and \(path) is \(Bytes(file).hex.prefix(12))"
+            "\(system)/\(title) was changed after it was applied: its checksum was \(Bytes(applied).hex.prefix(12)), and that of \(path) is \(Bytes(file).hex.prefix(12))"
                 + (difference.map { "\n\($0)" } ?? "")
         case .renamed(let system, let version, let applied, let file):
-            "version \(version) of \(system) was applied as '\(applied)', and its file is named '\(file)'"
-        case .missingFile(let system, let title): "\(system)/\(title) was applied, and its file is not there"
+            "version \(version) of \(system) was applied as '\(applied)', but its file is named '\(file)'"
+        case .missingFile(let system, let title): "\(system)/\(title) was applied, but its file is missing"
         case .outOfOrder(let system, let title, let applied):
-            "\(system)/\(title) is not applied, and version \(applied) after it is"
+            "\(system)/\(title) is not applied, but the later version \(applied) is"
         case .noWayDown(let system, let title): "\(system)/\(title) has no .down.sql"
         case .unknownVersion(let system, let version): "the system '\(system)' has no version \(version)"
         case .transactionControl(let place, let statement):
-            "\(place): \(statement) in a migration, which runs in a transaction of its own"
+            "\(place): \(statement) in a migration, which already runs in a transaction"
         case .stepsInRepeatable(let path):
-            "\(path): a repeatable migration runs in one transaction, and this one cannot"
+            "\(path): a repeatable migration runs in one transaction, but this one has a statement that cannot"
         case .unnamedConcurrentIndex(let place): "\(place): CREATE INDEX CONCURRENTLY without a name"
         case .otherSchema(let system, let recorded, let configured):
-            "the system '\(system)' was migrated in schema '\(recorded)', and '\(configured)' is configured"
+            "the system '\(system)' was migrated in schema '\(recorded)', but '\(configured)' is configured"
         case .stepsChanged(let system, let title, let step):
-            "\(system)/\(title) was interrupted, and step \(step + 1), which was done, has changed since"
+            "\(system)/\(title) was interrupted, and step \(step + 1), which is done, has changed since"
         case .halfReverted(let system, let title):
-            "\(system)/\(title) is reverted in part: a run of 'down' was cut short"
+            "\(system)/\(title) is partly reverted: a run of 'down' was interrupted"
         case .invalidIndex(let name, let place): "\(place): the index \(name) is invalid after it was built"
         case .failed(let system, let title, let cause, let blockers, let attempts):
             Self.describe(system, title, "\(cause)", blockers, attempts)
@@ -73,7 +74,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .locked(let holder, let wait):
             "another migration run held the lock for more than \(wait.components.seconds) s"
                 + (holder.map { ": \($0)" } ?? "")
-        case .lostAfter(let done, let cause): "\(done); the connection was lost after it: \(cause)"
+        case .lostAfter(let done, let cause): "\(done); then the connection was lost: \(cause)"
         }
     }
 
@@ -87,12 +88,12 @@ public enum MigrationError: Error, CustomStringConvertible {
         return text
     }
 
-    /// The same with all that the server said, for whoever stands by.
-    public var report: String {
+    /// The description with everything that the server reported.
+    private var fullDescription: String {
         guard case .failed(let system, let title, let cause as PostgresError, let blockers, let attempts) = self else {
             return description
         }
-        return Self.describe(system, title, cause.report, blockers, attempts)
+        return Self.describe(system, title, cause.fullDescription, blockers, attempts)
     }
 
     public var hint: String? {
@@ -102,18 +103,20 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .downWithoutUp: "give both files the same version and name"
         case .duplicateVersion: "give one of them the next free version"
         case .missingRequirement(_, let requirement): "add '\(requirement)' to the systems"
-        case .requiredByOthers(_, let others): "take \(others.joined(separator: ", ")) down first"
+        case .requiredByOthers(_, let others):
+            "revert \(others.joined(separator: ", ")) first, with 'reeve migrate down'"
         case .changed(_, let title, _, _, _, _):
             "restore the file as it was, and make the change in a new migration after \(title)"
-        case .renamed(_, _, let applied, _): "name the file for '\(applied)' again"
+        case .renamed(_, _, let applied, _): "change the name back to '\(applied)'"
         case .missingFile: "restore the file; to undo a migration, run 'reeve migrate down' while its files are there"
         case .outOfOrder: "give it the next free version, or apply it late with --out-of-order"
         case .noWayDown: "write one, or restore a backup"
         case .unknownVersion: "see 'reeve migrate status'"
-        case .transactionControl: "leave it out"
-        case .stepsInRepeatable: "move what cannot run in a transaction to a versioned migration"
-        case .unnamedConcurrentIndex: "name the index, so that a build that was cut short can be found and repeated"
-        case .otherSchema(_, let recorded, _): "configure schema '\(recorded)', or take the system down first"
+        case .transactionControl: "remove the statement"
+        case .stepsInRepeatable: "move that statement to a versioned migration"
+        case .unnamedConcurrentIndex: "name the index, so that an interrupted build can be found and repeated"
+        case .otherSchema(_, let recorded, _):
+            "configure schema '\(recorded)', or revert the system first, with 'reeve migrate down'"
         case .halfReverted(let system, _): "run 'reeve migrate down --system \(system)' again, then 'up'"
         case .stepsChanged: "restore the file as it was when the run was interrupted"
         case .invalidIndex(let name, _): "run 'reeve migrate up' again, which drops and rebuilds \(name)"
@@ -122,13 +125,33 @@ public enum MigrationError: Error, CustomStringConvertible {
                 ? (cause as? PostgresError)?.hint
                 : "wait for the blocker, or end it: SELECT pg_terminate_backend(\(blockers[0].process))"
         case .openSchema(_, let schema, let roles):
-            "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and give what is in it to the role that migrates, or trust \(roles.count == 1 ? "the role" : "them") with migrate.trusted_roles"
+            "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and make the migrating role the owner of its objects, or trust \(roles.count == 1 ? "the role" : "them") with migrate.trusted_roles"
         case .locked(let holder, _):
             "wait longer with --lock-wait"
                 + (holder == nil ? "" : "; a session that is not Reeve's can be ended with pg_terminate_backend")
-        case .lostAfter: "run it again; it goes on after what was done"
+        case .lostAfter: "run it again; it continues where it stopped"
         case .unreadable, .requirementCycle: nil
         }
+    }
+}
+
+extension MigrationError: ReportedError {
+    public static let codes = [
+        ErrorCode(
+            "migration", [.failed, .usage, .notPermitted, .locked, .temporary],
+            "Migrations cannot be read, planned or applied. Where one failed, the exit status is that of its cause.")
+    ]
+
+    public var report: ErrorReport {
+        let exitCode: ExitCode =
+            switch self {
+            case .locked: .locked
+            case .openSchema: .notPermitted
+            case .failed(_, _, let cause, _, _): ErrorReport(cause).exitCode
+            case .lostAfter: .temporary
+            default: .failed
+            }
+        return ErrorReport(fullDescription, code: "migration", hint: hint, exitCode: exitCode)
     }
 }
 

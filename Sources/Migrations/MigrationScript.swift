@@ -102,7 +102,7 @@ public struct MigrationDirectives: Sendable, Equatable {
         default:
             throw MigrationError.badDirective(
                 place: place, "unknown directive '\(name)\(value.isEmpty ? "" : " ")\(value)'",
-                hint: "there are no-transaction, lock-timeout DURATION, retries N and opt-in NAME")
+                hint: "use no-transaction, lock-timeout DURATION, retries N or opt-in NAME")
         }
     }
 

@@ -58,7 +58,7 @@ public struct AdvisoryLock: Sendable {
             guard !connection.isPooled else {
                 throw PostgresError(
                     .configuration, "the lock '\(name)' needs a direct connection",
-                    hint: "give the server's own address as direct_url")
+                    hint: "set direct_url to the server's own address")
             }
             return try connection.query("SELECT pg_catalog.pg_try_advisory_lock($1::pg_catalog.int8)", [key])
                 .first?.get(0, as: Bool.self) ?? false

@@ -109,7 +109,7 @@ extension Optional: NullableParameter { var isNull: Bool { self == nil } }
 extension Optional: PostgresEncodable where Wrapped: PostgresEncodable {
     public var postgresText: String {
         get throws {
-            guard let self else { throw PostgresError(.badValue, "NULL has no text") }
+            guard let self else { throw PostgresError(.badValue, "an element is NULL") }
             return try self.postgresText
         }
     }

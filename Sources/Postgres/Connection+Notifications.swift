@@ -15,7 +15,7 @@ extension Connection {
     public func listen(to channel: String) throws {
         guard !isPooled else {
             throw PostgresError(
-                .configuration, "LISTEN needs a direct connection", hint: "give the server's own address as direct_url")
+                .configuration, "LISTEN needs a direct connection", hint: "set direct_url to the server's own address")
         }
         try execute("LISTEN \(quoteIdentifier(channel))")
     }

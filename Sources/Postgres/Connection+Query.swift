@@ -22,7 +22,8 @@ extension Connection {
         let texts = try parameters.map { try $0?.postgresText }
         for text in texts {
             if let text, text.utf8.contains(0) {
-                throw PostgresError(.badValue, "a parameter holds a NUL character, which PostgreSQL's text cannot")
+                throw PostgresError(
+                    .badValue, "a parameter contains a NUL character, which PostgreSQL does not allow in text")
             }
         }
         var collector = RowCollector(limit: settings.resultLimit)
@@ -172,7 +173,7 @@ extension Connection {
         guard let handle else { throw PostgresError(.connectionLost, "the connection is closed") }
         if interruptible { try Task.checkCancellation() }
         if let deadline, deadline <= .now { throw PostgresError(.timedOut, "no time was left for the statement") }
-        if sql.utf8.contains(0) { throw PostgresError(.badValue, "the statement holds a NUL character") }
+        if sql.utf8.contains(0) { throw PostgresError(.badValue, "the statement contains a NUL character") }
         guard send(handle.raw) == 1 else {
             self.handle = nil
             throw PostgresError(.connectionLost, handle.lastError)
@@ -205,7 +206,7 @@ extension StatementRun {
             if interruptible { try Task.checkCancellation() }
             switch try handle.wait(for: POLLIN | POLLOUT, until: deadline, wake: interruptible ? wake : nil) {
             case .ready, .woken: break
-            case .late: throw PostgresError(.timedOut, "the data could not be sent within its time")
+            case .late: throw PostgresError(.timedOut, "the data could not be sent in time")
             case .lost: throw ConnectionGivenUp(cause: PostgresError(.connectionLost, handle.lastError))
             }
             if PQconsumeInput(handle.raw) == 0 {

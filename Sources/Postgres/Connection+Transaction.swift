@@ -92,7 +92,7 @@ extension Connection {
     /// By what the outcome of COMMIT can be looked up; nil while nothing was written.
     private func transactionID() throws -> TransactionID? {
         if isFailed {
-            throw PostgresError(.server, "the transaction was rolled back, for a statement in it had failed")
+            throw PostgresError(.server, "the transaction was rolled back because a statement in it had failed")
         }
         return try TransactionID(queryAsIs(TransactionID.query))
     }
@@ -151,7 +151,7 @@ extension Connection {
             let tag = try executeAsIs("COMMIT")
             // COMMIT of a failed transaction rolls back and reports no error.
             if tag.text == "ROLLBACK" {
-                throw PostgresError(.server, "the transaction was rolled back, for a statement in it had failed")
+                throw PostgresError(.server, "the transaction was rolled back because a statement in it had failed")
             }
         } catch let error as PostgresError where error.kind == .connectionLost || error.kind == .timedOut {
             close()
@@ -188,7 +188,7 @@ extension Connection {
             throw PostgresError(
                 .commitOutcomeUnknown,
                 "\(cause), and whether it took effect is unknown: \(error.message); \(reason)",
-                hint: "SELECT pg_xact_status('\(id.number)') on the same server tells, once it answers")
+                hint: "SELECT pg_xact_status('\(id.number)') on the same server tells which, once it answers")
         }
     }
 

@@ -151,7 +151,7 @@ public actor Connection {
         do {
             try prepareSession(handle)
         } catch let error as PostgresError where error.kind == .timedOut {
-            throw PostgresError(.cannotConnect, "\(settings.summary) took the connection and does not answer")
+            throw PostgresError(.cannotConnect, "\(settings.summary) accepted the connection but does not answer")
         }
     }
 
@@ -174,8 +174,8 @@ public actor Connection {
             close()
             throw PostgresError(
                 .configuration,
-                "a connection pooler answers at \(settings.summary), and this needs a direct connection",
-                hint: "give the server's own address as direct_url")
+                "\(settings.summary) is a connection pooler, and this needs a direct connection",
+                hint: "set direct_url to the server's own address")
         }
     }
 }

@@ -26,15 +26,15 @@ enum ConnectionStringProblem {
         switch self {
         case .foreignDriver(let scheme):
             PostgresError(
-                .configuration, "the URL's scheme '\(scheme)' names a driver of another stack",
-                hint: "write postgresql:// in place of \(scheme)://")
+                .configuration, "the URL's scheme '\(scheme)' names the driver of another library",
+                hint: "write postgresql:// instead of \(scheme)://")
         case .unknownScheme(let scheme):
             PostgresError(
                 .configuration, "the URL's scheme '\(scheme)' is not PostgreSQL's", hint: "write postgresql://…")
         case .unescapedAt:
             PostgresError(
                 .configuration, "the URL has more than one '@' before the database's name",
-                hint: "write an '@' of the user's name or password as %40")
+                hint: "write an '@' in the user's name or password as %40")
         }
     }
 }

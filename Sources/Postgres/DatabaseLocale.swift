@@ -22,7 +22,7 @@ public struct DatabaseLocale: Codable, Sendable, Equatable {
             FROM pg_database WHERE datname = current_database()
             """
         ).first
-        guard let row else { throw PostgresError(.badValue, "the database does not know itself") }
+        guard let row else { throw PostgresError(.badValue, "the server returned no row about the current database") }
         return DatabaseLocale(
             encoding: try row.get(0), collate: try row.get(1), ctype: try row.get(2), provider: try row.get(3),
             locale: try row.get(4))

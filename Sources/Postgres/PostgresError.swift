@@ -1,4 +1,6 @@
-/// What went wrong between this process and PostgreSQL.
+import Reporting
+
+/// An error between this process and PostgreSQL.
 public struct PostgresError: Error, Sendable {
     public enum Kind: Sendable, Equatable {
         /// The server refused a statement; `sqlState` says why.
@@ -75,8 +77,8 @@ extension PostgresError: CustomStringConvertible {
         return text
     }
 
-    /// All that is known, with detail, hint and context on lines of their own, for whoever stands by.
-    public var report: String {
+    /// The description with detail, hint and context on lines of their own. Not for logs: these quote rows.
+    public var fullDescription: String {
         var text = description
         if let detail { text += "\ndetail: \(detail)" }
         if let hint { text += "\nhint: \(hint)" }
@@ -85,6 +87,30 @@ extension PostgresError: CustomStringConvertible {
             text += "\ncontext: \(lines.joined(separator: "\n         "))"
         }
         return text
+    }
+}
+
+extension PostgresError: ReportedError {
+    public static let codes = [
+        ErrorCode(
+            ErrorCode.sqlState, [.failed, .notPermitted, .temporary],
+            "The server reported an error: its five-character code, as in appendix A of PostgreSQL's manual."),
+        ErrorCode(
+            "postgres", [.failed, .usage, .temporary],
+            "The server cannot be reached, the connection was lost, or the connection settings are wrong."),
+    ]
+
+    public var report: ErrorReport {
+        let whereFrom = kind == .cannotConnect ? "'reeve config show' shows where the address comes from" : nil
+        return ErrorReport(
+            fullDescription, code: sqlState ?? "postgres", hint: hint ?? whereFrom, exitCode: exitCode)
+    }
+
+    private var exitCode: ExitCode {
+        if kind == .configuration { return .usage }
+        // insufficient_privilege
+        if sqlState == "42501" { return .notPermitted }
+        return isTransient ? .temporary : .failed
     }
 }
 

@@ -75,7 +75,8 @@ struct StatementRun {
     private func settle() throws {
         guard let cancel, let drainDeadline else { return }
         if !cancel.finished(by: drainDeadline) {
-            throw ConnectionGivenUp(cause: interruption ?? PostgresError(.timedOut, "a cancel request did not end"))
+            throw ConnectionGivenUp(
+                cause: interruption ?? PostgresError(.timedOut, "a cancel request did not complete"))
         }
     }
 
@@ -120,7 +121,7 @@ struct StatementRun {
         case .late:
             if let interruption { throw ConnectionGivenUp(cause: interruption) }
             if isCommit { throw ConnectionGivenUp(cause: PostgresError(.timedOut, "no answer came")) }
-            interrupt(PostgresError(.timedOut, "the statement did not end within its time"))
+            interrupt(PostgresError(.timedOut, "the statement did not end in time"))
         }
     }
 

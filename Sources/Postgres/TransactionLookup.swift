@@ -100,7 +100,7 @@ struct TransactionLookup {
         if row[0] == "true" { return .settled(.unknown(reason: "a standby answers in the server's place")) }
         guard row[1] == id.server else {
             return .settled(
-                .unknown(reason: "the server was started anew, or another one answers in its place"))
+                .unknown(reason: "the server was restarted, or another one answers in its place"))
         }
         guard row[2] == id.recovery else {
             return .settled(
@@ -114,7 +114,7 @@ struct TransactionLookup {
         case "in progress":
             if let process { try endIdle(process, id.number, session) }
             return .running
-        default: return .settled(.unknown(reason: "the server does not remember the transaction any more"))
+        default: return .settled(.unknown(reason: "the server no longer knows the transaction"))
         }
     }
 
@@ -155,7 +155,7 @@ private struct LookupSession {
     /// The texts of the only row.
     func row(_ sql: String, _ parameters: [String]) throws -> [String?] {
         guard let cells = try rows(sql, parameters).last else {
-            throw PostgresError(.badValue, "the lookup gave no row")
+            throw PostgresError(.badValue, "the lookup returned no row")
         }
         return cells
     }

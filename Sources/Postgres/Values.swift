@@ -18,7 +18,7 @@ public typealias PostgresCodable = PostgresDecodable & PostgresEncodable
 
 extension PostgresDecodable {
     public static func fromPostgresNull() throws -> Self {
-        throw PostgresError(.badValue, "the value is NULL, and \(Self.self) is wanted")
+        throw PostgresError(.badValue, "the value is NULL, where \(Self.self) is expected")
     }
 
     static func bad(_ text: String) -> PostgresError {

@@ -49,7 +49,7 @@ public struct Command: Sendable {
         else { throw CommandError.notStarted(program: program, reason: String(cString: strerror(ENOENT))) }
         // What lies behind a NUL would be lost without a word.
         guard !(self.arguments + Array(self.environment.values)).contains(where: { $0.utf8.contains(0) }) else {
-            throw CommandError.notStarted(program: program, reason: "an argument holds a NUL")
+            throw CommandError.notStarted(program: program, reason: "an argument contains a NUL character")
         }
         var arguments = ([program] + self.arguments).map { strdup($0) } + [nil]
         var environment = self.environment.map { strdup("\($0.key)=\($0.value)") } + [nil]

@@ -1,4 +1,5 @@
 import Foundation
+import Reporting
 
 /// Programs whose output flows into each other, the last one's into this process.
 ///
@@ -71,4 +72,12 @@ public struct PipelineError: Error, CustomStringConvertible {
         case nil: return "\(name) cannot be started: \(said)"
         }
     }
+}
+
+extension PipelineError: ReportedError {
+    public static let codes = [
+        ErrorCode("program", [.failed], "A program that Reeve runs, such as `pg_dump` or `age`, failed.")
+    ]
+
+    public var report: ErrorReport { ErrorReport(description, code: "program") }
 }

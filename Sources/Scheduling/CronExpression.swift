@@ -27,13 +27,13 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
             guard let expansion = Self.shortForms[fields[0].lowercased()] else {
                 throw CronError(
                     "'\(text)' is not a short form",
-                    hint: "there are \(Self.shortForms.keys.sorted().joined(separator: ", "))")
+                    hint: "use one of \(Self.shortForms.keys.sorted().joined(separator: ", "))")
             }
             fields = expansion.split(separator: " ").map(String.init)
         }
         guard fields.count == 5 else {
             throw CronError(
-                "'\(text)' has \(fields.count) field\(fields.count == 1 ? "" : "s") and not five",
+                "'\(text)' has \(fields.count) field\(fields.count == 1 ? "" : "s"), not five",
                 hint: "write minute hour day-of-month month day-of-week, as in '30 3 * * *'")
         }
         minutes = try CronField.minute.parse(fields[0])
@@ -44,7 +44,7 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
         anyDayOfMonth = fields[2].hasPrefix("*")
         anyDayOfWeek = fields[4].hasPrefix("*")
         isFixedTime = !fields[0].hasPrefix("*") && !fields[1].hasPrefix("*")
-        guard canEverFire else { throw CronError("'\(text)' never comes: no such day is in those months") }
+        guard canEverFire else { throw CronError("'\(text)' never fires: none of its months has such a day") }
     }
 
     private static let shortForms = [
@@ -135,7 +135,7 @@ private struct CronField {
             throw error(part, "'\(text)' is not a number\(names.isEmpty ? "" : " or a name")")
         }
         guard range.contains(number) else {
-            throw error(part, "\(number) is not from \(range.lowerBound) to \(range.upperBound)")
+            throw error(part, "\(number) is not between \(range.lowerBound) and \(range.upperBound)")
         }
         return number
     }

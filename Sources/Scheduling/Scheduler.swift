@@ -1,6 +1,7 @@
 import Foundation
 import Ledger
 import Postgres
+import Reporting
 import Synchronization
 import Telemetry
 
@@ -52,7 +53,7 @@ public final class Scheduler: Sendable {
                 let rows = try connection.query("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")
                 let wait = host.monotonic() - asked
                 guard let time = try rows.first?.get(0, as: Double.self) else {
-                    throw PostgresError(.server, "the database did not tell its time")
+                    throw PostgresError(.server, "the database did not report its time")
                 }
                 // The clock was read in the middle of the exchange.
                 return ClockReading(database: time, host: host.wall() - wait / 2, monotonic: asked + wait / 2)
@@ -286,7 +287,7 @@ public enum SchedulingError: Error, CustomStringConvertible {
     public var description: String {
         switch self {
         case .unknownTask(let name): "there is no task '\(name)'"
-        case .alreadyRunning(let name): "the task '\(name)' is running already"
+        case .alreadyRunning(let name): "the task '\(name)' is already running"
         }
     }
 
@@ -295,5 +296,20 @@ public enum SchedulingError: Error, CustomStringConvertible {
         case .unknownTask: "see 'reeve task list'"
         case .alreadyRunning(let name): "see 'reeve task history --task \(name)'"
         }
+    }
+}
+
+extension SchedulingError: ReportedError {
+    public static let codes = [
+        ErrorCode("task", [.usage, .locked], "The task does not exist, or is already running.")
+    ]
+
+    public var report: ErrorReport {
+        let exitCode: ExitCode =
+            switch self {
+            case .unknownTask: .usage
+            case .alreadyRunning: .locked
+            }
+        return ErrorReport(description, code: "task", hint: hint, exitCode: exitCode)
     }
 }

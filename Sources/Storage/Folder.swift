@@ -35,10 +35,10 @@ final class Folder: Sendable {
     func making(_ name: String) throws -> Folder {
         if let found = try folder(name) { return found }
         if mkdirat(descriptor, name, 0o700) != 0, errno != EEXIST {
-            throw Self.failure("make the folder", "\(path)/\(name)")
+            throw Self.failure("create the folder", "\(path)/\(name)")
         }
         try sync()
-        guard let made = try folder(name) else { throw Self.failure("make the folder", "\(path)/\(name)") }
+        guard let made = try folder(name) else { throw Self.failure("create the folder", "\(path)/\(name)") }
         return made
     }
 
@@ -60,7 +60,7 @@ final class Folder: Sendable {
         var status = stat()
         guard fstat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
             close(file)
-            throw StorageError.failed(operation: "read", object: "\(path)/\(name)", reason: "it is no file")
+            throw StorageError.failed(operation: "read", object: "\(path)/\(name)", reason: "it is not a regular file")
         }
         return file
     }
@@ -107,7 +107,7 @@ final class Folder: Sendable {
     }
 
     static func failure(_ operation: String, _ path: String) -> StorageError {
-        let reason = errno == ELOOP ? "there is a link in its place" : String(cString: strerror(errno))
+        let reason = errno == ELOOP ? "it is a symbolic link" : String(cString: strerror(errno))
         return .failed(operation: operation, object: path, reason: reason)
     }
 }

@@ -118,7 +118,7 @@ public struct FolderStore: ObjectStore {
             try FileManager.default.createDirectory(
                 atPath: root, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         } catch {
-            throw StorageError.failed(operation: "make the folder", object: root, reason: error.localizedDescription)
+            throw StorageError.failed(operation: "create the folder", object: root, reason: error.localizedDescription)
         }
         guard let made = try Folder.root(root) else { throw StorageError.missing(root) }
         // Of what cannot be opened, nothing can be made durable.

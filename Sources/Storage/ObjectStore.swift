@@ -1,4 +1,5 @@
 import Processes
+import Reporting
 
 /// Where backups lie: named objects that are written once, whole or not at all. This is how a place is implemented;
 /// whoever uses one does it through `BoundedStore`, which makes the calls on threads of their own.
@@ -86,15 +87,15 @@ public enum StorageError: Error, CustomStringConvertible {
 
     public var description: String {
         switch self {
-        case .badLocation(let text, let reason): "'\(text)' is no place for backups: \(reason)"
+        case .badLocation(let text, let reason): "'\(text)' is not a valid repository: \(reason)"
         case .noCredentials(let place, let file, let profile):
-            "nothing says who writes to \(place): \(file) has no profile '\(profile)'"
+            "there are no credentials for \(place): \(file) has no profile '\(profile)'"
         case .late(let operation, let object, let limit):
-            "cannot \(operation) \(object): it has not answered within \(limit.components.seconds) s"
-        case .hung(let place, let calls): "\(place) does not answer: \(calls) calls to it hang"
-        case .badName(let name): "\(name.debugDescription) is no object's name"
-        case .missing(let object): "\(object) is not there"
-        case .tooLarge(let object): "\(object) is larger than it can be"
+            "cannot \(operation) \(object): no answer within \(limit.components.seconds) s"
+        case .hung(let place, let calls): "\(place) does not answer: \(calls) calls to it are still pending"
+        case .badName(let name): "\(name.debugDescription) is not a valid object name"
+        case .missing(let object): "\(object) is missing"
+        case .tooLarge(let object): "\(object) is too large"
         case .failed(let operation, let object, let reason): "cannot \(operation) \(object): \(reason)"
         }
     }
@@ -102,13 +103,19 @@ public enum StorageError: Error, CustomStringConvertible {
     public var hint: String? {
         switch self {
         case .missing: "'reeve backup verify' lists what is missing"
-        case .badLocation: "write a folder, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"
-        case .noCredentials: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write the profile"
+        case .badLocation: "give a folder, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"
+        case .noCredentials: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add the profile"
         case .late:
-            "look whether its server or mount answers; backup.call_limit and backup.stall_limit say how long is waited"
-        case .hung: "look whether its server or mount answers; it is tried again when they have come back"
+            "check that its server or mount answers; backup.call_limit and backup.stall_limit set the time limits"
+        case .hung: "check that its server or mount answers; it is used again once the pending calls have returned"
         case .badName, .tooLarge: nil
-        case .failed: "check that the repository has room and may be written to"
+        case .failed: "check that the repository has free space and is writable"
         }
     }
+}
+
+extension StorageError: ReportedError {
+    public static let codes = [ErrorCode("storage", [.failed], "A repository cannot be read or written.")]
+
+    public var report: ErrorReport { ErrorReport(description, code: "storage", hint: hint) }
 }

@@ -68,7 +68,7 @@ struct UnixSocketTests {
         let keep = "what somebody keeps\n"
         try keep.write(toFile: path, atomically: true, encoding: .utf8)
         let file = #expect(throws: ServerError.self) { try start() }
-        #expect(file?.description.contains("a file is there") == true)
+        #expect(file?.description.contains("a file already exists") == true)
         #expect(try String(contentsOfFile: path, encoding: .utf8) == keep)
 
         try FileManager.default.removeItem(atPath: path)
@@ -86,7 +86,7 @@ struct UnixSocketTests {
         try abandonSocket(target)
         try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: target)
         let link = #expect(throws: ServerError.self) { try start() }
-        #expect(link?.description.contains("a symbolic link is there") == true)
+        #expect(link?.description.contains("a symbolic link already exists") == true)
         #expect(mode(path).map { $0 & S_IFMT } == S_IFLNK && mode(target) != nil)
         #expect(try Set(FileManager.default.contentsOfDirectory(atPath: folder)) == ["http", "target"])
     }

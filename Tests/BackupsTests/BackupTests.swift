@@ -129,7 +129,7 @@ struct BackupTests {
             } catch {
                 // Locks were not to be had: no backup, and none of a state that never was.
                 let isBusy =
-                    (error as? BackupError).map { "\($0)".contains("came and went") }
+                    (error as? BackupError).map { "\($0)".contains("created or dropped") }
                     ?? "\(error)".contains("LOCK TABLE")
                 #expect(isBusy, "\(error)")
                 continue

@@ -71,7 +71,7 @@ struct RestoreTargetTests {
                 return "\(error)"
             }
         }
-        #expect(said.contains("a session is in"), "\(said)")
+        #expect(said.contains("a session is connected to"), "\(said)")
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
     }
 
@@ -167,7 +167,7 @@ struct RestoreTargetTests {
             let error = await #expect(throws: BackupError.self) { _ = try await making.value }
             late.cancel()
             let text = error.map { "\($0)" } ?? ""
-            #expect(text.contains("process \(pid) of ") && text.contains("held"), "\(text)")
+            #expect(text.contains("process \(pid) of ") && text.contains("it is locked by"), "\(text)")
             try await holder.with { try $0.execute("ROLLBACK") }
         }
     }

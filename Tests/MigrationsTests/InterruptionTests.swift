@@ -197,7 +197,7 @@ struct InterruptionTests {
         let index: Bool = try await database.value("SELECT to_regclass('app.t_a') IS NULL")
         #expect(index)
         let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
-        #expect(error?.description.contains("reverted in part") == true)
+        #expect(error?.description.contains("partly reverted") == true)
         try fixture.write("0001_a.down.sql", "DROP INDEX CONCURRENTLY t_a;\nDROP TABLE t;")
         #expect(try await fixture.migrator(database.settings).down(to: 0).done.count == 1)
         #expect(try await fixture.migrator(database.settings).up().done.count == 1)

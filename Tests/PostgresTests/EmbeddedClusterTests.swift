@@ -134,7 +134,7 @@ struct EmbeddedClusterTests {
             let error = await #expect(throws: EmbeddedClusterError.self) {
                 try await EmbeddedCluster.acquire(options(folder))
             }
-            #expect(error?.description.contains("holds something") == true)
+            #expect(error?.description.contains("contains something") == true)
             #expect(try String(contentsOfFile: "\(folder)/cluster/thesis.txt", encoding: .utf8) == "mine")
         }
     }

@@ -168,7 +168,7 @@ struct HostListTests {
     ) {
         let error = #expect(throws: PostgresError.self) { try ConnectionSettings(connectionString: text) }
         #expect(error?.kind == .configuration)
-        let whole = "\(error?.report ?? "") \(error?.hint ?? "")"
+        let whole = "\(error?.fullDescription ?? "") \(error?.hint ?? "")"
         #expect(whole.contains(told), "\(whole)")
         if !hidden.isEmpty { #expect(!whole.contains(hidden), "\(whole)") }
     }

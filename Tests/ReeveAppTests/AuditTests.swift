@@ -240,7 +240,7 @@ struct AuditTests {
         try FileManager.default.copyItem(atPath: "\(key).kept", toPath: key)
         chmod(key, 0o644)
         let open = try await reeve(["audit", "verify"])
-        #expect(open.status == 3 && problems(open.object).contains("others may use it"), "\(open.object)")
+        #expect(open.status == 3 && problems(open.object).contains("other users may access it"), "\(open.object)")
         chmod(key, 0o600)
         #expect(try await reeve(["audit", "verify"]).status == 0)
         // Another key: what was anchored cannot be checked by it.

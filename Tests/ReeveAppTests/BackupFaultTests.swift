@@ -130,7 +130,7 @@ struct BackupFaultTests {
         try "{}".write(toFile: "\(place.folder)/a/main/\(made)/manifest.json", atomically: true, encoding: .utf8)
         let damaged = try await run(environment, "backup", "prune", "--dry-run")
         #expect(damaged.ending == .exited(1), "\(damaged.output)")
-        #expect(damaged.errorOutput.contains("is no manifest"), "\(damaged.errorOutput)")
+        #expect(damaged.errorOutput.contains("is not a valid manifest"), "\(damaged.errorOutput)")
         try FileManager.default.removeItem(atPath: "\(place.folder)/a/main/\(made)/manifest.json")
         try FileManager.default.createDirectory(
             atPath: "\(place.folder)/other", withIntermediateDirectories: true)

@@ -199,7 +199,7 @@ struct RestoreCommandTests {
         let backups = try #require(listed.object["backups"] as? [[String: Any]])
         let id = try #require(backups.first?["id"] as? String)
         #expect(made.status == .exited(1))
-        #expect("\(made.object)".contains("backup \(id) was made; its hook"), "\(made.object)")
+        #expect("\(made.object)".contains("backup \(id) was made, but the hook"), "\(made.object)")
         let succeeded: [Bool] = try await database.with {
             try $0.query("SELECT succeeded FROM reeve.backup_attempts").map { try $0.get(0) }
         }

@@ -171,7 +171,9 @@ struct SchemaCommandTests {
         try "reeve schema snapshot 1\nserver: 15\n\nfrog app.x\n".write(toFile: file, atomically: true, encoding: .utf8)
         let broken = try await ReeveBinary.run(
             ["schema", "diff", file, "main"], on: database.settings, environment: environment)
-        #expect(broken.ending == .exited(2) && broken.errorOutput.contains("\(file):4: 'frog app.x' names no object"))
+        #expect(
+            broken.ending == .exited(2)
+                && broken.errorOutput.contains("\(file):4: 'frog app.x' does not name an object"))
     }
 
     @Test func `objects are listed, and shown with what belongs to them`() async throws {

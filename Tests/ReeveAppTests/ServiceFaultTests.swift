@@ -45,7 +45,7 @@ struct ServiceFaultTests {
         let served = try Served(nil, ["REEVE_CONFIG": file])
         #expect(try await served.reeve.end(limit: .seconds(40)) == 1, "\(served.reeve.output)")
         #expect(served.reeve.output.contains("the service cannot go on"), "\(served.reeve.output)")
-        #expect(served.reeve.output.contains("this program knows versions up to"))
+        #expect(served.reeve.output.contains("this program supports versions up to"))
         #expect(!FileManager.default.fileExists(atPath: served.socket))
         let running = try await Connection.opened(database.settings.database(name)) {
             try await $0.value(

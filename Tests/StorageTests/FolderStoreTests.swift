@@ -66,7 +66,7 @@ struct FolderStoreTests {
         try withStore { (store) throws in
             #expect(mkfifo("\(folder)/repository/main/a/pipe", 0o600) == 0)
             let error = #expect(throws: StorageError.self) { _ = try store.read("main/a/pipe") }
-            #expect(error?.description.contains("it is no file") == true)
+            #expect(error?.description.contains("it is not a regular file") == true)
             #expect(try store.list("").isEmpty)
         }
     }

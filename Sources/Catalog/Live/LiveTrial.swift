@@ -139,7 +139,7 @@ public struct LiveTrial: Sendable {
                 }
             }
         } catch is Undo {}
-        guard let result else { throw PostgresError(.misuse, "the trial had no result") }
+        guard let result else { throw PostgresError(.misuse, "the trial returned no result") }
         return result
     }
 }
@@ -168,7 +168,7 @@ extension Connection {
         } catch let error as PostgresError where error.kind == .server {
             return .failure(error)
         }
-        guard let value else { throw PostgresError(.misuse, "the trial had no result") }
+        guard let value else { throw PostgresError(.misuse, "the trial returned no result") }
         return .success(value)
     }
 

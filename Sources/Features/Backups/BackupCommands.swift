@@ -1,6 +1,7 @@
 import Backups
 import Foundation
 import Kernel
+import Reporting
 import Storage
 
 /// `reeve backup …`
@@ -172,7 +173,7 @@ enum BackupCommands {
         guard let text = invocation.option("sample") else { return 1 }
         guard let percent = Double(text.hasSuffix("%") ? text.dropLast() : text[...]), percent > 0, percent <= 100
         else {
-            throw UsageError("--sample: '\(text)' is no share", hint: "write 10%")
+            throw UsageError("--sample: '\(text)' is not a percentage", hint: "write 10%")
         }
         return percent / 100
     }

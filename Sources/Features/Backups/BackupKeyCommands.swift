@@ -2,6 +2,7 @@ import Backups
 import Foundation
 import Kernel
 import Processes
+import Reporting
 
 /// `reeve backup key …`
 enum BackupKeyCommands {

@@ -1,6 +1,7 @@
 import Backups
 import Foundation
 import Kernel
+import Reporting
 
 /// What the commands about backups have in common.
 enum BackupScope {

@@ -9,7 +9,7 @@ extension BackupWork {
         let settings = BackupSettings.maker(configuration)
         guard !settings.recipients.isEmpty else { throw BackupError.noRecipients }
         guard let identity = BackupSettings.identity(configuration, given: identity) else {
-            throw BackupError.needsIdentity(id: "of every age")
+            throw BackupError.needsIdentity(id: nil)
         }
         return try await alone { connection, lock in
             var count = 0

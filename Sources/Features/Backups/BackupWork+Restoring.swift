@@ -51,8 +51,8 @@ extension BackupWork {
             settings.masking = MaskSection.rules(open.systems)
             guard !settings.masking.isEmpty else {
                 throw UsageError(
-                    "no system says what to mask",
-                    hint: "write 'mask:' into its system.yaml, or name the systems")
+                    "no system says which columns to mask",
+                    hint: "add 'mask:' to its system.yaml, or name the systems")
             }
         }
         let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)

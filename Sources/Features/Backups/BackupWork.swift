@@ -33,7 +33,7 @@ struct BackupWork: Sendable {
     static func repository(_ place: String, of repositories: [Repository]) throws -> Repository {
         if let found = repositories.first(where: { $0.store.place == place }) { return found }
         throw UsageError(
-            "'\(place)' is no repository of the configuration",
+            "'\(place)' is not a configured repository",
             hint: "configured: \(repositories.map(\.store.place).joined(separator: ", "))")
     }
 

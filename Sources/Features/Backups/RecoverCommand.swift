@@ -4,6 +4,7 @@ import Foundation
 import Kernel
 import Ledger
 import Postgres
+import Reporting
 
 /// `reeve recover`
 enum RecoverCommand {

@@ -3,6 +3,7 @@ import Foundation
 import Kernel
 import Ledger
 import Postgres
+import Reporting
 
 /// `reeve backup test` and `reeve backup restore`
 enum RestoreCommands {
@@ -88,7 +89,7 @@ enum RestoreCommands {
     }
 
     private static func target(_ invocation: Invocation) throws -> ConnectionSettings {
-        guard let url = invocation.option("to") else { throw UsageError("'reeve backup restore' wants --to URL") }
+        guard let url = invocation.option("to") else { throw UsageError("'reeve backup restore' requires --to URL") }
         let target = try ConnectionSettings(connectionString: url)
         guard target.parameters["password"] == nil else {
             throw UsageError(
@@ -107,7 +108,7 @@ enum RestoreCommands {
         order.selection.schemas = invocation.options("schema")
         order.selection.intoSchema = invocation.option("into-schema")
         if order.selection.isEmpty, order.selection.intoSchema != nil {
-            throw UsageError("--into-schema goes with --table or --schema")
+            throw UsageError("--into-schema requires --table or --schema")
         }
         return order
     }
@@ -116,13 +117,14 @@ enum RestoreCommands {
         let place = invocation.option("repository")
         guard let text = invocation.option("as-of") else {
             guard let id = invocation.arguments.positional.first else {
-                throw UsageError("'reeve backup restore' wants a backup", hint: "give its ID, latest, or --as-of TIME")
+                throw UsageError(
+                    "'reeve backup restore' requires a backup", hint: "give its ID, latest, or --as-of TIME")
             }
             return try await work.find(id, in: place) { invocation.console.note($0) }
         }
-        guard invocation.arguments.positional.isEmpty else { throw UsageError("--as-of goes without an ID") }
+        guard invocation.arguments.positional.isEmpty else { throw UsageError("--as-of cannot be combined with an ID") }
         guard let time = try? Timestamp.fromPostgres(text) else {
-            throw UsageError("--as-of: '\(text)' is no instant", hint: "write 2026-11-20T03:00:00Z")
+            throw UsageError("--as-of: '\(text)' is not a valid time", hint: "write 2026-11-20T03:00:00Z")
         }
         return try await BackupWork.newest(
             of: work.open.name, in: BackupScope.repositories(invocation, work), "as of \(text)", by: time

@@ -2,6 +2,7 @@ import Auditing
 import Foundation
 import Kernel
 import Ledger
+import Reporting
 
 /// `reeve audit …`
 enum AuditCommands {

@@ -2,6 +2,7 @@ import Foundation
 import Kernel
 import Migrations
 import Postgres
+import Reporting
 
 /// `reeve migrate …`
 enum MigrateCommands {
@@ -58,7 +59,9 @@ enum MigrateCommands {
             .option("confirm", "NAME", "the database's name, to go on without being asked"),
         ], whenInterrupted: "no migration was reverted"
     ) { invocation in
-        guard let target = try target(invocation) else { throw UsageError("'reeve migrate down' wants --to VERSION") }
+        guard let target = try target(invocation) else {
+            throw UsageError("'reeve migrate down' requires --to VERSION")
+        }
         if invocation.isDryRun { return try await dryRun(.down(to: target), invocation) }
         try await forEach(invocation, goingDown: true) { migrator, open in
             try invocation.confirm(

@@ -1,6 +1,7 @@
 import Foundation
 import Kernel
 import Migrations
+import Reporting
 import Telemetry
 
 extension Feature {

@@ -30,7 +30,7 @@ struct NewMigration {
         }
         return try files.map { file, text in
             let path = "\(system.folder)/\(file)"
-            guard !FileManager.default.fileExists(atPath: path) else { throw UsageError("\(path) is there already") }
+            guard !FileManager.default.fileExists(atPath: path) else { throw UsageError("\(path) already exists") }
             try text.write(toFile: path, atomically: true, encoding: .utf8)
             return path
         }

@@ -1,6 +1,7 @@
 import Foundation
 import Kernel
 import Postgres
+import Reporting
 
 /// `reeve config …`
 enum ConfigCommands {
@@ -13,7 +14,7 @@ enum ConfigCommands {
         let configuration = try invocation.configuration()
         if let (name, meant) = configuration.store.unknownVariables.min(by: { $0.key < $1.key }) {
             throw ConfigurationError(
-                "environment \(name)", nil, "it names no key",
+                "environment \(name)", nil, "it is not the name of a key",
                 hint: meant.map { "did you mean \($0)" } ?? "see 'reeve config reference'")
         }
         let catalog = SystemCatalog(configuration: configuration, sections: invocation.features.sections)

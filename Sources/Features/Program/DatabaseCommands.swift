@@ -1,5 +1,6 @@
 import Kernel
 import Postgres
+import Reporting
 
 /// `reeve database …`
 enum DatabaseCommands {

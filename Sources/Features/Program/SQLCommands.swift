@@ -1,6 +1,7 @@
 import Foundation
 import Kernel
 import Postgres
+import Reporting
 
 /// `reeve sql …`
 enum SQLCommands {

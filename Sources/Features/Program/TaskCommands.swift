@@ -2,6 +2,7 @@ import Foundation
 import Kernel
 import Ledger
 import Postgres
+import Reporting
 import Scheduling
 
 /// `reeve task …`

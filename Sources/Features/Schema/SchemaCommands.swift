@@ -3,6 +3,7 @@ import Foundation
 import Kernel
 import Migrations
 import Postgres
+import Reporting
 
 /// `reeve schema …`
 enum SchemaCommands {

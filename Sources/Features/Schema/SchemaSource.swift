@@ -31,7 +31,7 @@ struct SchemaSource {
             return try await migrations(word, schemas, estate, invocation)
         }
         throw UsageError(
-            "'\(word)' is no database, no folder of migrations and no snapshot",
+            "'\(word)' is not a database, a folder of migrations or a snapshot",
             hint: "give postgresql://…, the name of a configured database or system, or a path")
     }
 

@@ -1,3 +1,5 @@
+import Reporting
+
 /// One command: what it is called, what it takes and what it does. The parser and the help are made from it.
 public struct CommandSpec: Sendable {
     public let noun: String

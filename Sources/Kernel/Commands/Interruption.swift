@@ -1,5 +1,6 @@
 import Foundation
 import Processes
+import Reporting
 import Synchronization
 
 /// What a signal does to a command, and what is said of it.

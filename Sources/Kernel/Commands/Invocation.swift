@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Reporting
 import Telemetry
 
 /// One call of a command: what was given, and the world that it works in.
@@ -89,7 +90,11 @@ public struct Invocation: Sendable {
 }
 
 /// A destructive command was not confirmed; nothing was done.
-public struct ConfirmationNeeded: Error {
+public struct ConfirmationNeeded: ReportedError {
+    public static let codes = [
+        ErrorCode("confirmation_needed", [.confirmationNeeded], "A command that destroys data was not confirmed.")
+    ]
+
     /// What would be destroyed.
     public let what: String
     /// What must be given to confirm it.
@@ -98,5 +103,13 @@ public struct ConfirmationNeeded: Error {
     public init(what: String, name: String) {
         self.what = what
         self.name = name
+    }
+
+    public var description: String { what }
+
+    public var report: ErrorReport {
+        ErrorReport(
+            description, code: "confirmation_needed", hint: "confirm with --confirm=\(name)",
+            exitCode: .confirmationNeeded)
     }
 }

@@ -1,3 +1,5 @@
+import Reporting
+
 /// What was given to a command.
 public struct ParsedArguments: Sendable {
     public var positional: [String] = []
@@ -16,4 +18,12 @@ public struct UsageError: Error, CustomStringConvertible {
         self.description = description
         self.hint = hint
     }
+}
+
+extension UsageError: ReportedError {
+    public static let codes = [
+        ErrorCode("usage", [.usage], "The command line is wrong, or names something that does not exist.")
+    ]
+
+    public var report: ErrorReport { ErrorReport(description, code: "usage", hint: hint, exitCode: .usage) }
 }

@@ -1,3 +1,5 @@
+import Reporting
+
 /// A text is not a value of what it is read as.
 public struct InvalidValue: Error, Sendable {
     /// What is wrong with it, beginning with the text itself.
@@ -22,4 +24,12 @@ public struct ConfigurationError: Error, CustomStringConvertible {
         description = line.map { "\(place):\($0): \(message)" } ?? "\(place): \(message)"
         self.hint = hint
     }
+}
+
+extension ConfigurationError: ReportedError {
+    public static let codes = [
+        ErrorCode("configuration", [.usage], "The configuration, or a `system.yaml`, is wrong.")
+    ]
+
+    public var report: ErrorReport { ErrorReport(description, code: "configuration", hint: hint, exitCode: .usage) }
 }

@@ -1,5 +1,6 @@
 import CYAML
 import Foundation
+import Reporting
 
 /// A node of a YAML file, with the line on which it stands.
 public indirect enum YAMLNode: Sendable {
@@ -73,7 +74,7 @@ private struct YAMLTreeBuilder {
                     throw ConfigurationError(file, line, "a key must be a plain word")
                 }
                 if let first = entries.first(where: { $0.key == key }) {
-                    throw ConfigurationError(file, keyLine, "'\(key)' is there twice, first on line \(first.keyLine)")
+                    throw ConfigurationError(file, keyLine, "'\(key)' is given twice, first on line \(first.keyLine)")
                 }
                 entries.append((key, keyLine, try child(pair.value, line, depth)))
             }

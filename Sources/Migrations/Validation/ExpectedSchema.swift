@@ -3,6 +3,7 @@ import Foundation
 import Hashing
 import Ledger
 import Postgres
+import Reporting
 import Telemetry
 
 /// What migrations make, as values, and where that knowledge is from.
@@ -132,14 +133,14 @@ struct ExpectedSchemaFinder: Sendable {
             let path = "\(selection.system.folder)/\(Self.snapshotName)"
             guard let data = FileManager.default.contents(atPath: path) else {
                 throw ValidationError(
-                    "no scratch database may be made, and \(path) is not there",
-                    hint: "give the role CREATEDB, or make the file elsewhere with 'reeve schema snapshot --write'")
+                    "the role may not create a scratch database, and \(path) does not exist",
+                    hint: "grant the role CREATEDB, or create the file elsewhere with 'reeve schema snapshot --write'")
             }
             let (catalog, notes) = try SchemaSnapshot.parse(String(decoding: data, as: UTF8.self), file: path)
             guard notes["migrations"] == selection.hex else {
                 throw ValidationError(
-                    "\(path) is of other migrations than those that are applied in schema \(selection.system.schema)",
-                    hint: "make it anew with 'reeve schema snapshot --write --system \(selection.system.name)'")
+                    "\(path) was made from other migrations than those applied in schema \(selection.system.schema)",
+                    hint: "recreate it with 'reeve schema snapshot --write --system \(selection.system.name)'")
             }
             // What differs between major versions is judged by those that made the files.
             if catalog.serverVersion != serverVersion / 10000 { merged.serverVersion = catalog.serverVersion }
@@ -158,4 +159,10 @@ public struct ValidationError: Error, CustomStringConvertible, Sendable {
         self.description = description
         self.hint = hint
     }
+}
+
+extension ValidationError: ReportedError {
+    public static let codes = [ErrorCode("validation", [.failed], "A schema cannot be compared with its migrations.")]
+
+    public var report: ErrorReport { ErrorReport(description, code: "validation", hint: hint) }
 }

@@ -1,5 +1,6 @@
 import CSystem
 import Foundation
+import Reporting
 
 /// The folder of an embedded cluster and what lies in it.
 struct ClusterFolder: Sendable {
@@ -99,12 +100,12 @@ public enum EmbeddedClusterError: Error, CustomStringConvertible {
     public var description: String {
         switch self {
         case .noServer: "no PostgreSQL server programs are installed"
-        case .notOurs(let folder): "the folder \(folder) holds something that is not a cluster of reeve"
+        case .notOurs(let folder): "the folder \(folder) contains something that is not a cluster of Reeve"
         case .otherVersion(let folder, let made, let installed):
-            "the cluster in \(folder) was made by PostgreSQL \(made), and installed is \(installed.map(String.init).joined(separator: ", "))"
+            "the cluster in \(folder) was made by PostgreSQL \(made), but the installed version is \(installed.map(String.init).joined(separator: ", "))"
         case .folder(let path, let reason): "cannot use \(path): \(reason)"
         case .notEnterable(let folder, let user):
-            "PostgreSQL does not run as root, and its user '\(user)' cannot enter \(folder)"
+            "PostgreSQL does not run as root, and its user '\(user)' cannot access \(folder)"
         case .busy(let lock): "another process is starting or stopping the cluster (\(lock))"
         case .program(let name, let output): "\(name) failed: \(output)"
         }
@@ -113,12 +114,19 @@ public enum EmbeddedClusterError: Error, CustomStringConvertible {
     public var hint: String? {
         switch self {
         case .noServer: "install it: sudo apt-get install postgresql (or brew install postgresql)"
-        case .notOurs: "give another folder as REEVE_STATE, or move this one away"
-        case .otherVersion(_, let made, _): "install PostgreSQL \(made), or move the folder away to begin anew"
-        case .folder: "give another folder as REEVE_STATE"
-        case .notEnterable: "give a folder that everybody may enter, for instance REEVE_STATE=/var/lib/reeve"
+        case .notOurs: "set REEVE_STATE to another folder, or move this one away"
+        case .otherVersion(_, let made, _):
+            "install PostgreSQL \(made), or move the folder away to start with an empty cluster"
+        case .folder: "set REEVE_STATE to another folder"
+        case .notEnterable: "use a folder that every user may enter, for instance REEVE_STATE=/var/lib/reeve"
         case .busy: "try again"
         case .program: nil
         }
     }
+}
+
+extension EmbeddedClusterError: ReportedError {
+    public static let codes = [ErrorCode("embedded_cluster", [.failed], "The embedded PostgreSQL cannot be used.")]
+
+    public var report: ErrorReport { ErrorReport(description, code: "embedded_cluster", hint: hint) }
 }

@@ -94,7 +94,7 @@ struct ClusterServer {
             atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         // In /tmp anybody may have been there first, with a link to where we would change the owner.
         guard account.holds(path) else {
-            throw EmbeddedClusterError.folder(path, reason: "it is another user's, or no folder")
+            throw EmbeddedClusterError.folder(path, reason: "it belongs to another user, or is not a folder")
         }
         try account.own(path)
     }

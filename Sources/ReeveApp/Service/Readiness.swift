@@ -65,7 +65,7 @@ extension Readiness {
         switch error {
         case LedgerError.newer: return "\(error)"
         case LedgerError.busy: return "another process is changing the ledger"
-        case LedgerError.foreign: return "the schema 'reeve' is not this program's"
+        case LedgerError.foreign: return "the schema 'reeve' is not Reeve's own"
         case let error as PostgresError:
             switch error.kind {
             case .cannotConnect: return "no connection can be made"

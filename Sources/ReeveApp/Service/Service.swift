@@ -120,7 +120,7 @@ struct Service: Sendable {
                 try AdminServer(address, routes: Self.routes(metrics, readiness), settings: settings, logger: logger)
             }
         } catch is BoundedThreads.GivenUp {
-            throw ServerError(address, "its address was not found within \(Self.listenLimit.components.seconds) s")
+            throw ServerError(address, "the host name was not resolved within \(Self.listenLimit.components.seconds) s")
         }
         logger.info("serving /metrics, /livez and /readyz", [LogField("address", server.address)])
         return server

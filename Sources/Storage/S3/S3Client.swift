@@ -57,7 +57,7 @@ final class S3Client: Sendable {
 
         /// The doubt about an answer that must be XML.
         static let wantsXML: @Sendable (HTTPResponse) -> String? = {
-            S3Answer.parse($0.body) == nil ? "the answer is cut short" : nil
+            S3Answer.parse($0.body) == nil ? "the response is incomplete" : nil
         }
     }
 
@@ -81,7 +81,7 @@ final class S3Client: Sendable {
                 let delay = retries.delay(after: attempt, random: .random(in: 0...1), asked: problem.wait)
             else { throw failed(call, problem.reason + (attempt > 1 ? " (tried \(attempt) times)" : "")) }
             attempt += 1
-            if flag.sleep(for: delay) { throw failed(call, problem.reason + "; it was broken off") }
+            if flag.sleep(for: delay) { throw failed(call, problem.reason + "; the request was cancelled") }
         }
     }
 
@@ -125,7 +125,7 @@ final class S3Client: Sendable {
         }
         let code = failure?.code ?? ""
         if ["RequestTimeTooSkewed", "RequestExpired"].contains(code), setClock(by: response) {
-            return Problem(reason: "\(code): this machine's clock is off", mayPass: true, wait: .zero)
+            return Problem(reason: "\(code): this machine's clock is wrong", mayPass: true, wait: .zero)
         }
         let text = failure.map { "\($0.code): \($0.message)" } ?? "status \(response.status)"
         let isMissing = response.status == 404 && code != "NoSuchBucket"

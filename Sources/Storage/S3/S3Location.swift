@@ -79,7 +79,7 @@ public struct S3Location: Sendable, Equatable {
             lock = nil
         }
         profile = settings.removeValue(forKey: "profile")
-        if let unknown = settings.keys.sorted().first { throw refuse("'\(unknown)' is no setting of it") }
+        if let unknown = settings.keys.sorted().first { throw refuse("'\(unknown)' is not a known setting") }
     }
 
     /// An endpoint as it may be shown.

@@ -73,7 +73,7 @@ public struct S3Store: ObjectStore {
                 _ = try client.send(
                     S3Client.Call(
                         method: "DELETE", name: upload.name, query: [("uploadId", upload.id)],
-                        operation: "clear the unfinished upload of"))
+                        operation: "remove the unfinished upload of"))
             } catch StorageError.missing {}
         }
         return uploads.count

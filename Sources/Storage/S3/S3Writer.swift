@@ -46,7 +46,8 @@ final class S3Writer: ObjectWriter {
         isDone = true
         // What stays after this is cleared by the next writer.
         _ = try? client.send(
-            S3Client.Call(method: "DELETE", name: name, query: [("uploadId", upload)], operation: "give up"))
+            S3Client.Call(method: "DELETE", name: name, query: [("uploadId", upload)], operation: "abort the upload of")
+        )
     }
 
     private func begin() throws -> String {
@@ -58,7 +59,7 @@ final class S3Writer: ObjectWriter {
                 method: "POST", name: name, query: [("uploads", "")], headers: headers, operation: "write",
                 doubt: S3Client.Call.wantsXML))
         guard let id = S3Answer.parse(answer.body)?["UploadId"], !id.isEmpty else {
-            throw failed("the server names no upload")
+            throw failed("the server returned no upload ID")
         }
         upload = id
         return id
@@ -70,7 +71,7 @@ final class S3Writer: ObjectWriter {
             S3Client.Call(
                 method: "PUT", name: name, query: [("partNumber", "\(parts.count + 1)"), ("uploadId", id)],
                 headers: sums(buffer), body: buffer, operation: "write"))
-        guard let tag = answer["ETag"] else { throw failed("the server gives a part no ETag") }
+        guard let tag = answer["ETag"] else { throw failed("the server returned no ETag for a part") }
         parts.append((tag, location.hasChecksums ? Data(Digest.of(buffer)).base64EncodedString() : ""))
         buffer.removeAll(keepingCapacity: true)
     }

@@ -1,0 +1,40 @@
+/// The exit status of the program. Scripts depend on the numbers.
+public enum ExitCode: Int32, Sendable, CaseIterable {
+    case done = 0
+    case failed = 1
+    case usage = 2
+    case finding = 3
+    case notPermitted = 4
+    case locked = 5
+    case confirmationNeeded = 6
+    /// `EX_TEMPFAIL` of sysexits.h.
+    case temporary = 75
+
+    /// What it is called in help and documentation.
+    public var name: String {
+        switch self {
+        case .done: "done"
+        case .failed: "failed"
+        case .usage: "usage"
+        case .finding: "finding"
+        case .notPermitted: "not permitted"
+        case .locked: "locked"
+        case .confirmationNeeded: "confirmation needed"
+        case .temporary: "try again"
+        }
+    }
+
+    /// A sentence for the reference.
+    public var meaning: String {
+        switch self {
+        case .done: "The command is done; no problems were found."
+        case .failed: "The command failed."
+        case .usage: "The command line, the configuration or a file that was named is wrong."
+        case .finding: "The command ran and found something: drift, pending migrations, a failed check."
+        case .notPermitted: "The role lacks a right that the command needs, or a schema `reeve` is not Reeve's own."
+        case .locked: "Another process held a lock for longer than `--lock-wait`, or is doing the same work."
+        case .confirmationNeeded: "The command destroys data and was not confirmed; nothing was done."
+        case .temporary: "A temporary failure, such as a lost connection; the same command may succeed later."
+        }
+    }
+}

@@ -1,0 +1,401 @@
+import AdminHTTP
+import Backups
+import Foundation
+import Ledger
+import Postgres
+import Reporting
+import Scheduling
+import Storage
+import TestSupport
+import Testing
+
+@testable import Catalog
+@testable import Migrations
+@testable import Processes
+@testable import ReeveApp
+
+/// The code, the exit status and the hint of each error, on which scripts and people depend.
+@Suite struct ErrorReportTests {
+    private typealias Table<E: ReportedError> = [(error: E, exit: ExitCode, hint: String?)]
+
+    /// Compares reports with a table, and the exit statuses in the table with those that the type lists.
+    private func check<E: ReportedError>(
+        _ type: E.Type, _ code: String, _ table: Table<E>, message: (E) -> String = { $0.description }
+    ) {
+        for (error, exit, hint) in table {
+            let report = ErrorReport(error)
+            #expect(report.code == code, "\(error)")
+            #expect(report.exitCode == exit, "\(error)")
+            #expect(report.hint == hint, "\(error)")
+            #expect(report.message == message(error))
+        }
+        let listed = E.codes.first { $0.name == code }?.exitCodes ?? []
+        #expect(Set(listed) == Set(table.map(\.exit)), "\(E.self)")
+    }
+
+    @Test func `errors of the command line and the configuration`() {
+        check(UsageError.self, "usage", [(UsageError("x", hint: "y"), .usage, "y"), (UsageError("x"), .usage, nil)])
+        check(
+            ConfigurationError.self, "configuration",
+            [
+                (ConfigurationError("f", 1, "x", hint: "y"), .usage, "y"),
+                (ConfigurationError("f", nil, "x"), .usage, nil),
+            ]
+        )
+        check(
+            ConfirmationNeeded.self, "confirmation_needed",
+            [(ConfirmationNeeded(what: "x", name: "app"), .confirmationNeeded, "confirm with --confirm=app")])
+    }
+
+    @Test func `errors of PostgreSQL`() {
+        let whereFrom = "'reeve config show' shows where the address comes from"
+        let kinds: [(kind: PostgresError.Kind, exit: ExitCode, hint: String?)] = [
+            (.server, .failed, nil), (.cannotConnect, .temporary, whereFrom), (.connectionLost, .temporary, nil),
+            (.timedOut, .failed, nil), (.commitOutcomeUnknown, .failed, nil), (.badValue, .failed, nil),
+            (.resultTooLarge, .failed, nil), (.badScript, .failed, nil), (.misuse, .failed, nil),
+            (.configuration, .usage, nil), (.poolExhausted, .temporary, nil),
+        ]
+        check(PostgresError.self, "postgres", kinds.map { (PostgresError($0.kind, "x"), $0.exit, $0.hint) })
+        // A hint of its own comes first, and is part of the message too.
+        check(
+            PostgresError.self, "postgres", kinds.map { (PostgresError($0.kind, "x", hint: "y"), $0.exit, "y") },
+            message: { _ in "x\nhint: y" })
+        let states: [(state: String, exit: ExitCode)] = [
+            ("42P01", .failed), ("57014", .failed), ("42501", .notPermitted), ("40001", .temporary),
+            ("40P01", .temporary), ("55P03", .temporary), ("53300", .temporary), ("57P01", .temporary),
+            ("57P02", .temporary), ("57P03", .temporary), ("08006", .temporary),
+        ]
+        for (state, exit) in states {
+            let report = ErrorReport(PostgresError(.server, "x", sqlState: state))
+            #expect(report == ErrorReport("x (SQLSTATE \(state))", code: state, exitCode: exit))
+        }
+        let listed = PostgresError.codes.first { $0.name == ErrorCode.sqlState }?.exitCodes ?? []
+        #expect(Set(listed) == Set(states.map(\.exit)))
+        let refused = ErrorReport(PostgresError(.cannotConnect, "x", sqlState: "28P01"))
+        #expect(refused.code == "28P01" && refused.exitCode == .temporary && refused.hint == whereFrom)
+    }
+
+    @Test func `errors of the embedded cluster`() {
+        check(
+            EmbeddedClusterError.self, "embedded_cluster",
+            [
+                (
+                    .noServer, .failed,
+                    "install it: sudo apt-get install postgresql (or brew install postgresql)"
+                ),
+                (.notOurs(folder: "f"), .failed, "set REEVE_STATE to another folder, or move this one away"),
+                (
+                    .otherVersion(folder: "f", made: 14, installed: [15]), .failed,
+                    "install PostgreSQL 14, or move the folder away to start with an empty cluster"
+                ),
+                (.folder("f", reason: "x"), .failed, "set REEVE_STATE to another folder"),
+                (
+                    .notEnterable(folder: "f", user: "u"), .failed,
+                    "use a folder that every user may enter, for instance REEVE_STATE=/var/lib/reeve"
+                ),
+                (.busy(lock: "l"), .failed, "try again"), (.program("initdb", output: "x"), .failed, nil),
+            ])
+    }
+
+    @Test func `errors of the ledger and its audit chain`() {
+        let again = "try again; a session that hangs can be ended with pg_terminate_backend"
+        check(
+            LedgerError.self, "ledger",
+            [
+                (
+                    .newer(found: 9, known: 5), .failed,
+                    "use the newer reeve that this database was last administered with"
+                ),
+                (.busy(holder: nil), .locked, again), (.recording(check: "c", holder: nil), .locked, again),
+                (
+                    .foreign(["x"]), .notPermitted,
+                    "find out who made it; then drop it, connect as its owner, or make one role the owner of "
+                        + "everything in it (ALTER SCHEMA reeve OWNER TO …, likewise its tables and functions)"
+                ),
+            ])
+        let elsewhere = "other places may have it; the next run tries again"
+        check(
+            AuditError.self, "audit",
+            [
+                (
+                    .file("f", reason: "x"), .usage,
+                    "set audit.key or state to another path, or correct its owner and mode (chown, chmod 600)"
+                ),
+                (
+                    .notAKey("f"), .usage,
+                    "restore the key from your copy; a new key cannot verify what the old one anchored"
+                ),
+                (
+                    .contradicted(database: "d", reason: "x"), .finding,
+                    "'reeve audit verify' tells more; if this is expected, as after a restore: "
+                        + "reeve audit anchor --accept=REASON"
+                ),
+                (.notWritten([("p", "x")]), .failed, elsewhere),
+                (.late(place: "p", limit: .seconds(1)), .failed, elsewhere),
+                (.noLedger(database: "d"), .usage, "'reeve migrate up' creates it"),
+            ])
+    }
+
+    @Test func `errors of migrations`() {
+        let blocker = Blocker(process: 7, user: "u", state: "active", query: "SELECT 1")
+        check(
+            MigrationError.self, "migration",
+            [
+                (.unreadable(path: "p", reason: "x"), .failed, nil),
+                (
+                    .badFileName(path: "p"), .failed,
+                    "name it NNNN_name.up.sql, NNNN_name.down.sql, R__name.sql or R__name.down.sql"
+                ),
+                (.badDirective(place: "p:1", "x", hint: "y"), .failed, "y"),
+                (.downWithoutUp(path: "p"), .failed, "give both files the same version and name"),
+                (.duplicateVersion("a", "b"), .failed, "give one of them the next free version"),
+                (.missingRequirement(system: "s", requirement: "r"), .failed, "add 'r' to the systems"),
+                (.requirementCycle(["a", "b"]), .failed, nil),
+                (
+                    .requiredByOthers(system: "s", others: ["a", "b"]), .failed,
+                    "revert a, b first, with 'reeve migrate down'"
+                ),
+                (
+                    .changed(system: "s", title: "0001_t", applied: [1], file: [2], path: "p", difference: nil),
+                    .failed,
+                    "restore the file as it was, and make the change in a new migration after 0001_t"
+                ),
+                (.renamed(system: "s", version: 1, applied: "a", file: "b"), .failed, "change the name back to 'a'"),
+                (
+                    .missingFile(system: "s", title: "t"), .failed,
+                    "restore the file; to undo a migration, run 'reeve migrate down' while its files are there"
+                ),
+                (
+                    .outOfOrder(system: "s", title: "t", applied: 2), .failed,
+                    "give it the next free version, or apply it late with --out-of-order"
+                ),
+                (.noWayDown(system: "s", title: "t"), .failed, "write one, or restore a backup"),
+                (.unknownVersion(system: "s", version: 1), .failed, "see 'reeve migrate status'"),
+                (.transactionControl(place: "p:1", statement: "COMMIT"), .failed, "remove the statement"),
+                (
+                    .unnamedConcurrentIndex(place: "p:1"), .failed,
+                    "name the index, so that an interrupted build can be found and repeated"
+                ),
+                (.stepsInRepeatable(path: "p"), .failed, "move that statement to a versioned migration"),
+                (
+                    .otherSchema(system: "s", recorded: "a", configured: "b"), .failed,
+                    "configure schema 'a', or revert the system first, with 'reeve migrate down'"
+                ),
+                (
+                    .stepsChanged(system: "s", title: "t", step: 0), .failed,
+                    "restore the file as it was when the run was interrupted"
+                ),
+                (
+                    .halfReverted(system: "s", title: "t"), .failed,
+                    "run 'reeve migrate down --system s' again, then 'up'"
+                ),
+                (
+                    .invalidIndex(name: "i", place: "p:1"), .failed,
+                    "run 'reeve migrate up' again, which drops and rebuilds i"
+                ),
+                (
+                    .openSchema(system: "s", schema: "a", roles: ["r"]), .notPermitted,
+                    "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \"a\" and make the migrating "
+                        + "role the owner of its objects, or trust the role with migrate.trusted_roles"
+                ),
+                (.locked(holder: nil, wait: .seconds(1)), .locked, "wait longer with --lock-wait"),
+                (
+                    .locked(holder: "h", wait: .seconds(1)), .locked,
+                    "wait longer with --lock-wait; a session that is not Reeve's can be ended with "
+                        + "pg_terminate_backend"
+                ),
+                (
+                    .lostAfter(done: "x", cause: CancellationError()), .temporary,
+                    "run it again; it continues where it stopped"
+                ),
+                (failed(CancellationError()), .failed, nil), (failed(LedgerError.busy(holder: nil)), .locked, nil),
+                (failed(PostgresError(.cannotConnect, "x")), .temporary, nil),
+                (failed(PostgresError(.configuration, "x")), .usage, nil),
+                (failed(PostgresError(.server, "x", sqlState: "42501")), .notPermitted, nil),
+                (
+                    failed(PostgresError(.server, "x", sqlState: "55P03"), [blocker]), .temporary,
+                    "wait for the blocker, or end it: SELECT pg_terminate_backend(7)"
+                ),
+            ])
+        check(
+            ValidationError.self, "validation",
+            [(ValidationError("x", hint: "y"), .failed, "y"), (ValidationError("x"), .failed, nil)])
+        check(
+            SnapshotError.self, "snapshot",
+            [
+                (
+                    SnapshotError(file: "f", line: 1, message: "x"), .usage,
+                    "recreate it with 'reeve schema snapshot'"
+                )
+            ])
+    }
+
+    private func failed(_ cause: any Error, _ blockers: [Blocker] = []) -> MigrationError {
+        .failed(system: "s", title: "t", cause: cause, blockers: blockers, attempts: 1)
+    }
+
+    @Test func `the report of a migration that failed has all that the server said`() {
+        var cause = PostgresError(.server, "x", sqlState: "23505", hint: "y")
+        cause.detail = "z"
+        let report = ErrorReport(failed(cause))
+        #expect(report.message == "s/t failed: x (SQLSTATE 23505)\ndetail: z\nhint: y")
+        #expect(report.hint == "y")
+    }
+
+    @Test func `errors of tasks and of the service`() {
+        check(
+            SchedulingError.self, "task",
+            [
+                (.unknownTask("t"), .usage, "see 'reeve task list'"),
+                (.alreadyRunning("t"), .locked, "see 'reeve task history --task t'"),
+            ])
+        let address = ListenAddress.tcp(host: "h", port: 1)
+        check(
+            ServerError.self, "listen",
+            [
+                (ServerError(address, "x"), .failed, "set http.listen to another address, or to off"),
+                (ServerError(address, "x", hint: "y", isRefusal: true), .usage, "y"),
+            ])
+    }
+
+    @Test func `errors of backups`() {
+        check(
+            BackupError.self, "backup",
+            [
+                (
+                    .badManifest(object: "o", reason: "x"), .failed,
+                    "the backup is ignored; 'reeve backup list' shows the others"
+                ),
+                (.noPgDump(server: 15), .failed, "install postgresql-client-15"),
+                (
+                    .hiddenRows(role: "r", table: "t"), .notPermitted,
+                    "ALTER ROLE r BYPASSRLS, or back up as a superuser"
+                ),
+                (.changing(attempts: 8), .failed, "try again when fewer tables are being created and dropped"),
+                (.locked(holder: nil), .locked, "wait for it, or set --lock-wait"),
+                (
+                    .noRecipients, .usage,
+                    "make a key with 'reeve backup key new' and add its recipient to backup.recipients"
+                ),
+                (.noProgram("age"), .failed, "install the package age"),
+                (.part(object: "o", reason: "x"), .failed, "'reeve backup verify' checks every part"),
+                (
+                    .notRestored(object: "o", reason: "x"), .temporary,
+                    "this says nothing about the backup; try again once the cause is fixed"
+                ),
+                (.unknown(id: "i"), .usage, "'reeve backup list' shows the backups"),
+                (.needsIdentity(id: "i"), .usage, "give the file with --identity, or set backup.identity"),
+                (
+                    .cannotOpen(object: "o", reason: "x"), .failed,
+                    "give the identity of one of the backup's recipients; 'reeve backup show' lists them"
+                ),
+                (.unreadable(reason: "x"), .failed, "change what the message names; no backup was made"),
+                (.hookAfter(id: "i", reason: "x"), .failed, "run the hook by hand to see its output"),
+                (.hook(name: "before", reason: "x"), .failed, "run the hook by hand to see its output"),
+                (
+                    .noRoom(place: "p", free: 0, needed: 1), .failed,
+                    "free some space, or remove old backups with 'reeve backup prune'"
+                ),
+                (.notWritten([("p", "x")]), .failed, "the backup is complete in the other repositories"),
+                (
+                    .targetLacks(["x"]), .failed,
+                    "install the extensions and create the roles there, or give --roles"
+                ),
+                (.notInBackup("table t"), .failed, "'reeve backup show' lists the tables"),
+                (
+                    .targetHas(["x"]), .failed,
+                    "restore into another schema with --into-schema, or move the existing objects away first"
+                ),
+                (.unreachable(place: "p", reason: "x"), .failed, "check that it is reachable and readable"),
+                (
+                    .secretKeyword("sslpassword"), .failed,
+                    "put it into a service file (PGSERVICEFILE) and name the service with service=…"
+                ),
+                (
+                    .risky(table: "t", what: "x"), .failed,
+                    "restore the whole backup into another database, where such constraints are added last"
+                ),
+                (
+                    .leftClosed(database: "d", reopening: ["A", "B"], cause: LedgerError.busy(holder: nil)), .failed,
+                    "drop it, or, if its content is as it should be, reopen it: A; B"
+                ),
+                (
+                    .held(holders: []), .failed,
+                    "wait for it, or end a session with pg_terminate_backend, a prepared transaction with "
+                        + "ROLLBACK PREPARED"
+                ),
+                (.noBackup(place: "p"), .failed, "'reeve backup list' shows the backups of each repository"),
+                (.badOutput(program: "age", reason: "x"), .failed, "run age by hand to see what it writes"),
+            ])
+        check(
+            PipelineError.self, "program",
+            [(PipelineError(program: "/usr/bin/age", ending: .exited(1), errorOutput: "x"), .failed, nil)])
+    }
+
+    @Test func `errors of storage`() {
+        check(
+            StorageError.self, "storage",
+            [
+                (.missing("o"), .failed, "'reeve backup verify' lists what is missing"),
+                (
+                    .failed(operation: "read", object: "o", reason: "x"), .failed,
+                    "check that the repository has free space and is writable"
+                ),
+                (
+                    .badLocation("l", reason: "x"), .failed,
+                    "give a folder, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"
+                ),
+                (
+                    .noCredentials(place: "p", file: "f", profile: "x"), .failed,
+                    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add the profile"
+                ),
+                (
+                    .late(operation: "read", object: "o", limit: .seconds(1)), .failed,
+                    "check that its server or mount answers; backup.call_limit and backup.stall_limit set the time limits"
+                ),
+                (
+                    .hung(place: "p", calls: 2), .failed,
+                    "check that its server or mount answers; it is used again once the pending calls have returned"
+                ),
+                (.badName("n"), .failed, nil), (.tooLarge("o"), .failed, nil),
+            ])
+    }
+
+    @Test func `errors without a report of their own`() {
+        #expect(ErrorReport(CancellationError()) == ErrorReport("stopped", code: "cancelled"))
+        let late = CommandError.tookTooLong(program: "age", limit: .seconds(1), errorOutput: "")
+        #expect(ErrorReport(late) == ErrorReport("age did not end within 1 s", code: "failed"))
+        #expect(ErrorReport(late).exitCode == .failed)
+        #expect(ErrorReport.commonCodes.map(\.name) == ["cancelled", "failed"])
+    }
+
+    // MARK: The reference
+
+    @Test func `each type that has reports is in the list`() throws {
+        let sources = URL(fileURLWithPath: "\(ShippedFixture.repository)/Sources")
+        var names: [String] = []
+        for case let file as URL in FileManager.default.enumerator(at: sources, includingPropertiesForKeys: nil)
+            ?? .init()
+        where file.pathExtension == "swift" {
+            let text = try String(contentsOf: file, encoding: .utf8)
+            names += text.matches(of: /(?:extension|struct|enum) (\w+): ReportedError/).map { String($0.1) }
+        }
+        #expect(names.sorted() == ErrorCodes.types.map { "\($0)" }.sorted())
+    }
+
+    @Test func `a code means the same wherever it comes from`() {
+        for (name, codes) in Dictionary(grouping: ErrorCodes.all, by: \.name) {
+            #expect(Set(codes.map(\.meaning)).count == 1, "\(name)")
+        }
+    }
+
+    /// With `REEVE_WRITE_DOCS` set it writes the document first.
+    @Test func `the reference in the documentation is made from the tables`() throws {
+        let path = "\(ShippedFixture.repository)/docs/errors.md"
+        if ProcessInfo.processInfo.environment["REEVE_WRITE_DOCS"] != nil {
+            try ErrorReference.markdown.write(toFile: path, atomically: true, encoding: .utf8)
+        }
+        let text = try String(contentsOfFile: path, encoding: .utf8)
+        #expect(text == ErrorReference.markdown, "write it with REEVE_WRITE_DOCS=1")
+    }
+}
