@@ -147,6 +147,8 @@ public struct ConnectionSettings: Sendable, Equatable {
             ("bytea_output", "hex"), ("extra_float_digits", "1"),
             // The planner overrates queries of the catalogs, which take less time than their compilation.
             ("jit", "off"),
+            // With `on`, planning evaluates CHECK constraints, which are their owners' code.
+            ("constraint_exclusion", "partition"),
         ]
         let timeouts = [
             ("statement_timeout", statementTimeout), ("lock_timeout", lockTimeout),
