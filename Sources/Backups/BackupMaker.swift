@@ -92,7 +92,7 @@ public struct BackupMaker: Sendable {
                 ?? 0
         }
         try await destinations.each { try await checkRoom($0, databaseBytes: bytes) }
-        let tools = try await BackupTools.dumping(server: await connection.serverVersion)
+        let tools = try await BackupTools.dumping(server: await connection.serverVersion, beside: connection)
         // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
         // anew after them.
         for attempt in 1... {

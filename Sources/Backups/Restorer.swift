@@ -82,11 +82,11 @@ public struct Restorer: Sendable {
     func prepare(_ target: ConnectionSettings) async throws -> BackupTools {
         if !manifest.recipients.isEmpty, settings.identity == nil { throw BackupError.needsIdentity(id: manifest.id) }
         try await BackupTools.check(encrypts: !manifest.recipients.isEmpty)
-        let lacking = try await Connection.opened(target.named("reeve restore")) { connection in
-            try await connection.with { try lacks(on: $0) }
+        return try await Connection.opened(target.named("reeve restore")) { connection in
+            let lacking = try await connection.with { try lacks(on: $0) }
+            if !lacking.isEmpty { throw BackupError.targetLacks(lacking) }
+            return try await BackupTools.dumping(server: manifest.server, beside: connection)
         }
-        if !lacking.isEmpty { throw BackupError.targetLacks(lacking) }
-        return try await BackupTools.dumping(server: manifest.server)
     }
 
     private func lacks(on connection: isolated Connection) throws -> [String] {
