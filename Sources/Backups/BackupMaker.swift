@@ -181,7 +181,10 @@ public struct BackupMaker: Sendable {
             largeObjects: nil, extensions: needs.extensions, tablespaces: needs.tablespaces,
             neededRoles: needs.roles, locale: needs.locale, databaseBytes: needs.bytes, catalog: "",
             settings: try DatabaseContent.settings(on: connection), roles: try DatabaseContent.roles(on: connection),
-            parts: [])
+            parts: [
+                Manifest.Part(kind: .catalog).stored(
+                    as: "\(name)/ID/catalog", bytes: 0, sha256: String(repeating: "0", count: 64))
+            ])
         _ = try sketch.readable(as: "\(sketch.prefix)/\(Manifest.name)")
     }
 
