@@ -98,7 +98,7 @@ public struct BackupMaker: Sendable {
                 ?? 0
         }
         try await destinations.each { try await checkRoom($0, databaseBytes: bytes) }
-        let tools = try await BackupTools.dumping(server: await connection.serverVersion)
+        let tools = try await BackupTools.dumping(server: await connection.serverVersion, beside: connection)
         // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
         // anew after them.
         for attempt in 1... {
@@ -192,7 +192,10 @@ public struct BackupMaker: Sendable {
             largeObjects: nil, extensions: needs.extensions, tablespaces: needs.tablespaces,
             neededRoles: needs.roles, locale: needs.locale, databaseBytes: needs.bytes, catalog: "",
             settings: try DatabaseContent.settings(on: connection), roles: try DatabaseContent.roles(on: connection),
-            parts: [])
+            parts: [
+                Manifest.Part(kind: .catalog).stored(
+                    as: "\(name)/ID/catalog", bytes: 0, sha256: String(repeating: "0", count: 64))
+            ])
         _ = try sketch.readable(as: "\(sketch.prefix)/\(Manifest.name)")
     }
 

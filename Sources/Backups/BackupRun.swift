@@ -166,7 +166,7 @@ struct BackupRun: Sendable {
         do {
             try await connection.with { connection in
                 try Array(slice.header.utf8).withUnsafeBytes { try feed.push($0) }
-                try connection.copyOut(slice.copy) { try feed.push($0) }
+                try slice.copyOut(on: connection) { try feed.push($0) }
                 try Array(TableSlice.footer.utf8).withUnsafeBytes { try feed.push($0) }
             }
             feed.finish()

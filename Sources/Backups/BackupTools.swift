@@ -5,6 +5,10 @@ import Processes
 /// The programs that a backup flows through.
 struct BackupTools: Sendable {
     let programs: ServerPrograms
+    /// Whether the programs leave the role that the owner of a database sets for all who come, as our own sessions do.
+    private var leavesRole = false
+
+    private init(programs: ServerPrograms) { self.programs = programs }
 
     /// The oldest installed programs that can dump a server: pg_dump refuses one that is newer than itself.
     ///
@@ -15,6 +19,15 @@ struct BackupTools: Sendable {
         }
         guard let best = able.last else { throw BackupError.noPgDump(server: server / 10000) }
         return BackupTools(programs: best)
+    }
+
+    /// The same, for programs that work where a connection does, in the role that it has.
+    static func dumping(server: Int, beside connection: Connection) async throws -> BackupTools {
+        var tools = try await dumping(server: server)
+        tools.leavesRole = try await connection.with {
+            try $0.query("SELECT current_setting('role') = 'none'").first?.get(0) ?? false
+        }
+        return tools
     }
 
     /// A program of PostgreSQL's on a database. What is secret goes by the environment, for arguments are for all to see.
@@ -36,8 +49,10 @@ struct BackupTools: Sendable {
         environment["LC_MESSAGES"] = "C"
         // A dump is long, and waits for nobody's locks: its tables are locked already.
         let unlimited = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+        // What the owner of a database sets there must not change with whose rights, and on whose code, they work.
+        let pins = " -c constraint_exclusion=partition" + (leavesRole ? " -c role=none" : "")
         let options = parameters["options"] ?? environment["PGOPTIONS"]
-        environment["PGOPTIONS"] = (options.map { "\($0) " } ?? "") + unlimited
+        environment["PGOPTIONS"] = (options.map { "\($0) " } ?? "") + unlimited + pins
         var shown = settings.withoutPassword
         // Those of the connection string would take the place of all of these.
         shown.parameters["options"] = nil

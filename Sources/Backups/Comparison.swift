@@ -18,11 +18,20 @@ struct Comparison: Sendable {
     }
 
     private func tables() async throws -> [RestoreDifference] {
-        let (relations, server) = try await Connection.opened(target) { connection in
+        let (all, server) = try await Connection.opened(target) { connection in
             try await connection.with { (try DatabaseContent.relations(on: $0), $0.serverVersion) }
         }
-        let prints = try await ContentReaders(target, count: restorer.settings.jobs).prints(
-            of: relations, server: server)
+        // As they were read for the manifest. Planning runs code that came with the backup, whatever the manifest says.
+        let copied = Set(manifest.tables.filter { $0.isOfCopy == true }.map { ExactText($0.path) })
+        let relations = all.map { relation in
+            var relation = relation
+            relation.reading = copied.contains(ExactText(relation.path)) ? .copy : .direct
+            return relation
+        }
+        let readers = ContentReaders(target, count: restorer.settings.jobs)
+        let prints = try await Confinement.during(in: target.named("reeve restore test")) { _ in
+            try await readers.prints(of: relations, server: server)
+        }
         let found = Dictionary(prints.map { (ExactText($0.key.path), $0.value) }) { one, _ in one }
         return manifest.tables.compactMap { table in
             let name = "\(table.schema).\(table.name)"
@@ -37,6 +46,18 @@ struct Comparison: Sendable {
             return RestoreDifference(
                 kind: "table", object: name, expected: "content \(table.digest)", found: "content \(other.digest)")
         }
+    }
+
+    /// What the manifest cannot tell of its tables, in words.
+    func notCompared() async throws -> [String] {
+        let copied = Set(manifest.tables.filter { $0.isOfCopy == true }.map { ExactText($0.path) })
+        if copied.isEmpty { return [] }
+        let relations = try await Connection.opened(target) { connection in
+            try await connection.with { try DatabaseContent.relations(on: $0) }
+        }
+        return relations.filter {
+            copied.contains(ExactText($0.path)) && $0.columns.count > $0.storedColumns.count
+        }.map { "generated columns of \($0.schema).\($0.name), which was read by COPY alone" }
     }
 
     private func others(on connection: isolated Connection) throws -> [RestoreDifference] {

@@ -25,8 +25,19 @@ struct ContentReaders: Sendable {
 
         /// Small tables together, for each trip costs more than they do.
         static func bundled(_ relations: [DatabaseContent.Relation]) -> [Work] {
-            stride(from: 0, to: relations.count, by: 40).map {
-                .small(Array(relations[$0..<min($0 + 40, relations.count)]))
+            Dictionary(grouping: relations, by: \.reading).flatMap { reading, relations in
+                let size = reading == .copy ? 1 : 40
+                return stride(from: 0, to: relations.count, by: size).map {
+                    Work.small(Array(relations[$0..<min($0 + size, relations.count)]))
+                }
+            }
+        }
+
+        /// How all of it is read.
+        var reading: DatabaseContent.Reading {
+            switch self {
+            case .small(let relations): relations.first?.reading ?? .direct
+            case .slice(let slice): slice.relation.reading
             }
         }
     }
@@ -43,11 +54,12 @@ struct ContentReaders: Sendable {
         slice: @escaping @Sendable (TableSlice, ContentFingerprint, Connection) async throws -> Void
     ) async throws {
         let queue = SharedQueue(work)
+        let needsFunctions = work.contains { $0.reading != .direct && $0.reading != .copy }
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<min(count, max(1, work.count)) {
                 group.addTask {
                     try await Connection.opened(settings.named("reeve backup reader")) { connection in
-                        try await connection.with { try open(on: $0) }
+                        try await connection.with { try open(on: $0, needsFunctions: needsFunctions) }
                         while let next = queue.next() {
                             try Task.checkCancellation()
                             try await read(next, on: connection, small, slice)
@@ -60,8 +72,10 @@ struct ContentReaders: Sendable {
         }
     }
 
-    private func open(on connection: isolated Connection) throws {
-        try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '5s'")
+    /// - Parameter needsFunctions: whether it reads by functions that it makes and takes back.
+    private func open(on connection: isolated Connection, needsFunctions: Bool) throws {
+        let access = needsFunctions ? "READ WRITE" : "READ ONLY"
+        try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ \(access); SET LOCAL lock_timeout = '5s'")
         if let hold {
             // At once, before anybody waits for a stronger lock and holds up those that come behind.
             for lock in SnapshotHold.locks(hold.relations) { try connection.execute(lock) }
@@ -78,16 +92,32 @@ struct ContentReaders: Sendable {
         // On the connection's own thread, where waiting holds up nobody.
         try await connection.with { [places] _ in places.wait() }
         defer { places.signal() }
+        let role: String? = if case .owner(let owner) = work.reading { owner } else { nil }
         switch work {
+        case .small(let relations) where work.reading == .copy:
+            let prints = try await connection.with { connection in
+                try relations.map { try CopyFingerprint.read($0, on: connection) }
+            }
+            try await small(Dictionary(zip(relations, prints)) { one, _ in one })
         case .small(let relations):
             let requests = relations.map { DatabaseContent.request(TableSlice(relation: $0, first: nil, end: nil)) }
-            let prints = try await connection.with { try ContentFingerprint.read(requests, on: $0) }
+            let prints = try await connection.with { try self.prints(requests, as: role, on: $0) }
             try await small(Dictionary(zip(relations, prints)) { one, _ in one })
         case .slice(let piece):
             let request = DatabaseContent.request(piece)
-            let print = try await connection.with { try ContentFingerprint.read(request, on: $0) }
+            let print = try await connection.with { try self.prints([request], as: role, on: $0)[0] }
             try await slice(piece, print, connection)
         }
+    }
+
+    /// Planning may run code of others, which may change settings of the session: all of that is taken back.
+    private func prints(
+        _ requests: [ContentFingerprint.Request], as role: String?, on connection: isolated Connection
+    ) throws -> [ContentFingerprint] {
+        try connection.execute("SAVEPOINT reeve_read")
+        let prints = try ContentFingerprint.read(requests, as: role, on: connection)
+        try connection.execute("ROLLBACK TO SAVEPOINT reeve_read; RELEASE SAVEPOINT reeve_read")
+        return prints
     }
 
     /// The fingerprints of all tables.

@@ -42,7 +42,7 @@ final class DataDump: @unchecked Sendable {
         let tables = prints.map { relation, print in
             Manifest.Table(
                 schema: relation.schema, name: relation.name, rows: print.rows, digest: print.digest,
-                definition: relation.definition)
+                definition: relation.definition, isOfCopy: relation.reading == .copy ? true : nil)
         }
         return (
             parts.sorted { ($0.kind.rawValue, $0.object) < ($1.kind.rawValue, $1.object) },

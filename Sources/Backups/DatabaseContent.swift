@@ -4,6 +4,16 @@ import Postgres
 
 /// What a database holds, in values that a backup and its restore are compared by.
 enum DatabaseContent {
+    /// How the rows of a table are read, so that no code of its owner runs with more rights than his.
+    enum Reading: Sendable, Hashable {
+        /// By queries: planning one runs no code of somebody who has fewer rights.
+        case direct
+        /// By queries with the rights of the owner.
+        case owner(String)
+        /// By nothing but COPY of the whole table, which plans nothing.
+        case copy
+    }
+
     /// A relation that is backed up.
     struct Relation: Sendable, Hashable {
         let schema: String
@@ -18,6 +28,7 @@ enum DatabaseContent {
         /// Those that are not generated from others.
         let storedColumns: [String]
         let definition: String
+        var reading = Reading.direct
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
 
@@ -32,6 +43,39 @@ enum DatabaseContent {
         }
 
         var hasRows: Bool { kind == "r" }
+    }
+
+    /// SQL for how a table is read, a row `c` of pg_class in the schema `n`, whose owner is `o`. See
+    /// `Connection.withQuery` for what could run.
+    ///
+    /// Where the owner is trusted, so must those be of the tables that it inherits from or is a partition of, and of the
+    /// functions that its indexes and statistics call. Where a function can be made, and the owner may read the table, it
+    /// is read with his rights.
+    private static func reading(server: Int) -> String {
+        let statistics =
+            server >= 140_000
+            ? """
+            OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid AND \(RiskyExpression.isForeign("s.stxexprs")))
+            """ : ""
+        return """
+            CASE WHEN c.relkind <> 'r' OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN 'direct'
+                WHEN o.rolsuper THEN CASE WHEN EXISTS (
+                        WITH RECURSIVE above (id) AS (
+                            SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid
+                            UNION SELECT i.inhparent FROM pg_inherits i JOIN above a ON i.inhrelid = a.id)
+                        SELECT FROM above a JOIN pg_class p ON p.oid = a.id JOIN pg_roles r ON r.oid = p.relowner
+                        WHERE NOT r.rolsuper)
+                    OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (
+                        \(RiskyExpression.isForeign("i.indexprs")) OR \(RiskyExpression.isForeign("i.indpred"))))
+                    \(statistics) THEN 'copy' ELSE 'direct' END
+                WHEN NOT pg_is_in_recovery() AND has_schema_privilege(o.oid, n.oid, 'USAGE')
+                    AND has_table_privilege(o.oid, c.oid, 'SELECT')
+                    AND NOT (c.relrowsecurity AND c.relforcerowsecurity AND NOT o.rolbypassrls)
+                    -- Those that fire always would also when the function is made.
+                    AND NOT EXISTS (SELECT FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid
+                        JOIN pg_roles r ON r.oid = p.proowner WHERE e.evtenabled IN ('A', 'R') AND NOT r.rolsuper)
+                THEN 'owner' ELSE 'copy' END
+            """
     }
 
     /// Tables, sequences and what else is dumped, outside of PostgreSQL's own schemas.
@@ -50,8 +94,9 @@ enum DatabaseContent {
                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
                 coalesce((SELECT md5(string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod),
                     a.attgenerated), ',' ORDER BY a.attnum)) FROM pg_attribute a
-                    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '')
-            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ''),
+                \(reading(server: connection.serverVersion)), o.rolname::text
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
             WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
                 AND c.relpersistence <> 't' AND (NOT EXISTS (SELECT FROM pg_depend e
                         WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
@@ -61,11 +106,17 @@ enum DatabaseContent {
             """
         ).map { row in
             let columns = zip(try row.get(7, as: [String].self), try row.get(8, as: [String].self))
+            let reading: Reading =
+                switch try row.get(10, as: String.self) {
+                case "direct": .direct
+                case "owner": .owner(try row.get(11))
+                default: .copy
+                }
             return Relation(
                 schema: try row.get(0), name: try row.get(1), kind: try row.get(2), bytes: try row.get(3),
                 pages: try row.get(4), isHeap: try row.get(5),
                 columns: columns.map { ContentFingerprint.Column($0, type: $1) }, storedColumns: try row.get(6),
-                definition: try row.get(9))
+                definition: try row.get(9), reading: reading)
         }
     }
 

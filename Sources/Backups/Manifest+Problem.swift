@@ -8,6 +8,7 @@ extension Manifest {
         guard ObjectName.isValid(object), object.utf8.elementsEqual("\(prefix)/\(Self.name)".utf8) else {
             return "it claims to be backup \(id.debugDescription) of \(database.debugDescription)"
         }
+        if parts.isEmpty { return "it names no parts" }
         if let part = parts.first(where: { !isOwn($0.object) }) {
             return "\(part.object.debugDescription) is not the name of a part of a backup of '\(database)'"
         }

@@ -15,6 +15,8 @@ public struct Manifest: Codable, Sendable, Equatable {
         public let digest: String
         /// Changes with the names and types of the columns.
         public let definition: String
+        /// Whether the fingerprint is that of the rows as COPY writes them, for it may be read by nothing else; nil: no.
+        public var isOfCopy: Bool?
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
     }

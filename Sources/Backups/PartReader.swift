@@ -19,10 +19,25 @@ final class PartReader: @unchecked Sendable {
     }
 
     /// The text of a part.
+    ///
+    /// - Throws: `BackupError.part` for one that is larger than a text may be.
     func text(of part: Manifest.Part) async throws -> String {
+        let text = try await gather(part.object) { try await unpack(part, take: $0) }
+        return String(decoding: text, as: UTF8.self)
+    }
+
+    private func gather(
+        _ object: String, _ body: (@escaping @Sendable (UnsafeRawBufferPointer) throws -> Void) async throws -> Void
+    ) async throws -> [UInt8] {
         let gathered = Gathered<UInt8>()
-        try await unpack(part) { gathered.add($0) }
-        return String(decoding: gathered.all, as: UTF8.self)
+        let limit = restorer.settings.textLimit
+        try await body { bytes in
+            guard gathered.count + bytes.count <= limit else {
+                throw BackupError.part(object: object, reason: "unpacked, it has more than \(limit >> 20) MiB of text")
+            }
+            gathered.add(bytes)
+        }
+        return gathered.all
     }
 
     /// Sends a part through the programs that unpack it, and through more; whatever these make of it, a part that is not
@@ -101,8 +116,8 @@ final class PartReader: @unchecked Sendable {
 
     /// What is in an archive.
     func contents(of path: String, _ tools: BackupTools) async throws -> TableOfContents {
-        try TableOfContents(
-            try await Pipeline([Command(tools.programs.path("pg_restore"), ["-l", "-v", path])]).output())
+        let list = Pipeline([Command(tools.programs.path("pg_restore"), ["-l", "-v", path])])
+        return try TableOfContents(try await gather("the list of an archive") { try await list.run(take: $0) })
     }
 
     /// Restores some entries of a part that is a file.

@@ -45,7 +45,9 @@ public struct PartialRestore: Sendable {
         if !manifest.recipients.isEmpty, restorer.settings.identity == nil {
             throw BackupError.needsIdentity(id: manifest.id)
         }
-        let tools = try await BackupTools.dumping(server: manifest.server)
+        let tools = try await Connection.opened(target.named("reeve restore")) {
+            try await BackupTools.dumping(server: manifest.server, beside: $0)
+        }
         return try await scratch.with { place, isOwn in
             let wanted = manifest.parts.filter { ![.data, .largeObjects].contains($0.kind) }
             let reader = PartReader(restorer, parts: wanted, { _, _ in })

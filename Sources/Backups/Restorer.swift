@@ -24,6 +24,9 @@ public struct Restorer: Sendable {
         public var beforeOpening: (@Sendable (ConnectionSettings) async throws -> Void)?
         /// Where the script of indexes and constraints lies while it is restored; it holds no rows.
         public var temporaryFolder = NSTemporaryDirectory()
+        /// Bytes that a part may have which is read as text: whoever may write to a repository can make gigabytes of a few
+        /// kilobytes that are unpacked.
+        var textLimit = 256 << 20
 
         public init() {}
     }
@@ -92,11 +95,11 @@ public struct Restorer: Sendable {
     func prepare(_ target: ConnectionSettings) async throws -> BackupTools {
         if !manifest.recipients.isEmpty, settings.identity == nil { throw BackupError.needsIdentity(id: manifest.id) }
         try await BackupTools.check(encrypts: !manifest.recipients.isEmpty)
-        let lacking = try await Connection.opened(target.named("reeve restore")) { connection in
-            try await connection.with { try lacks(on: $0) }
+        return try await Connection.opened(target.named("reeve restore")) { connection in
+            let lacking = try await connection.with { try lacks(on: $0) }
+            if !lacking.isEmpty { throw BackupError.targetLacks(lacking) }
+            return try await BackupTools.dumping(server: manifest.server, beside: connection)
         }
-        if !lacking.isEmpty { throw BackupError.targetLacks(lacking) }
-        return try await BackupTools.dumping(server: manifest.server)
     }
 
     private func lacks(on connection: isolated Connection) throws -> [String] {

@@ -24,7 +24,7 @@ struct TableSlice: Sendable, Hashable {
     }
 
     static func isLarge(_ relation: DatabaseContent.Relation, _ sizes: Sizes) -> Bool {
-        relation.schema != "reeve" && relation.bytes >= sizes.large && relation.isHeap
+        relation.schema != "reeve" && relation.bytes >= sizes.large && relation.isHeap && relation.reading != .copy
             && !relation.storedColumns.isEmpty
     }
 
@@ -63,9 +63,22 @@ struct TableSlice: Sendable, Hashable {
 
     static let footer = "\\.\n"
 
-    var copy: String {
-        let columns = relation.storedColumns.map { "t.\(quoteIdentifier($0))" }.joined(separator: ", ")
-        return
-            "COPY (SELECT \(columns) FROM ONLY \(relation.path) t\(condition.map { " WHERE \($0)" } ?? "")) TO STDOUT"
+    /// Hands the rows over in the format of COPY, without the header and what comes behind.
+    func copyOut(
+        on connection: isolated Connection, _ take: (UnsafeRawBufferPointer) throws -> Void
+    ) throws {
+        func columns(of row: String) -> String {
+            relation.storedColumns.map { "\(row).\(quoteIdentifier($0))" }.joined(separator: ", ")
+        }
+        let rows = "FROM ONLY \(relation.path) t\(condition.map { " WHERE \($0)" } ?? "")"
+        guard case .owner(let role) = relation.reading else {
+            try connection.copyOut("COPY (SELECT \(columns(of: "t")) \(rows)) TO STDOUT (ENCODING 'UTF8')", take)
+            return
+        }
+        try connection.withQuery("SELECT t.* \(rows)", returning: "SETOF \(relation.path)", as: role) { call in
+            // OFFSET 0: one call for all columns. In the list of a SELECT it gives row by row, and gathers none.
+            let query = "SELECT \(columns(of: "(s.r)")) FROM (SELECT \(call) AS r OFFSET 0) s"
+            _ = try connection.copyOut("COPY (\(query)) TO STDOUT (ENCODING 'UTF8')", take)
+        }
     }
 }

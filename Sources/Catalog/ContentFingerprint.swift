@@ -97,15 +97,16 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Reads fingerprints in the open transaction, whose snapshot they are of, after `pinSettings`; several in one trip.
     ///
+    /// - Parameter role: with whose rights, as `Connection.withQuery` explains; nil: with those of the session.
     /// - Throws: `PostgresError`: 42501 where row-level security would hide rows.
     public static func read(
-        _ requests: [Request], on connection: isolated Connection
+        _ requests: [Request], as role: String? = nil, on connection: isolated Connection
     ) throws -> [ContentFingerprint] {
         // Version 13 cannot hash records.
         let isOld = connection.serverVersion < 140_000
         let selects = requests.enumerated().map { select($1, number: $0, isOld: isOld) }
         var prints: [Int: ContentFingerprint] = [:]
-        for row in try connection.query(selects.joined(separator: " UNION ALL ")) {
+        for row in try rows(of: selects.joined(separator: " UNION ALL "), as: role, on: connection) {
             let halves = try [2, 3].map { try half(row.get($0, as: String?.self)) }
             prints[try row.get(0)] = ContentFingerprint(rows: try row.get(1), digest: halves.map(hex).joined())
         }
@@ -118,8 +119,20 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     /// Reads one.
     ///
     /// - Throws: as for several.
-    public static func read(_ request: Request, on connection: isolated Connection) throws -> ContentFingerprint {
-        try read([request], on: connection)[0]
+    public static func read(
+        _ request: Request, as role: String? = nil, on connection: isolated Connection
+    ) throws -> ContentFingerprint {
+        try read([request], as: role, on: connection)[0]
+    }
+
+    private static func rows(
+        of query: String, as role: String?, on connection: isolated Connection
+    ) throws -> Rows {
+        guard let role else { return try connection.query(query) }
+        let type = "TABLE (number pg_catalog.int4, rows pg_catalog.int8, one pg_catalog.text, other pg_catalog.text)"
+        return try connection.withQuery(query, returning: type, as: role) {
+            try connection.query("SELECT * FROM \($0)")
+        }
     }
 
     private static func select(_ request: Request, number: Int, isOld: Bool) -> String {

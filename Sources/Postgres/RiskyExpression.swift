@@ -35,14 +35,23 @@ public enum RiskyExpression {
                 WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE'))
         """
 
+    /// SQL for a condition: whether a stored expression calls a function of somebody who is no superuser.
+    ///
+    /// - Parameter tree: SQL for a value of type `pg_node_tree`.
+    public static func isForeign(_ tree: String) -> String {
+        calls(tree, "EXISTS (SELECT FROM pg_catalog.pg_roles o WHERE o.oid = p.proowner AND NOT o.rolsuper)")
+    }
+
     /// SQL for a condition: whether a stored expression calls one of them.
     ///
     /// - Parameter tree: SQL for a value of type `pg_node_tree`.
-    public static func isRisky(_ tree: String) -> String {
+    public static func isRisky(_ tree: String) -> String { calls(tree, isRisky) }
+
+    private static func calls(_ tree: String, _ condition: String) -> String {
         """
         EXISTS (SELECT FROM pg_catalog.regexp_matches(
                 (\(tree))::pg_catalog.text, ':(?:funcid|opfuncid|hashfuncid|negfuncid|aggfnoid|winfnoid) ([0-9]+)', 'g') m
-            JOIN pg_catalog.pg_proc p ON p.oid = (m.m)[1]::pg_catalog.oid WHERE \(isRisky))
+            JOIN pg_catalog.pg_proc p ON p.oid = (m.m)[1]::pg_catalog.oid WHERE \(condition))
         """
     }
 }

@@ -8,5 +8,7 @@ public final class Gathered<Element: Sendable>: Sendable {
 
     public var all: [Element] { pieces.withLock { $0 } }
 
+    public var count: Int { pieces.withLock { $0.count } }
+
     public func add(_ more: some Collection<Element>) { pieces.withLock { $0.append(contentsOf: more) } }
 }

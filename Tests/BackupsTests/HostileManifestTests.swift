@@ -42,6 +42,10 @@ struct HostileManifestTests {
         #expect(try decode { _ in }.parts.count == 1)
     }
 
+    @Test func `one without parts is refused`() {
+        #expect(throws: BackupError.self) { try decode { $0["parts"] = [[String: Any]]() } }
+    }
+
     @Test(arguments: [
         "/etc/passwd", "../../etc/passwd", "main/../../x", "main/20260101T000000Z-1/..", "main//x", "main/./x",
         "other/20260101T000000Z-1/data-1.dump.zst", "main/x", "main/a/b/c", "main/a/\0b", "main/a/b\nc", "",

@@ -170,7 +170,7 @@ struct BackupFaultTests {
         #expect(made.ending == .exited(1), "\(made.output)")
         #expect(made.errorOutput.contains("\(program)"), "\(made.errorOutput)")
         let left = FileManager.default.enumerator(atPath: "\(place.folder)/a")?.allObjects ?? []
-        #expect(left.allSatisfy { "\($0)" == "main" }, "\(left)")
+        #expect(left.allSatisfy { ["main", "main/owner.json"].contains("\($0)") }, "\(left)")
     }
 
     @Test func `what an earlier backup has lost is not referred to once a test has shown it`() async throws {
@@ -242,6 +242,48 @@ struct BackupFaultTests {
         let opened = try await run(encrypted, "backup", "verify", "--identity", "\(place.folder)/identity")
         #expect(opened.succeeded && !opened.output.contains("not opened"), "\(opened.output)")
     }
+
+    @Test func `invented backups and proofs push out none that is there`() async throws {
+        let place = try await Place()
+        let environment = place.environment("a")
+        let made = try id(try await run(environment, "backup", "create"))
+        let file = "\(place.folder)/a/main/\(made)/manifest.json"
+        // With times in the future, and with those of now.
+        for date in ["2099-01-01", ""] {
+            let invented = try await Command("python3", ["-c", Self.invention, "\(place.folder)/a", made, date]).run()
+            try #require(invented.succeeded, "\(invented.errorOutput)")
+            let pruned = try await run(environment, "backup", "prune", "--confirm", "main")
+            #expect(FileManager.default.fileExists(atPath: file), "\(pruned.output)")
+            #expect(pruned.errorOutput.contains("2099") == !date.isEmpty, "\(pruned.errorOutput)")
+            #expect(pruned.ending == .exited(date.isEmpty ? 0 : 1), "\(pruned.output) \(pruned.errorOutput)")
+            for name in try FileManager.default.contentsOfDirectory(atPath: "\(place.folder)/a/main")
+            where name.hasSuffix("-invented") {
+                try FileManager.default.removeItem(atPath: "\(place.folder)/a/main/\(name)")
+            }
+        }
+        // What was tested is proven.
+        _ = try await run(environment, "backup", "test", made)
+        let kept = try await run(environment, "backup", "prune", "--dry-run")
+        #expect(kept.succeeded && kept.output.contains("the newest that is proven"), "\(kept.output)")
+    }
+
+    /// Writes four manifests with proofs: the folder, the backup that they are made after, and their date; none: today.
+    private static let invention = """
+        import datetime, hashlib, json, os, sys
+        folder, made, date = sys.argv[1:]
+        manifest = json.loads(open(f"{folder}/main/{made}/manifest.json").readline())
+        now = datetime.datetime.now(datetime.timezone.utc)
+        for number in range(4):
+            manifest["id"] = f"29990101T00000{number}Z-invented"
+            time = f"{date}T00:00:0{number}Z" if date else now.strftime(f"%Y-%m-%dT%H:%M:%S.{number}99Z")
+            manifest["startedAt"] = manifest["finishedAt"] = time
+            body = json.dumps(manifest, separators=(",", ":"))
+            beside = f"{folder}/main/{manifest['id']}/"
+            os.mkdir(beside)
+            open(beside + "manifest.json", "w").write(body + "\\n" + hashlib.sha256(body.encode()).hexdigest() + "\\n")
+            json.dump({"backup": manifest["id"], "isProved": True, "tables": 1, "differences": [], "restoreSeconds": 1,
+                "testSeconds": 1, "testedAt": time, "server": 150000, "checks": []}, open(beside + "proof.json", "w"))
+        """
 
     // MARK: What is said
 

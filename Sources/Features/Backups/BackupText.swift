@@ -96,14 +96,16 @@ enum BackupText {
                         "found": .string($0.found),
                     ]
                 }), "restore_seconds": .double(proof.restoreSeconds), "seconds": .double(proof.testSeconds),
+            "not_compared": .array((proof.notCompared ?? []).map { .string($0) }),
         ]
     }
 
     static func text(_ proof: Proof) -> String {
         let lines = proof.differences.map { "\($0.kind) \($0.object) is \($0.found), not \($0.expected)" }
+        let untried = (proof.notCompared ?? []).map { "not compared: \($0)" }
         let result = proof.isProved ? "proved" : "not proved, \(lines.count) differences"
         return
-            (lines + [
+            (lines + untried + [
                 "\(proof.backup): \(result); \(proof.tables) tables, restored in \(rounded(proof.restoreSeconds)) s"
             ]).joined(separator: "\n")
     }

@@ -4,24 +4,50 @@ import Kernel
 import Ledger
 import Postgres
 import Storage
+import Telemetry
 
 /// Backups are removed.
 extension BackupWork {
     /// What the policy says of each backup in a repository.
     ///
-    /// - Parameter damaged: gets the manifests that cannot be read.
+    /// Whoever may write to the repository can invent backups and proofs, and push out with them those that are there. So
+    /// those are proven that the ledger knows as proven, and what says that it was made in the future does not count.
+    ///
+    /// - Parameter damaged: gets the manifests that cannot be read, or cannot be.
+    /// - Throws: `LedgerError`, `PostgresError` where the database cannot be asked; `StorageError`.
     func decisions(
         _ repository: Repository, damaged: (BackupError) -> Void = { _ in }
     ) async throws -> [RetentionPolicy.Decision] {
+        let (proven, now) = try await evidence(of: repository.store.place)
         var candidates: [RetentionPolicy.Candidate] = []
         for manifest in try await repository.manifests(of: open.name, damaged: damaged) {
-            guard let time = try? Timestamp.fromPostgres(manifest.finishedAt) else { continue }
-            let proof = try await Proof.read(manifest, in: repository)
+            let times = [manifest.startedAt, manifest.finishedAt].map { try? Timestamp.fromPostgres($0).date }
+            guard let began = times[0], let finished = times[1], max(began, finished) <= now.addingTimeInterval(3600)
+            else {
+                damaged(
+                    .badManifest(
+                        object: "\(open.name)/\(manifest.id)",
+                        reason: "it says that it was made from \(manifest.startedAt) to \(manifest.finishedAt)"))
+                continue
+            }
             candidates.append(
                 RetentionPolicy.Candidate(
-                    id: manifest.id, finishedAt: time.date, isProven: proof?.isProved == true))
+                    id: manifest.id, finishedAt: finished, isProven: proven.contains(manifest.id)))
         }
-        return BackupSettings.retention(configuration).decide(candidates, now: Date())
+        return BackupSettings.retention(configuration).decide(candidates, now: now)
+    }
+
+    /// The backups in a repository that the ledger knows as proven, and the time of the database's clock.
+    private func evidence(of place: String) async throws -> (proven: Set<String>, now: Date) {
+        try await open.database.withDirectConnection(named: "reeve backup") { connection in
+            try await connection.with { connection in
+                let now: Timestamp? = try connection.query("SELECT clock_timestamp()").first?.get(0)
+                guard let now else { throw PostgresError(.badValue, "the server's clock has no time") }
+                guard try LedgerSchema.isInstalled(on: connection) else { return ([], now.date) }
+                let proven = try BackupLedger.records(on: connection).filter { $0.place == place && $0.provenAt != nil }
+                return (Set(proven.map(\.id)), now.date)
+            }
+        }
     }
 
     /// Removes what the policy does not keep, judged anew once no backup is being made.
@@ -39,7 +65,10 @@ extension BackupWork {
         for repository in repositories {
             do {
                 try await repository.claim(open.name, on: connection)
-                let leaving = Set(try await decisions(repository).filter { !$0.stays }.map(\.id))
+                let decided = try await decisions(repository) {
+                    logger.warning("a backup does not count", [LogField("error", $0)])
+                }
+                let leaving = Set(decided.filter { !$0.stays }.map(\.id))
                 sum.freed += try await repository.remove(leaving, of: open.name, under: lock)
                 sum.removed += leaving.count
                 try await connection.with { connection in

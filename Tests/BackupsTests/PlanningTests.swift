@@ -1,0 +1,156 @@
+import Catalog
+import Foundation
+import Postgres
+import TestSupport
+import Testing
+
+@testable import Backups
+
+/// PostgreSQL runs code of a table's owner when a query on the table is planned; a backup and its test give it no rights.
+@Suite(.heavy, .timeLimit(.minutes(8)))
+struct PlanningTests {
+    private let role = "evil_\(UUID().uuidString.prefix(8).lowercased())"
+    private var marker: String { "/tmp/reeve-marker-\(role)" }
+
+    /// A schema of a plain role, and functions that write a file where they have the rights of a superuser.
+    private func prepare(_ database: TestDatabase) async throws {
+        try await database.execute("CREATE ROLE \(role) LOGIN", "CREATE SCHEMA evil AUTHORIZATION \(role)")
+        try await run(
+            """
+            CREATE FUNCTION evil.attack() RETURNS int LANGUAGE plpgsql AS $$
+            BEGIN
+                -- It may also wish to change what the session holds.
+                PERFORM set_config('search_path', 'evil, pg_catalog', false), set_config('row_security', 'on', false);
+                BEGIN
+                    SET ROLE NONE;
+                EXCEPTION WHEN OTHERS THEN NULL;
+                END;
+                IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+                    EXECUTE $q$COPY (SELECT 1) TO PROGRAM 'cat >\(marker)'$q$;
+                END IF;
+                RETURN 1;
+            END $$;
+            CREATE FUNCTION evil.one(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+            BEGIN RETURN evil.attack(); END $$;
+            CREATE FUNCTION evil.mod(numeric, numeric) RETURNS numeric LANGUAGE plpgsql AS $$
+            BEGIN RETURN evil.attack(); END $$;
+            """, in: database)
+    }
+
+    private func run(_ sql: String, in database: TestDatabase) async throws {
+        var settings = database.plainSettings
+        settings.parameters["user"] = role
+        try await Connection.opened(settings) { connection in
+            try await connection.with { _ = try $0.execute(sql) }
+        }
+    }
+
+    private var hasWon: Bool { FileManager.default.fileExists(atPath: marker) }
+
+    private func remove(_ database: TestDatabase) async throws {
+        try? FileManager.default.removeItem(atPath: marker)
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
+
+    @Test(
+        .database,
+        arguments: [
+            "CREATE INDEX ON evil.t (a) WHERE evil.one(1) = 1",
+            "CREATE UNIQUE INDEX ON evil.t (a) WHERE evil.one(1) = 1",
+            "CREATE INDEX ON evil.t ((a + evil.one(1)))",
+            "CREATE STATISTICS evil.s ON (a + evil.one(1)), (a * 2) FROM evil.t",
+            "ALTER TABLE evil.t ADD CHECK (evil.one(1) = 1)",
+        ])
+    func codeThatPlanningRunsHasNoRightsOfOurs(trap: String) async throws {
+        let database = try TestDatabase.current
+        try await prepare(database)
+        try await database.execute("ALTER DATABASE \(database.name) SET constraint_exclusion = on")
+        try await run(
+            """
+            CREATE TABLE evil.t (gone int, a int, b text, c int GENERATED ALWAYS AS (a * 2) STORED);
+            ALTER TABLE evil.t DROP COLUMN gone;
+            INSERT INTO evil.t SELECT i, repeat('x', 500) || i FROM generate_series(1, 2000) i;
+            CREATE TABLE evil.small (LIKE evil.t INCLUDING ALL); INSERT INTO evil.small (a, b) VALUES (1, 'b');
+            \(trap);
+            \(trap.replacing("evil.t", with: "evil.small").replacing("evil.s ", with: "evil.s2 "));
+            """, in: database)
+        let vault = try await Vault()
+        // Large enough to be read in slices.
+        let manifest = try await vault.maker(database.settings) { settings in
+            settings.sizes = TableSlice.Sizes(large: 100_000, slice: 200_000)
+        }.make().manifest
+        #expect(!hasWon)
+        #expect(manifest.parts.count { $0.slice != nil } > 1)
+        #expect(manifest.tables.allSatisfy { $0.isOfCopy == nil })
+        let proof = try await vault.prove(manifest)
+        #expect(proof.isProved, "\(proof.differences)")
+        #expect(!hasWon)
+        try await remove(database)
+    }
+
+    @Test(.database) func whatItsOwnerCannotReadIsReadByCopyAlone() async throws {
+        let database = try TestDatabase.current
+        try await prepare(database)
+        try await run(
+            """
+            CREATE FUNCTION evil.later(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN 1; END $$;
+            CREATE TABLE evil.parent (a int) PARTITION BY LIST (a);
+            CREATE TABLE evil.part PARTITION OF evil.parent FOR VALUES IN (1);
+            CREATE TABLE evil.policed (a int, b text, c int GENERATED ALWAYS AS (a + 1) STORED); ALTER TABLE evil.policed ENABLE ROW LEVEL SECURITY;
+            ALTER TABLE evil.policed FORCE ROW LEVEL SECURITY;
+            CREATE TABLE evil.revoked (a int, b text); REVOKE ALL ON evil.revoked FROM \(role);
+            """, in: database)
+        try await database.execute(
+            "CREATE TABLE public.ours (a int, b text)", "INSERT INTO public.ours VALUES (1, E'a\\nb'), (2, NULL)",
+            "INSERT INTO evil.policed (a, b) SELECT i, i FROM generate_series(1, 1000) i",
+            "INSERT INTO evil.revoked VALUES (1, '')", "INSERT INTO evil.part VALUES (1)",
+            "CREATE INDEX ON public.ours (a) WHERE evil.later(1) = 1",
+            "ALTER TABLE evil.part OWNER TO CURRENT_USER", "CREATE TABLE public.plain (a int)")
+        try await run(
+            """
+            CREATE OR REPLACE FUNCTION evil.later(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+            BEGIN RETURN evil.attack(); END $$;
+            CREATE INDEX ON evil.revoked (a) WHERE evil.one(1) = 1;
+            CREATE INDEX ON evil.policed (a) WHERE evil.one(1) = 1;
+            CREATE INDEX ON evil.parent (a) WHERE evil.one(1) = 1;
+            """, in: database)
+        // A partition of ours is indexed with our rights, or is not: that is PostgreSQL's.
+        try? FileManager.default.removeItem(atPath: marker)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        #expect(!hasWon)
+        let copied = manifest.tables.filter { $0.isOfCopy == true }.map(\.name)
+        #expect(copied == ["part", "policed", "revoked", "ours"])
+        // The check has statistics gathered before.
+        let proof = try await vault.prove(manifest, checks: [SystemCheck("none", sql: "SELECT 1 WHERE false")])
+        #expect(proof.isProved, "\(proof.differences)")
+        #expect(proof.notCompared == ["generated columns of evil.policed, which was read by COPY alone"])
+        #expect(proof.report(of: manifest).contains("Not compared: generated columns of evil.policed"))
+        #expect(!hasWon)
+
+        // What has not changed is not dumped again, and what has is.
+        let second = try await vault.maker(database.settings).make().manifest
+        #expect(second.tables == manifest.tables)
+        #expect(!second.parts.contains { $0.kind == .data && $0.object.contains(second.id) })
+        // INSERT and UPDATE would be planned on it.
+        try await database.execute("TRUNCATE public.ours")
+        let third = try await vault.maker(database.settings).make().manifest
+        #expect(third.tables.first { $0.name == "ours" } != manifest.tables.first { $0.name == "ours" })
+        #expect(third.parts.contains { $0.kind == .data && $0.object.contains(third.id) })
+        try await database.execute("DROP TABLE public.ours")
+        try await remove(database)
+    }
+
+    @Test func theSumOfRowsDependsOnThemAlone() {
+        func sum(_ pieces: [String]) -> ContentFingerprint {
+            var print = CopyFingerprint()
+            for piece in pieces { Array(piece.utf8).withUnsafeBytes { print.add($0) } }
+            return print.result
+        }
+        let one = sum(["1\ta\n2\tb\n"])
+        #expect(one.rows == 2 && one.digest.count == 32)
+        #expect(sum(["2\tb\n1\t", "a", "\n"]) == one)
+        #expect(sum(["1\tb\n2\ta\n"]) != one)
+        #expect(sum([]).rows == 0)
+    }
+}
