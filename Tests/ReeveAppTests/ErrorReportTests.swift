@@ -12,6 +12,8 @@ import Testing
 @testable import Catalog
 @testable import Migrations
 @testable import Processes
+@testable import Auditing
+@testable import Kernel
 @testable import ReeveApp
 
 /// The code, the exit status and the hint of each error, on which scripts and people depend.

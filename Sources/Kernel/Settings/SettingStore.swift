@@ -54,7 +54,7 @@ public struct SettingStore: Sendable {
         guard case .mapping(let entries, _) = node else {
             if node.isNull { return }
             throw ConfigurationError(
-                file, node.line, "'\(path.joined(separator: "."))' holds further keys, not a value")
+                file, node.line, "'\(path.joined(separator: "."))' is a map of keys, not a value")
         }
         for entry in entries {
             let inner = path + [entry.key]
@@ -78,19 +78,19 @@ public struct SettingStore: Sendable {
         case (.sequence(let items, let line), .list):
             return try items.map {
                 guard case .scalar(let text, _, _) = $0 else {
-                    throw ConfigurationError(file, line, "'\(dotted)' is a list of words")
+                    throw ConfigurationError(file, line, "'\(dotted)' must be a list of words")
                 }
                 return text
             }
         case (.mapping(let entries, _), .reasons):
             return try entries.map { entry in
                 guard case .scalar(let reason, _, _) = entry.value else {
-                    throw ConfigurationError(file, entry.keyLine, "the reason for '\(entry.key)' is a text")
+                    throw ConfigurationError(file, entry.keyLine, "the reason for '\(entry.key)' must be text")
                 }
                 return entry.key + SettingKey.reasonSeparator + reason
             }
         case (.sequence(_, let line), _), (.mapping(_, let line), _):
-            throw ConfigurationError(file, line, "'\(dotted)' is a single value")
+            throw ConfigurationError(file, line, "'\(dotted)' must be a single value")
         }
     }
 

@@ -33,7 +33,7 @@ extension YAMLNode {
     /// - Throws: `ConfigurationError`.
     public func word(_ key: String, _ file: String) throws -> String {
         guard case .scalar(let text, _, let line) = self else {
-            throw ConfigurationError(file, line, "'\(key)' is a single value")
+            throw ConfigurationError(file, line, "'\(key)' must be a single value")
         }
         guard !text.isEmpty else { throw ConfigurationError(file, line, "'\(key)' is empty") }
         return text
