@@ -88,7 +88,8 @@ let package = Package(
         tests("SchedulingTests", "Scheduling", "Ledger", "Postgres", "Telemetry", "TestSupport"),
         tests("AdminHTTPTests", "AdminHTTP", "Processes"),
         tests(
-            "ReeveAppTests", "ReeveApp", "AdminHTTP", "Auditing", "Backups", "BackupsFeature", "Catalog", "CommandLine", "Kernel",
+            "ReeveAppTests", "ReeveApp", "AdminHTTP", "Auditing", "Backups", "BackupsFeature", "Catalog", "CommandLine",
+            "Kernel",
             "LedgerFeature",
             "MaintenanceFeature", "MigrationsFeature", "ProgramFeature", "Ledger", "Migrations", "Postgres",
             "Processes", "Reporting", "Scheduling", "Storage",

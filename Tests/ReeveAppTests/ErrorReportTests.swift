@@ -9,11 +9,11 @@ import Storage
 import TestSupport
 import Testing
 
+@testable import Auditing
 @testable import Catalog
+@testable import Kernel
 @testable import Migrations
 @testable import Processes
-@testable import Auditing
-@testable import Kernel
 @testable import ReeveApp
 
 /// The code, the exit status and the hint of each error, on which scripts and people depend.

@@ -105,7 +105,7 @@ public struct ReferenceTable: Sendable {
 
     private static func markdown(_ cell: Cell) -> String {
         switch cell {
-        case .text(let text): text.replacing("|", with: "\\|")
+        case .text(let text): text
         case .code(let text): text.map { "`\($0)`" } ?? ""
         }
     }

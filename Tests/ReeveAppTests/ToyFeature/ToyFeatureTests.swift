@@ -51,7 +51,7 @@ import Testing
     @Test func `its section of system.yaml, its task, its metric and its check do their work`() async throws {
         let fixture = try MigrationFixture()
         try fixture.write("system.yaml", "name: app\ntoys: [ball, kite]\n")
-        let configuration = try configuration("systems: [\(fixture.folder)]\ntasks:\n  play: {enabled: yes, every: 5s}\n")
+        let configuration = try configuration("tasks:\n  play: {enabled: yes, every: 5s}\n")
         let systems = try SystemCatalog(configuration: configuration, sections: features.sections).systems(
             [fixture.folder], origin: .flag("system"), options: [], withRequirements: false)
         #expect(systems[0][ToySection.section] == ["ball", "kite"])
