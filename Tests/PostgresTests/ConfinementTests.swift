@@ -141,12 +141,15 @@ struct ConfinementTests {
             CREATE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 1'
             """)
         try await Confinement.during(in: database.settings) { _ in
+            // A superuser's statements: those of others are refused meanwhile.
             try await database.execute(
-                """
-                SET ROLE \(role);
-                CREATE OR REPLACE FUNCTION public.lent() RETURNS integer SECURITY DEFINER LANGUAGE sql AS 'SELECT 2';
-                CREATE OR REPLACE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 2'
-                """)
+                "CREATE OR REPLACE FUNCTION public.lent() RETURNS integer SECURITY DEFINER LANGUAGE sql AS 'SELECT 2'",
+                "CREATE OR REPLACE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 2'")
+            await #expect(throws: PostgresError.self) {
+                try await database.execute(
+                    "SET ROLE \(role); CREATE OR REPLACE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 3'"
+                )
+            }
             #expect(try await definers() == ["lent", "theirs"])
         }
         #expect(try await definers() == ["lent"])
