@@ -75,10 +75,12 @@ public struct FolderStore: ObjectStore {
         var status = statvfs()
         var folder = root
         while statvfs(folder, &status) != 0 {
-            guard errno == ENOENT, folder != "/", folder != "." else { return nil }
-            folder = (folder as NSString).deletingLastPathComponent
-            // Above a relative one is where this process is.
-            if folder.isEmpty { folder = "." }
+            guard errno == ENOENT else { return nil }
+            let parent = (folder as NSString).deletingLastPathComponent
+            // Above the first component of a relative path is the working directory.
+            let next = parent.isEmpty ? "." : parent
+            guard next != folder else { return nil }
+            folder = next
         }
         // Some file systems say that all numbers there are are free.
         let (bytes, overflow) = UInt(status.f_bavail).multipliedReportingOverflow(by: UInt(status.f_frsize))

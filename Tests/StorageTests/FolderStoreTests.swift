@@ -58,8 +58,12 @@ struct FolderStoreTests {
         }
     }
 
-    @Test func `a folder below this process's own, which is not there yet, has room`() {
-        #expect((FolderStore("no-such-folder-\(UUID().uuidString)/repository").freeBytes ?? 0) > 0)
+    @Test(arguments: ["", "/a", "/a/b", "/../b", "//a", "/."])
+    func `a relative folder that is missing has the room of the working directory`(path: String) {
+        let missing = "no-such-folder-\(UUID().uuidString)"
+        for start in ["", "./", "../", "\(missing):/"] {
+            #expect((FolderStore("\(start)\(missing)\(path)").freeBytes ?? 0) > 0)
+        }
     }
 
     @Test func `a pipe in the place of an object holds up nobody`() throws {
