@@ -35,43 +35,44 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
     case publication
     case defaultPrivileges
 
-    private static let names = [
-        "schema",
-        "extension",
-        "collation",
-        "enum",
-        "domain",
-        "domain constraint",
-        "composite type",
-        "range type",
-        "text search dictionary",
-        "text search configuration",
-        "foreign server",
-        "sequence",
-        "function",
-        "procedure",
-        "aggregate",
-        "operator",
-        "cast",
-        "table",
-        "foreign table",
-        "column",
-        "constraint",
-        "index",
-        "view",
-        "materialized view",
-        "rule",
-        "trigger",
-        "policy",
-        "statistics",
-        "event trigger",
-        "publication",
-        "default privileges",
-    ]
-    private static let byName = Dictionary(uniqueKeysWithValues: zip(names, allCases))
-
     /// The kind in PostgreSQL's words.
-    public var name: String { Self.names[Int(rawValue)] }
+    public var name: String {
+        switch self {
+        case .schema: "schema"
+        case .extension: "extension"
+        case .collation: "collation"
+        case .enumType: "enum"
+        case .domain: "domain"
+        case .domainConstraint: "domain constraint"
+        case .compositeType: "composite type"
+        case .rangeType: "range type"
+        case .textSearchDictionary: "text search dictionary"
+        case .textSearchConfiguration: "text search configuration"
+        case .foreignServer: "foreign server"
+        case .sequence: "sequence"
+        case .function: "function"
+        case .procedure: "procedure"
+        case .aggregate: "aggregate"
+        case .operation: "operator"
+        case .cast: "cast"
+        case .table: "table"
+        case .foreignTable: "foreign table"
+        case .column: "column"
+        case .constraint: "constraint"
+        case .index: "index"
+        case .view: "view"
+        case .materializedView: "materialized view"
+        case .rule: "rule"
+        case .trigger: "trigger"
+        case .policy: "policy"
+        case .statistics: "statistics"
+        case .eventTrigger: "event trigger"
+        case .publication: "publication"
+        case .defaultPrivileges: "default privileges"
+        }
+    }
+
+    private static let byName = Dictionary(uniqueKeysWithValues: allCases.map { ($0.name, $0) })
 
     public init?(name: String) {
         guard let kind = Self.byName[name] else { return nil }
@@ -80,24 +81,68 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
 
     public static func < (left: ObjectKind, right: ObjectKind) -> Bool { left.rawValue < right.rawValue }
 
+    // MARK: What holds of a kind
+
+    /// What kinds have in common. Each kind is in one of them: a new kind does not compile before it is.
+    private enum Family {
+        /// What a database has outside its schemas.
+        case ofDatabase
+        case type
+        case routine
+        /// What holds rows.
+        case table
+        case view
+        case sequence
+        /// What belongs to a relation, or to a domain, and goes with it.
+        case part
+        case other
+    }
+
+    private var family: Family {
+        switch self {
+        case .schema, .extension, .foreignServer, .cast, .eventTrigger, .publication: .ofDatabase
+        case .enumType, .domain, .compositeType, .rangeType: .type
+        case .function, .procedure, .aggregate: .routine
+        case .table, .foreignTable: .table
+        case .view, .materializedView: .view
+        case .sequence: .sequence
+        case .column, .constraint, .index, .rule, .trigger, .policy, .domainConstraint: .part
+        case .collation, .textSearchDictionary, .textSearchConfiguration, .operation, .statistics, .defaultPrivileges:
+            .other
+        }
+    }
+
     /// Tables of either sort: they hold rows.
-    var isTable: Bool { self == .table || self == .foreignTable }
+    var isTable: Bool { family == .table }
 
     /// Relations that a column can belong to.
-    var isRelation: Bool { isTable || self == .view || self == .materializedView }
+    var isRelation: Bool { isTable || family == .view }
 
     /// What shares the names of tables in a schema.
-    var isInRelationNamespace: Bool { isRelation || self == .sequence || self == .index || self == .compositeType }
+    var isInRelationNamespace: Bool {
+        isRelation || family == .sequence || self == .index || self == .compositeType
+    }
 
-    var isRoutine: Bool { self == .function || self == .procedure || self == .aggregate }
+    var isRoutine: Bool { family == .routine }
 
-    var isType: Bool { [.enumType, .domain, .compositeType, .rangeType].contains(self) }
+    var isType: Bool { family == .type }
 
     /// What belongs to a relation, or to a domain, and goes with it.
-    var hasParent: Bool { [.column, .constraint, .index, .rule, .trigger, .policy, .domainConstraint].contains(self) }
+    var hasParent: Bool { family == .part }
 
     /// What a database has outside its schemas.
-    var isOfDatabase: Bool {
-        [.schema, .extension, .foreignServer, .cast, .eventTrigger, .publication].contains(self)
+    var isOfDatabase: Bool { family == .ofDatabase }
+
+    /// What holds no data, and little or nothing leans on: it can be dropped before anything else.
+    var isLeaf: Bool {
+        switch self {
+        case .constraint, .index, .trigger, .rule, .policy, .statistics, .view, .materializedView, .eventTrigger,
+            .publication, .cast:
+            true
+        case .schema, .extension, .collation, .enumType, .domain, .domainConstraint, .compositeType, .rangeType,
+            .textSearchDictionary, .textSearchConfiguration, .foreignServer, .sequence, .function, .procedure,
+            .aggregate, .operation, .table, .foreignTable, .column, .defaultPrivileges:
+            false
+        }
     }
 }

@@ -38,7 +38,11 @@ public struct CatalogObject: Sendable, Equatable {
         switch identity.kind {
         case .statistics: self["table"]
         case .sequence: self["identity of"] ?? self["owned by"]
-        default: nil
+        case .schema, .extension, .collation, .enumType, .domain, .domainConstraint, .compositeType, .rangeType,
+            .textSearchDictionary, .textSearchConfiguration, .foreignServer, .function, .procedure, .aggregate,
+            .operation, .cast, .table, .foreignTable, .column, .constraint, .index, .view, .materializedView, .rule,
+            .trigger, .policy, .eventTrigger, .publication, .defaultPrivileges:
+            nil
         }
     }
 }

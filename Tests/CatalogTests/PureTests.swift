@@ -4,6 +4,41 @@ import Testing
 
 @testable import Catalog
 
+@Suite struct KindTests {
+    @Test func everyKindHasANameOfItsOwnAndASQLWord() {
+        for kind in ObjectKind.allCases {
+            #expect(ObjectKind(name: kind.name) == kind)
+            #expect(!ObjectIdentity(kind, schema: "s", parent: "t", "n").word.isEmpty)
+        }
+        #expect(ObjectKind(name: "table space") == nil)
+    }
+
+    /// PostgreSQL manual, table 5.2.
+    @Test(arguments: [
+        (ObjectKind.table, "DELETE, INSERT, REFERENCES, SELECT, TRIGGER, TRUNCATE, UPDATE", "none"),
+        (.aggregate, "EXECUTE", "EXECUTE"), (.compositeType, "USAGE", "USAGE"), (.foreignServer, "USAGE", "none"),
+        (.schema, "CREATE, USAGE", "none"), (.sequence, "SELECT, UPDATE, USAGE", "none"), (.column, "none", "none"),
+    ])
+    func newObjectsHavePrivileges(_ kind: ObjectKind, owner: String, everybody: String) {
+        let change = PrivilegeChange(object: CatalogObject(ObjectIdentity(kind, schema: "s", "n")), owner: "o")
+        #expect(change.standard("(owner)") == owner && change.standard("public") == everybody)
+        #expect(change.standard("somebody") == "none")
+    }
+
+    @Test(arguments: [
+        ("functions", "EXECUTE", "EXECUTE"), ("types", "USAGE", "USAGE"), ("schemas", "CREATE, USAGE", "none"),
+    ])
+    func defaultPrivilegesAreThoseOfTheirKind(_ name: String, owner: String, everybody: String) {
+        func change(_ schema: String?) -> PrivilegeChange {
+            PrivilegeChange(
+                object: CatalogObject(ObjectIdentity(.defaultPrivileges, schema: schema, name, signature: "")),
+                owner: "o")
+        }
+        #expect(change(nil).standard("(owner)") == owner && change(nil).standard("public") == everybody)
+        #expect(change("s").standard("(owner)") == "none")
+    }
+}
+
 @Suite struct SpellingTests {
     @Test(arguments: [
         (

@@ -43,7 +43,10 @@ struct AlterationPlanner {
         case .extension: return extensionChange(property, new)
         case .foreignServer: return server(property, old, new)
         case .textSearchConfiguration, .textSearchDictionary: return textSearch(property, old, new)
-        default: return LeafAlteration(old: old, new: new).alteration(of: property)
+        case .schema, .collation, .aggregate, .operation, .cast, .domainConstraint, .constraint, .index, .rule,
+            .trigger,
+            .policy, .statistics, .eventTrigger, .publication, .defaultPrivileges:
+            return LeafAlteration(old: old, new: new).alteration(of: property)
         }
     }
 

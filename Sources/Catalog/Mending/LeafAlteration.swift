@@ -44,6 +44,7 @@ struct LeafAlteration {
             (.publication, "schemas") where old["all tables"] == nil && new["all tables"] == nil:
             guard let targets = LeafDefinition(object: new).publicationTargets else { return .recreate }
             return .statements(["ALTER PUBLICATION \(name) SET \(targets)"])
+        // It serves for every kind.
         default: return .recreate
         }
     }

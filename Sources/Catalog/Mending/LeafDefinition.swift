@@ -8,35 +8,25 @@ struct LeafDefinition {
     private var name: String { object.identity.quotedName }
     private var table: String { object.identity.quotedParent }
 
-    var create: [String] {
-        switch object.identity.kind {
-        case .constraint: [constraint] + cluster
-        case .domainConstraint:
-            [
-                "ALTER DOMAIN \(table) ADD CONSTRAINT \(name) CHECK (\(object["expression"] ?? ""))"
-                    + (object["not valid"] == nil ? "" : " NOT VALID")
-            ]
-        case .index: [index] + statisticsTargets + cluster
-        case .statistics: [object["definition"] ?? ""] + target
-        case .trigger, .rule: [object["definition"] ?? ""] + state
-        case .policy: [policy]
-        case .eventTrigger: [eventTrigger] + state
-        case .publication: [publication]
-        default: []
-        }
-    }
-
     private var cluster: [String] {
         object["clustered"] == nil ? [] : ["ALTER TABLE \(table) CLUSTER ON \(name)"]
     }
 
-    private var target: [String] {
-        object["target"].map { ["ALTER STATISTICS \(object.identity.path) SET STATISTICS \($0)"] } ?? []
+    var statistics: [String] {
+        let target = object["target"].map { ["ALTER STATISTICS \(object.identity.path) SET STATISTICS \($0)"] }
+        return [object["definition"] ?? ""] + (target ?? [])
     }
 
     // MARK: Constraints and indexes
 
-    private var constraint: String {
+    var constraint: [String] { [addConstraint] + cluster }
+
+    var domainConstraint: String {
+        "ALTER DOMAIN \(table) ADD CONSTRAINT \(name) CHECK (\(object["expression"] ?? ""))"
+            + (object["not valid"] == nil ? "" : " NOT VALID")
+    }
+
+    private var addConstraint: String {
         var sql = "ALTER TABLE \(table) ADD CONSTRAINT \(name) "
         switch object["type"] {
         case "check":
@@ -67,7 +57,9 @@ struct LeafDefinition {
         return sql
     }
 
-    private var index: String {
+    var index: [String] { [createIndex] + statisticsTargets + cluster }
+
+    private var createIndex: String {
         let unique = object["unique"] == nil ? "" : "UNIQUE "
         var sql =
             "CREATE \(unique)INDEX \(name) ON \(table) USING \(PlainName.quoted(object["method"] ?? "btree")) (\(object["keys"] ?? ""))"
@@ -112,7 +104,9 @@ struct LeafDefinition {
             ? "ALTER EVENT TRIGGER \(name) \(verb)" : "ALTER TABLE \(table) \(verb) \(object.identity.word) \(name)"
     }
 
-    private var policy: String {
+    var triggerOrRule: [String] { [object["definition"] ?? ""] + state }
+
+    var policy: String {
         var sql = "CREATE POLICY \(name) ON \(table)"
         if object["restrictive"] != nil { sql += " AS RESTRICTIVE" }
         if let command = object["command"] { sql += " FOR \(command.uppercased())" }
@@ -122,7 +116,9 @@ struct LeafDefinition {
         return sql
     }
 
-    private var eventTrigger: String {
+    var eventTrigger: [String] { [createEventTrigger] + state }
+
+    private var createEventTrigger: String {
         var sql = "CREATE EVENT TRIGGER \(name) ON \(object["event"] ?? "")"
         if let tags = object["tags"] { sql += " WHEN TAG IN (\(tags))" }
         return sql + " EXECUTE FUNCTION \(object["function"] ?? "")()"
@@ -144,7 +140,7 @@ struct LeafDefinition {
             + "publish_via_partition_root = \(object["publish via partition root"] == nil ? "false" : "true"))"
     }
 
-    private var publication: String {
+    var publication: String {
         "CREATE PUBLICATION \(name)" + (publicationTargets.map { " FOR \($0)" } ?? "") + " WITH \(publicationOptions)"
     }
 }

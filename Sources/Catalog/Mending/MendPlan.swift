@@ -100,11 +100,7 @@ struct MendPlan {
 
     /// What holds no data goes first; so does what has the name that something else is to get.
     private func mustGoEarly(_ identity: ObjectIdentity) -> Bool {
-        let leaves: Set<ObjectKind> = [
-            .constraint, .index, .trigger, .rule, .policy, .statistics, .view, .materializedView, .eventTrigger,
-            .publication, .cast,
-        ]
-        if leaves.contains(identity.kind) { return true }
+        if identity.kind.isLeaf { return true }
         return creates.contains { other in
             ExactText.same(other.schema, identity.schema) && ExactText.same(other.parent, identity.parent)
                 && ExactText.same(other.name, identity.name)
@@ -209,8 +205,11 @@ struct MendPlan {
             return []
         case .table, .foreignTable, .sequence, .extension, .schema: return []
         case .domainConstraint where retypes.contains(identity): return []
-        default:
-            if dependent.kind.isType { return retypes.insert(dependent).inserted ? [dependent] : [] }
+        case .enumType, .domain, .compositeType, .rangeType:
+            return retypes.insert(dependent).inserted ? [dependent] : []
+        case .collation, .domainConstraint, .textSearchDictionary, .textSearchConfiguration, .foreignServer, .function,
+            .procedure, .aggregate, .operation, .cast, .constraint, .index, .view, .materializedView, .rule, .trigger,
+            .policy, .statistics, .eventTrigger, .publication, .defaultPrivileges:
             return takeAway(dependent)
         }
     }

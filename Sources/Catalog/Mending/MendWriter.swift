@@ -146,7 +146,7 @@ struct MendWriter {
             let attaches =
                 object["partition of"].map { parent in !plan.rebuilds.contains { ExactText.same($0.path, parent) } }
                 ?? false
-            script.add(definition.relations.create(object, attaches: attaches), note: nil)
+            script.add(definition.relations.table(object, attaches: attaches), note: nil)
             script.add(allAttributes(object))
         } else if plan.retypes.contains(identity) {
             script.add(definition.create(object))
@@ -228,7 +228,11 @@ struct MendWriter {
             ]
         case .sequence: late = ["owned by"]
         case .constraint: late = ["enforcing triggers"]
-        default: late = []
+        case .schema, .extension, .collation, .enumType, .domain, .domainConstraint, .compositeType, .rangeType,
+            .textSearchDictionary, .textSearchConfiguration, .foreignServer, .function, .procedure, .aggregate,
+            .operation, .cast, .foreignTable, .column, .index, .view, .materializedView, .rule, .trigger, .policy,
+            .statistics, .eventTrigger, .publication, .defaultPrivileges:
+            late = []
         }
         let planner = plan.mender.alterations
         for property in late where object[property] != nil {

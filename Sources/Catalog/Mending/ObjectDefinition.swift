@@ -24,16 +24,34 @@ struct ObjectDefinition {
             return [
                 "CREATE EXTENSION \(name) WITH SCHEMA \(PlainName.quoted(object["in schema"] ?? "public"))\(version)"
             ]
-        case .table, .foreignTable, .sequence, .view, .materializedView: return relations.create(object)
+        case .table, .foreignTable: return relations.table(object)
+        case .sequence: return relations.sequence(object)
+        case .view, .materializedView: return relations.view(object)
         case .column:
             let add = "ALTER TABLE \(object.identity.quotedParent) ADD COLUMN \(relations.column(object))"
             return [add] + relations.settings(of: object)
         case .function, .procedure: return [RoutineDefinition(object: object).create(orReplace: false)]
-        case .enumType, .domain, .compositeType, .rangeType, .collation, .aggregate, .operation, .cast,
-            .textSearchDictionary, .textSearchConfiguration, .foreignServer:
-            return TypeDefinition(object: object).create
+        case .enumType: return [TypeDefinition(object: object).enumeration]
+        case .domain: return [TypeDefinition(object: object).domain]
+        case .compositeType: return [TypeDefinition(object: object).composite]
+        case .rangeType: return [TypeDefinition(object: object).range]
+        case .collation: return [TypeDefinition(object: object).collation]
+        case .aggregate: return [TypeDefinition(object: object).aggregate]
+        case .operation: return [TypeDefinition(object: object).operation]
+        case .cast: return [TypeDefinition(object: object).cast]
+        case .textSearchDictionary: return [TypeDefinition(object: object).dictionary]
+        case .textSearchConfiguration: return TypeDefinition(object: object).configuration
+        case .foreignServer: return [TypeDefinition(object: object).server]
+        case .constraint: return LeafDefinition(object: object).constraint
+        case .domainConstraint: return [LeafDefinition(object: object).domainConstraint]
+        case .index: return LeafDefinition(object: object).index
+        case .statistics: return LeafDefinition(object: object).statistics
+        case .trigger, .rule: return LeafDefinition(object: object).triggerOrRule
+        case .policy: return [LeafDefinition(object: object).policy]
+        case .eventTrigger: return LeafDefinition(object: object).eventTrigger
+        case .publication: return [LeafDefinition(object: object).publication]
+        // They consist of privileges.
         case .defaultPrivileges: return []
-        default: return LeafDefinition(object: object).create
         }
     }
 
@@ -81,7 +99,11 @@ struct ObjectDefinition {
             return object.properties.filter { PrivilegeChange.grantee($0.name) != nil }.flatMap {
                 privileges.statements($0.name, found: $0.value, expected: nil)
             }
-        default: return ["DROP \(identity.reference)"]
+        case .extension, .collation, .enumType, .domain, .compositeType, .rangeType, .textSearchDictionary,
+            .textSearchConfiguration, .foreignServer, .sequence, .function, .procedure, .aggregate, .operation, .cast,
+            .table, .foreignTable, .index, .view, .materializedView, .rule, .trigger, .policy, .statistics,
+            .eventTrigger, .publication:
+            return ["DROP \(identity.reference)"]
         }
     }
 }

@@ -65,7 +65,13 @@ struct PrivilegeChange {
         case .aggregate: return "\(verb) ON FUNCTION \(identity.path)(\(identity.signature ?? "")) \(whom)"
         case .foreignServer: return "\(verb) ON FOREIGN SERVER \(identity.sqlName) \(whom)"
         case .domain: return "\(verb) ON DOMAIN \(identity.sqlName) \(whom)"
-        default: return "\(verb) ON \(identity.reference) \(whom)"
+        case .schema, .enumType, .compositeType, .rangeType, .sequence, .function, .procedure:
+            return "\(verb) ON \(identity.reference) \(whom)"
+        // They have no privileges of their own.
+        case .extension, .collation, .domainConstraint, .textSearchDictionary, .textSearchConfiguration, .operation,
+            .cast,
+            .constraint, .index, .rule, .trigger, .policy, .statistics, .eventTrigger, .publication:
+            return "\(verb) ON \(identity.reference) \(whom)"
         }
     }
 
@@ -86,26 +92,39 @@ struct PrivilegeChange {
         }
     }
 
-    /// What a new object gives a grantee (PostgreSQL manual, table 5.2).
+    /// What a new object gives a grantee.
     func standard(_ grantee: String) -> String {
         let identity = object.identity
         let isDefault = identity.kind == .defaultPrivileges
         // Those of one schema add to the global ones and start from nothing.
         if isDefault, identity.schema != nil { return "none" }
-        let isRoutine = identity.kind.isRoutine || isDefault && identity.name == "functions"
-        let isType = identity.kind.isType || isDefault && identity.name == "types"
-        if grantee == "public" { return isRoutine ? "EXECUTE" : isType ? "USAGE" : "none" }
-        guard grantee == "(owner)" else { return "none" }
-        switch identity.kind {
-        case .column: return "none"
-        case .schema: return "CREATE, USAGE"
-        case .sequence: return "SELECT, UPDATE, USAGE"
-        case .foreignServer: return "USAGE"
-        case .defaultPrivileges where identity.name == "sequences": return "SELECT, UPDATE, USAGE"
-        case .defaultPrivileges where identity.name == "schemas": return "CREATE, USAGE"
-        default:
-            return isRoutine
-                ? "EXECUTE" : isType ? "USAGE" : "DELETE, INSERT, REFERENCES, SELECT, TRIGGER, TRUNCATE, UPDATE"
+        let kind = isDefault ? Self.kinds[identity.name] ?? .table : identity.kind
+        switch grantee {
+        case "(owner)": return Self.standard(of: kind).owner
+        case "public": return Self.standard(of: kind).everybody
+        default: return "none"
+        }
+    }
+
+    /// A kind of object that ALTER DEFAULT PRIVILEGES calls so.
+    private static let kinds: [String: ObjectKind] = [
+        "tables": .table, "sequences": .sequence, "functions": .function, "types": .domain, "schemas": .schema,
+    ]
+
+    /// What a new object gives its owner and everybody (PostgreSQL manual, table 5.2).
+    private static func standard(of kind: ObjectKind) -> (owner: String, everybody: String) {
+        switch kind {
+        case .table, .foreignTable, .view, .materializedView:
+            ("DELETE, INSERT, REFERENCES, SELECT, TRIGGER, TRUNCATE, UPDATE", "none")
+        case .sequence: ("SELECT, UPDATE, USAGE", "none")
+        case .function, .procedure, .aggregate: ("EXECUTE", "EXECUTE")
+        case .enumType, .domain, .compositeType, .rangeType: ("USAGE", "USAGE")
+        case .schema: ("CREATE, USAGE", "none")
+        case .foreignServer: ("USAGE", "none")
+        case .extension, .collation, .domainConstraint, .textSearchDictionary, .textSearchConfiguration, .operation,
+            .cast, .column, .constraint, .index, .rule, .trigger, .policy, .statistics, .eventTrigger, .publication,
+            .defaultPrivileges:
+            ("none", "none")
         }
     }
 }

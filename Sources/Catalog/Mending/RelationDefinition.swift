@@ -5,18 +5,10 @@ struct RelationDefinition {
     let catalog: SchemaCatalog
     let parts: [ObjectIdentity: [ObjectIdentity]]
 
-    /// - Parameter attaches: whether a partition is made by itself and then attached, for the sake of its columns' order.
-    func create(_ object: CatalogObject, attaches: Bool = false) -> [String] {
-        switch object.identity.kind {
-        case .sequence: sequence(object)
-        case .view, .materializedView: view(object)
-        default: table(object, attaches: attaches)
-        }
-    }
-
     // MARK: Tables
 
-    private func table(_ object: CatalogObject, attaches: Bool) -> [String] {
+    /// - Parameter attaches: whether a partition is made by itself and then attached, for the sake of its columns' order.
+    func table(_ object: CatalogObject, attaches: Bool = false) -> [String] {
         let name = object.identity.path
         let unlogged = object["persistence"] == nil ? "" : "UNLOGGED "
         let columns = columns(of: object)
@@ -125,14 +117,14 @@ struct RelationDefinition {
         }
     }
 
-    private func sequence(_ object: CatalogObject) -> [String] {
+    func sequence(_ object: CatalogObject) -> [String] {
         let unlogged = object["persistence"] == nil ? "" : "UNLOGGED "
         return [
             "CREATE \(unlogged)SEQUENCE \(object.identity.path) AS \(object["type"] ?? "bigint") \(Self.sequenceOptions(object))"
         ]
     }
 
-    private func view(_ object: CatalogObject) -> [String] {
+    func view(_ object: CatalogObject) -> [String] {
         var sql = "CREATE \(object.identity.word) \(object.identity.path)"
         if let method = object["access method"] { sql += " USING \(PlainName.quoted(method))" }
         if let options = object["options"] { sql += " WITH \(OptionList(options).list)" }

@@ -9,7 +9,11 @@ extension ObjectIdentity {
         case .domainConstraint: "CONSTRAINT \(quotedName) ON DOMAIN \(quotedParent)"
         case .rule, .trigger, .policy: "\(word) \(quotedName) ON \(quotedParent)"
         case .cast: "CAST (\(name))"
-        default: "\(word) \(sqlName)"
+        case .schema, .extension, .collation, .enumType, .domain, .compositeType, .rangeType, .textSearchDictionary,
+            .textSearchConfiguration, .foreignServer, .sequence, .function, .procedure, .aggregate, .operation, .table,
+            .foreignTable, .column, .index, .view, .materializedView, .statistics, .eventTrigger, .publication,
+            .defaultPrivileges:
+            "\(word) \(sqlName)"
         }
     }
 
@@ -19,7 +23,12 @@ extension ObjectIdentity {
         case .index: ([schema, name] as [String?]).compactMap { $0.map(PlainName.quoted) }.joined(separator: ".")
         case .operation: "\(schema.map { PlainName.quoted($0) + "." } ?? "")\(name) (\(signature ?? ""))"
         case .aggregate: "\(path)(\(signature.map { $0.isEmpty ? "*" : $0 } ?? "*"))"
-        default: kind.isRoutine ? description : path
+        case .function, .procedure: description
+        case .schema, .extension, .collation, .enumType, .domain, .domainConstraint, .compositeType, .rangeType,
+            .textSearchDictionary, .textSearchConfiguration, .foreignServer, .sequence, .cast, .table, .foreignTable,
+            .column, .constraint, .view, .materializedView, .rule, .trigger, .policy, .statistics, .eventTrigger,
+            .publication, .defaultPrivileges:
+            path
         }
     }
 
@@ -29,7 +38,11 @@ extension ObjectIdentity {
         case .enumType, .compositeType, .rangeType: "TYPE"
         case .foreignServer: "SERVER"
         case .domainConstraint: "CONSTRAINT"
-        default: kind.name.uppercased()
+        case .schema, .extension, .collation, .domain, .textSearchDictionary, .textSearchConfiguration, .sequence,
+            .function, .procedure, .aggregate, .operation, .cast, .table, .foreignTable, .column, .constraint, .index,
+            .view, .materializedView, .rule, .trigger, .policy, .statistics, .eventTrigger, .publication,
+            .defaultPrivileges:
+            kind.name.uppercased()
         }
     }
 }

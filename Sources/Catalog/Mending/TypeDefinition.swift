@@ -6,24 +6,9 @@ struct TypeDefinition {
 
     private var name: String { object.identity.sqlName }
 
-    var create: [String] {
-        switch object.identity.kind {
-        case .enumType: ["CREATE TYPE \(name) AS ENUM (\(object["labels"] ?? ""))"]
-        case .domain: [domain]
-        case .compositeType: [composite]
-        case .rangeType: [range]
-        case .collation: [collation]
-        case .aggregate: [aggregate]
-        case .operation: [operation]
-        case .cast: [cast]
-        case .textSearchDictionary: [dictionary]
-        case .textSearchConfiguration: configuration
-        case .foreignServer: [server]
-        default: []
-        }
-    }
+    var enumeration: String { "CREATE TYPE \(name) AS ENUM (\(object["labels"] ?? ""))" }
 
-    private var domain: String {
+    var domain: String {
         var sql = "CREATE DOMAIN \(name) AS \(object["base type"] ?? "")"
         if let collation = object["collation"] { sql += " COLLATE \(collation)" }
         if let value = object["default"] { sql += " DEFAULT \(value)" }
@@ -31,12 +16,12 @@ struct TypeDefinition {
         return sql
     }
 
-    private var composite: String {
+    var composite: String {
         let attributes = QualifiedName.lines(object["attributes"] ?? "").map { "    \($0)" }
         return "CREATE TYPE \(name) AS (\n\(attributes.joined(separator: ",\n"))\n)"
     }
 
-    private var range: String {
+    var range: String {
         var parts = ["SUBTYPE = \(object["subtype"] ?? "")"]
         if let value = object["subtype operator class"] { parts.append("SUBTYPE_OPCLASS = \(value)") }
         if let value = object["subtype collation"] { parts.append("COLLATION = \(value)") }
@@ -46,7 +31,7 @@ struct TypeDefinition {
         return "CREATE TYPE \(name) AS RANGE (\(parts.joined(separator: ", ")))"
     }
 
-    private var collation: String {
+    var collation: String {
         var parts = ["PROVIDER = \(object["provider"] ?? "libc")"]
         if let type = object["character type"], object["provider"] == "libc" {
             parts.append("LC_COLLATE = \(quoteLiteral(object["locale"] ?? "")), LC_CTYPE = \(quoteLiteral(type))")
@@ -57,13 +42,13 @@ struct TypeDefinition {
         return "CREATE COLLATION \(name) (\(parts.joined(separator: ", ")))"
     }
 
-    private var aggregate: String {
+    var aggregate: String {
         let definition = QualifiedName.lines(object["definition"] ?? "").map { "    \($0)" }
         let arguments = object["arguments"].flatMap { $0.isEmpty ? nil : $0 } ?? "*"
         return "CREATE AGGREGATE \(object.identity.path)(\(arguments)) (\n\(definition.joined(separator: ",\n"))\n)"
     }
 
-    private var operation: String {
+    var operation: String {
         let types = QualifiedName.list(object.identity.signature ?? "")
         var parts = ["FUNCTION = \(object["function"] ?? "")"]
         if let left = types.first, left != "NONE" { parts.append("LEFTARG = \(left)") }
@@ -80,7 +65,7 @@ struct TypeDefinition {
         return "CREATE OPERATOR \(schema)\(object.identity.name) (\(parts.joined(separator: ", ")))"
     }
 
-    private var cast: String {
+    var cast: String {
         let method =
             switch object["method"] {
             case "inout": "WITH INOUT"
@@ -91,12 +76,12 @@ struct TypeDefinition {
             + (object["context"].map { " AS \($0.uppercased())" } ?? "")
     }
 
-    private var dictionary: String {
+    var dictionary: String {
         let options = object["options"].map { ", \($0)" } ?? ""
         return "CREATE TEXT SEARCH DICTIONARY \(name) (TEMPLATE = \(object["template"] ?? "")\(options))"
     }
 
-    private var configuration: [String] {
+    var configuration: [String] {
         let create = "CREATE TEXT SEARCH CONFIGURATION \(name) (PARSER = \(object["parser"] ?? ""))"
         return [create] + Self.mappings(object["mappings"]).map { Self.addMapping(name, $0) }
     }
@@ -118,7 +103,7 @@ struct TypeDefinition {
         }
     }
 
-    private var server: String {
+    var server: String {
         var sql = "CREATE SERVER \(name)"
         if let type = object["type"] { sql += " TYPE \(quoteLiteral(type))" }
         if let version = object["version"] { sql += " VERSION \(quoteLiteral(version))" }
