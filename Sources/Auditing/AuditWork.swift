@@ -20,10 +20,8 @@ public struct AuditWork: Sendable {
     let limit: Duration
 
     /// With the places that the configuration names: the state folder, and every repository.
-    ///
-    /// - Throws: `StorageError` for a repository that is not a valid address.
-    public init(open: OpenDatabase, configuration: Configuration, logger: Logger) throws {
-        let stores = try RepositorySettings.stores(configuration)
+    public init(open: OpenDatabase, configuration: Configuration, logger: Logger) {
+        let stores = RepositorySettings.stores(configuration)
         self.init(
             open: open, configuration: configuration, logger: logger,
             places: [AnchorFile(state: configuration.stateFolder)]

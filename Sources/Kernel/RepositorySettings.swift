@@ -3,10 +3,10 @@ import Storage
 
 /// Where backups, and what else is kept outside the databases, lie.
 public enum RepositorySettings {
-    public static let repository = Setting<[String]>(
-        list: "backup.repository", .text,
-        "Where backups lie: folders, best on another machine's disk, and s3://BUCKET/PREFIX?endpoint=URL; each backup "
-            + "goes into all of them. Without one there are no backups.")
+    public static let repository = Setting<[RepositoryAddress]>(
+        list: "backup.repository", .repository,
+        "Where backups lie: folders, best on another machine's disk, as a path or file:///PATH, and "
+            + "s3://BUCKET/PREFIX?endpoint=URL; each backup goes into all of them. Without one there are no backups.")
     public static let callLimit = Setting(
         "backup.call_limit", .limit, default: "2min",
         "How long one call to a repository may take: a listing, a removal, a manifest.")
@@ -28,24 +28,23 @@ public enum RepositorySettings {
         return limits
     }
 
-    /// The repositories, in the order in which they are named; none where none is configured.
-    ///
-    /// - Throws: `StorageError` for what does not name a place. A store without credentials fails when it is used, so that
-    ///   the others go on.
-    public static func stores(_ configuration: Configuration) throws -> [BoundedStore] {
-        let limits = limits(configuration)
-        return try configuration[repository].map { place in
-            guard place.hasPrefix(S3Location.scheme) else {
-                let folder = configuration.resolve(place, from: configuration.origin(repository))
-                return BoundedStore(FolderStore(folder), limits: limits)
-            }
-            let location = try S3Location(place)
-            do {
-                let credentials = try S3Credentials.find(
-                    profile: location.profile, environment: configuration.environment, place: location.place)
-                return BoundedStore(S3Store(location, credentials), limits: limits)
-            } catch let error as StorageError {
-                return BoundedStore(UnusableStore(location.place, error))
+    /// The repositories, in the order in which they are named; none where none is configured. A store without credentials fails when it is used, so that the others go on.
+    public static func stores(_ configuration: Configuration) -> [BoundedStore] {
+        let (limits, origin) = (limits(configuration), configuration.origin(repository))
+        let surroundings = RepositoryAddress.Surroundings(environment: configuration.environment) {
+            configuration.resolve($0, from: origin)
+        }
+        return configuration[repository].map { BoundedStore($0.store(surroundings), limits: limits) }
+    }
+}
+
+extension ValueSyntax where Value == RepositoryAddress {
+    static var repository: Self {
+        Self { (text) throws(InvalidValue) in
+            do throws(StorageError) {
+                return try RepositoryAddress(text)
+            } catch {
+                throw InvalidValue(error.description, hint: error.hint)
             }
         }
     }

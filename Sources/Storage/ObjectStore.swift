@@ -87,7 +87,7 @@ public enum StorageError: Error, CustomStringConvertible {
 
     public var description: String {
         switch self {
-        case .badLocation(let text, let reason): "'\(text)' is not a valid repository: \(reason)"
+        case .badLocation(let text, let reason): "'\(text)' is not the address of a repository: \(reason)"
         case .noCredentials(let place, let file, let profile):
             "there are no credentials for \(place): \(file) has no profile '\(profile)'"
         case .late(let operation, let object, let limit):
@@ -103,7 +103,7 @@ public enum StorageError: Error, CustomStringConvertible {
     public var hint: String? {
         switch self {
         case .missing: "'reeve backup verify' lists what is missing"
-        case .badLocation: "give a folder, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"
+        case .badLocation: "write \(RepositoryKind.all.flatMap(\.forms).joined(separator: ", or "))"
         case .noCredentials: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add the profile"
         case .late:
             "check that its server or mount answers; backup.call_limit and backup.stall_limit set the time limits"

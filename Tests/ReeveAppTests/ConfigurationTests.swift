@@ -28,6 +28,8 @@ import Testing
         ("database: postgresql+asyncpg://h/d\n", ":1:", "postgresql://"),
         ("databases:\n  a:\n    ulr: x\n", ":3:", "did you mean 'url'"),
         ("tasks:\n  analyze:\n    enabled: maybe\n", ":3:", ""),
+        ("backup:\n  repository: gs://b/p\n", ":2:", "s3://BUCKET"),
+        ("backup:\n  repository: [/srv, 's3://b?colour=red']\n", ":2:", "file:///FOLDER"),
     ])
     func `what is wrong is told with file, line and what was likely meant`(yaml: String, line: String, hint: String) {
         let error = #expect(throws: ConfigurationError.self) { try load(yaml) }

@@ -345,7 +345,7 @@ import Testing
                 ),
                 (
                     .badLocation("l", reason: "x"), .failed,
-                    "give a folder, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"
+                    "write a folder, or file:///FOLDER, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"
                 ),
                 (
                     .noCredentials(place: "p", file: "f", profile: "x"), .failed,

@@ -51,9 +51,9 @@ enum BackupSettings {
 
     /// Where backups lie, in the order in which they are named.
     ///
-    /// - Throws: `ConfigurationError` where none is named; `StorageError` for what is no place.
+    /// - Throws: `ConfigurationError` where none is named.
     static func repositories(_ configuration: Configuration) throws -> [Repository] {
-        let stores = try RepositorySettings.stores(configuration)
+        let stores = RepositorySettings.stores(configuration)
         guard !stores.isEmpty else {
             throw ConfigurationError(
                 "backup.repository", nil, "no repository is configured",

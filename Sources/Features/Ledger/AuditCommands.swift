@@ -25,7 +25,7 @@ enum AuditCommands {
         var reports: [AuditReport] = []
         for one in try estate.selected(invocation.option("database")) {
             let open = try await estate.open(one)
-            let work = try AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
+            let work = AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
             // A file may hold the anchors of several databases.
             let own = more.mapValues { lines in lines.filter { AuditAnchor($0)?.name == one.name } }
             reports.append(try await work.verify(more: own))
@@ -70,7 +70,7 @@ enum AuditCommands {
         var values: [JSONValue] = []
         for one in try estate.selected(invocation.option("database")) {
             let open = try await estate.open(one)
-            let work = try AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
+            let work = AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
             var reason = invocation.option("accept")
             if let given = reason {
                 try invocation.confirm("earlier anchors of '\(one.name)' will no longer be compared", name: one.name)

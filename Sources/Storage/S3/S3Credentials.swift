@@ -18,7 +18,7 @@ public struct S3Credentials: Sendable, Equatable {
     /// - Throws: `StorageError.noCredentials`.
     public static func find(
         profile: String?, environment: [String: String], place: String
-    ) throws -> S3Credentials {
+    ) throws(StorageError) -> S3Credentials {
         if profile == nil, let access = environment["AWS_ACCESS_KEY_ID"],
             let secret = environment["AWS_SECRET_ACCESS_KEY"]
         {

@@ -25,13 +25,11 @@ public struct S3Location: Sendable, Equatable {
     public var lock: Lock?
     public var profile: String?
 
-    public static let scheme = "s3://"
+    private static let scheme = "s3://"
 
     /// - Throws: `StorageError.badLocation`.
-    public init(_ text: String) throws {
-        func refuse(_ reason: String) -> StorageError {
-            .badLocation(String(text.prefix { $0 != "?" }), reason: reason)
-        }
+    public init(_ text: String) throws(StorageError) {
+        func refuse(_ reason: String) -> StorageError { RepositoryAddress.refusal(of: text, reason) }
         guard text.hasPrefix(Self.scheme) else { throw refuse("it does not begin with s3://") }
         let halves = text.dropFirst(Self.scheme.count).split(
             separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
@@ -49,7 +47,7 @@ public struct S3Location: Sendable, Equatable {
             }
             settings[String(pair[0])] = value
         }
-        func yes(_ name: String) throws -> Bool? {
+        func yes(_ name: String) throws(StorageError) -> Bool? {
             switch settings.removeValue(forKey: name) {
             case nil: nil
             case "yes", "true", "1": true
@@ -99,5 +97,22 @@ public struct S3Location: Sendable, Equatable {
         if isPathStyle { return (endpoint, "/\(bucket)") }
         let parts = endpoint.components(separatedBy: "://")
         return ("\(parts[0])://\(bucket).\(parts.dropFirst().joined())", "")
+    }
+}
+
+extension RepositoryKind {
+    /// A bucket of S3-compatible storage.
+    static let s3 = RepositoryKind(
+        scheme: "s3", forms: ["s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION"]
+    ) { text throws(StorageError) in
+        try S3Location(text)
+    }
+}
+
+extension S3Location: RepositoryLocation {
+    func store(_ surroundings: RepositoryAddress.Surroundings) throws(StorageError) -> any ObjectStore {
+        let credentials = try S3Credentials.find(
+            profile: profile, environment: surroundings.environment, place: place)
+        return S3Store(self, credentials)
     }
 }
