@@ -51,7 +51,7 @@ enum TidyTask {
     ) { call in
         let retention = LedgerSettings.retention(call.configuration)
         let removed = try await call.open.database.pool.withConnection { try await retention.tidy(on: $0) }
-        try await AuditWork(open: call.open, configuration: call.configuration, logger: call.logger).thin()
+        await AuditWork(open: call.open, configuration: call.configuration, logger: call.logger).thin()
         return
             "removed \(removed.runs) runs, \(removed.occurrences) occurrences, \(removed.events) events, "
             + "\(removed.attempts) attempts at backups, \(removed.findings) findings"
