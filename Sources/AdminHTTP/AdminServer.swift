@@ -22,23 +22,25 @@ public final class AdminServer: Sendable {
 
     /// Starts to listen and to answer.
     ///
+    /// - Parameter authenticator: identifies callers. Without one, only open routes can be used; the others answer 401.
     /// - Throws: `ServerError`.
     public init(
-        _ address: ListenAddress, routes: [Route], settings: Settings = Settings(), logger: Logger = .silent
+        _ address: ListenAddress, routes: [Route], authenticator: (any Authenticator)? = nil,
+        settings: Settings = Settings(), logger: Logger = .silent
     ) throws {
         socket = try ListeningSocket(address, isRemoteAllowed: settings.allowsRemote)
         self.address = socket.address
-        dispatcher = Dispatcher(
-            router: Router(routes: routes, isRemote: settings.allowsRemote),
-            hosts: HostPolicy(
-                address, isRemote: settings.allowsRemote, machine: Self.machine, more: settings.hosts),
-            limits: settings.limits, logger: logger)
-        guard let daemon = Daemon(dispatcher, socket.descriptor, settings.limits) else {
+        let hosts = HostPolicy(address, isRemote: settings.allowsRemote, machine: Self.machine, more: settings.hosts)
+        let dispatcher = Dispatcher(
+            router: Router(routes: routes), authenticator: authenticator, hosts: hosts, limits: settings.limits,
+            logger: logger)
+        guard let dispatcher, let daemon = Daemon(dispatcher, socket.descriptor, settings.limits) else {
             close(socket.descriptor)
             socket.file?.remove()
-            dispatcher.watch.stop()
+            dispatcher?.watch.stop()
             throw ServerError(address, "the server did not start")
         }
+        self.dispatcher = dispatcher
         self.daemon = daemon
     }
 
@@ -49,15 +51,20 @@ public final class AdminServer: Sendable {
         return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
-    /// Stops to answer; what is being sent is cut off.
-    public func stop() {
+    /// Stops the server: cancels the handlers, waits for them, and closes all connections. Answers that are being sent are
+    /// cut off. It blocks; do not call it on the cooperative pool.
+    ///
+    /// - Parameter limit: how long to wait for handlers. Those that ignore cancellation keep running after that, and
+    ///   their answers are discarded.
+    public func stop(within limit: Duration = .seconds(5)) {
         // The name first: once nobody listens, another may take it for left over.
         if daemon.isRunning { socket.file?.remove() }
+        dispatcher.tasks.stop(within: limit)
         daemon.stop()
         dispatcher.watch.stop()
     }
 
-    deinit { stop() }
+    deinit { stop(within: .zero) }
 }
 
 // @unchecked: libmicrohttpd's functions on a daemon are thread-safe, and `stop` runs once, under the lock.
@@ -66,15 +73,14 @@ private final class Daemon: @unchecked Sendable {
     private let lock = NSLock()
 
     init?(_ dispatcher: Dispatcher, _ descriptor: Int32, _ limits: ConnectionTable.Limits) {
-        var callbacks = reeve_mhd_callbacks(
-            handle: Dispatcher.handle, completed: Dispatcher.completed, notify: Dispatcher.notify,
-            context: Unmanaged.passUnretained(dispatcher).toOpaque())
+        var callbacks = Callbacks.all(dispatcher)
         // More than are wanted: those that are to go are still there when others come in their place.
         let most = UInt32(limits.connections + 64)
         let silence = UInt32(max(limits.idle / .seconds(1), 1).rounded(.up)) + 5
         guard
             let raw = reeve_mhd_start(
-                MHD_USE_AUTO_INTERNAL_THREAD.rawValue, &callbacks, descriptor, most, silence, 32 * 1024)
+                MHD_USE_AUTO_INTERNAL_THREAD.rawValue | MHD_ALLOW_SUSPEND_RESUME.rawValue, &callbacks, descriptor, most,
+                silence, 32 * 1024)
         else { return nil }
         self.raw = raw
     }
@@ -86,125 +92,5 @@ private final class Daemon: @unchecked Sendable {
             if let raw { MHD_stop_daemon(raw) }
             raw = nil
         }
-    }
-}
-
-/// What libmicrohttpd calls, on its own thread.
-private final class Dispatcher: Sendable {
-    private let router: Router
-    private let hosts: HostPolicy
-    private let limits: ConnectionTable.Limits
-    private let logger: Logger
-    let watch: ConnectionWatch
-
-    init(router: Router, hosts: HostPolicy, limits: ConnectionTable.Limits, logger: Logger) {
-        self.router = router
-        self.hosts = hosts
-        self.limits = limits
-        self.logger = logger
-        watch = ConnectionWatch(limits)
-    }
-
-    private static func from(_ context: UnsafeMutableRawPointer?) -> Dispatcher? {
-        context.map { Unmanaged<Dispatcher>.fromOpaque($0).takeUnretainedValue() }
-    }
-
-    static let notify: MHD_NotifyConnectionCallback = { context, connection, _, event in
-        guard let dispatcher = from(context), let connection else { return }
-        let id = UInt(bitPattern: connection)
-        // MHD_CONNECTION_NOTIFY_CLOSED, whose name does not come over.
-        if event.rawValue == 1 { return dispatcher.watch.closed(id) }
-        let peer = PeerAddress(reeve_mhd_peer(connection))?.peer
-        dispatcher.watch.opened(id, reeve_mhd_descriptor(connection), from: peer)
-    }
-
-    static let handle: MHD_AccessHandlerCallback = { context, connection, url, method, version, _, size, state in
-        guard let dispatcher = from(context), let connection, let url, let method, let version, let size, let state
-        else { return .NO }
-        // The first call comes after the head; the body, if there is one, in further calls.
-        guard let seen = state.pointee else {
-            state.pointee = UnsafeMutableRawPointer(bitPattern: 1)
-            return dispatcher.take(head: connection, String(cString: version))
-        }
-        if size.pointee > 0 {
-            // Nothing here reads a body. How much has come is counted in the pointer that is there for that.
-            let count = UInt(bitPattern: seen) + UInt(size.pointee)
-            guard count <= UInt(dispatcher.limits.body) else { return .NO }
-            state.pointee = UnsafeMutableRawPointer(bitPattern: count)
-            size.pointee = 0
-            return .YES
-        }
-        return dispatcher.answer(connection, path: String(cString: url), method: String(cString: method))
-    }
-
-    static let completed: MHD_RequestCompletedCallback = { context, connection, state, _ in
-        state?.pointee = nil
-        guard let dispatcher = from(context), let connection else { return }
-        dispatcher.watch.answered(UInt(bitPattern: connection))
-    }
-
-    /// Refuses what can be refused before the body has come.
-    private func take(head connection: OpaquePointer, _ version: String) -> MHD_Result {
-        watch.began(UInt(bitPattern: connection))
-        let headers = Self.headers(connection)
-        guard
-            let refusal = Router.refusal(headers, bodyLimit: limits.body) ?? hosts.refusal(version, headers)
-        else { return .YES }
-        return send(refusal, on: connection, gzipped: false)
-    }
-
-    private func answer(_ connection: OpaquePointer, path: String, method: String) -> MHD_Result {
-        let headers = Self.headers(connection)
-        let request = HTTPRequest(
-            method: method, path: path, query: Self.query(connection),
-            headers: Dictionary(
-                headers.map { ($0.name.lowercased(), $0.value) }, uniquingKeysWith: { first, _ in first }))
-        let response = router.answer(request)
-        logger.debug(
-            "answered",
-            [LogField("method", request.method), LogField("path", request.path), LogField("status", response.status)])
-        let accepts = request.headers["accept-encoding"] ?? ""
-        return send(response, on: connection, gzipped: accepts.contains("gzip"))
-    }
-
-    private func send(_ response: HTTPResponse, on connection: OpaquePointer, gzipped: Bool) -> MHD_Result {
-        watch.answers(UInt(bitPattern: connection))
-        var body = response.body
-        var isCompressed = false
-        if gzipped, body.count > 1024, let smaller = gzip(body) {
-            body = smaller
-            isCompressed = true
-        }
-        guard let raw = MHD_create_response_from_buffer(body.count, &body, .RESPMEM_MUST_COPY) else { return .NO }
-        defer { MHD_destroy_response(raw) }
-        MHD_add_response_header(raw, "Content-Type", response.contentType)
-        MHD_add_response_header(raw, "Cache-Control", "no-store")
-        MHD_add_response_header(raw, "X-Content-Type-Options", "nosniff")
-        if isCompressed { MHD_add_response_header(raw, "Content-Encoding", "gzip") }
-        for (name, value) in response.headers { MHD_add_response_header(raw, name, value) }
-        return MHD_queue_response(connection, UInt32(response.status), raw)
-    }
-
-    private static func headers(_ connection: OpaquePointer) -> [(name: String, value: String)] {
-        values(connection, .HEADER_KIND)
-    }
-
-    private static func query(_ connection: OpaquePointer) -> [String: String] {
-        Dictionary(values(connection, .GET_ARGUMENT_KIND), uniquingKeysWith: { first, _ in first })
-    }
-
-    private final class Collected { var pairs: [(name: String, value: String)] = [] }
-
-    private static func values(_ connection: OpaquePointer, _ kind: MHD_ValueKind) -> [(name: String, value: String)] {
-        let collected = Collected()
-        MHD_get_connection_values(
-            connection, kind,
-            { context, _, key, value in
-                guard let context, let key else { return .YES }
-                let collected = Unmanaged<Collected>.fromOpaque(context).takeUnretainedValue()
-                collected.pairs.append((String(cString: key), value.map { String(cString: $0) } ?? ""))
-                return .YES
-            }, Unmanaged.passUnretained(collected).toOpaque())
-        return collected.pairs
     }
 }

@@ -11,8 +11,10 @@ struct ConnectionTable {
         var answer: Duration = .seconds(30)
         /// How long a connection may wait for its next request.
         var idle: Duration = .seconds(60)
-        /// How many bytes of a request's body are read.
-        var body = 64 * 1024
+        /// How long authentication may take.
+        var authentication: Duration = .seconds(10)
+        /// How many tasks may run at a time, including those that ignore cancellation.
+        var tasks = 256
 
         init() {}
     }
@@ -20,6 +22,8 @@ struct ConnectionTable {
     private enum Phase {
         /// A request is awaited, or is coming.
         case asking
+        /// A task works on the request.
+        case suspended
         case answering
         /// After an answer; the next request may never come.
         case idle
@@ -30,7 +34,17 @@ struct ConnectionTable {
         let peer: PeerAddress?
         var phase = Phase.asking
         var since: ContinuousClock.Instant
+        /// nil after an expired suspension was reported.
+        var deadline: ContinuousClock.Instant?
         var isClosing = false
+    }
+
+    /// The connections whose time is over.
+    struct Overdue: Equatable {
+        /// Descriptors to close.
+        var closing: [Int32] = []
+        /// Suspended connections whose task took too long; each is reported once.
+        var expired: [UInt] = []
     }
 
     private let limits: Limits
@@ -44,7 +58,7 @@ struct ConnectionTable {
     mutating func opened(
         _ id: UInt, _ descriptor: Int32, from peer: PeerAddress?, at now: ContinuousClock.Instant
     ) -> [Int32] {
-        entries[id] = Entry(descriptor: descriptor, peer: peer, since: now)
+        entries[id] = Entry(descriptor: descriptor, peer: peer, since: now, deadline: now + limits.request)
         var closing: [Int32] = []
         let open = entries.filter { !$0.value.isClosing }
         let siblings = open.filter { $0.value.peer == peer }
@@ -61,44 +75,56 @@ struct ConnectionTable {
 
     mutating func began(_ id: UInt, at now: ContinuousClock.Instant) {
         // What has come of the first request counts from its connection.
-        if entries[id]?.phase == .idle { move(id, to: .asking, now) }
+        if entries[id]?.phase == .idle { move(id, to: .asking, now, limits.request) }
     }
 
-    mutating func answers(_ id: UInt, at now: ContinuousClock.Instant) { move(id, to: .answering, now) }
+    mutating func suspended(_ id: UInt, for limit: Duration, at now: ContinuousClock.Instant) {
+        move(id, to: .suspended, now, limit)
+    }
 
-    mutating func answered(_ id: UInt, at now: ContinuousClock.Instant) { move(id, to: .idle, now) }
+    /// The caller is authenticated, and the body may come.
+    mutating func awaitsBody(_ id: UInt, at now: ContinuousClock.Instant) { move(id, to: .asking, now, limits.request) }
 
-    private mutating func move(_ id: UInt, to phase: Phase, _ now: ContinuousClock.Instant) {
+    mutating func answers(_ id: UInt, at now: ContinuousClock.Instant) { move(id, to: .answering, now, limits.answer) }
+
+    mutating func answered(_ id: UInt, at now: ContinuousClock.Instant) { move(id, to: .idle, now, limits.idle) }
+
+    private mutating func move(_ id: UInt, to phase: Phase, _ now: ContinuousClock.Instant, _ limit: Duration) {
         entries[id]?.phase = phase
         entries[id]?.since = now
+        entries[id]?.deadline = now + limit
     }
 
-    /// - Returns: the descriptors whose time is over.
-    mutating func overdue(at now: ContinuousClock.Instant) -> [Int32] {
-        entries.filter { !$0.value.isClosing && deadline($0.value) <= now }.keys.flatMap { close($0) }
+    mutating func overdue(at now: ContinuousClock.Instant) -> Overdue {
+        var overdue = Overdue()
+        for (id, entry) in entries where !entry.isClosing {
+            guard let deadline = entry.deadline, deadline <= now else { continue }
+            if entry.phase == .suspended {
+                entries[id]?.deadline = nil
+                overdue.expired.append(id)
+            } else {
+                overdue.closing += close(id)
+            }
+        }
+        return overdue
     }
 
     /// When the next one's time is over.
-    var nextDeadline: ContinuousClock.Instant? {
-        entries.values.filter { !$0.isClosing }.map(deadline).min()
-    }
+    var nextDeadline: ContinuousClock.Instant? { entries.values.filter { !$0.isClosing }.compactMap(\.deadline).min() }
 
-    private func deadline(_ entry: Entry) -> ContinuousClock.Instant {
-        switch entry.phase {
-        case .asking: entry.since + limits.request
-        case .answering: entry.since + limits.answer
-        case .idle: entry.since + limits.idle
-        }
+    /// The descriptor of a connection if it is suspended.
+    func suspendedDescriptor(_ id: UInt) -> Int32? {
+        entries[id].flatMap { $0.phase == .suspended ? $0.descriptor : nil }
     }
 
     /// The one that is missed least: one that has been asking, or reading its answer, for longer than an honest one
-    /// needs; then one that is idle; then the oldest.
+    /// needs; then one that is idle; then the oldest. The time that a request is suspended does not count against it.
     private func least(
         _ entries: [UInt: Entry], besides id: UInt, at now: ContinuousClock.Instant
     ) -> UInt? {
         func rank(_ entry: Entry) -> Int {
             if entry.phase == .idle { return 1 }
-            return now - entry.since >= .seconds(1) ? 0 : 2
+            return entry.phase != .suspended && now - entry.since >= .seconds(1) ? 0 : 2
         }
         return entries.filter { $0.key != id }
             .min { (rank($0.value), $0.value.since) < (rank($1.value), $1.value.since) }?.key

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -25,6 +26,8 @@ void csystem_eventfd_drain(int fd) {
     ssize_t got = read(fd, &value, sizeof value);
     (void)got; /* EAGAIN: nothing was pending */
 }
+
+short csystem_poll_hangup(void) { return POLLRDHUP; }
 
 int csystem_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 

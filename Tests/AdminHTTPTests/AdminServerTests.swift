@@ -4,18 +4,14 @@ import Testing
 
 @testable import AdminHTTP
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.ownThread, .timeLimit(.minutes(1)))
 struct AdminServerTests {
     private func withServer(_ body: (UInt16) throws -> Void) throws {
         let server = try AdminServer(
             .tcp(host: "127.0.0.1", port: 0),
             routes: [
-                Route("GET", "/hello") {
-                    HTTPResponse(contentType: "text/plain", body: "hello \($0.query["name"] ?? "you")\n")
-                },
-                Route("GET", "/long") { _ in
-                    HTTPResponse(contentType: "text/plain", body: String(repeating: "abc ", count: 5000))
-                },
+                Route("GET", "/hello", access: .open) { .text("hello \($0.head.query["name"] ?? "you")\n") },
+                Route("GET", "/long", access: .open) { _ in .text(String(repeating: "abc ", count: 5000)) },
             ])
         defer { server.stop() }
         guard case .tcp(_, let port) = server.address else { throw POSIXError(.EINVAL) }

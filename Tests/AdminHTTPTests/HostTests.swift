@@ -4,7 +4,7 @@ import Testing
 @testable import AdminHTTP
 
 /// Who may ask, under which name, and from where.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.ownThread, .timeLimit(.minutes(1)))
 struct HostTests {
     private let local = HostPolicy(
         .tcp(host: "127.0.0.1", port: 7433), isRemote: false, machine: "db1.example.com", more: ["Metrics.example.com"])
@@ -59,7 +59,7 @@ struct HostTests {
     @Test func `the server refuses, in problem+json`() throws {
         let server = try AdminServer(
             .tcp(host: "127.0.0.1", port: 0),
-            routes: [Route("GET", "/") { _ in HTTPResponse(contentType: "text/plain", body: "secret") }])
+            routes: [Route("GET", "/", access: .open) { _ in .text("secret") }])
         defer { server.stop() }
         guard case .tcp(_, let port) = server.address else { throw POSIXError(.EINVAL) }
         func ask(_ headers: String) throws -> String {
@@ -84,20 +84,16 @@ struct HostTests {
         }
     }
 
-    @Test func `a route that is not for anyone is not there for other machines`() throws {
-        var settings = AdminServer.Settings()
-        settings.allowsRemote = true
-        let routes = [
-            Route("GET", "/open", access: .anyone) { _ in HTTPResponse(contentType: "text/plain", body: "open") },
-            Route("GET", "/closed") { _ in HTTPResponse(contentType: "text/plain", body: "closed") },
-        ]
-        let server = try AdminServer(.tcp(host: "0.0.0.0", port: 0), routes: routes, settings: settings)
-        defer { server.stop() }
-        guard case .tcp(_, let port) = server.address else { throw POSIXError(.EINVAL) }
-        func ask(_ path: String) throws -> String {
-            try TestClient.exchange(port, "GET \(path) HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+    @Test func `host and origin are checked before anything else`() throws {
+        let server = try TestServer([
+            .immediate("GET", "/closed", access: .authenticated("x")) { _ in .text("closed") }, .livez,
+        ])
+        defer { server.server.stop() }
+        for path in ["/livez", "/closed", "/nothing", "//", "/livez?" + String(repeating: "a&", count: 1000)] {
+            let answer = try TestClient.exchange(
+                server.port, "GET \(path) HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+            #expect(answer.status == 421, "\(answer)")
+            #expect(try server.get(path, "Origin: http://evil.example\r\n").status == 403)
         }
-        #expect(try ask("/open").hasSuffix("open"))
-        #expect(try ask("/closed").contains(" 404 "))
     }
 }

@@ -4,7 +4,7 @@ import Testing
 @testable import AdminHTTP
 
 /// Clients that take their time, on purpose.
-@Suite(.serialized, .timeLimit(.minutes(2)))
+@Suite(.ownThread, .serialized, .timeLimit(.minutes(2)))
 struct SlowClientTests {
     private let head = "GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -16,10 +16,10 @@ struct SlowClientTests {
         let server = try AdminServer(
             .tcp(host: "127.0.0.1", port: 0),
             routes: [
-                Route("GET", "/livez") { _ in HTTPResponse(contentType: "text/plain", body: "ok\n") },
-                Route("POST", "/livez") { _ in HTTPResponse(contentType: "text/plain", body: "ok\n") },
-                Route("GET", "/large") { _ in
-                    HTTPResponse(contentType: "text/plain", body: String(repeating: "0123456789abcdef", count: 2 << 20))
+                .livez,
+                Route("POST", "/livez", access: .open, bodyLimit: 64 * 1024) { _ in .text("ok\n") },
+                Route("GET", "/large", access: .open) { _ in
+                    .text(String(repeating: "0123456789abcdef", count: 2 << 20))
                 },
             ], settings: settings)
         defer { server.stop() }
@@ -145,9 +145,7 @@ struct SlowClientTests {
             let chunk = "8000\r\n" + String(repeating: "z", count: 0x8000) + "\r\n"
             var sent = 0
             while sent < 64, chunked.send(chunk) { sent += 1 }
-            // Were it read to its end, it would be answered.
-            chunked.send("0\r\n\r\n")
-            #expect(chunked.readToEnd()?.contains("HTTP/1.1") != true)
+            #expect(chunked.readToEnd()?.hasPrefix("HTTP/1.1 413") == true)
             #expect(try isAlive(port))
         }
     }
@@ -208,10 +206,37 @@ struct SlowClientTests {
         table.answered(1, at: at(7))
         #expect(table.nextDeadline == at(67))
         table.began(1, at: at(20))
-        #expect(table.nextDeadline == at(30) && table.overdue(at: at(29)).isEmpty)
-        #expect(table.overdue(at: at(30)) == [11])
-        #expect(table.nextDeadline == nil && table.overdue(at: at(99)).isEmpty)
+        #expect(table.nextDeadline == at(30) && table.overdue(at: at(29)) == ConnectionTable.Overdue())
+        #expect(table.overdue(at: at(30)) == ConnectionTable.Overdue(closing: [11]))
+        #expect(table.nextDeadline == nil && table.overdue(at: at(99)) == ConnectionTable.Overdue())
         table.closed(1)
         #expect(table.isEmpty)
+    }
+
+    @Test func `a suspended one has its task's deadline, and is reported once when that is over`() {
+        var table = table(10, 10)
+        _ = table.opened(1, 11, from: nil, at: at(0))
+        table.suspended(1, for: .seconds(30), at: at(5))
+        #expect(table.suspendedDescriptor(1) == 11 && table.nextDeadline == at(35))
+        #expect(table.overdue(at: at(34)) == ConnectionTable.Overdue())
+        #expect(table.overdue(at: at(35)) == ConnectionTable.Overdue(expired: [1]))
+        #expect(table.nextDeadline == nil && table.overdue(at: at(99)) == ConnectionTable.Overdue())
+        table.awaitsBody(1, at: at(40))
+        #expect(table.suspendedDescriptor(1) == nil && table.nextDeadline == at(50))
+        table.suspended(1, for: .seconds(30), at: at(41))
+        table.answers(1, at: at(42))
+        #expect(table.suspendedDescriptor(1) == nil && table.nextDeadline == at(72))
+    }
+
+    @Test func `an idle one goes before a suspended one`() {
+        var table = table(3, 3)
+        _ = table.opened(1, 11, from: nil, at: at(0))
+        table.suspended(1, for: .seconds(30), at: at(0))
+        _ = table.opened(2, 12, from: nil, at: at(5))
+        table.answers(2, at: at(5))
+        table.answered(2, at: at(5))
+        _ = table.opened(3, 13, from: nil, at: at(9.5))
+        #expect(table.opened(4, 14, from: nil, at: at(10)) == [12])
+        #expect(table.opened(5, 15, from: nil, at: at(10.1)) == [11])
     }
 }

@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 /// A connection to a server of the tests, to misbehave on.
-final class TestClient {
+final class TestClient: Sendable {
     let descriptor: Int32
 
     /// - Parameter receiveBuffer: bytes that the kernel takes in before they are read; nil: as many as it likes.
@@ -39,12 +39,26 @@ final class TestClient {
         var answer: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 65536)
         while true {
-            let count = read(descriptor, &buffer, buffer.count)
+            let count = Foundation.read(descriptor, &buffer, buffer.count)
             if count == 0 || count < 0 && errno == ECONNRESET { return String(decoding: answer, as: UTF8.self) }
             if count < 0 { return nil }
             answer += buffer[..<count]
         }
     }
+
+    /// Reads up to and including a text, or to the end.
+    func read(until end: String) -> String {
+        var answer: [UInt8] = []
+        var byte: UInt8 = 0
+        let end = Array(end.utf8)
+        while !answer.reversed().starts(with: end.reversed()), Foundation.read(descriptor, &byte, 1) == 1 {
+            answer.append(byte)
+        }
+        return String(decoding: answer, as: UTF8.self)
+    }
+
+    /// Closes the sending half.
+    func finishSending() { shutdown(descriptor, Int32(SHUT_WR)) }
 
     /// Whether the server has closed the connection, without waiting for it.
     var isClosed: Bool {

@@ -4,7 +4,7 @@ import Testing
 
 @testable import AdminHTTP
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.ownThread, .timeLimit(.minutes(1)))
 struct UnixSocketTests {
     /// Removed with what is in it when the test is over.
     private final class Folder: Sendable {

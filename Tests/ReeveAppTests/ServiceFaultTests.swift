@@ -1,5 +1,6 @@
 import AdminHTTP
 import Foundation
+import Ledger
 import Postgres
 import Processes
 import Synchronization
@@ -207,11 +208,18 @@ struct ServiceFaultTests {
             #expect(!Readiness.publicMessage(error).contains("alice"))
             #expect(!Readiness.publicMessage(error).contains("example"))
         }
+        let holder = "alice at db.example.com"
+        for error in [
+            .busy(holder: holder), .recording(check: "schema", holder: holder), .foreign(["owned by \(holder)"]),
+        ] as [LedgerError] {
+            #expect(!Readiness.publicMessage(error).contains("alice"))
+        }
     }
 
     @Test func `without authentication there are three routes and no more`() {
         let routes = Service.routes(ServiceMetrics(), Readiness())
-        #expect(routes.filter { $0.access == .anyone }.map(\.path).sorted() == ["/livez", "/metrics", "/readyz"])
+        #expect(
+            routes.filter { $0.access == .open }.map(\.path.description).sorted() == ["/livez", "/metrics", "/readyz"])
     }
 
     @Test func `listening where other machines reach it wants http.remote, and a file is not removed`() async throws {

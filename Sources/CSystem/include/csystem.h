@@ -13,6 +13,8 @@ int csystem_eventfd(void);
 void csystem_eventfd_signal(int fd);
 /* Takes an eventfd back to zero. */
 void csystem_eventfd_drain(int fd);
+/* POLLRDHUP of poll(2): the peer has closed the connection, or its sending half. */
+short csystem_poll_hangup(void);
 /* pidfd_open(2): readable once the process has ended. */
 int csystem_pidfd_open(pid_t pid);
 /* pipe2(2), close-on-exec: ends[0] is read from, ends[1] written to. Neither is 0, 1 or 2, also when those are closed:

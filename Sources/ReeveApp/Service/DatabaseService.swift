@@ -267,7 +267,7 @@ final class DatabaseService: Sendable {
         } catch {
             if Task.isCancelled { return }
             readiness.set("schema/\(open.name)", false, Readiness.publicMessage(error))
-            logger.debug("the state of the database could not be read", [LogField("error", error)])
+            logger.warning("the state of the database could not be read", [LogField("error", error)])
         }
     }
 

@@ -45,17 +45,17 @@ final class Readiness: Sendable {
     }
 
     /// 200 when every check is good, else 503; with `verbose` a line a check, in the form of Kubernetes's own.
-    func answer(verbose: Bool) -> HTTPResponse {
+    func answer(verbose: Bool) -> AdminResponse {
         let all = all
         let isReady = !all.isEmpty && all.allSatisfy(\.isGood)
-        if isReady, !verbose { return HTTPResponse(contentType: "text/plain; charset=utf-8", body: "ok\n") }
+        if isReady, !verbose { return AdminResponse(contentType: "text/plain; charset=utf-8", body: "ok\n") }
         if !isReady, !verbose {
             let failing = all.filter { !$0.isGood }.map { "\($0.name): \($0.message)" }.joined(separator: "; ")
             return .problem(503, "Service Unavailable", detail: failing.isEmpty ? "starting" : failing)
         }
         var body = all.map { "[\($0.isGood ? "+" : "-")]\($0.name) \($0.message)\n" }.joined()
         body += isReady ? "ready\n" : "not ready\n"
-        return HTTPResponse(status: isReady ? 200 : 503, contentType: "text/plain; charset=utf-8", body: body)
+        return AdminResponse(status: isReady ? 200 : 503, contentType: "text/plain; charset=utf-8", body: body)
     }
 }
 

@@ -23,14 +23,20 @@ struct Service: Sendable {
         let readiness = Readiness()
         readiness.set("service", false, "is starting")
         let server = try await startServer(metrics, readiness)
-        defer { server?.stop() }
         let served = SharedServices()
-        try await withTaskCancellationHandler {
-            try await serve(metrics, readiness, served)
-        } onCancel: {
-            readiness.set("service", false, "is stopping")
-            stopRunning(served) { logger.info("stopping; waiting for running work to finish") }
+        var ending: any Error = CancellationError()
+        do {
+            try await withTaskCancellationHandler {
+                try await serve(metrics, readiness, served)
+            } onCancel: {
+                readiness.set("service", false, "is stopping")
+                stopRunning(served) { logger.info("stopping; waiting for running work to finish") }
+            }
+        } catch {
+            ending = error
         }
+        try? await onOwnThread(named: "http stop") { server?.stop() }
+        throw ending
     }
 
     private func serve(_ metrics: ServiceMetrics, _ readiness: Readiness, _ served: SharedServices) async throws {
@@ -126,18 +132,19 @@ struct Service: Sendable {
         return server
     }
 
-    /// What is served. Everybody who can connect may ask for these three; nothing in them names a host or a person.
+    /// The open routes. Anybody who can connect may use them, so they name no host and no user. They are immediate, so
+    /// that they answer even if the cooperative pool is exhausted.
     static func routes(_ metrics: ServiceMetrics, _ readiness: Readiness) -> [Route] {
         [
-            Route("GET", "/livez", access: .anyone) { _ in
-                HTTPResponse(contentType: "text/plain; charset=utf-8", body: "ok\n")
+            .immediate("GET", "/livez", access: .open) { _ in
+                AdminResponse(contentType: "text/plain; charset=utf-8", body: "ok\n")
             },
-            Route("GET", "/readyz", access: .anyone) { readiness.answer(verbose: $0.query["verbose"] != nil) },
-            Route("GET", "/metrics", access: .anyone) { request in
+            .immediate("GET", "/readyz", access: .open) { readiness.answer(verbose: $0.head.query["verbose"] != nil) },
+            .immediate("GET", "/metrics", access: .open) { request in
                 metrics.scrapes.increment()
-                let accepts = request.headers["accept"] ?? ""
+                let accepts = request.head.headers["accept"] ?? ""
                 let format: ExpositionFormat = accepts.contains("application/openmetrics-text") ? .openMetrics : .text
-                return HTTPResponse(contentType: format.contentType, body: format.render(metrics.registry.snapshot()))
+                return AdminResponse(contentType: format.contentType, body: format.render(metrics.registry.snapshot()))
             },
         ]
     }

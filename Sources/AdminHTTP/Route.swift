@@ -1,0 +1,67 @@
+/// A method on the paths of a pattern, with its access rule, its limits and its handler.
+///
+///     Route("POST", "/v1/databases/{database}/runs", access: .authenticated("runs:operate"), bodyLimit: 4096) {
+///         try await start($0.parameters["database"], $0.body)
+///     }
+public struct Route: Sendable {
+    /// Who may use a route.
+    public enum Access: Sendable, Equatable {
+        /// Anybody who can connect, from other machines too if the server listens for them.
+        case open
+        /// Authenticated callers that have the scope.
+        case authenticated(Scope)
+    }
+
+    enum Handler: Sendable {
+        case task(@Sendable (AdminRequest) async throws -> AdminResponse)
+        case immediate(@Sendable (AdminRequest) -> AdminResponse)
+    }
+
+    public let method: String
+    public let path: PathPattern
+    public let access: Access
+    /// The size limit of the body in bytes. A larger one is answered with 413 and read no further.
+    public let bodyLimit: Int
+    /// How long the handler may take. After that the answer is 503 and the handler's task is cancelled.
+    public let deadline: Duration
+    let handler: Handler
+
+    /// A route whose handler runs in its own task while the connection is suspended. The task is cancelled at the
+    /// deadline, when the server stops, and when the client disconnects (closing only the sending half counts too). If
+    /// the handler throws, the answer is 500; only the log has the error.
+    ///
+    /// - Parameters:
+    ///   - method: `GET` also answers HEAD, unless there is a route for that.
+    ///   - bodyLimit: 0 allows no body.
+    public init(
+        _ method: String, _ path: PathPattern, access: Access, bodyLimit: Int = 0, deadline: Duration = .seconds(30),
+        handle: @escaping @Sendable (AdminRequest) async throws -> AdminResponse
+    ) {
+        self.method = method
+        self.path = path
+        self.access = access
+        self.bodyLimit = bodyLimit
+        self.deadline = deadline
+        handler = .task(handle)
+    }
+
+    /// A route without a body that is answered on the server's own thread, and so even if the cooperative pool is
+    /// exhausted.
+    ///
+    /// - Parameter answer: must not block.
+    public static func immediate(
+        _ method: String, _ path: PathPattern, access: Access,
+        answer: @escaping @Sendable (AdminRequest) -> AdminResponse
+    ) -> Route {
+        Route(method, path, access: access, handler: .immediate(answer))
+    }
+
+    private init(_ method: String, _ path: PathPattern, access: Access, handler: Handler) {
+        self.method = method
+        self.path = path
+        self.access = access
+        bodyLimit = 0
+        deadline = .zero
+        self.handler = handler
+    }
+}

@@ -1,0 +1,53 @@
+/// Finds the route for a request. Pure.
+struct Router: Sendable {
+    /// The result for a method and a path.
+    enum Match: Sendable {
+        case route(Route, parameters: [String: String])
+        /// - isPublic: whether anybody may get this answer. Otherwise it is for authenticated callers only, so that
+        ///   nobody else can find out which paths exist.
+        case refusal(AdminResponse, isPublic: Bool)
+
+        /// Whether the caller must be authenticated first.
+        var needsCaller: Bool {
+            switch self {
+            case .route(let route, _): route.access != .open
+            case .refusal(_, let isPublic): !isPublic
+            }
+        }
+    }
+
+    /// The more specific first.
+    private let routes: [Route]
+    private let hasClosedRoutes: Bool
+
+    /// Traps if two routes have the same method and paths.
+    init(routes: [Route]) {
+        var seen: Set<String> = []
+        for route in routes {
+            precondition(
+                seen.insert("\(route.method) \(route.path.shape)").inserted,
+                "two routes for \(route.method) \(route.path)")
+        }
+        self.routes = routes.sorted { $0.path.precedes($1.path) }
+        hasClosedRoutes = routes.contains { $0.access != .open }
+    }
+
+    /// A server that has only open routes answers 404 for any other path. A server that also has authenticated routes
+    /// answers 401 to unauthenticated callers for every path that is not open, whether or not it exists.
+    func match(_ method: String, _ path: [String]) -> Match {
+        let here = routes.compactMap { route in route.path.parameters(of: path).map { (route, $0) } }
+        if here.isEmpty {
+            return .refusal(.problem(404, "Not Found", detail: "no such path"), isPublic: !hasClosedRoutes)
+        }
+        // libmicrohttpd leaves out the body of an answer to HEAD.
+        let found =
+            here.first { $0.0.method == method }
+            ?? (method == "HEAD" ? here.first { $0.0.method == "GET" } : nil)
+        if let (route, parameters) = found { return .route(route, parameters: parameters) }
+        var allowed = Set(here.map(\.0.method))
+        if allowed.contains("GET") { allowed.insert("HEAD") }
+        return .refusal(
+            .problem(405, "Method Not Allowed", headers: [("Allow", allowed.sorted().joined(separator: ", "))]),
+            isPublic: here.allSatisfy { $0.0.access == .open })
+    }
+}
