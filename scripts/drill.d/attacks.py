@@ -37,9 +37,11 @@ class World:
             "DATABASE_URL": cluster.url(self.name), "REEVE_STATE": self.state, "REEVE_BACKUP_IDENTITY": self.key,
             "REEVE_BACKUP_REPOSITORY": f"{self.state}/backups", "REEVE_BACKUP_RECIPIENTS": self.recipient,
             "REEVE_BACKUP_CHECK_ROOM": "no",
-            # The attacker owns the schema that is migrated, which is refused otherwise.
-            "REEVE_MIGRATE_TRUSTED_ROLES": self.role,
         } | more
+
+    def trusting(self):
+        """The schema that is migrated belongs to the attacker, which is refused otherwise."""
+        return {"REEVE_MIGRATE_TRUSTED_ROLES": self.role}
 
     def psql(self, text, user=None, check=True, database=None):
         done = subprocess.run(
@@ -115,7 +117,7 @@ def name_with_a_line_feed_stops_proofs(world):
 @attack("QuotingTests")
 def literal_with_a_combining_mark(world):
     folder = world.system(f"CREATE TABLE t AS SELECT translate('x', '{acute}\u0300', '') AS a;")
-    return world.reeve("migrate", "up", "--system", folder).returncode != 0
+    return world.reeve("migrate", "up", "--system", folder, **world.trusting()).returncode != 0
 
 
 @attack("HostileDatabaseTests")
@@ -177,7 +179,7 @@ def restore_of_a_hostile_dump(world):
 def trial_with_live_rows(world):
     world.trap("x text", result="boolean", value="true", schema="p", options="IMMUTABLE")
     folder = world.system("CREATE TABLE t (id integer PRIMARY KEY, a text NOT NULL);")
-    world.reeve("migrate", "up", "--system", folder)
+    world.reeve("migrate", "up", "--system", folder, **world.trusting())
     world.psql(f"ALTER TABLE t OWNER TO {world.role}", user="postgres")
     world.psql("ALTER TABLE t ADD CONSTRAINT c CHECK (p.e(a))")
     world.reeve("schema", "validate", "--live", "--system", folder)

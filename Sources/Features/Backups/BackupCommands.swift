@@ -188,6 +188,7 @@ enum BackupCommands {
     ) { invocation in
         let failed = BackupScope.Tally()
         try await BackupScope.forEach(invocation) { work in
+            if !invocation.isDryRun { try await work.claim() }
             var decisions: [RetentionPolicy.Decision] = []
             for repository in work.repositories {
                 do {

@@ -50,6 +50,20 @@ extension BackupWork {
         }
     }
 
+    /// Refuses to go on where the name in a repository belongs to another database, whose backups would be judged by this
+    /// one's policy. A repository that does not answer is left to whoever asks it next.
+    ///
+    /// - Throws: `BackupError.foreign`, `.locked`; `PostgresError`.
+    func claim() async throws {
+        try await alone { connection, _ in
+            for repository in repositories {
+                do {
+                    try await repository.claim(open.name, on: connection)
+                } catch is StorageError {}
+            }
+        }
+    }
+
     /// Removes what the policy does not keep, judged anew once no backup is being made.
     ///
     /// - Returns: how many backups went, and the bytes that were freed.
