@@ -28,20 +28,12 @@ public struct BackupLock: Sendable {
     func watching<T: Sendable>(
         every interval: Duration, _ body: @escaping @Sendable () async throws -> T
     ) async throws -> T {
-        try await withThrowingTaskGroup(of: T?.self) { group in
-            group.addTask { try await body() }
-            group.addTask {
+        try await withWatch(
+            {
                 while (try? await Task.sleep(for: interval)) != nil {
                     // After an error in the open transaction `body` says what it was.
                     do { try await check() } catch let error as PostgresError where error.sqlState == "25P02" {}
                 }
-                return nil
-            }
-            defer { group.cancelAll() }
-            while let result = try await group.next() {
-                if let result { return result }
-            }
-            throw CancellationError()
-        }
+            }, body)
     }
 }

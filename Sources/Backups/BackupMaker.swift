@@ -38,6 +38,8 @@ public struct BackupMaker: Sendable {
         var lockCheck: Duration = .seconds(30)
         /// How long to wait for a table that somebody has locked.
         var tableWait: Duration = .seconds(30)
+        /// How often to look whether a dump waits for one.
+        var tableWatch: Duration = .seconds(5)
 
         public init() {}
     }
@@ -109,7 +111,7 @@ public struct BackupMaker: Sendable {
                     maker: self, tools: tools, hold: hold, lock: lock, destinations: destinations, progress: progress)
                 id = run.id
                 settings.begun?(run.id)
-                let manifest = try await lock.watching(every: settings.lockCheck) { try await run.finish() }
+                let manifest = try await run.finish()
                 // The backup is whole, whatever becomes of this connection.
                 try? await hold.release()
                 if !destinations.failed.isEmpty { await clear(run.id, in: destinations) }

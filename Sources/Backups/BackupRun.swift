@@ -21,7 +21,6 @@ struct BackupRun: Sendable {
         progress: @escaping @Sendable (String, Int) -> Void
     ) {
         self.maker = maker
-        self.tools = tools
         self.hold = hold
         self.lock = lock
         self.destinations = destinations
@@ -32,6 +31,9 @@ struct BackupRun: Sendable {
         id =
             "\(digits.prefix(8))T\(digits.dropFirst(8))Z-"
             + String(UInt32.random(in: 0x1000_0000...UInt32.max), radix: 16)
+        var tools = tools
+        tools.application = "reeve backup \(id)"
+        self.tools = tools
     }
 
     /// What is read beside the rows.
@@ -52,7 +54,17 @@ struct BackupRun: Sendable {
         let objects: Set<String>
     }
 
+    /// - Throws: also once the lock on the backups is lost, or a program waits too long for somebody's lock.
     func finish() async throws -> Manifest {
+        let watch = LockWatch(
+            database: maker.database, application: tools.application, limit: maker.settings.tableWait,
+            interval: maker.settings.tableWatch)
+        return try await lock.watching(every: maker.settings.lockCheck) {
+            try await withWatch({ try await watch.run() }, make)
+        }
+    }
+
+    private func make() async throws -> Manifest {
         let server = await hold.connection.serverVersion
         let plan = DumpPlan(hold.relations, hasLargeObjects: hold.hasLargeObjects, server: server, maker.settings.sizes)
         // First of all, before somebody who waits for a stronger lock comes between the snapshot and the dumps.
@@ -88,7 +100,9 @@ struct BackupRun: Sendable {
             try await repository.checkPresence(manifest)
             // Without the lock others may remove what has just been there.
             try await lock.check()
-            try await repository.store.write(encoded, to: name)
+            try Task.checkCancellation()
+            // The manifest makes it a backup: writing it is not broken off half-way, or nobody would know which it is.
+            try await Task { try await repository.store.write(encoded, to: name) }.value
         }
         return manifest
     }

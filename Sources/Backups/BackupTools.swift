@@ -7,6 +7,8 @@ struct BackupTools: Sendable {
     let programs: ServerPrograms
     /// Whether the programs leave the role that the owner of a database sets for all who come, as our own sessions do.
     private var leavesRole = false
+    /// What the server shows as the programs' application name; at most 63 bytes.
+    var application = "reeve backup"
 
     private init(programs: ServerPrograms) { self.programs = programs }
 
@@ -42,7 +44,7 @@ struct BackupTools: Sendable {
         var environment = ChildEnvironment.fixed(with: LibpqVariables.names)
         if let password = parameters["password"] { environment["PGPASSWORD"] = password }
         if let file = parameters["passfile"] { environment["PGPASSFILE"] = file }
-        environment["PGAPPNAME"] = "reeve backup"
+        environment["PGAPPNAME"] = application
         // So that what quotes rows in messages is known by its labels.
         environment["LANG"] = environment["LC_ALL"] ?? environment["LANG"]
         environment["LC_ALL"] = nil

@@ -31,6 +31,48 @@ public enum LockHolders {
         ).map { "\(try $0.get("holder", as: String.self)): \(try $0.get("relation", as: String.self))" }
     }
 
+    /// A session that waits for a lock.
+    public struct Waiter: Sendable {
+        /// Which of all statements it is that waits.
+        public struct Statement: Sendable, Hashable {
+            let process: Int32
+            /// As the server writes it; another's is hidden from a plain role.
+            let began: String?
+        }
+
+        public let statement: Statement
+        /// Who keeps it waiting, and from what, in words.
+        public let holders: [String]
+    }
+
+    /// The sessions of an application in this database that wait for somebody's lock.
+    ///
+    /// - Throws: `PostgresError`.
+    public static func waiters(of application: String, on connection: isolated Connection) throws -> [Waiter] {
+        try connection.query(
+            """
+            SELECT w.pid, w.query_start::text AS began, (
+                SELECT pg_catalog.array_agg(
+                    CASE WHEN b.pid = 0 THEN 'a prepared transaction'
+                        ELSE pg_catalog.format('process %s of %s, %s', b.pid,
+                            coalesce(a.usename, 'an unknown user'), coalesce(a.state, 'unknown')) END
+                    || coalesce(': ' || pg_catalog.format('%I.%I', n.nspname, c.relname), ''))
+                FROM (SELECT DISTINCT unnest AS pid FROM pg_catalog.unnest(blockers)) b
+                    LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
+                    LEFT JOIN pg_catalog.pg_locks l ON l.pid = w.pid AND NOT l.granted AND l.locktype = 'relation'
+                    LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation
+                    LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) AS holders
+            FROM pg_catalog.pg_stat_activity w, pg_catalog.pg_blocking_pids(w.pid) AS blockers
+            WHERE w.application_name = $1 AND w.datname = pg_catalog.current_database()
+                AND pg_catalog.cardinality(blockers) > 0
+            """, [application]
+        ).map { row in
+            Waiter(
+                statement: Waiter.Statement(process: try row.get("pid"), began: try row.get("began")),
+                holders: try row.get("holders"))
+        }
+    }
+
     /// An error of a lock that was not had in time, with who holds it as its hint.
     public static func explained(_ error: PostgresError, on connection: isolated Connection) -> PostgresError {
         guard error.sqlState == "55P03", let holders = try? read(on: connection), !holders.isEmpty else { return error }

@@ -13,14 +13,16 @@ public final class StreamWriter: @unchecked Sendable {
     private let lane: BoundedThreads.Lane
     private let stop: StopFlag
     private let feed = ByteFeed()
-    /// The end of the thread: it has committed, or why not.
+    /// What is told of it: it has committed, or why not.
     private let outcome = Settlement<Void>()
+    /// The end of the thread, which may come after that.
+    private let ended = Settlement<Void>()
     private let lock = NSLock()
     private var hasBegun = false
     private var mayCommit = false
     private var failure: (any Error)?
 
-    /// How long what is not wanted any more may take to be removed.
+    /// How long the thread of what is not wanted any more may take to end.
     private static let patience: Duration = .seconds(3)
 
     private struct NotCommitted: Error {}
@@ -73,12 +75,17 @@ public final class StreamWriter: @unchecked Sendable {
     /// Lets go of who pushes; `discard` comes after.
     public func letGo() { feed.close() }
 
-    /// Removes what there is of it, unless it was committed; waits for that a moment.
+    /// Removes what there is of it, unless it was committed; waits for that a moment, also when it was given up: its thread
+    /// may be about to rename the object into place.
     public func discard() async {
-        guard lock.withLock({ hasBegun && failure == nil }) else { return }
+        guard lock.withLock({ hasBegun }) else { return }
         feed.close()
-        Deadline.after(Self.patience) { [weak self] in self?.giveUp(CancellationError()) }
-        _ = try? await outcome.value()
+        Deadline.after(Self.patience) { [weak self] in
+            guard let self else { return }
+            giveUp(CancellationError())
+            ended.settle(.success(()))
+        }
+        _ = try? await ended.value()
     }
 
     /// Leaves the thread to itself.
@@ -116,7 +123,8 @@ public final class StreamWriter: @unchecked Sendable {
             // Not what was given up meanwhile, and told as failed.
             guard lock.withLock({ mayCommit && failure == nil }) else { throw NotCommitted() }
             try opened.commit()
-            outcome.settle(.success(()))
+            // What was given up in that moment was told as failed.
+            if !outcome.settle(.success(())) { try store.stopping(by: StopFlag()).delete(name) }
         } catch {
             writer?.discard()
             lock.withLock { failure = failure ?? error }
@@ -124,5 +132,6 @@ public final class StreamWriter: @unchecked Sendable {
             outcome.settle(.failure(error))
         }
         lane.end()
+        ended.settle(.success(()))
     }
 }

@@ -136,6 +136,22 @@ struct HangingStoreTests {
         try await waitUntil("the threads come back") { away.store.hung == 0 }
     }
 
+    @Test func whatIsGivenUpWhileItIsCommittedLeavesNothing() async throws {
+        let vault = try await Vault()
+        let hanging = HangingStore(vault.store, in: .commit)
+        let store = BoundedStore(hanging)
+        let writer = try store.writer(of: "main/1/part")
+        let commit = Task { try await writer.commit() }
+        try await waitUntil("it is committed") { !hanging.entered.all.isEmpty }
+        commit.cancel()
+        await #expect(throws: CancellationError.self) { try await commit.value }
+        async let discarded: Void = writer.discard()
+        hanging.released.raise()
+        await discarded
+        try await waitUntil("the thread comes back") { store.hung == 0 }
+        #expect(try await vault.repository.store.list("") == [])
+    }
+
     @Test(.database, arguments: [.list, .read, .next] as [HangingStore.Call])
     private func aFolderThatHangsIsNotReadForEver(call: HangingStore.Call) async throws {
         let database = try TestDatabase.current
@@ -177,7 +193,10 @@ struct HangingStoreTests {
         await #expect(throws: (any Error).self) { _ = try await work.value }
         #expect(ContinuousClock.now - began < .seconds(30))
         let locked: Int = try await database.value(
-            "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND pid <> pg_backend_pid()")
+            """
+            SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND pid <> pg_backend_pid()
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            """)
         #expect(locked == 0)
     }
 

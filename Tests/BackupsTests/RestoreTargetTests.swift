@@ -172,6 +172,28 @@ struct RestoreTargetTests {
         }
     }
 
+    @Test(.database, .timeLimit(.minutes(4))) func whoHoldsWhatPgDumpWaitsForIsSaidInTime() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute("CREATE MATERIALIZED VIEW waiting AS SELECT 1 AS a")
+        try await database.connection { holder in
+            // Its definition is read by name, which waits; the lock on it cannot be taken beforehand.
+            try await holder.with { try $0.execute("BEGIN; ALTER MATERIALIZED VIEW waiting RENAME TO renamed") }
+            let pid = await holder.serverProcess
+            let error = await #expect(throws: BackupError.self) {
+                _ = try await vault.maker(database.settings, nil) {
+                    $0.tableWait = .milliseconds(300)
+                    $0.tableWatch = .milliseconds(50)
+                }.make().manifest
+            }
+            let text = error.map { "\($0)" } ?? ""
+            #expect(text.contains("process \(pid) of ") && text.contains("public.waiting"), "\(text)")
+            try await holder.with { try $0.execute("ROLLBACK") }
+        }
+        let objects = try await vault.repository.store.list("main/")
+        #expect(objects.allSatisfy { $0.name.hasSuffix("owner.json") }, "\(objects)")
+    }
+
     @Test(.database) func withoutServerProgramsAScratchDatabaseServes() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

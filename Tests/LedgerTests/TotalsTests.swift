@@ -303,9 +303,7 @@ struct TotalsTests {
                     task: "t", occurrence: due, instance: "i", lease: .seconds(60), wish: wish, on: $0)
             }
         }
-        try await waitUntil("the second try waits for the first") {
-            try await database.value("SELECT count(*) FROM pg_locks WHERE NOT granted", as: Int.self) > 0
-        }
+        try await waitUntil("the second try waits for the first") { try await database.waitersForLocks() > 0 }
         try await first.with { try $0.execute("COMMIT") }
         await first.close()
         guard case .granted = try await asking.value else {

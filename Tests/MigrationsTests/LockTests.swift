@@ -37,10 +37,7 @@ struct LockTests {
         try await database.connection { blocker in
             try await blocker.with { try $0.execute("BEGIN; SELECT count(*) FROM app.t") }
             let run = Task { try await fixture.migrator(database.settings).up() }
-            try await waitUntil("the ALTER waits") {
-                try await database.value(
-                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'") > 0
-            }
+            try await waitUntil("the ALTER waits") { try await database.waitersForLocks() > 0 }
             // Queued behind the waiting ALTER, this is served as soon as that gives up.
             let began = ContinuousClock.now
             let count: Int = try await database.value("SELECT count(*) FROM app.t")

@@ -243,7 +243,10 @@ struct CommitOutcomeTests {
             }
             try await waitUntil("COMMIT runs") {
                 try await database.value(
-                    "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'") == 1
+                    """
+                    SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND query = 'COMMIT' AND wait_event = 'PgSleep'
+                    """) == 1
             }
             work.cancel()
             try await work.value

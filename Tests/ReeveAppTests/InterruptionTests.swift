@@ -92,9 +92,7 @@ struct InterruptionTests {
                 ["-c", "exec \"$0\" \"$@\"", ReeveBinary.path, "migrate", "up", "--system", system.folder, "--json"],
                 environment: ReeveBinary.environment(database.settings))
             async let outcome = command.run()
-            try await waitUntil("it waits") {
-                try await database.value("SELECT count(*) FROM pg_catalog.pg_locks WHERE NOT granted") == 1
-            }
+            try await waitUntil("it waits") { try await database.waitersForLocks() == 1 }
             let pid: Int32 = try await database.value(
                 """
                 SELECT pid FROM pg_catalog.pg_stat_activity

@@ -112,7 +112,10 @@ struct KillTests {
             try await waitUntil("reeve is held or has ended") {
                 if reeve.hasEnded { return true }
                 return try await holder.value(
-                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242 AND NOT granted") > 0
+                    """
+                    SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242 AND NOT granted
+                        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                    """) > 0
             }
             let isDone = reeve.hasEnded
             reeve.signal(SIGKILL)

@@ -96,9 +96,7 @@ struct AdVideoTests {
                 try cost(session, "0.25", on: connection)
             }
             let other = Task { try await database.with { try cost(session, "0.50", on: $0) } }
-            try await waitUntil("the second waits for the first") {
-                try await database.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0
-            }
+            try await waitUntil("the second waits for the first") { try await database.waitersForLocks() > 0 }
             try await one.with { try $0.execute("COMMIT") }
             try await other.value
         }

@@ -132,6 +132,15 @@ extension TestDatabase {
         try await connection { try await $0.value(sql, parameters) }
     }
 
+    /// How many sessions of this database wait for a lock; those of other tests' databases are not counted.
+    public func waitersForLocks() async throws -> Int {
+        try await value(
+            """
+            SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
+                AND pg_catalog.cardinality(pg_catalog.pg_blocking_pids(pid)) > 0
+            """)
+    }
+
     /// Runs statements on a connection of their own.
     public func execute(_ sql: String...) async throws {
         try await with { connection in for statement in sql { try connection.execute(statement) } }
