@@ -1,3 +1,7 @@
+import Ledger
+import Postgres
+import Processes
+import Reporting
 import Telemetry
 
 /// What a feature brings to the program: a folder of its own, and this value in the list.
@@ -16,11 +20,16 @@ public struct Feature: Sendable {
     public var metrics: [MetricDescription]
     public var checks: [Check]
     public var probes: [ReadinessProbe]
+    /// The tables that it keeps in the ledger.
+    public var ledger: [LedgerPart]
+    /// The errors that have a report of their own.
+    public var errors: [any ReportedError.Type]
 
     public init(
         _ name: String, commands: [CommandSpec] = [], settings: [SettingKey] = [], sections: [SystemKey] = [],
         tasks: [TaskSpec] = [], collectors: [Collector] = [], metrics: [MetricDescription] = [],
-        checks: [Check] = [], probes: [ReadinessProbe] = []
+        checks: [Check] = [], probes: [ReadinessProbe] = [], ledger: [LedgerPart] = [],
+        errors: [any ReportedError.Type] = []
     ) {
         self.name = name
         self.commands = commands
@@ -31,6 +40,8 @@ public struct Feature: Sendable {
         self.metrics = metrics
         self.checks = checks
         self.probes = probes
+        self.ledger = ledger
+        self.errors = errors
     }
 }
 
@@ -49,6 +60,17 @@ public struct FeatureList: Sendable {
     }
     public var checks: [Check] { features.flatMap(\.checks) }
     public var probes: [ReadinessProbe] { features.flatMap(\.probes) }
+    public var ledger: [LedgerPart] { features.flatMap(\.ledger) }
+
+    /// The errors of the program and of the features, in the order of the reference.
+    public var errors: [any ReportedError.Type] {
+        [
+            UsageError.self, ConfigurationError.self, ConfirmationNeeded.self, PostgresError.self,
+            EmbeddedClusterError.self, LedgerError.self, PipelineError.self,
+        ] + features.flatMap(\.errors)
+    }
+
+    public var errorCodes: [ErrorCode] { errors.flatMap { $0.codes } + ErrorReport.commonCodes }
 
     /// The settings of the program, of the features and of their tasks.
     public var settings: SettingCatalog {

@@ -6,6 +6,48 @@ import Postgres
 /// The chain shows what was changed by somebody who did not compute it anew. Against who owns the schema, and can, stand
 /// anchors (`AuditAnchor`) that the database does not hold.
 public enum Audit {
+    /// The chain, in the first version of the ledger.
+    static let tables = """
+        CREATE TABLE reeve.audit (
+            seq bigint PRIMARY KEY,
+            entry text NOT NULL,
+            previous bytea NOT NULL,
+            hash bytea NOT NULL UNIQUE
+        );
+        COMMENT ON TABLE reeve.audit IS 'hash = SHA-256(previous || entry); entry is a JSON object';
+        CREATE TABLE reeve.audit_head (
+            singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+            seq bigint NOT NULL,
+            hash bytea NOT NULL
+        );
+        INSERT INTO reeve.audit_head (seq, hash) VALUES (0, decode(repeat('00', 32), 'hex'));
+
+        CREATE FUNCTION reeve.append_audit(actor text, action text, subject text, detail jsonb)
+            RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        DECLARE
+            head record;
+            line text;
+            digest bytea;
+        BEGIN
+            SELECT a.seq, a.hash INTO STRICT head FROM reeve.audit_head a FOR UPDATE;
+            line := jsonb_build_object(
+                'seq', head.seq + 1,
+                'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                'actor', actor, 'action', action, 'subject', subject, 'detail', detail)::text;
+            digest := sha256(head.hash || convert_to(line, 'UTF8'));
+            INSERT INTO reeve.audit VALUES (head.seq + 1, line, head.hash, digest);
+            UPDATE reeve.audit_head SET seq = head.seq + 1, hash = digest;
+            RETURN head.seq + 1;
+        END $$;
+        CREATE FUNCTION reeve.refuse_audit_change() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            RAISE EXCEPTION 'the audit chain is append-only' USING ERRCODE = 'insufficient_privilege';
+        END $$;
+        CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON reeve.audit
+            FOR EACH STATEMENT EXECUTE FUNCTION reeve.refuse_audit_change();
+        """
+
     /// Adds an entry, in the transaction that did what it tells; the chain is locked from here to its end, so this
     /// comes last in it.
     ///

@@ -19,6 +19,37 @@ public struct BackupRecord: Sendable, Equatable {
 
 /// Backups and their proofs.
 public enum BackupLedger {
+    /// The table of backups, in the third version of the ledger.
+    static let table = """
+        CREATE TABLE reeve.backups (
+            id text NOT NULL,
+            place text NOT NULL,
+            bytes bigint NOT NULL,
+            started_at timestamptz NOT NULL,
+            finished_at timestamptz NOT NULL,
+            tested_at timestamptz,
+            differences integer,
+            mismatched_tables integer,
+            restore_seconds float8,
+            proven_at timestamptz,
+            PRIMARY KEY (id, place)
+        );
+        COMMENT ON TABLE reeve.backups IS 'Backups that were made of this database, and whether they were shown to restore';
+        """
+
+    /// The table of attempts, in the fourth version of the ledger.
+    static let attempts = """
+        CREATE TABLE reeve.backup_attempts (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            place text NOT NULL,
+            started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            finished_at timestamptz,
+            succeeded boolean,
+            message text);
+        CREATE INDEX backup_attempts_by_place ON reeve.backup_attempts (place, started_at);
+        COMMENT ON TABLE reeve.backup_attempts IS 'Backups that were begun, and what became of each';
+        """
+
     /// Records a backup that was made, in all its places or in none; what is recorded already stays as it is.
     public static func record(
         id: String, places: [String], bytes: Int, startedAt: String, finishedAt: String, actor: String,

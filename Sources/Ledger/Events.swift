@@ -2,6 +2,25 @@ import Postgres
 
 /// What happened, for those who watch: a table that `NOTIFY reeve_events` tells about.
 public enum Events {
+    /// The table, in the first version of the ledger.
+    static let table = """
+        CREATE TABLE reeve.events (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            kind text NOT NULL,
+            subject text NOT NULL,
+            detail jsonb NOT NULL DEFAULT '{}'
+        );
+        CREATE FUNCTION reeve.announce_events() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            NOTIFY reeve_events;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER announce AFTER INSERT ON reeve.events
+            FOR EACH STATEMENT EXECUTE FUNCTION reeve.announce_events();
+        """
+
     /// Records an event in the open transaction; watchers see it when that commits.
     ///
     /// - Parameters:

@@ -27,6 +27,26 @@ public struct Finding: Sendable, Hashable {
 
 /// What checks found: since when it has been so, when it was last seen, and when it was gone.
 public enum FindingLedger {
+    /// The table, in the second version of the ledger.
+    static let table = """
+        CREATE TABLE reeve.findings (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            "check" text NOT NULL,
+            system text NOT NULL,
+            object_kind text NOT NULL,
+            object text NOT NULL,
+            property text NOT NULL,
+            expected text,
+            found text,
+            first_seen_at timestamptz NOT NULL DEFAULT now(),
+            last_seen_at timestamptz NOT NULL DEFAULT now(),
+            cleared_at timestamptz
+        );
+        COMMENT ON TABLE reeve.findings IS 'What checks found, and since when; system is empty where it belongs to none';
+        CREATE UNIQUE INDEX findings_open ON reeve.findings ("check", system, object_kind, object, property)
+            WHERE cleared_at IS NULL;
+        """
+
     /// What a record changed.
     public struct Change: Sendable, Equatable {
         /// Seen for the first time, or again after it was gone.

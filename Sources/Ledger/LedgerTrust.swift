@@ -26,7 +26,7 @@ enum LedgerTrust {
 
     /// Whether the ledger's own changes make such an object.
     private static func isKnown(_ kind: String, _ name: String, _ definition: String) -> Bool {
-        let made = LedgerSchema.changes
+        let made = LedgerSchema.changes + LedgerPart.all.flatMap(\.changes)
         switch kind {
         case "schema": return true
         case "table": return made.contains { $0.contains("CREATE TABLE reeve.\(name) (") }

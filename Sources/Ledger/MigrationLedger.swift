@@ -35,6 +35,71 @@ public struct MigrationRecord: Sendable, Equatable {
 
 /// What the ledger knows of migrations. Each call is part of the transaction that is open, if one is.
 public enum MigrationLedger {
+    /// The tables, in the first version of the ledger.
+    static let tables = """
+        CREATE TABLE reeve.systems (
+            system text PRIMARY KEY,
+            schema text NOT NULL,
+            made_schema boolean NOT NULL,
+            first_seen_at timestamptz NOT NULL DEFAULT now()
+        );
+
+        CREATE TABLE reeve.migrations (
+            system text NOT NULL REFERENCES reeve.systems,
+            version integer,
+            name text NOT NULL,
+            meaning bytea NOT NULL,
+            text_digest bytea NOT NULL,
+            source text NOT NULL,
+            state text NOT NULL CHECK (state IN ('applying', 'applied', 'reverting')),
+            applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            milliseconds integer,
+            applied_by text NOT NULL DEFAULT session_user,
+            CHECK (version > 0)
+        );
+        CREATE UNIQUE INDEX migrations_version ON reeve.migrations (system, version) WHERE version IS NOT NULL;
+        CREATE UNIQUE INDEX migrations_repeatable ON reeve.migrations (system, name) WHERE version IS NULL;
+        COMMENT ON COLUMN reeve.migrations.version IS 'null for a repeatable migration';
+        COMMENT ON COLUMN reeve.migrations.meaning IS 'SHA-256 of the tokens, without comments and white space';
+
+        CREATE TABLE reeve.migration_steps (
+            system text NOT NULL,
+            version integer NOT NULL,
+            direction text NOT NULL CHECK (direction IN ('up', 'down')),
+            step integer NOT NULL,
+            meaning bytea NOT NULL,
+            state text NOT NULL CHECK (state IN ('started', 'done')),
+            started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            finished_at timestamptz,
+            PRIMARY KEY (system, version, direction, step)
+        );
+        COMMENT ON TABLE reeve.migration_steps IS 'The journal of migrations that do not run in one transaction';
+
+        -- A function, since the session keeps the plans of its statements.
+        CREATE FUNCTION reeve.record_migration(
+            of_system text, of_version integer, of_name text, of_meaning bytea, of_text_digest bytea, of_source text,
+            of_state text, took_milliseconds integer, actor text)
+            RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            took_milliseconds := coalesce(
+                took_milliseconds, extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000);
+            UPDATE reeve.migrations SET
+                name = of_name, meaning = of_meaning, text_digest = of_text_digest, source = of_source,
+                state = of_state, milliseconds = took_milliseconds, applied_at = clock_timestamp()
+            WHERE system = of_system AND version = of_version
+               OR system = of_system AND version IS NULL AND of_version IS NULL AND name = of_name;
+            IF NOT FOUND THEN
+                INSERT INTO reeve.migrations (system, version, name, meaning, text_digest, source, state, milliseconds)
+                VALUES (of_system, of_version, of_name, of_meaning, of_text_digest, of_source, of_state,
+                    took_milliseconds);
+            END IF;
+            INSERT INTO reeve.events (kind, subject, detail)
+            VALUES ('migration.' || of_state, of_system || '/' || of_name, jsonb_build_object('version', of_version));
+            PERFORM reeve.append_audit(actor, 'migration.' || of_state, of_system || '/' || of_name, jsonb_build_object(
+                'version', of_version, 'meaning', encode(of_meaning, 'hex'), 'milliseconds', took_milliseconds));
+        END $$;
+        """
+
     /// All records, by system and version, the repeatable ones last.
     public static func records(on connection: isolated Connection) throws -> [MigrationRecord] {
         let rows = try connection.query(

@@ -31,6 +31,39 @@ public struct RunRecord: Sendable, Equatable {
 /// A wish to run has a name of its own, `wish`: whoever asks again under the same name, because the answer was lost on
 /// the way, is told of the run that was granted then.
 public enum RunLedger {
+    /// The tables, in the first version of the ledger.
+    static let tables = """
+        CREATE TABLE reeve.occurrences (
+            task text NOT NULL,
+            due_at timestamptz NOT NULL,
+            state text NOT NULL CHECK (state IN ('claimed', 'skipped', 'missed')),
+            reason text,
+            claimed_by text NOT NULL,
+            claimed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            PRIMARY KEY (task, due_at)
+        );
+
+        CREATE TABLE reeve.runs (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            task text NOT NULL,
+            occurrence timestamptz,
+            attempt integer NOT NULL DEFAULT 1 CHECK (attempt > 0),
+            reason text NOT NULL CHECK (reason IN ('scheduled', 'manual', 'retry', 'missed')),
+            state text NOT NULL CHECK
+                (state IN ('running', 'succeeded', 'failed', 'timed_out', 'cancelled', 'lost', 'skipped')),
+            instance text NOT NULL,
+            started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            lease_until timestamptz,
+            finished_at timestamptz,
+            message text,
+            detail jsonb,
+            FOREIGN KEY (task, occurrence) REFERENCES reeve.occurrences (task, due_at),
+            UNIQUE (task, occurrence, attempt)
+        );
+        CREATE UNIQUE INDEX runs_one_at_a_time ON reeve.runs (task) WHERE state = 'running';
+        CREATE INDEX runs_history ON reeve.runs (task, started_at DESC);
+        """
+
     /// What became of a wish to run.
     public enum Claim: Sendable, Equatable {
         case granted(run: Int64)

@@ -1,6 +1,7 @@
 import CommandLine
 import Foundation
 import Kernel
+import Ledger
 import Processes
 import Reporting
 import Telemetry
@@ -38,7 +39,7 @@ public enum ReeveProgram {
         let invocation = Invocation(
             arguments: arguments, console: console, environment: environment, interruption: interruption,
             features: .reeve)
-        let work = Task { try await spec.run(invocation) }
+        let work = LedgerPart.$all.withValue(FeatureList.reeve.ledger) { Task { try await spec.run(invocation) } }
         try interruption.watch { work.cancel() }
         do {
             return try await work.value.rawValue

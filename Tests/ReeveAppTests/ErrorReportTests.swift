@@ -111,7 +111,7 @@ import Testing
                 (.busy(holder: nil), .locked, again), (.recording(check: "c", holder: nil), .locked, again),
                 (
                     .foreign(["x"]), .notPermitted,
-                    "find out who made it; then drop it, connect as its owner, or make one role the owner of "
+                    "find out who made it, or whether a newer reeve did; then drop it, connect as its owner, or make one role the owner of "
                         + "everything in it (ALTER SCHEMA reeve OWNER TO …, likewise its tables and functions)"
                 ),
             ])
@@ -382,22 +382,12 @@ import Testing
             let text = try String(contentsOf: file, encoding: .utf8)
             names += text.matches(of: /(?:extension|struct|enum) (\w+): ReportedError/).map { String($0.1) }
         }
-        #expect(names.sorted() == ErrorCodes.types.map { "\($0)" }.sorted())
+        #expect(names.sorted() == FeatureList.reeve.errors.map { "\($0)" }.sorted())
     }
 
     @Test func `a code means the same wherever it comes from`() {
-        for (name, codes) in Dictionary(grouping: ErrorCodes.all, by: \.name) {
+        for (name, codes) in Dictionary(grouping: FeatureList.reeve.errorCodes, by: \.name) {
             #expect(Set(codes.map(\.meaning)).count == 1, "\(name)")
         }
-    }
-
-    /// With `REEVE_WRITE_DOCS` set it writes the document first.
-    @Test func `the reference in the documentation is made from the tables`() throws {
-        let path = "\(ShippedFixture.repository)/docs/errors.md"
-        if ProcessInfo.processInfo.environment["REEVE_WRITE_DOCS"] != nil {
-            try ErrorReference.markdown.write(toFile: path, atomically: true, encoding: .utf8)
-        }
-        let text = try String(contentsOfFile: path, encoding: .utf8)
-        #expect(text == ErrorReference.markdown, "write it with REEVE_WRITE_DOCS=1")
     }
 }

@@ -10,7 +10,7 @@ import Testing
 @Suite struct ReferenceTests {
     private static let documents: [Reference: String] = [
         .settings: "configuration.md", .system: "system-yaml.md", .tasks: "tasks.md", .checks: "checks.md",
-        .metrics: "metrics.md",
+        .metrics: "metrics.md", .errors: "errors.md", .exitCodes: "exit-codes.md",
     ]
 
     @Test(arguments: Reference.allCases)

@@ -1,11 +1,13 @@
+import Backups
 import Kernel
+import Storage
 
 extension Feature {
     /// Backups: made, verified, proved to restore, restored, thinned out.
     public static let backups = Feature(
         "backups", commands: BackupCommands.all + [RecoverCommand.spec], settings: BackupSettings.keys,
         sections: [MaskSection.section.key], tasks: BackupTasks.all, collectors: [BackupMetrics.collector],
-        checks: BackupChecks.all)
+        checks: BackupChecks.all, errors: [BackupError.self, StorageError.self])
 }
 
 /// The tasks of backups, with their schedules. Where a repository is configured, they are on.

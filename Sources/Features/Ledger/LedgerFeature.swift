@@ -7,7 +7,8 @@ extension Feature {
     /// The ledger itself: the audit chain, its anchors, and what is kept for how long.
     public static let ledger = Feature(
         "ledger", commands: AuditCommands.all, settings: LedgerSettings.keys + [AuditWork.key.key],
-        tasks: [AnchorTask.spec, TidyTask.spec], collectors: [AuditMetrics.collector])
+        tasks: [AnchorTask.spec, TidyTask.spec], collectors: [AuditMetrics.collector],
+        errors: [AuditError.self])
 }
 
 /// How long the ledger keeps what it no longer needs.

@@ -8,7 +8,7 @@ extension Feature {
     /// Migrations: files, plan, apply, revert, verify.
     public static let migrations = Feature(
         "migrations", commands: MigrateCommands.all, settings: MigratorSettings.keys, tasks: [MigrateTask.spec],
-        collectors: [MigrationMetrics.collector], probes: [PendingProbe.probe])
+        collectors: [MigrationMetrics.collector], probes: [PendingProbe.probe], errors: [MigrationError.self])
 }
 
 /// The settings of a migrator.

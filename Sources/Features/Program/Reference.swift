@@ -1,11 +1,13 @@
 import Foundation
 import Kernel
+import Reporting
 
 /// A reference that is made from what the features bring. The documentation holds each, and a test compares them.
 public enum Reference: String, CaseIterable, Sendable {
     case settings
     case system = "system-yaml"
-    case tasks, checks, metrics
+    case tasks, checks, metrics, errors
+    case exitCodes = "exit-codes"
 
     /// The table of what these features bring.
     public func table(_ features: FeatureList) -> ReferenceTable {
@@ -15,6 +17,8 @@ public enum Reference: String, CaseIterable, Sendable {
         case .tasks: Self.tasks(features.tasks)
         case .checks: Self.checks(features.checks)
         case .metrics: Self.metrics(features)
+        case .errors: Self.errors(features.errorCodes)
+        case .exitCodes: Self.statuses
         }
     }
 
@@ -68,6 +72,35 @@ public enum Reference: String, CaseIterable, Sendable {
                 .text(alerts.names(using: metric.name).joined(separator: ", ")),
             ])
         }
+        return table
+    }
+}
+
+extension Reference {
+    private static func errors(_ codes: [ErrorCode]) -> ReferenceTable {
+        var table = ReferenceTable(["code", "exit", "summary"], heads: ["code", "exit", "meaning"])
+        for code in codes {
+            table.add([
+                code.name == ErrorCode.sqlState ? .text(code.name) : .code(code.name),
+                .text(code.exitCodes.map { "\($0.rawValue)" }.joined(separator: ", ")), .text(code.meaning),
+            ])
+        }
+        table.add([
+            .code("interrupted"), .text("128 + N"),
+            .text("A signal ended the command; the message says what was done."),
+        ])
+        return table
+    }
+
+    private static var statuses: ReferenceTable {
+        var table = ReferenceTable(["exit", "name", "summary"], heads: ["exit", "name", "meaning"])
+        for code in ExitCode.allCases {
+            table.add([.text("\(code.rawValue)"), .text(code.name), .text(code.meaning)])
+        }
+        table.add([
+            .text("128 + N"), .text("interrupted"),
+            .text("Signal N ended the command: 129 SIGHUP, 130 SIGINT, 143 SIGTERM."),
+        ])
         return table
     }
 }

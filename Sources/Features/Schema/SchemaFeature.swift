@@ -8,7 +8,7 @@ extension Feature {
     /// What the schema is: compared with its migrations, with others, and tried out.
     public static let schema = Feature(
         "schema", commands: SchemaCommands.all, settings: ValidationSettings.keys, tasks: [ValidateTask.spec],
-        collectors: [DriftMetrics.collector])
+        collectors: [DriftMetrics.collector], errors: [SnapshotError.self, ValidationError.self])
 }
 
 /// The settings of validation.

@@ -7,7 +7,8 @@ import Telemetry
 extension Feature {
     /// The service: the schedule, and HTTP.
     static let service = Feature(
-        "service", commands: [ServeCommand.spec], settings: HTTPSettings.keys, metrics: ServiceMetrics.families)
+        "service", commands: [ServeCommand.spec], settings: HTTPSettings.keys, metrics: ServiceMetrics.families,
+        errors: [ServerError.self])
 }
 
 /// Where the service listens, and to whom.

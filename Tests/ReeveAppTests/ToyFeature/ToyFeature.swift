@@ -1,5 +1,7 @@
 import Kernel
+import Ledger
 import Postgres
+import Reporting
 import Telemetry
 
 /// A feature as a stranger would add it: a folder with this file, and a line in the list.
@@ -7,7 +9,7 @@ extension Feature {
     static let toy = Feature(
         "toy", commands: [ToyCommand.spec], settings: [ToyCommand.greeting.key, ToyCommand.times.key],
         sections: [ToySection.section.key], tasks: [ToyTask.spec], collectors: [ToyMetrics.collector],
-        checks: [ToyCheck.check])
+        checks: [ToyCheck.check], ledger: [ToyLedger.part], errors: [ToyError.self])
 }
 
 enum ToyCommand {
@@ -52,4 +54,24 @@ enum ToyCheck {
     static let check = Check("toys", "toys are not broken") { call in
         [CheckFinding("toys of \(call.database.name)", .warning, "one is broken", mend: "glue it")]
     }
+}
+
+enum ToyLedger {
+    static let part = LedgerPart(
+        "toys",
+        [
+            "CREATE TABLE reeve.toys (name text PRIMARY KEY);",
+            "ALTER TABLE reeve.toys ADD COLUMN broken boolean NOT NULL DEFAULT false;",
+        ])
+
+    static func record(_ name: String, on connection: isolated Connection) throws {
+        try connection.query("INSERT INTO reeve.toys (name) VALUES ($1)", [name])
+    }
+}
+
+struct ToyError: ReportedError {
+    static let codes = [ErrorCode("toy", [.finding], "A toy is broken.")]
+
+    let description = "the ball is broken"
+    var report: ErrorReport { ErrorReport(description, code: "toy", hint: "glue it", exitCode: .finding) }
 }

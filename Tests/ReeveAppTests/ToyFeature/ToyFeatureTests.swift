@@ -1,9 +1,11 @@
 import CommandLine
 import Foundation
 import Kernel
+import Ledger
 import Postgres
 import ProgramFeature
 import ReeveApp
+import Reporting
 import Scheduling
 import Telemetry
 import TestSupport
@@ -74,13 +76,44 @@ import Testing
         await database.pool.close()
     }
 
+    @Test(.database) func `its table in the ledger is made, brought up to date and known as ours`() async throws {
+        let database = try TestDatabase.current
+        try await LedgerPart.$all.withValue(features.ledger) {
+            try await database.with { connection in
+                try LedgerSchema.install(on: connection)
+                try ToyLedger.record("ball", on: connection)
+                #expect(try LedgerSchema.isInstalled(on: connection))
+                // As the version before left it.
+                try connection.execute("ALTER TABLE reeve.toys DROP COLUMN broken")
+                try connection.query("UPDATE reeve.ledger SET parts = parts || '{\"toys\": 1}'")
+                try LedgerSchema.install(on: connection)
+                let isBroken: Bool? = try connection.query("SELECT broken FROM reeve.toys").first?.get(0)
+                #expect(isBroken == false)
+                try connection.query("UPDATE reeve.ledger SET parts = parts || '{\"toys\": 3}'")
+                let error = #expect(throws: LedgerError.self) { try LedgerSchema.install(on: connection) }
+                #expect(
+                    error?.description.contains("the part 'toys' of the ledger in this database has version 3") == true)
+            }
+        }
+        // A program without the feature leaves the ledger alone.
+        let error = await #expect(throws: LedgerError.self) {
+            try await database.with { _ = try LedgerSchema.isInstalled(on: $0) }
+        }
+        #expect(error?.description.contains("table toys is not one of the ledger's") == true)
+    }
+
+    @Test func `its error is reported as it says`() {
+        let report = ErrorReport(ToyError())
+        #expect(report.code == "toy" && report.hint == "glue it" && report.exitCode == .finding)
+    }
+
     @Test(arguments: Reference.allCases)
     func `the references have what it brings`(topic: Reference) {
         let lines: [Reference: [String]] = [
             .settings: ["| `toy.greeting` | `hello` | What the toy says. |", "| `toy.times` |  |"],
             .system: ["| `toys` | The toys of the system. | `toys: [ball]` |"],
             .tasks: ["| `play` | `@daily` | 60 s | 0 |"], .checks: ["| `toys` | 60 s |"],
-            .metrics: ["| `reeve_toys` | gauge |  | database |"],
+            .metrics: ["| `reeve_toys` | gauge |  | database |"], .errors: ["| `toy` | 3 | A toy is broken. |"],
         ]
         let (with, without) = (topic.table(features).markdown, topic.table(.reeve).markdown)
         for line in lines[topic] ?? [] { #expect(with.contains(line) && !without.contains(line), "\(line)") }
