@@ -2,7 +2,7 @@ import Foundation
 import Postgres
 
 /// Something that a check found, as the ledger remembers it.
-public struct Finding: Sendable, Hashable {
+public struct FindingRecord: Sendable, Hashable {
     /// nil where it belongs to none.
     public let system: String?
     /// What kind of object it is about.
@@ -50,7 +50,7 @@ public enum FindingLedger {
     /// What a record changed.
     public struct Change: Sendable, Equatable {
         /// Seen for the first time, or again after it was gone.
-        public var new: [Finding] = []
+        public var new: [FindingRecord] = []
         /// How many are no longer there.
         public var cleared = 0
     }
@@ -79,7 +79,7 @@ public enum FindingLedger {
     ///   - patience: how long to wait for another who records the same check.
     /// - Throws: `LedgerError.recording` when that one is not done by then; `PostgresError`.
     public static func record(
-        _ findings: [Finding], of check: String, patience: Duration = .seconds(20),
+        _ findings: [FindingRecord], of check: String, patience: Duration = .seconds(20),
         on connection: isolated Connection
     ) throws -> Change {
         let entries = findings.map {
@@ -117,7 +117,7 @@ public enum FindingLedger {
             var change = Change()
             for row in rows where try row.get("is_new") {
                 change.new.append(
-                    Finding(
+                    FindingRecord(
                         system: try row.get("system"), objectKind: try row.get("object_kind"),
                         object: try row.get("object"), property: try row.get("property"),
                         expected: try row.get("expected"), found: try row.get("found")))

@@ -1,5 +1,6 @@
 import Ledger
 import Postgres
+import Reporting
 
 /// Where one system stands.
 public struct MigrationStatus: Sendable {
@@ -17,13 +18,6 @@ public struct MigrationStatus: Sendable {
     public let pending: [Pending]
     /// Opt-in migrations that are not chosen.
     public let optional: [String]
-}
-
-/// Something that `verify` does not like.
-public struct MigrationFinding: Sendable {
-    public let system: String
-    public let message: String
-    public let hint: String?
 }
 
 extension Migrator {
@@ -53,9 +47,9 @@ extension Migrator {
     /// Compares every applied migration with its file; changes nothing.
     ///
     /// - Returns: all that contradicts, not only the first.
-    public func verify() async throws -> [MigrationFinding] {
+    public func verify() async throws -> [Finding] {
         let records = try await currentRecords()
-        var findings: [MigrationFinding] = []
+        var findings: [Finding] = []
         for system in systems {
             do {
                 let folder = try MigrationFolder(reading: system.folder)
@@ -64,15 +58,15 @@ extension Migrator {
                 for error in state.contradictions {
                     let explained = try await explained(error, system, folder)
                     findings.append(
-                        MigrationFinding(system: system.name, message: explained.description, hint: explained.hint))
+                        Finding(system.name, .error, explained.description, mend: explained.hint))
                 }
                 for migration in folder.versioned + folder.repeatable {
                     _ = try MigrationAction(system: system, migration: migration, direction: .up)
                 }
             } catch let error as MigrationError {
-                findings.append(MigrationFinding(system: system.name, message: error.description, hint: error.hint))
+                findings.append(Finding(system.name, .error, error.description, mend: error.hint))
             } catch let error as PostgresError where error.kind == .badScript {
-                findings.append(MigrationFinding(system: system.name, message: error.description, hint: error.hint))
+                findings.append(Finding(system.name, .error, error.description, mend: error.hint))
             }
         }
         return findings

@@ -144,12 +144,13 @@ struct LedgerTests {
 
 @Suite(.database, .timeLimit(.minutes(8)))
 struct FindingLedgerTests {
-    private func record(_ findings: [Finding]) async throws -> FindingLedger.Change {
+    private func record(_ findings: [FindingRecord]) async throws -> FindingLedger.Change {
         try await TestDatabase.current.with { try FindingLedger.record(findings, of: "drift", on: $0) }
     }
 
-    private func finding(_ object: String, found: String = "x", system: String? = "app") -> Finding {
-        Finding(system: system, objectKind: "table", object: object, property: "comment", expected: nil, found: found)
+    private func finding(_ object: String, found: String = "x", system: String? = "app") -> FindingRecord {
+        FindingRecord(
+            system: system, objectKind: "table", object: object, property: "comment", expected: nil, found: found)
     }
 
     @Test func `a record that waited for another one is the later of the two`() async throws {

@@ -338,7 +338,7 @@ struct LedgerTextTests {
             let kept = try connection.query("SELECT detail ->> 'c', detail ->> 'd' FROM reeve.events ORDER BY id DESC")[
                 0]
             #expect(try kept.get(0) == "\\u0000" && kept.get(1) == "\\\u{FFFD}")
-            let finding = Finding(
+            let finding = FindingRecord(
                 system: torn, objectKind: torn, object: torn, property: torn, expected: torn, found: marks)
             #expect(try FindingLedger.record([finding], of: "drift", on: connection).new.count == 1)
             let attempt = try BackupLedger.begin(places: [torn], on: connection)
@@ -362,7 +362,7 @@ struct LedgerTextTests {
 
 @Suite(.database, .timeLimit(.minutes(2)))
 struct FindingLockTests {
-    private let finding = Finding(
+    private let finding = FindingRecord(
         system: nil, objectKind: "table", object: "a", property: "p", expected: nil, found: nil)
 
     @Test func `a lock that any role can take holds up no findings`() async throws {

@@ -3,6 +3,7 @@ import Foundation
 import Kernel
 import Postgres
 import Processes
+import Reporting
 
 /// What `reeve doctor` looks at for backups.
 enum BackupChecks {
@@ -13,31 +14,31 @@ enum BackupChecks {
     ]
 
     @Sendable
-    private static func programs(_ call: Check.Call) async -> [CheckFinding] {
-        var findings: [CheckFinding] = []
+    private static func programs(_ call: Check.Call) async -> [Finding] {
+        var findings: [Finding] = []
         if let version = call.serverVersion { findings += await serverPrograms(version / 10000) }
         for program in ["age", "zstd"] {
             let outcome = try? await Command(program, ["--version"]).run(limit: .seconds(10))
             if outcome?.succeeded != true {
                 findings.append(
-                    CheckFinding(program, .error, "it is not installed", mend: "install the package \(program)"))
+                    Finding(program, .error, "it is not installed", mend: "install the package \(program)"))
             }
         }
         return findings
     }
 
-    private static func serverPrograms(_ server: Int) async -> [CheckFinding] {
-        var findings: [CheckFinding] = []
+    private static func serverPrograms(_ server: Int) async -> [Finding] {
+        var findings: [Finding] = []
         let installed = await ServerPrograms.installed()
         if !installed.contains(where: { $0.majorVersion >= server && isExecutable($0.path("pg_dump")) }) {
             findings.append(
-                CheckFinding(
+                Finding(
                     "pg_dump", .error, "none is installed for a server of version \(server)",
                     mend: "install postgresql-client-\(server)"))
         }
         if !installed.contains(where: { $0.majorVersion == server && isExecutable($0.path("initdb")) }) {
             findings.append(
-                CheckFinding(
+                Finding(
                     "server programs", .warning,
                     "none of version \(server) are installed: restore tests need a scratch database on the server",
                     mend: "install postgresql-\(server)"))
@@ -48,11 +49,11 @@ enum BackupChecks {
     private static func isExecutable(_ path: String) -> Bool { FileManager.default.isExecutableFile(atPath: path) }
 
     @Sendable
-    private static func backups(_ call: Check.Call) async -> [CheckFinding] {
+    private static func backups(_ call: Check.Call) async -> [Finding] {
         let configuration = call.estate.configuration
         guard let repositories = try? BackupSettings.repositories(configuration) else {
             return [
-                CheckFinding(
+                Finding(
                     "backups of \(call.database.name)", .warning,
                     "no repository is configured, or it is not a valid address", mend: "set backup.repository")
             ]
@@ -60,7 +61,7 @@ enum BackupChecks {
         let identities =
             call.identities.map { URL(fileURLWithPath: $0).path }
             + [BackupSettings.identity(configuration)].compactMap { $0 }
-        var findings: [CheckFinding] = []
+        var findings: [Finding] = []
         for repository in repositories { findings += await examine(repository, call.database.name, identities) }
         return findings
     }
@@ -68,11 +69,11 @@ enum BackupChecks {
     /// Backups that cannot be read, that are not proven, and that no known identity opens.
     private static func examine(
         _ repository: Repository, _ name: String, _ identities: [String]
-    ) async -> [CheckFinding] {
-        var findings: [CheckFinding] = []
+    ) async -> [Finding] {
+        var findings: [Finding] = []
         let subject = "backups of \(name) in \(repository.store.place)"
-        func find(_ severity: CheckFinding.Severity, _ evidence: String, _ mend: String) {
-            findings.append(CheckFinding(subject, severity, evidence, mend: mend))
+        func find(_ severity: Finding.Severity, _ evidence: String, _ mend: String) {
+            findings.append(Finding(subject, severity, evidence, mend: mend))
         }
         do {
             let manifests = try await repository.manifests(of: name) {

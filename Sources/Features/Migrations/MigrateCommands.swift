@@ -292,17 +292,17 @@ private struct Report {
         ]
     }
 
-    init(findings: [MigrationFinding]) {
+    init(findings: [Finding]) {
         json = [
             "findings": .array(
                 findings.map {
-                    ["system": .string($0.system), "message": .string($0.message), "hint": .string($0.hint)]
+                    ["system": .string($0.subject), "message": .string($0.evidence), "hint": .string($0.mend)]
                 })
         ]
         text =
             findings.isEmpty
             ? "every applied migration is what its file says"
-            : findings.map { $0.message + ($0.hint.map { "\nhint: \($0)" } ?? "") }.joined(separator: "\n")
+            : findings.map { $0.evidence + ($0.mend.map { "\nhint: \($0)" } ?? "") }.joined(separator: "\n")
     }
 
     /// Lists of several databases one after the other, numbers added up.

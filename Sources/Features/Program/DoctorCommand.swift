@@ -15,22 +15,15 @@ enum DoctorCommand {
     ) { invocation in
         let estate = try invocation.estate()
         let checks = try chosen(invocation)
-        var findings: [CheckFinding] = []
+        var findings: [Finding] = []
         for one in try estate.selected(invocation.option("database")) {
             findings += await examine(one, estate, checks, invocation.options("identity"))
         }
         // What was cut short by a signal is no finding.
         try Task.checkCancellation()
-        let values = findings.map { finding -> JSONValue in
-            [
-                "check": .string(finding.subject), "severity": .string(finding.severity.rawValue),
-                "evidence": .string(finding.evidence), "mend": .string(finding.mend),
-            ]
-        }
-        let lines = findings.map { "\($0.severity.rawValue): \($0.subject): \($0.evidence)\n  \($0.mend)" }
         invocation.console.result(
-            ["healthy": .bool(findings.isEmpty), "findings": .array(values)],
-            text: findings.isEmpty ? "no problems found" : lines.joined(separator: "\n"))
+            ["healthy": .bool(findings.isEmpty), "findings": .array(findings.map(\.json))],
+            text: findings.isEmpty ? "no problems found" : findings.map(\.text).joined(separator: "\n"))
         return findings.isEmpty ? .done : .finding
     }
 
@@ -49,8 +42,8 @@ enum DoctorCommand {
 
     private static func examine(
         _ one: DatabaseConfiguration, _ estate: Estate, _ checks: [Check], _ identities: [String]
-    ) async -> [CheckFinding] {
-        var findings: [CheckFinding] = []
+    ) async -> [Finding] {
+        var findings: [Finding] = []
         var open: OpenDatabase?
         var version: Int?
         do {
@@ -59,7 +52,7 @@ enum DoctorCommand {
             version = try await opened.database.withDirectConnection(named: "reeve doctor") { await $0.serverVersion }
         } catch {
             findings.append(
-                CheckFinding(
+                Finding(
                     "database \(one.name)", .error, "\(error)",
                     mend: "'reeve config show' tells where the address comes from"))
         }
@@ -80,8 +73,8 @@ struct CheckRun: Sendable {
     }
 
     /// What they found, in the order of the checks.
-    func findings() async -> [CheckFinding] {
-        await withTaskGroup(of: (Int, [CheckFinding]).self) { group in
+    func findings() async -> [Finding] {
+        await withTaskGroup(of: (Int, [Finding]).self) { group in
             for (number, check) in checks.enumerated() {
                 group.addTask { (number, await findings(of: check)) }
             }
@@ -89,18 +82,18 @@ struct CheckRun: Sendable {
         }
     }
 
-    private func findings(of check: Check) async -> [CheckFinding] {
+    private func findings(of check: Check) async -> [Finding] {
         let subject = "\(check.name) of \(call.database.name)"
         do {
             return try await within(check.limit) { try await check.run(call) }
         } catch is TimeIsOver {
             return [
-                CheckFinding(
+                Finding(
                     subject, .error, "it took more than \(check.limit.components.seconds) s and was given up",
                     mend: "look at what it examines: \(check.summary)")
             ]
         } catch {
-            return [CheckFinding(subject, .error, "it could not be carried out: \(error)", mend: "see the message")]
+            return [Finding(subject, .error, "it could not be carried out: \(error)", mend: ErrorReport(error).hint)]
         }
     }
 

@@ -24,7 +24,7 @@ enum ValidateTask {
             logger: call.logger)
         let report = try await validator.validate()
         let findings = report.differences.map {
-            Finding(
+            FindingRecord(
                 system: $0.system, objectKind: $0.object.kind.name, object: $0.object.description,
                 property: $0.property ?? "present", expected: $0.expected, found: $0.found)
         }

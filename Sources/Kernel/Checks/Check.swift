@@ -1,4 +1,5 @@
 import Postgres
+import Reporting
 
 /// Something that `reeve doctor` looks at, for one database.
 public struct Check: Sendable {
@@ -32,11 +33,11 @@ public struct Check: Sendable {
     /// How long it may take.
     public let limit: Duration
     /// Looks, and changes nothing. What it throws is itself a finding.
-    public let run: @Sendable (Call) async throws -> [CheckFinding]
+    public let run: @Sendable (Call) async throws -> [Finding]
 
     public init(
         _ name: String, _ summary: String, limit: Duration = .seconds(60),
-        run: @escaping @Sendable (Call) async throws -> [CheckFinding]
+        run: @escaping @Sendable (Call) async throws -> [Finding]
     ) {
         self.name = name
         self.summary = summary
@@ -45,22 +46,12 @@ public struct Check: Sendable {
     }
 }
 
-/// Something that is not as it should be.
-public struct CheckFinding: Sendable, Equatable {
-    public enum Severity: String, Sendable { case warning, error }
-
-    /// What was looked at.
-    public let subject: String
-    public let severity: Severity
-    /// What was seen.
-    public let evidence: String
-    /// What to do about it.
-    public let mend: String
-
-    public init(_ subject: String, _ severity: Severity, _ evidence: String, mend: String) {
-        self.subject = subject
-        self.severity = severity
-        self.evidence = evidence
-        self.mend = mend
+extension Finding {
+    /// As `reeve doctor --json` gives it.
+    public var json: JSONValue {
+        [
+            "check": .string(subject), "severity": .string(severity.rawValue), "evidence": .string(evidence),
+            "mend": .string(mend),
+        ]
     }
 }

@@ -52,7 +52,7 @@ enum ToyMetrics {
 
 enum ToyCheck {
     static let check = Check("toys", "toys are not broken") { call in
-        [CheckFinding("toys of \(call.database.name)", .warning, "one is broken", mend: "glue it")]
+        [Finding("toys of \(call.database.name)", .warning, "one is broken", mend: "glue it")]
     }
 }
 
