@@ -4,15 +4,27 @@ import Postgres
 /// they shadow nothing. It holds for that SQL alone; otherwise sessions keep `ConnectionSettings.searchPath`. JIT, and what
 /// changes the meaning of SQL (`ConnectionSettings.pinsOfMeaning`), is as it is set for the database.
 ///
-/// A schema in which others may create objects is left out, whatever extension lies there: a function that fits a call
-/// better than PostgreSQL's own would be called in its stead. That is `public` of PostgreSQL 14 and before, where all may,
-/// and of a database that belongs to somebody else.
+/// A schema that others own, in which they may create objects, or have some, is left out, whatever extension lies there: a
+/// function that fits a call better than PostgreSQL's own would be called in its stead. That is `public` of PostgreSQL 14
+/// and before, where all may create, and of a database that belongs to somebody else.
 public enum SystemPath {
-    /// SQL for a condition on a row `n` of pg_namespace: whether roles other than superusers and the one that works may
-    /// create objects there. The roles that PostgreSQL brings do so by their members.
+    /// SQL for a condition on a row `n` of pg_namespace and a row `r` of pg_roles: whether the role may create objects in
+    /// the schema or let itself do so, for it owns the schema, or has objects there that a name could mean.
+    ///
+    /// The roles that PostgreSQL brings do so by their members.
+    private static let isAtHome = """
+        (r.oid >= 16384 AND (pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE')
+                OR pg_catalog.pg_has_role(r.oid, n.nspowner, 'MEMBER') AND NOT EXISTS (
+                    SELECT FROM pg_catalog.pg_roles s WHERE s.oid = n.nspowner AND s.rolsuper))
+            OR EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proowner = r.oid)
+            OR EXISTS (SELECT FROM pg_catalog.pg_operator o WHERE o.oprnamespace = n.oid AND o.oprowner = r.oid)
+            OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid AND c.relowner = r.oid))
+        """
+
+    /// SQL for a condition on a row `n` of pg_namespace: whether a role other than superusers and the one that works is at
+    /// home there.
     private static let isOpen = """
-        EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE NOT r.rolsuper AND r.rolname <> current_user
-            AND r.oid >= 16384 AND pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE'))
+        EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE NOT r.rolsuper AND r.rolname <> current_user AND \(isAtHome))
         """
 
     /// The statements that set it; to be run while the session's own path holds.
@@ -60,15 +72,16 @@ public enum SystemPath {
         guard let first = leftOut?.first else { return error }
         var error = error
         let leftOutHint = """
-            the schema \(visible(first.0)), which holds \(visible(first.1)), is not in the search path, since other roles may \
-            create objects in it: write the schema's name, or revoke CREATE on it
+            the schema \(visible(first.0)), which holds \(visible(first.1)), is not in the search path, since other roles own \
+            it, may create objects in it or have some there: write the schema's name, or move the extension into a schema \
+            of its own that a superuser owns
             """
         error.hint = [leftOutHint, error.hint].compactMap { $0 }.joined(separator: "\n")
         return error
     }
 
-    /// The roles whose code a superuser would find on a system's path: who may create objects in its schema, or has
-    /// functions or operators there. A call that names no schema takes the function that fits best, whoever made it.
+    /// The roles whose code a superuser would find on a system's path: who owns its schema, may create objects there, or has
+    /// some. A call that names no schema takes the function that fits best, whoever made it.
     ///
     /// - Parameter trusted: roles whose code may run with the rights of the role that works.
     /// - Returns: none where the role that works is no superuser, or the schema does not exist.
@@ -79,12 +92,7 @@ public enum SystemPath {
             """
             SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_namespace n CROSS JOIN pg_catalog.pg_roles r
             WHERE n.nspname = $1 AND NOT r.rolsuper AND r.rolname <> current_user AND r.rolname <> ALL ($2::pg_catalog.text[])
-                AND (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname = current_user)
-                AND (r.oid >= 16384 AND pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE')
-                    OR EXISTS (
-                        SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proowner = r.oid)
-                    OR EXISTS (
-                        SELECT FROM pg_catalog.pg_operator o WHERE o.oprnamespace = n.oid AND o.oprowner = r.oid))
+                AND (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname = current_user) AND \(isAtHome)
             ORDER BY 1
             """, [schema, trusted]
         ).map { try $0.get(0) }

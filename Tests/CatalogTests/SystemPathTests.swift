@@ -44,4 +44,34 @@ struct SystemPathTests {
             }
         }
     }
+
+    /// Who revoked his own right takes it back whenever he likes, and what was made before stays.
+    @Test(arguments: [
+        "ALTER SCHEMA ext OWNER TO %; SET ROLE %; REVOKE CREATE ON SCHEMA ext FROM %; RESET ROLE",
+        "CREATE FUNCTION ext.length(varchar) RETURNS int LANGUAGE sql AS 'SELECT 1'; "
+            + "ALTER FUNCTION ext.length(varchar) OWNER TO %",
+        "CREATE VIEW ext.jobs AS SELECT 1 AS a; ALTER VIEW ext.jobs OWNER TO %",
+        "CREATE FUNCTION ext.same(int, int) RETURNS bool LANGUAGE sql AS 'SELECT true'; "
+            + "CREATE OPERATOR ext.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = ext.same); "
+            + "ALTER OPERATOR ext.=== (int, int) OWNER TO %",
+    ])
+    func `an extension's schema is in the path only where nobody else is at home`(others: String) async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_other"
+        let path: @Sendable (isolated Connection) throws -> String = { connection in
+            try connection.transaction {
+                try connection.underPath(of: "app") {
+                    try connection.query("SHOW search_path").first?.get(0) ?? ""
+                }
+            }
+        }
+        try await database.execute("CREATE ROLE \(role)", "CREATE SCHEMA ext", "CREATE EXTENSION citext SCHEMA ext")
+        #expect(try await database.with(path) == "app, ext, pg_temp")
+        try await database.execute(others.replacing("%", with: role))
+        #expect(try await database.with(path) == "app, pg_temp")
+        #expect(
+            try await database.with { try SystemPath.intruders(in: "ext", trusted: [], on: $0) } == [role])
+        #expect(try await database.with { try SystemPath.intruders(in: "ext", trusted: [role], on: $0) } == [])
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
 }
