@@ -2,6 +2,7 @@ import Foundation
 import Hashing
 import Ledger
 import Postgres
+import Telemetry
 
 /// One file of SQL: its statements, what its header says of how to run it, and digests of its meaning.
 public struct MigrationScript: Sendable {
@@ -82,9 +83,10 @@ public struct MigrationDirectives: Sendable, Equatable {
         switch name {
         case "no-transaction" where value.isEmpty: noTransaction = true
         case "lock-timeout":
-            guard let timeout = Self.duration(value) else {
+            let range = WrittenDuration.ofServer
+            guard let timeout = WrittenDuration.parse(value, in: range) else {
                 throw MigrationError.badDirective(
-                    place: place, "'\(value)' is not a duration of at most 24 days", hint: "write 5s or 500ms")
+                    place: place, WrittenDuration.problem(with: value, in: range), hint: WrittenDuration.hint)
             }
             lockTimeout = timeout
         case "retries":
@@ -104,19 +106,5 @@ public struct MigrationDirectives: Sendable, Equatable {
                 place: place, "unknown directive '\(name)\(value.isEmpty ? "" : " ")\(value)'",
                 hint: "use no-transaction, lock-timeout DURATION, retries N or opt-in NAME")
         }
-    }
-
-    /// At most 24 days: the server counts milliseconds in 32 bits.
-    private static func duration(_ text: String) -> Duration? {
-        guard let match = text.wholeMatch(of: /([0-9]{1,12})\s*(ms|s|min)?/), let number = Int64(match.1) else {
-            return nil
-        }
-        let duration: Duration
-        switch match.2 {
-        case "ms": duration = .milliseconds(number)
-        case "min": duration = .seconds(number * 60)
-        default: duration = .seconds(number)
-        }
-        return duration <= .seconds(24 * 86400) ? duration : nil
     }
 }

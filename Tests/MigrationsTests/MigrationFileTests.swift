@@ -38,8 +38,15 @@ import Testing
         #expect(directives.retries == 7)
         for bad in [
             "-- reeve: no-transactoin", "-- reeve: retries many", "-- reeve: lock-timeout soon", "-- reeve: opt-in A B",
+            "-- reeve: lock-timeout 25d",
         ] {
             #expect(throws: MigrationError.self) { try script("-- first\n" + bad + "\nSELECT 1;") }
+        }
+    }
+
+    @Test func `a lock timeout is written as every other duration`() throws {
+        for (text, duration) in [("5", Duration.seconds(5)), ("2m", .seconds(120)), ("1 h", .seconds(3600))] {
+            #expect(try script("-- reeve: lock-timeout \(text)\nSELECT 1;").directives.lockTimeout == duration)
         }
     }
 

@@ -1,6 +1,7 @@
 import Foundation
 import Postgres
 import Scheduling
+import Telemetry
 import TestSupport
 import Testing
 
