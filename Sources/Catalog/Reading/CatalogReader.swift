@@ -90,10 +90,7 @@ public struct CatalogReader: Sendable {
         case .schemas(let schemas): return schemas
         case .all:
             let rows = try connection.query(
-                """
-                SELECT nspname::text FROM pg_namespace
-                WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'reeve')
-                """)
+                "SELECT nspname::text FROM pg_namespace WHERE \(UserSchemas.conditionWithoutLedger("nspname"))")
             return Set(try rows.map { ExactText(try $0.get(0)) })
         }
     }
