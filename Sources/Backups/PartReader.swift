@@ -83,7 +83,7 @@ final class PartReader: @unchecked Sendable {
             ? tools.command(
                 "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"] + (await tools.restrictedScript()),
                 on: target)
-            : tools.command("pg_restore", ["--exit-on-error", "--no-tablespaces", "-Fc"] + options, on: target)
+            : tools.command("pg_restore", RestorePlan.options + options, on: target)
         // A choice of tables may lie at the beginning, and pg_restore reads no further.
         try await unpack(part, through: [command], lastMayStopEarly: !options.isEmpty) { _ in }
     }
@@ -129,7 +129,7 @@ final class PartReader: @unchecked Sendable {
     ) async throws {
         if entries.entries.isEmpty { return }
         try await withList(entries, path) { list in
-            let options = ["--exit-on-error", "--no-tablespaces", "-Fc", "-j", String(jobs), "-L", list, path]
+            let options = RestorePlan.options + ["-j", String(jobs), "-L", list, path]
             let command = try tools.command("pg_restore", options, on: target)
             do {
                 try await Pipeline([command]).run { _ in }

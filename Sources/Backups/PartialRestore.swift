@@ -49,8 +49,7 @@ public struct PartialRestore: Sendable {
             try await BackupTools.dumping(server: manifest.server, beside: $0)
         }
         return try await scratch.with { place, isOwn in
-            let wanted = manifest.parts.filter { ![.data, .largeObjects].contains($0.kind) }
-            let reader = PartReader(restorer, parts: wanted, { _, _ in })
+            let reader = PartReader(restorer, parts: [], { _, _ in })
             if isOwn { try await restorer.makeRoles(place, reader) }
             let rebuild = ScratchRebuild(
                 restorer: restorer, selection: selection, place: place, reader: reader, tools: tools)
