@@ -52,12 +52,12 @@ final class PartReader: @unchecked Sendable {
         do {
             try await reader.run(unpacking + more, lastMayStopEarly: lastMayStopEarly, take: take)
         } catch let error as PipelineError {
-            throw Self.meaning(of: error, part)
+            throw Self.backupError(for: error, part)
         }
     }
 
     /// A program that tells of the part, or of something else.
-    private static func meaning(of error: PipelineError, _ part: Manifest.Part) -> BackupError {
+    private static func backupError(for error: PipelineError, _ part: Manifest.Part) -> BackupError {
         if error.saysNothingOfItsInput { return .notRestored(object: part.object, reason: error.description) }
         if error.program == "age" { return .cannotOpen(object: part.object, reason: error.description) }
         return .part(object: part.object, reason: error.description)
@@ -134,7 +134,7 @@ final class PartReader: @unchecked Sendable {
             do {
                 try await Pipeline([command]).run { _ in }
             } catch let error as PipelineError {
-                throw Self.meaning(of: error, part)
+                throw Self.backupError(for: error, part)
             }
         }
     }

@@ -7,7 +7,7 @@ import Processes
 struct ScratchRebuild: Sendable {
     let restorer: Restorer
     let selection: PartialRestore.Selection
-    let place: ConnectionSettings
+    let scratch: ConnectionSettings
     let reader: PartReader
     let tools: BackupTools
     private var manifest: Manifest { restorer.manifest }
@@ -21,10 +21,10 @@ struct ScratchRebuild: Sendable {
     }
 
     func run(_ confinement: Confinement, _ progress: @escaping Restorer.Progress) async throws -> Result {
-        let run = RestoreRun(target: place, tools: tools, reader: reader)
+        let run = RestoreRun(target: scratch, tools: tools, reader: reader)
         try await run.perform(RestorePlan.definitions(of: manifest), under: confinement)
         let selection = selection
-        let tables = try await Connection.opened(place) { connection in
+        let tables = try await Connection.opened(scratch) { connection in
             try await connection.with { try TableSelection.read(on: $0).resolve(selection) }
         }
         let known = Set(tables)
@@ -32,7 +32,7 @@ struct ScratchRebuild: Sendable {
         let plan = RestorePlan(.tables(known), of: manifest, jobs: settings.jobs, masking: settings.masking)
         let steps = plan.contents + plan.last
         let counting = PartReader(restorer, parts: RestorePlan.parts(of: steps), progress)
-        try await RestoreRun(target: place, tools: tools, reader: counting).perform(steps, under: confinement)
+        try await RestoreRun(target: scratch, tools: tools, reader: counting).perform(steps, under: confinement)
         let keys = try await foreignKeys(of: known)
         let notes = try await differences(tables)
         return Result(tables: try await move(tables), keys: keys, notes: notes)
@@ -56,7 +56,7 @@ struct ScratchRebuild: Sendable {
     private func differences(_ tables: [FetchedTable]) async throws -> [String] {
         guard let part = manifest.parts.first(where: { $0.kind == .catalog }) else { return [] }
         let expected = try SchemaSnapshot.parse(try await reader.text(of: part), file: part.object).catalog
-        let found = try await Connection.opened(place) { connection in
+        let found = try await Connection.opened(scratch) { connection in
             try await connection.with { try DatabaseContent.schema(nil, on: $0) }
         }
         return TableComparison(tables: tables).notes(
@@ -65,7 +65,7 @@ struct ScratchRebuild: Sendable {
 
     private func move(_ tables: [FetchedTable]) async throws -> [FetchedTable] {
         guard let schema = selection.intoSchema else { return tables }
-        return try await Connection.opened(place) { connection in
+        return try await Connection.opened(scratch) { connection in
             try await connection.with { connection in
                 try connection.execute("CREATE SCHEMA IF NOT EXISTS \(quoteIdentifier(schema))")
                 for table in tables where table.schema != schema {

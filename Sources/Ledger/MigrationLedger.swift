@@ -13,20 +13,20 @@ public struct MigrationRecord: Sendable, Equatable {
     public let version: Int?
     public let name: String
     /// SHA-256 of its tokens.
-    public let meaning: [UInt8]
+    public let tokenDigest: [UInt8]
     /// SHA-256 of the file.
     public let textDigest: [UInt8]
     public let state: State
     public let appliedAt: Timestamp
 
     public init(
-        system: String, version: Int?, name: String, meaning: [UInt8], textDigest: [UInt8], state: State,
+        system: String, version: Int?, name: String, tokenDigest: [UInt8], textDigest: [UInt8], state: State,
         appliedAt: Timestamp
     ) {
         self.system = system
         self.version = version
         self.name = name
-        self.meaning = meaning
+        self.tokenDigest = tokenDigest
         self.textDigest = textDigest
         self.state = state
         self.appliedAt = appliedAt
@@ -111,7 +111,7 @@ public enum MigrationLedger {
             let state = try row.get("state", as: String.self)
             return MigrationRecord(
                 system: try row.get("system"), version: try row.get("version"), name: try row.get("name"),
-                meaning: try row.get("meaning", as: Bytes.self).bytes,
+                tokenDigest: try row.get("meaning", as: Bytes.self).bytes,
                 textDigest: try row.get("text_digest", as: Bytes.self).bytes,
                 state: MigrationRecord.State(rawValue: state) ?? .applying, appliedAt: try row.get("applied_at"))
         }
@@ -165,7 +165,7 @@ public enum MigrationLedger {
     ) -> String {
         let values = [
             quoteLiteral(record.system), record.version.map(String.init) ?? "NULL", quoteLiteral(record.name),
-            quoteLiteral(Bytes(record.meaning).postgresText), quoteLiteral(Bytes(record.textDigest).postgresText),
+            quoteLiteral(Bytes(record.tokenDigest).postgresText), quoteLiteral(Bytes(record.textDigest).postgresText),
             quoteLiteral(source), quoteLiteral(record.state.rawValue), milliseconds.map(String.init) ?? "NULL",
             quoteLiteral(actor),
         ]
@@ -227,14 +227,14 @@ public struct StepJournal: Sendable {
         self.direction = direction
     }
 
-    /// The steps that were begun, with the digests of their meaning.
-    public func steps(on connection: isolated Connection) throws -> [Int: (meaning: [UInt8], state: State)] {
+    /// The steps that were begun, with the digests of their tokens.
+    public func steps(on connection: isolated Connection) throws -> [Int: (tokenDigest: [UInt8], state: State)] {
         let rows = try connection.query(
             """
             SELECT step, meaning, state FROM reeve.migration_steps
             WHERE system = $1 AND version = $2 AND direction = $3
             """, [system, version, direction.rawValue])
-        var steps: [Int: (meaning: [UInt8], state: State)] = [:]
+        var steps: [Int: (tokenDigest: [UInt8], state: State)] = [:]
         for row in rows {
             let state = State(rawValue: try row.get("state", as: String.self)) ?? .started
             steps[try row.get("step")] = (try row.get("meaning", as: Bytes.self).bytes, state)
@@ -244,7 +244,7 @@ public struct StepJournal: Sendable {
 
     /// Notes that a step begins, or is done.
     public func note(
-        step: Int, meaning: [UInt8], _ state: State, on connection: isolated Connection
+        step: Int, tokenDigest: [UInt8], _ state: State, on connection: isolated Connection
     ) throws {
         try connection.query(
             """
@@ -252,7 +252,7 @@ public struct StepJournal: Sendable {
             VALUES ($1, $2, $3, $4, $5::bytea, $6, CASE WHEN $6 = 'done' THEN clock_timestamp() END)
             ON CONFLICT (system, version, direction, step)
             DO UPDATE SET meaning = excluded.meaning, state = excluded.state, finished_at = excluded.finished_at
-            """, [system, version, direction.rawValue, step, Bytes(meaning), state.rawValue])
+            """, [system, version, direction.rawValue, step, Bytes(tokenDigest), state.rawValue])
     }
 
     /// Clears the journal of a migration that is done.
