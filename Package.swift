@@ -92,7 +92,7 @@ let package = Package(
             "Kernel",
             "LedgerFeature",
             "MaintenanceFeature", "MigrationsFeature", "ProgramFeature", "Ledger", "Migrations", "Postgres",
-            "Processes", "Reporting", "Scheduling", "Storage",
+            "Processes", "Reporting", "Scheduling", "Storage", "Telemetry",
             "TestSupport", "reeve"),
     ]
 )

@@ -104,21 +104,22 @@ public struct BackupMaker: Sendable {
         // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
         // anew after them.
         for attempt in 1... {
-            let hold = try await SnapshotHold.take(on: connection, wait: settings.tableWait)
+            let snapshot = try await SnapshotTransaction.begin(on: connection, wait: settings.tableWait)
             var id: String?
             do {
                 let run = BackupRun(
-                    maker: self, tools: tools, hold: hold, lock: lock, destinations: destinations, progress: progress)
+                    maker: self, tools: tools, snapshot: snapshot, lock: lock, destinations: destinations,
+                    progress: progress)
                 id = run.id
                 settings.begun?(run.id)
                 let manifest = try await run.finish()
                 // The backup is whole, whatever becomes of this connection.
-                try? await hold.release()
+                try? await snapshot.end()
                 if !destinations.failed.isEmpty { await clear(run.id, in: destinations) }
                 return Result(
                     manifest: manifest, places: destinations.live.map(\.store.place), failed: destinations.failed)
             } catch {
-                try? await hold.release()
+                try? await snapshot.end()
                 if let id { await clear(id, in: destinations) }
                 guard attempt < Self.attempts, Self.isLockTimeout(error) else { throw error }
                 logger.notice("a lock was not had; the backup begins anew", [LogField("attempt", attempt)])

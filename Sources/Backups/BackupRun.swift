@@ -9,7 +9,7 @@ import Storage
 struct BackupRun: Sendable {
     let maker: BackupMaker
     let tools: BackupTools
-    let hold: SnapshotHold
+    let snapshot: SnapshotTransaction
     let lock: BackupLock
     let destinations: Destinations
     let progress: @Sendable (String, Int) -> Void
@@ -17,11 +17,12 @@ struct BackupRun: Sendable {
     private let startedAt: String
 
     init(
-        maker: BackupMaker, tools: BackupTools, hold: SnapshotHold, lock: BackupLock, destinations: Destinations,
+        maker: BackupMaker, tools: BackupTools, snapshot: SnapshotTransaction, lock: BackupLock,
+        destinations: Destinations,
         progress: @escaping @Sendable (String, Int) -> Void
     ) {
         self.maker = maker
-        self.hold = hold
+        self.snapshot = snapshot
         self.lock = lock
         self.destinations = destinations
         self.progress = progress
@@ -65,8 +66,9 @@ struct BackupRun: Sendable {
     }
 
     private func make() async throws -> Manifest {
-        let server = await hold.connection.serverVersion
-        let plan = DumpPlan(hold.relations, hasLargeObjects: hold.hasLargeObjects, server: server, maker.settings.sizes)
+        let server = await snapshot.connection.serverVersion
+        let plan = DumpPlan(
+            snapshot.relations, hasLargeObjects: snapshot.hasLargeObjects, server: server, maker.settings.sizes)
         // First of all, before somebody who waits for a stronger lock comes between the snapshot and the dumps.
         async let data = DataDump(self, plan) { try await reuse() }.finish()
         async let catalogText = catalog()
@@ -86,7 +88,7 @@ struct BackupRun: Sendable {
         let manifest = Manifest(
             format: Manifest.format, id: id, database: maker.name, source: around.source,
             reeve: maker.settings.version, server: server, pgDump: String(tools.programs.majorVersion),
-            snapshot: hold.snapshot, wal: hold.wal, startedAt: startedAt, finishedAt: Timestamp.now.rfc3339,
+            snapshot: snapshot.id, wal: snapshot.wal, startedAt: startedAt, finishedAt: Timestamp.now.rfc3339,
             recipients: maker.settings.recipients, tables: tables, sequences: around.sequences,
             largeObjects: around.largeObjects, extensions: around.needs.extensions,
             tablespaces: around.needs.tablespaces, neededRoles: around.needs.roles, locale: around.needs.locale,
@@ -96,7 +98,7 @@ struct BackupRun: Sendable {
         let name = "\(manifest.prefix)/\(Manifest.name)"
         let encoded = try manifest.readable(as: name)
         try await destinations.each { repository in
-            try await repository.claim(maker.name, on: hold.connection)
+            try await repository.claim(maker.name, on: snapshot.connection)
             try await repository.checkPresence(manifest)
             // Without the lock others may remove what has just been there.
             try await lock.check()
@@ -108,10 +110,10 @@ struct BackupRun: Sendable {
     }
 
     private func surroundings() async throws -> Surroundings {
-        try await hold.connection.with { connection in
-            let values = try DatabaseContent.sequenceValues(hold.relations, on: connection)
+        try await snapshot.connection.with { connection in
+            let values = try DatabaseContent.sequenceValues(snapshot.relations, on: connection)
             return Surroundings(
-                sequences: hold.relations.compactMap { values[ExactText($0.path)] },
+                sequences: snapshot.relations.compactMap { values[ExactText($0.path)] },
                 roles: try DatabaseContent.roles(on: connection),
                 settings: try DatabaseContent.settings(on: connection),
                 needs: try DatabaseContent.needs(on: connection),
@@ -137,7 +139,7 @@ struct BackupRun: Sendable {
     /// The schema as canonical text.
     private func catalog() async throws -> String {
         try await maker.database.withDirectConnection(named: "reeve backup") { connection in
-            try await connection.with { try DatabaseContent.schema(hold.snapshot, on: $0) }
+            try await connection.with { try DatabaseContent.schema(snapshot.id, on: $0) }
         }
     }
 
@@ -160,7 +162,7 @@ struct BackupRun: Sendable {
     /// - Returns: nil for a part that is not wanted after all.
     func store(_ part: DumpPlan.Part, _ gate: PartGate) async throws -> Manifest.Part? {
         let arguments =
-            ["-Fc", "-Z0", "--no-sync", "--lock-wait-timeout=5s", "--snapshot=\(hold.snapshot)"] + part.arguments
+            ["-Fc", "-Z0", "--no-sync", "--lock-wait-timeout=5s", "--snapshot=\(snapshot.id)"] + part.arguments
         do {
             defer { gate.leave() }
             return try await write(

@@ -6,16 +6,19 @@ import Postgres
 struct ContentReaders: Sendable {
     let settings: ConnectionSettings
     /// nil: nobody changes anything.
-    let hold: SnapshotHold?
+    let snapshot: SnapshotTransaction?
     let count: Int
     /// As much at once as there are jobs, dumps included.
-    let places: DispatchSemaphore
+    let slots: DispatchSemaphore
 
-    init(_ settings: ConnectionSettings, hold: SnapshotHold? = nil, count: Int, places: DispatchSemaphore? = nil) {
+    init(
+        _ settings: ConnectionSettings, snapshot: SnapshotTransaction? = nil, count: Int,
+        slots: DispatchSemaphore? = nil
+    ) {
         self.settings = settings
-        self.hold = hold
+        self.snapshot = snapshot
         self.count = max(1, count)
-        self.places = places ?? DispatchSemaphore(value: max(1, count))
+        self.slots = slots ?? DispatchSemaphore(value: max(1, count))
     }
 
     /// What a reader is given to do.
@@ -76,10 +79,10 @@ struct ContentReaders: Sendable {
     private func open(on connection: isolated Connection, needsFunctions: Bool) throws {
         let access = needsFunctions ? "READ WRITE" : "READ ONLY"
         try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ \(access); SET LOCAL lock_timeout = '5s'")
-        if let hold {
+        if let snapshot {
             // At once, before anybody waits for a stronger lock and holds up those that come behind.
-            for lock in SnapshotHold.locks(hold.relations) { try connection.execute(lock) }
-            try connection.execute("SET TRANSACTION SNAPSHOT \(quoteLiteral(hold.snapshot))")
+            for lock in SnapshotTransaction.locks(snapshot.relations) { try connection.execute(lock) }
+            try connection.execute("SET TRANSACTION SNAPSHOT \(quoteLiteral(snapshot.id))")
         }
         try connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0")
         try ContentFingerprint.pinSettings(on: connection)
@@ -90,8 +93,8 @@ struct ContentReaders: Sendable {
         _ slice: @Sendable (TableSlice, ContentFingerprint, Connection) async throws -> Void
     ) async throws {
         // On the connection's own thread, where waiting holds up nobody.
-        try await connection.with { [places] _ in places.wait() }
-        defer { places.signal() }
+        try await connection.with { [slots] _ in slots.wait() }
+        defer { slots.signal() }
         let role: String? = if case .owner(let owner) = work.reading { owner } else { nil }
         switch work {
         case .small(let relations) where work.reading == .copy:

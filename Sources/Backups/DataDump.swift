@@ -13,7 +13,7 @@ final class DataDump: @unchecked Sendable {
     private let plan: DumpPlan
     private let reuse: Task<BackupRun.Reuse, any Error>
     private let gates: [PartGate]
-    private let places: DispatchSemaphore
+    private let slots: DispatchSemaphore
     private let lock = NSLock()
     private var prints: [DatabaseContent.Relation: ContentFingerprint] = [:]
     private let small: Set<DatabaseContent.Relation>
@@ -25,9 +25,9 @@ final class DataDump: @unchecked Sendable {
         self.run = run
         self.plan = plan
         self.reuse = Task { try await reuse() }
-        let places = DispatchSemaphore(value: max(1, run.maker.settings.jobs))
-        self.places = places
-        gates = plan.parts.map { _ in PartGate(places) }
+        let slots = DispatchSemaphore(value: max(1, run.maker.settings.jobs))
+        self.slots = slots
+        gates = plan.parts.map { _ in PartGate(slots) }
         small = Set(plan.small)
         unread = small.count
     }
@@ -72,7 +72,7 @@ final class DataDump: @unchecked Sendable {
 
     private func read() async throws {
         let readers = ContentReaders(
-            run.maker.database.direct, hold: run.hold, count: run.maker.settings.jobs, places: places)
+            run.maker.database.direct, snapshot: run.snapshot, count: run.maker.settings.jobs, slots: slots)
         let work = ContentReaders.Work.bundled(plan.small) + plan.slices.map { .slice($0) }
         try await readers.run(work) { [self] prints in
             try await take(prints)

@@ -97,7 +97,7 @@ enum DatabaseContent {
                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ''),
                 \(reading(server: connection.serverVersion)), o.rolname::text
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
-            WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+            WHERE c.relkind IN ('r', 'p', 'S') AND \(UserSchemas.condition("n.nspname"))
                 AND c.relpersistence <> 't' AND (NOT EXISTS (SELECT FROM pg_depend e
                         WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
                     -- An extension's own table is dumped where the extension says that users fill it.
@@ -196,7 +196,7 @@ enum DatabaseContent {
     /// The schema as canonical text, Reeve's own included; only what a dump brings back.
     static func schema(_ snapshot: String?, on connection: isolated Connection) throws -> String {
         let names = try connection.query(
-            "SELECT nspname::text FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'")
+            "SELECT nspname::text FROM pg_namespace WHERE \(UserSchemas.condition("nspname"))")
         var reader = CatalogReader(.schemas(Set(try names.map { ExactText(try $0.get(0)) })), owner: "")
         reader.snapshot = snapshot
         return SchemaSnapshot.text(of: try reader.read(on: connection))

@@ -7,14 +7,14 @@ import Processes
 struct Delivery: Sendable {
     let tables: [FetchedTable]
     let selection: PartialRestore.Selection
-    let place: ConnectionSettings
+    let scratch: ConnectionSettings
     let target: ConnectionSettings
     let tools: BackupTools
 
     /// Looks, before anything is written, whether there is room for the tables, and whether their roles are there.
     func check() async throws {
         let names = tables.map(\.path)
-        let roles: [String] = try await Connection.opened(place) { connection in
+        let roles: [String] = try await Connection.opened(scratch) { connection in
             try await connection.with { connection in
                 try connection.query(
                     """
@@ -48,7 +48,7 @@ struct Delivery: Sendable {
 
     /// Into a database that is in use, tables and rows come in one go, and no constraint can be suspended in between.
     private func checkExpressions() async throws {
-        let risky = try await Connection.opened(place) { connection in
+        let risky = try await Connection.opened(scratch) { connection in
             try await connection.with { try RiskyTables.read(on: $0) }
         }
         for table in tables {
@@ -125,7 +125,7 @@ struct Delivery: Sendable {
 
     private func programs(_ options: (dump: [String], restore: [String])) throws -> [Command] {
         [
-            try tools.command("pg_dump", ["-Fc", "-Z0", "--no-sync"] + options.dump, on: place),
+            try tools.command("pg_dump", ["-Fc", "-Z0", "--no-sync"] + options.dump, on: scratch),
             Command(
                 tools.programs.path("pg_restore"), ["--no-tablespaces", "-Fc", "-f", "-"] + options.restore),
         ]
@@ -159,7 +159,7 @@ struct Delivery: Sendable {
 
     /// How the tables differ from those of the scratch server.
     func differences() async throws -> [String] {
-        let (expected, found) = (try await catalog(place), try await catalog(target.named("reeve restore")))
+        let (expected, found) = (try await catalog(scratch), try await catalog(target.named("reeve restore")))
         return TableComparison(tables: tables).notes(expected: expected, found: found)
     }
 

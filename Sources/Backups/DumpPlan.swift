@@ -41,14 +41,14 @@ struct DumpPlan: Sendable {
                     arguments: ["--section=data", "--blobs", "--exclude-table=*.*"]))
         }
         // The ledger changes with each backup; what lies with it would never be unchanged.
-        let own = small.filter { $0.schema == "reeve" }
+        let own = small.filter { $0.schema == UserSchemas.ledger }
         if !own.isEmpty {
             parts.append(
                 Part(
                     kind: .data, name: "data-reeve.dump", tables: own.map(\.path),
-                    arguments: ["--section=data", "--schema=reeve"]))
+                    arguments: ["--section=data", "--schema=\(UserSchemas.ledger)"]))
         }
-        parts += Self.bundles(small.filter { $0.schema != "reeve" }, besides: large)
+        parts += Self.bundles(small.filter { $0.schema != UserSchemas.ledger }, besides: large)
         self.parts = parts
     }
 
@@ -74,7 +74,8 @@ struct DumpPlan: Sendable {
             let others = large + bundles[..<number].joined()
             let arguments =
                 isLast
-                ? ["--no-blobs", "--exclude-schema=reeve"] + patterns(others).map { "--exclude-table-data=\($0)" }
+                ? ["--no-blobs", "--exclude-schema=\(UserSchemas.ledger)"]
+                    + patterns(others).map { "--exclude-table-data=\($0)" }
                 : patterns(bundle).map { "--table=\($0)" }
             return Part(
                 kind: .data, name: "data-\(number + 1).dump", tables: bundle.map(\.path),

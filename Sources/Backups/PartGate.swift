@@ -5,12 +5,12 @@ final class PartGate: @unchecked Sendable {
     // The flags of turn and wish are under the lock; `isInside` is the pipeline's thread's, until that has ended.
     struct NotWanted: Error {}
 
-    private let places: DispatchSemaphore
+    private let slots: DispatchSemaphore
     private let lock = NSCondition()
     private var isWanted: Bool?
     private var isInside = false
 
-    init(_ places: DispatchSemaphore) { self.places = places }
+    init(_ slots: DispatchSemaphore) { self.slots = slots }
 
     /// Says whether the part is wanted; only the first word counts.
     func open(_ isWanted: Bool) {
@@ -28,12 +28,12 @@ final class PartGate: @unchecked Sendable {
             return self.isWanted ?? false
         }
         guard isWanted else { throw NotWanted() }
-        places.wait()
+        slots.wait()
         isInside = true
     }
 
     func leave() {
-        if isInside { places.signal() }
+        if isInside { slots.signal() }
         isInside = false
     }
 }

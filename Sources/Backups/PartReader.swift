@@ -52,12 +52,12 @@ final class PartReader: @unchecked Sendable {
         do {
             try await reader.run(unpacking + more, lastMayStopEarly: lastMayStopEarly, take: take)
         } catch let error as PipelineError {
-            throw Self.meaning(of: error, part)
+            throw Self.backupError(for: error, part)
         }
     }
 
     /// A program that tells of the part, or of something else.
-    private static func meaning(of error: PipelineError, _ part: Manifest.Part) -> BackupError {
+    private static func backupError(for error: PipelineError, _ part: Manifest.Part) -> BackupError {
         if error.saysNothingOfItsInput { return .notRestored(object: part.object, reason: error.description) }
         if error.program == "age" { return .cannotOpen(object: part.object, reason: error.description) }
         return .part(object: part.object, reason: error.description)
@@ -83,7 +83,7 @@ final class PartReader: @unchecked Sendable {
             ? tools.command(
                 "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"] + (await tools.restrictedScript()),
                 on: target)
-            : tools.command("pg_restore", ["--exit-on-error", "--no-tablespaces", "-Fc"] + options, on: target)
+            : tools.command("pg_restore", RestorePlan.options + options, on: target)
         // A choice of tables may lie at the beginning, and pg_restore reads no further.
         try await unpack(part, through: [command], lastMayStopEarly: !options.isEmpty) { _ in }
     }
@@ -129,12 +129,12 @@ final class PartReader: @unchecked Sendable {
     ) async throws {
         if entries.entries.isEmpty { return }
         try await withList(entries, path) { list in
-            let options = ["--exit-on-error", "--no-tablespaces", "-Fc", "-j", String(jobs), "-L", list, path]
+            let options = RestorePlan.options + ["-j", String(jobs), "-L", list, path]
             let command = try tools.command("pg_restore", options, on: target)
             do {
                 try await Pipeline([command]).run { _ in }
             } catch let error as PipelineError {
-                throw Self.meaning(of: error, part)
+                throw Self.backupError(for: error, part)
             }
         }
     }

@@ -23,7 +23,7 @@ public struct PartialRestore: Sendable {
 
     private let restorer: Restorer
     private let selection: Selection
-    private let scratch: ScratchServer
+    private let server: ScratchServer
     private var manifest: Manifest { restorer.manifest }
 
     /// - Parameters:
@@ -32,7 +32,7 @@ public struct PartialRestore: Sendable {
     public init(_ restorer: Restorer, _ selection: Selection, folder: String, beside: ConnectionSettings?) {
         self.restorer = restorer
         self.selection = selection
-        scratch = ScratchServer(
+        server = ScratchServer(
             manifest: restorer.manifest, folder: folder, beside: beside, logger: restorer.logger)
     }
 
@@ -48,15 +48,14 @@ public struct PartialRestore: Sendable {
         let tools = try await Connection.opened(target.named("reeve restore")) {
             try await BackupTools.dumping(server: manifest.server, beside: $0)
         }
-        return try await scratch.with { place, isOwn in
-            let wanted = manifest.parts.filter { ![.data, .largeObjects].contains($0.kind) }
-            let reader = PartReader(restorer, parts: wanted, { _, _ in })
-            if isOwn { try await restorer.makeRoles(place, reader) }
+        return try await server.with { scratch, isOwn in
+            let reader = PartReader(restorer, parts: [], { _, _ in })
+            if isOwn { try await restorer.makeRoles(scratch, reader) }
             let rebuild = ScratchRebuild(
-                restorer: restorer, selection: selection, place: place, reader: reader, tools: tools)
-            let rebuilt = try await Confinement.during(in: place) { try await rebuild.run($0, progress) }
+                restorer: restorer, selection: selection, scratch: scratch, reader: reader, tools: tools)
+            let rebuilt = try await Confinement.during(in: scratch) { try await rebuild.run($0, progress) }
             let delivery = Delivery(
-                tables: rebuilt.tables, selection: selection, place: place, target: target, tools: tools)
+                tables: rebuilt.tables, selection: selection, scratch: scratch, target: target, tools: tools)
             try await delivery.check()
             try await delivery.copy()
             return try await delivery.addKeys(rebuilt.keys) + rebuilt.notes + (try await delivery.differences())

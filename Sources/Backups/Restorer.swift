@@ -52,10 +52,14 @@ public struct Restorer: Sendable {
     /// - Throws: `BackupError`, `PipelineError`, `PostgresError`, `StorageError`.
     public func restore(into target: ConnectionSettings, progress: @escaping Progress = { _, _ in }) async throws {
         let tools = try await prepare(target)
-        let parts = PartReader(self, parts: manifest.parts, progress)
+        let plan = RestorePlan(.everything, of: manifest, jobs: settings.jobs, masking: settings.masking)
+        let steps = RestorePlan.definitions(of: manifest) + plan.contents
+        let roles = settings.makesRoles ? manifest.parts.filter { $0.kind == .roles } : []
+        let reader = PartReader(self, parts: roles + RestorePlan.parts(of: steps + plan.last), progress)
+        let run = RestoreRun(target: target, tools: tools, reader: reader)
         let access = settings.restoresAccess ? manifest.access : nil
         try await RestoreGuard(target, limit: access?.limit).closed {
-            if settings.makesRoles { try await makeRoles(target, parts, all: settings.restoresAllRoles) }
+            if settings.makesRoles { try await makeRoles(target, reader, all: settings.restoresAllRoles) }
             if let access {
                 try await Connection.opened(target.named("reeve restore")) { connection in
                     try await connection.with { connection in
@@ -64,26 +68,10 @@ public struct Restorer: Sendable {
                 }
             }
             // Rows and constraints run functions that came with the backup.
-            try await Confinement.during(in: target.named("reeve restore")) { confinement in
-                for part in manifest.parts where part.kind == .before {
-                    try await parts.restore(part, into: target, tools)
-                }
-                try await confinement.suspendChecks()
-                try await restoreData(into: target, tools, parts)
-                if !settings.masking.isEmpty {
-                    let masking = settings.masking
-                    try await Connection.opened(target.named("reeve restore")) { connection in
-                        try await connection.with { try masking.apply(on: $0) }
-                    }
-                }
-                for part in manifest.parts where part.kind == .after {
-                    try await restoreAfter(part, into: target, tools, parts, eventTriggers: false)
-                }
+            try await Confinement.during(in: target.named("reeve restore")) {
+                try await run.perform(steps, under: $0)
             }
-            // They run at whatever is made from now on, and so come last.
-            for part in manifest.parts where part.kind == .after {
-                try await restoreAfter(part, into: target, tools, parts, eventTriggers: true)
-            }
+            try await run.perform(plan.last)
             try await applySettings(target)
             try await settings.beforeOpening?(target)
         }
@@ -136,41 +124,6 @@ public struct Restorer: Sendable {
     /// The text of a part.
     func text(of part: Manifest.Part) async throws -> String {
         try await PartReader(self, parts: [part]) { _, _ in }.text(of: part)
-    }
-
-    private func restoreData(
-        into target: ConnectionSettings, _ tools: BackupTools, _ reader: PartReader
-    ) async throws {
-        let parts = manifest.parts.filter { [.data, .largeObjects].contains($0.kind) }.sorted { $0.bytes > $1.bytes }
-        let queue = SharedQueue(parts)
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            for _ in 0..<max(1, settings.jobs) {
-                group.addTask {
-                    while let part = queue.next() {
-                        try Task.checkCancellation()
-                        try await reader.restore(part, into: target, tools)
-                    }
-                }
-            }
-            for try await _ in group {}
-        }
-        // After the rows, for pg_dump sets sequences too, to values of its own moment.
-        for part in manifest.parts where part.kind == .sequences { try await reader.restore(part, into: target, tools) }
-    }
-
-    /// Restores what comes after the rows: event triggers with what is said of them, or all else, by several connections
-    /// at once.
-    private func restoreAfter(
-        _ part: Manifest.Part, into target: ConnectionSettings, _ tools: BackupTools, _ reader: PartReader,
-        eventTriggers: Bool
-    ) async throws {
-        try await reader.withFile(part) { path in
-            let contents = try await reader.contents(of: path, tools)
-            let triggers = contents.entries(of: ["EVENT TRIGGER"])
-            try await reader.restore(
-                eventTriggers ? triggers : contents.without(triggers), of: part, at: path, into: target, tools,
-                jobs: max(1, settings.jobs))
-        }
     }
 
     // MARK: Roles and settings

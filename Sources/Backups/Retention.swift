@@ -1,4 +1,4 @@
-import Foundation
+import Postgres
 import Storage
 
 /// Which backups stay: grandfather, father, son. Pure.
@@ -17,10 +17,10 @@ public struct RetentionPolicy: Sendable, Equatable {
     /// A backup as far as it matters here.
     public struct Candidate: Sendable, Equatable {
         public let id: String
-        public let finishedAt: Date
+        public let finishedAt: Timestamp
         public let isProven: Bool
 
-        public init(id: String, finishedAt: Date, isProven: Bool) {
+        public init(id: String, finishedAt: Timestamp, isProven: Bool) {
             self.id = id
             self.finishedAt = finishedAt
             self.isProven = isProven
@@ -37,7 +37,7 @@ public struct RetentionPolicy: Sendable, Equatable {
     ///
     /// Only proven backups fill the days, weeks and months: one that was never shown to restore must not push out one that
     /// was. What is newer than the newest proven one stays until it is proven itself; without any proven one all stay.
-    public func decide(_ candidates: [Candidate], now: Date) -> [Decision] {
+    public func decide(_ candidates: [Candidate], now: Timestamp) -> [Decision] {
         let sorted = candidates.sorted { ($0.finishedAt, $0.id) > ($1.finishedAt, $1.id) }
         guard let newest = sorted.first(where: \.isProven) else {
             return sorted.map { Decision(id: $0.id, stays: true, reason: "none is proven to restore yet") }
@@ -48,7 +48,7 @@ public struct RetentionPolicy: Sendable, Equatable {
             if one.finishedAt > newest.finishedAt {
                 return Decision(id: one.id, stays: true, reason: "newer than the newest that is proven")
             }
-            if one.finishedAt > now.addingTimeInterval(-(within / .seconds(1))) {
+            if one.finishedAt > now - within {
                 return Decision(id: one.id, stays: true, reason: "younger than backup.keep.within")
             }
             if let slot = slots[one.id] { return Decision(id: one.id, stays: true, reason: slot) }
@@ -60,20 +60,14 @@ public struct RetentionPolicy: Sendable, Equatable {
     }
 
     private func slots(_ proven: [Candidate]) -> [String: String] {
-        var calendar = Calendar(identifier: .iso8601)
-        calendar.timeZone = .gmt
-        let rules: [(String, Int, Set<Calendar.Component>)] = [
-            ("day", daily, [.year, .month, .day]), ("week", weekly, [.yearForWeekOfYear, .weekOfYear]),
-            ("month", monthly, [.year, .month]),
+        let rules: [(CalendarPeriod, String, Int)] = [
+            (.day, "day", daily), (.week, "week", weekly), (.month, "month", monthly),
         ]
         var slots: [String: String] = [:]
-        for (word, count, components) in rules {
-            var seen: Set<DateComponents> = []
-            for one in proven where seen.count < count {
-                // The newest of each comes first.
-                guard seen.insert(calendar.dateComponents(components, from: one.finishedAt)).inserted else { continue }
-                if slots[one.id] == nil { slots[one.id] = "the newest proven of its \(word)" }
-            }
+        for (period, word, count) in rules {
+            var newest = NewestOfPeriods()
+            let kept = proven.filter { newest.isFirst($0.finishedAt, of: period) }.prefix(count)
+            for one in kept where slots[one.id] == nil { slots[one.id] = "the newest proven of its \(word)" }
         }
         return slots
     }

@@ -34,20 +34,20 @@ struct ScratchServer: Sendable {
             clearAbandoned()
             try checkRoom()
         }
-        let place = "\(folder)/restore-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
+        let clusterFolder = "\(folder)/restore-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
         do {
-            let cluster = try await EmbeddedCluster.acquire(options(place, programs), logger: logger)
+            let cluster = try await EmbeddedCluster.acquire(options(clusterFolder, programs), logger: logger)
             do {
                 let result = try await body(try await makeDatabase(on: cluster), true)
                 await cluster.destroy()
-                await remove(place)
+                await remove(clusterFolder)
                 return result
             } catch {
                 await cluster.destroy()
                 throw error
             }
         } catch {
-            await remove(place)
+            await remove(clusterFolder)
             throw error
         }
     }
@@ -55,16 +55,16 @@ struct ScratchServer: Sendable {
     /// Calls about the folder's file system, which may be one that hangs.
     private var files: BoundedThreads { BoundedThreads.named(folder) }
 
-    private func remove(_ place: String) async {
+    private func remove(_ clusterFolder: String) async {
         // Also when this task is cancelled.
         await Task {
-            try? await files.call(limit: .seconds(600)) { try? FileManager.default.removeItem(atPath: place) }
+            try? await files.call(limit: .seconds(600)) { try? FileManager.default.removeItem(atPath: clusterFolder) }
         }.value
     }
 
     /// Durable for nobody, and content with little.
-    private func options(_ place: String, _ programs: ServerPrograms) -> EmbeddedCluster.Options {
-        var options = EmbeddedCluster.Options(stateFolder: place)
+    private func options(_ clusterFolder: String, _ programs: ServerPrograms) -> EmbeddedCluster.Options {
+        var options = EmbeddedCluster.Options(stateFolder: clusterFolder)
         options.settings = [
             "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "wal_level": "minimal",
             "max_wal_senders": "0", "autovacuum": "off", "max_wal_size": "4GB", "maintenance_work_mem": "128MB",

@@ -59,7 +59,7 @@ struct TableSelection {
     /// A table and its partitions.
     private func family(of name: String) throws -> [FetchedTable] {
         let spelling = ExactText(name)
-        let meant = tables.filter { !Self.isSystem($0.table.schema) && $0.spellings.contains(spelling) }
+        let meant = tables.filter { UserSchemas.contains($0.table.schema) && $0.spellings.contains(spelling) }
         guard let top = meant.first else { throw BackupError.notInBackup("table \(name)") }
         guard meant.count == 1 else {
             throw BackupError.notInBackup("single table \(name), but one in several schemas; write SCHEMA.TABLE")
@@ -71,10 +71,6 @@ struct TableSelection {
             next += 1
         }
         return family.map(\.table)
-    }
-
-    private static func isSystem(_ schema: String) -> Bool {
-        schema.utf8.starts(with: "pg_".utf8) || schema.utf8.elementsEqual("information_schema".utf8)
     }
 }
 

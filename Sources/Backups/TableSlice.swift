@@ -24,7 +24,8 @@ struct TableSlice: Sendable, Hashable {
     }
 
     static func isLarge(_ relation: DatabaseContent.Relation, _ sizes: Sizes) -> Bool {
-        relation.schema != "reeve" && relation.bytes >= sizes.large && relation.isHeap && relation.reading != .copy
+        relation.schema != UserSchemas.ledger && relation.bytes >= sizes.large && relation.isHeap
+            && relation.reading != .copy
             && !relation.storedColumns.isEmpty
     }
 

@@ -2,20 +2,83 @@ import Foundation
 import Processes
 import Storage
 
-/// What a walk over the parts of backups found.
+/// What the verification of backups found.
 public struct Verification: Sendable {
-    /// The parts that there should be, and those that were read to their ends.
-    public var parts = 0
-    public var read = 0
-    /// Of those that were read, the ones that nobody could open here: only their bytes were compared.
-    public var unopened = 0
-    public var bytes = 0
-    /// What is missing, or is not what it was.
-    public var problems: [BackupError] = []
-    /// Objects that no manifest names.
-    public var orphans: [String] = []
+    /// The parts that the manifests name.
+    public fileprivate(set) var parts = 0
+    /// The parts that were read to their end.
+    public fileprivate(set) var read = 0
+    /// The parts that were read, but not opened, for lack of an identity: only their bytes were compared.
+    public fileprivate(set) var unopened = 0
+    /// The bytes that were read.
+    public fileprivate(set) var bytes = 0
+    /// Missing or damaged parts and manifests, and failed repositories.
+    public fileprivate(set) var problems: [BackupError] = []
+    /// Objects that no manifest names: those of an interrupted backup, or of one that is being made. They are not
+    /// problems: the next backup removes the orphans of interrupted ones.
+    public fileprivate(set) var orphans: [String] = []
 
-    public init() {}
+    fileprivate mutating func add(_ other: Verification) {
+        parts += other.parts
+        read += other.read
+        unopened += other.unopened
+        bytes += other.bytes
+        problems += other.problems
+        orphans += other.orphans
+    }
+}
+
+/// Verifies the backups of a database in several repositories. A failed repository is a problem; the others are still
+/// verified.
+public struct BackupVerifier: Sendable {
+    /// Which backups are verified.
+    public enum Selection: Sendable {
+        case all
+        /// The one with this ID, or, with `latest`, the newest of each repository.
+        case one(String)
+    }
+
+    private let repositories: [Repository]
+    private let database: String
+    /// Which backups are verified.
+    public var selection = Selection.all
+    /// The share of the parts that are read, between 0 and 1; at least one part of each backup.
+    public var share = 1.0
+    /// The file with the age identity. Without it the contents of encrypted parts are not opened.
+    public var identity: String?
+
+    public init(_ repositories: [Repository], of database: String) {
+        self.repositories = repositories
+        self.database = database
+    }
+
+    /// - Throws: `BackupError.unknown` when no repository has the one backup; `CancellationError`.
+    public func verify() async throws -> Verification {
+        var result = Verification()
+        var lacking: [BackupError] = []
+        for repository in repositories {
+            do {
+                result.add(
+                    try await repository.verify(
+                        try await manifests(in: repository), of: database, share: share, identity: identity))
+            } catch let error as BackupError {
+                guard case .unknown = error else { throw error }
+                lacking.append(error)
+                result.problems.append(.noBackup(place: repository.store.place))
+            } catch let error as StorageError {
+                result.problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
+            }
+        }
+        if lacking.count == repositories.count, let error = lacking.first { throw error }
+        return result
+    }
+
+    private func manifests(in repository: Repository) async throws -> [Manifest] {
+        switch selection {
+        case .all: try await repository.manifests(of: database)
+        case .one(let id): [try await repository.manifest(id, of: database)]
+        }
+    }
 }
 
 extension Repository {
@@ -26,7 +89,7 @@ extension Repository {
     ///   - share: of the parts that are read, between 0 and 1; at least one of each backup.
     ///   - identity: opens what is encrypted; without it only the hashes of that are compared.
     /// - Throws: `StorageError` where the store does not answer.
-    public func verify(
+    func verify(
         _ manifests: [Manifest], of database: String, share: Double = 1, identity: String? = nil
     ) async throws -> Verification {
         var result = Verification()

@@ -54,7 +54,7 @@ public struct CatalogDiff: Sendable {
                         ?? found[identity].flatMap(found.container),
                     property: property, expected: wanted, found: there)
             }
-            switch (expected.heldOrPlain(identity), found.heldOrPlain(identity)) {
+            switch (expected.objectOrImplicitColumn(identity), found.objectOrImplicitColumn(identity)) {
             case (let one?, nil):
                 if !isImplied(one, in: expected, lackingIn: found) { result.append(make(nil, Self.present, nil)) }
             case (nil, let other?):

@@ -30,20 +30,20 @@ public struct IgnoreList: Sendable {
     /// Whether a text is what a pattern says.
     public static func matches(_ pattern: String, _ text: String) -> Bool {
         let (pattern, text) = (Array(pattern), Array(text))
-        var (at, place) = (0, 0)
-        var star: (at: Int, place: Int)?
-        while place < text.count {
+        var (at, position) = (0, 0)
+        var star: (at: Int, position: Int)?
+        while position < text.count {
             if at < pattern.count, pattern[at] == "*" {
-                star = (at, place)
+                star = (at, position)
                 at += 1
-            } else if at < pattern.count, pattern[at] == "?" || pattern[at] == text[place] {
+            } else if at < pattern.count, pattern[at] == "?" || pattern[at] == text[position] {
                 at += 1
-                place += 1
+                position += 1
             } else if let last = star {
                 // The last star takes one character more.
                 at = last.at + 1
-                place = last.place + 1
-                star = (last.at, last.place + 1)
+                position = last.position + 1
+                star = (last.at, last.position + 1)
             } else {
                 return false
             }

@@ -26,8 +26,8 @@ enum QualifiedName {
 
     /// What comes before and after the first such character outside quotes; all of it, and nothing, where there is none.
     static func halves(_ text: String, at separator: Unicode.Scalar) -> (before: String, after: String) {
-        guard let place = firstOutsideQuotes(separator, in: text[...]) else { return (text, "") }
-        return (String(text[..<place]), String(text[text.utf8.index(after: place)...]))
+        guard let position = firstOutsideQuotes(separator, in: text[...]) else { return (text, "") }
+        return (String(text[..<position]), String(text[text.utf8.index(after: position)...]))
     }
 
     static func unquoted(_ name: String) -> String {

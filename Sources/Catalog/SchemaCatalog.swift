@@ -21,8 +21,8 @@ public struct CatalogObject: Sendable, Equatable {
         set {
             properties.removeAll { ExactText.same($0.name, name) }
             guard let newValue else { return }
-            let place = properties.firstIndex { ExactText.precedes(name, $0.name) } ?? properties.endIndex
-            properties.insert((name, newValue), at: place)
+            let index = properties.firstIndex { ExactText.precedes(name, $0.name) } ?? properties.endIndex
+            properties.insert((name, newValue), at: index)
         }
     }
 
@@ -57,7 +57,7 @@ public struct SchemaCatalog: Sendable {
     /// The system to which a schema, or an object outside schemas, belongs.
     public var systems: [ObjectIdentity: String] = [:]
     /// Kinds of objects in the schemas that are not held, with how many there are.
-    public var unheld: [String] = []
+    public var unsupportedKinds: [String] = []
     /// By their names without quotes.
     private var containers: [[ExactText]: ObjectIdentity] = [:]
 
@@ -95,7 +95,7 @@ public struct SchemaCatalog: Sendable {
 
     /// The object, or one without properties where it is a column of which nothing is to be said: such columns of views
     /// and composite types are not held.
-    func heldOrPlain(_ identity: ObjectIdentity) -> CatalogObject? {
+    func objectOrImplicitColumn(_ identity: ObjectIdentity) -> CatalogObject? {
         if let object = objects[identity] { return object }
         guard identity.kind == .column, let owner = self.object(at: identity.quotedParent), !owner.kind.isTable else {
             return nil
@@ -114,14 +114,14 @@ public struct SchemaCatalog: Sendable {
         for object in other.objects.values { self[object.identity] = object }
         schemas.formUnion(other.schemas)
         systems.merge(other.systems) { own, _ in own }
-        unheld += other.unheld
+        unsupportedKinds += other.unsupportedKinds
     }
 
     /// The same without the objects that `isWanted` refuses.
     public func filtered(_ isWanted: (ObjectIdentity) -> Bool) -> SchemaCatalog {
         var result = SchemaCatalog(schemas: schemas, serverVersion: serverVersion)
         result.systems = systems
-        result.unheld = unheld
+        result.unsupportedKinds = unsupportedKinds
         for (identity, object) in objects where isWanted(identity) { result[identity] = object }
         return result
     }

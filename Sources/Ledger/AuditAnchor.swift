@@ -179,19 +179,12 @@ public struct AuditAnchor: Sendable, Hashable {
     /// entries before it, so that nothing is lost by it but how closely the time of a change can be told.
     public static func kept(_ times: [Timestamp], now: Timestamp = .now) -> Set<Timestamp> {
         var kept: Set<Timestamp> = []
-        var seen: Set<String> = []
+        var newest = NewestOfPeriods()
+        func isYounger(_ time: Timestamp, days: Int) -> Bool { time > now - .seconds(days * CivilDate.seconds) }
         for time in times.sorted(by: >) where time.isFinite {
-            let age = Double(now.microseconds) - Double(time.microseconds)
-            let day = 86_400_000_000.0
-            let text = time.rfc3339
-            let period: String
-            switch age {
-            case ..<(2 * day): period = text
-            case ..<(62 * day): period = String(text.prefix(10))
-            case ..<(3650 * day): period = String(text.prefix(7))
-            default: period = String(text.prefix(4))
-            }
-            if seen.insert(period).inserted || kept.isEmpty { kept.insert(time) }
+            let period: CalendarPeriod =
+                isYounger(time, days: 62) ? .day : isYounger(time, days: 3650) ? .month : .year
+            if isYounger(time, days: 2) || newest.isFirst(time, of: period) { kept.insert(time) }
         }
         return kept
     }

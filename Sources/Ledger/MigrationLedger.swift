@@ -13,20 +13,20 @@ public struct MigrationRecord: Sendable, Equatable {
     public let version: Int?
     public let name: String
     /// SHA-256 of its tokens.
-    public let meaning: [UInt8]
+    public let tokenDigest: [UInt8]
     /// SHA-256 of the file.
     public let textDigest: [UInt8]
     public let state: State
     public let appliedAt: Timestamp
 
     public init(
-        system: String, version: Int?, name: String, meaning: [UInt8], textDigest: [UInt8], state: State,
+        system: String, version: Int?, name: String, tokenDigest: [UInt8], textDigest: [UInt8], state: State,
         appliedAt: Timestamp
     ) {
         self.system = system
         self.version = version
         self.name = name
-        self.meaning = meaning
+        self.tokenDigest = tokenDigest
         self.textDigest = textDigest
         self.state = state
         self.appliedAt = appliedAt
@@ -48,7 +48,7 @@ public enum MigrationLedger {
             system text NOT NULL REFERENCES reeve.systems,
             version integer,
             name text NOT NULL,
-            meaning bytea NOT NULL,
+            token_digest bytea NOT NULL,
             text_digest bytea NOT NULL,
             source text NOT NULL,
             state text NOT NULL CHECK (state IN ('applying', 'applied', 'reverting')),
@@ -60,14 +60,14 @@ public enum MigrationLedger {
         CREATE UNIQUE INDEX migrations_version ON reeve.migrations (system, version) WHERE version IS NOT NULL;
         CREATE UNIQUE INDEX migrations_repeatable ON reeve.migrations (system, name) WHERE version IS NULL;
         COMMENT ON COLUMN reeve.migrations.version IS 'null for a repeatable migration';
-        COMMENT ON COLUMN reeve.migrations.meaning IS 'SHA-256 of the tokens, without comments and white space';
+        COMMENT ON COLUMN reeve.migrations.token_digest IS 'SHA-256 of the tokens, without comments and white space';
 
         CREATE TABLE reeve.migration_steps (
             system text NOT NULL,
             version integer NOT NULL,
             direction text NOT NULL CHECK (direction IN ('up', 'down')),
             step integer NOT NULL,
-            meaning bytea NOT NULL,
+            token_digest bytea NOT NULL,
             state text NOT NULL CHECK (state IN ('started', 'done')),
             started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
             finished_at timestamptz,
@@ -77,26 +77,29 @@ public enum MigrationLedger {
 
         -- A function, since the session keeps the plans of its statements.
         CREATE FUNCTION reeve.record_migration(
-            of_system text, of_version integer, of_name text, of_meaning bytea, of_text_digest bytea, of_source text,
-            of_state text, took_milliseconds integer, actor text)
+            of_system text, of_version integer, of_name text, of_token_digest bytea, of_text_digest bytea,
+            of_source text, of_state text, took_milliseconds integer, actor text)
             RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
             took_milliseconds := coalesce(
                 took_milliseconds, extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000);
             UPDATE reeve.migrations SET
-                name = of_name, meaning = of_meaning, text_digest = of_text_digest, source = of_source,
+                name = of_name, token_digest = of_token_digest, text_digest = of_text_digest, source = of_source,
                 state = of_state, milliseconds = took_milliseconds, applied_at = clock_timestamp()
             WHERE system = of_system AND version = of_version
                OR system = of_system AND version IS NULL AND of_version IS NULL AND name = of_name;
             IF NOT FOUND THEN
-                INSERT INTO reeve.migrations (system, version, name, meaning, text_digest, source, state, milliseconds)
-                VALUES (of_system, of_version, of_name, of_meaning, of_text_digest, of_source, of_state,
+                INSERT INTO reeve.migrations (
+                    system, version, name, token_digest, text_digest, source, state, milliseconds)
+                VALUES (
+                    of_system, of_version, of_name, of_token_digest, of_text_digest, of_source, of_state,
                     took_milliseconds);
             END IF;
             INSERT INTO reeve.events (kind, subject, detail)
             VALUES ('migration.' || of_state, of_system || '/' || of_name, jsonb_build_object('version', of_version));
             PERFORM reeve.append_audit(actor, 'migration.' || of_state, of_system || '/' || of_name, jsonb_build_object(
-                'version', of_version, 'meaning', encode(of_meaning, 'hex'), 'milliseconds', took_milliseconds));
+                'version', of_version, 'token_digest', encode(of_token_digest, 'hex'),
+                'milliseconds', took_milliseconds));
         END $$;
         """
 
@@ -104,14 +107,14 @@ public enum MigrationLedger {
     public static func records(on connection: isolated Connection) throws -> [MigrationRecord] {
         let rows = try connection.query(
             """
-            SELECT system, version, name, meaning, text_digest, state, applied_at FROM reeve.migrations
+            SELECT system, version, name, token_digest, text_digest, state, applied_at FROM reeve.migrations
             ORDER BY system, version, name
             """)
         return try rows.map { row in
             let state = try row.get("state", as: String.self)
             return MigrationRecord(
                 system: try row.get("system"), version: try row.get("version"), name: try row.get("name"),
-                meaning: try row.get("meaning", as: Bytes.self).bytes,
+                tokenDigest: try row.get("token_digest", as: Bytes.self).bytes,
                 textDigest: try row.get("text_digest", as: Bytes.self).bytes,
                 state: MigrationRecord.State(rawValue: state) ?? .applying, appliedAt: try row.get("applied_at"))
         }
@@ -165,7 +168,7 @@ public enum MigrationLedger {
     ) -> String {
         let values = [
             quoteLiteral(record.system), record.version.map(String.init) ?? "NULL", quoteLiteral(record.name),
-            quoteLiteral(Bytes(record.meaning).postgresText), quoteLiteral(Bytes(record.textDigest).postgresText),
+            quoteLiteral(Bytes(record.tokenDigest).postgresText), quoteLiteral(Bytes(record.textDigest).postgresText),
             quoteLiteral(source), quoteLiteral(record.state.rawValue), milliseconds.map(String.init) ?? "NULL",
             quoteLiteral(actor),
         ]
@@ -227,32 +230,33 @@ public struct StepJournal: Sendable {
         self.direction = direction
     }
 
-    /// The steps that were begun, with the digests of their meaning.
-    public func steps(on connection: isolated Connection) throws -> [Int: (meaning: [UInt8], state: State)] {
+    /// The steps that were begun, with the digests of their tokens.
+    public func steps(on connection: isolated Connection) throws -> [Int: (tokenDigest: [UInt8], state: State)] {
         let rows = try connection.query(
             """
-            SELECT step, meaning, state FROM reeve.migration_steps
+            SELECT step, token_digest, state FROM reeve.migration_steps
             WHERE system = $1 AND version = $2 AND direction = $3
             """, [system, version, direction.rawValue])
-        var steps: [Int: (meaning: [UInt8], state: State)] = [:]
+        var steps: [Int: (tokenDigest: [UInt8], state: State)] = [:]
         for row in rows {
             let state = State(rawValue: try row.get("state", as: String.self)) ?? .started
-            steps[try row.get("step")] = (try row.get("meaning", as: Bytes.self).bytes, state)
+            steps[try row.get("step")] = (try row.get("token_digest", as: Bytes.self).bytes, state)
         }
         return steps
     }
 
     /// Notes that a step begins, or is done.
     public func note(
-        step: Int, meaning: [UInt8], _ state: State, on connection: isolated Connection
+        step: Int, tokenDigest: [UInt8], _ state: State, on connection: isolated Connection
     ) throws {
         try connection.query(
             """
-            INSERT INTO reeve.migration_steps (system, version, direction, step, meaning, state, finished_at)
+            INSERT INTO reeve.migration_steps (system, version, direction, step, token_digest, state, finished_at)
             VALUES ($1, $2, $3, $4, $5::bytea, $6, CASE WHEN $6 = 'done' THEN clock_timestamp() END)
             ON CONFLICT (system, version, direction, step)
-            DO UPDATE SET meaning = excluded.meaning, state = excluded.state, finished_at = excluded.finished_at
-            """, [system, version, direction.rawValue, step, Bytes(meaning), state.rawValue])
+            DO UPDATE SET token_digest = excluded.token_digest, state = excluded.state,
+                finished_at = excluded.finished_at
+            """, [system, version, direction.rawValue, step, Bytes(tokenDigest), state.rawValue])
     }
 
     /// Clears the journal of a migration that is done.

@@ -156,7 +156,7 @@ struct ActionRun: Sendable {
     func record(_ state: MigrationRecord.State) -> MigrationRecord {
         MigrationRecord(
             system: action.system.name, version: action.migration.version, name: action.migration.name,
-            meaning: action.migration.up.meaning, textDigest: action.migration.up.textDigest, state: state,
+            tokenDigest: action.migration.up.tokenDigest, textDigest: action.migration.up.textDigest, state: state,
             appliedAt: Timestamp(Date()))
     }
 }

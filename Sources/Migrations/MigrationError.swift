@@ -7,7 +7,7 @@ import Reporting
 public enum MigrationError: Error, CustomStringConvertible {
     case unreadable(path: String, reason: String)
     case badFileName(path: String)
-    case badDirective(place: String, String, hint: String)
+    case badDirective(location: String, String, hint: String)
     case downWithoutUp(path: String)
     case duplicateVersion(String, String)
     case missingRequirement(system: String, requirement: String)
@@ -19,13 +19,13 @@ public enum MigrationError: Error, CustomStringConvertible {
     case outOfOrder(system: String, title: String, applied: Int)
     case noWayDown(system: String, title: String)
     case unknownVersion(system: String, version: Int)
-    case transactionControl(place: String, statement: String)
-    case unnamedConcurrentIndex(place: String)
+    case transactionControl(location: String, statement: String)
+    case unnamedConcurrentIndex(location: String)
     case stepsInRepeatable(path: String)
     case otherSchema(system: String, recorded: String, configured: String)
     case stepsChanged(system: String, title: String, step: Int)
     case halfReverted(system: String, title: String)
-    case invalidIndex(name: String, place: String)
+    case invalidIndex(name: String, location: String)
     case failed(system: String, title: String, cause: any Error, blockers: [Blocker], attempts: Int)
     /// A superuser's migrations would find others' code in the schema.
     case openSchema(system: String, schema: String, roles: [String])
@@ -37,7 +37,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         switch self {
         case .unreadable(let path, let reason): "\(path): \(reason)"
         case .badFileName(let path): "\(path): not a valid name of a migration file"
-        case .badDirective(let place, let problem, _): "\(place): \(problem)"
+        case .badDirective(let location, let problem, _): "\(location): \(problem)"
         case .downWithoutUp(let path): "\(path): there is no .up.sql beside it"
         case .duplicateVersion(let first, let second): "two migrations have the same version: \(first) and \(second)"
         case .missingRequirement(let system, let requirement):
@@ -55,18 +55,18 @@ public enum MigrationError: Error, CustomStringConvertible {
             "\(system)/\(title) is not applied, but the later version \(applied) is"
         case .noWayDown(let system, let title): "\(system)/\(title) has no .down.sql"
         case .unknownVersion(let system, let version): "the system '\(system)' has no version \(version)"
-        case .transactionControl(let place, let statement):
-            "\(place): \(statement) in a migration, which already runs in a transaction"
+        case .transactionControl(let location, let statement):
+            "\(location): \(statement) in a migration, which already runs in a transaction"
         case .stepsInRepeatable(let path):
             "\(path): a repeatable migration runs in one transaction, but this one has a statement that cannot"
-        case .unnamedConcurrentIndex(let place): "\(place): CREATE INDEX CONCURRENTLY without a name"
+        case .unnamedConcurrentIndex(let location): "\(location): CREATE INDEX CONCURRENTLY without a name"
         case .otherSchema(let system, let recorded, let configured):
             "the system '\(system)' was migrated in schema '\(recorded)', but '\(configured)' is configured"
         case .stepsChanged(let system, let title, let step):
             "\(system)/\(title) was interrupted, and step \(step + 1), which is done, has changed since"
         case .halfReverted(let system, let title):
             "\(system)/\(title) is partly reverted: a run of 'down' was interrupted"
-        case .invalidIndex(let name, let place): "\(place): the index \(name) is invalid after it was built"
+        case .invalidIndex(let name, let location): "\(location): the index \(name) is invalid after it was built"
         case .failed(let system, let title, let cause, let blockers, let attempts):
             Self.describe(system, title, "\(cause)", blockers, attempts)
         case .openSchema(let system, let schema, let roles):

@@ -26,7 +26,7 @@ public struct MigrationAction: Sendable {
     public let steps: [MigrationStep]
 
     public var runsInOneTransaction: Bool {
-        steps.count == 1 && steps[0].solitary == nil && !script.directives.noTransaction
+        steps.count == 1 && steps[0].nonTransactional == nil && !script.directives.noTransaction
     }
 
     /// - Throws: `MigrationError.transactionControl`, `.unnamedConcurrentIndex`; `PostgresError`.
@@ -48,33 +48,33 @@ public struct MigrationAction: Sendable {
 /// Statements that run in one transaction, or one that runs alone.
 public struct MigrationStep: Sendable {
     public let statements: [SQLStatement]
-    let solitary: SolitaryStatement?
+    let nonTransactional: NonTransactionalStatement?
 
-    public var runsAlone: Bool { solitary != nil }
+    public var runsAlone: Bool { nonTransactional != nil }
 
     static func steps(of script: MigrationScript) throws -> [MigrationStep] {
         var steps: [MigrationStep] = []
         var together: [SQLStatement] = []
         func close() {
-            if !together.isEmpty { steps.append(MigrationStep(statements: together, solitary: nil)) }
+            if !together.isEmpty { steps.append(MigrationStep(statements: together, nonTransactional: nil)) }
             together = []
         }
         for statement in script.statements {
             let words = try script.words(of: statement)
             try refuseTransactionControl(words, statement, script)
-            if let solitary = SolitaryStatement(words: words) {
-                if case .createIndex(name: "", _) = solitary {
-                    throw MigrationError.unnamedConcurrentIndex(place: script.place(of: statement))
+            if let nonTransactional = NonTransactionalStatement(words: words) {
+                if case .createIndex(name: "", _) = nonTransactional {
+                    throw MigrationError.unnamedConcurrentIndex(location: script.location(of: statement))
                 }
                 close()
-                steps.append(MigrationStep(statements: [statement], solitary: solitary))
+                steps.append(MigrationStep(statements: [statement], nonTransactional: nonTransactional))
             } else {
                 together.append(statement)
                 if script.directives.noTransaction { close() }
             }
         }
         close()
-        return steps.isEmpty ? [MigrationStep(statements: [], solitary: nil)] : steps
+        return steps.isEmpty ? [MigrationStep(statements: [], nonTransactional: nil)] : steps
     }
 
     private static func refuseTransactionControl(
@@ -86,7 +86,7 @@ public struct MigrationStep: Sendable {
             || ["START TRANSACTION", "PREPARE TRANSACTION"].contains(starts)
         if controls, !words.contains("SAVEPOINT"), starts != "ROLLBACK TO" {
             throw MigrationError.transactionControl(
-                place: script.place(of: statement), statement: words.first ?? starts)
+                location: script.location(of: statement), statement: words.first ?? starts)
         }
     }
 }
@@ -118,7 +118,8 @@ struct MigrationPlanner {
             if let error = state.contradictions.first { throw error }
             for migration in state.rewritten {
                 notices.append(
-                    "\(migration.up.path): comments or white space changed since it was applied; its meaning did not")
+                    "\(migration.up.path): comments or white space changed since it was applied; its statements did not"
+                )
                 rewritten.append((system, migration))
             }
             for record in state.forgotten {
@@ -215,7 +216,7 @@ struct SystemState {
     var pendingRepeatable: [Migration] {
         folder.repeatable.filter {
             guard let record = record(of: $0) else { return isWanted($0) }
-            return record.state == .applying || record.meaning != $0.up.meaning
+            return record.state == .applying || record.tokenDigest != $0.up.tokenDigest
         }
     }
 
@@ -225,7 +226,7 @@ struct SystemState {
     var rewritten: [Migration] {
         (appliedVersioned + appliedRepeatable).filter {
             guard let record = record(of: $0), record.state == .applied else { return false }
-            return record.meaning == $0.up.meaning && record.textDigest != $0.up.textDigest
+            return record.tokenDigest == $0.up.tokenDigest && record.textDigest != $0.up.textDigest
         }
     }
 
@@ -245,9 +246,10 @@ struct SystemState {
                 return .renamed(
                     system: system.name, version: record.version ?? 0, applied: record.name, file: migration.name)
             }
-            guard record.state == .applied, record.meaning != migration.up.meaning else { return nil }
+            guard record.state == .applied, record.tokenDigest != migration.up.tokenDigest else { return nil }
             return .changed(
-                system: system.name, title: migration.title, applied: record.meaning, file: migration.up.meaning,
+                system: system.name, title: migration.title, applied: record.tokenDigest,
+                file: migration.up.tokenDigest,
                 path: migration.up.path, difference: nil)
         }
     }

@@ -2,15 +2,16 @@ import Foundation
 import Hashing
 import Ledger
 import Postgres
+import Telemetry
 
-/// One file of SQL: its statements, what its header says of how to run it, and digests of its meaning.
+/// One file of SQL: its statements, its directives, and digests of its tokens and of its text.
 public struct MigrationScript: Sendable {
     public let path: String
     public let source: [UInt8]
     public let statements: [SQLStatement]
     public let directives: MigrationDirectives
     /// SHA-256 of all tokens; comments, white space and line ends do not count.
-    public let meaning: [UInt8]
+    public let tokenDigest: [UInt8]
     /// SHA-256 of the file as it is.
     public let textDigest: [UInt8]
 
@@ -21,7 +22,7 @@ public struct MigrationScript: Sendable {
         statements = try SQLLexer.split(source, file: path)
         directives = try MigrationDirectives(header: source, path: path)
         textDigest = Digest.of(source)
-        meaning = Digest.of(try SQLLexer.meaning(of: statements, in: source, file: path))
+        tokenDigest = Digest.of(try SQLLexer.canonicalTokens(of: statements, in: source, file: path))
     }
 
     public var text: String { String(decoding: source, as: UTF8.self) }
@@ -32,8 +33,8 @@ public struct MigrationScript: Sendable {
     }
 
     /// The digest of some of the statements.
-    func meaning(of statements: [SQLStatement]) throws -> [UInt8] {
-        Digest.of(try SQLLexer.meaning(of: statements, in: source, file: path))
+    func tokenDigest(of statements: [SQLStatement]) throws -> [UInt8] {
+        Digest.of(try SQLLexer.canonicalTokens(of: statements, in: source, file: path))
     }
 
     /// The tokens of a statement; key words and plain identifiers in upper case.
@@ -47,8 +48,8 @@ public struct MigrationScript: Sendable {
     }
 
     /// Where a statement begins, for messages.
-    func place(of statement: SQLStatement) -> String {
-        SourceExcerpt(file: path, source: source, offset: statement.range.lowerBound).place
+    func location(of statement: SQLStatement) -> String {
+        SourceExcerpt(file: path, source: source, offset: statement.range.lowerBound).location
     }
 }
 
@@ -74,49 +75,38 @@ public struct MigrationDirectives: Sendable, Equatable {
             guard text.contains("reeve:"), let match = text.wholeMatch(of: /--\s*reeve:\s*([a-z-]+)\s*(.*?)\s*/) else {
                 continue
             }
-            try read(String(match.1), value: String(match.2), place: "\(path):\(index + 1)")
+            try read(String(match.1), value: String(match.2), location: "\(path):\(index + 1)")
         }
     }
 
-    private mutating func read(_ name: String, value: String, place: String) throws {
+    private mutating func read(_ name: String, value: String, location: String) throws {
         switch name {
         case "no-transaction" where value.isEmpty: noTransaction = true
         case "lock-timeout":
-            guard let timeout = Self.duration(value) else {
+            let range = WrittenDuration.ofServer
+            guard let timeout = WrittenDuration.parse(value, in: range) else {
                 throw MigrationError.badDirective(
-                    place: place, "'\(value)' is not a duration of at most 24 days", hint: "write 5s or 500ms")
+                    location: location, WrittenDuration.problem(with: value, in: range), hint: WrittenDuration.hint)
             }
             lockTimeout = timeout
         case "retries":
             guard let count = Int(value), count >= 0 else {
-                throw MigrationError.badDirective(place: place, "'\(value)' is not a number", hint: "write retries 20")
+                throw MigrationError.badDirective(
+                    location: location, "'\(value)' is not a number", hint: "write retries 20")
             }
             retries = count
         case "opt-in":
             guard value.wholeMatch(of: /[a-z][a-z0-9-]*/) != nil else {
                 throw MigrationError.badDirective(
-                    place: place, "'\(value)' cannot name an option", hint: "use lower-case letters, digits and hyphens"
+                    location: location, "'\(value)' cannot name an option",
+                    hint: "use lower-case letters, digits and hyphens"
                 )
             }
             option = value
         default:
             throw MigrationError.badDirective(
-                place: place, "unknown directive '\(name)\(value.isEmpty ? "" : " ")\(value)'",
+                location: location, "unknown directive '\(name)\(value.isEmpty ? "" : " ")\(value)'",
                 hint: "use no-transaction, lock-timeout DURATION, retries N or opt-in NAME")
         }
-    }
-
-    /// At most 24 days: the server counts milliseconds in 32 bits.
-    private static func duration(_ text: String) -> Duration? {
-        guard let match = text.wholeMatch(of: /([0-9]{1,12})\s*(ms|s|min)?/), let number = Int64(match.1) else {
-            return nil
-        }
-        let duration: Duration
-        switch match.2 {
-        case "ms": duration = .milliseconds(number)
-        case "min": duration = .seconds(number * 60)
-        default: duration = .seconds(number)
-        }
-        return duration <= .seconds(24 * 86400) ? duration : nil
     }
 }

@@ -9,7 +9,7 @@ public struct MigrationStatus: Sendable {
         public let name: String
         /// Begun and interrupted.
         public let wasBegun: Bool
-        /// A repeatable migration whose meaning changed since it was applied.
+        /// A repeatable migration whose tokens changed since it was applied.
         public let isChanged: Bool
     }
 

@@ -27,16 +27,16 @@ struct StepRun {
         }
         let known = try journal.steps(on: connection)
         for (number, step) in action.steps.enumerated() {
-            let meaning = try action.script.meaning(of: step.statements)
+            let tokenDigest = try action.script.tokenDigest(of: step.statements)
             let past = known[number]
             if let past, past.state == .done {
-                guard past.meaning == meaning else {
+                guard past.tokenDigest == tokenDigest else {
                     throw MigrationError.stepsChanged(
                         system: action.system.name, title: action.migration.title, step: number)
                 }
                 continue
             }
-            try perform(step, number, meaning, wasStarted: past != nil, journal, on: connection)
+            try perform(step, number, tokenDigest, wasStarted: past != nil, journal, on: connection)
         }
         try connection.transaction {
             try run.writeLedger(began, on: connection)
@@ -45,42 +45,42 @@ struct StepRun {
     }
 
     private func perform(
-        _ step: MigrationStep, _ number: Int, _ meaning: [UInt8], wasStarted: Bool, _ journal: StepJournal,
+        _ step: MigrationStep, _ number: Int, _ tokenDigest: [UInt8], wasStarted: Bool, _ journal: StepJournal,
         on connection: isolated Connection
     ) throws {
-        guard let solitary = step.solitary, let statement = step.statements.first else {
+        guard let nonTransactional = step.nonTransactional, let statement = step.statements.first else {
             try run.inTransaction(on: connection) {
                 for statement in step.statements { try run.run(statement, on: connection) }
                 try connection.execute(ActionRun.closing.joined(separator: "; "))
-                try journal.note(step: number, meaning: meaning, .done, on: connection)
+                try journal.note(step: number, tokenDigest: tokenDigest, .done, on: connection)
             }
             return
         }
-        try journal.note(step: number, meaning: meaning, .started, on: connection)
+        try journal.note(step: number, tokenDigest: tokenDigest, .started, on: connection)
         let after = Postcondition(
-            statement: solitary, schema: action.system.schema, place: action.script.place(of: statement),
+            statement: nonTransactional, schema: action.system.schema, location: action.script.location(of: statement),
             wasStarted: wasStarted)
         if try after.prepare(on: connection) == .run {
             do {
-                try alone(statement, solitary, on: connection)
+                try alone(statement, nonTransactional, on: connection)
             } catch {
                 after.cleanUp(on: connection)
                 throw error
             }
             try after.check(on: connection)
         }
-        try journal.note(step: number, meaning: meaning, .done, on: connection)
+        try journal.note(step: number, tokenDigest: tokenDigest, .done, on: connection)
     }
 }
 
 extension StepRun {
     /// Runs a statement outside a transaction, under the system's path.
     private func alone(
-        _ statement: SQLStatement, _ solitary: SolitaryStatement, on connection: isolated Connection
+        _ statement: SQLStatement, _ nonTransactional: NonTransactionalStatement, on connection: isolated Connection
     ) throws {
         try connection.execute(
             SystemPath.statements(schema: action.system.schema, local: false).joined(separator: "; "))
-        let timeout = solitary.waitsPatiently ? 0 : lockTimeout.milliseconds
+        let timeout = nonTransactional.waitsPatiently ? 0 : lockTimeout.milliseconds
         do {
             try connection.execute("SET lock_timeout = \(timeout)")
             try run.run(statement, on: connection)
@@ -94,10 +94,10 @@ extension StepRun {
 
 /// What the catalog must show when a statement that runs alone is done.
 struct Postcondition {
-    let statement: SolitaryStatement
+    let statement: NonTransactionalStatement
     /// In which names without a schema are looked for first.
     let schema: String
-    let place: String
+    let location: String
     /// Whether an earlier run began it and did not see its end.
     let wasStarted: Bool
 
@@ -135,7 +135,7 @@ struct Postcondition {
     func check(on connection: isolated Connection) throws {
         guard case .createIndex(let name, let table) = statement else { return }
         guard try index(name, on: table, connection)?.isValid == true else {
-            throw MigrationError.invalidIndex(name: name, place: place)
+            throw MigrationError.invalidIndex(name: name, location: location)
         }
     }
 

@@ -1,5 +1,8 @@
 /// A day of the proleptic Gregorian calendar, counted with a year 0, without a time zone.
 public struct CivilDate: Sendable, Equatable {
+    /// The seconds of a day in UTC.
+    public static let seconds = 86400
+
     /// Days since 1970-01-01.
     public let number: Int64
     public let year: Int64
@@ -18,6 +21,11 @@ public struct CivilDate: Sendable, Equatable {
         dayOfMonth = dayOfYear - (153 * shiftedMonth + 2) / 5 + 1
         month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
         year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
+    }
+
+    /// The day of an instant in UTC.
+    public init(_ time: Timestamp) {
+        self.init(number: time.microseconds.flooredDivision(by: Int64(Self.seconds) * 1_000_000).quotient)
     }
 
     /// - Returns: nil when the calendar has no such day.

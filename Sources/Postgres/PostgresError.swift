@@ -73,7 +73,7 @@ extension PostgresError: CustomStringConvertible {
     public var description: String {
         var text = message
         if let sqlState { text += " (SQLSTATE \(sqlState))" }
-        if let excerpt { text = "\(excerpt.place): \(text)\n\(excerpt.drawing)" }
+        if let excerpt { text = "\(excerpt.location): \(text)\n\(excerpt.drawing)" }
         return text
     }
 
@@ -125,7 +125,7 @@ public struct SourceExcerpt: Sendable, Equatable {
     public let text: String
 
     /// `file:line:column`
-    public var place: String { "\(file):\(line):\(column)" }
+    public var location: String { "\(file):\(line):\(column)" }
 
     /// The line, and below it a caret at the column. A long line is cut around the column.
     public var drawing: String {

@@ -41,12 +41,11 @@ public enum SQLLexer {
         }
     }
 
-    /// What the statements of a source mean, as bytes to compare or to hash: their tokens and COPY data without
-    /// comments, white space between tokens, and the CR of line ends; each token ends with a zero byte, each statement
-    /// with another.
+    /// The tokens and COPY data of statements, as bytes to compare or to hash: without comments, white space between
+    /// tokens, and the CR of line ends. Each token ends with a zero byte, and each statement with another one.
     ///
     /// - Throws: `PostgresError` of kind `badScript` with the place.
-    public static func meaning(
+    public static func canonicalTokens(
         of statements: [SQLStatement], in source: [UInt8], file: String = "<script>"
     ) throws -> [UInt8] {
         var result: [UInt8] = []

@@ -39,14 +39,35 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
         }
     }
 
+    /// Whole seconds since 1970-01-01T00:00:00Z, rounded down.
+    public var seconds: Int { Int(microseconds.flooredDivision(by: 1_000_000).quotient) }
+
+    /// Whole seconds since 1970-01-01T00:00:00Z, rounded up.
+    public var secondsRoundedUp: Int {
+        let (seconds, fraction) = microseconds.flooredDivision(by: 1_000_000)
+        return Int(seconds) + (fraction > 0 ? 1 : 0)
+    }
+
+    /// The instant that much earlier, to the microsecond. An infinite instant stays as it is; one out of range becomes
+    /// infinite.
+    public static func - (time: Timestamp, duration: Duration) -> Timestamp {
+        guard time.isFinite else { return time }
+        let (seconds, attoseconds) = duration.components
+        let (whole, isTooLong) = seconds.multipliedReportingOverflow(by: 1_000_000)
+        let (rest, isOut) = time.microseconds.subtractingReportingOverflow(whole)
+        let (result, isOutToo) = rest.subtractingReportingOverflow(attoseconds / 1_000_000_000_000)
+        guard isTooLong || isOut || isOutToo else { return Timestamp(microseconds: result) }
+        return duration > .zero ? .negativeInfinity : .infinity
+    }
+
     public static func < (left: Timestamp, right: Timestamp) -> Bool { left.microseconds < right.microseconds }
 
     /// RFC 3339 in UTC, with as many fractional digits as are not zero.
     public var rfc3339: String {
         if !isFinite { return self == .infinity ? "infinity" : "-infinity" }
         let (seconds, fraction) = microseconds.flooredDivision(by: 1_000_000)
-        let (day, second) = seconds.flooredDivision(by: 86400)
-        let civil = CivilDate(number: day)
+        let second = seconds.flooredDivision(by: Int64(CivilDate.seconds)).remainder
+        let civil = CivilDate(self)
         var text = "\(padded(civil.year, 4))-\(padded(civil.month, 2))-\(padded(civil.dayOfMonth, 2))T"
         text += "\(padded(second / 3600, 2)):\(padded(second / 60 % 60, 2)):\(padded(second % 60, 2))"
         if fraction != 0 {
@@ -60,7 +81,7 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
     public var postgresText: String {
         guard isFinite else { return rfc3339 }
         // PostgreSQL counts no year 0: 1 BC comes before 1 AD.
-        let year = CivilDate(number: microseconds.flooredDivision(by: 86_400_000_000).quotient).year
+        let year = CivilDate(self).year
         guard year < 1 else { return rfc3339 }
         return padded(1 - year, 4) + rfc3339.drop { $0 == "-" }.drop { $0 != "-" } + " BC"
     }
@@ -110,7 +131,8 @@ private struct TimestampReader {
         guard rest.isEmpty else { return nil }
         guard let date = CivilDate(year: year, month: month, dayOfMonth: day) else { return nil }
         // Six digits of a year are more than fit.
-        let (microseconds, overflow) = (date.number * 86400 + seconds).multipliedReportingOverflow(by: 1_000_000)
+        let (microseconds, overflow) = (date.number * Int64(CivilDate.seconds) + seconds).multipliedReportingOverflow(
+            by: 1_000_000)
         let (sum, sumOverflow) = microseconds.addingReportingOverflow(fraction)
         return overflow || sumOverflow ? nil : Timestamp(microseconds: sum)
     }

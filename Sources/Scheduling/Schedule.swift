@@ -50,17 +50,19 @@ private struct CronWalk {
     func next(after instant: Int) -> Int? {
         let minutes = expression.minutesOfDay
         // A local time can be an hour or more off; the day before covers it.
-        let today = (instant + zone.offset(at: instant)).flooredDivision(by: 86400).quotient
+        let today = (instant + zone.offset(at: instant)).flooredDivision(by: CivilDate.seconds).quotient
         for number in (today - 1)...(today + 41 * 366) {
             guard expression.matches(CivilDate(number: Int64(number))) else { continue }
-            if let first = first(of: minutes, on: number * 86400, after: instant) { return first }
+            if let first = first(of: minutes, on: number * CivilDate.seconds, after: instant) { return first }
         }
         return nil
     }
 
     private func first(of minutes: [Int], on midnight: Int, after instant: Int) -> Int? {
-        let offset = zone.offset(at: midnight - 2 * 86400)
-        let isSteady = offset == zone.offset(at: midnight + 3 * 86400) && offset == zone.offset(at: midnight + 43200)
+        let offset = zone.offset(at: midnight - 2 * CivilDate.seconds)
+        let isSteady =
+            offset == zone.offset(at: midnight + 3 * CivilDate.seconds)
+            && offset == zone.offset(at: midnight + CivilDate.seconds / 2)
         if isSteady { return minutes.lazy.map { midnight + $0 * 60 - offset }.first { $0 > instant } }
         return minutes.flatMap { instants(at: midnight + $0 * 60) }.filter { $0 > instant }.min()
     }

@@ -123,7 +123,7 @@ public final class BoundedStore: Sendable {
     public func reader(of name: String) throws -> StreamReader {
         try ObjectName.check(name)
         let stop = StopFlag()
-        return StreamReader(store.stopping(by: stop), name, full(name), limits, try lane(), stop)
+        return StreamReader(store.stopping(by: stop), name, try thread("read", name, stop))
     }
 
     /// An object that is written by a thread of its own, a little behind who writes it; it is there once it is committed.
@@ -132,12 +132,13 @@ public final class BoundedStore: Sendable {
     public func writer(of name: String) throws -> StreamWriter {
         try ObjectName.check(name)
         let stop = StopFlag()
-        return StreamWriter(store.stopping(by: stop), name, full(name), limits, try lane(), stop)
+        return StreamWriter(store.stopping(by: stop), name, try thread("write", name, stop))
     }
 
-    private func lane() throws -> BoundedThreads.Lane {
+    private func thread(_ operation: String, _ name: String, _ stop: StopFlag) throws -> StreamThread {
         do {
-            return try threads.lane(hungLimit: limits.hung)
+            return StreamThread(
+                operation, full(name), limit: limits.stall, try threads.lane(hungLimit: limits.hung), stop)
         } catch let error as BoundedThreads.GivenUp {
             throw failure(error, "use", place)
         }

@@ -75,12 +75,8 @@ public struct FolderStore: ObjectStore {
         var status = statvfs()
         var folder = root
         while statvfs(folder, &status) != 0 {
-            guard errno == ENOENT else { return nil }
-            let parent = (folder as NSString).deletingLastPathComponent
-            // Above the first component of a relative path is the working directory.
-            let next = parent.isEmpty ? "." : parent
-            guard next != folder else { return nil }
-            folder = next
+            guard errno == ENOENT, let parent = Self.parent(of: folder) else { return nil }
+            folder = parent
         }
         // Some file systems say that all numbers there are are free.
         let (bytes, overflow) = UInt(status.f_bavail).multipliedReportingOverflow(by: UInt(status.f_frsize))
@@ -106,14 +102,20 @@ public struct FolderStore: ObjectStore {
         return folder
     }
 
+    /// The folder above: for the first component of a relative path the working directory. Nil at the top.
+    private static func parent(of path: String) -> String? {
+        let parent = (path as NSString).deletingLastPathComponent
+        let above = parent.isEmpty ? "." : parent
+        return above == path ? nil : above
+    }
+
     private func makeRoot() throws -> Folder {
         if let found = try Folder.root(root) { return found }
         // Those that get a new folder.
         var above: [String] = []
         var path = root
-        while path != "/", path != ".", !FileManager.default.fileExists(atPath: path) {
-            path = (path as NSString).deletingLastPathComponent
-            if path.isEmpty { path = "." }
+        while !FileManager.default.fileExists(atPath: path), let parent = Self.parent(of: path) {
+            path = parent
             above.append(path)
         }
         do {

@@ -1,63 +1,25 @@
-import Foundation
 import Processes
 
 /// Reads one object on a thread of its own, a little ahead.
 ///
-/// `next` waits on the calling thread, which is one's own: a pipeline's.
-public final class StreamReader: @unchecked Sendable {
-    // The one flag is under the lock; all else is constant.
+/// `next` blocks the calling thread, which must not be one of the cooperative pool: it is a pipeline's.
+public final class StreamReader: Sendable {
     private let store: any ObjectStore
     private let name: String
-    private let object: String
-    private let limits: BoundedStore.Limits
-    private let lane: BoundedThreads.Lane
-    private let stop: StopFlag
-    private let feed = ByteFeed()
-    private let lock = NSLock()
-    private var hasBegun = false
+    private let thread: StreamThread
 
-    init(
-        _ store: any ObjectStore, _ name: String, _ object: String, _ limits: BoundedStore.Limits,
-        _ lane: BoundedThreads.Lane, _ stop: StopFlag
-    ) {
+    /// - Parameter thread: one for this object, not begun yet.
+    init(_ store: any ObjectStore, _ name: String, _ thread: StreamThread) {
         self.store = store
         self.name = name
-        self.object = object
-        self.limits = limits
-        self.lane = lane
-        self.stop = stop
+        self.thread = thread
     }
 
     /// The next piece; nil at the end.
     ///
     /// - Throws: `StorageError.missing`, `.late`; `CancellationError` once it is closed.
     public func next() throws -> [UInt8]? {
-        begin()
-        do {
-            return try feed.next(within: limits.stall)
-        } catch is ByteFeed.Late {
-            close()
-            throw StorageError.late(operation: "read", object: object, limit: limits.stall)
-        } catch is ByteFeed.Closed {
-            throw CancellationError()
-        }
-    }
-
-    /// Lets go of the object, and of who waits for a piece of it.
-    public func close() {
-        feed.close()
-        stop.raise()
-        if lock.withLock({ hasBegun }) { lane.leave() }
-    }
-
-    private func begin() {
-        let isFirst = lock.withLock {
-            defer { hasBegun = true }
-            return !hasBegun
-        }
-        guard isFirst else { return }
-        let (store, name, feed, lane) = (store, name, feed, lane)
-        let thread = Thread {
+        thread.begin { [store, name, feed = thread.feed] in
             do {
                 let reader = try store.read(name)
                 while let piece = try reader.next() { try feed.push(piece) }
@@ -65,9 +27,14 @@ public final class StreamReader: @unchecked Sendable {
             } catch {
                 feed.finish(error)
             }
-            lane.end()
         }
-        thread.name = "read"
-        thread.start()
+        return try thread.exchange { feed, limit in
+            try feed.next(within: limit)
+        } giveUp: { _ in
+            close()
+        }
     }
+
+    /// Releases the object, and the caller that waits for a piece of it.
+    public func close() { thread.leave() }
 }

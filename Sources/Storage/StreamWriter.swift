@@ -1,69 +1,49 @@
-import Foundation
 import Processes
+import Synchronization
 
-/// Writes one object on a thread of its own, a little behind. Without `commit` there is nothing of it.
+/// Writes one object on a thread of its own, a little behind. Without `commit` nothing of it remains.
 ///
-/// `push` waits on the calling thread, which is one's own: a pipeline's.
-public final class StreamWriter: @unchecked Sendable {
-    // What changes is under the lock.
+/// `push` blocks the calling thread, which must not be one of the cooperative pool: it is a pipeline's.
+public final class StreamWriter: Sendable {
     private let store: any ObjectStore
     private let name: String
-    private let object: String
-    private let limits: BoundedStore.Limits
-    private let lane: BoundedThreads.Lane
-    private let stop: StopFlag
-    private let feed = ByteFeed()
-    /// What is told of it: it has committed, or why not.
+    private let thread: StreamThread
+    /// What the caller is told: it was committed, or why not. The thread may end later.
     private let outcome = Settlement<Void>()
-    /// The end of the thread, which may come after that.
-    private let ended = Settlement<Void>()
-    private let lock = NSLock()
-    private var hasBegun = false
-    private var mayCommit = false
-    private var failure: (any Error)?
+    private let mayCommit = Mutex(false)
 
-    /// How long the thread of what is not wanted any more may take to end.
+    /// How long the thread may take to end once the object is not wanted any more.
     private static let patience: Duration = .seconds(3)
 
     private struct NotCommitted: Error {}
 
-    init(
-        _ store: any ObjectStore, _ name: String, _ object: String, _ limits: BoundedStore.Limits,
-        _ lane: BoundedThreads.Lane, _ stop: StopFlag
-    ) {
+    /// - Parameter thread: one for this object, not begun yet.
+    init(_ store: any ObjectStore, _ name: String, _ thread: StreamThread) {
         self.store = store
         self.name = name
-        self.object = object
-        self.limits = limits
-        self.lane = lane
-        self.stop = stop
+        self.thread = thread
     }
 
-    /// Takes a piece, and waits while too much lies before it.
+    /// Takes a piece, and waits while too many bytes are queued before it.
     ///
     /// - Throws: what writing has thrown; `StorageError.late`; `CancellationError` once it is let go.
     public func push(_ bytes: UnsafeRawBufferPointer) throws {
-        begin()
-        do {
-            try feed.push(bytes, within: limits.stall)
-        } catch is ByteFeed.Late {
-            let late = StorageError.late(operation: "write", object: object, limit: limits.stall)
+        thread.begin { [self] in work() }
+        try thread.exchange { feed, limit in
+            try feed.push(bytes, within: limit)
+        } giveUp: { late in
             giveUp(late)
-            throw late
-        } catch is ByteFeed.Closed {
-            throw lock.withLock { failure } ?? CancellationError()
         }
     }
 
     /// Makes the object durable and visible at once.
     public func commit() async throws {
-        lock.withLock { mayCommit = true }
-        begin()
-        feed.finish()
-        let limit = limits.stall
-        Deadline.after(limit) { [weak self] in
+        mayCommit.withLock { $0 = true }
+        thread.begin { [self] in work() }
+        thread.feed.finish()
+        Deadline.after(thread.limit) { [weak self] in
             guard let self else { return }
-            giveUp(StorageError.late(operation: "write", object: object, limit: limit))
+            giveUp(thread.late)
         }
         try await withTaskCancellationHandler {
             try await outcome.value()
@@ -72,46 +52,22 @@ public final class StreamWriter: @unchecked Sendable {
         }
     }
 
-    /// Lets go of who pushes; `discard` comes after.
-    public func letGo() { feed.close() }
+    /// Releases the caller of `push`; `discard` comes after.
+    public func letGo() { thread.feed.close() }
 
-    /// Removes what there is of it, unless it was committed; waits for that a moment, also when it was given up: its thread
-    /// may be about to rename the object into place.
+    /// Removes what there is of the object, unless it was committed. Waits a moment for that, also when it was given up:
+    /// the thread may be about to rename the object into place.
     public func discard() async {
-        guard lock.withLock({ hasBegun }) else { return }
-        feed.close()
-        Deadline.after(Self.patience) { [weak self] in
-            guard let self else { return }
-            giveUp(CancellationError())
-            ended.settle(.success(()))
-        }
-        _ = try? await ended.value()
+        guard thread.hasBegun else { return }
+        letGo()
+        await thread.end(within: Self.patience) { [weak self] in self?.giveUp(CancellationError()) }
     }
 
     /// Leaves the thread to itself.
     private func giveUp(_ error: any Error) {
-        // At once, for the thread looks at it before it commits.
-        guard
-            lock.withLock({
-                guard outcome.settle(.failure(error)) else { return false }
-                failure = failure ?? error
-                return true
-            })
-        else { return }
-        feed.close()
-        stop.raise()
-        lane.leave()
-    }
-
-    private func begin() {
-        let isFirst = lock.withLock {
-            defer { hasBegun = true }
-            return !hasBegun
-        }
-        guard isFirst else { return }
-        let thread = Thread { [self] in work() }
-        thread.name = "write"
-        thread.start()
+        // The outcome and the failure change together, since the thread checks the failure before it commits.
+        guard thread.fail(error, if: { outcome.settle(.failure(error)) }) else { return }
+        thread.leave()
     }
 
     private func work() {
@@ -119,19 +75,16 @@ public final class StreamWriter: @unchecked Sendable {
         do {
             let opened = try store.write(name)
             writer = opened
-            while let piece = try feed.next() { try piece.withUnsafeBytes { try opened.write($0) } }
-            // Not what was given up meanwhile, and told as failed.
-            guard lock.withLock({ mayCommit && failure == nil }) else { throw NotCommitted() }
+            while let piece = try thread.feed.next() { try piece.withUnsafeBytes { try opened.write($0) } }
+            // Not if it was given up meanwhile, and reported as failed.
+            guard mayCommit.withLock({ $0 }), thread.failure == nil else { throw NotCommitted() }
             try opened.commit()
-            // What was given up in that moment was told as failed.
+            // If it was given up during the commit, it was reported as failed.
             if !outcome.settle(.success(())) { try store.stopping(by: StopFlag()).delete(name) }
         } catch {
             writer?.discard()
-            lock.withLock { failure = failure ?? error }
-            feed.close()
+            thread.fail(error)
             outcome.settle(.failure(error))
         }
-        lane.end()
-        ended.settle(.success(()))
     }
 }

@@ -185,6 +185,27 @@ struct RepositoriesTests {
         }
     }
 
+    @Test(.database) func severalRepositoriesAreVerifiedAndOneThatFailsIsAProblem() async throws {
+        let vault = try await Vault()
+        let manifest = try await vault.maker(try TestDatabase.current.settings).make().manifest
+        try await vault.repository.store.write([1], to: "main/gone/data-1.dump.zst.age")
+        let empty = Repository(FolderStore("\(vault.folder)/empty"))
+        let gone = Repository(UnusableStore("gone", .hung(place: "gone", calls: 1)))
+        var verifier = BackupVerifier([gone, empty, vault.repository], of: "main")
+        let all = try await verifier.verify()
+        #expect(all.problems.map(\.description).map { $0.contains("gone cannot be read") } == [true])
+        #expect(all.parts == manifest.parts.count && all.read == all.parts && all.unopened == all.parts)
+        #expect(all.bytes == manifest.bytes && all.orphans == ["main/gone/data-1.dump.zst.age"])
+        verifier.selection = .one("latest")
+        verifier.identity = vault.restoring.identity
+        let one = try await verifier.verify()
+        #expect(one.problems.count == 2 && one.problems.contains { "\($0)".contains("/empty has no backup") })
+        #expect(one.read == manifest.parts.count && one.unopened == 0)
+        var lacking = BackupVerifier([empty, vault.repository], of: "main")
+        lacking.selection = .one("20200101T000000Z-00000000")
+        await #expect(throws: BackupError.self) { try await lacking.verify() }
+    }
+
     @Test(.database) func whatNoManifestNamesIsClearedUnlessOneCannotBeRead() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

@@ -8,12 +8,12 @@ import Testing
 
 @Suite struct RetentionTests {
     /// 2026-06-15 is a Monday.
-    private let now = Date(timeIntervalSince1970: 1_781_481_600)
+    private let now = Timestamp(microseconds: 1_781_481_600_000_000)
 
     private func candidates(_ days: [Int], proven: (Int) -> Bool = { _ in true }) -> [RetentionPolicy.Candidate] {
         days.map {
             RetentionPolicy.Candidate(
-                id: "d\($0)", finishedAt: now.addingTimeInterval(Double(-$0) * 86400), isProven: proven($0))
+                id: "d\($0)", finishedAt: now - .seconds($0 * 86400), isProven: proven($0))
         }
     }
 

@@ -25,8 +25,8 @@ import Testing
         ("SELECT 1; SELECT 2;", "SELECT 1 SELECT 2;", false),
         ("SELECT /* a */ 1;", "SELECT /* b\n /* c */ */ 1;", true),
     ])
-    func `the meaning is that of the tokens`(left: String, right: String, same: Bool) throws {
-        #expect(try (script(left).meaning == script(right).meaning) == same)
+    func `the token digest is that of the tokens alone`(left: String, right: String, same: Bool) throws {
+        #expect(try (script(left).tokenDigest == script(right).tokenDigest) == same)
     }
 
     @Test func `directives are read from the header and nowhere else`() throws {
@@ -38,8 +38,15 @@ import Testing
         #expect(directives.retries == 7)
         for bad in [
             "-- reeve: no-transactoin", "-- reeve: retries many", "-- reeve: lock-timeout soon", "-- reeve: opt-in A B",
+            "-- reeve: lock-timeout 25d",
         ] {
             #expect(throws: MigrationError.self) { try script("-- first\n" + bad + "\nSELECT 1;") }
+        }
+    }
+
+    @Test func `a lock timeout is written as every other duration`() throws {
+        for (text, duration) in [("5", Duration.seconds(5)), ("2m", .seconds(120)), ("1 h", .seconds(3600))] {
+            #expect(try script("-- reeve: lock-timeout \(text)\nSELECT 1;").directives.lockTimeout == duration)
         }
     }
 
@@ -47,7 +54,7 @@ import Testing
         arguments: [
             (
                 "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i ON ONLY s.t (a)",
-                SolitaryStatement.createIndex(name: "I", table: "S.T")
+                NonTransactionalStatement.createIndex(name: "I", table: "S.T")
             ),
             ("create index concurrently \"I x\" on t (a)", .createIndex(name: "\"I x\"", table: "T")),
             ("CREATE INDEX CONCURRENTLY ON t (a)", .createIndex(name: "", table: "T")),
@@ -59,10 +66,12 @@ import Testing
             ("CREATE DATABASE d", .createDatabase(name: "D")), ("DROP DATABASE IF EXISTS d", .dropDatabase(name: "D")),
             ("VACUUM (ANALYZE) t", .other), ("ALTER SYSTEM SET work_mem = '1MB'", .other),
             ("CREATE TABLESPACE s LOCATION 'x'", .other),
-        ] as [(String, SolitaryStatement)])
-    func `statements that cannot run in a transaction are recognised`(sql: String, expected: SolitaryStatement) throws {
+        ] as [(String, NonTransactionalStatement)])
+    func `statements that cannot run in a transaction are recognised`(sql: String, expected: NonTransactionalStatement)
+        throws
+    {
         let script = try script(sql)
-        #expect(SolitaryStatement(words: try script.words(of: script.statements[0])) == expected)
+        #expect(NonTransactionalStatement(words: try script.words(of: script.statements[0])) == expected)
     }
 
     @Test(arguments: [
@@ -72,7 +81,7 @@ import Testing
     ])
     func `others are not`(sql: String) throws {
         let script = try script(sql)
-        #expect(SolitaryStatement(words: try script.words(of: script.statements[0])) == nil)
+        #expect(NonTransactionalStatement(words: try script.words(of: script.statements[0])) == nil)
     }
 
     @Test func `transaction control in a migration is refused with its place`() throws {

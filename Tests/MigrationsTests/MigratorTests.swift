@@ -175,7 +175,7 @@ struct MigratorTests {
         #expect(outcome.done.map(\.name) == ["late"])
     }
 
-    @Test func `a repeatable migration is applied anew when its meaning changed`() async throws {
+    @Test func `a repeatable migration is applied anew when its tokens changed`() async throws {
         let database = try TestDatabase.current
         let fixture = try MigrationFixture(Self.three)
         _ = try await fixture.migrator(database.settings).up()

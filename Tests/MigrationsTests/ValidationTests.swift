@@ -113,7 +113,7 @@ struct ValidationTests {
         }
         #expect(report.differences.map(\.object.description) == ["app.things.extra"])
         #expect(Set(report.ignored.map(\.entry.reason)) == ["the import", "the analysts"])
-        #expect(report.idleEntries.map(\.pattern) == ["view app.*"])
+        #expect(report.unusedEntries.map(\.pattern) == ["view app.*"])
     }
 
     @Test(.database) func withoutTheRightToMakeADatabaseTheSnapshotServes() async throws {

@@ -177,7 +177,7 @@ struct TransactionTests {
                     throw error.located(in: statement, of: source, file: "x.sql")
                 }
             }
-            #expect(error?.excerpt?.place == "x.sql:4:4")
+            #expect(error?.excerpt?.location == "x.sql:4:4")
             #expect(error?.excerpt?.text == "   nope FROM t;")
         }
     }

@@ -56,7 +56,7 @@ import Testing
         let source = Array("SELECT 1;\nSELECT '日本', nope;\n".utf8)
         let offset = source.firstRange(of: Array("nope".utf8))?.lowerBound ?? 0
         let excerpt = SourceExcerpt(file: "f.sql", source: source, offset: offset)
-        #expect(excerpt.place == "f.sql:2:14")
+        #expect(excerpt.location == "f.sql:2:14")
         #expect(excerpt.drawing == "    SELECT '日本', nope;\n                 ^")
     }
 }

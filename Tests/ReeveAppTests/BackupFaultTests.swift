@@ -205,6 +205,11 @@ struct BackupFaultTests {
         let made = try id(try await run(environment, "backup", "create"))
         let well = try await run(environment, "backup", "verify")
         #expect(well.succeeded && !well.output.contains("not opened"), "\(well.output)")
+        // The task has the same summary as the command.
+        let whole = environment.merging(["REEVE_BACKUP_VERIFY_PERCENT": "100"]) { $1 }
+        let task = try await run(whole, "task", "run", "verify")
+        let summary = well.output.trimmingCharacters(in: .newlines)
+        #expect(task.succeeded && task.output.contains(summary), "\(task.output) \(summary)")
         // A part that holds nothing, with a hash and a size that fit.
         let empty = try await Command(
             "sh",
@@ -229,6 +234,10 @@ struct BackupFaultTests {
         try #require(empty.succeeded, "\(empty.errorOutput)")
         let found = try await run(environment, "backup", "verify")
         #expect(found.ending == .exited(3), "\(found.output)")
+        let foundByTask = try await run(whole, "task", "run", "verify", "--json")
+        let problem = try #require(found.output.split(separator: "\n").first)
+        #expect(foundByTask.ending == .exited(1), "\(foundByTask.output)")
+        #expect(foundByTask.output.contains(problem), "\(foundByTask.output) \(problem)")
         let key = try await ReeveBinary.json(["backup", "key", "new", "\(place.folder)/identity"])
         let encrypted = place.environment(
             "e",

@@ -148,7 +148,7 @@ import Testing
                     .badFileName(path: "p"), .failed,
                     "name it NNNN_name.up.sql, NNNN_name.down.sql, R__name.sql or R__name.down.sql"
                 ),
-                (.badDirective(place: "p:1", "x", hint: "y"), .failed, "y"),
+                (.badDirective(location: "p:1", "x", hint: "y"), .failed, "y"),
                 (.downWithoutUp(path: "p"), .failed, "give both files the same version and name"),
                 (.duplicateVersion("a", "b"), .failed, "give one of them the next free version"),
                 (.missingRequirement(system: "s", requirement: "r"), .failed, "add 'r' to the systems"),
@@ -173,9 +173,9 @@ import Testing
                 ),
                 (.noWayDown(system: "s", title: "t"), .failed, "write one, or restore a backup"),
                 (.unknownVersion(system: "s", version: 1), .failed, "see 'reeve migrate status'"),
-                (.transactionControl(place: "p:1", statement: "COMMIT"), .failed, "remove the statement"),
+                (.transactionControl(location: "p:1", statement: "COMMIT"), .failed, "remove the statement"),
                 (
-                    .unnamedConcurrentIndex(place: "p:1"), .failed,
+                    .unnamedConcurrentIndex(location: "p:1"), .failed,
                     "name the index, so that an interrupted build can be found and repeated"
                 ),
                 (.stepsInRepeatable(path: "p"), .failed, "move that statement to a versioned migration"),
@@ -192,7 +192,7 @@ import Testing
                     "run 'reeve migrate down --system s' again, then 'up'"
                 ),
                 (
-                    .invalidIndex(name: "i", place: "p:1"), .failed,
+                    .invalidIndex(name: "i", location: "p:1"), .failed,
                     "run 'reeve migrate up' again, which drops and rebuilds i"
                 ),
                 (

@@ -1,6 +1,7 @@
 import Foundation
 import Postgres
 import Scheduling
+import Telemetry
 import TestSupport
 import Testing
 
@@ -55,7 +56,7 @@ struct ExtremeValueTests {
                 _ = configuration.poolLimits
                 _ = BackupSettings.maker(configuration)
                 _ = try? BackupSettings.repositories(configuration)
-                _ = BackupSettings.retention(configuration).decide([], now: Date())
+                _ = BackupSettings.retention(configuration).decide([], now: .now)
                 _ = LedgerSettings.retention(configuration)
                 _ = MigratorSettings.make(configuration)
                 for task in (try? FeatureList.reeve.plans(configuration, isEmbedded: true)) ?? [] {

@@ -91,7 +91,7 @@ struct TableTrial {
             switch try connection.trial({ try maker.insert(row, into: identity, on: connection) }) {
             case .success(let inserted?):
                 var row = inserted
-                row.place = nil
+                row.location = nil
                 return .success(row)
             case .success(nil): reason = Reason(text: "a trigger or rule takes the row away")
             case .failure(let error):
@@ -144,12 +144,14 @@ struct TableTrial {
 
     private func meets(_ row: TrialRow, _ predicate: String, on connection: isolated Connection) throws -> Bool {
         let outcome = try connection.trial {
-            guard let there = try maker.insert(row, into: identity, on: connection), let place = there.place else {
+            guard let there = try maker.insert(row, into: identity, on: connection), let location = there.location
+            else {
                 return false
             }
             return try connection.underPath(of: identity.schema ?? "pg_catalog") {
                 try !connection.query(
-                    "SELECT 1 FROM \(place.table) WHERE ctid = $1::pg_catalog.tid AND (\(predicate))", [place.ctid]
+                    "SELECT 1 FROM \(location.table) WHERE ctid = $1::pg_catalog.tid AND (\(predicate))",
+                    [location.ctid]
                 ).isEmpty
             }
         }

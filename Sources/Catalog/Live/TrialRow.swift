@@ -4,7 +4,7 @@ import Postgres
 struct TrialRow {
     var values: [String: String?]
     /// Where it lies, once it is inserted.
-    var place: (table: String, ctid: String)?
+    var location: (table: String, ctid: String)?
 
     init(_ values: [String: String?] = [:]) { self.values = values }
 }
@@ -76,7 +76,7 @@ struct RowMaker {
         for (number, column) in columns.enumerated() {
             inserted.values[column.identity.name] = .some(try first.get(number + 2, as: String?.self))
         }
-        inserted.place = (try first.get(0), try first.get(1))
+        inserted.location = (try first.get(0), try first.get(1))
         return inserted
     }
 
@@ -179,7 +179,7 @@ struct RowMaker {
     /// - Returns: nil where a key has no column of which another value is known.
     func freshened(_ row: TrialRow, of table: ObjectIdentity, keeping kept: Set<String> = []) -> TrialRow? {
         var row = row
-        row.place = nil
+        row.location = nil
         let foreign = foreignColumns(of: table)
         for key in keys(of: table) {
             let free = key.columns.subtracting(kept).sorted()

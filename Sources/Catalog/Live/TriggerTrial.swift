@@ -111,14 +111,14 @@ struct TriggerTrial {
 
     /// Once with the values that are there, and, for conditions that want a change, once with others.
     private func update(_ row: TrialRow?, _ triggers: [Facts], on connection: isolated Connection) throws {
-        guard let row, let place = row.place else { return }
+        guard let row, let location = row.location else { return }
         let columns = maker.columns(of: table.identity).filter { $0["identity"] != "always" }
         guard !columns.isEmpty else { return }
         let foreign = maker.foreignColumns(of: table.identity)
         let same = columns.map { "\($0.identity.quotedName) = \($0.identity.quotedName)" }.joined(separator: ", ")
         let moved = try underPath(connection) {
             try connection.query(
-                "UPDATE \(place.table) SET \(same) WHERE ctid = $1::tid RETURNING ctid::text", [place.ctid])
+                "UPDATE \(location.table) SET \(same) WHERE ctid = $1::tid RETURNING ctid::text", [location.ctid])
         }
         guard triggers.contains(where: \.isConditional), var ctid: String = try moved.first?.get(0) else { return }
         for key in ForeignKeyGraph.keys(of: maker.constraints(of: table.identity, "foreign key"), in: maker.catalog)
@@ -126,14 +126,14 @@ struct TriggerTrial {
             guard let other = try maker.newTarget(key.to, on: connection) else { continue }
             for (name, referenced) in zip(key.columns, key.referencedColumns) {
                 guard let column = columns.first(where: { $0.identity.name == name }) else { continue }
-                try set(column, to: other.values[referenced] ?? nil, in: place.table, &ctid, on: connection)
+                try set(column, to: other.values[referenced] ?? nil, in: location.table, &ctid, on: connection)
             }
         }
         for column in columns where !foreign.contains(column.identity.name) {
             for value in maker.values.candidates(column["type"] ?? "text", checks: []).prefix(4)
                 + [maker.values.fresh(column["type"] ?? "text", unlike: row.values[column.identity.name] ?? nil)]
             {
-                try set(column, to: value, in: place.table, &ctid, on: connection)
+                try set(column, to: value, in: location.table, &ctid, on: connection)
             }
         }
     }
@@ -143,21 +143,21 @@ struct TriggerTrial {
         _ column: CatalogObject, to value: String?, in table: String, _ ctid: inout String,
         on connection: isolated Connection
     ) throws {
-        let place = ctid
+        let location = ctid
         let changed = try connection.kept {
             try underPath(connection) {
                 try connection.query(
                     "UPDATE \(table) SET \(column.identity.quotedName) = CAST($1 AS \(column["type"] ?? "text")) "
-                        + "WHERE ctid = $2::tid RETURNING ctid::text", [value, place])
+                        + "WHERE ctid = $2::tid RETURNING ctid::text", [value, location])
             }
         }
         if case .success(let rows) = changed, let next: String = try rows.first?.get(0) { ctid = next }
     }
 
     private func delete(_ row: TrialRow?, on connection: isolated Connection) throws {
-        guard let place = row?.place else { return }
+        guard let location = row?.location else { return }
         try underPath(connection) {
-            _ = try connection.query("DELETE FROM \(place.table) WHERE ctid = $1::tid", [place.ctid])
+            _ = try connection.query("DELETE FROM \(location.table) WHERE ctid = $1::tid", [location.ctid])
         }
     }
 

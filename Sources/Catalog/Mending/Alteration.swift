@@ -143,8 +143,8 @@ struct AlterationPlanner {
         )
         guard after.filter(before.contains) == before else { return nil }
         return after.enumerated().filter { !before.contains($1) }.map { number, label in
-            let place = number > 0 ? "AFTER \(after[number - 1])" : before.first.map { "BEFORE \($0)" } ?? ""
-            return "ALTER TYPE \(new.identity.path) ADD VALUE \(label) \(place)"
+            let position = number > 0 ? "AFTER \(after[number - 1])" : before.first.map { "BEFORE \($0)" } ?? ""
+            return "ALTER TYPE \(new.identity.path) ADD VALUE \(label) \(position)"
         }
     }
 

@@ -66,14 +66,14 @@ struct MendPlan {
         else { return true }
         let names = QualifiedName.exactList(order)
         let present = Set(QualifiedName.exactList(there))
-        guard let place = names.firstIndex(of: ExactText(column.quotedName)) else { return true }
-        return !names[place...].contains(where: present.contains)
+        guard let position = names.firstIndex(of: ExactText(column.quotedName)) else { return true }
+        return !names[position...].contains(where: present.contains)
     }
 
     private mutating func takeChange(_ difference: Difference) {
         let identity = difference.object
-        guard let property = difference.property, let new = mender.expected.heldOrPlain(identity),
-            let old = mender.found.heldOrPlain(identity)
+        guard let property = difference.property, let new = mender.expected.objectOrImplicitColumn(identity),
+            let old = mender.found.objectOrImplicitColumn(identity)
         else { return }
         switch mender.alterations.alteration(of: property, from: old, to: new) {
         case .statements(let statements): alter(identity, statements)

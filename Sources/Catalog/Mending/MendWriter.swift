@@ -141,7 +141,7 @@ struct MendWriter {
     }
 
     private func make(_ identity: ObjectIdentity, _ script: inout MendScript) {
-        guard let object = expected.heldOrPlain(identity) else { return }
+        guard let object = expected.objectOrImplicitColumn(identity) else { return }
         if plan.rebuilds.contains(identity) {
             let attaches =
                 object["partition of"].map { parent in !plan.rebuilds.contains { ExactText.same($0.path, parent) } }

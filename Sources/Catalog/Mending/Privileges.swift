@@ -57,8 +57,8 @@ struct PrivilegeChange {
         let identity = object.identity
         switch identity.kind {
         case .defaultPrivileges:
-            let place = identity.schema.map { " IN SCHEMA \(PlainName.quoted($0))" } ?? ""
-            return "ALTER DEFAULT PRIVILEGES FOR ROLE \(PlainName.quoted(ownerName))\(place) \(verb) "
+            let scope = identity.schema.map { " IN SCHEMA \(PlainName.quoted($0))" } ?? ""
+            return "ALTER DEFAULT PRIVILEGES FOR ROLE \(PlainName.quoted(ownerName))\(scope) \(verb) "
                 + "ON \(identity.name.uppercased()) \(whom)"
         case .column: return "\(verb) ON \(identity.quotedParent) \(whom)"
         case .table, .foreignTable, .view, .materializedView: return "\(verb) ON \(identity.sqlName) \(whom)"

@@ -147,13 +147,13 @@ struct ColumnAlteration {
     /// What a type's own storage is, only the server knows.
     private var storageChange: String {
         if let storage = new["storage"] { return "\(alter) SET STORAGE \(storage.uppercased())" }
-        let place = quoteLiteral(new.identity.quotedParent)
+        let table = quoteLiteral(new.identity.quotedParent)
         let body = """
             BEGIN
                 EXECUTE (SELECT \(quoteLiteral("\(alter) SET STORAGE ")) || CASE t.typstorage WHEN 'p' THEN 'PLAIN'
                     WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END
                     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-                    WHERE a.attrelid = \(place)::regclass AND a.attname = \(quoteLiteral(new.identity.name)));
+                    WHERE a.attrelid = \(table)::regclass AND a.attname = \(quoteLiteral(new.identity.name)));
             END
             """
         return "DO \(quoteDollar(body))"

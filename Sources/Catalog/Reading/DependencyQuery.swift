@@ -9,7 +9,7 @@ enum DependencyQuery {
 }
 
 /// Counts what lies in the schemas and is held by no query of ours, so that silence is never taken for equality.
-enum UnheldQuery {
+enum UnsupportedKindsQuery {
     static func sql(_ terms: QueryTerms) -> String {
         let kinds = [
             ("operator classes", "pg_opclass", "opcnamespace"), ("operator families", "pg_opfamily", "opfnamespace"),

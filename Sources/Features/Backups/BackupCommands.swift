@@ -133,38 +133,14 @@ enum BackupCommands {
         let found = BackupScope.Tally()
         let share = try share(invocation)
         try await BackupScope.forEach(invocation) { work in
-            let name = work.open.name
+            var verifier = BackupVerifier(try BackupScope.repositories(invocation, work), of: work.open.name)
             let id = invocation.arguments.positional.first ?? "latest"
-            var sum = Verification()
-            let repositories = try BackupScope.repositories(invocation, work)
-            var lacking: [Repository] = []
-            for repository in repositories {
-                let result: Verification
-                do {
-                    let manifests =
-                        invocation.has("all")
-                        ? try await repository.manifests(of: name) : [try await repository.manifest(id, of: name)]
-                    result = try await repository.verify(
-                        manifests, of: name, share: share,
-                        identity: BackupSettings.identity(work.configuration, given: invocation.option("identity")))
-                } catch BackupError.unknown {
-                    lacking.append(repository)
-                    sum.problems.append(.noBackup(place: repository.store.place))
-                    continue
-                } catch let error as StorageError {
-                    sum.problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
-                    continue
-                }
-                sum.parts += result.parts
-                sum.read += result.read
-                sum.unopened += result.unopened
-                sum.bytes += result.bytes
-                sum.problems += result.problems
-                sum.orphans += result.orphans
-            }
-            if lacking.count == repositories.count { throw BackupError.unknown(id: id) }
-            found.count += sum.problems.count + sum.orphans.count
-            return (BackupText.verified(sum), BackupText.text(sum))
+            verifier.selection = invocation.has("all") ? .all : .one(id)
+            verifier.share = share
+            verifier.identity = BackupSettings.identity(work.configuration, given: invocation.option("identity"))
+            let result = try await verifier.verify()
+            found.count += result.problems.count + result.orphans.count
+            return (BackupText.verified(result), BackupText.text(result))
         }
         return found.count > 0 ? .finding : .done
     }

@@ -39,27 +39,12 @@ enum PruneTask {
 enum VerifyTask {
     static func run(_ call: TaskCall) async throws -> String {
         let work = try BackupWork(call)
-        let share = Double(call.configuration[BackupSettings.verifyPercent]) / 100
-        var problems: [BackupError] = []
-        var parts = 0
-        var read = 0
-        var unopened = 0
-        for repository in work.repositories {
-            do {
-                let result = try await repository.verify(
-                    try await repository.manifests(of: work.open.name), of: work.open.name, share: share,
-                    identity: BackupSettings.identity(work.configuration))
-                problems += result.problems
-                parts += result.parts
-                read += result.read
-                unopened += result.unopened
-            } catch let error as StorageError {
-                problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
-            }
-        }
-        guard problems.isEmpty else { throw TaskFinding(problems.map(\.description).joined(separator: "\n")) }
-        return "\(parts) parts are there, \(read) of them were read"
-            + (unopened > 0 ? ", \(unopened) of these not opened: no identity is given" : "")
+        var verifier = BackupVerifier(work.repositories, of: work.open.name)
+        verifier.share = Double(call.configuration[BackupSettings.verifyPercent]) / 100
+        verifier.identity = BackupSettings.identity(work.configuration)
+        let result = try await verifier.verify()
+        guard result.problems.isEmpty else { throw TaskFinding(BackupText.text(result)) }
+        return BackupText.summary(result)
     }
 }
 

@@ -80,11 +80,19 @@ enum BackupText {
 
     static func text(_ result: Verification) -> String {
         let lines = result.problems.map(\.description) + result.orphans.map { "\($0) belongs to no backup" }
-        let sum =
-            "\(result.parts) parts, \(result.read) of them read (\(size(result.bytes))), \(result.problems.count) problems"
-        let unopened = "the contents of \(result.unopened) parts were not opened: no identity is given"
-        return (lines + (result.unopened > 0 ? [unopened] : []) + [sum]).joined(separator: "\n")
+        return (lines + [summary(result)]).joined(separator: "\n")
     }
+
+    /// The counts, in one line.
+    static func summary(_ result: Verification) -> String {
+        var text = "\(count(result.parts, "part")), \(result.read) of them read (\(size(result.bytes)))"
+        if result.unopened > 0 { text += ", \(result.unopened) of these not opened for lack of an identity" }
+        text += ", \(count(result.problems.count, "problem"))"
+        if !result.orphans.isEmpty { text += ", \(count(result.orphans.count, "object")) of no backup" }
+        return text
+    }
+
+    private static func count(_ number: Int, _ what: String) -> String { "\(number) \(what)\(number == 1 ? "" : "s")" }
 
     static func proved(_ proof: Proof) -> JSONValue {
         [

@@ -21,9 +21,9 @@ extension BackupWork {
         let (proven, now) = try await evidence(of: repository.store.place)
         var candidates: [RetentionPolicy.Candidate] = []
         for manifest in try await repository.manifests(of: open.name, damaged: damaged) {
-            let times = [manifest.startedAt, manifest.finishedAt].map { try? Timestamp.fromPostgres($0).date }
-            guard let began = times[0], let finished = times[1], max(began, finished) <= now.addingTimeInterval(3600)
-            else {
+            let times = [manifest.startedAt, manifest.finishedAt].map { try? Timestamp.fromPostgres($0) }
+            // The clocks of machines differ a little.
+            guard let began = times[0], let finished = times[1], max(began, finished) - .seconds(3600) <= now else {
                 damaged(
                     .badManifest(
                         object: "\(open.name)/\(manifest.id)",
@@ -38,14 +38,14 @@ extension BackupWork {
     }
 
     /// The backups in a repository that the ledger knows as proven, and the time of the database's clock.
-    private func evidence(of place: String) async throws -> (proven: Set<String>, now: Date) {
+    private func evidence(of place: String) async throws -> (proven: Set<String>, now: Timestamp) {
         try await open.database.withDirectConnection(named: "reeve backup") { connection in
             try await connection.with { connection in
                 let now: Timestamp? = try connection.query("SELECT clock_timestamp()").first?.get(0)
                 guard let now else { throw PostgresError(.badValue, "the server's clock has no time") }
-                guard try LedgerSchema.isInstalled(on: connection) else { return ([], now.date) }
+                guard try LedgerSchema.isInstalled(on: connection) else { return ([], now) }
                 let proven = try BackupLedger.records(on: connection).filter { $0.place == place && $0.provenAt != nil }
-                return (Set(proven.map(\.id)), now.date)
+                return (Set(proven.map(\.id)), now)
             }
         }
     }

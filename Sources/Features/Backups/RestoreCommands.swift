@@ -154,7 +154,7 @@ enum TargetContent {
                     try connection.query(
                         """
                         SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                        WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+                        WHERE \(UserSchemas.condition("n.nspname"))
                         """
                     ).first?.get(0) ?? 0
                 return (name, count)

@@ -48,7 +48,7 @@ final class BegunMigrations: Sendable {
             case (_, .applying), (_, .reverting):
                 standing.append(
                     "\(Self.title(action)) is \(word) in part and journalled: run it again, and it goes on there")
-            case (.up, .applied) where record?.meaning == action.migration.up.meaning, (.down, nil):
+            case (.up, .applied) where record?.tokenDigest == action.migration.up.tokenDigest, (.down, nil):
                 interruption.did("\(word) \(Self.title(action))")
             default:
                 standing.append("\(Self.title(action)) is not \(word)" + (isStillAtIt ? "" : ": it was rolled back"))

@@ -15,7 +15,7 @@ struct NewMigration {
         let files: [(String, String)]
         if isRepeatable {
             files = [
-                ("R__\(name).sql", "-- Applied anew whenever its meaning changes: write CREATE OR REPLACE.\n"),
+                ("R__\(name).sql", "-- Applied anew whenever its statements change: write CREATE OR REPLACE.\n"),
                 ("R__\(name).down.sql", "-- Takes away what R__\(name).sql makes.\n"),
             ]
         } else {

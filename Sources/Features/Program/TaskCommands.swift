@@ -13,7 +13,7 @@ enum TaskCommands {
         noun: "task", verb: "list", summary: "show the tasks, their schedules and when they are due next"
     ) { invocation in
         let configuration = try invocation.configuration()
-        let now = Int(Date().timeIntervalSince1970)
+        let now = Timestamp.now.seconds
         let isEmbedded = configuration.databases.first?.isEmbedded ?? false
         let plans = try invocation.features.plans(configuration, isEmbedded: isEmbedded)
         var table = TextTable("TASK", "SCHEDULE", "NEXT", "WHAT IT DOES")
@@ -109,14 +109,13 @@ enum TaskCommands {
         guard let zone = TimeZone(identifier: name) else {
             throw UsageError("'\(name)' is not an IANA time zone", hint: "write for instance Europe/Berlin")
         }
-        var from = Int(Date().timeIntervalSince1970)
+        var from = Timestamp.now.seconds
         if let text = invocation.option("from") {
             guard let time = try? Timestamp.fromPostgres(text) else {
                 throw UsageError("--from: '\(text)' is not an RFC 3339 time", hint: "write 2026-03-29T00:00:00Z")
             }
             // The first whole second that is not before it.
-            let (seconds, fraction) = time.microseconds.flooredDivision(by: 1_000_000)
-            from = Int(seconds) + (fraction > 0 ? 1 : 0)
+            from = time.secondsRoundedUp
             guard Schedule.instants.contains(from) else {
                 throw UsageError("--from: '\(text)' is not a time from the year 0001 to the year 9999")
             }

@@ -27,10 +27,10 @@ struct DifferenceText {
             notes.append("note: \(system) has \(count) pending migrations; they were not compared")
         }
         if !report.ignored.isEmpty { notes.append("note: \(report.ignored.count) differences are ignored") }
-        for entry in report.idleEntries {
+        for entry in report.unusedEntries {
             notes.append("note: validate.ignore: '\(entry.pattern)' matches no difference any more")
         }
-        for kind in report.found.unheld { notes.append("note: \(kind) cannot be compared") }
+        for kind in report.found.unsupportedKinds { notes.append("note: \(kind) cannot be compared") }
         if report.expected.source == .snapshots {
             notes.append("note: compared with the committed snapshots, for no scratch database may be made")
         }

@@ -1,6 +1,7 @@
 import Foundation
 import Postgres
 import Scheduling
+import Telemetry
 
 /// How a value is written, and how it is read.
 public struct ValueSyntax<Value: Sendable>: Sendable {
@@ -85,7 +86,7 @@ extension ValueSyntax where Value == Bool {
 extension ValueSyntax where Value == Duration {
     public static func duration(_ range: ClosedRange<Duration> = WrittenDuration.all) -> Self {
         Self { (text) throws(InvalidValue) in
-            guard let duration = WrittenDuration.parse(text), range.contains(duration) else {
+            guard let duration = WrittenDuration.parse(text, in: range) else {
                 throw WrittenDuration.invalid(text, in: range)
             }
             return duration

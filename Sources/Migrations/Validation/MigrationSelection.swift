@@ -7,7 +7,7 @@ struct MigrationSelection: Sendable {
     let system: MigrationSystem
     /// By title.
     let titles: Set<String>
-    /// SHA-256 over the titles and meanings, the name of the system and its schema.
+    /// SHA-256 over the titles and token digests, the name of the system and its schema.
     let digest: [UInt8]
     /// Those of the folder that are not applied.
     let pending: Int
@@ -33,7 +33,7 @@ struct MigrationSelection: Sendable {
         digest.update("\(system.name)\u{0}\(system.schema)\u{0}".utf8)
         for migration in chosen {
             digest.update("\(migration.title)\u{0}".utf8)
-            digest.update(migration.up.meaning)
+            digest.update(migration.up.tokenDigest)
         }
         self.digest = digest.finish()
         // What is applied is wanted, whatever the configuration says now.

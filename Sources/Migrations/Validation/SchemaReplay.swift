@@ -43,7 +43,7 @@ struct SchemaReplay: Sendable {
                 let rows = try connection.query(
                     """
                     SELECT 'schema' AS kind, nspname::text FROM pg_namespace n
-                    WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'reeve')
+                    WHERE \(UserSchemas.conditionWithoutLedger("nspname"))
                         AND (nspname <> 'public' OR EXISTS (
                             SELECT FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass
                                 AND d.refobjid = n.oid AND d.deptype = 'n' AND d.classid <> 'pg_extension'::regclass

@@ -190,7 +190,7 @@ public struct SchemaReport: Sendable {
     /// What differs and is ignored, with the entry that says so.
     public let ignored: [(difference: Difference, entry: IgnoreList.Entry)]
     /// Entries that match nothing any more.
-    public let idleEntries: [IgnoreList.Entry]
+    public let unusedEntries: [IgnoreList.Entry]
     /// How many migrations wait, by system.
     public let pending: [String: Int]
     private let mender: Mender?
@@ -206,7 +206,7 @@ public struct SchemaReport: Sendable {
         differences = judged.filter { $0.1 == nil }.map(\.0)
         ignored = judged.compactMap { difference, entry in entry.map { (difference, $0) } }
         let used = ignored.map(\.entry)
-        idleEntries = ignore.entries.filter { !used.contains($0) }
+        unusedEntries = ignore.entries.filter { !used.contains($0) }
         mender = all.isEmpty ? nil : Mender(expected: expected.catalog, found: found, owner: owner)
     }
 

@@ -52,11 +52,11 @@ final class S3Client: Sendable {
         var operation: String
         /// Whether a range is asked for that an object without bytes does not have (status 416).
         var mayBeEmpty = false
-        /// What is wrong with an answer of success that cannot be right: it was cut short, or is another's. nil: nothing.
-        var doubt: @Sendable (HTTPResponse) -> String? = { _ in nil }
+        /// Says what is wrong with an answer of success, for instance that it was cut short; nil: nothing.
+        var validate: @Sendable (HTTPResponse) -> String? = { _ in nil }
 
-        /// The doubt about an answer that must be XML.
-        static let wantsXML: @Sendable (HTTPResponse) -> String? = {
+        /// For an answer that must be XML.
+        static let validateXML: @Sendable (HTTPResponse) -> String? = {
             S3Answer.parse($0.body) == nil ? "the response is incomplete" : nil
         }
     }
@@ -121,7 +121,7 @@ final class S3Client: Sendable {
         if (200..<300).contains(response.status) {
             // The server had begun to answer before it knew.
             if let failure { return Problem(reason: "\(failure.code): \(failure.message)", mayPass: true) }
-            return call.doubt(response).map { Problem(reason: $0, mayPass: true) }
+            return call.validate(response).map { Problem(reason: $0, mayPass: true) }
         }
         let code = failure?.code ?? ""
         if ["RequestTimeTooSkewed", "RequestExpired"].contains(code), setClock(by: response) {

@@ -102,7 +102,7 @@ public struct S3Store: ObjectStore {
             let answer = try client.send(
                 S3Client.Call(
                     method: "GET", query: first + [("prefix", location.key(prefix))] + marks, operation: "list",
-                    doubt: S3Client.Call.wantsXML))
+                    validate: S3Client.Call.validateXML))
             guard let page = S3Answer.parse(answer.body) else { throw cutShort(prefix) }
             all += items(page)
             guard page["IsTruncated"] == "true" else { return all }
@@ -138,7 +138,7 @@ private final class S3Reader: ObjectReader, @unchecked Sendable {
             S3Client.Call(
                 method: "GET", name: name, headers: [("range", "bytes=0-\(step - 1)")], operation: "read",
                 mayBeEmpty: true,
-                doubt: { answer in
+                validate: { answer in
                     // Of an object without bytes some servers give all.
                     if answer.status == 200, answer["Content-Length"] == "0" { return nil }
                     guard answer.status == 206, let total = Self.total(answer) else { return wrong }
@@ -169,7 +169,7 @@ private final class S3Reader: ObjectReader, @unchecked Sendable {
         let answer = try client.send(
             S3Client.Call(
                 method: "GET", name: name, headers: headers, operation: "read",
-                doubt: { $0.body.count == count ? nil : "\($0.body.count) bytes came for \(count)" }))
+                validate: { $0.body.count == count ? nil : "\($0.body.count) bytes came for \(count)" }))
         position = end
         return answer.body
     }

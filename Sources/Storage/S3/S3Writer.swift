@@ -57,7 +57,7 @@ final class S3Writer: ObjectWriter {
         let answer = try client.send(
             S3Client.Call(
                 method: "POST", name: name, query: [("uploads", "")], headers: headers, operation: "write",
-                doubt: S3Client.Call.wantsXML))
+                validate: S3Client.Call.validateXML))
         guard let id = S3Answer.parse(answer.body)?["UploadId"], !id.isEmpty else {
             throw failed("the server returned no upload ID")
         }
@@ -90,7 +90,7 @@ final class S3Writer: ObjectWriter {
             _ = try client.send(
                 S3Client.Call(
                     method: "POST", name: name, query: [("uploadId", upload ?? "")], body: Array(body.utf8),
-                    operation: "write", doubt: S3Client.Call.wantsXML))
+                    operation: "write", validate: S3Client.Call.validateXML))
         } catch {
             let head = try? client.send(S3Client.Call(method: "HEAD", name: name, operation: "write"))
             guard head?["Content-Length"] == "\(total)" else { throw error }

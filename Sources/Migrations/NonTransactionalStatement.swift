@@ -1,7 +1,7 @@
 import Postgres
 
 /// A statement that PostgreSQL refuses within a transaction, and so runs alone.
-enum SolitaryStatement: Equatable, Sendable {
+enum NonTransactionalStatement: Equatable, Sendable {
     /// Names are as they stand in the script, for `to_regclass` and `parse_ident` to read.
     case createIndex(name: String, table: String)
     case dropIndex(name: String)

@@ -1,14 +1,15 @@
 import Catalog
 import Postgres
 
-/// A transaction that holds a snapshot, and locks on all that is dumped at it.
+/// A transaction with an exported snapshot, and with locks on everything that is dumped under it.
 ///
-/// The relations are listed, locked in ACCESS SHARE mode in a transaction that has not looked at anything yet, and only
-/// then the snapshot is taken and exported; listed again at it, they must be the same. So no TRUNCATE and no ALTER TABLE
-/// can come between the snapshot and the dump, which plain pg_dump allows: it takes its snapshot first.
-struct SnapshotHold: Sendable {
+/// The relations are listed and then locked in ACCESS SHARE mode, in a transaction that has no snapshot yet. Only then the
+/// snapshot is taken and exported; relisted under it, the relations must be the same. So no TRUNCATE and no ALTER TABLE
+/// can come between the snapshot and the dump. pg_dump alone allows that, since it takes its snapshot first.
+struct SnapshotTransaction: Sendable {
     let connection: Connection
-    let snapshot: String
+    /// The snapshot's name, as `pg_export_snapshot` returns it.
+    let id: String
     let wal: String?
     let relations: [DatabaseContent.Relation]
     let hasLargeObjects: Bool
@@ -17,10 +18,10 @@ struct SnapshotHold: Sendable {
 
     /// - Parameter wait: how long for a table that is locked.
     /// - Throws: `BackupError.changing`, `.held`; `PostgresError`.
-    static func take(on connection: Connection, wait: Duration) async throws -> SnapshotHold {
+    static func begin(on connection: Connection, wait: Duration) async throws -> SnapshotTransaction {
         for _ in 0..<attempts {
             do {
-                if let hold = try await attempt(on: connection, wait) { return hold }
+                if let snapshot = try await attempt(on: connection, wait) { return snapshot }
             } catch let error as PostgresError where error.sqlState == "55P03" {
                 throw BackupError.held(holders: (try? await connection.with { try LockHolders.read(on: $0) }) ?? [])
             }
@@ -28,7 +29,7 @@ struct SnapshotHold: Sendable {
         throw BackupError.changing(attempts: attempts)
     }
 
-    private static func attempt(on connection: Connection, _ wait: Duration) async throws -> SnapshotHold? {
+    private static func attempt(on connection: Connection, _ wait: Duration) async throws -> SnapshotTransaction? {
         let limit = "SET LOCAL lock_timeout = \(Int(wait / .milliseconds(1)))"
         return try await connection.with { connection in
             try connection.execute("BEGIN READ ONLY")
@@ -53,8 +54,8 @@ struct SnapshotHold: Sendable {
                     try connection.execute("ROLLBACK")
                     return nil
                 }
-                return SnapshotHold(
-                    connection: connection, snapshot: try row.get(0), wal: try row.get(1), relations: after,
+                return SnapshotTransaction(
+                    connection: connection, id: try row.get(0), wal: try row.get(1), relations: after,
                     hasLargeObjects: try row.get(2))
             } catch let error as PostgresError where error.sqlState == "42P01" {
                 // One of them went before it was locked.
@@ -75,8 +76,8 @@ struct SnapshotHold: Sendable {
         }
     }
 
-    /// Lets go of snapshot and locks.
-    func release() async throws {
+    /// Ends the transaction, and with it the snapshot and the locks.
+    func end() async throws {
         try await connection.with { _ = try $0.execute("ROLLBACK") }
     }
 }

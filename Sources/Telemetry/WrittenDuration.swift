@@ -1,16 +1,23 @@
-/// The durations that people may write.
+/// Durations as people write them: in the configuration, on the command line and in the directives of migrations.
+///
+/// A whole number and a unit: `500ms`, `30s` (`30sec`), `5min` (`5m`), `2h` or `1d`; a bare number is seconds.
 public enum WrittenDuration {
     /// Ten years: what every timer, clock and server takes.
     public static let longest: Duration = .seconds(3650 * 86400)
+    /// Every duration that can be written.
     public static let all: ClosedRange<Duration> = .zero...longest
+    /// Time limits, which are more than nothing.
     public static let limits: ClosedRange<Duration> = .milliseconds(1)...longest
-    /// Where a server counts milliseconds in 32 bits.
+    /// Settings of the server, which counts milliseconds in 32 bits.
     public static let ofServer: ClosedRange<Duration> = .zero...(.seconds(24 * 86400))
 
-    /// Reads `500ms`, `30s`, `5min`, `2h`, `1d`; a bare number is seconds.
+    /// How to write a duration.
+    public static let hint = "write 500ms, 30s, 5min, 2h or 1d"
+
+    /// Reads a duration.
     ///
-    /// - Returns: nil for what is not a duration, or is longer than ten years.
-    public static func parse(_ text: String) -> Duration? {
+    /// - Returns: nil for a text that is not a duration, and for a duration out of range.
+    public static func parse(_ text: String, in range: ClosedRange<Duration> = all) -> Duration? {
         guard let match = text.wholeMatch(of: /([0-9]{1,12})\s*(ms|s|sec|m|min|h|d)?/), let number = Int64(match.1)
         else { return nil }
         let duration: Duration
@@ -21,13 +28,12 @@ public enum WrittenDuration {
         case "d": duration = .seconds(number * 86400)
         default: duration = .seconds(number)
         }
-        return duration <= longest ? duration : nil
+        return range.contains(duration) ? duration : nil
     }
 
-    static func invalid(_ text: String, in range: ClosedRange<Duration>) -> InvalidValue {
-        InvalidValue(
-            "'\(text)' is not a duration from \(written(range.lowerBound)) to \(written(range.upperBound))",
-            hint: "write 500ms, 30s, 5min, 2h or 1d")
+    /// What is wrong with a text that `parse` refuses.
+    public static func problem(with text: String, in range: ClosedRange<Duration> = all) -> String {
+        "'\(text)' is not a duration from \(written(range.lowerBound)) to \(written(range.upperBound))"
     }
 
     private static func written(_ duration: Duration) -> String {

@@ -1,0 +1,107 @@
+import Postgres
+
+/// The steps of a restore in their order: which parts of a backup each of them restores, which entries of an archive, and
+/// with which options of pg_restore. Pure.
+///
+/// Rows come before indexes and constraints, which are built faster once the rows are there, and before triggers, which
+/// must not fire for them. Masks come between rows and triggers: a trigger would see what is masked, and could keep it.
+struct RestorePlan: Sendable {
+    /// What is restored.
+    enum Scope: Sendable {
+        case everything
+        /// The rows of these tables, and all definitions, into a scratch server.
+        case tables(Set<FetchedTable>)
+    }
+
+    enum Step: Sendable, Equatable {
+        /// Whole parts, over `jobs` connections.
+        case parts([Manifest.Part], options: [String] = [], jobs: Int = 1)
+        /// Suspends risky CHECK constraints of tables (`Confinement.suspendChecks`).
+        case suspendChecks
+        case mask(MaskingRules)
+        /// Some entries of an archive, over `jobs` connections.
+        case entries(Entries, of: Manifest.Part, jobs: Int = 1)
+    }
+
+    /// Entries of an archive by type; comments and security labels go with the objects they are on.
+    enum Entries: Sendable, Equatable {
+        case only(Set<String>)
+        case allBut(Set<String>)
+
+        func of(_ contents: TableOfContents) -> TableOfContents {
+            switch self {
+            case .only(let types): contents.entries(of: types)
+            case .allBut(let types): contents.without(contents.entries(of: types))
+            }
+        }
+    }
+
+    /// The options that pg_restore gets in every step.
+    static let options = ["--exit-on-error", "--no-tablespaces", "-Fc"]
+
+    /// Foreign keys, which a partial restore adds in the target.
+    static let foreignKeys: Set<String> = ["FK CONSTRAINT"]
+    private static let eventTriggers: Set<String> = ["EVENT TRIGGER"]
+    /// Entries of no use for single tables, which a partial restore leaves out.
+    private static let ofWholeDatabases: Set<String> = [
+        "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA", "SUBSCRIPTION", "SUBSCRIPTION TABLE",
+        "MATERIALIZED VIEW DATA",
+    ]
+
+    /// From rows to triggers.
+    let contents: [Step]
+    /// Event triggers, which fire for everything created after them, and so come last.
+    let last: [Step]
+
+    init(_ scope: Scope, of manifest: Manifest, jobs: Int, masking: MaskingRules) {
+        func parts(_ kinds: Manifest.Part.Kind...) -> [Manifest.Part] {
+            manifest.parts.filter { kinds.contains($0.kind) }
+        }
+        let jobs = max(1, jobs)
+        let rows: Step
+        let mask: MaskingRules
+        let dependents: [Step]
+        switch scope {
+        case .everything:
+            // The largest first, so that it does not keep a single connection busy at the end.
+            rows = .parts(parts(.data, .largeObjects).sorted { $0.bytes > $1.bytes }, jobs: jobs)
+            mask = masking
+            dependents = parts(.after).map { .entries(.allBut(Self.eventTriggers), of: $0, jobs: jobs) }
+            last = parts(.after).map { .entries(.only(Self.eventTriggers), of: $0, jobs: jobs) }
+        case .tables(let tables):
+            let wanted = Set(
+                manifest.tables.filter { tables.contains(FetchedTable(schema: $0.schema, name: $0.name)) }.map {
+                    ExactText($0.path)
+                })
+            let holding = parts(.data).filter { !wanted.isDisjoint(with: $0.tables.map(ExactText.init)) }
+            // These also match a wanted name in another wanted schema; more than is wanted does no harm here.
+            let options =
+                Set(tables.map { ExactText($0.schema) }).map { "--schema=\($0.text)" }.sorted()
+                + Set(tables.map { ExactText($0.name) }).map { "--table=\($0.text)" }.sorted()
+            rows = .parts(holding.sorted { $0.bytes > $1.bytes }, options: options, jobs: jobs)
+            mask = masking.only(tables)
+            let leftOut = Self.foreignKeys.union(Self.eventTriggers).union(Self.ofWholeDatabases)
+            dependents = parts(.after).map { .entries(.allBut(leftOut), of: $0) }
+            last = []
+        }
+        // After the rows, since pg_dump sets sequences too, to their values at the time of the dump.
+        contents =
+            [.suspendChecks, rows, .parts(parts(.sequences))] + (mask.isEmpty ? [] : [.mask(mask)]) + dependents
+    }
+
+    /// The first steps: all definitions, from schemas to tables. The tables to fetch are looked up after them.
+    static func definitions(of manifest: Manifest) -> [Step] {
+        [.parts(manifest.parts.filter { $0.kind == .before })]
+    }
+
+    /// The parts that steps read, each as often as it is read.
+    static func parts(of steps: [Step]) -> [Manifest.Part] {
+        steps.flatMap { step -> [Manifest.Part] in
+            switch step {
+            case .parts(let parts, _, _): parts
+            case .entries(_, let part, _): [part]
+            case .suspendChecks, .mask: []
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+import Postgres
+
+/// Carries out the steps of a restore in one database.
+struct RestoreRun: Sendable {
+    let target: ConnectionSettings
+    let tools: BackupTools
+    let reader: PartReader
+
+    /// - Throws: `BackupError`, `PipelineError`, `PostgresError`, `StorageError`.
+    func perform(_ steps: [RestorePlan.Step], under confinement: Confinement = Confinement()) async throws {
+        for step in steps {
+            switch step {
+            case .parts(let parts, let options, let jobs): try await restore(parts, options, jobs)
+            case .suspendChecks: try await confinement.suspendChecks()
+            case .mask(let rules):
+                try await Connection.opened(target.named("reeve restore")) { connection in
+                    try await connection.with { try rules.apply(on: $0) }
+                }
+            case .entries(let entries, let part, let jobs):
+                try await reader.withFile(part) { path in
+                    let wanted = entries.of(try await reader.contents(of: path, tools))
+                    try await reader.restore(wanted, of: part, at: path, into: target, tools, jobs: jobs)
+                }
+            }
+        }
+    }
+
+    private func restore(_ parts: [Manifest.Part], _ options: [String], _ jobs: Int) async throws {
+        let queue = SharedQueue(parts)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<jobs {
+                group.addTask {
+                    while let part = queue.next() {
+                        try Task.checkCancellation()
+                        try await reader.restore(part, into: target, tools, options)
+                    }
+                }
+            }
+            for try await _ in group {}
+        }
+    }
+}

@@ -1,0 +1,40 @@
+/// A period of the calendar, in UTC.
+public enum CalendarPeriod: Sendable, Hashable {
+    case day
+    /// From Monday to Sunday, as in ISO 8601.
+    case week
+    case month
+    case year
+
+    /// The number of the period that an instant is in; consecutive periods have consecutive numbers.
+    public func number(of time: Timestamp) -> Int64 {
+        let date = CivilDate(time)
+        switch self {
+        case .day: return date.number
+        // 1970-01-01 was a Thursday.
+        case .week: return (date.number + 3).flooredDivision(by: 7).quotient
+        case .month: return date.year * 12 + date.month - 1
+        case .year: return date.year
+        }
+    }
+}
+
+/// Finds the newest instant of each period: the rule by which backups and anchors are thinned out.
+///
+///     var newest = NewestOfPeriods()
+///     let kept = times.sorted(by: >).filter { newest.isFirst($0, of: .day) }
+public struct NewestOfPeriods: Sendable {
+    private struct Key: Hashable {
+        let period: CalendarPeriod
+        let number: Int64
+    }
+
+    private var seen: Set<Key> = []
+
+    public init() {}
+
+    /// Whether an instant is the first one of its period that is passed here: the newest one, if the newest come first.
+    public mutating func isFirst(_ time: Timestamp, of period: CalendarPeriod) -> Bool {
+        seen.insert(Key(period: period, number: period.number(of: time))).inserted
+    }
+}
