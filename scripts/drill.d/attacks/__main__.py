@@ -1,0 +1,28 @@
+"""Attacks a steward that works as a superuser, as a plain role, a database's owner, a file or a client would, and tells
+which of them get through. PROGRAM names another build to attack, for comparison."""
+import subprocess, sys
+from common import say
+import names, ledgers, migrations, trials, backups, repositories, clients
+from world import World, attacks
+
+
+def main():
+    only = sys.argv[2:]
+    unknown = [name for name in only if name not in attacks]
+    if unknown:
+        sys.exit(f"there is no attack {', '.join(unknown)}; there are: {', '.join(attacks)}")
+    through = 0
+    for name, (function, test) in attacks.items():
+        if only and name not in only:
+            continue
+        try:
+            is_open = function(World())
+        except subprocess.TimeoutExpired:
+            is_open = True
+        through += is_open
+        print(f"{name} {'OPEN' if is_open else 'held'} {test}", flush=True)
+    say(f"{through} attacks got through")
+    sys.exit(1 if through else 0)
+
+
+main()

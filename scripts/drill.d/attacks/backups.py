@@ -1,0 +1,186 @@
+"""What lies in wait in a database for whoever backs it up or restores it."""
+from common import say
+from world import World, attack, cluster
+
+
+@attack("HostileBackupTests.restoringABackup…")
+def restore_of_a_hostile_dump(world):
+    world.trap("x text", result="boolean", value="true", schema="p", options="IMMUTABLE")
+    world.psql("""CREATE TABLE p.t (a text CHECK (p.e(a))); INSERT INTO p.t VALUES ('x'); CREATE INDEX ON p.t (p.e(a));
+        CREATE MATERIALIZED VIEW p.m AS SELECT p.e(a) FROM p.t""")
+    world.reeve("backup", "create")
+    target = World()
+    cluster.sql("postgres", f"DROP DATABASE {target.name}")
+    cluster.sql("postgres", f"CREATE DATABASE {target.name}")
+    done = world.reeve("backup", "restore", "latest", "--to", cluster.url(target.name))
+    if done.returncode != 0:
+        say(done.stdout + done.stderr)
+    return world.is_won()
+
+
+def plan(world, expression):
+    """A table on which no query can be planned without a call of it."""
+    world.psql(f"""ALTER DATABASE {world.name} SET constraint_exclusion = on;
+        CREATE TABLE p.t AS SELECT i AS a FROM generate_series(1, 2000) i;
+        CREATE INDEX ON p.t (a) WHERE {expression} = 1;
+        CREATE STATISTICS p.s ON (a + {expression}), (a * 2) FROM p.t;
+        ALTER TABLE p.t ADD CHECK ({expression} = 1)""")
+
+
+@attack("PlanningTests.codeThatPlanningRuns…")
+def planning_while_a_backup_is_made(world):
+    world.trap("i integer", result="integer", value="1", schema="p", options="IMMUTABLE")
+    plan(world, "p.e(1)")
+    world.reeve("backup", "create")
+    return world.is_won()
+
+
+@attack("PlanningTests.codeThatPlanningRuns…")
+def planning_while_a_backup_is_tested(world):
+    world.trap("i integer", result="integer", value="1", schema="p", options="IMMUTABLE")
+    # In the server of the test alone, which starts later.
+    started = world.psql("SELECT pg_postmaster_start_time()")
+    world.psql(f"""CREATE FUNCTION p.later(i integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+        IF pg_postmaster_start_time() > '{started}' THEN PERFORM p.e(1); END IF; RETURN 1; END $$""")
+    plan(world, "p.later(1)")
+    world.reeve("backup", "create")
+    world.reeve("backup", "test")
+    return world.is_won()
+
+
+def declare(world):
+    """A function that declares a cursor WITH HOLD, which is run at COMMIT."""
+    world.shot()
+    world.psql(f"""CREATE SCHEMA p;
+        CREATE FUNCTION p.declared() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+            IF session_user = '{world.role}' THEN RETURN; END IF;
+            EXECUTE format('DECLARE %I CURSOR WITH HOLD FOR SELECT pg_catalog.query_to_xml(%L, true, true, %L)',
+                gen_random_uuid(), 'SELECT pg_catalog.lo_export(4242, ''{world.marker}'')', ''); END $$;
+        CREATE FUNCTION p.declares(i integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM p.declared(); RETURN i; END $$""")
+
+
+@attack("RiskyExpressionTests.aRestoreEvaluatesNone…")
+def cursor_of_a_check(world):
+    declare(world)
+    world.psql("CREATE TABLE p.t (a integer CHECK (p.declares(a) > 0)); INSERT INTO p.t VALUES (1)")
+    world.restored()
+    return world.is_won()
+
+
+@attack("RiskyExpressionTests.aRestoreEvaluatesNone…")
+def cursor_of_a_generated_column(world):
+    declare(world)
+    world.psql("CREATE TABLE p.t (a integer, b integer GENERATED ALWAYS AS (p.declares(a)) STORED)")
+    world.psql("INSERT INTO p.t (a) VALUES (1)")
+    world.restored()
+    return world.is_won()
+
+
+@attack("no test")
+def cursor_of_a_partition_key(world):
+    declare(world)
+    world.psql("""CREATE TABLE p.t (a integer) PARTITION BY LIST ((p.declares(a)));
+        CREATE TABLE p.t_1 PARTITION OF p.t FOR VALUES IN (1); INSERT INTO p.t VALUES (1)""")
+    world.restored()
+    return world.is_won()
+
+
+@attack("no test")
+def cursor_of_a_foreign_key(world):
+    declare(world)
+    # The key compares by way of a cast that the role made for a type of its own.
+    world.psql("""CREATE TYPE p.kind AS ENUM ('one');
+        CREATE FUNCTION p.number(p.kind) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+            $$ BEGIN RETURN p.declares(1); END $$;
+        CREATE CAST (p.kind AS integer) WITH FUNCTION p.number(p.kind) AS IMPLICIT;
+        CREATE TABLE p.t (a integer PRIMARY KEY); CREATE TABLE p.u (a p.kind REFERENCES p.t);
+        INSERT INTO p.t VALUES (1); INSERT INTO p.u VALUES ('one')""")
+    world.restored()
+    return world.is_won()
+
+
+def put_in_the_path(world):
+    """A function that puts another one before the server's own in the search path of a session of somebody else."""
+    world.trap("text", result="text", value="''", schema="p", name="lower", options="IMMUTABLE")
+    world.psql(f"""CREATE FUNCTION p.leads() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+            IF session_user <> '{world.role}' THEN PERFORM set_config('search_path', 'p, pg_catalog', false); END IF;
+            END $$;
+        CREATE FUNCTION p.led(i integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM p.leads(); RETURN i; END $$""")
+    world.psql("CREATE SCHEMA o; CREATE TABLE o.t AS SELECT 'x'::text AS a", user="postgres")
+
+
+@attack("no test")
+def path_of_a_row_that_is_brought_back(world):
+    put_in_the_path(world)
+    world.psql("CREATE TABLE p.aa (a integer, b integer GENERATED ALWAYS AS (p.led(a)) STORED)")
+    world.psql("INSERT INTO p.aa (a) VALUES (1)")
+    world.psql("CREATE INDEX ON o.t (lower(a))", user="postgres")
+    world.reeve("backup", "create")
+    world.psql("DROP TABLE p.aa, o.t", user="postgres")
+    world.reeve("backup", "restore", "latest", "--table", "p.aa", "--table", "o.t", "--to", cluster.url(world.name))
+    world.psql("INSERT INTO o.t VALUES ('y')", user="postgres")
+    return world.is_won()
+
+
+@attack("no test")
+def path_of_a_foreign_key(world):
+    put_in_the_path(world)
+    world.psql("""CREATE TYPE p.kind AS ENUM ('one');
+        CREATE FUNCTION p.number(p.kind) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN p.led(1); END $$;
+        CREATE CAST (p.kind AS integer) WITH FUNCTION p.number(p.kind) AS IMPLICIT;
+        CREATE TABLE p.t (a integer PRIMARY KEY); CREATE TABLE p.u (a p.kind REFERENCES p.t);
+        INSERT INTO p.t VALUES (1); INSERT INTO p.u VALUES ('one')""")
+    world.psql("CREATE POLICY y ON o.t USING (lower(a) = 'x')", user="postgres")
+    # Where one session makes both.
+    world.restored(REEVE_BACKUP_JOBS="1")
+    return "p.lower" in world.psql(
+        "SELECT pg_get_expr(polqual, polrelid) FROM pg_policy", user="postgres", database=f"{world.name}_restored")
+
+
+def meddle(world, change):
+    """Tables with a function that changes another table once it is called in a session of somebody else."""
+    world.psql(f"""CREATE SCHEMA p;
+        CREATE FUNCTION p.react() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+        CREATE FUNCTION p.meddles() RETURNS void LANGUAGE plpgsql AS $f$ BEGIN
+            IF session_user <> '{world.role}' THEN EXECUTE $q${change}$q$; END IF;
+            EXCEPTION WHEN OTHERS THEN NULL; END $f$;
+        CREATE FUNCTION p.meddled(i integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM p.meddles(); RETURN i; END $$;
+        CREATE TABLE p.aa (a integer, b integer GENERATED ALWAYS AS (p.meddled(a)) STORED);
+        CREATE TABLE p.zz (a integer PRIMARY KEY);
+        INSERT INTO p.aa (a) VALUES (1); INSERT INTO p.zz VALUES (1)""")
+
+
+@attack("RiskyExpressionTests.aRestoreEvaluatesNone…")
+def check_that_confined_code_adds(world):
+    meddle(world, f"ALTER TABLE p.zz ADD CHECK ({world.shot()}) NOT VALID")
+    world.restored()
+    return world.is_won()
+
+
+@attack("RiskyExpressionTests.aRestoreEvaluatesNone…")
+def trigger_that_confined_code_adds(world):
+    meddle(world, f"CREATE TRIGGER t BEFORE INSERT ON p.zz FOR EACH ROW WHEN ({world.shot()}) EXECUTE FUNCTION p.react()")
+    world.restored()
+    return world.is_won()
+
+
+@attack("DatabaseRoleTests")
+def role_that_a_database_sets_stops_backups(world):
+    world.psql("CREATE SCHEMA o; CREATE TABLE o.t AS SELECT 1 AS a", user="postgres")
+    world.psql(f"ALTER DATABASE {world.name} SET role = '{world.role}'")
+    return world.reeve("backup", "create").returncode != 0
+
+
+@attack("RestoreTargetTests.whoHoldsWhatPgDumpWaitsFor…")
+def lock_that_a_backup_waits_for(world):
+    world.psql("CREATE MATERIALIZED VIEW v AS SELECT 1 AS a")
+    # Its definition is read by name, which waits; the lock on it cannot be taken beforehand.
+    holder, process = world.session("BEGIN; ALTER MATERIALIZED VIEW v RENAME TO w")
+    try:
+        done = world.reeve("backup", "create")
+    finally:
+        holder.kill()
+    return done.returncode == 0 or f"process {process} of {world.role}" not in done.stderr

@@ -1,0 +1,42 @@
+"""Migrations that a superuser makes where others are at home, or leaves half-way."""
+import signal, subprocess, sys, time
+from world import attack, reeve
+
+
+@attack("InterruptionTests")
+def interrupted_statement_stays(world):
+    folder = world.system("CREATE TABLE t (a integer); SELECT pg_sleep(30);")
+    child = subprocess.Popen(
+        [reeve, "migrate", "up", "--system", folder], env=world.environment(**world.trusting()),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    active = f"""SELECT count(*) FROM pg_stat_activity
+        WHERE datname = '{world.name}' AND state = 'active' AND query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid()"""
+    for _ in range(200):
+        if world.psql(active, user="postgres") != "0":
+            break
+        time.sleep(0.1)
+    else:
+        sys.exit("the statement did not begin")
+    child.send_signal(signal.SIGINT)
+    child.wait()
+    return world.psql(active, user="postgres") != "0"
+
+
+def refused(world, grant):
+    world.trap("text, text", result="text", value="NULL", schema="p")
+    world.psql(grant, user="postgres")
+    # It fits better than the server's own.
+    world.psql("CREATE FUNCTION public.format(text, text) RETURNS text LANGUAGE sql AS 'SELECT p.e($1, $2)'")
+    folder = world.system("CREATE TABLE t AS SELECT format('%s', 'x'::text) AS a;")
+    done = world.reeve("migrate", "up", "--system", folder)
+    return done.returncode == 4 and not world.is_won()
+
+
+@attack("MigratorTests")
+def migration_in_a_schema_of_others(world):
+    return not refused(world, f"ALTER SCHEMA public OWNER TO {world.role}")
+
+
+@attack("MigratorTests")
+def migration_in_a_schema_that_is_open_to_others(world):
+    return not refused(world, f"ALTER SCHEMA public OWNER TO postgres; GRANT CREATE ON SCHEMA public TO {world.role}")
