@@ -36,6 +36,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case unreachable(place: String, reason: String)
     case secretKeyword(String)
     case risky(table: String, what: String)
+    /// A row of the table runs a function of a role that is not trusted, in a superuser's session.
+    case untrusted(table: String, what: String, role: String)
     case leftClosed(database: String, reopening: [String], cause: any Error)
     case held(holders: [String])
     case noBackup(place: String)
@@ -49,6 +51,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .changing(let attempts): "tables were created or dropped during each of \(attempts) attempts to lock them"
         case .risky(let table, let what):
             "\(table) cannot be restored by a superuser: \(what) would run with the rights of a superuser"
+        case .untrusted(let table, let what, let role):
+            "\(table) is not restored by a superuser: \(what) calls a function of '\(role)', who is not trusted"
         case .locked(let holder): "another backup of this database is running" + (holder.map { ": \($0)" } ?? "")
         case .lockLost: "the lock on the backups of this database was lost; another process may have it"
         case .foreign(let place, let name, let owner):
@@ -104,6 +108,8 @@ public enum BackupError: Error, CustomStringConvertible {
             "run, connected to another database, '\(statements.joined(separator: "; "))'; or drop '\(made)'"
         case .prepared: "COMMIT PREPARED or ROLLBACK PREPARED them, connected to that database"
         case .risky: "restore the whole backup into another database, where such constraints are added last"
+        case .untrusted(_, _, let role):
+            "restore as the role that owns the tables, or trust the role with --trust \(role) or backup.trusted_roles"
         case .noRecipients: "make a key with 'reeve backup key new' and add its recipient to backup.recipients"
         case .noProgram(let name): "install the package \(name)"
         case .part: "'reeve backup verify' checks every part"
@@ -142,7 +148,7 @@ extension BackupError: ReportedError {
             switch self {
             case .locked: .locked
             case .notRestored: .temporary
-            case .hiddenRows, .foreign: .notPermitted
+            case .hiddenRows, .foreign, .risky, .untrusted: .notPermitted
             case .noRecipients, .unknown, .needsIdentity: .usage
             default: .failed
             }

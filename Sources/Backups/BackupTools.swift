@@ -7,6 +7,8 @@ struct BackupTools: Sendable {
     let programs: ServerPrograms
     /// Whether the programs leave the role that the owner of a database sets for all who come, as our own sessions do.
     private var leavesRole = false
+    /// The encoding of the database, in which its dumps are written whatever is set for it.
+    private var encoding: String?
     /// What the server shows as the programs' application name; at most 63 bytes.
     var application = "reeve backup"
 
@@ -26,8 +28,11 @@ struct BackupTools: Sendable {
     /// The same, for programs that work where a connection does, in the role that it has.
     static func dumping(server: Int, beside connection: Connection) async throws -> BackupTools {
         var tools = try await dumping(server: server)
-        tools.leavesRole = try await connection.with {
-            try $0.query("SELECT current_setting('role') = 'none'").first?.get(0) ?? false
+        (tools.leavesRole, tools.encoding) = try await connection.with { connection in
+            (
+                try connection.query("SELECT current_setting('role') = 'none'").first?.get(0) ?? false,
+                try connection.query("SHOW server_encoding").first?.get(0)
+            )
         }
         return tools
     }
@@ -45,6 +50,8 @@ struct BackupTools: Sendable {
         if let password = parameters["password"] { environment["PGPASSWORD"] = password }
         if let file = parameters["passfile"] { environment["PGPASSFILE"] = file }
         environment["PGAPPNAME"] = application
+        // psql reads scripts that say in which encoding they are.
+        environment["PGCLIENTENCODING"] = program.hasPrefix("pg_dump") ? encoding : nil
         // So that what quotes rows in messages is known by its labels.
         environment["LANG"] = environment["LC_ALL"] ?? environment["LANG"]
         environment["LC_ALL"] = nil

@@ -10,6 +10,7 @@ struct Delivery: Sendable {
     let scratch: ConnectionSettings
     let target: ConnectionSettings
     let tools: BackupTools
+    let trust: CodeTrust
 
     /// Looks, before anything is written, whether there is room for the tables, and whether their roles are there.
     func check() async throws {
@@ -43,7 +44,10 @@ struct Delivery: Sendable {
         if !there.isEmpty { throw BackupError.targetHas(there) }
         let lacking = Set(roles).subtracting(known).sorted()
         if !lacking.isEmpty { throw BackupError.targetLacks(lacking.map { "the role \($0)" }) }
-        if try await Confinement.isSuperuser(in: target) { try await checkExpressions() }
+        if try await Confinement.isSuperuser(in: target) {
+            try await trust.check(in: scratch, tables: Set(tables), areChecked: true)
+            try await checkExpressions()
+        }
     }
 
     /// Into a database that is in use, tables and rows come in one go, and no constraint can be suspended in between.
@@ -78,13 +82,21 @@ struct Delivery: Sendable {
             source: { try feed.next() ?? ending.next() }, letGo: feed.close, take: { said.add($0) })
         do {
             try feed.push(Array(beginning(isConfined ? confinement : nil).utf8))
-            for options in options {
-                let check = FormatCheck(.script)
-                try await Pipeline(try programs(options)).run {
-                    check.take($0)
-                    try feed.push($0)
+            for section in ["pre-data", "data", "post-data"] {
+                for options in options {
+                    let check = FormatCheck(.script)
+                    try await Pipeline(try programs(options, section)).run {
+                        check.take($0)
+                        try feed.push($0)
+                    }
+                    if let problem = check.problem() {
+                        throw BackupError.badOutput(program: "pg_restore", reason: problem)
+                    }
                 }
-                if let problem = check.problem() { throw BackupError.badOutput(program: "pg_restore", reason: problem) }
+                // What the tables' expressions call in the target, which may be other functions than in the backup.
+                if isConfined, section == "pre-data" {
+                    try feed.push(Array(trust.guarding(tables.map(\.path)).utf8))
+                }
             }
             feed.finish()
         } catch is ByteFeed.Closed {
@@ -123,34 +135,41 @@ struct Delivery: Sendable {
         return options
     }
 
-    private func programs(_ options: (dump: [String], restore: [String])) throws -> [Command] {
+    private func programs(_ options: (dump: [String], restore: [String]), _ section: String) throws -> [Command] {
         [
-            try tools.command("pg_dump", ["-Fc", "-Z0", "--no-sync"] + options.dump, on: scratch),
+            try tools.command(
+                "pg_dump", ["-Fc", "-Z0", "--no-sync", "--section=\(section)"] + options.dump, on: scratch),
             Command(
                 tools.programs.path("pg_restore"), ["--no-tablespaces", "-Fc", "-f", "-"] + options.restore),
         ]
     }
 
-    /// Makes the keys, each in a transaction of its own: one that the target cannot have is no reason to lack the tables,
-    /// and the tables that it refers to are locked no longer than it takes.
+    /// Makes the late constraints, each in a session of its own: one that the target cannot have is no reason to lack the
+    /// tables, and the tables that a key refers to are locked no longer than it takes.
     ///
-    /// - Returns: the keys that the target cannot have, in words.
+    /// - Returns: the constraints that the target cannot have, in words.
     /// - Throws: what is no answer of the server's: a connection that is lost, or that all is to stop.
-    func addKeys(_ keys: ForeignKeys) async throws -> [String] {
-        if keys.areLeftOut { return ["foreign keys are left out, for they point to where the tables were"] }
-        return try await Connection.opened(target.named("reeve restore")) { connection in
+    func make(_ late: LateConstraints) async throws -> [String] {
+        if late.areLeftOut { return ["foreign keys are left out, for they point to where the tables were"] }
+        var leftOut: [String] = []
+        for one in late.constraints {
+            do {
+                try await make([one.statement])
+                if !one.comments.isEmpty { try await make(one.comments) }
+            } catch let error as PostgresError where error.kind == .server && !error.isOutage {
+                let words = one.statement.split(whereSeparator: \.isWhitespace).joined(separator: " ")
+                leftOut.append("left out: \(words): \(error)")
+            }
+        }
+        return leftOut
+    }
+
+    private func make(_ statements: [String]) async throws {
+        try await Connection.opened(target.named("reeve restore")) { connection in
             try await connection.with { connection in
-                try keys.keys.compactMap { key in
-                    do {
-                        try connection.transaction {
-                            try Confinement.during(on: connection) {
-                                for statement in [key.statement] + key.comments { try connection.execute(statement) }
-                            }
-                        }
-                        return nil
-                    } catch let error as PostgresError where error.kind == .server && !error.isOutage {
-                        let words = key.statement.split(whereSeparator: \.isWhitespace).joined(separator: " ")
-                        return "left out: \(words): \(error)"
+                try connection.transaction {
+                    try Confinement.during(on: connection) {
+                        for statement in statements { try connection.execute(statement) }
                     }
                 }
             }

@@ -52,13 +52,16 @@ public struct PartialRestore: Sendable {
             let reader = PartReader(restorer, parts: [], { _, _ in })
             if isOwn { try await restorer.makeRoles(scratch, reader) }
             let rebuild = ScratchRebuild(
-                restorer: restorer, selection: selection, scratch: scratch, reader: reader, tools: tools)
+                restorer: restorer, selection: selection, scratch: scratch, reader: reader, tools: tools,
+                trust: server.trust(isOwn: isOwn, otherwise: restorer.settings.trust))
             let rebuilt = try await Confinement.during(in: scratch) { try await rebuild.run($0, progress) }
+            let notes = try await rebuild.differences(rebuilt.tables)
             let delivery = Delivery(
-                tables: rebuilt.tables, selection: selection, scratch: scratch, target: target, tools: tools)
+                tables: try await rebuild.move(rebuilt.tables), selection: selection, scratch: scratch, target: target,
+                tools: tools, trust: restorer.settings.trust)
             try await delivery.check()
             try await delivery.copy()
-            return try await delivery.addKeys(rebuilt.keys) + rebuilt.notes + (try await delivery.differences())
+            return try await delivery.make(rebuilt.constraints) + notes + (try await delivery.differences())
         }
     }
 }

@@ -16,11 +16,15 @@ struct RestorePlan: Sendable {
     enum Step: Sendable, Equatable {
         /// Whole parts, over `jobs` connections.
         case parts([Manifest.Part], options: [String] = [], jobs: Int = 1)
-        /// Suspends risky CHECK constraints of tables (`Confinement.suspendChecks`).
+        /// Refuses tables, or all, whose rows would run functions of roles that are not trusted (`CodeTrust`).
+        case refuseUntrusted(in: Set<FetchedTable>?)
+        /// Suspends CHECK constraints of tables (`Confinement.suspendChecks`).
         case suspendChecks
         case mask(MaskingRules)
         /// Some entries of an archive, over `jobs` connections.
         case entries(Entries, of: Manifest.Part, jobs: Int = 1)
+        /// The constraints whose making checks rows (`lateConstraints`), each in a session of its own.
+        case lateConstraints(of: Manifest.Part, jobs: Int)
     }
 
     /// Entries of an archive by type; comments and security labels go with the objects they are on.
@@ -39,8 +43,9 @@ struct RestorePlan: Sendable {
     /// The options that pg_restore gets in every step.
     static let options = ["--exit-on-error", "--no-tablespaces", "-Fc"]
 
-    /// Foreign keys, which a partial restore adds in the target.
-    static let foreignKeys: Set<String> = ["FK CONSTRAINT"]
+    /// Constraints that are checked when they are made, by functions of others perhaps, whose settings and cursors must
+    /// not outlive that: each is made in a session of its own. A partial restore makes them in the target.
+    static let lateConstraints: Set<String> = ["FK CONSTRAINT", "CHECK CONSTRAINT"]
     private static let eventTriggers: Set<String> = ["EVENT TRIGGER"]
     /// Entries of no use for single tables, which a partial restore leaves out.
     private static let ofWholeDatabases: Set<String> = [
@@ -59,16 +64,24 @@ struct RestorePlan: Sendable {
         }
         let jobs = max(1, jobs)
         let rows: Step
+        let filled: Set<FetchedTable>?
         let mask: MaskingRules
         let dependents: [Step]
         switch scope {
         case .everything:
+            filled = nil
             // The largest first, so that it does not keep a single connection busy at the end.
             rows = .parts(parts(.data, .largeObjects).sorted { $0.bytes > $1.bytes }, jobs: jobs)
             mask = masking
-            dependents = parts(.after).map { .entries(.allBut(Self.eventTriggers), of: $0, jobs: jobs) }
+            dependents = parts(.after).flatMap { part -> [Step] in
+                [
+                    .entries(.allBut(Self.eventTriggers.union(Self.lateConstraints)), of: part, jobs: jobs),
+                    .lateConstraints(of: part, jobs: jobs),
+                ]
+            }
             last = parts(.after).map { .entries(.only(Self.eventTriggers), of: $0, jobs: jobs) }
         case .tables(let tables):
+            filled = tables
             let wanted = Set(
                 manifest.tables.filter { tables.contains(FetchedTable(schema: $0.schema, name: $0.name)) }.map {
                     ExactText($0.path)
@@ -80,13 +93,14 @@ struct RestorePlan: Sendable {
                 + Set(tables.map { ExactText($0.name) }).map { "--table=\($0.text)" }.sorted()
             rows = .parts(holding.sorted { $0.bytes > $1.bytes }, options: options, jobs: jobs)
             mask = masking.only(tables)
-            let leftOut = Self.foreignKeys.union(Self.eventTriggers).union(Self.ofWholeDatabases)
+            let leftOut = Self.lateConstraints.union(Self.eventTriggers).union(Self.ofWholeDatabases)
             dependents = parts(.after).map { .entries(.allBut(leftOut), of: $0) }
             last = []
         }
         // After the rows, since pg_dump sets sequences too, to their values at the time of the dump.
         contents =
-            [.suspendChecks, rows, .parts(parts(.sequences))] + (mask.isEmpty ? [] : [.mask(mask)]) + dependents
+            [.refuseUntrusted(in: filled), .suspendChecks, rows, .parts(parts(.sequences))]
+            + (mask.isEmpty ? [] : [.mask(mask)]) + dependents
     }
 
     /// The first steps: all definitions, from schemas to tables. The tables to fetch are looked up after them.
@@ -99,8 +113,8 @@ struct RestorePlan: Sendable {
         steps.flatMap { step -> [Manifest.Part] in
             switch step {
             case .parts(let parts, _, _): parts
-            case .entries(_, let part, _): [part]
-            case .suspendChecks, .mask: []
+            case .entries(_, let part, _), .lateConstraints(let part, _): [part]
+            case .refuseUntrusted, .suspendChecks, .mask: []
             }
         }
     }

@@ -5,12 +5,14 @@ struct RestoreRun: Sendable {
     let target: ConnectionSettings
     let tools: BackupTools
     let reader: PartReader
+    let trust: CodeTrust
 
     /// - Throws: `BackupError`, `PipelineError`, `PostgresError`, `StorageError`.
     func perform(_ steps: [RestorePlan.Step], under confinement: Confinement = Confinement()) async throws {
         for step in steps {
             switch step {
             case .parts(let parts, let options, let jobs): try await restore(parts, options, jobs)
+            case .refuseUntrusted(let tables): try await trust.check(in: target, tables: tables)
             case .suspendChecks: try await confinement.suspendChecks()
             case .mask(let rules):
                 try await Connection.opened(target.named("reeve restore")) { connection in
@@ -21,7 +23,37 @@ struct RestoreRun: Sendable {
                     let wanted = entries.of(try await reader.contents(of: path, tools))
                     try await reader.restore(wanted, of: part, at: path, into: target, tools, jobs: jobs)
                 }
+            case .lateConstraints(let part, let jobs): try await makeConstraints(part, jobs: jobs)
             }
+        }
+    }
+
+    /// Makes constraints of an archive one by one; where two wait for each other, the one that the server gives up comes
+    /// once more.
+    private func makeConstraints(_ part: Manifest.Part, jobs: Int) async throws {
+        let script = try await reader.withFile(part) { path in
+            let late = try await reader.contents(of: path, tools).entries(of: RestorePlan.lateConstraints)
+            return late.entries.isEmpty ? [] : try await reader.script(of: late, at: path, tools)
+        }
+        let statements = try LateConstraints.statements(of: script, file: part.object)
+        let queue = SharedQueue(statements.makes)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<jobs {
+                group.addTask {
+                    while let statement = queue.next() {
+                        try Task.checkCancellation()
+                        do {
+                            try await LateConstraints.make(statement, in: target)
+                        } catch let error as PostgresError where error.kind == .server && !error.isOutage {
+                            throw BackupError.part(object: part.object, reason: error.description)
+                        }
+                    }
+                }
+            }
+            for try await _ in group {}
+        }
+        try await Connection.opened(target.named("reeve restore")) { connection in
+            try await connection.with { for statement in statements.notes { try $0.execute(statement) } }
         }
     }
 

@@ -20,6 +20,8 @@ public struct Restorer: Sendable {
         /// Whether the target gets the grants and the connection limit of the backup: where it was made for it.
         public var restoresAccess = false
         public var masking = MaskingRules([:])
+        /// Whose functions may run while a superuser restores.
+        public var trust = CodeTrust.roles([])
         /// Called when everything is there, and before anybody else may connect; what it throws fails the restore.
         public var beforeOpening: (@Sendable (ConnectionSettings) async throws -> Void)?
         /// Where the script of indexes and constraints lies while it is restored; it holds no rows.
@@ -56,7 +58,7 @@ public struct Restorer: Sendable {
         let steps = RestorePlan.definitions(of: manifest) + plan.contents
         let roles = settings.makesRoles ? manifest.parts.filter { $0.kind == .roles } : []
         let reader = PartReader(self, parts: roles + RestorePlan.parts(of: steps + plan.last), progress)
-        let run = RestoreRun(target: target, tools: tools, reader: reader)
+        let run = RestoreRun(target: target, tools: tools, reader: reader, trust: settings.trust)
         let access = settings.restoresAccess ? manifest.access : nil
         try await RestoreGuard(target, limit: access?.limit).closed {
             if settings.makesRoles { try await makeRoles(target, reader, all: settings.restoresAllRoles) }

@@ -10,18 +10,17 @@ struct ScratchRebuild: Sendable {
     let scratch: ConnectionSettings
     let reader: PartReader
     let tools: BackupTools
+    let trust: CodeTrust
     private var manifest: Manifest { restorer.manifest }
 
     struct Result: Sendable {
         /// Where they are in the scratch server now.
         let tables: [FetchedTable]
-        let keys: ForeignKeys
-        /// What is not there as it was, in words.
-        let notes: [String]
+        let constraints: LateConstraints
     }
 
     func run(_ confinement: Confinement, _ progress: @escaping Restorer.Progress) async throws -> Result {
-        let run = RestoreRun(target: scratch, tools: tools, reader: reader)
+        let run = RestoreRun(target: scratch, tools: tools, reader: reader, trust: trust)
         try await run.perform(RestorePlan.definitions(of: manifest), under: confinement)
         let selection = selection
         let tables = try await Connection.opened(scratch) { connection in
@@ -32,28 +31,47 @@ struct ScratchRebuild: Sendable {
         let plan = RestorePlan(.tables(known), of: manifest, jobs: settings.jobs, masking: settings.masking)
         let steps = plan.contents + plan.last
         let counting = PartReader(restorer, parts: RestorePlan.parts(of: steps), progress)
-        try await RestoreRun(target: scratch, tools: tools, reader: counting).perform(steps, under: confinement)
-        let keys = try await foreignKeys(of: known)
-        let notes = try await differences(tables)
-        return Result(tables: try await move(tables), keys: keys, notes: notes)
+        try await RestoreRun(target: scratch, tools: tools, reader: counting, trust: trust).perform(
+            steps, under: confinement)
+        try await checkRows(tables)
+        return Result(tables: tables, constraints: try await lateConstraints(of: known))
     }
 
-    /// The foreign keys of the tables, as statements: in the scratch server the rows they refer to are missing.
-    private func foreignKeys(of tables: Set<FetchedTable>) async throws -> ForeignKeys {
-        guard let part = manifest.parts.first(where: { $0.kind == .after }) else { return ForeignKeys() }
-        return try await reader.withFile(part) { path in
-            let foreign = RestorePlan.Entries.only(RestorePlan.foreignKeys).of(
-                try await reader.contents(of: path, tools))
-            if selection.intoSchema != nil || foreign.entries.isEmpty {
-                return ForeignKeys(areLeftOut: !foreign.entries.isEmpty)
+    /// Whether all rows have come that the backup says the tables have: pg_restore passes over a name that it does not find.
+    ///
+    /// - Throws: `BackupError.part`.
+    private func checkRows(_ tables: [FetchedTable]) async throws {
+        let expected = Dictionary(manifest.tables.map { (ExactText($0.path), $0.rows) }) { one, _ in one }
+        try await Connection.opened(scratch) { connection in
+            try await connection.with { connection in
+                for table in tables {
+                    guard let rows = expected[ExactText(table.path)] else { continue }
+                    let found: Int = try connection.query("SELECT count(*) FROM ONLY \(table.path)").first?.get(0) ?? 0
+                    if found != rows {
+                        throw BackupError.part(
+                            object: manifest.prefix, reason: "\(found) of \(rows) rows of \(table.path) came")
+                    }
+                }
             }
-            let script = try await reader.script(of: foreign, at: path, tools)
-            return try ForeignKeys.read(script, of: tables, file: part.object)
         }
     }
 
-    /// How the tables differ from what the backup says of them.
-    private func differences(_ tables: [FetchedTable]) async throws -> [String] {
+    /// The late constraints of the tables, as statements: in the scratch server the rows that keys refer to are missing.
+    private func lateConstraints(of tables: Set<FetchedTable>) async throws -> LateConstraints {
+        guard let part = manifest.parts.first(where: { $0.kind == .after }) else { return LateConstraints() }
+        return try await reader.withFile(part) { path in
+            let late = RestorePlan.Entries.only(RestorePlan.lateConstraints).of(
+                try await reader.contents(of: path, tools))
+            if selection.intoSchema != nil || late.entries.isEmpty {
+                return LateConstraints(areLeftOut: !late.entries.isEmpty)
+            }
+            let script = try await reader.script(of: late, at: path, tools)
+            return try LateConstraints.read(script, of: tables, file: part.object)
+        }
+    }
+
+    /// How the tables differ from what the backup says of them, in words; once nothing is confined any more.
+    func differences(_ tables: [FetchedTable]) async throws -> [String] {
         guard let part = manifest.parts.first(where: { $0.kind == .catalog }) else { return [] }
         let expected = try SchemaSnapshot.parse(try await reader.text(of: part), file: part.object).catalog
         let found = try await Connection.opened(scratch) { connection in
@@ -63,7 +81,8 @@ struct ScratchRebuild: Sendable {
             expected: expected, found: try SchemaSnapshot.parse(found, file: "the scratch server").catalog)
     }
 
-    private func move(_ tables: [FetchedTable]) async throws -> [FetchedTable] {
+    /// Moves the tables to where the selection wants them.
+    func move(_ tables: [FetchedTable]) async throws -> [FetchedTable] {
         guard let schema = selection.intoSchema else { return tables }
         return try await Connection.opened(scratch) { connection in
             try await connection.with { connection in

@@ -52,6 +52,11 @@ struct ScratchServer: Sendable {
         }
     }
 
+    /// Whose functions may run in what is lent: everybody's where the server's account has nothing else on this machine.
+    func trust(isOwn: Bool, otherwise trust: CodeTrust) -> CodeTrust {
+        isOwn && EmbeddedCluster.canRunApart ? .everybody : trust
+    }
+
     /// Calls about the folder's file system, which may be one that hangs.
     private var files: BoundedThreads { BoundedThreads.named(folder) }
 
@@ -73,6 +78,7 @@ struct ScratchServer: Sendable {
             "lc_messages": "C",
         ]
         options.programFolders = [programs.folder]
+        options.runsApart = true
         return options
     }
 

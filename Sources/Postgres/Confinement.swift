@@ -113,12 +113,14 @@ public struct Confinement: Sendable {
         """
     }
 
+    /// Ends what functions of others may have left to be run at COMMIT with the rights of the session: deferred triggers,
+    /// while the functions are confined, and cursors WITH HOLD.
+    public static let leaveNothing = "SET CONSTRAINTS ALL IMMEDIATE; CLOSE ALL;"
+
     /// Takes back what `begin`, its event trigger and `suspendChecks` did; in one transaction.
     public var end: String {
         """
-        SET CONSTRAINTS ALL IMMEDIATE;
-        -- One WITH HOLD is run at COMMIT, with the rights of the session.
-        CLOSE ALL;
+        \(Self.leaveNothing)
         SET LOCAL search_path = pg_catalog, pg_temp;
         DROP EVENT TRIGGER \(schema);
         DROP EVENT TRIGGER \(schema)_refuse;
@@ -149,31 +151,7 @@ public struct Confinement: Sendable {
     public func suspendChecks() async throws {
         guard let target else { return }
         try await Self.run(
-            "DO $$ BEGIN \(suspension(of: "k.conrelid <> 0")) END $$; \(closingOfCursors)", in: target)
-    }
-
-    /// Where rows come in sessions of others, a cursor WITH HOLD that the function of a generated column declares would be
-    /// run at COMMIT, with the rights of the session. Deferred triggers run before that.
-    private var closingOfCursors: String {
-        """
-        CREATE FUNCTION \(schema).close() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN EXECUTE 'CLOSE ALL'; RETURN NULL; END $$;
-        DO $$
-        DECLARE
-            one regclass;
-        BEGIN
-            FOR one IN SELECT DISTINCT c.oid FROM pg_catalog.pg_class c
-                JOIN pg_catalog.pg_roles o ON o.oid = c.relowner AND NOT o.rolsuper
-                JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attgenerated <> ''
-                JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-                WHERE c.relkind = 'r' AND d.adbin::pg_catalog.text ~ ':(funcid|opfuncid) [1-9][0-9]{4}'
-            LOOP
-                EXECUTE pg_catalog.format(
-                    'CREATE CONSTRAINT TRIGGER \(schema) AFTER INSERT ON %s DEFERRABLE INITIALLY DEFERRED '
-                    'FOR EACH ROW EXECUTE FUNCTION \(schema).close()', one);
-            END LOOP;
-        END $$;
-        """
+            "DO $$ BEGIN \(suspension(of: "k.conrelid <> 0")) END $$", in: target)
     }
 
     /// PL/pgSQL that puts `true` in the place of the expressions of those who are no superusers.

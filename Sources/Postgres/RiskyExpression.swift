@@ -47,11 +47,18 @@ public enum RiskyExpression {
     /// - Parameter tree: SQL for a value of type `pg_node_tree`.
     public static func isRisky(_ tree: String) -> String { calls(tree, isRisky) }
 
-    private static func calls(_ tree: String, _ condition: String) -> String {
+    /// SQL for the items of a FROM clause: a row `p` of pg_proc for each function that a stored expression calls.
+    ///
+    /// - Parameter tree: SQL for a value of type `pg_node_tree`.
+    public static func functions(of tree: String) -> String {
         """
-        EXISTS (SELECT FROM pg_catalog.regexp_matches(
+        pg_catalog.regexp_matches(
                 (\(tree))::pg_catalog.text, ':(?:funcid|opfuncid|hashfuncid|negfuncid|aggfnoid|winfnoid) ([0-9]+)', 'g') m
-            JOIN pg_catalog.pg_proc p ON p.oid = (m.m)[1]::pg_catalog.oid WHERE \(condition))
+            JOIN pg_catalog.pg_proc p ON p.oid = (m.m)[1]::pg_catalog.oid
         """
+    }
+
+    private static func calls(_ tree: String, _ condition: String) -> String {
+        "EXISTS (SELECT FROM \(functions(of: tree)) WHERE \(condition))"
     }
 }

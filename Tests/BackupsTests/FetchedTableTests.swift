@@ -43,9 +43,12 @@ struct FetchedTableTests {
             ALTER TABLE public.t ADD CONSTRAINT two FOREIGN KEY (x) REFERENCES public.t(id);
             """
         let tables: Set = [FetchedTable(schema: "public", name: "a\nADD"), FetchedTable(schema: "public", name: "t")]
-        let keys = try ForeignKeys.read(Array(script.utf8), of: tables, file: "x").keys
+        let keys = try LateConstraints.read(Array(script.utf8), of: tables, file: "x").constraints
         #expect(keys.map(\.comments.count) == [1, 0])
         #expect(keys.last?.statement.hasPrefix("ALTER TABLE public.t ADD CONSTRAINT two") == true)
+        let all = try LateConstraints.statements(of: Array(script.utf8), file: "x")
+        #expect(all.makes.count == 3 && all.makes.allSatisfy { $0.hasPrefix("ALTER TABLE") })
+        #expect(all.notes.count == 2 && all.notes.allSatisfy { $0.hasPrefix("COMMENT") })
     }
 
     @Test func `what has come otherwise is said of these tables alone, and of no foreign key`() {

@@ -133,7 +133,20 @@ struct HostileBackupTests {
 
         let target = "\(database.name)_restored"
         try await TestCluster.runSQL("CREATE DATABASE \(target) TEMPLATE template0")
-        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+        let distrusting = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+        let refusal = await #expect(throws: BackupError.self) {
+            try await distrusting.restore(into: database.settings.database(target))
+        }
+        guard case .untrusted("evil.made", "the generated column b", attacker.role)? = refusal else {
+            Issue.record("\(String(describing: refusal))")
+            return
+        }
+        try await TestCluster.runSQL(
+            "DROP DATABASE \(target) WITH (FORCE)", "CREATE DATABASE \(target) TEMPLATE template0")
+        // Functions that are trusted run with their owner's rights all the same.
+        var settings = vault.restoring
+        settings.trust = .roles([attacker.role])
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: settings)
         try await restorer.restore(into: database.settings.database(target))
         #expect(try await !attacker.hasWon(database))
         // Nothing of the confinement stays.
@@ -156,6 +169,11 @@ struct HostileBackupTests {
         try await database.execute("DROP TABLE evil.checked")
         var selection = PartialRestore.Selection()
         selection.tables = ["evil.checked"]
+        let refused = await #expect(throws: BackupError.self) {
+            _ = try await PartialRestore(distrusting, selection, folder: "\(vault.folder)/scratch", beside: nil)
+                .restore(into: database.settings)
+        }
+        #expect(refused?.description.contains("the constraint checked_a_check") == true)
         _ = try await PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
             .restore(into: database.settings)
         #expect(try await database.value("SELECT count(*) FROM evil.checked") == 1)

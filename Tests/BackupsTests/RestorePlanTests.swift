@@ -39,6 +39,9 @@ import Testing
         case .parts(let parts, let options, let jobs):
             let names = parts.map { String($0.object.split(separator: "/").last ?? "") }
             return ([names.joined(separator: ","), "x\(jobs)"] + options).joined(separator: " ")
+        case .refuseUntrusted(let tables):
+            return "refuse untrusted in \(tables?.map(\.path).sorted().joined(separator: ",") ?? "all")"
+        case .lateConstraints(let part, let jobs): return "constraints of \(part.kind) x\(jobs)"
         case .suspendChecks: return "suspend checks"
         case .mask(let rules):
             return "mask \(rules.rules.map { "\($0.key).\($0.value.keys.sorted().joined())" }.sorted())"
@@ -54,11 +57,12 @@ import Testing
         let steps = RestorePlan.definitions(of: manifest) + plan.contents + plan.last
         #expect(
             steps.map(text) == [
-                "before x1", "suspend checks", "large,objects,small x3", "sequences x1", "mask [\"s.ab\", \"t.a\"]",
-                "all but 1 of after x3", "only [\"EVENT TRIGGER\"] of after x3",
+                "before x1", "refuse untrusted in all", "suspend checks", "large,objects,small x3", "sequences x1",
+                "mask [\"s.ab\", \"t.a\"]", "all but 3 of after x3", "constraints of after x3",
+                "only [\"EVENT TRIGGER\"] of after x3",
             ])
-        #expect(RestorePlan.parts(of: steps).count == 7)
-        #expect(RestorePlan(.everything, of: manifest, jobs: 0, masking: MaskingRules([:])).contents.count == 4)
+        #expect(RestorePlan.parts(of: steps).count == 8)
+        #expect(RestorePlan(.everything, of: manifest, jobs: 0, masking: MaskingRules([:])).contents.count == 6)
     }
 
     @Test func `of tables the parts that hold them are read, in the same order`() throws {
@@ -67,8 +71,9 @@ import Testing
         let plan = RestorePlan(.tables(tables), of: manifest, jobs: 3, masking: masking)
         #expect(
             plan.contents.map(text) == [
-                "suspend checks", "small x3 --schema=s --table=a", "sequences x1", "mask [\"s.a\"]",
-                "all but 8 of after x1",
+                "refuse untrusted in s.a", "suspend checks", "small x3 --schema=s --table=a", "sequences x1",
+                "mask [\"s.a\"]",
+                "all but 9 of after x1",
             ])
         #expect(plan.last.isEmpty)
     }
@@ -78,7 +83,7 @@ import Testing
             Array(
                 "1; 2606 10 FK CONSTRAINT public a k o\n2; 1259 12 INDEX public i o\n3; 3466 11 EVENT TRIGGER - x o"
                     .utf8))
-        #expect(RestorePlan.Entries.only(RestorePlan.foreignKeys).of(contents).entries.map(\.id) == [1])
+        #expect(RestorePlan.Entries.only(RestorePlan.lateConstraints).of(contents).entries.map(\.id) == [1])
         #expect(RestorePlan.Entries.allBut(["EVENT TRIGGER"]).of(contents).entries.map(\.id) == [1, 2])
     }
 }

@@ -30,11 +30,17 @@ struct RiskyExpressionTests {
         /// Writes the file when whoever runs it may. As its owner it is true without more.
         private var shot: String {
             "CASE WHEN current_user = '\(role)' THEN true ELSE "
-                + "pg_catalog.query_to_xml('COPY (SELECT 1) TO ''\(marker)''', true, true, '') IS NOT NULL END"
+                + "pg_catalog.query_to_xml('\(export("''"))', true, true, '') IS NOT NULL END"
+        }
+
+        /// Writes a large object into a file, as a superuser may. Not COPY, which PostgreSQL refuses there.
+        private func export(_ quote: String) -> String {
+            "SELECT pg_catalog.lo_export(oid, \(quote)\(marker)\(quote)) FROM pg_catalog.pg_largeobject_metadata LIMIT 1"
         }
 
         private var traps: String {
             """
+            SELECT pg_catalog.lo_from_bytea(0, 'x');
             CREATE TABLE evil.checked (id integer PRIMARY KEY, a text CHECK (\(shot)));
             INSERT INTO evil.checked VALUES (1, 'x');
             CREATE TABLE evil.parent (id integer PRIMARY KEY, a text CHECK (\(shot)));
@@ -62,7 +68,7 @@ struct RiskyExpressionTests {
                 IF session_user = '\(role)' THEN RETURN true; END IF;
                 EXECUTE pg_catalog.format(
                     'DECLARE %I CURSOR WITH HOLD FOR SELECT pg_catalog.query_to_xml(%L, true, true, %L)',
-                    gen_random_uuid(), $q$COPY (SELECT 1) TO '\(marker)'$q$, '');
+                    gen_random_uuid(), $q$\(export("'"))$q$, '');
                 RETURN true; END $f$;
             CREATE TABLE evil.holding (a integer CHECK (evil.declares(a))); INSERT INTO evil.holding VALUES (1);
             CREATE DOMAIN evil.held AS integer CHECK (evil.declares(value));
@@ -110,11 +116,27 @@ struct RiskyExpressionTests {
         let check = SystemCheck("hostile", schema: "evil", sql: "SELECT a FROM seen WHERE a = 2; ")
         // The view has a row for its owner alone: it is read by somebody else, who may not.
         let proof = try await vault.prove(manifest, checks: [check])
-        #expect(!attacker.hasWon)
         #expect(proof.differences.allSatisfy { "\($0)".contains("hostile") }, "\(proof.differences)")
+        // The test's own server may have run them: its account owns nothing, and all of it is gone.
+        if let owner = try? FileManager.default.attributesOfItem(atPath: attacker.marker)[.ownerAccountName] as? String
+        {
+            #expect(owner == "nobody")
+            try FileManager.default.removeItem(atPath: attacker.marker)
+        }
         let target = "\(database.name)_restored"
         try await TestCluster.runSQL("CREATE DATABASE \(target) TEMPLATE template0")
-        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+        let refused = await #expect(throws: BackupError.self) {
+            try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+                .restore(into: database.settings.database(target))
+        }
+        #expect(refused?.description.contains("calls a function of '\(attacker.role)', who is not trusted") == true)
+        #expect(!attacker.hasWon)
+        // Without what is refused the rest is restored, and runs nothing.
+        try await database.execute("DROP TABLE evil.generated, evil.aa")
+        let manifest2 = try await vault.maker(database.settings).make().manifest
+        try await TestCluster.runSQL(
+            "DROP DATABASE \(target) WITH (FORCE)", "CREATE DATABASE \(target) TEMPLATE template0")
+        let restorer = Restorer(repository: vault.repository, manifest: manifest2, settings: vault.restoring)
         try await restorer.restore(into: database.settings.database(target))
         #expect(!attacker.hasWon)
         // All constraints are there again.

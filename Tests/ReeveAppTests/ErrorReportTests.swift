@@ -314,8 +314,12 @@ import Testing
                     "put it into a service file (PGSERVICEFILE) and name the service with service=…"
                 ),
                 (
-                    .risky(table: "t", what: "x"), .failed,
+                    .risky(table: "t", what: "x"), .notPermitted,
                     "restore the whole backup into another database, where such constraints are added last"
+                ),
+                (
+                    .untrusted(table: "t", what: "x", role: "app"), .notPermitted,
+                    "restore as the role that owns the tables, or trust the role with --trust app or backup.trusted_roles"
                 ),
                 (
                     .leftClosed(database: "d", reopening: ["A", "B"], cause: LedgerError.busy(holder: nil)), .failed,

@@ -7,6 +7,8 @@ import Reporting
 enum BackupScope {
     static let identity = OptionSpec.option("identity", "FILE", "the age identity that opens the backup")
     static let repository = OptionSpec.option("repository", "PLACE", "look only into this one of the repositories")
+    static let trust = OptionSpec.option(
+        "trust", "ROLE", "let this role's functions run while rows come; beside backup.trusted_roles", repeated: true)
     static let backup = ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)
 
     /// Counts over several databases.

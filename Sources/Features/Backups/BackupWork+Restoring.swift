@@ -36,6 +36,8 @@ extension BackupWork {
         var replaces = false
         /// Whether the target was made for this, so that it gets the grants and the connection limit of the backup.
         var isMade = false
+        /// Roles that are trusted besides those of the configuration.
+        var trustedRoles: [String] = []
         var selection = PartialRestore.Selection()
     }
 
@@ -47,6 +49,7 @@ extension BackupWork {
         var settings = BackupSettings.restorer(configuration, identity: order.identity)
         settings.makesRoles = order.makesRoles
         settings.restoresAccess = order.replaces || order.isMade
+        settings.trust = .roles(configuration[BackupSettings.trustedRoles] + order.trustedRoles)
         if order.isMasked {
             settings.masking = MaskSection.rules(open.systems)
             guard !settings.masking.isEmpty else {

@@ -17,7 +17,8 @@ enum RecoverCommand {
             + "holds something is put aside with --confirm, and otherwise left alone.",
         options: [
             .option("backup", "ID", "this backup instead of the newest; with --database"), BackupScope.identity,
-            BackupScope.repository, .dryRun, .option("confirm", "NAME", "the database that may be put aside"),
+            BackupScope.repository, BackupScope.trust, .dryRun,
+            .option("confirm", "NAME", "the database that may be put aside"),
         ],
         whenInterrupted: "a database that was being restored may hold a part of its backup, and is closed then "
             + "(CONNECTION LIMIT 0); drop it, and recover again"
@@ -61,6 +62,7 @@ enum RecoverCommand {
                 throw ConfirmationNeeded(what: "the database '\(name)' is not empty", name: name)
             }
             order.identity = invocation.option("identity")
+            order.trustedRoles = invocation.options("trust")
             order.makesRoles = true
             order.replaces = relations > 0
             let notes = try await work.restore(

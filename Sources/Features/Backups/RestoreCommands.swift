@@ -45,7 +45,8 @@ enum RestoreCommands {
             + "database belongs meanwhile); a database whose restore has failed stays closed, by CONNECTION LIMIT 0. Single tables "
             + "and schemas are put into a database that is in use, beside what is there, with all rows in one transaction; "
             + "then their foreign keys, each in a transaction of its own: one that the target cannot have is left out, "
-            + "and said.",
+            + "and said. A superuser restores no table whose generated columns or partition key call a function of a role "
+            + "that is not trusted (exit 4).",
         arguments: [ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)],
         options: [
             .option("to", "URL", "the database to restore into; it must exist"),
@@ -55,7 +56,7 @@ enum RestoreCommands {
             .option("as-of", "TIME", "the newest backup that was begun by then, as 2026-11-20T03:00:00Z"),
             .flag("roles", "make the roles that are missing"),
             .flag("mask", "mask the columns that the systems name under 'mask'"),
-            BackupScope.identity, BackupScope.repository,
+            BackupScope.identity, BackupScope.repository, BackupScope.trust,
             .option("confirm", "NAME", "the target's name, when it is not empty"),
         ], whenInterrupted: "nothing was restored"
     ) { invocation in
@@ -104,6 +105,7 @@ enum RestoreCommands {
         order.identity = invocation.option("identity")
         order.makesRoles = invocation.has("roles")
         order.isMasked = invocation.has("mask")
+        order.trustedRoles = invocation.options("trust")
         order.selection.tables = invocation.options("table")
         order.selection.schemas = invocation.options("schema")
         order.selection.intoSchema = invocation.option("into-schema")

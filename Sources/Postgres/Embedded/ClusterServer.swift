@@ -113,9 +113,13 @@ struct ServerAccount: Sendable {
     private let uid: uid_t
     private let gid: gid_t
 
-    static func current() -> ServerAccount {
+    /// The account that owns nothing.
+    static let unused = "nobody"
+
+    /// - Parameter isApart: whether other servers' account is the second choice.
+    static func current(isApart: Bool = false) -> ServerAccount {
         guard geteuid() == 0 else { return ServerAccount(user: nil, uid: geteuid(), gid: getegid()) }
-        for name in ["postgres", "nobody"] {
+        for name in isApart ? [unused, "postgres"] : ["postgres", unused] {
             if let entry = getpwnam(name) {
                 return ServerAccount(user: name, uid: entry.pointee.pw_uid, gid: entry.pointee.pw_gid)
             }

@@ -17,6 +17,9 @@ public final class EmbeddedCluster: Sendable {
         public var startTimeout: Duration = .seconds(60)
         /// Where the server's programs are looked for; nil: where distributions put them, and in PATH.
         public var programFolders: [String]?
+        /// Whether root has the server run under an account that runs no other server, as far as there is one: for code that
+        /// nobody vouches for.
+        public var runsApart = false
 
         public init(stateFolder: String) { self.stateFolder = stateFolder }
     }
@@ -33,6 +36,9 @@ public final class EmbeddedCluster: Sendable {
         self.holder = holder
         self.wasCreated = wasCreated
     }
+
+    /// Whether `Options.runsApart` is done on this machine.
+    public static var canRunApart: Bool { ServerAccount.current(isApart: true).user == ServerAccount.unused }
 
     /// How to connect to a database of the cluster as its superuser.
     public func settings(database: String? = nil) -> ConnectionSettings {
@@ -60,7 +66,7 @@ public final class EmbeddedCluster: Sendable {
     /// - Throws: `EmbeddedClusterError`, `CommandError`, `PostgresError`.
     public static func acquire(_ options: Options, logger: Logger = .silent) async throws -> EmbeddedCluster {
         let folder = folder(of: options)
-        let account = ServerAccount.current()
+        let account = ServerAccount.current(isApart: options.runsApart)
         try prepare(folder, account)
         // Made and started by one at a time; the shared lock is taken first, so that nobody stops it meanwhile.
         let (starting, holder) = try await onOwnThread(named: "cluster lock") {

@@ -1,0 +1,124 @@
+import Catalog
+import Postgres
+
+/// Whose functions may run in a superuser's sessions while rows are restored.
+///
+/// PostgreSQL evaluates the expressions of generated columns and partition keys when a row comes. `Confinement` makes
+/// others' functions run as their owners; it cannot take back what they leave in the session: settings, such as
+/// `search_path` and `standard_conforming_strings`, under which the statements that follow are read, and cursors WITH
+/// HOLD and deferred triggers, which run at COMMIT with the rights of the superuser. So the functions of roles that are
+/// not trusted are not run at all.
+///
+/// What is evaluated otherwise is held back: CHECK constraints are suspended while rows come, those that are added later
+/// and foreign keys are checked in sessions of their own, and indexes and materialized views are built by PostgreSQL in a
+/// security-restricted operation.
+public enum CodeTrust: Sendable, Equatable {
+    /// On a server that is thrown away, whose files and processes are those of an account that has nothing else.
+    case everybody
+    /// Of these roles and of superusers.
+    case roles([String])
+
+    /// Looks, once the tables are there and before their rows come.
+    ///
+    /// - Parameters:
+    ///   - tables: those that get rows; nil: all.
+    ///   - areChecked: whether rows have to meet the CHECK constraints.
+    /// - Throws: `BackupError.untrusted`; `PostgresError`.
+    func check(
+        in target: ConnectionSettings, tables: Set<FetchedTable>? = nil, areChecked: Bool = false
+    ) async throws {
+        guard case .roles(let trusted) = self else { return }
+        try await Connection.opened(target.named("reeve restore")) { connection in
+            try await connection.with { connection in
+                guard try Confinement.isSuperuser(on: connection) else { return }
+                let sql = Self.untrusted(trusted, among: areChecked ? Self.evaluatedOrChecked : Self.evaluated)
+                for row in try connection.query("SELECT * FROM (\(sql)) f ORDER BY 1, 2, 3, 4") {
+                    let table = FetchedTable(schema: try row.get(0), name: try row.get(1))
+                    if let tables, !tables.contains(table) { continue }
+                    throw BackupError.untrusted(
+                        table: table.path, what: try row.get(2), role: try row.get(3))
+                }
+            }
+        }
+    }
+
+    /// SQL for the expressions that a row's coming evaluates: of which relation (oid), in words, and as a tree.
+    private static let evaluated = """
+        SELECT a.attrelid, 'the generated column ' || a.attname, d.adbin FROM pg_catalog.pg_attribute a
+            JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attgenerated <> ''
+        UNION ALL SELECT t.partrelid, 'the partition key', t.partexprs FROM pg_catalog.pg_partitioned_table t
+        WHERE t.partexprs IS NOT NULL
+        """
+
+    /// The same with CHECK constraints.
+    private static let evaluatedOrChecked = """
+        \(evaluated)
+        UNION ALL SELECT k.conrelid, 'the constraint ' || k.conname, k.conbin FROM pg_catalog.pg_constraint k
+        WHERE k.contype = 'c' AND k.conrelid <> 0
+        """
+
+    /// SQL for what calls functions of those who are not trusted: schema, table, what, role.
+    private static func untrusted(_ trusted: [String], among expressions: String, of tables: String = "true") -> String
+    {
+        """
+        SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, e.what::pg_catalog.text, o.rolname::pg_catalog.text
+        FROM (\(expressions)) AS e (id, what, tree) JOIN pg_catalog.pg_class c ON c.oid = e.id
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            CROSS JOIN LATERAL (
+                SELECT p.proowner FROM \(RiskyExpression.functions(of: "e.tree"))) f
+            JOIN pg_catalog.pg_roles o ON o.oid = f.proowner
+        WHERE \(isUntrusted(trusted)) AND \(tables)
+        """
+    }
+
+    /// SQL for a condition on a row `o` of pg_roles.
+    private static func isUntrusted(_ trusted: [String]) -> String {
+        let names = trusted.map { quoteLiteral($0) }.joined(separator: ", ")
+        return "NOT o.rolsuper AND o.rolname <> ALL (ARRAY[\(names)]::pg_catalog.name[])"
+    }
+
+    /// A script that fails, in the transaction that has made tables in a database that is in use, where a row of theirs
+    /// would run such a function. Also one that is risky (`RiskyExpression`), for a constraint that a parent in the target
+    /// brings was never looked at; and where a table has such a parent that belongs to somebody who is not trusted, whose
+    /// triggers and keys it has then.
+    ///
+    /// - Parameter tables: their paths.
+    func guarding(_ tables: [String]) -> String {
+        guard case .roles(let trusted) = self else { return "" }
+        // A tag that no name contains.
+        let tag = "$reeve_\(String(UInt64.random(in: .min ... .max), radix: 36))$"
+        let made = tables.map { "\(quoteLiteral($0))::pg_catalog.regclass" }.joined(separator: ", ")
+        return """
+            DO \(tag)
+            DECLARE
+                made oid[] := ARRAY[\(made)]::pg_catalog.oid[];
+                one record;
+            BEGIN
+                FOR one IN \(Self.untrusted(trusted, among: Self.evaluatedOrChecked, of: "c.oid = ANY (made)"))
+                LOOP
+                    RAISE EXCEPTION '%.%: % calls a function of the role %, which is not trusted',
+                        one.nspname, one.relname, one.what, one.rolname USING ERRCODE = 'insufficient_privilege';
+                END LOOP;
+                FOR one IN
+                    SELECT n.nspname, c.relname, e.what FROM (\(Self.evaluatedOrChecked)) AS e (id, what, tree)
+                        JOIN pg_catalog.pg_class c ON c.oid = e.id JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                    WHERE c.oid = ANY (made) AND \(RiskyExpression.isRisky("e.tree"))
+                LOOP
+                    RAISE EXCEPTION '%.%: % would run with the rights of a superuser',
+                        one.nspname, one.relname, one.what USING ERRCODE = 'insufficient_privilege';
+                END LOOP;
+                FOR one IN
+                    SELECT c.relname, p.relname AS parent, o.rolname FROM pg_catalog.pg_inherits i
+                        JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+                        JOIN pg_catalog.pg_roles o ON o.oid = p.relowner
+                    WHERE i.inhrelid = ANY (made) AND i.inhparent <> ALL (made) AND \(Self.isUntrusted(trusted))
+                LOOP
+                    RAISE EXCEPTION '% is a child of %, which is there and belongs to the role %, which is not trusted',
+                        one.relname, one.parent, one.rolname USING ERRCODE = 'insufficient_privilege';
+                END LOOP;
+            END \(tag);
+
+            """
+    }
+}

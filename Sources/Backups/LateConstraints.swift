@@ -1,0 +1,84 @@
+import Catalog
+import Postgres
+
+/// The foreign keys and CHECK constraints of tables that are made once all rows are there (`RestorePlan.lateConstraints`).
+struct LateConstraints: Sendable {
+    struct Constraint: Sendable, Equatable {
+        let statement: String
+        /// Statements about it.
+        var comments: [String] = []
+    }
+
+    var constraints: [Constraint] = []
+    /// Whether there are some that point to where the tables were, which have gone elsewhere.
+    var areLeftOut = false
+
+    /// Those of the tables, out of a script of pg_restore's. Pure.
+    ///
+    /// - Throws: `PostgresError` of kind `badScript`.
+    static func read(_ script: [UInt8], of tables: Set<FetchedTable>, file: String) throws -> LateConstraints {
+        var result = LateConstraints()
+        // Whether the constraint that was last seen is one of them.
+        var isWanted = false
+        for statement in try SQLLexer.split(script, file: file) {
+            let tokens = try SQLLexer.tokens(of: script, in: statement.range, file: file).prefix(7).map {
+                String(decoding: script[$0.range], as: UTF8.self)
+            }
+            let sql = String(decoding: script[statement.range], as: UTF8.self)
+            if tokens.starts(with: ["ALTER", "TABLE"]) {
+                let name = tokens.dropFirst(tokens.dropFirst(2).first == "ONLY" ? 3 : 2)
+                isWanted = table(name).map(tables.contains) == true
+                if isWanted { result.constraints.append(Constraint(statement: sql)) }
+            } else if tokens.first == "COMMENT", isWanted, let last = result.constraints.indices.last {
+                result.constraints[last].comments.append(sql)
+            }
+        }
+        return result
+    }
+
+    /// What makes the constraints of a script of pg_restore's, and what is said of them after. Pure.
+    ///
+    /// - Throws: `PostgresError` of kind `badScript`.
+    static func statements(of script: [UInt8], file: String) throws -> (makes: [String], notes: [String]) {
+        var (makes, notes): ([String], [String]) = ([], [])
+        for statement in try SQLLexer.split(script, file: file) {
+            let first = try SQLLexer.tokens(of: script, in: statement.range, file: file).first.map {
+                String(decoding: script[$0.range], as: UTF8.self)
+            }
+            let sql = String(decoding: script[statement.range], as: UTF8.self)
+            switch first {
+            case "ALTER": makes.append(sql)
+            case "COMMENT", "SECURITY": notes.append(sql)
+            default: break  // settings of pg_restore's session
+            }
+        }
+        return (makes, notes)
+    }
+
+    /// Makes one, in a session of its own: what a function that it calls sets or leaves there ends with it.
+    static func make(_ statement: String, in target: ConnectionSettings) async throws {
+        var attempt = 1
+        while true {
+            do {
+                return try await Connection.opened(target.named("reeve restore")) { connection in
+                    try await connection.with { connection in
+                        try connection.transaction {
+                            try connection.execute(statement)
+                            try connection.execute(Confinement.leaveNothing)
+                        }
+                    }
+                }
+            } catch let error as PostgresError where error.sqlState == "40P01" && attempt < 10 {
+                attempt += 1
+            }
+        }
+    }
+
+    /// What `schema.name` names.
+    private static func table(_ tokens: ArraySlice<String>) -> FetchedTable? {
+        let parts = Array(tokens.prefix(3))
+        guard parts.count == 3, parts[1] == "." else { return nil }
+        return FetchedTable(
+            schema: unquoteIdentifier(parts[0]) ?? parts[0], name: unquoteIdentifier(parts[2]) ?? parts[2])
+    }
+}

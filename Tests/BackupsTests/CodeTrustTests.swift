@@ -1,0 +1,165 @@
+import Foundation
+import Postgres
+import Processes
+import TestSupport
+import Testing
+
+@testable import Backups
+
+/// Tables whose rows run functions of their owners, brought back by a superuser.
+@Suite(.heavy, .database, .timeLimit(.minutes(8)))
+struct CodeTrustTests {
+    private struct Owner {
+        let role = "owner_\(UUID().uuidString.prefix(8).lowercased())"
+
+        /// Runs SQL as the owner of the schema `s`.
+        func run(_ sql: String, in database: TestDatabase) async throws {
+            var settings = database.plainSettings
+            settings.parameters["user"] = role
+            try await Connection.opened(settings) { connection in
+                try await connection.with { _ = try $0.execute(sql) }
+            }
+        }
+
+        func prepare(_ database: TestDatabase) async throws {
+            try await database.execute("CREATE ROLE \(role) LOGIN", "CREATE SCHEMA s AUTHORIZATION \(role)")
+        }
+
+        func remove(_ database: TestDatabase) async throws {
+            try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+        }
+    }
+
+    private func fetch(
+        _ table: String, _ vault: Vault, _ manifest: Manifest, into target: ConnectionSettings, trusting: [String] = []
+    ) async throws -> [String] {
+        var settings = vault.restoring
+        settings.trust = .roles(trusting)
+        var selection = PartialRestore.Selection()
+        selection.tables = [table]
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: settings)
+        return try await PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
+            .restore(into: target)
+    }
+
+    /// Whatever is set for the database, and whatever its tables are called.
+    @Test func `all rows come, in the encoding of the database`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE TABLE \"tä\" (a text)", "INSERT INTO \"tä\" VALUES ('ö')",
+            "ALTER DATABASE \(database.name) SET client_encoding = 'LATIN1'")
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        #expect(try await vault.prove(manifest).isProved)
+        try await database.execute("DROP TABLE \"tä\"")
+        #expect(try await fetch("tä", vault, manifest, into: database.settings) == [])
+        #expect(try await database.value("SELECT a FROM \"tä\"") == "ö")
+    }
+
+    @Test func `a generated column of a trusted role is computed, and nothing is said of the confinement`() async throws
+    {
+        let database = try TestDatabase.current
+        let owner = Owner()
+        try await owner.prepare(database)
+        try await owner.run(
+            """
+            CREATE FUNCTION s.twice(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 2 * i; END';
+            CREATE TABLE s.t (a int CHECK (s.twice(a) > 0), b int GENERATED ALWAYS AS (s.twice(a)) STORED);
+            INSERT INTO s.t VALUES (1);
+            """, in: database)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP TABLE s.t")
+        let refused = await #expect(throws: BackupError.self) {
+            try await fetch("s.t", vault, manifest, into: database.settings)
+        }
+        #expect(refused?.report.exitCode == .notPermitted)
+        #expect(refused?.hint?.contains("--trust \(owner.role)") == true)
+        #expect(try await database.value("SELECT to_regclass('s.t') IS NULL"))
+        #expect(try await fetch("s.t", vault, manifest, into: database.settings, trusting: [owner.role]) == [])
+        #expect(try await database.value("SELECT b FROM s.t") == 2)
+        try await owner.remove(database)
+    }
+
+    /// The backup's table has no such constraint; the parent that is there now has.
+    @Test(arguments: ["lo_export(4711, '/tmp/reeve-inherited') > 0", "s.looks(a)"])
+    func `what a parent in the target brings is looked at`(check: String) async throws {
+        let database = try TestDatabase.current
+        let owner = Owner()
+        try await owner.prepare(database)
+        try await owner.run(
+            "CREATE TABLE s.parent (a int); CREATE TABLE s.child () INHERITS (s.parent); INSERT INTO s.child VALUES (1)",
+            in: database)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await owner.run(
+            """
+            DROP TABLE s.child;
+            CREATE FUNCTION s.looks(i int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
+            ALTER TABLE s.parent ADD CHECK (\(check)) NOT VALID;
+            """, in: database)
+        await #expect(throws: PipelineError.self) {
+            try await fetch("s.child", vault, manifest, into: database.settings)
+        }
+        #expect(try await database.value("SELECT to_regclass('s.child') IS NULL"))
+        try await owner.remove(database)
+    }
+
+    /// A function that another session makes while the tables come is none of those that were looked at.
+    @Test func `what the tables call in the target is looked at once they are there`() async throws {
+        let database = try TestDatabase.current
+        let owner = Owner()
+        try await owner.prepare(database)
+        // In the backup it is a superuser's.
+        try await database.execute(
+            "CREATE FUNCTION s.f(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i; END'",
+            "GRANT EXECUTE ON FUNCTION s.f(int) TO PUBLIC",
+            "CREATE TABLE s.t (a int, b int GENERATED ALWAYS AS (s.f(a)) STORED)", "INSERT INTO s.t VALUES (1)")
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP TABLE s.t", "DROP FUNCTION s.f(int)")
+        try await owner.run(
+            "CREATE FUNCTION s.f(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i; END'", in: database)
+        let error = await #expect(throws: PipelineError.self) {
+            try await fetch("s.t", vault, manifest, into: database.settings)
+        }
+        #expect(
+            error?.errorOutput.contains("the generated column b calls a function of the role \(owner.role)") == true)
+        #expect(try await database.value("SELECT to_regclass('s.t') IS NULL"))
+        try await owner.remove(database)
+    }
+
+    /// A foreign key that is checked by a function, which sets what the statements after it are read by.
+    @Test func `what a constraint's function sets ends with its session`() async throws {
+        let database = try TestDatabase.current
+        let owner = Owner()
+        try await owner.prepare(database)
+        try await owner.run(
+            #"""
+            CREATE TYPE s.kind AS ENUM ('x');
+            CREATE FUNCTION s.number(k s.kind) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+                PERFORM pg_catalog.set_config('standard_conforming_strings', 'off', false); RETURN 1; END $$;
+            CREATE CAST (s.kind AS int) WITH FUNCTION s.number(s.kind) AS IMPLICIT;
+            CREATE TABLE s.target (id int PRIMARY KEY); INSERT INTO s.target VALUES (1);
+            CREATE TABLE s.pointing (k s.kind CONSTRAINT key REFERENCES s.target); INSERT INTO s.pointing VALUES ('x');
+            COMMENT ON CONSTRAINT key ON s.pointing IS E'a\\''; CREATE TABLE s.won (); --';
+            """#, in: database)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let target = "\(database.name)_restored"
+        try await TestCluster.runSQL("CREATE DATABASE \(target) TEMPLATE template0")
+        try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring).restore(
+            into: database.settings.database(target))
+        try await Connection.opened(database.settings.database(target)) { connection in
+            let won: Bool = try await connection.value("SELECT to_regclass('s.won') IS NOT NULL")
+            let comment: String = try await connection.value(
+                "SELECT obj_description(oid, 'pg_constraint') FROM pg_constraint WHERE conname = 'key'")
+            #expect(!won && comment == #"a\'; CREATE TABLE s.won (); --"#)
+        }
+        try await TestCluster.runSQL("DROP DATABASE \(target) WITH (FORCE)")
+        try await database.execute("DROP TABLE s.pointing")
+        #expect(try await fetch("s.pointing", vault, manifest, into: database.settings) == [])
+        #expect(try await database.value("SELECT to_regclass('s.won') IS NULL"))
+        try await owner.remove(database)
+    }
+}
