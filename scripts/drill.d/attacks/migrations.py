@@ -10,7 +10,7 @@ def interrupted_statement_stays(world):
         [reeve, "migrate", "up", "--system", folder], env=world.environment(**world.trusting()),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     active = f"""SELECT count(*) FROM pg_stat_activity
-        WHERE datname = '{world.name}' AND state = 'active' AND query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid()"""
+        WHERE datname = '{world.name}' AND state = 'active' AND wait_event = 'PgSleep' AND pid <> pg_backend_pid()"""
     for _ in range(200):
         if world.psql(active, user="postgres") != "0":
             break
