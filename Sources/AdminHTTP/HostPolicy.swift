@@ -24,7 +24,7 @@ struct HostPolicy: Sendable {
     ///
     /// - Parameters:
     ///   - version: as the request has it, for instance `HTTP/1.1`.
-    ///   - headers: all of them, in order; more than one Host has been refused before.
+    ///   - headers: all of them, in order; more than one Host or Origin has been refused before.
     func refusal(_ version: String, _ headers: [(name: String, value: String)]) -> AdminResponse? {
         func value(_ name: String) -> String? { headers.first { $0.name.lowercased() == name }?.value }
         let host = value("host")

@@ -14,7 +14,7 @@ enum RequestFraming {
         guard headers.allSatisfy({ !$0.name.isEmpty && $0.name.utf8.allSatisfy(isOfToken) }) else {
             return .problem(400, "Bad Request", detail: "a header name is not valid")
         }
-        for name in ["Host", "Content-Length", "Authorization"] where values(name.lowercased()).count > 1 {
+        for name in ["Host", "Origin", "Content-Length", "Authorization"] where values(name.lowercased()).count > 1 {
             return .problem(400, "Bad Request", detail: "more than one \(name)")
         }
         let codings = values("transfer-encoding")

@@ -29,11 +29,14 @@ struct HeadTests {
         "GET /livez HTTP/1.1\r\nHost: localhost\r\nX: a\r\n b\r\nConnection: close\r\n\r\n",
         "GET /livez HTTP/1.1\r\nHost: localhost\r\nX: a\r\n\tHost: evil\r\nConnection: close\r\n\r\n",
         "GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length : 5\r\nConnection: close\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\norigin: http://evil.example\r\n"
+            + "Connection: close\r\n\r\n",
         "GET /livez HTTP/1.1\r\nHost: localhost\r\n: x\r\nConnection: close\r\n\r\n",
         "GET /livez now HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         "GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n",
     ])
-    func `a head with NUL bytes, folded lines or invalid names is refused`(request: String) throws {
+    func `a head with NUL bytes, folded lines, invalid names or two origins is refused`(request: String) throws {
         let server = try TestServer(routes)
         defer { server.server.stop() }
         let answer = try exchange(server, request)

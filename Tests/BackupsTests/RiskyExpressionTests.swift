@@ -169,9 +169,8 @@ struct RiskyExpressionTests {
         try await attacker.prepare(database)
         let report = try await Connection.opened(database.settings) { connection in
             try await connection.with { connection in
-                var reader = CatalogReader(.schemas(["evil", "ours"]))
-                reader.readsDependencies = true
-                return try LiveTrial(try reader.read(on: connection)).run(on: connection)
+                let reader = CatalogReader(.schemas(["evil", "ours"]))
+                return try LiveTrial(reader).run(on: connection)
             }
         }
         #expect(!attacker.hasWon)
@@ -247,10 +246,8 @@ struct RiskyExpressionTests {
         try await Connection.opened(database.settings) { connection in
             _ = try await connection.with { connection in
                 try LedgerSchema.install(on: connection)
-                var reader = CatalogReader(.schemas(["evil"]))
-                reader.readsDependencies = true
-                let catalog = try reader.read(on: connection)
-                return try LiveTrial(catalog).run(on: connection)
+                let reader = CatalogReader(.schemas(["evil"]))
+                return try LiveTrial(reader).run(on: connection)
             }
         }
         #expect(!attacker.hasWon)

@@ -9,7 +9,7 @@ import Testing
 struct LiveTests {
     private func run() async throws -> LiveReport {
         try await TestDatabase.current.with { connection in
-            try LiveTrial(try Zoo.reader.read(on: connection)).run(on: connection)
+            try LiveTrial(Zoo.reader).run(on: connection)
         }
     }
 
@@ -107,9 +107,7 @@ struct LiveTests {
 
     @Test(.database(DatabaseTemplate.systems)) func theShippedSystemsHold() async throws {
         let report = try await TestDatabase.current.with { connection in
-            var reader = CatalogReader(.all)
-            reader.readsDependencies = true
-            return try LiveTrial(try reader.read(on: connection)).run(on: connection)
+            try LiveTrial(CatalogReader(.all)).run(on: connection)
         }
         #expect(report.failures == [])
         #expect(report.held.count > 100)

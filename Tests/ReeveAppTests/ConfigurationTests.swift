@@ -37,6 +37,72 @@ import Testing
         #expect(hint.isEmpty || error?.hint?.contains(hint) == true, "\(String(describing: error?.hint))")
     }
 
+    private static func lines(_ count: Int, _ line: (Int) -> String) -> String {
+        (0..<count).map { line($0) + "\n" }.joined()
+    }
+
+    /// A name per level, each of which stands for ten of the one before.
+    private static let bomb = lines(11) { level in
+        let below = Array(repeating: "*a\(level - 1)", count: 10).joined(separator: ", ")
+        return "a\(level): &a\(level) " + (level == 0 ? "[x]" : "[\(below)]")
+    }
+
+    private struct Excess: CustomTestStringConvertible {
+        let yaml: String
+        let message: String
+
+        init(_ yaml: String, _ message: String) {
+            self.yaml = yaml
+            self.message = message
+        }
+
+        var testDescription: String { "\(yaml.prefix(20).debugDescription): \(message)" }
+    }
+
+    private static let excesses = [
+        Excess(bomb, "more than 100000 values"),
+        Excess(String(repeating: "[", count: 100_000), "nested more than 100 deep"),
+        Excess(lines(200) { String(repeating: " ", count: $0) + "a:" }, "nested more than 100 deep"),
+        Excess("a: &a [*a]\n", "nested more than 100 deep"),
+        Excess(lines(100_001) { "k\($0): x" }, "more than 100000 values"),
+        Excess(lines(50_000) { "- &a\($0) x" }, "more than 1000 anchors"),
+        Excess("# " + String(repeating: "x", count: 4 << 20), "larger than 4 MiB"),
+        Excess("drain: 5s\n---\ndrain: 6s\n", ":2: a second document begins"),
+        Excess("---\ndrain: 5s\n...\n---\n", ":4: a second document begins"),
+    ]
+
+    @Test(arguments: excesses)
+    private func `a file that stands for more than it is, or for two, is refused at once`(excess: Excess) {
+        let began = ContinuousClock.now
+        let error = #expect(throws: ConfigurationError.self) { try load(excess.yaml) }
+        #expect(error?.description.contains(excess.message) == true, "\(String(describing: error))")
+        #expect(ContinuousClock.now - began < .seconds(10))
+    }
+
+    @Test func `an ordinary file with aliases and one document is read`() throws {
+        let yaml = "---\nbackup:\n  repository: &r [/srv/a, /srv/b]\n  checks: &c []\n...\n"
+        #expect((try? YAMLNode.parse(yaml, file: "f")) != nil)
+        let aliased = try YAMLNode.parse("a: &a [x, y]\nb: *a\nc: [*a, *a]\n", file: "f")
+        guard case .mapping(let entries, _) = aliased, case .sequence(let items, _) = entries[2].value else {
+            Issue.record("no list")
+            return
+        }
+        #expect(items.count == 2)
+    }
+
+    @Test(arguments: ["../../x", "a.b", ".", "a/b", "", "-a", "ä", "a b"])
+    func `a name that is no word is refused`(name: String) throws {
+        for key in ["databases", "tasks"] {
+            let error = #expect(throws: ConfigurationError.self) {
+                try load("\(key):\n  '\(name)': {url: 'postgresql://h/d'}\n")
+            }
+            #expect(
+                error?.description.contains(":2: '\(name)' cannot be a name below '\(key)'") == true,
+                "\(String(describing: error))")
+            #expect(error?.hint == "use letters, digits, _ and -")
+        }
+    }
+
     @Test func `the environment is stronger than the file, and the file than defaults`() throws {
         let yaml = "pool:\n  size: 3\n  wait: 5s\n"
         #expect(try load(yaml).poolLimits == Pool.Limits(size: 3, overflow: 20, wait: .seconds(5)))

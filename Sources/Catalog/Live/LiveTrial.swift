@@ -39,92 +39,66 @@ public struct LiveReport: Sendable {
 /// that breaks it alone, and each trigger fires.
 ///
 /// All is done in one transaction that is rolled back, each table under a savepoint, with short limits for locks. As a
-/// superuser, functions run with their owners' rights meanwhile (`Confinement`), and tables with expressions that
-/// cannot be held back so are left alone (`RiskyTables`). What rolling back does not undo is left: sequences that triggers
-/// draw from, and what triggers do outside the database. Rows come from the table, or are made up from the types, the
-/// foreign keys and the literals in the checks; what no row could be found for is listed as untried.
+/// superuser, the tables are locked against changes first (`TrialLocks`), functions run with their owners' rights meanwhile
+/// (`Confinement`), and tables with expressions that cannot be held back so are left alone (`RiskyTables`). What rolling back
+/// does not undo is left: sequences that defaults and triggers draw from, and what triggers do outside the database. Rows
+/// come from the table, or are made up from the types, the foreign keys and the literals in the checks; what no row could
+/// be found for is listed as untried.
 public struct LiveTrial: Sendable {
-    let catalog: SchemaCatalog
-    /// What belongs to each table.
-    private let parts: [ObjectIdentity: [CatalogObject]]
+    private let reader: CatalogReader
+    private let isWanted: @Sendable (ObjectIdentity) -> Bool
 
-    /// - Parameter catalog: as found, read with its dependencies.
-    public init(_ catalog: SchemaCatalog) {
-        self.catalog = catalog
-        var parts: [ObjectIdentity: [CatalogObject]] = [:]
-        for object in catalog.sorted {
-            if let container = catalog.container(of: object) { parts[container, default: []].append(object) }
-        }
-        self.parts = parts
+    /// - Parameters:
+    ///   - reader: whose schemas are tried.
+    ///   - isWanted: which objects of theirs are.
+    public init(_ reader: CatalogReader, isWanted: @escaping @Sendable (ObjectIdentity) -> Bool = { _ in true }) {
+        var reader = reader
+        reader.readsDependencies = true
+        self.reader = reader
+        self.isWanted = isWanted
     }
 
     /// Tries everything.
     ///
-    /// - Throws: `PostgresError` when the connection is lost; `CancellationError`. A refusal is no error but a finding.
+    /// - Throws: `PostgresError` when the connection is lost, or what others are changing cannot be locked;
+    ///   `CancellationError`. A refusal is no error but a finding.
     public func run(on connection: isolated Connection) throws -> LiveReport {
-        let canCount = try canCountCalls(on: connection)
+        let countsCalls = try canCountCalls(on: connection)
         // One transaction for all, so that functions are confined once; each table is undone by itself, with its locks.
-        return try undone(on: connection, canCount) {
-            var report = LiveReport()
+        return try undone(on: connection, countsCalls) { finish in
             let isSuperuser = try Confinement.isSuperuser(on: connection)
-            let risky = isSuperuser ? try RiskyTables.read(on: connection) : [:]
-            for table in catalog.sorted where table.identity.kind.isRelation {
-                report = try tried(table, risky, report, countsCalls: canCount, on: connection)
+            // What follows is judged once, so nothing of it may change any more.
+            let locks = isSuperuser ? try TrialLocks(of: reader, isWanted, on: connection) : TrialLocks()
+            let catalog = try reader.readOpen(on: connection).filtered(isWanted)
+            try Confinement.during(on: connection) {
+                let risky = isSuperuser ? try RiskyTables.read(whileOthersWork: true, on: connection) : [:]
+                let reasons = risky.mapValues { "\($0) would run with the rights of a superuser" }
+                let tables = catalog.sorted.map(\.identity).filter { $0.kind == .table }
+                var trial = OpenTrial(
+                    catalog, untouched: reasons.merging(locks.missing) { _, missing in missing },
+                    unread: Set(locks.missing.keys), countsCalls: countsCalls,
+                    evaluation: isSuperuser
+                        ? try OwnersEvaluation(of: tables, on: connection) : OwnersEvaluation())
+                try trial.run(on: connection)
+                try finish(trial.report)
             }
-            let eventTriggers = catalog.sorted.filter { $0.identity.kind == .eventTrigger }
-            if !eventTriggers.isEmpty {
-                report = try connection.trial {
-                    var trial = EventTriggerTrial(report: report)
-                    try trial.run(eventTriggers, countsCalls: canCount, on: connection)
-                    return trial.report
-                }.get()
-            }
-            return report
         }
-    }
-
-    private func tried(
-        _ table: CatalogObject, _ risky: [ObjectIdentity: String], _ before: LiveReport, countsCalls: Bool,
-        on connection: isolated Connection
-    ) throws -> LiveReport {
-        var report = before
-        let tried = (parts[table.identity] ?? []).filter(Self.isTried)
-        if tried.isEmpty { return report }
-        let reason: String? =
-            if table.identity.kind != .table {
-                "rows of a \(table.identity.kind.name) are not made up"
-            } else {
-                risky[table.identity].map { "\($0) would run with the rights of a superuser" }
-            }
-        if let reason {
-            for object in tried { report.leave(object.identity, reason) }
-            return report
-        }
-        return try connection.trial {
-            var trial = TableTrial(catalog: catalog, parts: parts, risky: risky, table: table, report: report)
-            try trial.run(countsCalls: countsCalls, on: connection)
-            return trial.report
-        }.get()
-    }
-
-    private static func isTried(_ object: CatalogObject) -> Bool {
-        object.identity.kind == .constraint || object.identity.kind == .trigger
-            || object.identity.kind == .index && object["unique"] != nil
     }
 
     /// Counting calls of functions is a superuser's to switch on.
     private func canCountCalls(on connection: isolated Connection) throws -> Bool {
-        try undone(on: connection, false) {
+        try undone(on: connection, false) { finish in
             if case .success = try connection.trial({ try connection.execute("SET LOCAL track_functions = 'all'") }) {
-                return true
+                try finish(true)
             }
-            return false
+            try finish(false)
         }
     }
 
-    /// Runs `body` in a transaction and rolls it back.
-    private func undone<T>(on connection: isolated Connection, _ countsCalls: Bool, _ body: () throws -> T) throws -> T
-    {
+    /// Runs `body` in a transaction and rolls it back. What `body` finishes with is the result.
+    private func undone<T>(
+        on connection: isolated Connection, _ countsCalls: Bool, _ body: ((T) throws -> Void) throws -> Void
+    ) throws -> T {
         var options = TransactionOptions()
         options.lockTimeout = .seconds(2)
         options.statementTimeout = Connection.trialLimit
@@ -133,14 +107,79 @@ public struct LiveTrial: Sendable {
         var result: T?
         do {
             try connection.transaction(options) {
-                try Confinement.during(on: connection) {
-                    result = try body()
+                try body {
+                    result = $0
                     throw Undo()
                 }
+                throw Undo()
             }
         } catch is Undo {}
         guard let result else { throw PostgresError(.misuse, "the trial returned no result") }
         return result
+    }
+}
+
+/// A trial in its transaction.
+private struct OpenTrial {
+    let catalog: SchemaCatalog
+    /// What belongs to each table.
+    let parts: [ObjectIdentity: [CatalogObject]]
+    /// Tables that no rows are put into, with the reasons.
+    let untouched: [ObjectIdentity: String]
+    /// Those among them that are not read either.
+    let unread: Set<ObjectIdentity>
+    let countsCalls: Bool
+    let evaluation: OwnersEvaluation
+    var report = LiveReport()
+
+    init(
+        _ catalog: SchemaCatalog, untouched: [ObjectIdentity: String], unread: Set<ObjectIdentity>, countsCalls: Bool,
+        evaluation: OwnersEvaluation
+    ) {
+        self.catalog = catalog
+        self.untouched = untouched
+        self.unread = unread
+        self.countsCalls = countsCalls
+        self.evaluation = evaluation
+        var parts: [ObjectIdentity: [CatalogObject]] = [:]
+        for object in catalog.sorted {
+            if let container = catalog.container(of: object) { parts[container, default: []].append(object) }
+        }
+        self.parts = parts
+    }
+
+    mutating func run(on connection: isolated Connection) throws {
+        for table in catalog.sorted where table.identity.kind.isRelation { try run(table, on: connection) }
+        let eventTriggers = catalog.sorted.filter { $0.identity.kind == .eventTrigger }
+        if eventTriggers.isEmpty { return }
+        report = try connection.trial {
+            var trial = EventTriggerTrial(report: report)
+            try trial.run(eventTriggers, countsCalls: countsCalls, on: connection)
+            return trial.report
+        }.get()
+    }
+
+    private mutating func run(_ table: CatalogObject, on connection: isolated Connection) throws {
+        let tried = (parts[table.identity] ?? []).filter(Self.isTried)
+        if tried.isEmpty { return }
+        let isTable = table.identity.kind == .table
+        let reason = isTable ? untouched[table.identity] : "rows of a \(table.identity.kind.name) are not made up"
+        if let reason {
+            for object in tried { report.leave(object.identity, reason) }
+            return
+        }
+        report = try connection.trial {
+            let maker = RowMaker(
+                catalog: catalog, parts: parts, untouched: Set(untouched.keys), unread: unread, evaluation: evaluation)
+            var trial = TableTrial(maker: maker, table: table, report: report)
+            try trial.run(countsCalls: countsCalls, on: connection)
+            return trial.report
+        }.get()
+    }
+
+    private static func isTried(_ object: CatalogObject) -> Bool {
+        object.identity.kind == .constraint || object.identity.kind == .trigger
+            || object.identity.kind == .index && object["unique"] != nil
     }
 }
 

@@ -3,43 +3,69 @@ import Postgres
 /// Tables that rows are not put into by a superuser, for that would run what others wrote with his rights
 /// (`RiskyExpression`).
 public enum RiskyTables {
-    /// Looks at what PostgreSQL evaluates when a row comes: constraints and defaults of tables and domains whose owner is
-    /// no superuser, and the conditions of all triggers, since who made one is not recorded. A table of theirs with a rule is risky,
-    /// and so is one of whose partitions or descendants one is, or a type of its columns.
+    /// Looks at what PostgreSQL evaluates when a row comes: constraints, defaults, index expressions and partition keys of
+    /// tables, and constraints of domains, whose owner is no superuser, and the conditions of all triggers, since who made
+    /// one is not recorded. A table of theirs with a rule is risky, and so is one of whose partitions or descendants one is,
+    /// or a type of its columns, or a type that an expression of its own converts to.
     ///
+    /// - Parameter whileOthersWork: whether a type may change before the rows come. No lock on a table keeps the owner of a
+    ///   domain from adding a constraint, so every domain of others is risky then.
     /// - Returns: for each, what is evaluated.
-    public static func read(on connection: isolated Connection) throws -> [ObjectIdentity: String] {
+    public static func read(
+        whileOthersWork: Bool = false, on connection: isolated Connection
+    ) throws -> [ObjectIdentity: String] {
         var found: [ObjectIdentity: String] = [:]
-        for row in try connection.query(sql) {
+        for row in try connection.query(sql(whileOthersWork: whileOthersWork)) {
             let table = ObjectIdentity(.table, schema: try row.get(0), try row.get(1))
             found[table] = try row.get(2)
         }
         return found
     }
 
-    private static let sql = """
+    private static func sql(whileOthersWork: Bool) -> String {
+        """
         WITH RECURSIVE others AS MATERIALIZED (SELECT o.oid FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper),
         domains AS MATERIALIZED (
-            SELECT t.oid, k.conname::pg_catalog.text AS what
+            SELECT t.oid, 'the constraint ' || k.conname AS what
             FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_type t ON t.oid = k.contypid
-            WHERE k.contype = 'c' AND t.typowner IN (SELECT oid FROM others) AND \(RiskyExpression.isRisky("k.conbin"))),
+            WHERE k.contype = 'c' AND t.typowner IN (SELECT oid FROM others) AND \(RiskyExpression.isRisky("k.conbin"))
+            \(whileOthersWork ? domainsThatMayChange : "")),
         types AS (
-            SELECT d.oid, 'the constraint ' || d.what AS what FROM domains d
+            SELECT d.oid, d.what FROM domains d
+            \(whileOthersWork ? rowTypesThatMayChange : "")
             UNION SELECT t.oid, y.what FROM types y JOIN pg_catalog.pg_type t
                 ON t.typbasetype = y.oid OR t.typelem = y.oid OR t.typrelid IN (
-                    SELECT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.atttypid = y.oid AND a.attnum > 0)),
+                    SELECT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.atttypid = y.oid AND a.attnum > 0)
+                OR EXISTS (
+                    -- PostgreSQL 13 has no multiranges.
+                    SELECT FROM pg_catalog.pg_range r WHERE r.rngsubtype = y.oid AND t.oid IN (
+                        r.rngtypid, (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::pg_catalog.oid))),
+        -- What the owner of the table wrote, or anybody who may make a trigger.
         own AS (
-            SELECT k.conrelid AS oid, 'the constraint ' || k.conname AS what, k.conbin AS tree
+            SELECT k.conrelid AS oid, 'the constraint ' || k.conname AS what, k.conbin AS tree, true AS is_owners,
+                'pg_catalog.pg_constraint'::pg_catalog.regclass AS class, k.oid AS id
             FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND k.conrelid <> 0
-            UNION ALL SELECT d.adrelid, 'the default of ' || a.attname, d.adbin
-            FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum),
+            UNION ALL SELECT d.adrelid, 'the default of ' || a.attname, d.adbin, true,
+                'pg_catalog.pg_attrdef'::pg_catalog.regclass, d.oid
+            FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+            UNION ALL SELECT i.indrelid, 'the index ' || x.relname, e.tree, true,
+                'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid
+            FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid,
+                LATERAL (VALUES (i.indexprs), (i.indpred)) AS e (tree) WHERE e.tree IS NOT NULL
+            UNION ALL SELECT p.partrelid, 'the partition key', p.partexprs, true,
+                'pg_catalog.pg_class'::pg_catalog.regclass, p.partrelid
+            FROM pg_catalog.pg_partitioned_table p WHERE p.partexprs IS NOT NULL
+            UNION ALL SELECT g.tgrelid, 'the trigger ' || g.tgname, g.tgqual, false,
+                'pg_catalog.pg_trigger'::pg_catalog.regclass, g.oid
+            FROM pg_catalog.pg_trigger g WHERE g.tgqual IS NOT NULL),
         direct AS (
             SELECT w.oid, w.what FROM own w JOIN pg_catalog.pg_class c ON c.oid = w.oid
-            WHERE c.relkind IN ('r', 'p') AND c.relowner IN (SELECT oid FROM others)
-                AND (\(RiskyExpression.isRisky("w.tree")) OR EXISTS (
-                    SELECT FROM domains d WHERE w.tree::pg_catalog.text ~ (':resulttype ' || d.oid || '\\M')))
-            UNION ALL SELECT g.tgrelid, 'the trigger ' || g.tgname FROM pg_catalog.pg_trigger g
-            WHERE g.tgqual IS NOT NULL AND \(RiskyExpression.isRisky("g.tgqual"))
+            WHERE c.relkind IN ('r', 'p', 'f')
+                AND (NOT w.is_owners OR c.relowner IN (SELECT oid FROM others))
+                AND (\(RiskyExpression.isRisky("w.tree")) OR \(drawsFromOthers))
+            UNION ALL SELECT w.oid, y.what FROM own w CROSS JOIN LATERAL pg_catalog.regexp_matches(
+                w.tree::pg_catalog.text, ':[A-Za-z_]*[Tt]ype(?:[Ii]d)? ([1-9][0-9]*)', 'g') m (m)
+            JOIN types y ON y.oid = m.m[1]::pg_catalog.oid
             -- A rule of others leads anywhere, and a foreign table to another server with the rights of its user mapping.
             UNION ALL SELECT r.ev_class, 'the rule ' || r.rulename FROM pg_catalog.pg_rewrite r
                 JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
@@ -57,4 +83,40 @@ public enum RiskyTables {
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         GROUP BY n.nspname, c.relname
         """
+    }
+
+    /// Its owner can also give it another default.
+    private static let domainsThatMayChange = """
+        UNION ALL SELECT t.oid, pg_catalog.format('what %s may make of the domain %s meanwhile', o.rolname, t.typname)
+            FROM pg_catalog.pg_type t JOIN pg_catalog.pg_roles o ON o.oid = t.typowner
+            WHERE t.typtype = 'd' AND NOT o.rolsuper
+        """
+
+    /// A column of such a type gets the columns that its table gets. The catalog's row of a composite type can be locked.
+    private static let rowTypesThatMayChange = """
+        UNION ALL SELECT t.oid, pg_catalog.format('what %s may make of the row type %s meanwhile', o.rolname, t.typname)
+            FROM pg_catalog.pg_type t JOIN pg_catalog.pg_roles o ON o.oid = t.typowner
+            JOIN pg_catalog.pg_class c ON c.oid = t.typrelid WHERE c.relkind <> 'c' AND NOT o.rolsuper
+        """
+
+    /// SQL for a condition on a row `w` of `own` and a row `c` of its table: whether the expression draws from a sequence
+    /// that the table's owner may not draw from, or one that is only named when it is evaluated. Rolling back does not put
+    /// a sequence back, and one that is used up makes its owner's statements fail.
+    private static let drawsFromOthers = """
+        ((SELECT count(*) FROM pg_catalog.regexp_matches(w.tree::pg_catalog.text, ':funcid \(nextval)\\M', 'g'))
+            > CASE WHEN w.is_owners THEN (
+                SELECT count(*) FROM pg_catalog.regexp_matches(
+                    w.tree::pg_catalog.text, ':funcid \(nextval) [^{}]*:args \\(\\{CONST :consttype 2205\\M', 'g'))
+                ELSE 0 END
+            OR w.tree::pg_catalog.text ~ ':funcid \(nextval)\\M' AND EXISTS (
+                SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.refobjid
+                WHERE d.classid = w.class AND d.objid = w.id
+                    AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                    -- The order of conditions is not sure otherwise, and asking it of a table is an error.
+                    AND CASE WHEN s.relkind = 'S'
+                        THEN NOT pg_catalog.has_sequence_privilege(c.relowner, s.oid, 'USAGE, UPDATE') END))
+        """
+
+    /// `pg_catalog.nextval(regclass)`.
+    private static let nextval = 1574
 }

@@ -2,21 +2,11 @@ import Postgres
 
 /// Tries what belongs to one table, in the open transaction.
 struct TableTrial {
-    let catalog: SchemaCatalog
-    let table: CatalogObject
     let maker: RowMaker
+    let table: CatalogObject
     var report: LiveReport
 
-    init(
-        catalog: SchemaCatalog, parts: [ObjectIdentity: [CatalogObject]], risky: [ObjectIdentity: String],
-        table: CatalogObject, report: LiveReport
-    ) {
-        self.catalog = catalog
-        self.table = table
-        self.report = report
-        maker = RowMaker(catalog: catalog, parts: parts, risky: Set(risky.keys))
-    }
-
+    private var catalog: SchemaCatalog { maker.catalog }
     private var identity: ObjectIdentity { table.identity }
     private var triggers: [CatalogObject] {
         (maker.parts[identity] ?? []).filter { $0.identity.kind == .trigger }
@@ -148,12 +138,11 @@ struct TableTrial {
             else {
                 return false
             }
-            return try connection.underPath(of: identity.schema ?? "pg_catalog") {
-                try !connection.query(
-                    "SELECT 1 FROM \(location.table) WHERE ctid = $1::pg_catalog.tid AND (\(predicate))",
-                    [location.ctid]
-                ).isEmpty
-            }
+            return try maker.evaluation.text(
+                """
+                SELECT 'yes'::pg_catalog.text FROM \(location.table)
+                WHERE ctid = \(quoteLiteral(location.ctid))::pg_catalog.tid AND (\(predicate))
+                """, of: identity, on: connection) != nil
         }
         if case .success(true) = outcome { return true }
         return false

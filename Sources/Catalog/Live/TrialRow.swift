@@ -13,14 +13,22 @@ struct TrialRow {
 struct RowMaker {
     let catalog: SchemaCatalog
     let parts: [ObjectIdentity: [CatalogObject]]
-    /// Tables that no rows are put into (`RiskyTables`).
-    let risky: Set<ObjectIdentity>
+    /// Tables that no rows are put into (`RiskyTables`, `TrialLocks`).
+    let untouched: Set<ObjectIdentity>
+    /// Those among them that are not read either.
+    let unread: Set<ObjectIdentity>
+    let evaluation: OwnersEvaluation
     let values: TrialValues
 
-    init(catalog: SchemaCatalog, parts: [ObjectIdentity: [CatalogObject]], risky: Set<ObjectIdentity>) {
+    init(
+        catalog: SchemaCatalog, parts: [ObjectIdentity: [CatalogObject]], untouched: Set<ObjectIdentity>,
+        unread: Set<ObjectIdentity>, evaluation: OwnersEvaluation
+    ) {
         self.catalog = catalog
         self.parts = parts
-        self.risky = risky
+        self.untouched = untouched
+        self.unread = unread
+        self.evaluation = evaluation
         values = TrialValues(catalog: catalog)
     }
 
@@ -105,6 +113,7 @@ struct RowMaker {
     func target(
         _ table: ObjectIdentity, depth: Int, on connection: isolated Connection
     ) throws -> TrialRow? {
+        if unread.contains(table) { return nil }
         if let row = try existing(table, on: connection) { return row }
         guard depth < 8, table.kind == .table else { return nil }
         return try newTarget(table, depth: depth, on: connection)
@@ -112,7 +121,7 @@ struct RowMaker {
 
     /// A row that is made up and inserted; several are tried, for a trigger may want more than the checks say.
     func newTarget(_ table: ObjectIdentity, depth: Int = 0, on connection: isolated Connection) throws -> TrialRow? {
-        if risky.contains(table) { return nil }
+        if untouched.contains(table) { return nil }
         for variant in 0..<Self.variants {
             let row = try madeUp(table, variant: variant, depth: depth + 1, on: connection)
             let inserted = try connection.kept { try insert(row, into: table, on: connection) }
@@ -137,14 +146,11 @@ struct RowMaker {
             if let text = column["default"], !isCounted {
                 // What the default gives is what the table is made for.
                 let value = try connection.kept {
-                    try connection.underPath(of: table.schema ?? "pg_catalog") {
-                        try connection.query(
-                            """
-                            SELECT CASE WHEN pg_catalog.num_nulls(d.v) = 0 THEN pg_catalog.format('%s', d.v) END
-                            FROM (SELECT CAST(\(text) AS \(type)) AS v) d
-                            """
-                        ).first?.get(0, as: String?.self) ?? nil
-                    }
+                    try evaluation.text(
+                        """
+                        SELECT CASE WHEN pg_catalog.num_nulls(d.v) = 0 THEN pg_catalog.format('%s', d.v) END
+                        FROM (SELECT CAST((\(text)) AS \(type)) AS v) d
+                        """, of: table, on: connection)
                 }
                 if case .success(let value) = value { row.values[column.identity.name] = .some(value) }
             } else {
@@ -271,20 +277,19 @@ struct CheckSearch {
     private func judge(
         _ row: TrialRow, breaking check: CatalogObject?, others: [CatalogObject], on connection: isolated Connection
     ) throws -> Bool {
-        let columns = maker.columns(of: table)
-        let list = columns.enumerated().map {
-            "CAST($\($0 + 1) AS \($1["type"] ?? "text")) AS \($1.identity.quotedName)"
+        let list = maker.columns(of: table).map { column in
+            let value = row.values[column.identity.name] ?? nil
+            return
+                "CAST(\(value.map(quoteLiteral) ?? "NULL") AS \(column["type"] ?? "text")) AS \(column.identity.quotedName)"
         }.joined(separator: ", ")
         var conditions = others.compactMap { $0["expression"].map { "(\($0)) IS NOT FALSE" } }
         if let broken = check?["expression"] { conditions.append("(\(broken)) IS FALSE") }
-        let sql = "SELECT \(conditions.joined(separator: " AND ")) FROM (SELECT \(list)) AS \(table.quotedName)"
-        let answer = try connection.trial {
-            try connection.underPath(of: table.schema ?? "pg_catalog") {
-                try connection.query(sql, columns.map { row.values[$0.identity.name] ?? nil }).first?
-                    .get(0, as: Bool.self)
-            }
-        }
-        if case .success(true?) = answer { return true }
+        let query = """
+            SELECT 'yes'::pg_catalog.text FROM (SELECT \(list)) AS \(table.quotedName)
+            WHERE \(conditions.joined(separator: " AND "))
+            """
+        let answer = try connection.trial { try maker.evaluation.text(query, of: table, on: connection) != nil }
+        if case .success(true) = answer { return true }
         return false
     }
 }

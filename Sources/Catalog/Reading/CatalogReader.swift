@@ -61,31 +61,51 @@ public struct CatalogReader: Sendable {
         var options = TransactionOptions(isolation: .repeatableRead, readOnly: true)
         // Some definitions are only spelled under a lock, which a change of the table holds off.
         options.lockTimeout = .seconds(10)
-        options.preamble =
-            (snapshot.map { ["SET TRANSACTION SNAPSHOT \(quoteLiteral($0))"] } ?? []) + [
-                "SET LOCAL search_path = pg_catalog, pg_temp", "SET LOCAL datestyle = 'ISO, MDY'",
-                "SET LOCAL intervalstyle = postgres", "SET LOCAL timezone = 'UTC'", "SET LOCAL extra_float_digits = 1",
-                "SET LOCAL bytea_output = hex", "SET LOCAL quote_all_identifiers = off",
-                "SET LOCAL standard_conforming_strings = on", "SET LOCAL jit = off",
-            ]
-        return try connection.transaction(options) {
-            let version = connection.serverVersion / 10000
-            let schemas = try wantedSchemas(on: connection)
-            var builder = CatalogBuilder(readsDependencies: readsDependencies)
-            let terms = QueryTerms(version: version, schemas: schemas, owner: owner)
-            for query in KindQuery.all {
-                try builder.add(try connection.query(query.sql(terms)), of: query)
+        options.preamble = (snapshot.map { ["SET TRANSACTION SNAPSHOT \(quoteLiteral($0))"] } ?? []) + Self.pins
+        return try connection.transaction(options) { try gather(on: connection) }
+    }
+
+    private static let pins = [
+        "SET LOCAL search_path = pg_catalog, pg_temp", "SET LOCAL datestyle = 'ISO, MDY'",
+        "SET LOCAL intervalstyle = postgres", "SET LOCAL timezone = 'UTC'", "SET LOCAL extra_float_digits = 1",
+        "SET LOCAL bytea_output = hex", "SET LOCAL quote_all_identifiers = off",
+        "SET LOCAL standard_conforming_strings = on", "SET LOCAL jit = off",
+    ]
+
+    /// Reads all objects in the open transaction, as it sees them.
+    ///
+    /// - Throws: as `read`.
+    func readOpen(on connection: isolated Connection) throws -> SchemaCatalog {
+        var attempt = 1
+        while true {
+            let outcome = try connection.trial {
+                try connection.execute(Self.pins.joined(separator: "; "))
+                return try gather(on: connection)
             }
-            try builder.addPrivileges(try connection.query(PrivilegeQuery.sql(terms)))
-            if readsDependencies { try builder.addDependencies(try connection.query(DependencyQuery.sql)) }
-            var catalog = SchemaCatalog(
-                schemas: schemas, serverVersion: version, objects: Array(builder.objects.values))
-            catalog.unsupportedKinds = try connection.query(UnsupportedKindsQuery.sql(terms)).map { try $0.get(0) }
-            return catalog
+            switch outcome {
+            case .success(let catalog): return catalog
+            case .failure(let error) where attempt < 12 && Self.isConcurrentChange(error): attempt += 1
+            case .failure(let error): throw LockHolders.explained(error, on: connection)
+            }
         }
     }
 
-    private func wantedSchemas(on connection: isolated Connection) throws -> Set<ExactText> {
+    private func gather(on connection: isolated Connection) throws -> SchemaCatalog {
+        let version = connection.serverVersion / 10000
+        let schemas = try wantedSchemas(on: connection)
+        var builder = CatalogBuilder(readsDependencies: readsDependencies)
+        let terms = QueryTerms(version: version, schemas: schemas, owner: owner)
+        for query in KindQuery.all {
+            try builder.add(try connection.query(query.sql(terms)), of: query)
+        }
+        try builder.addPrivileges(try connection.query(PrivilegeQuery.sql(terms)))
+        if readsDependencies { try builder.addDependencies(try connection.query(DependencyQuery.sql)) }
+        var catalog = SchemaCatalog(schemas: schemas, serverVersion: version, objects: Array(builder.objects.values))
+        catalog.unsupportedKinds = try connection.query(UnsupportedKindsQuery.sql(terms)).map { try $0.get(0) }
+        return catalog
+    }
+
+    func wantedSchemas(on connection: isolated Connection) throws -> Set<ExactText> {
         switch scope {
         case .schemas(let schemas): return schemas
         case .all:

@@ -22,8 +22,8 @@ enum SchemaCommands {
             + "is there; where none may be made, the snapshots beside the migrations serve. Exit 3 when something "
             + "differs. The SQL of --mend is in an order that runs; read it before, for it drops what no migration "
             + "makes. --live also tries whether each constraint refuses a row that breaks it and each trigger fires, "
-            + "in transactions that are rolled back; best on a clone, for it locks tables for moments, and sequences "
-            + "move on. What could not be tried is listed.",
+            + "in a transaction that is rolled back; best on a clone, for no table can be altered while a superuser "
+            + "runs it, and sequences move on. What could not be tried is listed.",
         options: [.system, mend, .flag("live", "try constraints and triggers as well")]
     ) { invocation in
         let estate = try invocation.estate()

@@ -14,6 +14,11 @@ public struct SettingCatalog: Sendable {
     /// Whether a key has this path, or lies below it.
     func isKnown(_ path: [String]) -> Bool { keys.contains { Self.begins($0, with: path) } }
 
+    /// Whether a name that the user chooses stands below a path.
+    func takesName(below path: [String]) -> Bool {
+        keys.contains { $0.path.count > path.count && Self.begins($0, with: path) && $0.path[path.count] == "*" }
+    }
+
     /// The next words of the keys below a path; empty where any name may stand.
     func children(of path: [String]) -> [String] {
         let children = keys.compactMap { key -> String? in

@@ -58,6 +58,13 @@ public struct SettingStore: Sendable {
         }
         for entry in entries {
             let inner = path + [entry.key]
+            // The paths of settings have dots between their words, variables have their names in capitals, and repositories
+            // have folders of databases.
+            if catalog.takesName(below: path), entry.key.wholeMatch(of: /[A-Za-z0-9][A-Za-z0-9_-]*/) == nil {
+                throw ConfigurationError(
+                    file, entry.keyLine, "'\(entry.key)' cannot be a name below '\(path.joined(separator: "."))'",
+                    hint: "use letters, digits, _ and -")
+            }
             guard catalog.isKnown(inner) else {
                 let known = catalog.children(of: path)
                 let hint =

@@ -60,12 +60,11 @@ public struct SchemaValidator: Sendable {
         let only = settings.only
         return try await database.withDirectConnection(named: "reeve validate --live") { [reader] connection in
             try await connection.with { connection in
-                let found = try reader.read(on: connection)
-                let concerned = found.filtered { identity in
+                let trial = LiveTrial(reader) { identity in
                     guard let only else { return true }
                     return wanted.system(of: identity).map(only.contains) ?? false
                 }
-                return try LiveTrial(concerned).run(on: connection)
+                return try trial.run(on: connection)
             }
         }
     }

@@ -1,0 +1,59 @@
+import Postgres
+
+/// Evaluates defaults, checks and predicates apart from their tables: with the rights of the tables' owners, where a
+/// superuser tries what others wrote.
+///
+/// The catalog spells an expression as text. When the text is read again, it may find a function, an operator or a cast
+/// that another session has made since, and no `Confinement` has seen.
+struct OwnersEvaluation {
+    /// For the tables of others, a function that runs a statement as the owner.
+    private var functions: [ObjectIdentity: String] = [:]
+
+    init() {}
+
+    /// Makes the functions, in the open transaction, which is to be rolled back.
+    init(of tables: [ObjectIdentity], on connection: isolated Connection) throws {
+        // Nobody else may call, replace or even find them.
+        let schema = "reeve_trial_\(String(UInt64.random(in: .min ... .max), radix: 36))"
+        var owners: [ObjectIdentity: String] = [:]
+        for row in try connection.query(Self.owners, [tables.compactMap(\.schema)]) {
+            owners[ObjectIdentity(.table, schema: try row.get(0), try row.get(1))] = try row.get(2)
+        }
+        if owners.isEmpty { return }
+        try connection.execute("CREATE SCHEMA \(schema)")
+        for owner in Set(owners.values) {
+            try connection.execute(
+                """
+                CREATE FUNCTION \(schema).as_\(owner)(statement text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+                    DECLARE result text; BEGIN EXECUTE statement INTO result; RETURN result; END $$;
+                REVOKE ALL ON FUNCTION \(schema).as_\(owner)(text) FROM PUBLIC;
+                UPDATE pg_catalog.pg_proc SET proowner = \(owner)
+                    WHERE oid = '\(schema).as_\(owner)(text)'::pg_catalog.regprocedure
+                """)
+        }
+        functions = owners.mapValues { "\(schema).as_\($0)" }
+    }
+
+    private static let owners = """
+        SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, o.oid::pg_catalog.text
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
+        WHERE c.relkind IN ('r', 'p') AND NOT o.rolsuper AND n.nspname = ANY ($1::pg_catalog.text[])
+        """
+
+    /// Runs a query under the path of a table's system.
+    ///
+    /// - Parameter query: of one column of type text, and without parameters.
+    /// - Returns: what it gives; nil for NULL, and without a row.
+    func text(_ query: String, of table: ObjectIdentity, on connection: isolated Connection) throws -> String? {
+        try connection.underPath(of: table.schema ?? "pg_catalog") {
+            let rows =
+                if let function = functions[table] {
+                    try connection.query("SELECT \(function)($1)", [query])
+                } else {
+                    try connection.query(query)
+                }
+            return try rows.first?.get(0, as: String?.self) ?? nil
+        }
+    }
+}

@@ -1,0 +1,168 @@
+import Postgres
+
+/// What a superuser's trial locks, so that nobody changes meanwhile what was judged before.
+///
+/// A superuser tries tables of others with the functions confined that are there at the beginning (`Confinement`), and
+/// leaves out tables whose expressions are risky (`RiskyTables`). A trigger or a constraint that another session adds later
+/// would be neither. So the tables are locked first of all, with those that rows may be put into besides: DML goes on,
+/// but CREATE TRIGGER, CREATE RULE, CREATE INDEX, CREATE STATISTICS and ALTER TABLE wait. The rows of others' schemas and
+/// types in the catalog are locked, too: whoever renames one could put something else in its place.
+///
+/// All is held until the transaction ends.
+struct TrialLocks {
+    /// Tables that could not be locked, or that share rows with one, each with the reason.
+    private(set) var missing: [ObjectIdentity: String] = [:]
+
+    private struct Table {
+        let oid: Int
+        let identity: ObjectIdentity
+        let kind: String
+    }
+
+    init() {}
+
+    /// Locks the tables of a scope, in the open transaction. One that somebody else holds is left out.
+    ///
+    /// - Parameters:
+    ///   - reader: whose schemas are tried.
+    ///   - isTried: whether a table is.
+    /// - Throws: `PostgresError`, where a schema or a type is being changed, or the connection is lost.
+    init(of reader: CatalogReader, _ isTried: (ObjectIdentity) -> Bool, on connection: isolated Connection) throws {
+        // Schemas come first: tables are locked by name.
+        try Self.lockRows(Self.schemas, on: connection)
+        let wanted = try Self.tables(of: reader, on: connection).filter { isTried($0.identity) }.map(\.oid)
+        var refusals: [Int: String] = [:]
+        let concerned = try Self.closure(of: wanted, on: connection).filter { ["r", "p"].contains($0.kind) }
+        for start in stride(from: 0, to: concerned.count, by: Self.batch) {
+            let tables = concerned[start..<min(start + Self.batch, concerned.count)]
+            if case .success = try Self.lock(tables, on: connection) { continue }
+            // It has waited for one of them as long as it may.
+            for table in tables {
+                if case .failure(let error) = try Self.lock([table], "NOWAIT", on: connection) {
+                    refusals[table.oid] = error.message
+                }
+            }
+        }
+        try Self.lockRows(Self.types, on: connection)
+        try findMissing(wanted, refusals, on: connection)
+    }
+
+    private static let batch = 200
+
+    /// It conflicts with itself, and with all that changes a table, but not with DML.
+    private static func lock(
+        _ tables: some Collection<Table>, _ wait: String = "", on connection: isolated Connection
+    ) throws -> Result<Void, PostgresError> {
+        try connection.kept {
+            let names = tables.map(\.identity.path).joined(separator: ", ")
+            try connection.execute("LOCK TABLE \(names) IN SHARE UPDATE EXCLUSIVE MODE \(wait)")
+        }
+    }
+
+    private static func lockRows(_ sql: String, on connection: isolated Connection) throws {
+        do {
+            try connection.savepoint { _ = try connection.execute(sql) }
+        } catch var error as PostgresError where error.sqlState == "55P03" {
+            error.hint = "a schema or a type is being changed; try again when that is done"
+            throw error
+        }
+    }
+
+    /// A name may have meant something else by the time of the lock, and a partition may have come before it.
+    private mutating func findMissing(
+        _ wanted: [Int], _ refusals: [Int: String], on connection: isolated Connection
+    ) throws {
+        let held = Set(
+            try connection.query(
+                """
+                SELECT l.relation::bigint FROM pg_catalog.pg_locks l WHERE l.locktype = 'relation' AND l.granted
+                    AND l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'ShareUpdateExclusiveLock'
+                    AND l.database = (
+                        SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+                """
+            ).map { try $0.get(0, as: Int.self) })
+        for table in try Self.closure(of: wanted, on: connection) where !held.contains(table.oid) {
+            let reason = refusals[table.oid] ?? "it is being changed"
+            // What is put into a table with descendants is put into one of them.
+            for relative in try Self.relatives(of: table.oid, on: connection) {
+                let subject = relative.oid == table.oid ? "it" : table.identity.path
+                missing[relative.identity] = "\(subject) cannot be locked: \(reason)"
+            }
+        }
+    }
+
+    // MARK: Queries
+
+    private static let schemas = """
+        SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspowner IN (
+            SELECT o.oid FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper) FOR UPDATE
+        """
+
+    /// A new attribute of a composite type is counted in `pg_class`. A table's row type is left to its table.
+    private static let types = """
+        SELECT FROM pg_catalog.pg_type t WHERE t.typtype <> 'c' AND t.typelem = 0 AND t.typowner IN (
+            SELECT o.oid FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper) FOR UPDATE;
+        SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_type t ON t.oid = c.reltype
+            WHERE c.relkind = 'c' AND c.relowner IN (
+                SELECT o.oid FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper) FOR UPDATE
+        """
+
+    private static func tables(of reader: CatalogReader, on connection: isolated Connection) throws -> [Table] {
+        let schemas = try reader.wantedSchemas(on: connection).map(\.text)
+        return try found(
+            """
+            SELECT t.oid FROM pg_catalog.pg_class t JOIN pg_catalog.pg_namespace m ON m.oid = t.relnamespace
+            WHERE m.nspname = ANY ($1::pg_catalog.text[]) AND t.relkind IN ('r', 'p')
+            """, [schemas], on: connection)
+    }
+
+    /// Tables with those that rows are put into, or that are looked at, because of them: along foreign keys and
+    /// inheritance, both ways.
+    private static func closure(of tables: [Int], on connection: isolated Connection) throws -> [Table] {
+        try found(
+            """
+            WITH RECURSIVE links AS MATERIALIZED (
+                SELECT k.conrelid AS a, k.confrelid AS b FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
+                UNION SELECT k.confrelid, k.conrelid FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
+                UNION \(inheritance)),
+            found AS (
+                SELECT g.oid FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS g (oid)
+                UNION SELECT l.b FROM found f JOIN links l ON l.a = f.oid)
+            SELECT f.oid FROM found f
+            """, [tables], on: connection)
+    }
+
+    /// A table with all that it shares rows with.
+    private static func relatives(of table: Int, on connection: isolated Connection) throws -> [Table] {
+        try found(
+            """
+            WITH RECURSIVE links AS MATERIALIZED (\(inheritance)),
+            found AS (
+                SELECT $1::pg_catalog.oid AS oid UNION SELECT l.b FROM found f JOIN links l ON l.a = f.oid)
+            SELECT f.oid FROM found f
+            """, [table], on: connection)
+    }
+
+    private static let inheritance = """
+        SELECT i.inhrelid AS a, i.inhparent AS b FROM pg_catalog.pg_inherits i
+        UNION SELECT i.inhparent, i.inhrelid FROM pg_catalog.pg_inherits i
+        """
+
+    /// Other sessions' temporary tables are theirs alone.
+    private static func found(
+        _ oids: String, _ parameters: [(any PostgresEncodable)?], on connection: isolated Connection
+    ) throws -> [Table] {
+        try connection.query(
+            """
+            SELECT c.oid::pg_catalog.int8, c.relkind::pg_catalog.text, n.nspname::pg_catalog.text,
+                c.relname::pg_catalog.text
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relpersistence <> 't' AND c.oid IN (\(oids)) ORDER BY 3, 4
+            """, parameters
+        ).map { row in
+            Table(
+                oid: try row.get(0), identity: ObjectIdentity(.table, schema: try row.get(2), try row.get(3)),
+                kind: try row.get(1))
+        }
+    }
+}
