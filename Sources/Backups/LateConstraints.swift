@@ -36,23 +36,52 @@ struct LateConstraints: Sendable {
         return result
     }
 
+    /// A statement that makes one, and the tables that it locks.
+    struct Making: Sendable, Equatable {
+        let statement: String
+        let tables: Set<FetchedTable>
+    }
+
     /// What makes the constraints of a script of pg_restore's, and what is said of them after. Pure.
     ///
     /// - Throws: `PostgresError` of kind `badScript`.
-    static func statements(of script: [UInt8], file: String) throws -> (makes: [String], notes: [String]) {
-        var (makes, notes): ([String], [String]) = ([], [])
+    static func statements(of script: [UInt8], file: String) throws -> (makes: [Making], notes: [String]) {
+        var (makes, notes): ([Making], [String]) = ([], [])
         for statement in try SQLLexer.split(script, file: file) {
-            let first = try SQLLexer.tokens(of: script, in: statement.range, file: file).first.map {
+            let tokens = try SQLLexer.tokens(of: script, in: statement.range, file: file).map {
                 String(decoding: script[$0.range], as: UTF8.self)
             }
             let sql = String(decoding: script[statement.range], as: UTF8.self)
-            switch first {
-            case "ALTER": makes.append(sql)
+            switch tokens.first {
+            case "ALTER":
+                let own = tokens.dropFirst(tokens.dropFirst(2).first == "ONLY" ? 3 : 2)
+                let other = tokens.drop { $0 != "REFERENCES" }.dropFirst()
+                makes.append(Making(statement: sql, tables: Set([own, other].compactMap(table))))
             case "COMMENT", "SECURITY": notes.append(sql)
             default: break  // settings of pg_restore's session
             }
         }
         return (makes, notes)
+    }
+
+    /// The statements in rounds, in each of which no table is locked by two, so that none waits for another. Pure.
+    ///
+    /// - Parameter width: how many a round may have.
+    static func rounds(of makes: [Making], width: Int) -> [[Making]] {
+        var rounds: [(makes: [Making], tables: Set<FetchedTable>)] = []
+        // Every round before it is full, as far as is known.
+        var open = 0
+        for one in makes {
+            while open < rounds.count, rounds[open].makes.count >= width { open += 1 }
+            let place = rounds[open...].firstIndex { $0.makes.count < width && $0.tables.isDisjoint(with: one.tables) }
+            if let place {
+                rounds[place].makes.append(one)
+                rounds[place].tables.formUnion(one.tables)
+            } else {
+                rounds.append(([one], one.tables))
+            }
+        }
+        return rounds.map(\.makes)
     }
 
     /// Makes one, in a session of its own: what a function that it calls sets or leaves there ends with it.

@@ -28,29 +28,26 @@ struct RestoreRun: Sendable {
         }
     }
 
-    /// Makes constraints of an archive one by one; where two wait for each other, the one that the server gives up comes
-    /// once more.
+    /// Makes constraints of an archive, several at once where they lock other tables.
     private func makeConstraints(_ part: Manifest.Part, jobs: Int) async throws {
         let script = try await reader.withFile(part) { path in
             let late = try await reader.contents(of: path, tools).entries(of: RestorePlan.lateConstraints)
             return late.entries.isEmpty ? [] : try await reader.script(of: late, at: path, tools)
         }
         let statements = try LateConstraints.statements(of: script, file: part.object)
-        let queue = SharedQueue(statements.makes)
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            for _ in 0..<jobs {
-                group.addTask {
-                    while let statement = queue.next() {
-                        try Task.checkCancellation()
+        for round in LateConstraints.rounds(of: statements.makes, width: jobs) {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for one in round {
+                    group.addTask {
                         do {
-                            try await LateConstraints.make(statement, in: target)
+                            try await LateConstraints.make(one.statement, in: target)
                         } catch let error as PostgresError where error.kind == .server && !error.isOutage {
                             throw BackupError.part(object: part.object, reason: error.description)
                         }
                     }
                 }
+                for try await _ in group {}
             }
-            for try await _ in group {}
         }
         try await Connection.opened(target.named("reeve restore")) { connection in
             try await connection.with { for statement in statements.notes { try $0.execute(statement) } }

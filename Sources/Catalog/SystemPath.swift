@@ -27,21 +27,23 @@ public enum SystemPath {
         EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE NOT r.rolsuper AND r.rolname <> current_user AND \(isAtHome))
         """
 
-    /// The statements that set it; to be run while the session's own path holds.
+    /// A statement that sets it, as it is now: short, for the server shows of what runs only the beginning.
     ///
     /// - Parameter local: for the open transaction only.
-    public static func statements(schema: String, local: Bool) -> [String] {
-        let schema = quoteLiteral(schema)
-        // NULL gives the setting back to whoever sets it for the session.
-        let defaults = (["jit"] + ConnectionSettings.pinsOfMeaning.map(\.0)).map {
-            ", pg_catalog.set_config('\($0)', NULL, \(local))"
-        }.joined()
-        let statement = """
-            SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(\(schema)) || ', ' || coalesce((
-                SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')
-                FROM \(others(than: schema)) AND NOT \(isOpen)) || ', ', '') || 'pg_temp', \(local))\(defaults)
+    /// - Throws: `PostgresError`.
+    public static func statement(schema: String, local: Bool, on connection: isolated Connection) throws -> String {
+        let rows = try connection.query(
             """
-        return [statement]
+            SELECT pg_catalog.quote_ident($1) || ', ' || coalesce((
+                SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')
+                FROM \(others(than: "$1")) AND NOT \(isOpen)) || ', ', '') || 'pg_temp'
+            """, [schema])
+        // NULL gives the setting back to whoever sets it for the session.
+        let settings =
+            [("search_path", quoteLiteral(try rows.first?.get(0) ?? ""))]
+            + (["jit"] + ConnectionSettings.pinsOfMeaning.map(\.0)).map { ($0, "NULL") }
+        return "SELECT "
+            + settings.map { "pg_catalog.set_config('\($0.0)', \($0.1), \(local))" }.joined(separator: ", ")
     }
 
     /// Schemas with extensions, besides the system's own.
@@ -109,7 +111,7 @@ extension Connection {
     ///
     /// An error leaves the path to the rollback of the savepoint or transaction.
     public func underPath<T>(of schema: String, _ body: () throws -> T) throws -> T {
-        try execute(SystemPath.statements(schema: schema, local: true).joined(separator: "; "))
+        try execute(SystemPath.statement(schema: schema, local: true, on: self))
         let value = try body()
         try execute(SystemPath.end)
         return value

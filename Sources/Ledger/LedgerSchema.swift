@@ -104,12 +104,7 @@ public enum LedgerSchema {
                 // What is made here fires event triggers, whose functions may be others'. Only superusers make some.
                 let fires = try connection.query("SELECT EXISTS (SELECT FROM pg_catalog.pg_event_trigger)")
                 try Confinement.during(on: connection, isNeeded: fires.first?.get(0) ?? true) {
-                    if try installedVersion(on: connection) == nil {
-                        try connection.execute("CREATE SCHEMA IF NOT EXISTS reeve")
-                    } else {
-                        // A lock that only those can take who may write the ledger.
-                        try connection.query("SELECT FROM reeve.ledger FOR UPDATE")
-                    }
+                    try lockOrMake(on: connection)
                     let found = try installed(on: connection)
                     try found?.check()
                     try upgrade(from: found, on: connection)
@@ -118,6 +113,17 @@ public enum LedgerSchema {
         } catch let error as PostgresError where error.sqlState == "55P03" && error.hint == nil {
             // With a hint it is a confinement's, and names the holder itself.
             throw LedgerError.busy(holder: try holder(on: connection))
+        }
+    }
+
+    /// Locks the ledger before anything of it is read, or makes its schema. Of several who upgrade it one comes after the
+    /// other: who held a weaker lock and waited for the upgrade's would stand in everybody's way.
+    private static func lockOrMake(on connection: isolated Connection) throws {
+        do {
+            // A lock that only those can take who may write the ledger.
+            try connection.savepoint { _ = try connection.execute("LOCK TABLE reeve.ledger IN ACCESS EXCLUSIVE MODE") }
+        } catch let error as PostgresError where ["3F000", "42P01"].contains(error.sqlState) {
+            try connection.execute("CREATE SCHEMA IF NOT EXISTS reeve")
         }
     }
 

@@ -99,17 +99,20 @@ struct ActionRun: Sendable {
         let record = MigrationLedger.recordStatement(
             record(.applied), source: script.text, milliseconds: nil, actor: settings.actor)
         do {
-            try connection.transaction(options, batch: statements.map(script.text) + Self.closing + [record])
+            try connection.transaction(
+                options(on: connection), batch: statements.map(script.text) + Self.closing + [record])
         } catch let error as PostgresError {
             guard let index = error.batchIndex, index < statements.count else { throw error }
             throw error.located(in: statements[index], of: script.source, file: script.path)
         }
     }
 
-    private var options: TransactionOptions {
+    private func options(on connection: isolated Connection) throws -> TransactionOptions {
         var options = TransactionOptions()
         options.lockTimeout = lockTimeout
-        options.preamble = SystemPath.statements(schema: action.system.schema, local: true)
+        options.preamble = [
+            try SystemPath.statement(schema: action.system.schema, local: true, on: connection)
+        ]
         if isFollowed { options.preamble.append("SET LOCAL synchronous_commit = off") }
         return options
     }
@@ -120,7 +123,7 @@ struct ActionRun: Sendable {
 
     /// A transaction in which names without a schema are the system's.
     func inTransaction(on connection: isolated Connection, _ body: () throws -> Void) throws {
-        try connection.transaction(options, body)
+        try connection.transaction(options(on: connection), body)
     }
 
     /// Runs a statement; an error tells its place in the file.

@@ -79,7 +79,7 @@ extension StepRun {
         _ statement: SQLStatement, _ nonTransactional: NonTransactionalStatement, on connection: isolated Connection
     ) throws {
         try connection.execute(
-            SystemPath.statements(schema: action.system.schema, local: false).joined(separator: "; "))
+            SystemPath.statement(schema: action.system.schema, local: false, on: connection))
         let timeout = nonTransactional.waitsPatiently ? 0 : lockTimeout.milliseconds
         do {
             try connection.execute("SET lock_timeout = \(timeout)")

@@ -109,6 +109,47 @@ struct BackupLockTests {
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
     }
 
+    @Test func `an owner that cannot be read is somebody, and a database without a ledger is not the owner`()
+        async throws
+    {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.with { try LedgerSchema.install(on: $0) }
+        _ = try await vault.maker(database.settings).make()
+        let name = "o_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL("CREATE DATABASE \(name)")
+        for adopts in [false, true] {
+            await #expect(throws: BackupError.self) {
+                _ = try await vault.maker(database.settings.database(name)) { $0.adopts = adopts }.make()
+            }
+        }
+        try await vault.repository.store.write(Array("garbage".utf8), to: "main/owner.json")
+        let error = await #expect(throws: BackupError.self) { _ = try await vault.maker(database.settings).make() }
+        guard case .foreign? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect(try await vault.repository.store.bytes(of: "main/owner.json") == Array("garbage".utf8))
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+    }
+
+    @Test func `where a manifest cannot be read, nothing is removed that it may need`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE TABLE t AS SELECT 1 AS a")
+        let vault = try await Vault()
+        var made: [Manifest] = []
+        for _ in 0..<3 { made.append(try await vault.maker(database.settings).make().manifest) }
+        let parts = Set(made[0].parts.map(\.object)).intersection(made[2].parts.map(\.object))
+        #expect(!parts.isEmpty)
+        try await vault.repository.store.write(
+            Array("garbage".utf8), to: "main/\(made[2].id)/\(Manifest.name)")
+        await #expect(throws: BackupError.self) {
+            _ = try await vault.remove([made[0].id, made[1].id], on: database.settings)
+        }
+        let left = Set(try await vault.repository.store.list("main/").map(\.name))
+        #expect(parts.isSubset(of: left))
+    }
+
     /// The ledger comes back with the rest.
     @Test func `a restored database goes on with its backups, also in a repository of an earlier version`() async throws
     {

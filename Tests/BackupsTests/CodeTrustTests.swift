@@ -81,9 +81,100 @@ struct CodeTrustTests {
         try await owner.remove(database)
     }
 
-    /// The backup's table has no such constraint; the parent that is there now has.
-    @Test(arguments: ["lo_export(4711, '/tmp/reeve-inherited') > 0", "s.looks(a)"])
-    func `what a parent in the target brings is looked at`(check: String) async throws {
+    /// What a row's coming runs, each by itself.
+    @Test(arguments: [
+        ("CREATE TABLE s.t (a int, b int GENERATED ALWAYS AS (s.f(a)) STORED)", "the generated column b", true),
+        ("CREATE TABLE s.t (a int) PARTITION BY LIST ((s.f(a)))", "the partition key", true),
+        ("CREATE TABLE s.t (a int CONSTRAINT c CHECK (s.f(a) > 0))", "the constraint c", false),
+    ])
+    func `functions of roles that are not trusted are not run`(table: String, what: String, whenWhole: Bool)
+        async throws
+    {
+        let database = try TestDatabase.current
+        let owner = Owner()
+        try await owner.prepare(database)
+        try await owner.run(
+            """
+            CREATE FUNCTION s.f(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i; END'; \(table);
+            CREATE TABLE s.other (a int)
+            """, in: database)
+        if what == "the partition key" {
+            try await owner.run("CREATE TABLE s.p PARTITION OF s.t DEFAULT", in: database)
+        }
+        try await owner.run("INSERT INTO s.t VALUES (1)", in: database)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        // A constraint is suspended where nobody else is at work yet.
+        let target = "\(database.name)_restored"
+        try await TestCluster.runSQL("CREATE DATABASE \(target) TEMPLATE template0")
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+        if whenWhole {
+            let error = await #expect(throws: BackupError.self) {
+                try await restorer.restore(into: database.settings.database(target))
+            }
+            guard case .untrusted("s.t", what, owner.role)? = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+        } else {
+            try await restorer.restore(into: database.settings.database(target))
+        }
+        try await TestCluster.runSQL("DROP DATABASE \(target) WITH (FORCE)")
+        try await database.execute("DROP TABLE s.t, s.other")
+        let error = await #expect(throws: BackupError.self) {
+            try await fetch("s.t", vault, manifest, into: database.settings)
+        }
+        guard case .untrusted("s.t", what, owner.role)? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        // What other tables would run is no reason.
+        #expect(try await fetch("s.other", vault, manifest, into: database.settings) == [])
+        try await owner.remove(database)
+    }
+
+    /// It belongs to an account that has nothing else, and is gone with its folder.
+    @Test func `the server of a restore test runs apart and does not outlive it`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let seen = Gathered<String>()
+        let check = SystemCheck("who", schema: "public", sql: "SELECT 1 WHERE false")
+        let watching = Task {
+            while !Task.isCancelled {
+                seen.add(Self.servers(below: vault.folder))
+                try await Task.sleep(for: .milliseconds(20))
+            }
+        }
+        _ = try await vault.prove(manifest, checks: [check])
+        watching.cancel()
+        #expect(Set(seen.all) == [geteuid() == 0 ? "nobody" : NSUserName()])
+        try await waitUntil("the server is gone", limit: .seconds(5)) { Self.servers(below: vault.folder).isEmpty }
+    }
+
+    /// The accounts of the servers whose data lie below a folder.
+    private static func servers(below folder: String) -> [String] {
+        let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return processes.filter { Int($0) != nil }.compactMap { pid in
+            guard let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") else { return nil }
+            let words = String(decoding: line, as: UTF8.self).split(separator: "\0").map(String.init)
+            guard words.first?.hasSuffix("/postgres") == true, words.contains(where: { $0.hasPrefix(folder) }) else {
+                return nil
+            }
+            return try? FileManager.default.attributesOfItem(atPath: "/proc/\(pid)")[.ownerAccountName] as? String
+        }
+    }
+
+    /// The backup's table has no such constraint; the parent that is there now has, or belongs to somebody.
+    @Test(arguments: [
+        (
+            "ALTER TABLE s.parent ADD CHECK (lo_export(4711, '/tmp/reeve-inherited') > 0) NOT VALID", true,
+            "would run with the rights of a superuser"
+        ),
+        ("ALTER TABLE s.parent ADD CHECK (s.looks(a)) NOT VALID", false, "calls a function of the role"),
+        ("SELECT 1", false, "is a child of parent, which is there and belongs to the role"),
+    ])
+    func `what a parent in the target brings is looked at`(change: String, trusts: Bool, said: String) async throws {
         let database = try TestDatabase.current
         let owner = Owner()
         try await owner.prepare(database)
@@ -96,11 +187,13 @@ struct CodeTrustTests {
             """
             DROP TABLE s.child;
             CREATE FUNCTION s.looks(i int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
-            ALTER TABLE s.parent ADD CHECK (\(check)) NOT VALID;
+            \(change);
             """, in: database)
-        await #expect(throws: PipelineError.self) {
-            try await fetch("s.child", vault, manifest, into: database.settings)
+        let error = await #expect(throws: PipelineError.self) {
+            try await fetch(
+                "s.child", vault, manifest, into: database.settings, trusting: trusts ? [owner.role] : [])
         }
+        #expect(error?.errorOutput.contains(said) == true, "\(error?.errorOutput ?? "")")
         #expect(try await database.value("SELECT to_regclass('s.child') IS NULL"))
         try await owner.remove(database)
     }

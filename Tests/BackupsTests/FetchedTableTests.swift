@@ -47,8 +47,26 @@ struct FetchedTableTests {
         #expect(keys.map(\.comments.count) == [1, 0])
         #expect(keys.last?.statement.hasPrefix("ALTER TABLE public.t ADD CONSTRAINT two") == true)
         let all = try LateConstraints.statements(of: Array(script.utf8), file: "x")
-        #expect(all.makes.count == 3 && all.makes.allSatisfy { $0.hasPrefix("ALTER TABLE") })
+        #expect(all.makes.count == 3 && all.makes.allSatisfy { $0.statement.hasPrefix("ALTER TABLE") })
+        #expect(all.makes.map { $0.tables.map(\.name).sorted() } == [["a\nADD", "t"], ["other", "t"], ["t"]])
         #expect(all.notes.count == 2 && all.notes.allSatisfy { $0.hasPrefix("COMMENT") })
+    }
+
+    @Test func `of constraints that are made at once no two lock a table`() {
+        func making(_ tables: String...) -> LateConstraints.Making {
+            LateConstraints.Making(
+                statement: tables.joined(), tables: Set(tables.map { FetchedTable(schema: "s", name: $0) }))
+        }
+        let ring = (0..<20).map { making("t\($0)", "t\(($0 + 1) % 20)") }
+        let hub = (0..<20).map { making("u\($0)", "hub") }
+        let rounds = LateConstraints.rounds(of: ring + hub, width: 4)
+        #expect(rounds.joined().map(\.statement).sorted() == (ring + hub).map(\.statement).sorted())
+        for round in rounds {
+            #expect(round.count <= 4)
+            #expect(Set(round.flatMap(\.tables)).count == round.reduce(0) { $0 + $1.tables.count })
+        }
+        // The hub takes 20 by itself.
+        #expect((20...25).contains(rounds.count))
     }
 
     @Test func `what has come otherwise is said of these tables alone, and of no foreign key`() {

@@ -33,9 +33,7 @@ struct SystemPathTests {
                     #expect(after == ours)
                 }
                 // For the session, until it is reset.
-                for statement in SystemPath.statements(schema: "public", local: false) {
-                    try connection.execute(statement)
-                }
+                try connection.execute(SystemPath.statement(schema: "public", local: false, on: connection))
                 let within = try read(connection)
                 #expect(within.dropLast() == ["off", "on", "document", "off", "on"])
                 try connection.resetSession()

@@ -142,6 +142,52 @@ struct LedgerTests {
     }
 }
 
+/// Tables of features in the ledger.
+@Suite(.database, .timeLimit(.minutes(2)))
+struct LedgerPartTests {
+    private let parts = [LedgerPart("toys", ["CREATE TABLE reeve.toys (a int);", "ALTER TABLE reeve.toys ADD b int;"])]
+
+    @Test func `versions of parts that are not known stay`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        try await database.execute("UPDATE reeve.ledger SET parts = '{\"other\": 2}'")
+        try await LedgerPart.$all.withValue(parts) { try await database.with { try LedgerSchema.install(on: $0) } }
+        let found: String = try await database.value("SELECT parts::text FROM reeve.ledger")
+        #expect(found == #"{"toys": 2, "other": 2}"#)
+    }
+
+    @Test func `sixteen upgrade an older ledger, one after the other`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(version: 5, on: $0) }
+        let began = ContinuousClock.now
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<16 { group.addTask { try await database.with { try LedgerSchema.install(on: $0) } } }
+            try await group.waitForAll()
+        }
+        #expect(try await database.with { try LedgerSchema.installedVersion(on: $0) } == LedgerSchema.version)
+        // None was given up by the server for a deadlock, which it finds after a second.
+        let deadlocks: Int = try await database.value(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        #expect(deadlocks == 0, "\(ContinuousClock.now - began)")
+    }
+
+    @Test func `a ledger that becomes too new while one waits is left alone`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(version: 5, on: $0) }
+        try await database.connection { holder in
+            try await holder.with { try $0.execute("BEGIN; LOCK TABLE reeve.ledger IN ROW EXCLUSIVE MODE") }
+            let waiting = Task { try await database.with { try LedgerSchema.install(on: $0) } }
+            try await waitUntil("it waits") { try await database.waitersForLocks() == 1 }
+            try await holder.with { try $0.execute("UPDATE reeve.ledger SET version = 99; COMMIT") }
+            let error = await #expect(throws: LedgerError.self) { try await waiting.value }
+            guard case .newer(nil, 99, LedgerSchema.version)? = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+        }
+    }
+}
+
 @Suite(.database, .timeLimit(.minutes(8)))
 struct FindingLedgerTests {
     private func record(_ findings: [FindingRecord]) async throws -> FindingLedger.Change {

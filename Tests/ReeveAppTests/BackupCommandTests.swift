@@ -37,7 +37,7 @@ struct BackupCommandTests {
         #expect(proved.status == .exited(0) && proved.object["proved"] as? Bool == true, "\(proved.object)")
         #expect(
             Set(proved.object.keys) == [
-                "backup", "proved", "tables", "differences", "restore_seconds", "seconds", "not_compared",
+                "backup", "database", "proved", "tables", "differences", "restore_seconds", "seconds", "not_compared",
             ])
         #expect((proved.object["not_compared"] as? [Any])?.isEmpty == true)
         let listed = try await run("list")

@@ -17,15 +17,6 @@ public struct LiveReport: Sendable {
 
     public init() {}
 
-    /// This one and another, of another database.
-    public func joined(with other: LiveReport) -> LiveReport {
-        var result = self
-        result.held += other.held
-        result.failures += other.failures
-        result.untried += other.untried
-        return result
-    }
-
     mutating func fail(_ object: ObjectIdentity, _ reason: String) {
         failures.append(Entry(object: object, reason: reason))
     }

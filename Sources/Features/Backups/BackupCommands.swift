@@ -25,38 +25,31 @@ enum BackupCommands {
         ],
         whenInterrupted: "no backup was made; what was written of one is cleared by the next"
     ) { invocation in
-        let failed = BackupScope.Tally()
-        var created: [JSONValue] = []
-        var lines: [String] = []
-        let estate = try invocation.estate()
-        for one in try estate.selected(invocation.option("database")) {
-            let open = try await estate.open(one)
-            var settings = BackupSettings.maker(estate.configuration)
+        let lockWait = try invocation.duration("lock-wait")
+        return try await BackupScope.forEach(invocation) { work in
+            let name = work.open.name
+            var settings = BackupSettings.maker(work.configuration)
             settings.isFull = invocation.has("full")
             settings.adopts = invocation.has("adopt")
-            guard !settings.adopts || invocation.option("confirm") == one.name else {
-                throw ConfirmationNeeded(what: "the backups of '\(one.name)' are taken over", name: one.name)
+            guard !settings.adopts || invocation.option("confirm") == name else {
+                throw ConfirmationNeeded(what: "the backups of '\(name)' are taken over", name: name)
             }
-            if let wait = try invocation.duration("lock-wait") { settings.lockWait = wait }
-            let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
+            if let lockWait { settings.lockWait = lockWait }
             let result = try await invocation.interruption.telling(work, settings) { settings in
                 try await work.create(settings, actor: Invocation.person) { part, bytes in
                     invocation.console.progress("\(part)  \(bytes) bytes")
                 }
             }
             for (place, error) in result.failed {
-                failed.count += 1
                 invocation.console.note("error: the backup is not in \(place): \(error)")
             }
             let manifest = result.manifest
-            created.append(BackupText.created(result))
-            lines.append(
+            return DatabaseScope.Report(
+                ["backup": BackupText.created(result)],
                 "\(manifest.id): \(manifest.tables.count) tables, \(BackupText.size(manifest.bytes))"
-                    + (manifest.ownBytes < manifest.bytes ? ", \(BackupText.size(manifest.ownBytes)) of it new" : ""))
+                    + (manifest.ownBytes < manifest.bytes ? ", \(BackupText.size(manifest.ownBytes)) of it new" : ""),
+                result.failed.isEmpty ? .done : .failed)
         }
-        let json: JSONValue = created.count == 1 ? ["backup": created[0]] : ["backups": .array(created)]
-        invocation.console.result(json, text: lines.joined(separator: "\n"))
-        return failed.count > 0 ? .failed : .done
     }
 
     static let list = CommandSpec(
@@ -64,8 +57,8 @@ enum BackupCommands {
         discussion: "The newest one is how far a restore can bring you back: there is nothing between two backups.",
         options: [BackupScope.repository]
     ) { invocation in
-        let failed = BackupScope.Tally()
         try await BackupScope.forEach(invocation) { work in
+            var status = ExitCode.done
             var values: [JSONValue] = []
             let repositories = try BackupScope.repositories(invocation, work)
             let hasSeveral = repositories.count > 1
@@ -81,7 +74,7 @@ enum BackupCommands {
                     }
                 } catch let error as StorageError {
                     // The others may be what is needed now.
-                    failed.count += 1
+                    status = .failed
                     invocation.console.note("error: \(error)")
                     continue
                 }
@@ -98,9 +91,9 @@ enum BackupCommands {
             }
             let newest =
                 values.isEmpty ? "" : "\nThe newest one is the recovery point: what came after it is in no backup."
-            return (["backups": .array(values)], values.isEmpty ? "no backups" : table.text + newest)
+            return DatabaseScope.Report(
+                ["backups": .array(values)], values.isEmpty ? "no backups" : table.text + newest, status)
         }
-        return failed.count > 0 ? .failed : .done
     }
 
     static let show = CommandSpec(
@@ -113,7 +106,8 @@ enum BackupCommands {
                 invocation.console.note($0)
             }
             let report = try await Proof.read(manifest, in: repository)?.report(of: manifest)
-            return (BackupText.shown(manifest), BackupText.text(manifest) + (report.map { "\n\n" + $0 } ?? ""))
+            return DatabaseScope.Report(
+                BackupText.shown(manifest), BackupText.text(manifest) + (report.map { "\n\n" + $0 } ?? ""))
         }
     }
 
@@ -130,19 +124,18 @@ enum BackupCommands {
             BackupScope.repository,
         ]
     ) { invocation in
-        let found = BackupScope.Tally()
         let share = try share(invocation)
-        try await BackupScope.forEach(invocation) { work in
+        return try await BackupScope.forEach(invocation) { work in
             var verifier = BackupVerifier(try BackupScope.repositories(invocation, work), of: work.open.name)
             let id = invocation.arguments.positional.first ?? "latest"
             verifier.selection = invocation.has("all") ? .all : .one(id)
             verifier.share = share
             verifier.identity = BackupSettings.identity(work.configuration, given: invocation.option("identity"))
             let result = try await verifier.verify()
-            found.count += result.problems.count + result.orphans.count
-            return (BackupText.verified(result), BackupText.text(result))
+            return DatabaseScope.Report(
+                BackupText.verified(result), BackupText.text(result),
+                result.problems.isEmpty && result.orphans.isEmpty ? .done : .finding)
         }
-        return found.count > 0 ? .finding : .done
     }
 
     private static func share(_ invocation: Invocation) throws -> Double {
@@ -162,18 +155,18 @@ enum BackupCommands {
         options: [.dryRun, .option("confirm", "NAME", "the database's name, to go on without being asked")],
         whenInterrupted: "backups may have been removed; 'reeve backup list' shows what is there, and the next goes on"
     ) { invocation in
-        let failed = BackupScope.Tally()
         try await BackupScope.forEach(invocation) { work in
+            var status = ExitCode.done
             if !invocation.isDryRun { try await work.claim() }
             var decisions: [RetentionPolicy.Decision] = []
             for repository in work.repositories {
                 do {
                     decisions += try await work.decisions(repository) {
-                        failed.count += 1
+                        status = .failed
                         invocation.console.note("error: \($0)")
                     }
                 } catch let error as StorageError {
-                    failed.count += 1
+                    status = .failed
                     invocation.console.note("error: \(error)")
                 }
             }
@@ -192,15 +185,14 @@ enum BackupCommands {
             let sum =
                 invocation.isDryRun
                 ? "\(leaving.count) would go" : "removed \(pruned.removed), \(BackupText.size(pruned.freed)) freed"
-            return (
+            return DatabaseScope.Report(
                 [
                     "backups": .array(list), "removed": .int(pruned.removed),
                     "freed_bytes": .int(pruned.freed),
                 ],
-                decisions.isEmpty ? "no backups" : table.text + "\n" + sum
+                decisions.isEmpty ? "no backups" : table.text + "\n" + sum, status
             )
         }
         // What could not be looked at may have something to go.
-        return failed.count > 0 ? .failed : .done
     }
 }

@@ -57,14 +57,15 @@ enum BackupKeyCommands {
             let count = try await work.rewrap(identity: invocation.option("identity")) {
                 invocation.console.progress("encrypted anew: \($0)")
             }
-            return (["parts": .int(count)], "\(count) parts are encrypted for the recipients of today")
+            return DatabaseScope.Report(
+                ["parts": .int(count)], "\(count) parts are encrypted for the recipients of today")
         }
     }
 
     private static func drill(_ identities: [String], _ invocation: Invocation) async throws -> ExitCode {
-        let found = BackupScope.Tally()
         let identities = identities.map { URL(fileURLWithPath: $0).path }
-        try await BackupScope.forEach(invocation) { work in
+        return try await BackupScope.forEach(invocation) { work in
+            var status = ExitCode.done
             var table = TextTable("BACKUP", "OPENS WITH", "IF ONE IS LOST")
             var values: [JSONValue] = []
             for repository in try BackupScope.repositories(invocation, work) {
@@ -72,7 +73,7 @@ enum BackupKeyCommands {
                 for trial in try await repository.trials(manifests, identities: identities) {
                     let opening = trial.opening ?? ["anything: it is not encrypted"]
                     let isSafe = trial.opening.map { $0.count > 1 } ?? true
-                    if !isSafe { found.count += 1 }
+                    if !isSafe { status = .finding }
                     table.add(
                         trial.backup, opening.isEmpty ? "none of these" : opening.joined(separator: ", "),
                         isSafe ? "another opens it" : opening.isEmpty ? "it cannot be opened now" : "it is lost")
@@ -82,8 +83,8 @@ enum BackupKeyCommands {
                     ])
                 }
             }
-            return (["backups": .array(values)], values.isEmpty ? "no backups" : table.text)
+            return DatabaseScope.Report(
+                ["backups": .array(values)], values.isEmpty ? "no backups" : table.text, status)
         }
-        return found.count > 0 ? .finding : .done
     }
 }

@@ -11,27 +11,15 @@ enum BackupScope {
         "trust", "ROLE", "let this role's functions run while rows come; beside backup.trusted_roles", repeated: true)
     static let backup = ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)
 
-    /// Counts over several databases.
-    final class Tally { var count = 0 }
-
-    /// Runs `body` for each database that is worked on, and prints one object, or one text for each.
-    @discardableResult
+    /// Runs `body` for the backups of each database that is selected, and prints what it says (`DatabaseScope.forEach`).
     static func forEach(
-        _ invocation: Invocation, _ body: (BackupWork) async throws -> (JSONValue, String)
+        _ invocation: Invocation, _ body: (BackupWork) async throws -> DatabaseScope.Report
     ) async throws -> ExitCode {
-        let estate = try invocation.estate()
-        var texts: [String] = []
-        var values: [JSONValue] = []
-        for one in try estate.selected(invocation.option("database")) {
+        try await DatabaseScope.forEach(invocation) { one, estate in
             let open = try await estate.open(one)
-            let work = try BackupWork(open: open, configuration: estate.configuration, logger: estate.logger)
-            let (json, text) = try await body(work)
-            values.append(json)
-            texts.append(text)
+            return try await body(
+                BackupWork(open: open, configuration: estate.configuration, logger: estate.logger))
         }
-        invocation.console.result(
-            values.count == 1 ? values[0] : ["databases": .array(values)], text: texts.joined(separator: "\n"))
-        return .done
     }
 
     /// The repositories that a command looks into.

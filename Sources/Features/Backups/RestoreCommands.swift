@@ -21,7 +21,6 @@ enum RestoreCommands {
         options: [.flag("latest", "the newest backup, as without ID"), BackupScope.identity, BackupScope.repository],
         whenInterrupted: "nothing was proved; the backup is as it was"
     ) { invocation in
-        let found = BackupScope.Tally()
         try await BackupScope.forEach(invocation) { work in
             let id = invocation.arguments.positional.first ?? "latest"
             let (repository, manifest) = try await work.find(id, in: invocation.option("repository")) {
@@ -30,10 +29,9 @@ enum RestoreCommands {
             let proof = try await work.test(
                 manifest, in: repository, identity: invocation.option("identity"), actor: Invocation.person,
                 progress: BackupScope.progress(invocation.console))
-            found.count += proof.differences.count
-            return (BackupText.proved(proof), BackupText.text(proof))
+            return DatabaseScope.Report(
+                BackupText.proved(proof), BackupText.text(proof), proof.differences.isEmpty ? .done : .finding)
         }
-        return found.count > 0 ? .finding : .done
     }
 
     static let restore = CommandSpec(
@@ -80,7 +78,7 @@ enum RestoreCommands {
                 try BackupLedger.restored(
                     id: manifest.id, target: target.withoutPassword.uri, actor: Invocation.person, on: $0)
             }
-            return (
+            return DatabaseScope.Report(
                 [
                     "backup": .string(manifest.id), "restore_seconds": .double(seconds),
                     "notes": .array(notes.map { .string($0) }),

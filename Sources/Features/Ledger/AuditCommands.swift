@@ -19,29 +19,16 @@ enum AuditCommands {
             .option("anchors", "FILE", "read further anchors from this file, as a log with them", repeated: true)
         ]
     ) { invocation in
-        let estate = try invocation.estate()
         var more: [String: [String]] = [:]
         for file in invocation.options("anchors") { more[file] = try lines(file) }
-        var reports: [AuditReport] = []
-        for one in try estate.selected(invocation.option("database")) {
+        return try await DatabaseScope.forEach(invocation) { [more] one, estate in
             let open = try await estate.open(one)
             let work = AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
             // A file may hold the anchors of several databases.
             let own = more.mapValues { lines in lines.filter { AuditAnchor($0)?.name == one.name } }
-            reports.append(try await work.verify(more: own))
+            let report = try await work.verify(more: own)
+            return DatabaseScope.Report(report.json, report.text, report.isIntact ? .done : .finding)
         }
-        let isIntact = reports.allSatisfy(\.isIntact)
-        let broken = reports.first { !$0.chain.isIntact }
-        let first = reports.count == 1 ? reports.first?.json : nil
-        invocation.console.result(
-            .object(
-                (first?.fields ?? [:]).merging([
-                    "intact": .bool(isIntact), "entries": .int(reports.reduce(0) { $0 + Int($1.chain.entries) }),
-                    "broken_at": .int(broken?.chain.brokenAt.map { Int($0) }),
-                    "databases": .array(reports.map(\.json)),
-                ]) { $1 }),
-            text: reports.map(\.text).joined(separator: "\n"))
-        return isIntact ? .done : .finding
     }
 
     /// The lines of a file that hold an anchor.

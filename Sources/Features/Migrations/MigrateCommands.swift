@@ -19,9 +19,8 @@ enum MigrateCommands {
     ) { invocation in
         try await forEach(invocation) { migrator, _ in
             let plan = try await migrator.plan(.up(to: try target(invocation)))
-            return Report(plan: plan, console: invocation.console)
+            return MigrationReport(plan: plan, console: invocation.console)
         }
-        return .done
     }
 
     static let up = CommandSpec(
@@ -36,7 +35,7 @@ enum MigrateCommands {
     ) { invocation in
         let target = try target(invocation)
         if invocation.isDryRun { return try await dryRun(.up(to: target), invocation) }
-        try await forEach(invocation) { migrator, open in
+        return try await forEach(invocation) { migrator, open in
             let begun = BegunMigrations(in: open.database)
             let outcome = try await begun.telling(invocation.interruption) {
                 try await migrator.up(to: target) { action in
@@ -45,9 +44,8 @@ enum MigrateCommands {
                 }
             }
             invocation.interruption.did(outcome, "applied", in: open.name)
-            return Report(outcome: outcome, word: "applied", console: invocation.console)
+            return MigrationReport(outcome: outcome, word: "applied", console: invocation.console)
         }
-        return .done
     }
 
     static let down = CommandSpec(
@@ -63,7 +61,7 @@ enum MigrateCommands {
             throw UsageError("'reeve migrate down' requires --to VERSION")
         }
         if invocation.isDryRun { return try await dryRun(.down(to: target), invocation) }
-        try await forEach(invocation, goingDown: true) { migrator, open in
+        return try await forEach(invocation, goingDown: true) { migrator, open in
             try invocation.confirm(
                 "migrations of the database '\(open.name)' are reverted, and their data are lost", name: open.name)
             let begun = BegunMigrations(in: open.database)
@@ -74,22 +72,15 @@ enum MigrateCommands {
                 }
             }
             invocation.interruption.did(outcome, "reverted", in: open.name)
-            return Report(outcome: outcome, word: "reverted", console: invocation.console)
+            return MigrationReport(outcome: outcome, word: "reverted", console: invocation.console)
         }
-        return .done
     }
 
     static let status = CommandSpec(
         noun: "migrate", verb: "status", summary: "show what is applied and what is pending",
         discussion: "Exit 3 when something is pending.", options: [.system, with]
     ) { invocation in
-        var pending = 0
-        try await forEach(invocation) { migrator, _ in
-            let all = try await migrator.status()
-            pending += all.reduce(0) { $0 + $1.pending.count }
-            return Report(status: all)
-        }
-        return pending > 0 ? .finding : .done
+        try await forEach(invocation) { migrator, _ in MigrationReport(status: try await migrator.status()) }
     }
 
     static let verify = CommandSpec(
@@ -97,13 +88,7 @@ enum MigrateCommands {
         discussion: "Finds files that changed, vanished or were renamed after they were applied. Exit 3 when it does.",
         options: [.system]
     ) { invocation in
-        var count = 0
-        try await forEach(invocation) { migrator, _ in
-            let findings = try await migrator.verify()
-            count += findings.count
-            return Report(findings: findings)
-        }
-        return count > 0 ? .finding : .done
+        try await forEach(invocation) { migrator, _ in MigrationReport(findings: try await migrator.verify()) }
     }
 
     static let new = CommandSpec(
@@ -143,25 +128,22 @@ enum MigrateCommands {
 
     /// Shows what would be done; a finding when that is something.
     private static func dryRun(_ goal: MigrationGoal, _ invocation: Invocation) async throws -> ExitCode {
-        var actions = 0
         var goingDown = false
         if case .down = goal { goingDown = true }
-        try await forEach(invocation, goingDown: goingDown) { migrator, _ in
+        return try await forEach(invocation, goingDown: goingDown) { migrator, _ in
             let plan = try await migrator.plan(goal)
-            actions += plan.actions.count
-            return Report(plan: plan, console: invocation.console)
+            var report = MigrationReport(plan: plan, console: invocation.console)
+            report.isFinding = !plan.actions.isEmpty
+            return report
         }
-        return actions > 0 ? .finding : .done
     }
 
-    /// Runs `body` for each database that is worked on, and prints one object, or one text for each.
+    /// Runs `body` with a migrator for each database that is selected, and prints what it says.
     private static func forEach(
-        _ invocation: Invocation, goingDown: Bool = false, _ body: (Migrator, OpenDatabase) async throws -> Report
-    ) async throws {
-        let estate = try invocation.estate()
-        var reports: [Report] = []
-        let selected = try estate.selected(invocation.option("database"))
-        for one in selected {
+        _ invocation: Invocation, goingDown: Bool = false,
+        _ body: (Migrator, OpenDatabase) async throws -> MigrationReport
+    ) async throws -> ExitCode {
+        try await DatabaseScope.forEach(invocation) { one, estate in
             // Only what was named goes down; up, what it requires comes too.
             let open = try await estate.open(
                 one, chosen: invocation.options("system"), options: invocation.options("with"),
@@ -170,11 +152,9 @@ enum MigrateCommands {
                 database: open.database, systems: try open.requireSystems().map(\.migrations),
                 settings: try settings(invocation, estate.configuration), logger: estate.logger)
             if goingDown { migrator.knownSystems = try await estate.open(one).systems.map(\.migrations) }
-            reports.append(try await body(migrator, open))
+            let report = try await body(migrator, open)
+            return DatabaseScope.Report(.object(report.json), report.text, report.isFinding ? .finding : .done)
         }
-        let merged = Report.merged(reports)
-        let texts = zip(selected, reports).map { selected.count > 1 ? "[\($0.name)]\n\($1.text)" : $1.text }
-        invocation.console.result(merged, text: texts.joined(separator: "\n"))
     }
 
     private static func settings(_ invocation: Invocation, _ configuration: Configuration) throws -> Migrator.Settings {
@@ -197,9 +177,11 @@ extension Interruption {
 }
 
 /// What a command on migrations prints.
-private struct Report {
+private struct MigrationReport {
     let json: [String: JSONValue]
     let text: String
+    /// Whether there is something to be done about it.
+    var isFinding = false
 
     init(plan: MigrationPlan, console: Console) {
         for notice in plan.notices { console.note("notice: \(notice)") }
@@ -262,6 +244,7 @@ private struct Report {
 
     init(status: [MigrationStatus]) {
         json = ["systems": .array(status.map(Self.status))]
+        isFinding = status.contains { !$0.pending.isEmpty }
         var lines: [String] = []
         for one in status {
             lines.append(
@@ -293,6 +276,7 @@ private struct Report {
     }
 
     init(findings: [Finding]) {
+        isFinding = !findings.isEmpty
         json = [
             "findings": .array(
                 findings.map {
@@ -303,20 +287,5 @@ private struct Report {
             findings.isEmpty
             ? "every applied migration is what its file says"
             : findings.map { $0.evidence + ($0.mend.map { "\nhint: \($0)" } ?? "") }.joined(separator: "\n")
-    }
-
-    /// Lists of several databases one after the other, numbers added up.
-    static func merged(_ reports: [Report]) -> JSONValue {
-        var result: [String: JSONValue] = [:]
-        for report in reports {
-            result.merge(report.json) { before, after in
-                switch (before, after) {
-                case (.array(let left), .array(let right)): .array(left + right)
-                case (.int(let left), .int(let right)): .int(left + right)
-                default: after
-                }
-            }
-        }
-        return .object(result)
     }
 }

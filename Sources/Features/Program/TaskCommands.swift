@@ -38,10 +38,8 @@ enum TaskCommands {
         arguments: [ArgumentSpec(name: "NAME", help: "a task of 'reeve task list'")],
         whenInterrupted: "the task was not run"
     ) { invocation in
-        let estate = try invocation.estate()
         let name = invocation.arguments.positional[0]
-        var runs: [RunRecord] = []
-        for one in try estate.selected(invocation.option("database")) {
+        return try await DatabaseScope.forEach(invocation) { one, estate in
             let open = try await estate.open(one)
             try await open.database.pool.with { try LedgerSchema.install(on: $0) }
             let tasks = try invocation.features.plans(estate.configuration, isEmbedded: open.isEmbedded).map {
@@ -56,10 +54,9 @@ enum TaskCommands {
             invocation.interruption.did(
                 "run \(outcome.run) of '\(name)' in '\(one.name)' is recorded as \(outcome.state.rawValue)")
             invocation.interruption.stands("what it had done until then stands")
-            runs += try await open.database.pool.with { try RunLedger.history(run: outcome.run, on: $0) }
+            let runs = try await open.database.pool.with { try RunLedger.history(run: outcome.run, on: $0) }
+            return report(runs, runs.allSatisfy { $0.state == .succeeded } ? .done : .failed)
         }
-        show(runs, invocation.console)
-        return runs.allSatisfy { $0.state == .succeeded } ? .done : .failed
     }
 
     /// Whoever stands by sees the failure at once.
@@ -73,19 +70,16 @@ enum TaskCommands {
         noun: "task", verb: "history", summary: "show the newest runs",
         options: [.option("task", "NAME", "only of this task"), .option("limit", "N", "how many (50)")]
     ) { invocation in
-        let estate = try invocation.estate()
         let limit = try invocation.integer("limit", in: 1...10_000) ?? 50
         let task = invocation.option("task")
-        var runs: [RunRecord] = []
-        for one in try estate.selected(invocation.option("database")) {
+        return try await DatabaseScope.forEach(invocation) { one, estate in
             let open = try await estate.open(one)
-            runs += try await open.database.pool.with { connection in
+            let runs = try await open.database.pool.with { connection in
                 try LedgerSchema.isInstalled(on: connection)
                     ? try RunLedger.history(task: task, limit: limit, on: connection) : []
             }
+            return report(runs)
         }
-        show(runs, invocation.console)
-        return .done
     }
 
     static let next = CommandSpec(
@@ -140,7 +134,7 @@ enum TaskCommands {
         }
     }
 
-    private static func show(_ runs: [RunRecord], _ console: Console) {
+    private static func report(_ runs: [RunRecord], _ status: ExitCode = .done) -> DatabaseScope.Report {
         var table = TextTable("ID", "TASK", "STATE", "STARTED", "REASON", "MESSAGE")
         for run in runs {
             let message = (run.message ?? "").split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
@@ -156,6 +150,6 @@ enum TaskCommands {
                 "finished_at": .time(run.finishedAt), "message": .string(run.message),
             ]
         }
-        console.result(["runs": .array(values)], text: runs.isEmpty ? "no runs" : table.text)
+        return DatabaseScope.Report(["runs": .array(values)], runs.isEmpty ? "no runs" : table.text, status)
     }
 }

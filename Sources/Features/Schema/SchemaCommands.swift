@@ -26,10 +26,10 @@ enum SchemaCommands {
             + "runs it, and sequences move on. What could not be tried is listed.",
         options: [.system, mend, .flag("live", "try constraints and triggers as well")]
     ) { invocation in
-        let estate = try invocation.estate()
-        var reports: [(String, SchemaReport)] = []
-        var live: LiveReport?
-        for one in try estate.selected(invocation.option("database")) {
+        let isMending = invocation.has("mend")
+        return try await DatabaseScope.forEach(
+            invocation, heading: { isMending ? "-- database \($0)" : "[\($0)]" }
+        ) { one, estate in
             let open = try await estate.open(one, chosen: invocation.options("system"))
             var settings = ValidationSettings.make(estate.configuration)
             settings.only = try only(invocation, open)
@@ -37,15 +37,12 @@ enum SchemaCommands {
                 database: open.database, systems: try open.requireSystems().map(\.migrations), settings: settings,
                 logger: estate.logger)
             let report = try await validator.validate()
-            reports.append((one.name, report))
-            if invocation.has("live") {
-                let tried = try await validator.tryLive(report)
-                live = live.map { $0.joined(with: tried) } ?? tried
-            }
+            let live = invocation.has("live") ? try await validator.tryLive(report) : nil
+            let isGood = report.differences.isEmpty && live?.failures.isEmpty != false
+            return DatabaseScope.Report(
+                json(report, live), text(report, live, isMending: isMending, invocation.console),
+                isGood ? .done : .finding)
         }
-        print(reports, live, invocation)
-        let isGood = reports.allSatisfy { $0.1.differences.isEmpty } && live?.failures.isEmpty != false
-        return isGood ? .done : .finding
     }
 
     /// The systems that were named, without those that they require.
@@ -54,23 +51,19 @@ enum SchemaCommands {
         return chosen.isEmpty ? nil : Set(open.systems.prefix(chosen.count).map(\.name))
     }
 
-    private static func print(_ reports: [(String, SchemaReport)], _ live: LiveReport?, _ invocation: Invocation) {
-        let console = invocation.console
-        let isMending = invocation.has("mend")
-        var lines: [String] = []
-        for (name, report) in reports {
-            let text = DifferenceText(report)
-            for note in text.notes { console.note(reports.count > 1 ? "[\(name)] \(note)" : note) }
-            if reports.count > 1 { lines.append(isMending ? "-- database \(name)" : "[\(name)]") }
-            if !console.isJSON { lines.append(isMending ? text.script : text.lines) }
-        }
+    private static func text(
+        _ report: SchemaReport, _ live: LiveReport?, isMending: Bool, _ console: Console
+    ) -> String {
+        let text = DifferenceText(report)
+        for note in text.notes { console.note(note) }
+        var lines = [isMending ? text.script : text.lines]
         if let live { if isMending { console.note(live.text) } else { lines.append(live.text) } }
-        console.result(json(reports.map(\.1), live), text: lines.joined(separator: "\n"))
+        return lines.joined(separator: "\n")
     }
 
-    private static func json(_ reports: [SchemaReport], _ live: LiveReport?) -> JSONValue {
-        let differences = reports.flatMap { DifferenceText($0).json }
-        let ignored = reports.flatMap(\.ignored).map { one -> JSONValue in
+    private static func json(_ report: SchemaReport, _ live: LiveReport?) -> JSONValue {
+        let differences = DifferenceText(report).json
+        let ignored = report.ignored.map { one -> JSONValue in
             var fields = DifferenceText.fields(one.difference)
             fields["reason"] = .string(one.entry.reason)
             return .object(fields)

@@ -9,13 +9,15 @@ struct ClusterServer {
     let options: EmbeddedCluster.Options
     let logger: Logger
 
+    /// - Parameter watch: is called before there is a process that could be left behind.
     /// - Returns: whether the cluster was made anew.
-    func start() async throws -> Bool {
+    func start(watch: () throws -> Void) async throws -> Bool {
         let programs = try await choosePrograms()
         let isNew = folder.majorVersion == nil
         if isNew { try await initialise(programs) }
         try writeSettings(programs)
         folder.removeStalePidFile()
+        try watch()
         let began = ContinuousClock.now
         let start = account.command(
             programs.path("pg_ctl"),

@@ -77,12 +77,12 @@ public final class EmbeddedCluster: Sendable {
         var cluster = EmbeddedCluster(folder: folder, options: options, holder: holder, wasCreated: false)
         if try await cluster.isAnswering() {
             logger.debug("found the embedded PostgreSQL running", [LogField("folder", folder.path)])
+            try startWatcher(folder, account)
         } else {
             let server = ClusterServer(folder: folder, account: account, options: options, logger: logger)
-            let created = try await server.start()
+            let created = try await server.start { try startWatcher(folder, account) }
             cluster = EmbeddedCluster(folder: folder, options: options, holder: holder, wasCreated: created)
         }
-        try startWatcher(folder, account)
         try await cluster.makeDatabase()
         return cluster
     }
@@ -91,7 +91,7 @@ public final class EmbeddedCluster: Sendable {
     public func destroy() async {
         if let programs = try? String(contentsOfFile: folder.marker, encoding: .utf8) {
             let bin = programs.trimmingCharacters(in: .whitespacesAndNewlines)
-            let stop = ServerAccount.current().command(
+            let stop = ServerAccount.current(isApart: options.runsApart).command(
                 "\(bin)/pg_ctl", ["stop", "-D", folder.data, "-m", "immediate", "-w", "-t", "30", "-s"])
             // In a task of its own, for this one may be cancelled: a server must not outlive its folder.
             await Task { _ = try? await stop.run(limit: .seconds(40)) }.value
@@ -114,12 +114,16 @@ public final class EmbeddedCluster: Sendable {
     }
 
     /// Leaves a process behind that waits until nobody holds the cluster, and stops it. Only one waits at a time; a
-    /// second gives up after a while in which one that is just ending would have ended.
+    /// second gives up after a while in which one that is just ending would have ended. A server whose starter was killed
+    /// may still be about to start, so it is tried a few times.
     private static func startWatcher(_ folder: ClusterFolder, _ account: ServerAccount) throws {
         guard let programs = try? String(contentsOfFile: folder.marker, encoding: .utf8) else { return }
         let bin = programs.trimmingCharacters(in: .whitespacesAndNewlines)
         let stop = account.command("\(bin)/pg_ctl", ["stop", "-D", folder.data, "-m", "fast", "-w", "-t", "60", "-s"])
-        let arguments = ["-w", "5", folder.watchLock, "flock", "-x", folder.holdersLock, stop.program] + stop.arguments
+        let script = #"d=$1; shift; for i in 1 2 3 4 5; do [ -d "$d" ] || exit 0; "$@" && exit 0; sleep 1; done"#
+        let arguments =
+            ["-w", "5", folder.watchLock, "flock", "-x", folder.holdersLock, "sh", "-c", script, "sh", folder.data]
+            + [stop.program] + stop.arguments
         _ = try ChildProcess(Command("flock", arguments), newSession: true)
     }
 

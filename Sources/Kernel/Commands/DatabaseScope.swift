@@ -1,0 +1,48 @@
+import Reporting
+
+/// The databases that a command works on, one after the other.
+public enum DatabaseScope {
+    /// What a command says of one database.
+    public struct Report: Sendable {
+        let object: [String: JSONValue]
+        let text: String
+        let status: ExitCode
+
+        /// - Parameters:
+        ///   - object: an object, which gets the database's name as `database` where it has no such field.
+        ///   - status: how the command ended for this database.
+        public init(_ object: JSONValue, _ text: String, _ status: ExitCode = .done) {
+            self.object = object.fields ?? [:]
+            self.text = text
+            self.status = status
+        }
+    }
+
+    /// Runs `body` for each database that is selected, and prints what it says.
+    ///
+    /// With one database the result is its object and its text. With several it is `{"databases":[…]}` with the object of
+    /// each, and each text under a heading.
+    ///
+    /// - Parameter heading: a line above a text, for the database of that name.
+    /// - Returns: the worst of the statuses: a failure, or else a finding.
+    /// - Throws: what `body` throws; the databases that follow are left alone then, and nothing is printed.
+    public static func forEach(
+        _ invocation: Invocation, heading: (String) -> String = { "[\($0)]" },
+        _ body: (DatabaseConfiguration, Estate) async throws -> Report
+    ) async throws -> ExitCode {
+        let estate = try invocation.estate()
+        var objects: [JSONValue] = []
+        var texts: [(name: String, text: String)] = []
+        var statuses: Set<ExitCode> = []
+        for one in try estate.selected(invocation.option("database")) {
+            let report = try await body(one, estate)
+            objects.append(.object(report.object.merging(["database": .string(one.name)]) { own, _ in own }))
+            texts.append((one.name, report.text))
+            statuses.insert(report.status)
+        }
+        let lines = texts.count == 1 ? texts.map(\.text) : texts.map { "\(heading($0.name))\n\($0.text)" }
+        invocation.console.result(
+            objects.count == 1 ? objects[0] : ["databases": .array(objects)], text: lines.joined(separator: "\n"))
+        return statuses.contains(.failed) ? .failed : statuses.contains(.finding) ? .finding : .done
+    }
+}
