@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// Runs that are cut off at any statement, and what the next run makes of it.
-@Suite(.database, .timeLimit(.minutes(5)))
+@Suite(.database, .timeLimit(.minutes(12)))
 struct InterruptionTests {
     private static let files = [
         "0001_a.up.sql": "CREATE TABLE t (a int, b int);\nINSERT INTO t SELECT g, g FROM generate_series(1, 100) g;",
