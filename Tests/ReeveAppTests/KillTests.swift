@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The program killed in the middle of the five systems' migrations, and run again.
-@Suite(.database, .timeLimit(.minutes(10)))
+@Suite(.database, .timeLimit(.minutes(25)))
 struct KillTests {
     /// SIGKILL at each message of statements in turn that the program sends: before the server has it, or while the
     /// server is at it. What it did before stays, so that each next run goes on where the last was killed, until one
