@@ -78,6 +78,14 @@ public enum CodeTrust: Sendable, Equatable {
         return "NOT o.rolsuper AND o.rolname <> ALL (ARRAY[\(names)]::pg_catalog.name[])"
     }
 
+    /// SQL for a condition on a row `c` of pg_class: one of the tables `made`, or a partitioned table above one.
+    private static let madeOrAbove = """
+        (c.oid = ANY (made) OR EXISTS (
+            SELECT FROM pg_catalog.unnest(made) AS m (id)
+                CROSS JOIN LATERAL pg_catalog.pg_partition_ancestors(m.id::pg_catalog.regclass) a
+            WHERE a.relid = c.oid))
+        """
+
     /// A script that fails, in the transaction that has made tables in a database that is in use, where a row of theirs
     /// would run such a function. Also one that is risky (`RiskyExpression`), for a constraint that a parent in the target
     /// brings was never looked at; and where a table has such a parent that belongs to somebody who is not trusted, whose
@@ -95,7 +103,8 @@ public enum CodeTrust: Sendable, Equatable {
                 made oid[] := ARRAY[\(made)]::pg_catalog.oid[];
                 one record;
             BEGIN
-                FOR one IN \(Self.untrusted(trusted, among: Self.evaluatedOrChecked, of: "c.oid = ANY (made)"))
+                -- A row of a partition meets the keys of all above it.
+                FOR one IN \(Self.untrusted(trusted, among: Self.evaluatedOrChecked, of: Self.madeOrAbove))
                 LOOP
                     RAISE EXCEPTION '%.%: % calls a function of the role %, which is not trusted',
                         one.nspname, one.relname, one.what, one.rolname USING ERRCODE = 'insufficient_privilege';

@@ -198,6 +198,28 @@ struct CodeTrustTests {
         try await owner.remove(database)
     }
 
+    /// The key belongs to a table that is there, and that a superuser owns.
+    @Test func `a partition's rows meet the keys of the tables above it`() async throws {
+        let database = try TestDatabase.current
+        let owner = Owner()
+        try await owner.prepare(database)
+        try await owner.run(
+            "CREATE FUNCTION s.f(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i; END'", in: database)
+        try await database.execute(
+            "CREATE TABLE s.top (a int) PARTITION BY LIST ((s.f(a)))", "CREATE TABLE s.leaf PARTITION OF s.top DEFAULT",
+            "INSERT INTO s.top VALUES (1)")
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP TABLE s.leaf")
+        let error = await #expect(throws: PipelineError.self) {
+            try await fetch("s.leaf", vault, manifest, into: database.settings)
+        }
+        #expect(error?.errorOutput.contains("s.top: the partition key calls a function of the role") == true)
+        #expect(try await fetch("s.leaf", vault, manifest, into: database.settings, trusting: [owner.role]) == [])
+        #expect(try await database.value("SELECT count(*) FROM s.top") == 1)
+        try await owner.remove(database)
+    }
+
     /// A function that another session makes while the tables come is none of those that were looked at.
     @Test func `what the tables call in the target is looked at once they are there`() async throws {
         let database = try TestDatabase.current
