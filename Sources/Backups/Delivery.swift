@@ -154,26 +154,15 @@ struct Delivery: Sendable {
         var leftOut: [String] = []
         for one in late.constraints {
             do {
-                try await make([one.statement])
-                if !one.comments.isEmpty { try await make(one.comments) }
+                for statements in [[one.statement], one.comments] where !statements.isEmpty {
+                    try await LateConstraints.make(statements, in: target, isConfined: false)
+                }
             } catch let error as PostgresError where error.kind == .server && !error.isOutage {
                 let words = one.statement.split(whereSeparator: \.isWhitespace).joined(separator: " ")
                 leftOut.append("left out: \(words): \(error)")
             }
         }
         return leftOut
-    }
-
-    private func make(_ statements: [String]) async throws {
-        try await Connection.opened(target.named("reeve restore")) { connection in
-            try await connection.with { connection in
-                try connection.transaction {
-                    try Confinement.during(on: connection) {
-                        for statement in statements { try connection.execute(statement) }
-                    }
-                }
-            }
-        }
     }
 
     /// How the tables differ from those of the scratch server.

@@ -84,15 +84,20 @@ struct LateConstraints: Sendable {
         return rounds.map(\.makes)
     }
 
-    /// Makes one, in a session of its own: what a function that it calls sets or leaves there ends with it.
-    static func make(_ statement: String, in target: ConnectionSettings) async throws {
+    /// Runs statements in a session of their own, and in one transaction: what a function that they call sets or leaves
+    /// there ends with it. Where they and somebody else wait for each other, they are tried again.
+    ///
+    /// - Parameter isConfined: whether the functions of the database are confined already, and not for this alone.
+    static func make(_ statements: [String], in target: ConnectionSettings, isConfined: Bool) async throws {
         var attempt = 1
         while true {
             do {
                 return try await Connection.opened(target.named("reeve restore")) { connection in
                     try await connection.with { connection in
                         try connection.transaction {
-                            try connection.execute(statement)
+                            try Confinement.during(on: connection, isNeeded: !isConfined) {
+                                for statement in statements { try connection.execute(statement) }
+                            }
                             try connection.execute(Confinement.leaveNothing)
                         }
                     }

@@ -40,7 +40,7 @@ struct RestoreRun: Sendable {
                 for one in round {
                     group.addTask {
                         do {
-                            try await LateConstraints.make(one.statement, in: target)
+                            try await LateConstraints.make([one.statement], in: target, isConfined: true)
                         } catch let error as PostgresError where error.kind == .server && !error.isOutage {
                             throw BackupError.part(object: part.object, reason: error.description)
                         }

@@ -28,7 +28,8 @@ public enum RepositorySettings {
         return limits
     }
 
-    /// The repositories, in the order in which they are named; none where none is configured. A store without credentials fails when it is used, so that the others go on.
+    /// The repositories, in the order in which they are named; none where none is configured. A store without credentials
+    /// fails when it is used, so that the others go on.
     public static func stores(_ configuration: Configuration) -> [BoundedStore] {
         let (limits, origin) = (limits(configuration), configuration.origin(repository))
         let surroundings = RepositoryAddress.Surroundings(environment: configuration.environment) {

@@ -10,8 +10,7 @@ public enum LockHolders {
             SELECT DISTINCT l.granted, pg_catalog.format('%I.%I', n.nspname, c.relname) AS relation,
                 CASE WHEN x.gid IS NOT NULL
                     THEN pg_catalog.format('the prepared transaction %L of %s', x.gid, x.owner)
-                    ELSE pg_catalog.format('process %s of %s, %s', l.pid, coalesce(a.usename, 'an unknown user'),
-                        coalesce(a.state, 'unknown')) END AS holder
+                    ELSE \(session("l.pid")) END AS holder
             FROM pg_catalog.pg_locks l
                 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
                 -- A prepared transaction has no process, and is known by the lock on its own number.
@@ -29,6 +28,14 @@ public enum LockHolders {
             ORDER BY l.granted DESC, 2 LIMIT 5
             """
         ).map { "\(try $0.get("holder", as: String.self)): \(try $0.get("relation", as: String.self))" }
+    }
+
+    /// SQL for a session in words, from a row `a` of pg_stat_activity.
+    private static func session(_ pid: String) -> String {
+        """
+        pg_catalog.format('process %s of %s, %s', \(pid), coalesce(a.usename, 'an unknown user'),
+            coalesce(a.state, 'unknown'))
+        """
     }
 
     /// A session that waits for a lock.
@@ -54,8 +61,7 @@ public enum LockHolders {
             SELECT w.pid, w.query_start::text AS began, (
                 SELECT pg_catalog.array_agg(
                     CASE WHEN b.pid = 0 THEN 'a prepared transaction'
-                        ELSE pg_catalog.format('process %s of %s, %s', b.pid,
-                            coalesce(a.usename, 'an unknown user'), coalesce(a.state, 'unknown')) END
+                        ELSE \(session("b.pid")) END
                     || coalesce(': ' || pg_catalog.format('%I.%I', n.nspname, c.relname), ''))
                 FROM (SELECT DISTINCT unnest AS pid FROM pg_catalog.unnest(blockers)) b
                     LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid

@@ -139,15 +139,12 @@ struct CodeTrustTests {
         let vault = try await Vault()
         let manifest = try await vault.maker(database.settings).make().manifest
         let seen = Gathered<String>()
-        let check = SystemCheck("who", schema: "public", sql: "SELECT 1 WHERE false")
-        let watching = Task {
-            while !Task.isCancelled {
-                seen.add(Self.servers(below: vault.folder))
-                try await Task.sleep(for: .milliseconds(20))
-            }
+        async let proof = vault.prove(manifest)
+        try await waitUntil("the server runs") {
+            seen.add(Self.servers(below: vault.folder))
+            return !seen.all.isEmpty
         }
-        _ = try await vault.prove(manifest, checks: [check])
-        watching.cancel()
+        _ = try await proof
         #expect(Set(seen.all) == [geteuid() == 0 ? "nobody" : NSUserName()])
         try await waitUntil("the server is gone", limit: .seconds(5)) { Self.servers(below: vault.folder).isEmpty }
     }

@@ -155,12 +155,11 @@ struct LiveRaceTests {
             SELECT count(*) FROM pg_catalog.pg_stat_activity
             WHERE datname = current_database() AND wait_event = 'PgSleep'
             """
-        for _ in 0..<600 {
-            let sleeping: Int = try await Connection.opened(database.plainSettings) { try await $0.value(sql) }
-            if sleeping > 0 { return }
-            try await Task.sleep(for: .milliseconds(50))
+        try await Connection.opened(database.plainSettings) { connection in
+            try await waitUntil("the trial comes to the first table") {
+                try await connection.value(sql, as: Int.self) > 0
+            }
         }
-        Issue.record("the trial did not come to the first table")
     }
 
     @Test(.database) func `a table that is being changed is left out, and the others are tried`() async throws {

@@ -94,7 +94,7 @@ struct TrialLocks {
     // MARK: Queries
 
     private static let schemas = """
-        SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspowner IN (
+        SELECT FROM pg_catalog.pg_namespace n WHERE \(UserSchemas.condition("n.nspname")) AND n.nspowner IN (
             SELECT o.oid FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper) FOR UPDATE
         """
 

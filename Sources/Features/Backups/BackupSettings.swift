@@ -93,11 +93,14 @@ enum BackupSettings {
         (given ?? configuration.path(identity)).map { URL(fileURLWithPath: $0).path }
     }
 
-    static func restorer(_ configuration: Configuration, identity given: String?) -> Restorer.Settings {
+    /// - Parameter trusting: roles that are trusted besides those of the configuration.
+    static func restorer(
+        _ configuration: Configuration, identity given: String?, trusting: [String] = []
+    ) -> Restorer.Settings {
         var settings = Restorer.Settings()
         settings.identity = identity(configuration, given: given)
         settings.jobs = configuration[jobs]
-        settings.trust = .roles(configuration[trustedRoles])
+        settings.trust = .roles(configuration[trustedRoles] + trusting)
         settings.temporaryFolder = NSTemporaryDirectory()
         if configuration[BackupHook.restored.setting] != nil {
             settings.beforeOpening = { target in

@@ -46,10 +46,10 @@ extension BackupWork {
         _ manifest: Manifest, from repository: Repository, into target: ConnectionSettings, _ order: RestoreOrder,
         progress: @escaping Restorer.Progress
     ) async throws -> [String] {
-        var settings = BackupSettings.restorer(configuration, identity: order.identity)
+        var settings = BackupSettings.restorer(
+            configuration, identity: order.identity, trusting: order.trustedRoles)
         settings.makesRoles = order.makesRoles
         settings.restoresAccess = order.replaces || order.isMade
-        settings.trust = .roles(configuration[BackupSettings.trustedRoles] + order.trustedRoles)
         if order.isMasked {
             settings.masking = MaskSection.rules(open.systems)
             guard !settings.masking.isEmpty else {
