@@ -33,6 +33,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case targetLacks([String])
     case notInBackup(String)
     case targetHas([String])
+    /// The tables have come, but not all of their constraints were made.
+    case constraintsLeft(cause: any Error)
     case unreachable(place: String, reason: String)
     case secretKeyword(String)
     case risky(table: String, what: String)
@@ -80,6 +82,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .secretKeyword(let keyword):
             "'\(keyword)' in the connection string cannot be passed to PostgreSQL's programs"
         case .targetHas(let names): "the target already has \(names.joined(separator: ", "))"
+        case .constraintsLeft(let cause):
+            "\(cause); the tables were restored, but some of their constraints are missing"
         case .leftClosed(let database, _, let cause):
             "\(cause); the database '\(database)' still refuses connections and belongs to the restoring role"
         case .held(let holders):
@@ -123,7 +127,10 @@ public enum BackupError: Error, CustomStringConvertible {
         case .targetLacks: "install the extensions and create the roles there, or give --roles"
         case .unreachable: "check that it is reachable and readable"
         case .secretKeyword: "put it into a service file (PGSERVICEFILE) and name the service with service=…"
-        case .targetHas: "restore into another schema with --into-schema, or move the existing objects away first"
+        case .targetHas:
+            "restore into another schema with --into-schema, or move the existing objects away first; after a restore of "
+                + "them that was interrupted, --constraints makes the constraints that are missing"
+        case .constraintsLeft: "give the same command with --constraints, which makes the missing ones"
         case .leftClosed(_, let statements, _):
             "drop it, or, if its content is as it should be, reopen it: \(statements.joined(separator: "; "))"
         case .held:

@@ -29,14 +29,8 @@ struct Delivery: Sendable {
         }
         let (there, known) = try await Connection.opened(target.named("reeve restore")) { connection in
             try await connection.with { connection in
-                let there: [String] = try connection.query(
-                    """
-                    SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n
-                        ON n.oid = c.relnamespace WHERE format('%I.%I', n.nspname, c.relname) = ANY ($1::text[])
-                    """, [names]
-                ).map { try $0.get(0) }
-                return (
-                    there,
+                (
+                    try Self.present(names, on: connection),
                     try connection.query("SELECT rolname::text FROM pg_roles").map { try $0.get(0, as: String.self) }
                 )
             }
@@ -44,10 +38,57 @@ struct Delivery: Sendable {
         if !there.isEmpty { throw BackupError.targetHas(there) }
         let lacking = Set(roles).subtracting(known).sorted()
         if !lacking.isEmpty { throw BackupError.targetLacks(lacking.map { "the role \($0)" }) }
-        if try await Confinement.isSuperuser(in: target) {
-            try await trust.check(in: scratch, tables: Set(tables), areChecked: true)
-            try await checkExpressions()
+        try await checkTrust()
+    }
+
+    /// Which of the names are taken.
+    private static func present(_ names: [String], on connection: isolated Connection) throws -> [String] {
+        try connection.query(
+            """
+            SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n
+                ON n.oid = c.relnamespace WHERE format('%I.%I', n.nspname, c.relname) = ANY ($1::text[])
+            """, [names]
+        ).map { try $0.get(0) }
+    }
+
+    private func checkTrust() async throws {
+        guard try await Confinement.isSuperuser(in: target) else { return }
+        try await trust.check(in: scratch, tables: Set(tables), areChecked: true)
+        try await checkExpressions()
+    }
+
+    /// The constraints that the tables have in the scratch server's backup and not in the target, by their names.
+    ///
+    /// - Throws: `BackupError.targetLacks` where one of the tables is not there; `.risky`, `.untrusted`.
+    func missing(of late: LateConstraints) async throws -> LateConstraints {
+        let names = tables.map(\.path)
+        let (there, made) = try await Connection.opened(target.named("reeve restore")) { connection in
+            try await connection.with { connection in
+                let made = try connection.query(
+                    """
+                    SELECT n.nspname::text, c.relname::text, k.conname::text FROM pg_constraint k
+                        JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                        WHERE format('%I.%I', n.nspname, c.relname) = ANY ($1::text[])
+                    """, [names]
+                ).map { row -> Made in
+                    Made(
+                        table: FetchedTable(schema: try row.get(0), name: try row.get(1)),
+                        name: ExactText(try row.get(2)))
+                }
+                return (Set(try Self.present(names, on: connection).map(ExactText.init)), Set(made))
+            }
         }
+        let lacking = names.filter { !there.contains(ExactText($0)) }
+        if !lacking.isEmpty { throw BackupError.targetLacks(lacking.map { "the table \($0)" }) }
+        try await checkTrust()
+        var missing = late
+        missing.constraints.removeAll { made.contains(Made(table: $0.table, name: ExactText($0.name))) }
+        return missing
+    }
+
+    private struct Made: Hashable, Sendable {
+        let table: FetchedTable
+        let name: ExactText
     }
 
     /// Into a database that is in use, tables and rows come in one go, and no constraint can be suspended in between.
@@ -148,7 +189,8 @@ struct Delivery: Sendable {
     /// tables, and the tables that a key refers to are locked no longer than it takes.
     ///
     /// - Returns: the constraints that the target cannot have, in words.
-    /// - Throws: what is no answer of the server's: a connection that is lost, or that all is to stop.
+    /// - Throws: `BackupError.constraintsLeft` for what is no answer of the server's: a connection that is lost;
+    ///   `CancellationError`.
     func make(_ late: LateConstraints) async throws -> [String] {
         if late.areLeftOut { return ["foreign keys are left out, for they point to where the tables were"] }
         var leftOut: [String] = []
@@ -160,6 +202,8 @@ struct Delivery: Sendable {
             } catch let error as PostgresError where error.kind == .server && !error.isOutage {
                 let words = one.statement.split(whereSeparator: \.isWhitespace).joined(separator: " ")
                 leftOut.append("left out: \(words): \(error)")
+            } catch let error as PostgresError {
+                throw BackupError.constraintsLeft(cause: error)
             }
         }
         return leftOut

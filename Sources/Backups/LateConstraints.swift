@@ -4,6 +4,8 @@ import Postgres
 /// The foreign keys and CHECK constraints of tables that are made once all rows are there (`RestorePlan.lateConstraints`).
 struct LateConstraints: Sendable {
     struct Constraint: Sendable, Equatable {
+        let table: FetchedTable
+        let name: String
         let statement: String
         /// Statements about it.
         var comments: [String] = []
@@ -21,14 +23,20 @@ struct LateConstraints: Sendable {
         // Whether the constraint that was last seen is one of them.
         var isWanted = false
         for statement in try SQLLexer.split(script, file: file) {
-            let tokens = try SQLLexer.tokens(of: script, in: statement.range, file: file).prefix(7).map {
+            let tokens = try SQLLexer.tokens(of: script, in: statement.range, file: file).prefix(9).map {
                 String(decoding: script[$0.range], as: UTF8.self)
             }
             let sql = String(decoding: script[statement.range], as: UTF8.self)
             if tokens.starts(with: ["ALTER", "TABLE"]) {
-                let name = tokens.dropFirst(tokens.dropFirst(2).first == "ONLY" ? 3 : 2)
-                isWanted = table(name).map(tables.contains) == true
-                if isWanted { result.constraints.append(Constraint(statement: sql)) }
+                let own = tokens.dropFirst(tokens.dropFirst(2).first == "ONLY" ? 3 : 2)
+                // ADD CONSTRAINT name
+                let name = own.dropFirst(5).first.map { unquoteIdentifier($0) ?? $0 }
+                if let table = table(own), let name, tables.contains(table) {
+                    isWanted = true
+                    result.constraints.append(Constraint(table: table, name: name, statement: sql))
+                } else {
+                    isWanted = false
+                }
             } else if tokens.first == "COMMENT", isWanted, let last = result.constraints.indices.last {
                 result.constraints[last].comments.append(sql)
             }

@@ -42,6 +42,33 @@ public struct PartialRestore: Sendable {
     public func restore(
         into target: ConnectionSettings, progress: @escaping Restorer.Progress = { _, _ in }
     ) async throws -> [String] {
+        return try await rebuilding(for: target) { rebuild in
+            let rebuilt = try await Confinement.during(in: rebuild.scratch) { try await rebuild.run($0, progress) }
+            let notes = try await rebuild.differences(rebuilt.tables)
+            let delivery = delivery(try await rebuild.move(rebuilt.tables), rebuild, target)
+            try await delivery.check()
+            try await delivery.copy()
+            return try await delivery.make(rebuilt.constraints) + notes + (try await delivery.differences())
+        }
+    }
+
+    /// Makes what a restore of the same tables has not made of their late constraints, because it was cut off.
+    ///
+    /// - Returns: the constraints that the target cannot have, in words.
+    /// - Throws: `BackupError.notInBackup`, `.targetLacks` before anything is changed; otherwise as `restore`.
+    public func makeConstraints(in target: ConnectionSettings) async throws -> [String] {
+        try await rebuilding(for: target) { rebuild in
+            let defined = try await Confinement.during(in: rebuild.scratch) { try await rebuild.definitions($0) }
+            let delivery = delivery(defined.tables, rebuild, target)
+            let missing = try await delivery.missing(of: defined.constraints)
+            return try await delivery.make(missing)
+        }
+    }
+
+    /// Lends a scratch server, with the means to put the tables together in it.
+    private func rebuilding(
+        for target: ConnectionSettings, _ body: @escaping @Sendable (ScratchRebuild) async throws -> [String]
+    ) async throws -> [String] {
         if !manifest.recipients.isEmpty, restorer.settings.identity == nil {
             throw BackupError.needsIdentity(id: manifest.id)
         }
@@ -51,17 +78,18 @@ public struct PartialRestore: Sendable {
         return try await server.with { scratch, isOwn in
             let reader = PartReader(restorer, parts: [], { _, _ in })
             if isOwn { try await restorer.makeRoles(scratch, reader) }
-            let rebuild = ScratchRebuild(
-                restorer: restorer, selection: selection, scratch: scratch, reader: reader, tools: tools,
-                trust: server.trust(isOwn: isOwn, otherwise: restorer.settings.trust))
-            let rebuilt = try await Confinement.during(in: scratch) { try await rebuild.run($0, progress) }
-            let notes = try await rebuild.differences(rebuilt.tables)
-            let delivery = Delivery(
-                tables: try await rebuild.move(rebuilt.tables), selection: selection, scratch: scratch, target: target,
-                tools: tools, trust: restorer.settings.trust)
-            try await delivery.check()
-            try await delivery.copy()
-            return try await delivery.make(rebuilt.constraints) + notes + (try await delivery.differences())
+            return try await body(
+                ScratchRebuild(
+                    restorer: restorer, selection: selection, scratch: scratch, reader: reader, tools: tools,
+                    trust: server.trust(isOwn: isOwn, otherwise: restorer.settings.trust)))
         }
+    }
+
+    private func delivery(
+        _ tables: [FetchedTable], _ rebuild: ScratchRebuild, _ target: ConnectionSettings
+    ) -> Delivery {
+        Delivery(
+            tables: tables, selection: selection, scratch: rebuild.scratch, target: target, tools: rebuild.tools,
+            trust: restorer.settings.trust)
     }
 }

@@ -77,13 +77,31 @@ public struct Replacement: Sendable {
                 ).first
                 guard let row else { throw PostgresError(.badValue, "the database does not know itself") }
                 let (name, stamp): (String, String) = (try row.get(0), try row.get(2))
-                // 63 bytes are a name's limit.
-                let stem = name.clipped(toBytes: 40)
+                let stem = Self.stem(name)
                 return Former(
                     name: name, owner: try row.get(1), access: try DatabaseAccess.read(on: connection),
                     made: "\(stem)_new_\(stamp)", later: "\(stem)_before_\(stamp)", prepared: try row.get(3))
             }
         }
+    }
+
+    /// What the names of the databases beside one begin with: 63 bytes are a name's limit.
+    private static func stem(_ name: String) -> String { name.clipped(toBytes: 40) }
+
+    /// The databases that restores were making when they were killed, beside the one that the connection is to: those with
+    /// such a name, as far as nobody is connected to them.
+    ///
+    /// - Throws: `PostgresError`.
+    public static func unfinished(on connection: isolated Connection) throws -> [String] {
+        let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
+        return try connection.query(
+            """
+            SELECT d.datname::text FROM pg_database d
+            WHERE starts_with(d.datname, $1) AND substr(d.datname, length($1) + 1) ~ '^[0-9]{8}_[0-9]{6}$'
+                AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)
+            ORDER BY 1
+            """, ["\(stem(name))_new_"]
+        ).map { try $0.get(0) }
     }
 
     private func give(_ access: DatabaseAccess, to made: ConnectionSettings) async throws {

@@ -20,12 +20,7 @@ struct ScratchRebuild: Sendable {
     }
 
     func run(_ confinement: Confinement, _ progress: @escaping Restorer.Progress) async throws -> Result {
-        let run = RestoreRun(target: scratch, tools: tools, reader: reader, trust: trust)
-        try await run.perform(RestorePlan.definitions(of: manifest), under: confinement)
-        let selection = selection
-        let tables = try await Connection.opened(scratch) { connection in
-            try await connection.with { try TableSelection.read(on: $0).resolve(selection) }
-        }
+        let tables = try await define(confinement)
         let known = Set(tables)
         let settings = restorer.settings
         let plan = RestorePlan(.tables(known), of: manifest, jobs: settings.jobs, masking: settings.masking)
@@ -35,6 +30,22 @@ struct ScratchRebuild: Sendable {
             steps, under: confinement)
         try await checkRows(tables)
         return Result(tables: tables, constraints: try await lateConstraints(of: known))
+    }
+
+    /// The tables without their rows, and their late constraints.
+    func definitions(_ confinement: Confinement) async throws -> Result {
+        let tables = try await define(confinement)
+        return Result(tables: tables, constraints: try await lateConstraints(of: Set(tables)))
+    }
+
+    /// Makes all definitions, and looks up the tables that are wanted.
+    private func define(_ confinement: Confinement) async throws -> [FetchedTable] {
+        let run = RestoreRun(target: scratch, tools: tools, reader: reader, trust: trust)
+        try await run.perform(RestorePlan.definitions(of: manifest), under: confinement)
+        let selection = selection
+        return try await Connection.opened(scratch) { connection in
+            try await connection.with { try TableSelection.read(on: $0).resolve(selection) }
+        }
     }
 
     /// Whether all rows have come that the backup says the tables have: pg_restore passes over a name that it does not find.

@@ -78,6 +78,31 @@ struct BackupLockTests {
         slow.letGo()
     }
 
+    /// The last look comes right before what makes it a backup.
+    @Test func `a backup whose lock is lost after the last part is none`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE TABLE t AS SELECT 1 AS a")
+        let vault = try await Vault()
+        let stored = Gathered<String>()
+        let mayGoOn = DispatchSemaphore(value: 0)
+        let store = WatchedStore(
+            vault.store,
+            committed: { name in
+                guard name.contains("/sequences.sql") else { return }
+                stored.add([name])
+                _ = mayGoOn.wait(timeout: .now() + 120)
+            })
+        let backup = Task {
+            try await vault.maker(database.settings, store) { $0.lockCheck = .seconds(600) }.make()
+        }
+        try await waitUntil("the last part is stored", limit: .seconds(120)) { !stored.all.isEmpty }
+        try await Self.endHolder(database)
+        mayGoOn.signal()
+        await #expect(throws: (any Error).self) { _ = try await backup.value }
+        let manifests = try await vault.repository.manifests(of: "main")
+        #expect(manifests.isEmpty)
+    }
+
     @Test func `what another database has under the name is left alone`() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

@@ -145,11 +145,12 @@ struct ConfinementTests {
             try await database.execute(
                 "CREATE OR REPLACE FUNCTION public.lent() RETURNS integer SECURITY DEFINER LANGUAGE sql AS 'SELECT 2'",
                 "CREATE OR REPLACE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 2'")
-            await #expect(throws: PostgresError.self) {
+            let refused = await #expect(throws: PostgresError.self) {
                 try await database.execute(
                     "SET ROLE \(role); CREATE OR REPLACE FUNCTION public.theirs() RETURNS integer LANGUAGE sql AS 'SELECT 3'"
                 )
             }
+            #expect(refused?.message.contains("changes the schema while it is confined") == true, "\(refused as Any)")
             #expect(try await definers() == ["lent", "theirs"])
         }
         #expect(try await definers() == ["lent"])
@@ -189,6 +190,105 @@ struct ConfinementTests {
             }
         }
         #expect(limit == "1min")
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
+    @Test func `a cursor that a function leaves open is not run once nothing is confined`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE ROLE \(role)", "GRANT CREATE ON SCHEMA public TO \(role)",
+            """
+            SET ROLE \(role);
+            CREATE TABLE public.ran (who name);
+            CREATE FUNCTION public.who() RETURNS name LANGUAGE sql AS
+                'INSERT INTO public.ran VALUES (current_user) RETURNING who';
+            CREATE FUNCTION public.leave() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                EXECUTE 'DECLARE left_open CURSOR WITH HOLD FOR SELECT public.who()'; END $$
+            """)
+        try await database.with { connection in
+            try connection.transaction {
+                try Confinement.during(on: connection) { _ = try connection.query("SELECT public.leave()") }
+            }
+        }
+        let ran: Int = try await database.value("SELECT count(*) FROM public.ran WHERE who <> $1", [role])
+        #expect(ran == 0)
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
+    @Test func `constraints of a domain that comes meanwhile are suspended until the end`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE ROLE \(role)")
+        let confinement = Confinement()
+        try await database.with { connection in
+            try connection.transaction {
+                try connection.execute(confinement.begin)
+                try connection.execute("CREATE DOMAIN public.positive AS integer CHECK (value > 0)")
+                try connection.execute("ALTER DOMAIN public.positive OWNER TO \(role)")
+                _ = try connection.query("SELECT (-1)::public.positive")
+                try connection.execute(confinement.end)
+            }
+        }
+        let error = await #expect(throws: PostgresError.self) {
+            try await database.execute("SELECT (-1)::public.positive")
+        }
+        #expect(error?.sqlState == "23514")
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
+    @Test(arguments: ["", "ALWAYS", "REPLICA"])
+    func `an event trigger that calls a function of others is silent, and comes back as it was`(_ how: String)
+        async throws
+    {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE ROLE \(role)", "GRANT CREATE ON SCHEMA public TO \(role)",
+            """
+            CREATE FUNCTION public.told() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+            ALTER FUNCTION public.told() OWNER TO \(role);
+            CREATE EVENT TRIGGER tells ON ddl_command_end EXECUTE FUNCTION public.told();
+            ALTER EVENT TRIGGER tells ENABLE \(how)
+            """)
+        let state = "SELECT evtenabled::text FROM pg_catalog.pg_event_trigger WHERE evtname = 'tells'"
+        let before: String = try await database.value(state)
+        let meanwhile = try await database.with { connection in
+            try connection.transaction {
+                try Confinement.during(on: connection) {
+                    try connection.query(state).first?.get(0, as: String.self)
+                }
+            }
+        }
+        let after: String = try await database.value(state)
+        #expect(meanwhile == "D" && after == before)
+        try await database.execute("DROP EVENT TRIGGER tells", "DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
+    /// What its session tells of the function is not seen before its transaction ends.
+    @Test func `the end waits for a session that has just made a function`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE ROLE \(role)", "GRANT CREATE ON SCHEMA public TO \(role)")
+        let confinement = Confinement()
+        try await database.with { connection in
+            try connection.transaction { _ = try connection.execute(confinement.begin) }
+        }
+        try await database.connection { other in
+            try await other.with { connection in
+                try connection.execute("BEGIN")
+                try connection.execute("CREATE FUNCTION public.late() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+                try connection.execute("ALTER FUNCTION public.late() OWNER TO \(role)")
+                #expect(try Self.definers(on: connection) == ["late"])
+            }
+            let ended = Task {
+                try await database.with { connection in
+                    try connection.transaction { _ = try connection.execute(confinement.end) }
+                }
+            }
+            try await waitUntil("the end waits for the other session") {
+                try await database.waitersForLocks() == 1
+            }
+            try await other.with { _ = try $0.execute("COMMIT") }
+            try await ended.value
+        }
+        #expect(try await definers() == [])
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 }

@@ -270,10 +270,25 @@ struct BackupFaultTests {
                 try FileManager.default.removeItem(atPath: "\(place.folder)/a/main/\(name)")
             }
         }
+        // What was not tested is not proven, although the ledger knows it.
+        let untested = try await run(environment, "backup", "prune", "--dry-run")
+        #expect(untested.output.contains("none is proven to restore yet"), "\(untested.output)")
         // What was tested is proven.
         _ = try await run(environment, "backup", "test", made)
         let kept = try await run(environment, "backup", "prune", "--dry-run")
         #expect(kept.succeeded && kept.output.contains("the newest that is proven"), "\(kept.output)")
+    }
+
+    @Test func `what is proven in one repository is not proven in another`() async throws {
+        let place = try await Place()
+        let (one, both) = (place.environment("a"), place.environment("a", "b"))
+        let made = try id(try await run(both, "backup", "create"))
+        let tested = try await run(one, "backup", "test", made)
+        try #require(tested.succeeded, "\(tested.output)")
+        for (name, reason) in [("a", "the newest that is proven"), ("b", "none is proven to restore yet")] {
+            let kept = try await run(place.environment(name), "backup", "prune", "--dry-run")
+            #expect(kept.succeeded && kept.output.contains(reason), "\(name): \(kept.output)")
+        }
     }
 
     /// Writes four manifests with proofs: the folder, the backup that they are made after, and their date; none: today.
@@ -293,6 +308,46 @@ struct BackupFaultTests {
             json.dump({"backup": manifest["id"], "isProved": True, "tables": 1, "differences": [], "restoreSeconds": 1,
                 "testSeconds": 1, "testedAt": time, "server": 150000, "checks": []}, open(beside + "proof.json", "w"))
         """
+
+    /// Each ends with 0. What it stands for, how it does it, and what is said of it.
+    @Test(arguments: [
+        ("psql", "cat >/dev/null", "psql ended before the end of its script", 75),
+        // The script of the indexes has no end.
+        (
+            "pg_restore",
+            "PROGRAMS/pg_restore \"$@\" >FOLDER/said; grep -q 'CREATE INDEX' FOLDER/said || cat FOLDER/said",
+            "pg_restore", 1
+        ),
+        // The rows go nowhere.
+        (
+            "pg_restore",
+            "case \"$*\" in *--table=*) cat >/dev/null;; *) exec PROGRAMS/pg_restore \"$@\";; esac",
+            "0 of 1000 rows of public.t came", 1
+        ),
+    ])
+    func `a program that says that all is well, and has not done it, fails the restore of a table`(
+        program: String, script: String, said: String, status: Int32
+    ) async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        let environment = place.environment("a")
+        try await database.execute(
+            "CREATE TABLE t AS SELECT generate_series(1, 1000) AS a", "CREATE INDEX t_a ON t (a)")
+        try place.linkPrograms()
+        _ = try id(try await run(environment, "backup", "create"))
+        let version = "case \"$*\" in *--version*|*-V*) exec \(place.programs)/\(program) \"$@\";; esac\n"
+        try place.program(
+            program,
+            version + script.replacing("PROGRAMS", with: place.programs).replacing("FOLDER", with: place.folder))
+        try await beside { target in
+            let restored = try await run(
+                environment, "backup", "restore", "latest", "--to", target.uri, "--table", "public.t")
+            #expect(restored.ending == .exited(status), "\(restored.output)")
+            #expect(restored.errorOutput.contains(said), "\(restored.errorOutput)")
+            let count = try await rows(target, "SELECT count(*) FROM pg_catalog.pg_class WHERE relname = 't'")
+            #expect(count == 0)
+        }
+    }
 
     // MARK: What is said
 

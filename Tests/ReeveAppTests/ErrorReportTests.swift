@@ -306,7 +306,12 @@ import Testing
                 (.notInBackup("table t"), .failed, "'reeve backup show' lists the tables"),
                 (
                     .targetHas(["x"]), .failed,
-                    "restore into another schema with --into-schema, or move the existing objects away first"
+                    "restore into another schema with --into-schema, or move the existing objects away first; after a "
+                        + "restore of them that was interrupted, --constraints makes the constraints that are missing"
+                ),
+                (
+                    .constraintsLeft(cause: LedgerError.busy(holder: nil)), .failed,
+                    "give the same command with --constraints, which makes the missing ones"
                 ),
                 (.unreachable(place: "p", reason: "x"), .failed, "check that it is reachable and readable"),
                 (

@@ -149,6 +149,87 @@ struct RestoreCommandTests {
         #expect(status == -SIGKILL && left == "0")
     }
 
+    @Test func `constraints that an interrupted restore has not made are made by the same command`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        try await database.execute(
+            """
+            CREATE SCHEMA shop; CREATE TABLE shop.people (id integer PRIMARY KEY); INSERT INTO shop.people VALUES (1);
+            CREATE TABLE shop.orders (id integer PRIMARY KEY, person integer REFERENCES shop.people);
+            INSERT INTO shop.orders VALUES (1, 1)
+            """)
+        let made = try await place.run(database.settings, "backup", "create")
+        #expect(made.status == .exited(0), "\(made.object)")
+        try await database.execute("DROP TABLE shop.orders")
+        let command = ["backup", "restore", "latest", "--to", database.settings.uri, "--table", "shop.orders"]
+        try await database.connection { writer in
+            try await writer.with { try $0.execute("BEGIN; INSERT INTO shop.people VALUES (2)") }
+            let reeve = try RunningReeve(
+                command, environment: ReeveBinary.environment(database.settings, place.environment))
+            try await waitUntil("the key waits for the writer", limit: .seconds(60)) {
+                try await database.waitersForLocks() == 1
+            }
+            reeve.signal(SIGKILL)
+            #expect(try await reeve.end() == -SIGKILL)
+            try await database.execute(
+                """
+                SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+                WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0
+                """)
+            try await writer.with { _ = try $0.execute("ROLLBACK") }
+        }
+        let keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'shop.orders'::regclass"
+        #expect(try await value(database.settings, keys) == "0")
+        let again = try await ReeveBinary.run(command, on: database.settings, environment: place.environment)
+        #expect(again.ending == .exited(1) && again.errorOutput.contains("--constraints"), "\(again.errorOutput)")
+        // Once more: there is nothing left to do.
+        for _ in 1...2 {
+            let finished = try await ReeveBinary.json(
+                command + ["--constraints"], on: database.settings, environment: place.environment)
+            #expect(
+                finished.status == .exited(0) && (finished.object["notes"] as? [String]) == [], "\(finished.object)")
+            #expect(try await value(database.settings, keys) == "1")
+        }
+        try await database.execute("DROP TABLE shop.orders")
+        let none = try await ReeveBinary.run(
+            command + ["--constraints"], on: database.settings, environment: place.environment)
+        #expect(none.ending == .exited(1) && none.errorOutput.contains("lacks the table shop.orders"))
+    }
+
+    @Test func `a database that an interrupted restore has left is named`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        try await database.execute(
+            "CREATE TABLE t AS SELECT i, md5(i::text) AS noise FROM generate_series(1, 1500000) i")
+        let made = try await place.run(database.settings, "backup", "create")
+        #expect(made.status == .exited(0), "\(made.object)")
+        let reeve = try RunningReeve(
+            ["backup", "restore", "latest", "--to", database.settings.uri, "--confirm", database.name],
+            environment: ReeveBinary.environment(database.settings, place.environment))
+        try await waitUntil("rows come", limit: .seconds(120)) {
+            try await database.value(
+                """
+                SELECT count(*) > 0 FROM pg_stat_progress_copy
+                WHERE datname LIKE current_database() || '\\_new\\_%' AND tuples_processed > 1000
+                """)
+        }
+        reeve.signal(SIGKILL)
+        #expect(try await reeve.end() == -SIGKILL)
+        try await waitUntil("its sessions end", limit: .seconds(60)) {
+            try await database.value(
+                "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname LIKE current_database() || '\\_new\\_%'")
+        }
+        let left: String = try await database.value(
+            "SELECT datname FROM pg_database WHERE datname LIKE current_database() || '\\_new\\_%'")
+        let found = try await ReeveBinary.run(
+            ["doctor", "--only", "restores"], on: database.settings, environment: place.environment)
+        #expect(found.output.contains("DROP DATABASE \(quoteIdentifier(left))"), "\(found.output)")
+        try await TestCluster.runSQL("DROP DATABASE \(left) WITH (FORCE)")
+        let none = try await ReeveBinary.run(
+            ["doctor", "--only", "restores"], on: database.settings, environment: place.environment)
+        #expect(none.succeeded && !none.output.contains("_new_"), "\(none.output)")
+    }
+
     @Test func `what is in the target stays in a database beside it`() async throws {
         let database = try TestDatabase.current
         let marker = "/tmp/reeve-hook-\(UUID().uuidString.prefix(8))"

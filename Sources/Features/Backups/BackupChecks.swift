@@ -11,7 +11,22 @@ enum BackupChecks {
         Check("programs", "the programs that backups and restores use are installed", run: programs),
         Check(
             "backups", "there are backups, they are proven and recent, and a known identity opens them", run: backups),
+        Check("restores", "no restore was interrupted that has left a database behind", run: restores),
     ]
+
+    @Sendable
+    private static func restores(_ call: Check.Call) async throws -> [Finding] {
+        guard let open = call.open else { return [] }
+        let unfinished = try await open.database.withDirectConnection(named: "reeve doctor") { connection in
+            try await connection.with { try Replacement.unfinished(on: $0) }
+        }
+        return unfinished.map {
+            Finding(
+                "restores of \(call.database.name)", .warning,
+                "the database '\($0)' is of a restore that has not ended",
+                mend: "unless that restore is running, DROP DATABASE \(quoteIdentifier($0))")
+        }
+    }
 
     @Sendable
     private static func programs(_ call: Check.Call) async -> [Finding] {

@@ -50,7 +50,8 @@ extension Interruption {
         if !order.selection.isEmpty {
             stands(
                 "the tables come into \(name) in one transaction: all of them are there, or none; their foreign keys come "
-                    + "after it, each in a transaction of its own, and may be missing")
+                    + "after it, each in a transaction of its own; the same command with --constraints makes those that "
+                    + "are missing")
         } else if order.replaces {
             stands(
                 "\(name) is as it was, or wholly restored; a database beside it with _new_ in its name can be dropped")

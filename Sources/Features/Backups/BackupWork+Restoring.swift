@@ -39,6 +39,8 @@ extension BackupWork {
         /// Roles that are trusted besides those of the configuration.
         var trustedRoles: [String] = []
         var selection = PartialRestore.Selection()
+        /// Whether the tables are there, and only constraints are missing.
+        var isOnlyConstraints = false
     }
 
     /// - Returns: what there is to say about it.
@@ -60,9 +62,11 @@ extension BackupWork {
         }
         let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
         if !order.selection.isEmpty {
-            return try await PartialRestore(
-                restorer, order.selection, folder: scratchFolder, beside: open.database.direct
-            ).restore(into: target, progress: progress)
+            let restore = PartialRestore(
+                restorer, order.selection, folder: scratchFolder, beside: open.database.direct)
+            return order.isOnlyConstraints
+                ? try await restore.makeConstraints(in: target)
+                : try await restore.restore(into: target, progress: progress)
         }
         guard order.replaces else {
             try await restorer.restore(into: target, progress: progress)
@@ -72,6 +76,12 @@ extension BackupWork {
         let former = try await Replacement(of: target, like: manifest).replace {
             try await restorer.restore(into: $0, progress: progress)
         }
+        let unfinished = try? await Connection.opened(target) { connection in
+            try await connection.with { try Replacement.unfinished(on: $0) }
+        }
         return ["what was there is in the database '\(former)' now; drop it when it is not needed"]
+            + (unfinished ?? []).map {
+                "the database '\($0)' is of a restore that has not ended; unless it is running, drop it"
+            }
     }
 }

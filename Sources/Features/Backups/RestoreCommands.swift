@@ -51,6 +51,7 @@ enum RestoreCommands {
             .option("table", "TABLE", "only this table, with its indexes, constraints and grants", repeated: true),
             .option("schema", "SCHEMA", "only this schema", repeated: true),
             .option("into-schema", "SCHEMA", "put the tables there instead of where they were"),
+            .flag("constraints", "make only the constraints that the tables lack after an interrupted restore"),
             .option("as-of", "TIME", "the newest backup that was begun by then, as 2026-11-20T03:00:00Z"),
             .flag("roles", "make the roles that are missing"),
             .flag("mask", "mask the columns that the systems name under 'mask'"),
@@ -78,11 +79,15 @@ enum RestoreCommands {
                 try BackupLedger.restored(
                     id: manifest.id, target: target.withoutPassword.uri, actor: Invocation.person, on: $0)
             }
+            let what =
+                order.isOnlyConstraints
+                ? "made the missing constraints of \(manifest.id)"
+                : "restored \(manifest.id), as of \(manifest.startedAt)"
             return DatabaseScope.Report(
                 [
                     "backup": .string(manifest.id), "restore_seconds": .double(seconds),
                     "notes": .array(notes.map { .string($0) }),
-                ], "restored \(manifest.id), as of \(manifest.startedAt), in \(String(format: "%.1f", seconds)) s"
+                ], "\(what), in \(String(format: "%.1f", seconds)) s"
             )
         }
     }
@@ -109,6 +114,14 @@ enum RestoreCommands {
         order.selection.intoSchema = invocation.option("into-schema")
         if order.selection.isEmpty, order.selection.intoSchema != nil {
             throw UsageError("--into-schema requires --table or --schema")
+        }
+        order.isOnlyConstraints = invocation.has("constraints")
+        if order.isOnlyConstraints {
+            if order.selection.isEmpty { throw UsageError("--constraints requires --table or --schema") }
+            for other in ["into-schema", "mask", "roles"]
+            where invocation.has(other) || invocation.option(other) != nil {
+                throw UsageError("--constraints cannot be combined with --\(other)")
+            }
         }
         return order
     }
