@@ -43,7 +43,8 @@ enum RestoreCommands {
             + "database belongs meanwhile); a database whose restore has failed stays closed, by CONNECTION LIMIT 0. Single tables "
             + "and schemas are put into a database that is in use, beside what is there, with all rows in one transaction; "
             + "then their foreign keys, each in a transaction of its own: one that the target cannot have is left out, "
-            + "and said. A superuser restores no table whose generated columns or partition key call a function of a role "
+            + "and said. After a restore that was killed, --constraints makes those that are missing. "
+            + "A superuser restores no table whose generated columns or partition key call a function of a role "
             + "that is not trusted (exit 4).",
         arguments: [ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)],
         options: [
