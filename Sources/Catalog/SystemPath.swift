@@ -8,42 +8,59 @@ import Postgres
 /// function that fits a call better than PostgreSQL's own would be called in its stead. That is `public` of PostgreSQL 14
 /// and before, where all may create, and of a database that belongs to somebody else.
 public enum SystemPath {
-    /// SQL for a condition on a row `n` of pg_namespace and a row `r` of pg_roles: whether the role may create objects in
-    /// the schema or let itself do so, for it owns the schema, or has objects there that a name could mean.
+    /// SQL for the roles, as rows `r` of pg_roles, that are at home in the schema of a row `n` of pg_namespace: those that
+    /// may create objects there or let themselves do so, for they own the schema, and those that have some there that a
+    /// name could mean. Superusers and the role that works are left out.
     ///
-    /// The roles that PostgreSQL brings do so by their members.
-    private static let isAtHome = """
-        (r.oid >= 16384 AND (pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE')
-                OR pg_catalog.pg_has_role(r.oid, n.nspowner, 'MEMBER') AND NOT EXISTS (
-                    SELECT FROM pg_catalog.pg_roles s WHERE s.oid = n.nspowner AND s.rolsuper))
-            OR EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proowner = r.oid)
-            OR EXISTS (SELECT FROM pg_catalog.pg_operator o WHERE o.oprnamespace = n.oid AND o.oprowner = r.oid)
-            OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid AND c.relowner = r.oid))
+    /// The roles that PostgreSQL brings create by their members. Owners are looked up by the dependencies of the schema's
+    /// objects, each once: a look at all functions for each role takes a second where there are a thousand roles.
+    private static let residents = """
+        (SELECT r.oid FROM pg_catalog.pg_roles r
+            WHERE r.oid >= 16384 AND (pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE')
+                OR NOT EXISTS (SELECT FROM pg_catalog.pg_roles s WHERE s.oid = n.nspowner AND s.rolsuper)
+                AND pg_catalog.pg_has_role(r.oid, n.nspowner, 'MEMBER'))
+        UNION
+        SELECT s.refobjid FROM pg_catalog.pg_depend d
+            JOIN pg_catalog.pg_shdepend s ON s.classid = d.classid AND s.objid = d.objid AND s.deptype = 'o'
+            WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = n.oid AND s.dbid = (
+                SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())) h
+        JOIN pg_catalog.pg_roles r ON r.oid = h.oid AND NOT r.rolsuper AND r.rolname <> current_user
         """
 
-    /// SQL for a condition on a row `n` of pg_namespace: whether a role other than superusers and the one that works is at
-    /// home there.
-    private static let isOpen = """
-        EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE NOT r.rolsuper AND r.rolname <> current_user AND \(isAtHome))
-        """
+    /// SQL for a condition on a row `n` of pg_namespace: whether others are at home there.
+    private static let isOpen = "EXISTS (SELECT FROM \(residents))"
 
     /// A statement that sets it, as it is now: short, for the server shows of what runs only the beginning.
     ///
     /// - Parameter local: for the open transaction only.
     /// - Throws: `PostgresError`.
     public static func statement(schema: String, local: Bool, on connection: isolated Connection) throws -> String {
-        let rows = try connection.query(
-            """
-            SELECT pg_catalog.quote_ident($1) || ', ' || coalesce((
-                SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(n.nspname), ', ')
-                FROM \(others(than: "$1")) AND NOT \(isOpen)) || ', ', '') || 'pg_temp'
-            """, [schema])
+        let path = try path(of: schema, on: connection)
         // NULL gives the setting back to whoever sets it for the session.
         let settings =
-            [("search_path", quoteLiteral(try rows.first?.get(0) ?? ""))]
+            [("search_path", quoteLiteral(path.joined(separator: ", ")))]
             + (["jit"] + ConnectionSettings.pinsOfMeaning.map(\.0)).map { ($0, "NULL") }
         return "SELECT "
             + settings.map { "pg_catalog.set_config('\($0.0)', \($0.1), \(local))" }.joined(separator: ", ")
+    }
+
+    /// The schema, those with extensions in which no others are at home, and pg_temp, quoted where they must be.
+    private static func path(of schema: String, on connection: isolated Connection) throws -> [String] {
+        let row = try connection.query(
+            "SELECT pg_catalog.quote_ident($1), ARRAY(SELECT DISTINCT n.nspname::pg_catalog.text FROM \(others(than: "$1")))",
+            [schema]
+        ).first
+        let own: String = try row?.get(0) ?? ""
+        let others: [String] = try row?.get(1) ?? []
+        // This is asked before each migration, most databases have none, and to plan what follows takes longer than to run it.
+        if others.isEmpty { return [own, "pg_temp"] }
+        let closed: [String] = try connection.query(
+            """
+            SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_namespace n
+            WHERE n.nspname = ANY ($1::pg_catalog.text[]) AND NOT \(isOpen) ORDER BY n.nspname
+            """, [others]
+        ).map { try $0.get(0) }
+        return [own] + closed + ["pg_temp"]
     }
 
     /// Schemas with extensions, besides the system's own.
@@ -92,9 +109,9 @@ public enum SystemPath {
     ) throws -> [String] {
         try connection.query(
             """
-            SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_namespace n CROSS JOIN pg_catalog.pg_roles r
-            WHERE n.nspname = $1 AND NOT r.rolsuper AND r.rolname <> current_user AND r.rolname <> ALL ($2::pg_catalog.text[])
-                AND (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname = current_user) AND \(isAtHome)
+            SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL \(residents)
+            WHERE n.nspname = $1 AND r.rolname <> ALL ($2::pg_catalog.text[])
+                AND (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname = current_user)
             ORDER BY 1
             """, [schema, trusted]
         ).map { try $0.get(0) }

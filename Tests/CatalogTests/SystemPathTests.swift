@@ -48,6 +48,7 @@ struct SystemPathTests {
         "ALTER SCHEMA ext OWNER TO %; SET ROLE %; REVOKE CREATE ON SCHEMA ext FROM %; RESET ROLE",
         "CREATE FUNCTION ext.length(varchar) RETURNS int LANGUAGE sql AS 'SELECT 1'; "
             + "ALTER FUNCTION ext.length(varchar) OWNER TO %",
+        "CREATE TYPE ext.state AS ENUM ('new'); ALTER TYPE ext.state OWNER TO %",
         "CREATE VIEW ext.jobs AS SELECT 1 AS a; ALTER VIEW ext.jobs OWNER TO %",
         "CREATE FUNCTION ext.same(int, int) RETURNS bool LANGUAGE sql AS 'SELECT true'; "
             + "CREATE OPERATOR ext.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = ext.same); "
