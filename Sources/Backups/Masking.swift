@@ -22,16 +22,6 @@ public struct MaskingRules: Sendable, Equatable {
 
     public var isEmpty: Bool { rules.isEmpty }
 
-    /// The rules about some tables.
-    func only(_ tables: Set<FetchedTable>) -> MaskingRules {
-        var some = rules
-        for (schema, masks) in rules {
-            let kept = masks.filter { tables.contains(FetchedTable(schema: schema, name: $0.key)) }
-            some[schema] = kept.isEmpty ? nil : kept
-        }
-        return MaskingRules(some)
-    }
-
     /// The statements, one a table.
     ///
     /// - Parameter columns: the type of each column that is there, by schema, table and name.

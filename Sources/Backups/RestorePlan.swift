@@ -65,14 +65,12 @@ struct RestorePlan: Sendable {
         let jobs = max(1, jobs)
         let rows: Step
         let filled: Set<FetchedTable>?
-        let mask: MaskingRules
         let dependents: [Step]
         switch scope {
         case .everything:
             filled = nil
             // The largest first, so that it does not keep a single connection busy at the end.
             rows = .parts(parts(.data, .largeObjects).sorted { $0.bytes > $1.bytes }, jobs: jobs)
-            mask = masking
             dependents = parts(.after).flatMap { part -> [Step] in
                 [
                     .entries(.allBut(Self.eventTriggers.union(Self.lateConstraints)), of: part, jobs: jobs),
@@ -92,7 +90,6 @@ struct RestorePlan: Sendable {
                 Set(tables.map { ExactText($0.schema) }).map { "--schema=\($0.text)" }.sorted()
                 + Set(tables.map { ExactText($0.name) }).map { "--table=\($0.text)" }.sorted()
             rows = .parts(holding.sorted { $0.bytes > $1.bytes }, options: options, jobs: jobs)
-            mask = masking.only(tables)
             let leftOut = Self.lateConstraints.union(Self.eventTriggers).union(Self.ofWholeDatabases)
             dependents = parts(.after).map { .entries(.allBut(leftOut), of: $0) }
             last = []
@@ -100,7 +97,9 @@ struct RestorePlan: Sendable {
         // After the rows, since pg_dump sets sequences too, to their values at the time of the dump.
         contents =
             [.refuseUntrusted(in: filled), .suspendChecks, rows, .parts(parts(.sequences))]
-            + (mask.isEmpty ? [] : [.mask(mask)]) + dependents
+            // All rules, for one about a table holds for its partitions and for what inherits from it. Tables that are not
+            // wanted are there, and empty.
+            + (masking.isEmpty ? [] : [.mask(masking)]) + dependents
     }
 
     /// The first steps: all definitions, from schemas to tables. The tables to fetch are looked up after them.

@@ -111,6 +111,27 @@ struct DeliveryTests {
         #expect(counts == [0, 5, 0, 1])
     }
 
+    /// By the rules about the tables above them.
+    @Test(arguments: [
+        "CREATE TABLE app.people (id integer, email text) PARTITION BY LIST (id); "
+            + "CREATE TABLE app.leaf PARTITION OF app.people DEFAULT",
+        "CREATE TABLE app.people (id integer, email text); CREATE TABLE app.leaf () INHERITS (app.people)",
+    ])
+    func `a partition that comes alone is masked`(tables: String) async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            "CREATE SCHEMA app", tables, "INSERT INTO app.leaf SELECT i, 'real' FROM generate_series(1, 5) i")
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP TABLE app.leaf")
+        var settings = vault.restoring
+        settings.masking = MaskingRules(["app": ["people": ["email": .hash]]])
+        _ = try await partial(vault, manifest, settings) { $0.tables = ["app.leaf"] }.restore(into: database.settings)
+        let rows: [Int] = try await database.value(
+            "SELECT ARRAY[count(*), count(*) FILTER (WHERE email = 'real')] FROM app.leaf")
+        #expect(rows == [5, 0])
+    }
+
     @Test func `roles that are there stay as they are, however names are quoted`() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

@@ -72,7 +72,7 @@ import Testing
         #expect(
             plan.contents.map(text) == [
                 "refuse untrusted in s.a", "suspend checks", "small x3 --schema=s --table=a", "sequences x1",
-                "mask [\"s.a\"]",
+                "mask [\"s.ab\", \"t.a\"]",
                 "all but 9 of after x1",
             ])
         #expect(plan.last.isEmpty)
