@@ -11,38 +11,52 @@ enum LedgerTrust {
     ///
     /// - Throws: `PostgresError`.
     static func foreign(on connection: isolated Connection) throws -> [String] {
+        let made = Made(LedgerSchema.changes + LedgerPart.all.flatMap(\.changes))
         var foreign: [String] = []
         for row in try connection.query(query) {
             let (kind, name): (String, String) = (try row.get("kind"), try row.get("name"))
             let definition: String = try row.get("definition")
             if try !row.get("is_trusted", as: Bool.self) {
                 foreign.append("\(kind) \(name) belongs to \(try row.get("owner", as: String.self))")
-            } else if !isKnown(kind, name, definition) {
+            } else if !made.has(kind, name, definition) {
                 foreign.append(kind == "privilege" ? name : "\(kind) \(name) is not one of the ledger's")
             }
         }
         return foreign
     }
 
-    /// Whether the ledger's own changes make such an object.
-    private static func isKnown(_ kind: String, _ name: String, _ definition: String) -> Bool {
-        let made = LedgerSchema.changes + LedgerPart.all.flatMap(\.changes)
-        switch kind {
-        case "schema": return true
-        case "table": return made.contains { $0.contains("CREATE TABLE reeve.\(name) (") }
-        case "function":
-            // The body word for word, in a function of the name; `definition` begins with its name.
-            let halves = definition.split(separator: "\u{1}", maxSplits: 1, omittingEmptySubsequences: false)
-            guard halves.count == 2 else { return false }
-            return made.contains { $0.contains("FUNCTION reeve.\(halves[0])(") && $0.contains("$$\(halves[1])$$") }
-        case "trigger":
-            return made.contains { change in
-                change.split(separator: ";").contains { statement in
-                    let words = statement.split(whereSeparator: \.isWhitespace).joined(separator: " ")
-                    return words.contains("CREATE TRIGGER \(name) ") && words.contains(definition)
-                }
+    /// What the ledger's own changes make, by bytes: a String is equal to another that looks alike.
+    private struct Made {
+        private let changes: [[UInt8]]
+        /// The statements that make triggers, with one space between two words.
+        private let triggers: [[UInt8]]
+
+        init(_ changes: [String]) {
+            self.changes = changes.map { Array($0.utf8) }
+            triggers = changes.filter { $0.contains("CREATE TRIGGER") }.flatMap { $0.split(separator: ";") }.map {
+                Array($0.split(whereSeparator: \.isWhitespace).joined(separator: " ").utf8)
             }
-        default: return false
+        }
+
+        func has(_ kind: String, _ name: String, _ definition: String) -> Bool {
+            switch kind {
+            case "schema": return true
+            case "table": return changes.contains { Self.holds($0, "CREATE TABLE reeve.\(name) (") }
+            case "function":
+                // The body word for word, in a function of the name; `definition` begins with its name.
+                let halves = definition.split(separator: "\u{1}", maxSplits: 1, omittingEmptySubsequences: false)
+                guard halves.count == 2 else { return false }
+                return changes.contains {
+                    Self.holds($0, "FUNCTION reeve.\(halves[0])(") && Self.holds($0, "$$\(halves[1])$$")
+                }
+            case "trigger":
+                return triggers.contains { Self.holds($0, "CREATE TRIGGER \(name) ") && Self.holds($0, definition) }
+            default: return false
+            }
+        }
+
+        private static func holds(_ text: [UInt8], _ part: String) -> Bool {
+            text.firstRange(of: Array(part.utf8)) != nil
         }
     }
 

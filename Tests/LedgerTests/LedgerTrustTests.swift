@@ -124,6 +124,13 @@ struct LedgerTrustTests {
             RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN 1; END $$
             """, "append_audit"
         ),
+        // A Greek question mark is equal to a semicolon, as text.
+        (
+            """
+            SET check_function_bodies = off; DO $do$ BEGIN EXECUTE (SELECT replace(pg_get_functiondef(oid), ';', U&'\\037E') FROM pg_proc
+                WHERE proname = 'announce_events'); END $do$
+            """, "announce_events"
+        ),
         ("ALTER FUNCTION reeve.append_audit RESET search_path", "append_audit"),
         ("ALTER FUNCTION reeve.append_audit SECURITY DEFINER", "append_audit"),
         ("CREATE RULE r AS ON INSERT TO reeve.events DO ALSO NOTIFY x", "rule r"),
