@@ -24,6 +24,8 @@ struct TableOfContents: Sendable {
     }
 
     private(set) var entries: [Entry] = []
+    /// What stands in the line of an entry after its type: schema, name and owner.
+    private var names: [Int: ArraySlice<UInt8>] = [:]
 
     init(entries: [Entry]) { self.entries = entries }
 
@@ -31,7 +33,9 @@ struct TableOfContents: Sendable {
     init(_ listing: [UInt8]) throws {
         for line in listing.split(separator: UInt8(ascii: "\n")) {
             if line.first != UInt8(ascii: ";") {
-                entries.append(try Self.entry(line))
+                let (entry, text) = try Self.entry(line)
+                entries.append(entry)
+                names[entry.id] = text
             } else if let last = entries.indices.last, line.starts(with: Self.dependsOn) {
                 entries[last].dependencies = line.dropFirst(Self.dependsOn.count).split(separator: UInt8(ascii: " "))
                     .compactMap { Int(String(decoding: $0, as: UTF8.self)) }
@@ -41,7 +45,7 @@ struct TableOfContents: Sendable {
 
     private static let dependsOn = Array(";\tdepends on:".utf8)
 
-    private static func entry(_ line: ArraySlice<UInt8>) throws -> Entry {
+    private static func entry(_ line: ArraySlice<UInt8>) throws -> (Entry, ArraySlice<UInt8>) {
         var rest = line
         func number(endedBy end: StaticString) throws -> Int {
             let digits = rest.prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
@@ -56,13 +60,10 @@ struct TableOfContents: Sendable {
         let id = try number(endedBy: "; ")
         let catalog = try number(endedBy: " ")
         _ = try number(endedBy: " ")
-        return Entry(id: id, type: type(rest, catalog: catalog))
-    }
-
-    private static func type(_ text: ArraySlice<UInt8>, catalog: Int) -> String? {
-        types.first { type in
-            text.starts(with: type.bytes) && (type.catalog == nil || type.catalog == catalog)
-        }?.name
+        let type = types.first { type in
+            rest.starts(with: type.bytes) && (type.catalog == nil || type.catalog == catalog)
+        }
+        return (Entry(id: id, type: type?.name), rest.dropFirst(type?.bytes.count ?? 0))
     }
 
     private struct Descriptor {
@@ -94,6 +95,22 @@ struct TableOfContents: Sendable {
         ].map { Descriptor(name: $0.key, bytes: Array("\($0.key) ".utf8), catalog: $0.value) }
         return (alone + longer).sorted { $0.bytes.count > $1.bytes.count }
     }()
+
+    // MARK: Whose
+
+    /// Whose an entry is: of the roles, the one with the longest name that its line ends with; nil for one that is none of
+    /// theirs, and for one without an owner, whose line ends with a space.
+    func owner(of entry: Entry, among roles: [String]) -> String? {
+        guard let text = names[entry.id] else { return nil }
+        return roles.filter { role in
+            // As pg_dump shows a name.
+            let ending = [UInt8(ascii: " ")] + role.utf8.map { $0 == 0x0A || $0 == 0x0D ? 0x20 : $0 }
+            return text.reversed().starts(with: ending.reversed())
+        }.max { $0.utf8.count < $1.utf8.count }
+    }
+
+    /// The schema, name and owner of an entry, for people.
+    func names(of entry: Entry) -> String { String(decoding: names[entry.id] ?? [], as: UTF8.self) }
 
     // MARK: Which of them
 
