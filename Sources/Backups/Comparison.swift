@@ -90,7 +90,7 @@ struct Comparison: Sendable {
         }
         if let access = manifest.access {
             let found = try DatabaseAccess.read(on: connection)
-            if found != access {
+            if !access.isMet(by: found) {
                 result.append(
                     RestoreDifference(
                         kind: "database", object: "access", expected: access.description, found: found.description))

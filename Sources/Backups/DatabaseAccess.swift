@@ -1,7 +1,7 @@
 import Postgres
 
-/// Who may connect to a database and how many at once: what ALTER DATABASE and GRANT ON DATABASE keep outside of it, and
-/// pg_dump writes only with CREATE DATABASE.
+/// Whose a database is, who may connect to it and how many at once: what ALTER DATABASE and GRANT ON DATABASE keep outside
+/// of it, and pg_dump writes only with CREATE DATABASE.
 ///
 /// A manifest is other people's data: only these privileges are read out of it, and every name is quoted.
 public struct DatabaseAccess: Codable, Sendable, Equatable {
@@ -12,7 +12,7 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
     }
 
     enum Grantee: Codable, Sendable, Hashable {
-        /// Whoever that is where it is restored.
+        /// Whoever owns the database.
         case owner
         case everybody
         case role(String)
@@ -27,13 +27,17 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
     /// -1: any number of sessions.
     let limit: Int
     let grants: Set<Grant>
+    /// nil in manifests of before it was kept.
+    var owner: String?
 
     /// That of the database that a connection is to.
     static func read(on connection: isolated Connection) throws -> DatabaseAccess {
-        let limit: Int =
-            try connection.query("SELECT datconnlimit FROM pg_database WHERE datname = current_database()").first?.get(
-                0)
-            ?? -1
+        let own = try connection.query(
+            """
+            SELECT datconnlimit, pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database()
+            """
+        ).first
+        let limit: Int = try own?.get(0) ?? -1
         // By one grantor or another is the same.
         let rows = try connection.query(
             """
@@ -57,12 +61,20 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
             }
             grants.insert(Grant(grantee: grantee, privilege: privilege, isGrantable: try row.get(4)))
         }
-        return DatabaseAccess(limit: limit, grants: grants)
+        return DatabaseAccess(limit: limit, grants: grants, owner: try own?.get(1))
     }
 
     /// The roles that must be there.
     var roles: [String] {
-        Set(grants.compactMap { if case .role(let name) = $0.grantee { name } else { nil } }).sorted()
+        Set(
+            grants.compactMap { if case .role(let name) = $0.grantee { name } else { nil } } + [owner].compactMap { $0 }
+        )
+        .sorted()
+    }
+
+    /// Whether a database has this, as far as it is known here.
+    func isMet(by found: DatabaseAccess) -> Bool {
+        found.limit == limit && found.grants == grants && (owner == nil || found.owner == owner)
     }
 
     /// Grants this and nothing else, in the open transaction; the limit is for who opens the database.
@@ -104,6 +116,7 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
                 }
             return "\(grant.privilege.rawValue) to \(who)\(grant.isGrantable ? " with grant option" : "")"
         }
-        return "connection limit \(limit); \(words.sorted().joined(separator: ", "))"
+        return (owner.map { "owner \(visible($0)); " } ?? "")
+            + "connection limit \(limit); \(words.sorted().joined(separator: ", "))"
     }
 }

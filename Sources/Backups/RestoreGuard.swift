@@ -7,17 +7,20 @@ import Postgres
 struct RestoreGuard: Sendable {
     private let target: ConnectionSettings
 
-    /// That it is opened with; nil: as it was.
+    /// What it is opened with; nil: as it was.
     private let limit: Int?
+    private let owner: String?
 
-    init(_ target: ConnectionSettings, limit: Int? = nil) {
+    init(_ target: ConnectionSettings, _ access: DatabaseAccess? = nil) {
         self.target = target
-        self.limit = limit
+        (limit, owner) = (access?.limit, access?.owner)
     }
 
     private struct State: Sendable {
         let name: String
         let owner: String
+        /// Whose it is to be.
+        let heir: String
         let user: String
         let limit: Int
         let isTemplate: Bool
@@ -32,12 +35,12 @@ struct RestoreGuard: Sendable {
             return statements
         }
 
-        /// What makes it as it was.
+        /// What makes it as it was, or as it is to be.
         var opening: [String] {
             let database = "ALTER DATABASE \(quoteIdentifier(name))"
             var statements = ["\(database) CONNECTION LIMIT \(limit)"]
             if isTemplate { statements.append("\(database) IS_TEMPLATE true") }
-            if owner != user { statements.append("\(database) OWNER TO \(quoteIdentifier(owner))") }
+            if heir != user { statements.append("\(database) OWNER TO \(quoteIdentifier(heir))") }
             return statements
         }
     }
@@ -86,8 +89,9 @@ struct RestoreGuard: Sendable {
                 }
                 // One that was left closed is opened when it is whole.
                 let found: Int = try row.get(1)
+                let former: String = try row.get(3)
                 return State(
-                    name: try row.get(0), owner: try row.get(3), user: try row.get(4),
+                    name: try row.get(0), owner: former, heir: owner ?? former, user: try row.get(4),
                     limit: limit ?? (found == 0 ? -1 : found),
                     isTemplate: try row.get(5), isSuperuser: try row.get(2))
             }

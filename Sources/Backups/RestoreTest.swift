@@ -168,7 +168,7 @@ extension Proof {
                 + (isProved ? "it is what its source was at the snapshot." : "IT IS NOT WHAT ITS SOURCE WAS."), "",
             "Compared: \(tables) tables with \(rows) rows, count and content; \(manifest.sequences.count) sequences; "
                 + "\(manifest.largeObjects?.count ?? 0) large objects; \(manifest.roles.count) roles; the whole schema"
-                + (manifest.access == nil ? "." : "; the grants and the connection limit of the database."),
+                + (manifest.access == nil ? "." : "; the owner, the grants and the connection limit of the database."),
             "Not compared: \(notCompared?.joined(separator: "; ") ?? "nothing").",
             "Checks run: \(checks.isEmpty ? "none" : checks.joined(separator: ", ")).",
             "The restore took \(Self.seconds(restoreSeconds)), with the comparison \(Self.seconds(testSeconds)).",

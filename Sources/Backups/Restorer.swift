@@ -17,7 +17,7 @@ public struct Restorer: Sendable {
         public var makesRoles = false
         /// Whether roles that are there get the attributes of the backup too: on a server that is nobody else's.
         var restoresAllRoles = false
-        /// Whether the target gets the grants and the connection limit of the backup: where it was made for it.
+        /// Whether the target gets the owner, the grants and the connection limit of the backup: where it was made for it.
         public var restoresAccess = false
         public var masking = MaskingRules([:])
         /// Whose functions may run while a superuser restores.
@@ -60,7 +60,7 @@ public struct Restorer: Sendable {
         let reader = PartReader(self, parts: roles + RestorePlan.parts(of: steps + plan.last), progress)
         let run = RestoreRun(target: target, tools: tools, reader: reader, trust: settings.trust)
         let access = settings.restoresAccess ? manifest.access : nil
-        try await RestoreGuard(target, limit: access?.limit).closed {
+        try await RestoreGuard(target, access).closed {
             if settings.makesRoles { try await makeRoles(target, reader, all: settings.restoresAllRoles) }
             if let access {
                 try await Connection.opened(target.named("reeve restore")) { connection in
@@ -117,8 +117,9 @@ public struct Restorer: Sendable {
         let found = try await Connection.opened(target.named("reeve restore")) { connection in
             try await connection.with { try DatabaseAccess.read(on: $0) }
         }
-        if found == wanted { return nil }
-        return "the target keeps its own grants and connection limit; in the backup these are: \(wanted.description)"
+        if wanted.isMet(by: found) { return nil }
+        return
+            "the target keeps its own owner, grants and connection limit; in the backup these are: \(wanted.description)"
     }
 
     // MARK: Parts

@@ -84,7 +84,7 @@ struct ReplacementTests {
     private func access(of name: String) async throws -> String {
         try await TestDatabase.current.value(
             """
-            SELECT concat_ws(' ', datconnlimit, has_database_privilege('public', oid, 'CONNECT'),
+            SELECT concat_ws(' ', pg_get_userbyid(datdba), datconnlimit, has_database_privilege('public', oid, 'CONNECT'),
                 has_database_privilege('public', oid, 'TEMPORARY'),
                 (SELECT string_agg(a.privilege_type, ',' ORDER BY a.privilege_type) FROM aclexplode(datacl) a
                     JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname = 'pg_monitor'))
@@ -99,7 +99,9 @@ struct ReplacementTests {
             "REVOKE ALL ON DATABASE \(database.name) FROM PUBLIC",
             "GRANT CONNECT, CREATE ON DATABASE \(database.name) TO pg_monitor",
             "ALTER DATABASE \(database.name) CONNECTION LIMIT 23")
-        let closed = "23 f f CONNECT,CREATE"
+        let owner = "owner_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL("CREATE ROLE \(owner)", "ALTER DATABASE \(database.name) OWNER TO \(owner)")
+        let closed = "\(owner) 23 f f CONNECT,CREATE"
         #expect(try await access(of: database.name) == closed)
         var manifest = try await vault.maker(database.settings).make().manifest
         var settings = vault.restoring
@@ -116,8 +118,8 @@ struct ReplacementTests {
                     try await restorer.restore(into: $0)
                 }
                 let (now, before) = (try await access(of: name), try await access(of: former))
-                #expect(now == (isKnown ? closed : "17 f f"))
-                #expect(before == (isKnown ? "17 t t" : "17 f f"))
+                #expect(now == (isKnown ? closed : "postgres 17 f f"))
+                #expect(before == (isKnown ? "postgres 17 t t" : "postgres 17 f f"))
             }
         }
         // One that others have made keeps its own.
@@ -125,14 +127,15 @@ struct ReplacementTests {
         let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
         try await beside { name, target in
             try await restorer.restore(into: target)
-            #expect(try await access(of: name) == "17 t t")
+            #expect(try await access(of: name) == "postgres 17 t t")
             let said = try await restorer.keptAccess(of: target)
-            #expect(said?.contains("connection limit 23; CONNECT to ") == true, "\(said ?? "")")
+            #expect(said?.contains("; connection limit 23; CONNECT to ") == true, "\(said ?? "")")
         }
         let proof = try await vault.prove(manifest)
         #expect(proof.differences.filter { $0.kind == "database" } == [])
         // The test cluster's roles come and go with other tests; the database is what is looked at.
-        #expect(proof.report(of: manifest).contains("the grants and the connection limit"))
+        try await TestCluster.runSQL("ALTER DATABASE \(database.name) OWNER TO postgres", "DROP ROLE \(owner)")
+        #expect(proof.report(of: manifest).contains("the owner, the grants and the connection limit"))
     }
 
     @Test func `a database that lets in others than its source is a difference`() async throws {

@@ -34,7 +34,7 @@ extension BackupWork {
         var isMasked = false
         /// Whether what is in the target may be put aside.
         var replaces = false
-        /// Whether the target was made for this, so that it gets the grants and the connection limit of the backup.
+        /// Whether the target was made for this, so that it gets the owner, the grants and the connection limit of the backup.
         var isMade = false
         /// Roles that are trusted besides those of the configuration.
         var trustedRoles: [String] = []

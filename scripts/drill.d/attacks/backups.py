@@ -185,3 +185,114 @@ def lock_that_a_backup_waits_for(world):
     finally:
         holder.kill()
     return done.returncode == 0 or f"process {process} of {world.role}" not in done.stderr
+
+
+def turn_strings(world):
+    """A function that makes a backslash in a literal an escape in the session of somebody else, and a comment that is
+    commands then."""
+    world.psql(f"""CREATE SCHEMA p;
+        CREATE FUNCTION p.turns() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+            IF session_user <> '{world.role}' THEN
+                PERFORM set_config('standard_conforming_strings', 'off', false);
+                PERFORM set_config('backslash_quote', 'on', false); END IF; END $$;
+        CREATE FUNCTION p.turned(i integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM p.turns(); RETURN i; END $$""")
+
+
+def comment(world, commands):
+    world.psql(f"COMMENT ON TABLE p.t IS '\\''; {commands} --'")
+
+
+@attack("CodeTrustTests")
+def constant_in_a_partition_key(world):
+    turn_strings(world)
+    world.psql("CREATE TABLE p.t (a integer) PARTITION BY LIST ((a + p.turned(1)))")
+    comment(world, f"ALTER ROLE {world.role} SUPERUSER;")
+    world.restored()
+    return world.is_won()
+
+
+@attack("CodeTrustTests")
+def constant_in_a_generated_column(world):
+    turn_strings(world)
+    world.psql("CREATE TABLE p.t (a integer, b integer GENERATED ALWAYS AS (a + p.turned(1)) STORED)")
+    comment(world, f"ALTER ROLE {world.role} SUPERUSER;")
+    world.restored()
+    return world.is_won()
+
+
+@attack("CodeTrustTests")
+def negator_in_a_generated_column(world):
+    declare(world)
+    world.psql("""CREATE FUNCTION p.less(integer, integer) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM p.declared(); RETURN true; END $$;
+        CREATE OPERATOR p.<<< (PROCEDURE = int4lt, LEFTARG = integer, RIGHTARG = integer);
+        CREATE OPERATOR p.>=> (PROCEDURE = p.less, LEFTARG = integer, RIGHTARG = integer, NEGATOR = OPERATOR(p.<<<));
+        CREATE TABLE p.t (a integer, b boolean GENERATED ALWAYS AS (NOT (a OPERATOR(p.<<<) 0)) STORED);
+        INSERT INTO p.t VALUES (1)""")
+    world.restored()
+    return world.is_won()
+
+
+@attack("CodeTrustTests")
+def default_argument_of_a_late_check(world):
+    shot = world.shot()
+    world.psql(f"""CREATE SCHEMA p; CREATE TABLE p.t (a integer);
+        CREATE FUNCTION p.f(r p.t, b boolean DEFAULT true) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
+            'BEGIN RETURN true; END';
+        ALTER TABLE p.t ADD CHECK (p.f(t)); INSERT INTO p.t VALUES (1);
+        CREATE OR REPLACE FUNCTION p.f(r p.t, b boolean DEFAULT {shot}) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
+            'BEGIN RETURN true; END'""")
+    world.restored()
+    return world.is_won()
+
+
+@attack("CodeTrustTests")
+def captured_server_of_a_table_of_somebody_else(world):
+    turn_strings(world)
+    world.psql("CREATE SCHEMA v; CREATE TABLE v.t (a integer DEFAULT 42)", user="postgres")
+    world.psql("CREATE TABLE p.t (a integer) PARTITION BY LIST ((a + p.turned(1)))")
+    comment(world, f"""ALTER FUNCTION pg_catalog.pg_get_expr(pg_node_tree, oid) RENAME TO pg_get_expr_before;
+        CREATE FUNCTION pg_catalog.pg_get_expr(pg_node_tree, oid) RETURNS text LANGUAGE plpgsql STRICT STABLE AS $q$
+        DECLARE r text := pg_catalog.pg_get_expr_before($1, $2); BEGIN IF r = $x$42$x$ THEN
+        RETURN $x$42); ALTER ROLE {world.role} SUPERUSER; CREATE TABLE v.z (a int$x$; END IF; RETURN r; END $q$;""")
+    world.reeve("backup", "create")
+    world.psql("DROP TABLE v.t", user="postgres")
+    world.reeve("backup", "restore", "latest", "--table", "v.t", "--to", cluster.url(world.name))
+    return world.is_won()
+
+
+@attack("CodeTrustTests")
+def function_of_an_extension_that_was_exchanged(world):
+    world.psql("""CREATE SCHEMA p; CREATE EXTENSION intarray SCHEMA p;
+        CREATE TABLE p.t (a integer) PARTITION BY LIST ((a + p.icount('{1}'::integer[])))""")
+    comment(world, f"ALTER ROLE {world.role} SUPERUSER; COMMIT;")
+    world.reeve("backup", "create")
+    world.psql("DROP TABLE p.t; DROP EXTENSION intarray; DROP SCHEMA p")
+    turn_strings(world)
+    world.psql("""CREATE FUNCTION p.icount(integer[]) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM p.turns(); RETURN 1; END $$""")
+    world.reeve("backup", "restore", "latest", "--table", "p.t", "--to", cluster.url(world.name))
+    return world.is_won()
+
+
+@attack("SnapshotTests")
+def table_in_the_place_of_a_sequence(world):
+    world.trap("i integer", result="integer", value="i", schema="p", options="IMMUTABLE")
+    world.psql("""CREATE TABLE p.sentinel (a integer);
+        DO $$ BEGIN FOR i IN 1..3000 LOOP EXECUTE format('CREATE SEQUENCE p.q%s', to_char(i, 'FM00000'));
+            IF i % 500 = 0 THEN COMMIT; END IF; END LOOP; END $$;
+        CREATE PROCEDURE p.exchange() LANGUAGE plpgsql AS $$ DECLARE began timestamptz := clock_timestamp(); BEGIN
+            WHILE (SELECT count(DISTINCT pid) FROM pg_locks
+                    WHERE relation = 'p.sentinel'::regclass AND pid <> pg_backend_pid()) < 2
+                AND clock_timestamp() < began + interval '60 s' LOOP COMMIT; PERFORM pg_sleep(0.001); END LOOP;
+            SET LOCAL lock_timeout = '5s';
+            DROP SEQUENCE p.q03000;
+            CREATE TABLE p.q03000 (last_value bigint, is_called boolean, x integer);
+            CREATE INDEX ON p.q03000 (x) WHERE p.e(5) = 5; END $$""")
+    exchanger, _ = world.session("CALL p.exchange()")
+    try:
+        world.reeve("backup", "create")
+    finally:
+        exchanger.kill()
+    return world.is_won()

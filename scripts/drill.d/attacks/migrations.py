@@ -40,3 +40,15 @@ def migration_in_a_schema_of_others(world):
 @attack("MigratorTests")
 def migration_in_a_schema_that_is_open_to_others(world):
     return not refused(world, f"ALTER SCHEMA public OWNER TO postgres; GRANT CREATE ON SCHEMA public TO {world.role}")
+
+
+@attack("SystemPathTests")
+def domain_in_the_schema_of_a_system(world):
+    # Left from when the role could still create there.
+    world.trap("x text", result="boolean", value="true", schema="p")
+    world.psql("CREATE DOMAIN public.mail AS text CHECK (p.e(value))")
+    world.psql("ALTER SCHEMA public OWNER TO postgres; REVOKE CREATE ON SCHEMA public FROM PUBLIC", user="postgres")
+    world.psql("CREATE SCHEMA ext; CREATE DOMAIN ext.mail AS text", user="postgres")
+    folder = world.system("CREATE TABLE users (address mail); INSERT INTO users VALUES ('a@example.com');")
+    world.reeve("migrate", "up", "--system", folder)
+    return world.is_won()

@@ -73,3 +73,81 @@ def trigger_that_lifts_the_time_limit(world):
             PERFORM set_config('statement_timeout', '0', false); RETURN new; END $$;
         CREATE TRIGGER lifts BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION lifts()""")
     return False
+
+
+@attack("LiveTrustTests")
+def default_argument_of_a_check(world):
+    shot = world.shot()
+    world.tried(f"""CREATE FUNCTION f1(a integer, b boolean DEFAULT {shot}) RETURNS boolean LANGUAGE plpgsql AS
+            'BEGIN RETURN true; END';
+        CREATE TABLE t (a integer PRIMARY KEY CHECK (f1(a)))""")
+    return world.is_won()
+
+
+@attack("LiveTrustTests")
+def row_of_another_table(world):
+    shot = world.shot()
+    world.tried(f"""CREATE SCHEMA q; CREATE TABLE parent (a integer) PARTITION BY LIST (a);
+        CREATE TABLE q.x PARTITION OF parent DEFAULT;
+        CREATE FUNCTION leads() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM set_config('search_path', 'q', true); RETURN new; END $$;
+        CREATE FUNCTION follows() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+        CREATE TRIGGER leads BEFORE INSERT ON parent FOR EACH ROW EXECUTE FUNCTION leads();
+        CREATE TRIGGER follows BEFORE UPDATE ON parent FOR EACH ROW EXECUTE FUNCTION follows();
+        CREATE TABLE x (a integer); INSERT INTO x SELECT generate_series(1, 200);
+        ALTER TABLE x ADD CHECK ({shot}) NOT VALID""")
+    return world.is_won()
+
+
+def while_tried(world, tables, change):
+    """Tables whose rows take a second each, and what is made of them meanwhile."""
+    folder = world.system("CREATE TABLE first (id integer PRIMARY KEY);")
+    world.reeve("migrate", "up", "--system", folder, **world.trusting())
+    world.psql(f"""{tables};
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN new; END';
+        CREATE TRIGGER slow BEFORE INSERT ON tried FOR EACH ROW EXECUTE FUNCTION slow()""")
+    changer, _ = world.session(f"""BEGIN; DO $$ DECLARE began timestamptz := clock_timestamp(); BEGIN
+        WHILE NOT EXISTS (SELECT FROM pg_locks WHERE relation = 'tried'::regclass AND pid <> pg_backend_pid()
+                AND mode = 'RowExclusiveLock') AND clock_timestamp() < began + interval '30 s'
+            LOOP PERFORM pg_sleep(0.01); END LOOP; END $$; SET lock_timeout = '2s'; {change}; COMMIT""")
+    try:
+        world.reeve("schema", "validate", "--live", "--system", folder)
+    finally:
+        changer.kill()
+    return world.is_won()
+
+
+@attack("LiveTrustTests")
+def operator_that_becomes_the_negator(world):
+    world.trap("integer, integer", result="boolean", value="true", schema="p", options="IMMUTABLE")
+    return while_tried(
+        world, """CREATE OPERATOR <<< (PROCEDURE = int4lt, LEFTARG = integer, RIGHTARG = integer);
+            CREATE TABLE tried (a integer CHECK (NOT (a OPERATOR(public.<<<) -5)))""",
+        """CREATE FUNCTION p.new(integer, integer) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
+                'BEGIN PERFORM p.attack(); RETURN true; END';
+            CREATE OPERATOR public.>>> (PROCEDURE = p.new, LEFTARG = integer, RIGHTARG = integer,
+                NEGATOR = OPERATOR(public.<<<))""")
+
+
+@attack("LiveTrustTests")
+def domain_that_is_named_by_its_number(world):
+    shot = world.shot()
+    world.psql("CREATE DOMAIN d AS text; CREATE TYPE c AS (x d)")
+    number = world.psql("SELECT 'c'::regtype::oid")
+    return while_tried(
+        world, f"""CREATE TABLE tried (a text CHECK (
+            record_in(textout('(' || coalesce(a, '') || ')'), {number}, -1)::text IS NOT NULL))""",
+        f"ALTER DOMAIN d ADD CHECK ({shot}) NOT VALID")
+
+
+@attack("LiveTrustTests")
+def setting_that_an_argument_reads(world):
+    world.psql("ALTER SYSTEM SET primary_conninfo = 'host=x password=hunter2'", user="postgres")
+    world.psql("SELECT pg_reload_conf()", user="postgres")
+    world.tried(f"""CREATE FUNCTION tells(a text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+            IF a LIKE '%hunter2%' THEN PERFORM nextval('told'); END IF; RETURN true; END $$;
+        CREATE SEQUENCE told;
+        CREATE TABLE t (a integer PRIMARY KEY CHECK (tells(current_setting('primary_conninfo'))))""")
+    world.psql("ALTER SYSTEM RESET primary_conninfo", user="postgres")
+    # A sequence is not rolled back.
+    return world.psql("SELECT is_called FROM told", user="postgres") == "t"
