@@ -57,7 +57,7 @@ public final class AdminServer: Sendable {
     /// - Parameter limit: how long to wait for handlers. Those that ignore cancellation keep running after that, and
     ///   their answers are discarded.
     public func stop(within limit: Duration = .seconds(5)) {
-        // The name first: once nobody listens, another may take it for left over.
+        // Remove the file first: once nobody listens, another process may take it for a stale socket.
         if daemon.isRunning { socket.file?.remove() }
         dispatcher.tasks.stop(within: limit)
         daemon.stop()

@@ -70,7 +70,7 @@ struct ConnectionTable {
         return closing
     }
 
-    /// The connection is closed, and its descriptor about to be another's.
+    /// The connection is closed, and its descriptor may soon belong to another connection.
     mutating func closed(_ id: UInt) { entries[id] = nil }
 
     mutating func began(_ id: UInt, at now: ContinuousClock.Instant) {

@@ -20,7 +20,7 @@ struct HostPolicy: Sendable {
         acceptsAddresses = isRemote
     }
 
-    /// What is answered instead of what was asked for; nil when nothing is to be said against it.
+    /// The answer to a request that is refused; nil if the request is allowed.
     ///
     /// - Parameters:
     ///   - version: as the request has it, for instance `HTTP/1.1`.
@@ -38,7 +38,7 @@ struct HostPolicy: Sendable {
                     detail: "nothing is served under the name '\(authority.host)'; http.hosts can name it")
             }
         } else if version != "HTTP/1.0" {
-            // No browser leaves it out, nor speaks HTTP/1.0; what does is no page's.
+            // Browsers always send it and never use HTTP/1.0, so such a request comes from no web page.
             return .problem(400, "Bad Request", detail: "the Host is missing")
         }
         if let origin = value("origin"), !isSame(origin, host) {

@@ -47,7 +47,7 @@ struct ListeningSocket: Sendable {
             let descriptor = bound(one.pointee)
             if descriptor >= 0 { return descriptor }
             failure = -descriptor
-            // Where a machine lacks IPv6, say, the next one is to be tried; an address that is taken is not passed over.
+            // Try the next address if, for instance, the machine lacks IPv6, but do not skip an address that is in use.
             guard [EAFNOSUPPORT, EADDRNOTAVAIL].contains(failure) else { break }
         }
         throw ServerError(asked, reason(failure))

@@ -46,8 +46,8 @@ struct PeerAddress: Hashable, CustomStringConvertible {
         }
     }
 
-    /// Whose connections are counted together: those of one address, or of one network, for in IPv6 each host has a
-    /// whole one of 64 bits to choose from.
+    /// The connections of one IPv4 address, or of one IPv6 network, are counted together, because in IPv6 each host has
+    /// a whole /64 network to choose addresses from.
     var peer: PeerAddress { PeerAddress(bytes.count == 16 ? Array(bytes[..<8]) : bytes) }
 
     var description: String {

@@ -47,7 +47,7 @@ struct UnixSocketFile: Sendable {
     func remove() {
         guard let (found, _) = Self.inspect(path), found == identity else { return }
         let name = "\(path).\(String(UInt64.random(in: 0 ... .max), radix: 36))"
-        // Under another name first: what has come to the path since it was looked at goes back.
+        // Rename it first: a file that has replaced the socket since the check is renamed back.
         guard csystem_rename_new(path, name) == 0 else { return }
         if Self.inspect(name)?.identity == identity { unlink(name) } else { csystem_rename_new(name, path) }
     }
@@ -92,7 +92,7 @@ struct UnixSocketFile: Sendable {
 
     // MARK: Looking
 
-    /// What keeps a name from being taken; nil for a socket of this user's that nobody listens on.
+    /// What occupies the path; nil for a socket of this user that nobody listens on.
     private static func obstacle(at path: String) -> String? {
         guard let (_, found) = inspect(path) else { return "something that cannot be inspected" }
         switch found.st_mode & S_IFMT {

@@ -18,7 +18,7 @@ public protocol AnchorPlace: Sendable {
     /// The texts that are kept of a database, whoever wrote them.
     func texts(of name: String) throws -> [String]
 
-    /// Lets go of what is not needed for ever.
+    /// Removes the anchors that need not be kept for ever.
     func thin(_ name: String) throws
 }
 
@@ -36,7 +36,7 @@ struct AnchorFile: AnchorPlace {
         try file.locked {
             let before = try lines()
             if before.contains(anchor.text) { return }
-            // A line that was cut short by a crash is not gone on with.
+            // Do not append to a line that was cut short by a crash.
             let isWhole = try file.read().map { $0.isEmpty || $0.last == UInt8(ascii: "\n") } ?? true
             try file.append(Array(((isWhole ? "" : "\n") + anchor.text + "\n").utf8))
         }
@@ -45,7 +45,7 @@ struct AnchorFile: AnchorPlace {
     func has(_ anchor: AuditAnchor) throws -> Bool { try lines().contains(anchor.text) }
 
     func texts(of name: String) throws -> [String] {
-        // What is no anchor may have been one of this database.
+        // A line that is not a valid anchor may have been one of this database.
         try lines().filter { AuditAnchor($0).map { $0.name == name } ?? true }
     }
 
@@ -66,7 +66,7 @@ struct AnchorFile: AnchorPlace {
         }
     }
 
-    /// Of each ledger and key the newest stay, so that nobody's lines push out another's.
+    /// The newest anchors are kept per ledger and key, so that one ledger's lines do not displace another's.
     private static func chain(_ anchor: AuditAnchor) -> String {
         "\(anchor.name) \(anchor.identity.ledger) \(anchor.keyID)"
     }

@@ -6,11 +6,11 @@ import Ledger
 public struct AuditReport: Sendable {
     public let name: String
     public let chain: Audit.Verification
-    /// What speaks against the chain, or against the anchors that are there.
+    /// Findings against the chain, or against the existing anchors.
     private(set) var problems: [String] = []
-    /// What could not be looked at, so that nothing is said of it.
+    /// What could not be checked, so that the report makes no statement about it.
     private(set) var notChecked: [String] = []
-    /// What is worth knowing, and speaks against nothing.
+    /// Further facts worth knowing, none of which is a problem.
     private(set) var notes: [String] = []
     private(set) var anchored: AuditAnchor?
     private(set) var acceptance: AuditAnchor?
@@ -43,7 +43,7 @@ public struct AuditReport: Sendable {
             guard let newest = anchors.max(by: { ($0.entries, $0.at) < ($1.entries, $1.at) }) else { continue }
             vouching.append((place, anchors.count, newest))
         }
-        // What one place knows and another does not any more was removed there, or did not get there yet.
+        // An anchor that only some places hold was removed from the others, or has not been written there yet.
         for (place, lines) in found.byPlace.sorted(by: { $0.key < $1.key }) where anchored != nil && lines.isEmpty {
             notes.append("\(place) holds no anchor of it, and others do")
         }

@@ -53,7 +53,7 @@ public struct AuditWork: Sendable {
         public let isNew: Bool
     }
 
-    /// Anchors the end of the chain in all places, if it has moved since; in those that lack the newest anchor, that.
+    /// Anchors the end of the chain in all places, if it has moved; else writes the newest anchor where it is missing.
     ///
     /// - Parameter reason: why the chain is to count from here on, whatever earlier anchors say; nil: it is to go on from
     ///   the newest one.

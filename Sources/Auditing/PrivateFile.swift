@@ -29,7 +29,7 @@ struct PrivateFile: Sendable {
         }
     }
 
-    /// Makes the file, whole and on the disk, unless there is one: then that stays.
+    /// Creates the file, complete and on the disk; an existing file is left as it is.
     ///
     /// - Throws: `AuditError.file`.
     func makeOnce(_ bytes: [UInt8]) throws {

@@ -32,7 +32,7 @@ public struct HTTPResponse: Sendable {
     public subscript(name: String) -> String? { headers[name.lowercased()] }
 }
 
-/// Why there is no whole response.
+/// Why no complete response was received.
 public enum HTTPError: Error, CustomStringConvertible {
     /// The exchange broke off, or took too long; it may be tried again.
     case broken(url: String, reason: String)

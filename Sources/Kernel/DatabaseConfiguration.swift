@@ -12,7 +12,7 @@ public struct DatabaseConfiguration: Sendable {
     public let source: Source
     /// The server itself, where `source` leads to a pooler.
     public let direct: ConnectionSettings?
-    /// nil: none are named for it.
+    /// nil: the configuration names no systems for this database.
     public let systems: [String]?
     public let systemsOrigin: SettingStore.Origin
     /// Opt-in migrations, as `system/option`.

@@ -54,11 +54,11 @@ public struct Estate: Sendable {
         SystemCatalog(configuration: configuration, sections: features.sections)
     }
 
-    /// Opens one of them; starts the embedded cluster when that is what it is.
+    /// Opens one database; starts the embedded cluster if the database is on it.
     ///
     /// - Parameters:
     ///   - chosen: the systems that the command line names, instead of the configured ones.
-    ///   - withRequirements: whether what these require comes too.
+    ///   - withRequirements: whether to include the systems that these require.
     public func open(
         _ one: DatabaseConfiguration, chosen: [String] = [], options: [String] = [], withRequirements: Bool = true
     ) async throws -> OpenDatabase {

@@ -67,7 +67,7 @@ struct ActionRun: Sendable {
             try? connection.resetSession()
             throw error
         }
-        // Whatever it set, or a function that it called: nothing of that meets the next one, or our own statements. What
+        // What it or a function that it called has set must not affect the next one, or our own statements. What
         // cannot be reset is closed.
         if connection.isOpen { try? connection.resetSession() }
     }

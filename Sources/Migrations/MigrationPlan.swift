@@ -91,7 +91,7 @@ public struct MigrationStep: Sendable {
     }
 }
 
-/// Where a system is to be taken.
+/// The state to which a system is to be migrated.
 public enum MigrationGoal: Sendable, Equatable {
     /// Everything applied, or everything up to a version.
     case up(to: Int?)

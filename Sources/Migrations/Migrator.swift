@@ -110,7 +110,7 @@ public struct Migrator: Sendable {
                 return outcome
             } catch  where Self.isLoss(error) {
                 guard let last = past.last else { throw error }
-                // Without a step ahead on this connection, a further one would hardly bring one.
+                // If this connection made no progress, another one would hardly make any.
                 guard past.done.count > before, !Task.isCancelled else {
                     throw MigrationError.lostAfter(done: last, cause: error)
                 }

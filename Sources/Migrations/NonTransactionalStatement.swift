@@ -1,6 +1,6 @@
 import Postgres
 
-/// A statement that PostgreSQL refuses within a transaction, and so runs alone.
+/// A statement that PostgreSQL refuses within a transaction, and that is therefore run alone.
 enum NonTransactionalStatement: Equatable, Sendable {
     /// Names are as they stand in the script, for `to_regclass` and `parse_ident` to read.
     case createIndex(name: String, table: String)

@@ -22,7 +22,7 @@ public struct TransactionOptions: Sendable {
     }
 
     var begin: String {
-        // Said in any case: the owner of a database sets what it is else.
+        // Always stated explicitly, because the owner of a database can set the default.
         var sql = "BEGIN ISOLATION LEVEL \(isolation?.rawValue ?? "READ COMMITTED")"
         if readOnly { sql += " READ ONLY" }
         return sql
@@ -89,7 +89,7 @@ extension Connection {
         try commit(id, options)
     }
 
-    /// By what the outcome of COMMIT can be looked up; nil while nothing was written.
+    /// Identifies the transaction, to look up the outcome of COMMIT; nil while nothing was written.
     private func transactionID() throws -> TransactionID? {
         if isFailed {
             throw PostgresError(.server, "the transaction was rolled back because a statement in it had failed")
@@ -99,7 +99,7 @@ extension Connection {
 
     private func opening(_ options: TransactionOptions) -> [String] {
         var statements = [options.begin]
-        // Behind a pooler nothing may be set on the session, so each transaction says it again.
+        // Behind a pooler nothing may be set on the session, so each transaction repeats the settings.
         if isPooled { statements.append(settings.settingsStatement(local: true)) }
         if let timeout = options.lockTimeout { statements.append("SET LOCAL lock_timeout = \(timeout.milliseconds)") }
         if let timeout = options.statementTimeout {
@@ -145,7 +145,7 @@ extension Connection {
         interruptible = false
         isCommitting = true
         deadline = .now + settings.commitPatience
-        // The end of the connection takes it along.
+        // Read now, because it is unknown once the connection is lost.
         let process = serverProcess
         do {
             let tag = try executeAsIs("COMMIT")

@@ -27,9 +27,9 @@ public struct ConnectionSettings: Sendable, Equatable {
     public var commitPatience: Duration = .seconds(60)
     /// How long the outcome of a COMMIT is looked for.
     public var outcomeTimeout: Duration = .seconds(30)
-    /// Where names without a schema are looked for. Anybody may put a function or an operator into a schema that he
-    /// owns, and the session would run it with its own rights: so only PostgreSQL's own, and temporary objects last,
-    /// where they shadow nothing. What runs a system's own SQL sets that system's path for just as long.
+    /// Where names without a schema are looked up. Anybody may create a function or an operator in a schema that he
+    /// owns, and the session would run it with its own rights. So only pg_catalog is searched, and pg_temp last,
+    /// where it shadows nothing. Code that runs a system's own SQL sets that system's path while the SQL runs.
     public var searchPath = "pg_catalog, pg_temp"
     /// Bytes that one result may hold before its statement is cancelled.
     public var resultLimit = 1 << 30
@@ -83,7 +83,7 @@ public struct ConnectionSettings: Sendable, Equatable {
         return "\(user)\(host ?? "localhost")\(port)/\(parameters["dbname"] ?? "")"
     }
 
-    /// What must not be seen, or tells where it lies (PostgreSQL manual, section 34.1.2; the last three since version 18).
+    /// Keywords of secrets or of files with them (PostgreSQL manual, section 34.1.2; the last three since version 18).
     static let secretKeywords: Set = [
         "password", "passfile", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key",
     ]
@@ -161,13 +161,13 @@ public struct ConnectionSettings: Sendable, Equatable {
     /// What else the owner of a database may set for all who come, and would change what Reeve does. Not among them is what
     /// only makes a statement fail, such as `default_transaction_read_only`: that may be what he wants.
     private static let pins = [
-        // Statements are told apart by a lexer that has it so, also those of a system.
+        // The lexer that splits statements, also those of a system, assumes this setting.
         ("standard_conforming_strings", "on"),
-        // Names that are read are compared.
+        // Names that are read from the server are compared as text.
         ("quote_all_identifiers", "off"),
         // An error is an answer, not the end of the session.
         ("exit_on_error", "off"),
-        // Of what does not begin a transaction itself.
+        // For statements outside of explicit transactions.
         ("default_transaction_isolation", "read committed"),
         // The planner overrates queries of the catalogs, which take less time than their compilation.
         ("jit", "off"),

@@ -4,7 +4,7 @@ import Telemetry
 public struct Database: Sendable {
     /// Straight to the server.
     public let direct: ConnectionSettings
-    /// Short units of work without a session's state.
+    /// For short units of work that need no session state.
     public let pool: Pool
     private let logger: Logger
 

@@ -43,7 +43,7 @@ public enum LockHolders {
         /// Which of all statements it is that waits.
         public struct Statement: Sendable, Hashable {
             let process: Int32
-            /// As the server writes it; another's is hidden from a plain role.
+            /// As the server reports it; hidden from an ordinary role for sessions of other roles.
             let began: String?
         }
 

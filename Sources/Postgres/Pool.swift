@@ -124,7 +124,7 @@ public actor Pool {
         waiters.remove(at: index).continuation.resume(throwing: error)
     }
 
-    /// Hands the turn of one that is done to the next in line.
+    /// Passes the place of a borrower that is done to the next waiter.
     private func wakeNext() {
         guard lent < limits.size + limits.overflow, !waiters.isEmpty else { return }
         lent += 1

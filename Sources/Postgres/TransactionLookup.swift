@@ -19,7 +19,7 @@ struct TransactionID: Equatable {
 
     static let serverColumn = microseconds("pg_catalog.pg_postmaster_start_time()")
 
-    /// Of all that a recovery changes, an ordinary role sees this: it discards the statistics, and so sets the time of
+    /// This is what an ordinary role can see of a recovery: it discards the statistics, and so sets the time of
     /// their last reset. Where somebody has reset them (`pg_stat_reset_shared`), it looks like a recovery.
     static let recoveryColumn = microseconds(
         "coalesce(pg_catalog.pg_stat_get_bgwriter_stat_reset_time(), pg_catalog.clock_timestamp())")

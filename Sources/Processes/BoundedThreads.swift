@@ -18,7 +18,7 @@ public final class BoundedThreads: Sendable {
     /// What runs on a thread, and may be left behind there.
     private protocol Job: AnyObject, Sendable {
         func run()
-        /// Ends it without it having run.
+        /// Ends the job with an error instead of running it.
         func giveUp(_ error: any Error)
     }
 

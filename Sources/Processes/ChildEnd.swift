@@ -21,7 +21,7 @@ struct ChildEnd: ~Copyable {
     var hasCome: Bool {
         var info = siginfo_t()
         while waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT) < 0 {
-            // Of one that is no child any more nobody knows more.
+            // The process is not our child any more, so nothing more can be learned.
             if errno != EINTR { return true }
         }
         return info.si_signo != 0

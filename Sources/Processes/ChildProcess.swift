@@ -31,7 +31,7 @@ public final class ChildProcess: Sendable {
     /// How it ended; nil while it runs.
     public var ending: CommandOutcome.Ending? { state.withLock { $0.ending } }
 
-    /// Sends a signal, unless it has ended.
+    /// Sends a signal, unless the program has ended.
     public func signal(_ number: Int32) {
         state.withLock { if $0.ending == nil { kill(pid, number) } }
     }

@@ -58,7 +58,7 @@ final class PipelineRun {
         let endings =
             failure == nil
             ? children.map(ChildProcess.reap) : ChildProcess.endGroups(children, grace: Self.grace, watch)
-        // Before it is let go: what it says after that is not what went wrong.
+        // Read before the source is released: an error after that is not the cause.
         let fed = feeding.error.withLock { $0 }
         stopFeeding()
         for index in errors.indices { drain(index) }

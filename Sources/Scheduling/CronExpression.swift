@@ -3,8 +3,8 @@ import Postgres
 /// A cron expression of five fields: minute, hour, day of month, month, day of week.
 ///
 /// The syntax is that of Debian's cron (crontab(5)): numbers, names of months and days, ranges, steps, lists, and the
-/// short forms `@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight` and `@hourly`. Where both days are
-/// restricted, either may match.
+/// short forms `@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight` and `@hourly`. If both day fields
+/// are restricted, a day needs to match only one of them.
 public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
     public let description: String
     let minutes: Set<Int>
@@ -113,7 +113,7 @@ private struct CronField {
         var step = 1
         if pieces.count == 2 {
             guard let number = Int(pieces[1]), number > 0 else { throw error(part, "the step is not a number above 0") }
-            // As good as any above the longest range, and no sum of it is too large.
+            // 100 exceeds the longest range, so it acts like any larger step and cannot overflow.
             step = min(number, 100)
         }
         let bounds = pieces[0].split(separator: "-", omittingEmptySubsequences: false)

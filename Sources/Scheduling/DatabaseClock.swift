@@ -40,7 +40,7 @@ struct ClockReading: Sendable, Equatable {
 /// Occurrences are due by the database's clock, for it is the one that all processes share; the host's own may be set,
 /// or be wrong.
 final class DatabaseClock: Sendable {
-    /// A difference that is said.
+    /// The difference in seconds from which on it is logged.
     static let notable = 5.0
     /// A step of the host's clock after which the database's is asked again: it may be the same one.
     private static let step = 0.5
@@ -74,7 +74,7 @@ final class DatabaseClock: Sendable {
     /// The database's time; the host's until it was asked.
     var now: Double { reading?.time(at: host.monotonic()) ?? host.wall() }
 
-    /// Asks the database. A failure leaves what is known.
+    /// Asks the database for its time. After a failure the last reading stays in use.
     ///
     /// - Returns: whether it answered.
     @discardableResult
@@ -127,8 +127,8 @@ enum NextStep: Equatable {
     /// What two measurements of one clock may differ by, in seconds.
     static let tolerance = 1.0
 
-    /// After what the next occurrence is looked for. One that was dealt with and lies in the future says that the clock
-    /// was put back: nothing waits for the time that was shown before, and what of it was run already, the ledger knows.
+    /// The instant after which to look for the next occurrence. If the last one lies in the future, the clock
+    /// was set back: tasks do not wait for the old time, and the ledger knows which occurrences have already run.
     static func start(last: Int, time: Double) -> Int {
         Double(last) > time + tolerance ? Int(time.rounded(.down)) - 1 : last
     }

@@ -185,7 +185,7 @@ public final class Scheduler: Sendable {
                 case .taken: return .passed
                 case .overlaps:
                     logger.warning(
-                        "an occurrence was skipped, for the run before it had not ended", [LogField("task", task.name)])
+                        "an occurrence was skipped because the last run had not ended", [LogField("task", task.name)])
                     return .passed
                 case .early(let seconds):
                     await clock.measure()
@@ -236,7 +236,7 @@ public final class Scheduler: Sendable {
             } catch {
                 let reason = "\(error)"
                 guard Self.mayPass(error) else {
-                    log.error("a further attempt is given up, for the ledger refuses it", [LogField("error", reason)])
+                    log.error("a further attempt is given up: the ledger refuses it", [LogField("error", reason)])
                     return nil
                 }
                 if reason != told {
@@ -244,7 +244,7 @@ public final class Scheduler: Sendable {
                     told = reason
                 }
                 if let following, clock.now >= Double(following) {
-                    log.warning("a further attempt is given up, for the next occurrence is due")
+                    log.warning("a further attempt is given up: the next occurrence is due")
                     return nil
                 }
                 try? await Task.sleep(for: settings.patience)
@@ -258,7 +258,7 @@ public final class Scheduler: Sendable {
         guard let error = error as? PostgresError else { return error is CancellationError }
         switch error.kind {
         case .timedOut, .commitOutcomeUnknown: return true
-        // Of a server that lacks something, or that somebody steers.
+        // The server lacks resources, or an operator intervened.
         case .server: return error.isTransient || ["53", "57"].contains { error.sqlState?.hasPrefix($0) == true }
         default: return error.isTransient
         }

@@ -4,7 +4,7 @@ import Migrations
 import Postgres
 import Synchronization
 
-/// The migrations that a run has begun in one database, to tell what stands of them when it is interrupted.
+/// The migrations that a run has begun in one database, to report their state when the run is interrupted.
 ///
 /// What was cut short may have been committed, or may go on by its journal: the ledger is asked, not guessed.
 final class BegunMigrations: Sendable {

@@ -144,7 +144,7 @@ enum MigrateCommands {
         _ body: (Migrator, OpenDatabase) async throws -> MigrationReport
     ) async throws -> ExitCode {
         try await DatabaseScope.forEach(invocation) { one, estate in
-            // Only what was named goes down; up, what it requires comes too.
+            // Only the named systems are reverted; when applying, the systems that they require are included.
             let open = try await estate.open(
                 one, chosen: invocation.options("system"), options: invocation.options("with"),
                 withRequirements: !goingDown || invocation.options("system").isEmpty)

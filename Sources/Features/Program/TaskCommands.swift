@@ -59,7 +59,7 @@ enum TaskCommands {
         }
     }
 
-    /// Whoever stands by sees the failure at once.
+    /// The person who runs the command sees the failure immediately.
     private static func withoutRetries(_ task: TaskDefinition) -> TaskDefinition {
         var task = task
         task.retries = 0

@@ -11,7 +11,7 @@ public struct CommandSpec: Sendable {
     public let discussion: String
     public let arguments: [ArgumentSpec]
     public let options: [OptionSpec]
-    /// What is true whenever a signal stops it, until it says something more exact (`Interruption.stands`).
+    /// The state to report if a signal stops the command, until it reports a more exact one (`Interruption.stands`).
     public let whenInterrupted: String
     /// Whether it runs until it is stopped; a signal is then no failure.
     public let isService: Bool

@@ -168,7 +168,7 @@ public struct SettingStore: Sendable {
         return Set(names).sorted()
     }
 
-    /// The texts of a key, or its default.
+    /// The values of a key as they were written, or its default.
     public func texts(_ path: String) -> [String] {
         if let entry = entries[path] { return entry.values }
         return catalog.key(at: path.split(separator: ".").map(String.init))?.fallback.map { [$0] } ?? []

@@ -155,7 +155,7 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// Beside the pings, which a lock that somebody holds on a table does not concern.
+    /// Runs beside the pings, which are not affected by a lock on a table.
     private func watchState() async throws {
         while !Task.isCancelled {
             let isUp = readiness.isGood("database/\(open.name)")
