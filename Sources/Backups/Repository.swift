@@ -49,6 +49,14 @@ public struct Repository: Sendable {
         }
     }
 
+    /// The names of the backups of a database that have a manifest, whatever is in it.
+    ///
+    /// - Throws: `StorageError`.
+    public func ids(of database: String) async throws -> Set<String> {
+        let names = try await store.list("\(database)/").map(\.name).filter { $0.hasSuffix("/\(Manifest.name)") }
+        return Set(names.map { String($0.dropFirst(database.count + 1).dropLast(Manifest.name.count + 1)) })
+    }
+
     /// The whole backups of a database, oldest first.
     ///
     /// - Parameter damaged: gets the manifests that cannot be read.

@@ -157,7 +157,7 @@ enum BackupCommands {
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
             var status = ExitCode.done
-            if !invocation.isDryRun { try await work.claim() }
+            if !invocation.isDryRun { try await work.reconcile(actor: Invocation.person) }
             var decisions: [RetentionPolicy.Decision] = []
             for repository in work.repositories {
                 do {

@@ -50,15 +50,16 @@ extension BackupWork {
         }
     }
 
-    /// Refuses to go on where the name in a repository belongs to another database, whose backups would be judged by this
-    /// one's policy. A repository that does not answer is left to whoever asks it next.
+    /// Brings the ledger up to what the repositories hold. Refuses to go on where the name in one belongs to another
+    /// database, whose backups would be judged by this one's policy. A repository that does not answer is left to whoever
+    /// asks it next.
     ///
     /// - Throws: `BackupError.foreign`, `.locked`; `PostgresError`.
-    func claim() async throws {
+    func reconcile(actor: String) async throws {
         try await alone { connection, _ in
             for repository in repositories {
                 do {
-                    try await repository.claim(open.name, on: connection)
+                    try await reconcile(repository, actor: actor, on: connection)
                 } catch is StorageError {}
             }
         }
@@ -78,7 +79,7 @@ extension BackupWork {
         var failure: StorageError?
         for repository in repositories {
             do {
-                try await repository.claim(open.name, on: connection)
+                try await reconcile(repository, actor: actor, on: connection)
                 let decided = try await decisions(repository) {
                     logger.warning("a backup does not count", [LogField("error", $0)])
                 }

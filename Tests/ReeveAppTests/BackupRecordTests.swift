@@ -1,0 +1,98 @@
+import Foundation
+import Postgres
+import Processes
+import TestSupport
+import Testing
+
+/// The ledger tells of the backups that there are, whatever was cut in between.
+@Suite(.heavy, .database, .timeLimit(.minutes(8)))
+struct BackupRecordTests {
+    /// A folder with repositories.
+    private final class Place: Sendable {
+        let folder = "/tmp/reeve-records-\(UUID().uuidString.prefix(8))"
+
+        init() throws {
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            chmod(folder, 0o755)
+        }
+
+        deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+        func environment(_ repositories: String..., more: [String: String] = [:]) -> [String: String] {
+            [
+                "REEVE_STATE": folder, "REEVE_BACKUP_ENCRYPTION": "none", "REEVE_BACKUP_CHECK_ROOM": "false",
+                "REEVE_BACKUP_REPOSITORY": repositories.map { "\(folder)/\($0)" }.joined(separator: ","),
+            ].merging(more) { $1 }
+        }
+
+        func manifest(_ id: String, in repository: String = "a") -> String {
+            "\(folder)/\(repository)/main/\(id)/manifest.json"
+        }
+    }
+
+    private func run(_ environment: [String: String], _ arguments: String...) async throws -> CommandOutcome {
+        try await ReeveBinary.run(arguments, on: TestDatabase.current.settings, environment: environment)
+    }
+
+    private func make(_ environment: [String: String]) async throws -> String {
+        let made = try await run(environment, "backup", "create")
+        try #require(made.succeeded, "\(made.errorOutput)")
+        return String(try #require(made.output.split(separator: ":").first))
+    }
+
+    /// What the ledger says of each backup: its name, and whether it is proven.
+    private func records() async throws -> [String: Bool] {
+        try await TestDatabase.current.with { connection in
+            let rows = try connection.query("SELECT id, proven_at IS NOT NULL FROM reeve.backups")
+            return Dictionary(try rows.map { (try $0.get(0), try $0.get(1)) }) { one, _ in one }
+        }
+    }
+
+    /// How often the audit chain has an action.
+    private func audited(_ action: String, _ subject: String) async throws -> Int {
+        try await TestDatabase.current.value(
+            """
+            SELECT count(*) FROM reeve.audit
+            WHERE entry::json ->> 'action' = $1 AND entry::json ->> 'subject' = $2
+            """, [action, subject])
+    }
+
+    /// As after a kill between the manifest and the ledger.
+    private func forget(_ id: String) async throws {
+        try await TestDatabase.current.with { _ = try $0.query("DELETE FROM reeve.backups WHERE id = $1", [id]) }
+    }
+
+    @Test func `a backup that the ledger has not heard of is proven by its test`() async throws {
+        let place = try Place()
+        let environment = place.environment("a")
+        let made = try await make(environment)
+        try await forget(made)
+        let tested = try await run(environment, "backup", "test")
+        #expect(tested.succeeded, "\(tested.output) \(tested.errorOutput)")
+        let records = try await records()
+        #expect(records == [made: true])
+        let kept = try await run(environment, "backup", "prune", "--dry-run")
+        #expect(kept.output.contains("the newest that is proven"), "\(kept.output)")
+    }
+
+    @Test(arguments: ["create", "prune"])
+    func `a backup that the ledger has not heard of is found, and not proven by that`(_ verb: String) async throws {
+        let place = try Place()
+        let environment = place.environment("a")
+        let first = try await make(environment)
+        let second = try await make(environment)
+        let tested = try await run(environment, "backup", "test", second)
+        try #require(tested.succeeded, "\(tested.output)")
+        try await forget(first)
+        try await forget(second)
+        let done =
+            verb == "create"
+            ? try await run(environment, "backup", "create")
+            : try await run(environment, "backup", "prune", "--confirm", "main")
+        #expect(done.succeeded, "\(done.output) \(done.errorOutput)")
+        let records = try await records()
+        #expect(records[first] == false && records[second] == false && records.count == (verb == "create" ? 3 : 2))
+        let found = try await audited("backup.found", first)
+        #expect(found == 1)
+    }
+}
