@@ -39,6 +39,39 @@ public struct Repository: Sendable {
         }
     }
 
+    /// Removes backups: first the manifest of each, then the parts that no manifest names any more.
+    ///
+    /// Cut short after a manifest, the parts that are left are cleared by the next backup.
+    ///
+    /// - Parameter removed: is told of each backup as soon as its manifest is gone, before any part of it.
+    /// - Returns: the bytes that were freed.
+    /// - Throws: `StorageError`; `BackupError.lockLost`; what `removed` throws.
+    public func remove(
+        _ ids: Set<String>, of database: String, under lock: BackupLock,
+        removed: (String) async throws -> Void = { _ in }
+    ) async throws -> Int {
+        var damaged = 0
+        let all = try await manifests(of: database) { _ in damaged += 1 }
+        let leaving = all.filter { ids.contains($0.id) }
+        // Parts of a backup whose manifest cannot be read may lie in another one's folder.
+        if damaged > 0, !leaving.isEmpty {
+            throw BackupError.part(
+                object: database, reason: "\(damaged) manifests cannot be read, so nothing is removed")
+        }
+        let needed = Set(all.filter { !ids.contains($0.id) }.flatMap { $0.parts.map(\.object) })
+        for manifest in leaving {
+            try await remove(["\(manifest.prefix)/\(Manifest.name)"], under: lock)
+            try await removed(manifest.id)
+            try await remove([Proof.name, Proof.reportName].map { "\(manifest.prefix)/\($0)" }, under: lock)
+        }
+        var freed = 0
+        for part in leaving.flatMap(\.parts) where !needed.contains(part.object) {
+            try await remove([part.object], under: lock)
+            freed += part.object.hasPrefix("\(database)/") ? part.bytes : 0
+        }
+        return freed
+    }
+
     /// Removes objects, as long as the lock is held.
     ///
     /// - Throws: `BackupError.lockLost`; `StorageError`; `PostgresError`.

@@ -163,11 +163,16 @@ public enum BackupLedger {
     }
 
     /// A backup was removed.
-    public static func forget(id: String, place: String, actor: String, on connection: isolated Connection) throws {
+    ///
+    /// - Parameter isMissed: whether it was found to be gone, and nobody told how.
+    public static func forget(
+        id: String, place: String, isMissed: Bool = false, actor: String, on connection: isolated Connection
+    ) throws {
+        let action = isMissed ? "backup.missed" : "backup.removed"
         try connection.transaction {
             try connection.query("DELETE FROM reeve.backups WHERE id = $1 AND place = $2", [id, place])
-            try Events.record("backup.removed", subject: id, on: connection)
-            try Audit.append(actor: actor, action: "backup.removed", subject: id, on: connection)
+            try Events.record(action, subject: id, on: connection)
+            try Audit.append(actor: actor, action: action, subject: id, on: connection)
         }
     }
 

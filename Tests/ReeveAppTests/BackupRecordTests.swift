@@ -34,8 +34,9 @@ struct BackupRecordTests {
         try await ReeveBinary.run(arguments, on: TestDatabase.current.settings, environment: environment)
     }
 
-    private func make(_ environment: [String: String]) async throws -> String {
-        let made = try await run(environment, "backup", "create")
+    private func make(_ environment: [String: String], _ options: String...) async throws -> String {
+        let made = try await ReeveBinary.run(
+            ["backup", "create"] + options, on: TestDatabase.current.settings, environment: environment)
         try #require(made.succeeded, "\(made.errorOutput)")
         return String(try #require(made.output.split(separator: ":").first))
     }
@@ -95,4 +96,53 @@ struct BackupRecordTests {
         let found = try await audited("backup.found", first)
         #expect(found == 1)
     }
+
+    @Test func `a removal that fails half-way leaves no removed backup in the ledger`() async throws {
+        let place = try Place()
+        let environment = place.environment("a", more: Self.keepingOne)
+        let (first, second) = (try await make(environment), try await make(environment, "--full"))
+        for id in [first, second] {
+            let tested = try await run(environment, "backup", "test", id)
+            try #require(tested.succeeded, "\(tested.output)")
+        }
+        // In the place of a part there is what cannot be removed.
+        let part = "\(place.folder)/a/main/\(first)/catalog.txt.zst"
+        try FileManager.default.removeItem(atPath: part)
+        try FileManager.default.createDirectory(atPath: "\(part)/more", withIntermediateDirectories: true)
+        let cut = try await run(environment, "backup", "prune", "--confirm", "main")
+        #expect(cut.ending == .exited(1), "\(cut.output)")
+        #expect(!FileManager.default.fileExists(atPath: place.manifest(first)))
+        let records = try await records()
+        #expect(records == [second: true])
+        let removed = try await audited("backup.removed", first)
+        #expect(removed == 1)
+        let again = try await run(environment, "backup", "prune", "--confirm", "main")
+        #expect(again.succeeded, "\(again.errorOutput)")
+    }
+
+    @Test func `prune makes the ledger forget what the repository has not, and only that`() async throws {
+        let place = try Place()
+        let environment = place.environment("a", more: Self.keepingOne)
+        let (first, second) = (try await make(environment), try await make(environment, "--full"))
+        for id in [first, second] {
+            let tested = try await run(environment, "backup", "test", id)
+            try #require(tested.succeeded, "\(tested.output)")
+        }
+        try FileManager.default.removeItem(atPath: place.manifest(first))
+        // What cannot be read is there all the same.
+        try "{}".write(toFile: place.manifest(second), atomically: true, encoding: .utf8)
+        _ = try await run(environment, "backup", "prune", "--dry-run")
+        let before = try await records()
+        #expect(before == [first: true, second: true])
+        _ = try await run(environment, "backup", "prune", "--confirm", "main")
+        let after = try await records()
+        #expect(after == [second: true])
+        let missed = try await audited("backup.missed", first)
+        #expect(missed == 1)
+    }
+
+    private static let keepingOne = [
+        "REEVE_BACKUP_KEEP_DAILY": "0", "REEVE_BACKUP_KEEP_WEEKLY": "0", "REEVE_BACKUP_KEEP_MONTHLY": "0",
+        "REEVE_BACKUP_KEEP_AT_LEAST": "1",
+    ]
 }

@@ -84,11 +84,10 @@ extension BackupWork {
                     logger.warning("a backup does not count", [LogField("error", $0)])
                 }
                 let leaving = Set(decided.filter { !$0.stays }.map(\.id))
-                sum.freed += try await repository.remove(leaving, of: open.name, under: lock)
-                sum.removed += leaving.count
-                try await connection.with { connection in
-                    for id in leaving.sorted() {
-                        try BackupLedger.forget(id: id, place: repository.store.place, actor: actor, on: connection)
+                sum.freed += try await repository.remove(leaving, of: open.name, under: lock) { id in
+                    sum.removed += 1
+                    try await connection.with {
+                        try BackupLedger.forget(id: id, place: repository.store.place, actor: actor, on: $0)
                     }
                 }
             } catch let error as StorageError {

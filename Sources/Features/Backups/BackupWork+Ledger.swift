@@ -38,12 +38,23 @@ extension BackupWork {
         }
     }
 
-    /// Makes the ledger tell of the backups that are in a repository. To be called under the lock.
+    /// Makes the ledger tell of the backups that are in a repository, and of no others. To be called under the lock.
     ///
     /// - Throws: `BackupError.foreign` where they are another database's; as `findUnknown`.
     func reconcile(_ repository: Repository, actor: String, on connection: Connection) async throws {
         try await repository.claim(open.name, on: connection)
         try await findUnknown(in: repository, actor: actor, on: connection)
+        // A removal that was cut, or what others have done there.
+        let known = try await knownBackups(in: repository, on: connection)
+        for id in known.subtracting(try await repository.ids(of: open.name)).sorted() {
+            try await connection.with {
+                try BackupLedger.forget(
+                    id: id, place: repository.store.place, isMissed: true, actor: actor, on: $0)
+            }
+            logger.warning(
+                "a backup is no longer in the repository; the ledger forgets it",
+                [LogField("backup", id), LogField("repository", repository.store.place)])
+        }
     }
 
     private func knownBackups(in repository: Repository, on connection: Connection) async throws -> Set<String> {
