@@ -44,6 +44,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case held(holders: [String])
     case noBackup(place: String)
     case badOutput(program: String, reason: String)
+    /// Nothing is where the ledger knows backups.
+    case emptied(place: String, name: String, backups: Int)
 
     public var description: String {
         switch self {
@@ -94,6 +96,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .notInBackup(let name): "the backup has no \(name)"
         case .needsIdentity(let id):
             (id.map { "backup \($0) is" } ?? "the backups are") + " encrypted, and no identity is given"
+        case .emptied(let place, let name, let backups):
+            "\(place) has nothing of '\(name)', but the ledger knows of \(backups) backups there"
         }
     }
 
@@ -139,6 +143,9 @@ public enum BackupError: Error, CustomStringConvertible {
         case .badOutput(let program, _): "run \(program) by hand to see what it writes"
         case .notInBackup: "'reeve backup show' lists the tables"
         case .needsIdentity: "give the file with --identity, or set backup.identity"
+        case .emptied(_, let name, _):
+            "check that its disk is mounted; if they are gone for good, "
+                + "'reeve backup create --adopt --confirm=\(name)' begins anew"
         }
     }
 }

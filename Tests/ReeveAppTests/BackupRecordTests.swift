@@ -141,6 +141,36 @@ struct BackupRecordTests {
         #expect(missed == 1)
     }
 
+    @Test func `a disk that is not mounted is noticed`() async throws {
+        let place = try Place()
+        let environment = place.environment("a")
+        let made = try await make(environment)
+        let (disk, below) = ("\(place.folder)/a", "\(place.folder)/away")
+        try FileManager.default.moveItem(atPath: disk, toPath: below)
+        try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true)
+        for arguments in [["create"], ["prune", "--confirm", "main"]] {
+            let done = try await ReeveBinary.run(
+                ["backup"] + arguments, on: TestDatabase.current.settings, environment: environment)
+            #expect(done.ending == .exited(1), "\(arguments) \(done.output)")
+            #expect(done.errorOutput.contains("check that its disk is mounted"), "\(done.errorOutput)")
+            let left = try FileManager.default.subpathsOfDirectory(atPath: disk).filter { $0.hasPrefix("main") }
+            #expect(left.isEmpty, "\(left)")
+        }
+        let known = try await records()
+        #expect(known == [made: false])
+        // It is there again.
+        try FileManager.default.removeItem(atPath: disk)
+        try FileManager.default.moveItem(atPath: below, toPath: disk)
+        _ = try await make(environment)
+        // It is gone for good.
+        try FileManager.default.removeItem(atPath: disk)
+        let anew = try await make(environment, "--adopt", "--confirm", "main")
+        let pruned = try await run(environment, "backup", "prune", "--confirm", "main")
+        #expect(pruned.succeeded, "\(pruned.errorOutput)")
+        let after = try await records()
+        #expect(after == [anew: false])
+    }
+
     private static let keepingOne = [
         "REEVE_BACKUP_KEEP_DAILY": "0", "REEVE_BACKUP_KEEP_WEEKLY": "0", "REEVE_BACKUP_KEEP_MONTHLY": "0",
         "REEVE_BACKUP_KEEP_AT_LEAST": "1",

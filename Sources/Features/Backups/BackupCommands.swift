@@ -17,10 +17,14 @@ enum BackupCommands {
             + "same snapshot. What has not changed since the backup before is referred to, unless --full. The recovery "
             + "point is the last backup: there is no recovery to a moment between two. The repository keeps whose the "
             + "database's name is, by the number in its ledger; with --adopt, a database whose ledger was made anew takes "
-            + "over the backups that are there, which prune removes then as its own.",
+            + "over the backups that are there, which prune removes then as its own; and a repository that is empty although "
+            + "the ledger knows of backups in it, as where its disk is not mounted, is begun anew.",
         options: [
             .flag("full", "dump also what has not changed"),
-            .flag("adopt", "take over the backups that another database has made under this name"),
+            .flag(
+                "adopt",
+                "take over the backups that another database has made under this name, or begin anew where none are left"
+            ),
             .option("confirm", "NAME", "with --adopt: the name that the database has in the configuration"), .lockWait,
         ],
         whenInterrupted: "no backup was made; what was written of one is cleared by the next"
