@@ -92,8 +92,8 @@ public struct Repository: Sendable {
 
     /// The whole backups of a database, oldest first.
     ///
-    /// - Parameter damaged: gets the manifests that cannot be read.
-    /// - Throws: `StorageError`.
+    /// - Parameter damaged: gets the manifests that cannot be read: one of them does not hide the others.
+    /// - Throws: `StorageError` where the place does not answer.
     public func manifests(
         of database: String, damaged: (BackupError) -> Void = { _ in }
     ) async throws -> [Manifest] {
@@ -106,6 +106,11 @@ public struct Repository: Sendable {
                 damaged(error)
             } catch StorageError.tooLarge(let object) {
                 damaged(.badManifest(object: object, reason: "it is too large"))
+            } catch let error as StorageError {
+                guard error.isOfOneObject else { throw error }
+                // A place that is away does not list either.
+                _ = try await store.list(name)
+                damaged(.manifestNotRead(object: name, cause: error))
             }
         }
         return manifests.sorted { ($0.began, $0.id) < ($1.began, $1.id) }

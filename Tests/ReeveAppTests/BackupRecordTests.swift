@@ -171,6 +171,24 @@ struct BackupRecordTests {
         #expect(after == [anew: false])
     }
 
+    @Test func `what cannot be read does not look like no backup`() async throws {
+        let place = try Place()
+        let environment = place.environment("a")
+        let made = try await make(environment)
+        // What stands for an object of the proof's name that cannot be read.
+        let proof = "\(place.folder)/a/main/\(made)/proof.json"
+        try FileManager.default.createDirectory(atPath: proof, withIntermediateDirectories: true)
+        let shown = try await run(environment, "backup", "list")
+        #expect(shown.ending == .exited(1) && shown.output.contains(made), "\(shown.output)")
+        #expect(shown.errorOutput.contains("proof.json"), "\(shown.errorOutput)")
+        try "{}".write(toFile: place.manifest(made), atomically: true, encoding: .utf8)
+        let listed = try await run(environment, "backup", "list")
+        #expect(listed.output.contains("no backup could be read"), "\(listed.output)")
+        try FileManager.default.removeItem(atPath: "\(place.folder)/a/main/\(made)")
+        let none = try await run(environment, "backup", "list")
+        #expect(none.succeeded && none.output.contains("no backups"), "\(none.output)")
+    }
+
     private static let keepingOne = [
         "REEVE_BACKUP_KEEP_DAILY": "0", "REEVE_BACKUP_KEEP_WEEKLY": "0", "REEVE_BACKUP_KEEP_MONTHLY": "0",
         "REEVE_BACKUP_KEEP_AT_LEAST": "1",

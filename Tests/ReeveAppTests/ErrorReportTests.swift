@@ -342,6 +342,10 @@ import Testing
                     "check that its disk is mounted; if they are gone for good, "
                         + "'reeve backup create --adopt --confirm=n' begins anew"
                 ),
+                (
+                    .manifestNotRead(object: "o", cause: .missing("o")), .failed,
+                    "check that all of the repository can be read; the backup is ignored meanwhile"
+                ),
             ])
         check(
             PipelineError.self, "program",

@@ -92,7 +92,8 @@ enum BackupKeyCommands {
                 }
             }
             return DatabaseScope.Report(
-                ["backups": .array(values)], values.isEmpty ? "no backups" : table.text, status)
+                ["backups": .array(values)], values.isEmpty ? BackupText.none(isWhole: status == .done) : table.text,
+                status)
         }
     }
 }
