@@ -1,5 +1,6 @@
 import Postgres
 import Reporting
+import Storage
 
 /// Why there is no backup, or no restore.
 public enum BackupError: Error, CustomStringConvertible {
@@ -44,6 +45,10 @@ public enum BackupError: Error, CustomStringConvertible {
     case held(holders: [String])
     case noBackup(place: String)
     case badOutput(program: String, reason: String)
+    /// Nothing is where the ledger knows backups.
+    case emptied(place: String, name: String, backups: Int)
+    /// The place answers, but not for this one.
+    case manifestNotRead(object: String, cause: StorageError)
 
     public var description: String {
         switch self {
@@ -94,6 +99,9 @@ public enum BackupError: Error, CustomStringConvertible {
         case .notInBackup(let name): "the backup has no \(name)"
         case .needsIdentity(let id):
             (id.map { "backup \($0) is" } ?? "the backups are") + " encrypted, and no identity is given"
+        case .emptied(let place, let name, let backups):
+            "\(place) has nothing of '\(name)', but the ledger knows of \(backups) backups there"
+        case .manifestNotRead(let object, let cause): "the manifest \(object) was not read: \(cause)"
         }
     }
 
@@ -139,6 +147,10 @@ public enum BackupError: Error, CustomStringConvertible {
         case .badOutput(let program, _): "run \(program) by hand to see what it writes"
         case .notInBackup: "'reeve backup show' lists the tables"
         case .needsIdentity: "give the file with --identity, or set backup.identity"
+        case .emptied(_, let name, _):
+            "check that its disk is mounted; if they are gone for good, "
+                + "'reeve backup create --adopt --confirm=\(name)' begins anew"
+        case .manifestNotRead: "check that all of the repository can be read; the backup is ignored meanwhile"
         }
     }
 }

@@ -10,6 +10,8 @@ final class CheckedReader: @unchecked Sendable {
     private let part: Manifest.Part
     /// Is told of the bytes of each piece.
     private let progress: @Sendable (Int) -> Void
+    /// Whether the object is not there.
+    private(set) var isMissing = false
     private var count = 0
     private var digest: Digest? = Digest()
     private var isDone = false
@@ -21,6 +23,9 @@ final class CheckedReader: @unchecked Sendable {
     }
 
     deinit { reader.close() }
+
+    /// Whether anything of it was passed on.
+    var hasBegun: Bool { count > 0 }
 
     /// Sends the part through programs, and reads what these leave of it, for its hash.
     ///
@@ -77,7 +82,62 @@ final class CheckedReader: @unchecked Sendable {
         do {
             return try reader.next()
         } catch StorageError.missing {
+            isMissing = true
             throw BackupError.part(object: part.object, reason: "it is missing")
         }
+    }
+}
+
+extension Repository {
+    /// Reads a part of a backup; where its object is gone, what the manifest names in its place by now. A change of keys
+    /// writes parts anew while others read, and a removal takes them away.
+    ///
+    /// - Throws: `BackupError.part` for one that is missing although its manifest names it; `.notRestored` where the backup
+    ///   is gone, or the part was replaced while it was read; what `body` throws.
+    func reading(
+        _ part: Manifest.Part, of manifest: Manifest, progress: @escaping @Sendable (Int) -> Void = { _ in },
+        _ body: (CheckedReader) async throws -> Void
+    ) async throws {
+        var wanted = part
+        while true {
+            let reader = try CheckedReader(wanted, in: store, progress: progress)
+            do {
+                return try await body(reader)
+            } catch let error as BackupError where reader.isMissing {
+                guard let now = try await current(part, of: manifest) else {
+                    throw BackupError.notRestored(object: part.object, reason: "the backup was removed meanwhile")
+                }
+                if now.object == wanted.object { throw error }
+                if reader.hasBegun {
+                    throw BackupError.notRestored(
+                        object: part.object, reason: "it was encrypted anew while it was read")
+                }
+                wanted = now
+            }
+        }
+    }
+
+    /// What the manifest of a backup names today in the place of a part.
+    ///
+    /// - Returns: nil where the backup is gone, or is another one by now.
+    func current(_ part: Manifest.Part, of manifest: Manifest) async throws -> Manifest.Part? {
+        let now: Manifest
+        do {
+            now = try await self.manifest(manifest.id, of: manifest.database)
+        } catch BackupError.unknown {
+            return nil
+        }
+        guard let index = manifest.parts.firstIndex(of: part), now.content == manifest.content else { return nil }
+        return now.parts[index]
+    }
+}
+
+extension Manifest {
+    /// Without what a change of keys changes.
+    fileprivate var content: Manifest {
+        var content = self
+        content.recipients = []
+        content.parts = parts.map { $0.stored(as: "", bytes: 0, sha256: "") }
+        return content
     }
 }

@@ -61,15 +61,18 @@ extension Repository {
     /// Encrypts the parts of all backups of a database anew, for other recipients; what they hold stays what it was.
     ///
     /// New objects are written beside the old ones, then the manifests that name them, each at once, then the old ones are
-    /// removed: whenever it is killed, every backup is whole, and running it again goes on.
+    /// removed: whenever it is killed, every backup is whole, and running it again goes on. Where a manifest cannot be read,
+    /// nothing is removed: it may name any of the old ones, and may still be mended by hand.
     ///
     /// - Parameters:
     ///   - identity: opens the parts as they are.
+    ///   - damaged: gets the manifests that cannot be read; their parts stay encrypted as they are.
     ///   - progress: is told of each part.
     /// - Returns: how many parts were written anew.
     /// - Throws: `BackupError.cannotOpen`, `.part`; `StorageError`.
     public func rewrap(
         database: String, identity: String, recipients: [String], under lock: BackupLock,
+        damaged: (BackupError) -> Void = { _ in },
         progress: @escaping @Sendable (String) -> Void = { _ in }
     ) async throws -> Int {
         let manifests = try await manifests(of: database).filter {
@@ -90,8 +93,13 @@ extension Repository {
             }
             try await store.write(changed.encoded(), to: "\(manifest.prefix)/\(Manifest.name)")
         }
-        let needed = Set(try await self.manifests(of: database).flatMap { $0.parts.map(\.object) })
-        try await remove(anew.keys.filter { !needed.contains($0) }, under: lock)
+        var isWhole = true
+        let needed = Set(
+            try await self.manifests(of: database) {
+                isWhole = false
+                damaged($0)
+            }.flatMap { $0.parts.map(\.object) })
+        if isWhole { try await remove(anew.keys.filter { !needed.contains($0) }, under: lock) }
         return anew.count
     }
 

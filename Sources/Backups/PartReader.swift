@@ -46,11 +46,12 @@ final class PartReader: @unchecked Sendable {
         _ part: Manifest.Part, through more: [Command] = [], lastMayStopEarly: Bool = false,
         take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
     ) async throws {
-        let reader = try CheckedReader(part, in: restorer.repository.store) { [self] in tell($0) }
         let isEncrypted = !restorer.manifest.recipients.isEmpty
-        let unpacking = BackupTools.unpacking(restorer.settings.identity, isEncrypted: isEncrypted)
+        let programs = BackupTools.unpacking(restorer.settings.identity, isEncrypted: isEncrypted) + more
         do {
-            try await reader.run(unpacking + more, lastMayStopEarly: lastMayStopEarly, take: take)
+            try await restorer.repository.reading(part, of: restorer.manifest, progress: { [self] in tell($0) }) {
+                try await $0.run(programs, lastMayStopEarly: lastMayStopEarly, take: take)
+            }
         } catch let error as PipelineError {
             throw Self.backupError(for: error, part)
         }

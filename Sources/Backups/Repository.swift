@@ -39,6 +39,39 @@ public struct Repository: Sendable {
         }
     }
 
+    /// Removes backups: first the manifest of each, then the parts that no manifest names any more.
+    ///
+    /// Cut short after a manifest, the parts that are left are cleared by the next backup.
+    ///
+    /// - Parameter removed: is told of each backup as soon as its manifest is gone, before any part of it.
+    /// - Returns: the bytes that were freed.
+    /// - Throws: `StorageError`; `BackupError.lockLost`; what `removed` throws.
+    public func remove(
+        _ ids: Set<String>, of database: String, under lock: BackupLock,
+        removed: (String) async throws -> Void = { _ in }
+    ) async throws -> Int {
+        var damaged = 0
+        let all = try await manifests(of: database) { _ in damaged += 1 }
+        let leaving = all.filter { ids.contains($0.id) }
+        // Parts of a backup whose manifest cannot be read may lie in another one's folder.
+        if damaged > 0, !leaving.isEmpty {
+            throw BackupError.part(
+                object: database, reason: "\(damaged) manifests cannot be read, so nothing is removed")
+        }
+        let needed = Set(all.filter { !ids.contains($0.id) }.flatMap { $0.parts.map(\.object) })
+        for manifest in leaving {
+            try await remove(["\(manifest.prefix)/\(Manifest.name)"], under: lock)
+            try await removed(manifest.id)
+            try await remove([Proof.name, Proof.reportName].map { "\(manifest.prefix)/\($0)" }, under: lock)
+        }
+        var freed = 0
+        for part in leaving.flatMap(\.parts) where !needed.contains(part.object) {
+            try await remove([part.object], under: lock)
+            freed += part.object.hasPrefix("\(database)/") ? part.bytes : 0
+        }
+        return freed
+    }
+
     /// Removes objects, as long as the lock is held.
     ///
     /// - Throws: `BackupError.lockLost`; `StorageError`; `PostgresError`.
@@ -49,10 +82,18 @@ public struct Repository: Sendable {
         }
     }
 
+    /// The names of the backups of a database that have a manifest, whatever is in it.
+    ///
+    /// - Throws: `StorageError`.
+    public func ids(of database: String) async throws -> Set<String> {
+        let names = try await store.list("\(database)/").map(\.name).filter { $0.hasSuffix("/\(Manifest.name)") }
+        return Set(names.map { String($0.dropFirst(database.count + 1).dropLast(Manifest.name.count + 1)) })
+    }
+
     /// The whole backups of a database, oldest first.
     ///
-    /// - Parameter damaged: gets the manifests that cannot be read.
-    /// - Throws: `StorageError`.
+    /// - Parameter damaged: gets the manifests that cannot be read: one of them does not hide the others.
+    /// - Throws: `StorageError` where the place does not answer.
     public func manifests(
         of database: String, damaged: (BackupError) -> Void = { _ in }
     ) async throws -> [Manifest] {
@@ -65,6 +106,11 @@ public struct Repository: Sendable {
                 damaged(error)
             } catch StorageError.tooLarge(let object) {
                 damaged(.badManifest(object: object, reason: "it is too large"))
+            } catch let error as StorageError {
+                guard error.isOfOneObject else { throw error }
+                // A place that is away does not list either.
+                _ = try await store.list(name)
+                damaged(.manifestNotRead(object: name, cause: error))
             }
         }
         return manifests.sorted { ($0.began, $0.id) < ($1.began, $1.id) }

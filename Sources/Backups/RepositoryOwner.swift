@@ -35,16 +35,23 @@ extension Repository {
     /// Refuses to work on what belongs to another database; what belongs to none yet belongs to this one from now on. To
     /// be called under the lock.
     ///
-    /// - Parameter adopts: whether what belongs to another is taken over.
-    /// - Throws: `BackupError.foreign`; `StorageError`; `PostgresError`.
+    /// - Parameter adopts: whether what belongs to another is taken over, and what is empty begun anew.
+    /// - Throws: `BackupError.foreign`; `.emptied` where there is nothing in the place of backups that the ledger knows, as
+    ///   below a mount point whose disk is away; `StorageError`; `PostgresError`.
     public func claim(_ database: String, on connection: Connection, adopts: Bool = false) async throws {
-        let own = try await connection.with { try RepositoryOwner.read(on: $0) }
+        let (own, recorded) = try await connection.with { [place = store.place] connection in
+            let own = try RepositoryOwner.read(on: connection)
+            return (own, own == nil ? 0 : try BackupLedger.records(on: connection).count { $0.place == place })
+        }
         let known = try await owner(of: database)
         if let known, known.estate == own?.estate { return }
         if let known, !adopts || own == nil {
             throw BackupError.foreign(place: store.place, name: database, owner: known)
         }
         guard let own else { return }
+        if known == nil, !adopts, recorded > 0, try await ids(of: database).isEmpty {
+            throw BackupError.emptied(place: store.place, name: database, backups: recorded)
+        }
         try await store.write(Array(try JSONEncoder().encode(own)), to: "\(database)/\(RepositoryOwner.name)")
     }
 

@@ -1,5 +1,4 @@
 import Postgres
-import Storage
 
 /// Which backups stay: grandfather, father, son. Pure.
 public struct RetentionPolicy: Sendable, Equatable {
@@ -70,35 +69,5 @@ public struct RetentionPolicy: Sendable, Equatable {
             for one in kept where slots[one.id] == nil { slots[one.id] = "the newest proven of its \(word)" }
         }
         return slots
-    }
-}
-
-extension Repository {
-    /// Removes backups: first their manifests, then the parts that no manifest names any more.
-    ///
-    /// Cut short after a manifest, the parts that are left are cleared by the next backup.
-    ///
-    /// - Returns: the bytes that were freed.
-    /// - Throws: `StorageError`; `BackupError.lockLost`.
-    public func remove(_ ids: Set<String>, of database: String, under lock: BackupLock) async throws -> Int {
-        var damaged = 0
-        let all = try await manifests(of: database) { _ in damaged += 1 }
-        let leaving = all.filter { ids.contains($0.id) }
-        // Parts of a backup whose manifest cannot be read may lie in another one's folder.
-        if damaged > 0, !leaving.isEmpty {
-            throw BackupError.part(
-                object: database, reason: "\(damaged) manifests cannot be read, so nothing is removed")
-        }
-        let needed = Set(all.filter { !ids.contains($0.id) }.flatMap { $0.parts.map(\.object) })
-        for manifest in leaving {
-            let names = [Manifest.name, Proof.name, Proof.reportName]
-            try await remove(names.map { "\(manifest.prefix)/\($0)" }, under: lock)
-        }
-        var freed = 0
-        for part in leaving.flatMap(\.parts) where !needed.contains(part.object) {
-            try await remove([part.object], under: lock)
-            freed += part.object.hasPrefix("\(database)/") ? part.bytes : 0
-        }
-        return freed
     }
 }

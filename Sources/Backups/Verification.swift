@@ -106,10 +106,9 @@ extension Repository {
             for part in parts {
                 result.parts += 1
                 do {
-                    try checkSize(part, sizes[part.object])
-                    guard sample.contains(part.object) else { continue }
+                    guard try await isThere(part, of: manifest, sizes), sample.contains(part.object) else { continue }
                     let isEncrypted = !manifest.recipients.isEmpty
-                    try await read(part, identity, isEncrypted: isEncrypted)
+                    try await read(part, of: manifest, identity)
                     result.bytes += part.bytes
                     result.read += 1
                     if isEncrypted, identity == nil { result.unopened += 1 }
@@ -135,6 +134,19 @@ extension Repository {
         return names.filter { !parts.contains($0) && !kept.contains($0[...]) && !isOwner($0) }
     }
 
+    /// Looks whether a part is among the objects that were listed, of its size, or was written anew since.
+    ///
+    /// - Returns: false where its backup was removed since.
+    /// - Throws: `BackupError.part`; `StorageError`.
+    private func isThere(_ part: Manifest.Part, of manifest: Manifest, _ sizes: [String: Int]) async throws -> Bool {
+        if sizes[part.object] == nil {
+            guard let now = try await current(part, of: manifest) else { return false }
+            if now.object != part.object { return true }
+        }
+        try checkSize(part, sizes[part.object])
+        return true
+    }
+
     /// Looks whether each part of a backup is there and of its size.
     ///
     /// - Throws: `BackupError.part`; `StorageError`.
@@ -152,12 +164,14 @@ extension Repository {
         }
     }
 
-    private func read(_ part: Manifest.Part, _ identity: String?, isEncrypted: Bool) async throws {
-        let reader = try CheckedReader(part, in: store)
-        if isEncrypted, identity == nil { return try await reader.readRest() }
+    private func read(_ part: Manifest.Part, of manifest: Manifest, _ identity: String?) async throws {
+        let isEncrypted = !manifest.recipients.isEmpty
+        if isEncrypted, identity == nil { return try await reading(part, of: manifest) { try await $0.readRest() } }
         let check = FormatCheck(part.format)
         do {
-            try await reader.run(BackupTools.unpacking(identity, isEncrypted: isEncrypted)) { check.take($0) }
+            try await reading(part, of: manifest) {
+                try await $0.run(BackupTools.unpacking(identity, isEncrypted: isEncrypted)) { check.take($0) }
+            }
         } catch let error as PipelineError {
             throw BackupError.cannotOpen(object: part.object, reason: error.description)
         }

@@ -19,6 +19,21 @@ public struct BackupRecord: Sendable, Equatable {
 
 /// Backups and their proofs.
 public enum BackupLedger {
+    /// A backup as its manifest tells of it.
+    public struct Entry: Sendable {
+        public let id: String
+        public let bytes: Int
+        public let startedAt: Timestamp
+        public let finishedAt: Timestamp
+
+        public init(id: String, bytes: Int, startedAt: Timestamp, finishedAt: Timestamp) {
+            self.id = id
+            self.bytes = bytes
+            self.startedAt = startedAt
+            self.finishedAt = finishedAt
+        }
+    }
+
     /// The table of backups, in the third version of the ledger.
     static let table = """
         CREATE TABLE reeve.backups (
@@ -52,22 +67,40 @@ public enum BackupLedger {
 
     /// Records a backup that was made, in all its places or in none; what is recorded already stays as it is.
     public static func record(
-        id: String, places: [String], bytes: Int, startedAt: String, finishedAt: String, actor: String,
-        on connection: isolated Connection
+        _ backup: Entry, places: [String], actor: String, on connection: isolated Connection
     ) throws {
         try connection.transaction {
             for place in places {
-                let made = try connection.query(
-                    """
-                    INSERT INTO reeve.backups (id, place, bytes, started_at, finished_at)
-                    VALUES ($1, $2, $3, $4::timestamptz, $5::timestamptz) ON CONFLICT (id, place) DO NOTHING
-                    RETURNING true
-                    """, [id, place, bytes, startedAt, finishedAt])
-                if made.isEmpty { continue }
-                try Events.record("backup.created", subject: id, on: connection)
-                try Audit.append(actor: actor, action: "backup.created", subject: id, on: connection)
+                try insert(backup, place: place, action: "backup.created", actor: actor, on: connection)
             }
         }
+    }
+
+    /// Records a backup that the repository has and the ledger does not know: its maker was killed before it told of it.
+    ///
+    /// It counts as unproven: whoever may write to the repository can put a manifest there.
+    public static func find(
+        _ backup: Entry, place: String, actor: String, on connection: isolated Connection
+    ) throws {
+        try connection.transaction {
+            try insert(backup, place: place, action: "backup.found", actor: actor, on: connection)
+        }
+    }
+
+    /// Adds a row in the open transaction; what is there already stays as it is. What says that it was made in the future
+    /// does not count: the clocks of machines differ a little only.
+    private static func insert(
+        _ backup: Entry, place: String, action: String, actor: String, on connection: isolated Connection
+    ) throws {
+        let made = try connection.query(
+            """
+            INSERT INTO reeve.backups (id, place, bytes, started_at, finished_at)
+            SELECT $1, $2, $3, $4, $5::timestamptz WHERE $5::timestamptz <= clock_timestamp() + interval '1 hour'
+            ON CONFLICT (id, place) DO NOTHING RETURNING true
+            """, [backup.id, place, backup.bytes, backup.startedAt, backup.finishedAt])
+        if made.isEmpty { return }
+        try Events.record(action, subject: backup.id, on: connection)
+        try Audit.append(actor: actor, action: action, subject: backup.id, on: connection)
     }
 
     /// Records that backups are begun.
@@ -111,29 +144,35 @@ public enum BackupLedger {
         }
     }
 
-    /// Records the result of a restore test.
+    /// Records the result of a restore test, also of a backup that the ledger does not know yet.
     public static func prove(
-        id: String, place: String, restoreSeconds: Double, differences: Int, mismatchedTables: Int, actor: String,
+        _ backup: Entry, place: String, restoreSeconds: Double, differences: Int, mismatchedTables: Int, actor: String,
         on connection: isolated Connection
     ) throws {
         try connection.transaction {
+            try insert(backup, place: place, action: "backup.found", actor: actor, on: connection)
             try connection.query(
                 """
                 UPDATE reeve.backups SET tested_at = now(), differences = $3::integer, restore_seconds = $4, mismatched_tables = $5,
                     proven_at = CASE WHEN $3::integer = 0 THEN now() END WHERE id = $1 AND place = $2
-                """, [id, place, differences, restoreSeconds, mismatchedTables])
+                """, [backup.id, place, differences, restoreSeconds, mismatchedTables])
             let action = differences == 0 ? "backup.proved" : "backup.refuted"
-            try Events.record(action, subject: id, on: connection)
-            try Audit.append(actor: actor, action: action, subject: id, on: connection)
+            try Events.record(action, subject: backup.id, on: connection)
+            try Audit.append(actor: actor, action: action, subject: backup.id, on: connection)
         }
     }
 
     /// A backup was removed.
-    public static func forget(id: String, place: String, actor: String, on connection: isolated Connection) throws {
+    ///
+    /// - Parameter isMissed: whether it was found to be gone, and nobody told how.
+    public static func forget(
+        id: String, place: String, isMissed: Bool = false, actor: String, on connection: isolated Connection
+    ) throws {
+        let action = isMissed ? "backup.missed" : "backup.removed"
         try connection.transaction {
             try connection.query("DELETE FROM reeve.backups WHERE id = $1 AND place = $2", [id, place])
-            try Events.record("backup.removed", subject: id, on: connection)
-            try Audit.append(actor: actor, action: "backup.removed", subject: id, on: connection)
+            try Events.record(action, subject: id, on: connection)
+            try Audit.append(actor: actor, action: action, subject: id, on: connection)
         }
     }
 

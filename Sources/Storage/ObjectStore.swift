@@ -114,6 +114,16 @@ public enum StorageError: Error, CustomStringConvertible {
     }
 }
 
+extension StorageError {
+    /// Whether it may be one object that cannot be read, while the place answers.
+    public var isOfOneObject: Bool {
+        switch self {
+        case .missing, .failed: true
+        default: false
+        }
+    }
+}
+
 extension StorageError: ReportedError {
     public static let codes = [ErrorCode("storage", [.failed], "A repository cannot be read or written.")]
 

@@ -268,42 +268,6 @@ struct RepositoriesTests {
         }
         #expect(try !refused { $0["startedAt"] = "999999-01-01T00:00:00Z" })
     }
-
-    @Test(.database) func keysAreRotatedAndTheLossOfOneIsRehearsed() async throws {
-        let database = try TestDatabase.current
-        try await database.execute(Self.rows)
-        let (old, new) = (try await Vault(), try await Vault())
-        let first = try await old.maker(database.settings, nil, Self.slicing).make().manifest
-        let second = try await old.maker(database.settings, nil, Self.slicing).make().manifest
-        let identities = [try #require(old.restoring.identity), try #require(new.restoring.identity)]
-        let before = try await old.repository.trials([first, second], identities: identities)
-        #expect(before.allSatisfy { $0.opening == [identities[0]] })
-        let parts = try await old.alone(on: database.settings) { lock in
-            try await old.repository.rewrap(
-                database: "main", identity: identities[0], recipients: [new.recipient], under: lock)
-        }
-        #expect(parts == Set((first.parts + second.parts).map(\.object)).count)
-        let manifests = try await old.repository.manifests(of: "main")
-        #expect(manifests.map(\.id) == [first.id, second.id])
-        let after = try await old.repository.trials(manifests, identities: identities)
-        #expect(after.allSatisfy { $0.opening == [identities[1]] })
-        let found = try await old.repository.verify(manifests, of: "main", identity: identities[1])
-        #expect(found.problems.isEmpty && found.orphans.isEmpty)
-        let proof = try await RestoreTest(
-            repository: old.repository, manifest: manifests[1], settings: new.restoring,
-            folder: "\(old.folder)/scratch"
-        ).run()
-        #expect(proof.isProved, "\(proof.differences)")
-        // With the wrong identity nothing is changed.
-        await #expect(throws: BackupError.self) {
-            _ = try await old.alone(on: database.settings) { lock in
-                try await old.repository.rewrap(
-                    database: "main", identity: identities[0], recipients: [old.recipient], under: lock)
-            }
-        }
-        let still = try await old.repository.verify(manifests, of: "main", identity: identities[1])
-        #expect(still.problems.isEmpty && still.orphans.isEmpty)
-    }
 }
 
 @Suite struct DumpPlanTests {

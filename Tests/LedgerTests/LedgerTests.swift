@@ -31,9 +31,10 @@ struct LedgerTests {
         for _ in 1...2 {
             try await database.with { connection in
                 let attempts = try BackupLedger.begin(places: ["/p"], on: connection)
+                let time = Timestamp(microseconds: 1_767_225_600_000_000)
                 try BackupLedger.record(
-                    id: "x", places: ["/p"], bytes: 1, startedAt: "2026-01-01", finishedAt: "2026-01-01", actor: "me",
-                    on: connection)
+                    BackupLedger.Entry(id: "x", bytes: 1, startedAt: time, finishedAt: time), places: ["/p"],
+                    actor: "me", on: connection)
                 // What is finished stays as it was told.
                 for attempt in attempts { try BackupLedger.finish(attempt, failure: nil, on: connection) }
                 for attempt in attempts { try BackupLedger.finish(attempt, failure: "late", on: connection) }

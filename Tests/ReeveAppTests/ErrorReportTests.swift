@@ -337,6 +337,15 @@ import Testing
                 ),
                 (.noBackup(place: "p"), .failed, "'reeve backup list' shows the backups of each repository"),
                 (.badOutput(program: "age", reason: "x"), .failed, "run age by hand to see what it writes"),
+                (
+                    .emptied(place: "p", name: "n", backups: 2), .failed,
+                    "check that its disk is mounted; if they are gone for good, "
+                        + "'reeve backup create --adopt --confirm=n' begins anew"
+                ),
+                (
+                    .manifestNotRead(object: "o", cause: .missing("o")), .failed,
+                    "check that all of the repository can be read; the backup is ignored meanwhile"
+                ),
             ])
         check(
             PipelineError.self, "program",

@@ -17,10 +17,14 @@ enum BackupCommands {
             + "same snapshot. What has not changed since the backup before is referred to, unless --full. The recovery "
             + "point is the last backup: there is no recovery to a moment between two. The repository keeps whose the "
             + "database's name is, by the number in its ledger; with --adopt, a database whose ledger was made anew takes "
-            + "over the backups that are there, which prune removes then as its own.",
+            + "over the backups that are there, which prune removes then as its own; and a repository that is empty although "
+            + "the ledger knows of backups in it, as where its disk is not mounted, is begun anew.",
         options: [
             .flag("full", "dump also what has not changed"),
-            .flag("adopt", "take over the backups that another database has made under this name"),
+            .flag(
+                "adopt",
+                "take over the backups that another database has made under this name, or begin anew where none are left"
+            ),
             .option("confirm", "NAME", "with --adopt: the name that the database has in the configuration"), .lockWait,
         ],
         whenInterrupted: "no backup was made; what was written of one is cleared by the next"
@@ -54,11 +58,14 @@ enum BackupCommands {
 
     static let list = CommandSpec(
         noun: "backup", verb: "list", summary: "show the backups, and when each was proved to restore",
-        discussion: "The newest one is how far a restore can bring you back: there is nothing between two backups.",
+        discussion:
+            "The newest one is how far a restore can bring you back: there is nothing between two backups. PROVED "
+            + "is what the proof beside the backup says; prune goes by the ledger alone.",
         options: [BackupScope.repository]
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
             var status = ExitCode.done
+            var isWhole = true
             var values: [JSONValue] = []
             let repositories = try BackupScope.repositories(invocation, work)
             let hasSeveral = repositories.count > 1
@@ -70,21 +77,34 @@ enum BackupCommands {
                 let manifests: [Manifest]
                 do {
                     manifests = try await repository.manifests(of: work.open.name) {
+                        isWhole = false
+                        if case .manifestNotRead = $0 { status = .failed }
                         invocation.console.note("warning: \($0)")
                     }
                 } catch let error as StorageError {
                     // The others may be what is needed now.
                     status = .failed
+                    isWhole = false
                     invocation.console.note("error: \(error)")
                     continue
                 }
                 for manifest in manifests {
-                    let proof = try await Proof.read(manifest, in: repository)
-                    let proved = proof.map { $0.isProved ? $0.testedAt : "no: \($0.differences.count) differences" }
+                    var proof: Proof?
+                    var proved = "never tested"
+                    do {
+                        proof = try await Proof.read(manifest, in: repository)
+                        if let proof {
+                            proved = proof.isProved ? proof.testedAt : "no: \(proof.differences.count) differences"
+                        }
+                    } catch let error as StorageError {
+                        status = .failed
+                        proved = "unknown"
+                        invocation.console.note("error: \(error)")
+                    }
                     table.add(
                         [
                             manifest.id, manifest.database, BackupText.size(manifest.bytes), manifest.finishedAt,
-                            proved ?? "never tested",
+                            proved,
                         ] + (hasSeveral ? [repository.store.place] : []))
                     values.append(BackupText.listed(manifest, proof, repository.store.place))
                 }
@@ -92,7 +112,8 @@ enum BackupCommands {
             let newest =
                 values.isEmpty ? "" : "\nThe newest one is the recovery point: what came after it is in no backup."
             return DatabaseScope.Report(
-                ["backups": .array(values)], values.isEmpty ? "no backups" : table.text + newest, status)
+                ["backups": .array(values)],
+                values.isEmpty ? BackupText.none(isWhole: isWhole) : table.text + newest, status)
         }
     }
 
@@ -157,7 +178,7 @@ enum BackupCommands {
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
             var status = ExitCode.done
-            if !invocation.isDryRun { try await work.claim() }
+            if !invocation.isDryRun { try await work.reconcile(actor: Invocation.person) }
             var decisions: [RetentionPolicy.Decision] = []
             for repository in work.repositories {
                 do {
@@ -190,7 +211,7 @@ enum BackupCommands {
                     "backups": .array(list), "removed": .int(pruned.removed),
                     "freed_bytes": .int(pruned.freed),
                 ],
-                decisions.isEmpty ? "no backups" : table.text + "\n" + sum, status
+                decisions.isEmpty ? BackupText.none(isWhole: status == .done) : table.text + "\n" + sum, status
             )
         }
         // What could not be looked at may have something to go.

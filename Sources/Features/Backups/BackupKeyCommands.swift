@@ -15,7 +15,8 @@ enum BackupKeyCommands {
             "'new FILE' writes an identity to FILE, which must not exist, and prints its recipient, which goes into "
             + "backup.recipients. Keep the identity away from the machine that backs up, in two places: who loses it loses "
             + "the backups, and who has it can read them. 'rewrap' encrypts the backups that are there for the recipients "
-            + "that are configured now; until then they stay readable with the old identity alone. 'drill FILE…' tries "
+            + "that are configured now; until then they stay readable with the old identity alone. A backup whose manifest "
+            + "cannot be read stays as it is, and so do the old objects: exit 1. 'drill FILE…' tries "
             + "each identity on each backup and tells which would be lost with it; exit 3 when one opens with none, or "
             + "with a single one.",
         arguments: [
@@ -54,11 +55,15 @@ enum BackupKeyCommands {
 
     private static func rewrap(_ invocation: Invocation) async throws -> ExitCode {
         try await BackupScope.forEach(invocation) { work in
-            let count = try await work.rewrap(identity: invocation.option("identity")) {
+            let (parts, damaged) = try await work.rewrap(identity: invocation.option("identity")) {
                 invocation.console.progress("encrypted anew: \($0)")
             }
+            for error in damaged {
+                invocation.console.note("error: \(error); the parts that it may name stay as they are")
+            }
             return DatabaseScope.Report(
-                ["parts": .int(count)], "\(count) parts are encrypted for the recipients of today")
+                ["parts": .int(parts), "damaged": .array(damaged.map { .string($0.description) })],
+                "\(parts) parts are encrypted for the recipients of today", damaged.isEmpty ? .done : .failed)
         }
     }
 
@@ -69,7 +74,10 @@ enum BackupKeyCommands {
             var table = TextTable("BACKUP", "OPENS WITH", "IF ONE IS LOST")
             var values: [JSONValue] = []
             for repository in try BackupScope.repositories(invocation, work) {
-                let manifests = try await repository.manifests(of: work.open.name)
+                let manifests = try await repository.manifests(of: work.open.name) {
+                    status = .finding
+                    invocation.console.note("error: \($0)")
+                }
                 for trial in try await repository.trials(manifests, identities: identities) {
                     let opening = trial.opening ?? ["anything: it is not encrypted"]
                     let isSafe = trial.opening.map { $0.count > 1 } ?? true
@@ -84,7 +92,8 @@ enum BackupKeyCommands {
                 }
             }
             return DatabaseScope.Report(
-                ["backups": .array(values)], values.isEmpty ? "no backups" : table.text, status)
+                ["backups": .array(values)], values.isEmpty ? BackupText.none(isWhole: status == .done) : table.text,
+                status)
         }
     }
 }

@@ -13,6 +13,11 @@ enum BackupText {
             ])
     }
 
+    /// Where none is shown.
+    ///
+    /// - Parameter isWhole: whether everything was read.
+    static func none(isWhole: Bool) -> String { isWhole ? "no backups" : "no backup could be read" }
+
     private static func summary(_ manifest: Manifest, _ more: [String: JSONValue] = [:]) -> JSONValue {
         let fields: [String: JSONValue] = [
             "id": .string(manifest.id), "database": .string(manifest.database), "tables": .int(manifest.tables.count),

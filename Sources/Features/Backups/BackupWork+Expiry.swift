@@ -50,15 +50,16 @@ extension BackupWork {
         }
     }
 
-    /// Refuses to go on where the name in a repository belongs to another database, whose backups would be judged by this
-    /// one's policy. A repository that does not answer is left to whoever asks it next.
+    /// Brings the ledger up to what the repositories hold. Refuses to go on where the name in one belongs to another
+    /// database, whose backups would be judged by this one's policy. A repository that does not answer is left to whoever
+    /// asks it next.
     ///
     /// - Throws: `BackupError.foreign`, `.locked`; `PostgresError`.
-    func claim() async throws {
+    func reconcile(actor: String) async throws {
         try await alone { connection, _ in
             for repository in repositories {
                 do {
-                    try await repository.claim(open.name, on: connection)
+                    try await reconcile(repository, actor: actor, on: connection)
                 } catch is StorageError {}
             }
         }
@@ -78,16 +79,15 @@ extension BackupWork {
         var failure: StorageError?
         for repository in repositories {
             do {
-                try await repository.claim(open.name, on: connection)
+                try await reconcile(repository, actor: actor, on: connection)
                 let decided = try await decisions(repository) {
                     logger.warning("a backup does not count", [LogField("error", $0)])
                 }
                 let leaving = Set(decided.filter { !$0.stays }.map(\.id))
-                sum.freed += try await repository.remove(leaving, of: open.name, under: lock)
-                sum.removed += leaving.count
-                try await connection.with { connection in
-                    for id in leaving.sorted() {
-                        try BackupLedger.forget(id: id, place: repository.store.place, actor: actor, on: connection)
+                sum.freed += try await repository.remove(leaving, of: open.name, under: lock) { id in
+                    sum.removed += 1
+                    try await connection.with {
+                        try BackupLedger.forget(id: id, place: repository.store.place, actor: actor, on: $0)
                     }
                 }
             } catch let error as StorageError {

@@ -18,14 +18,14 @@ extension BackupWork {
         let result = try await make(maker, attempts, progress)
         let manifest = result.manifest
         let failed = Dictionary(result.failed.map { ($0.place, "\($0.error)") }) { one, _ in one }
+        let entry = try Self.entry(of: manifest)
         await tellLedger { connection in
-            try BackupLedger.record(
-                id: manifest.id, places: result.places, bytes: manifest.bytes, startedAt: manifest.startedAt,
-                finishedAt: manifest.finishedAt, actor: actor, on: connection)
+            try BackupLedger.record(entry, places: result.places, actor: actor, on: connection)
             for (attempt, place) in zip(attempts, places) {
                 try BackupLedger.finish(attempt, failure: failed[place], on: connection)
             }
         }
+        for repository in repositories { await tellLedger(of: repository, actor) }
         await AuditWork.anchor(after: "the backup", open, configuration, logger)
         do {
             try await BackupHook.after.run(
@@ -58,6 +58,20 @@ extension BackupWork {
                     configuration, ["REEVE_DATABASE": open.name, "REEVE_BACKUP_STATE": "failed"])
             }.value
             throw error
+        }
+    }
+
+    /// Tells the ledger of the backups in a repository that it does not know, for one whose maker was killed is a backup
+    /// too. What cannot be looked at now is told of by the next.
+    private func tellLedger(of repository: Repository, _ actor: String) async {
+        do {
+            try await open.database.withDirectConnection(named: "reeve backup") { connection in
+                try await findUnknown(in: repository, actor: actor, on: connection)
+            }
+        } catch {
+            logger.warning(
+                "the ledger was not told of what a repository holds",
+                [LogField("repository", repository.store.place), LogField("error", error)])
         }
     }
 

@@ -13,10 +13,11 @@ extension BackupWork {
             repository: repository, manifest: manifest,
             settings: BackupSettings.restorer(configuration, identity: identity), folder: scratchFolder,
             beside: open.database.direct, checks: try BackupSettings.checks(open.systems), logger: logger)
+        let entry = try Self.entry(of: manifest)
         let proof = try await test.run(progress: progress)
         try await withLedger { connection in
             try BackupLedger.prove(
-                id: manifest.id, place: repository.store.place, restoreSeconds: proof.restoreSeconds,
+                entry, place: repository.store.place, restoreSeconds: proof.restoreSeconds,
                 differences: proof.differences.count,
                 mismatchedTables: Set(proof.differences.filter { $0.kind == "table" }.map(\.object)).count,
                 actor: actor, on: connection)

@@ -1,0 +1,66 @@
+import Backups
+import Kernel
+import Ledger
+import Postgres
+import Telemetry
+
+/// The ledger is told of the backups that there are.
+extension BackupWork {
+    /// - Throws: `BackupError.badManifest` for one whose times are none.
+    static func entry(of manifest: Manifest) throws -> BackupLedger.Entry {
+        do {
+            return BackupLedger.Entry(
+                id: manifest.id, bytes: manifest.bytes, startedAt: try Timestamp.fromPostgres(manifest.startedAt),
+                finishedAt: try Timestamp.fromPostgres(manifest.finishedAt))
+        } catch is PostgresError {
+            throw BackupError.badManifest(
+                object: "\(manifest.database)/\(manifest.id)",
+                reason: "it says that it was made from \(manifest.startedAt) to \(manifest.finishedAt)")
+        }
+    }
+
+    /// Tells the ledger of the backups in a repository that it does not know: their makers were killed after the manifest
+    /// was written, or did not reach the ledger. They are not proven by that.
+    ///
+    /// - Throws: `StorageError`; `LedgerError`; `PostgresError`.
+    func findUnknown(in repository: Repository, actor: String, on connection: Connection) async throws {
+        let known = try await knownBackups(in: repository, on: connection)
+        for id in try await repository.ids(of: open.name).subtracting(known).sorted() {
+            do {
+                let entry = try Self.entry(of: try await repository.manifest(id, of: open.name))
+                try await connection.with {
+                    try BackupLedger.find(entry, place: repository.store.place, actor: actor, on: $0)
+                }
+                logger.notice("the ledger did not know of a backup", [LogField("backup", id)])
+            } catch let error as BackupError {
+                logger.warning("a backup does not count", [LogField("error", error)])
+            }
+        }
+    }
+
+    /// Makes the ledger tell of the backups that are in a repository, and of no others. To be called under the lock.
+    ///
+    /// - Throws: `BackupError.foreign` where they are another database's; as `findUnknown`.
+    func reconcile(_ repository: Repository, actor: String, on connection: Connection) async throws {
+        try await repository.claim(open.name, on: connection)
+        try await findUnknown(in: repository, actor: actor, on: connection)
+        // A removal that was cut, or what others have done there.
+        let known = try await knownBackups(in: repository, on: connection)
+        for id in known.subtracting(try await repository.ids(of: open.name)).sorted() {
+            try await connection.with {
+                try BackupLedger.forget(
+                    id: id, place: repository.store.place, isMissed: true, actor: actor, on: $0)
+            }
+            logger.warning(
+                "a backup is no longer in the repository; the ledger forgets it",
+                [LogField("backup", id), LogField("repository", repository.store.place)])
+        }
+    }
+
+    private func knownBackups(in repository: Repository, on connection: Connection) async throws -> Set<String> {
+        let place = repository.store.place
+        return try await connection.with { connection in
+            Set(try BackupLedger.records(on: connection).filter { $0.place == place }.map(\.id))
+        }
+    }
+}

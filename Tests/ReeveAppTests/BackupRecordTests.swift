@@ -1,0 +1,196 @@
+import Foundation
+import Postgres
+import Processes
+import TestSupport
+import Testing
+
+/// The ledger tells of the backups that there are, whatever was cut in between.
+@Suite(.heavy, .database, .timeLimit(.minutes(8)))
+struct BackupRecordTests {
+    /// A folder with repositories.
+    private final class Place: Sendable {
+        let folder = "/tmp/reeve-records-\(UUID().uuidString.prefix(8))"
+
+        init() throws {
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            chmod(folder, 0o755)
+        }
+
+        deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+        func environment(_ repositories: String..., more: [String: String] = [:]) -> [String: String] {
+            [
+                "REEVE_STATE": folder, "REEVE_BACKUP_ENCRYPTION": "none", "REEVE_BACKUP_CHECK_ROOM": "false",
+                "REEVE_BACKUP_REPOSITORY": repositories.map { "\(folder)/\($0)" }.joined(separator: ","),
+            ].merging(more) { $1 }
+        }
+
+        func manifest(_ id: String, in repository: String = "a") -> String {
+            "\(folder)/\(repository)/main/\(id)/manifest.json"
+        }
+    }
+
+    private func run(_ environment: [String: String], _ arguments: String...) async throws -> CommandOutcome {
+        try await ReeveBinary.run(arguments, on: TestDatabase.current.settings, environment: environment)
+    }
+
+    private func make(_ environment: [String: String], _ options: String...) async throws -> String {
+        let made = try await ReeveBinary.run(
+            ["backup", "create"] + options, on: TestDatabase.current.settings, environment: environment)
+        try #require(made.succeeded, "\(made.errorOutput)")
+        return String(try #require(made.output.split(separator: ":").first))
+    }
+
+    /// What the ledger says of each backup: its name, and whether it is proven.
+    private func records() async throws -> [String: Bool] {
+        try await TestDatabase.current.with { connection in
+            let rows = try connection.query("SELECT id, proven_at IS NOT NULL FROM reeve.backups")
+            return Dictionary(try rows.map { (try $0.get(0), try $0.get(1)) }) { one, _ in one }
+        }
+    }
+
+    /// How often the audit chain has an action.
+    private func audited(_ action: String, _ subject: String) async throws -> Int {
+        try await TestDatabase.current.value(
+            """
+            SELECT count(*) FROM reeve.audit
+            WHERE entry::json ->> 'action' = $1 AND entry::json ->> 'subject' = $2
+            """, [action, subject])
+    }
+
+    /// As after a kill between the manifest and the ledger.
+    private func forget(_ id: String) async throws {
+        try await TestDatabase.current.with { _ = try $0.query("DELETE FROM reeve.backups WHERE id = $1", [id]) }
+    }
+
+    @Test func `a backup that the ledger has not heard of is proven by its test`() async throws {
+        let place = try Place()
+        let environment = place.environment("a")
+        let made = try await make(environment)
+        try await forget(made)
+        let tested = try await run(environment, "backup", "test")
+        #expect(tested.succeeded, "\(tested.output) \(tested.errorOutput)")
+        let records = try await records()
+        #expect(records == [made: true])
+        let kept = try await run(environment, "backup", "prune", "--dry-run")
+        #expect(kept.output.contains("the newest that is proven"), "\(kept.output)")
+    }
+
+    @Test(arguments: ["create", "prune"])
+    func `a backup that the ledger has not heard of is found, and not proven by that`(_ verb: String) async throws {
+        let place = try Place()
+        let environment = place.environment("a")
+        let first = try await make(environment)
+        let second = try await make(environment)
+        let tested = try await run(environment, "backup", "test", second)
+        try #require(tested.succeeded, "\(tested.output)")
+        try await forget(first)
+        try await forget(second)
+        let done =
+            verb == "create"
+            ? try await run(environment, "backup", "create")
+            : try await run(environment, "backup", "prune", "--confirm", "main")
+        #expect(done.succeeded, "\(done.output) \(done.errorOutput)")
+        let records = try await records()
+        #expect(records[first] == false && records[second] == false && records.count == (verb == "create" ? 3 : 2))
+        let found = try await audited("backup.found", first)
+        #expect(found == 1)
+    }
+
+    @Test func `a removal that fails half-way leaves no removed backup in the ledger`() async throws {
+        let place = try Place()
+        let environment = place.environment("a", more: Self.keepingOne)
+        let (first, second) = (try await make(environment), try await make(environment, "--full"))
+        for id in [first, second] {
+            let tested = try await run(environment, "backup", "test", id)
+            try #require(tested.succeeded, "\(tested.output)")
+        }
+        // In the place of a part there is what cannot be removed.
+        let part = "\(place.folder)/a/main/\(first)/catalog.txt.zst"
+        try FileManager.default.removeItem(atPath: part)
+        try FileManager.default.createDirectory(atPath: "\(part)/more", withIntermediateDirectories: true)
+        let cut = try await run(environment, "backup", "prune", "--confirm", "main")
+        #expect(cut.ending == .exited(1), "\(cut.output)")
+        #expect(!FileManager.default.fileExists(atPath: place.manifest(first)))
+        let records = try await records()
+        #expect(records == [second: true])
+        let removed = try await audited("backup.removed", first)
+        #expect(removed == 1)
+        let again = try await run(environment, "backup", "prune", "--confirm", "main")
+        #expect(again.succeeded, "\(again.errorOutput)")
+    }
+
+    @Test func `prune makes the ledger forget what the repository has not, and only that`() async throws {
+        let place = try Place()
+        let environment = place.environment("a", more: Self.keepingOne)
+        let (first, second) = (try await make(environment), try await make(environment, "--full"))
+        for id in [first, second] {
+            let tested = try await run(environment, "backup", "test", id)
+            try #require(tested.succeeded, "\(tested.output)")
+        }
+        try FileManager.default.removeItem(atPath: place.manifest(first))
+        // What cannot be read is there all the same.
+        try "{}".write(toFile: place.manifest(second), atomically: true, encoding: .utf8)
+        _ = try await run(environment, "backup", "prune", "--dry-run")
+        let before = try await records()
+        #expect(before == [first: true, second: true])
+        _ = try await run(environment, "backup", "prune", "--confirm", "main")
+        let after = try await records()
+        #expect(after == [second: true])
+        let missed = try await audited("backup.missed", first)
+        #expect(missed == 1)
+    }
+
+    @Test func `a disk that is not mounted is noticed`() async throws {
+        let place = try Place()
+        let environment = place.environment("a")
+        let made = try await make(environment)
+        let (disk, below) = ("\(place.folder)/a", "\(place.folder)/away")
+        try FileManager.default.moveItem(atPath: disk, toPath: below)
+        try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true)
+        for arguments in [["create"], ["prune", "--confirm", "main"]] {
+            let done = try await ReeveBinary.run(
+                ["backup"] + arguments, on: TestDatabase.current.settings, environment: environment)
+            #expect(done.ending == .exited(1), "\(arguments) \(done.output)")
+            #expect(done.errorOutput.contains("check that its disk is mounted"), "\(done.errorOutput)")
+            let left = try FileManager.default.subpathsOfDirectory(atPath: disk).filter { $0.hasPrefix("main") }
+            #expect(left.isEmpty, "\(left)")
+        }
+        let known = try await records()
+        #expect(known == [made: false])
+        // It is there again.
+        try FileManager.default.removeItem(atPath: disk)
+        try FileManager.default.moveItem(atPath: below, toPath: disk)
+        _ = try await make(environment)
+        // It is gone for good.
+        try FileManager.default.removeItem(atPath: disk)
+        let anew = try await make(environment, "--adopt", "--confirm", "main")
+        let pruned = try await run(environment, "backup", "prune", "--confirm", "main")
+        #expect(pruned.succeeded, "\(pruned.errorOutput)")
+        let after = try await records()
+        #expect(after == [anew: false])
+    }
+
+    @Test func `what cannot be read does not look like no backup`() async throws {
+        let place = try Place()
+        let environment = place.environment("a")
+        let made = try await make(environment)
+        // What stands for an object of the proof's name that cannot be read.
+        let proof = "\(place.folder)/a/main/\(made)/proof.json"
+        try FileManager.default.createDirectory(atPath: proof, withIntermediateDirectories: true)
+        let shown = try await run(environment, "backup", "list")
+        #expect(shown.ending == .exited(1) && shown.output.contains(made), "\(shown.output)")
+        #expect(shown.errorOutput.contains("proof.json"), "\(shown.errorOutput)")
+        try "{}".write(toFile: place.manifest(made), atomically: true, encoding: .utf8)
+        let listed = try await run(environment, "backup", "list")
+        #expect(listed.output.contains("no backup could be read"), "\(listed.output)")
+        try FileManager.default.removeItem(atPath: "\(place.folder)/a/main/\(made)")
+        let none = try await run(environment, "backup", "list")
+        #expect(none.succeeded && none.output.contains("no backups"), "\(none.output)")
+    }
+
+    private static let keepingOne = [
+        "REEVE_BACKUP_KEEP_DAILY": "0", "REEVE_BACKUP_KEEP_WEEKLY": "0", "REEVE_BACKUP_KEEP_MONTHLY": "0",
+        "REEVE_BACKUP_KEEP_AT_LEAST": "1",
+    ]
+}
