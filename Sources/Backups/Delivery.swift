@@ -27,7 +27,7 @@ struct Delivery: Sendable {
                 ).map { try $0.get(0) }
             }
         }
-        let (there, known) = try await Connection.opened(target.named("reeve restore")) { connection in
+        let (there, known) = try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
                 (
                     try Self.present(names, on: connection),
@@ -62,7 +62,7 @@ struct Delivery: Sendable {
     /// - Throws: `BackupError.targetLacks` where one of the tables is not there; `.risky`, `.untrusted`.
     func missing(of late: LateConstraints) async throws -> LateConstraints {
         let names = tables.map(\.path)
-        let (there, made) = try await Connection.opened(target.named("reeve restore")) { connection in
+        let (there, made) = try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
                 let made = try connection.query(
                     """
@@ -112,7 +112,7 @@ struct Delivery: Sendable {
     /// - Throws: `PipelineError`, `BackupError.badOutput`, `.notRestored`: nothing is there then.
     func copy() async throws {
         let isConfined = try await Confinement.isSuperuser(in: target)
-        if isConfined { try await Confinement.awaitTurn(in: target.named("reeve restore")) }
+        if isConfined { try await Confinement.awaitTurn(in: target.restoring) }
         let psql = try tools.command(
             "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f", "-"], on: target)
         let confinement = Confinement()
@@ -211,7 +211,7 @@ struct Delivery: Sendable {
 
     /// How the tables differ from those of the scratch server.
     func differences() async throws -> [String] {
-        let (expected, found) = (try await catalog(scratch), try await catalog(target.named("reeve restore")))
+        let (expected, found) = (try await catalog(scratch), try await catalog(target.restoring))
         return TableComparison(tables: tables).notes(expected: expected, found: found)
     }
 

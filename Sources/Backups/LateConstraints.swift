@@ -100,7 +100,7 @@ struct LateConstraints: Sendable {
         var attempt = 1
         while true {
             do {
-                return try await Connection.opened(target.named("reeve restore")) { connection in
+                return try await Connection.opened(target.restoring) { connection in
                     try await connection.with { connection in
                         try connection.transaction {
                             try Confinement.during(on: connection, isNeeded: !isConfined) {

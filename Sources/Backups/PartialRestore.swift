@@ -72,7 +72,7 @@ public struct PartialRestore: Sendable {
         if !manifest.recipients.isEmpty, restorer.settings.identity == nil {
             throw BackupError.needsIdentity(id: manifest.id)
         }
-        let tools = try await Connection.opened(target.named("reeve restore")) {
+        let tools = try await Connection.opened(target.restoring) {
             try await BackupTools.dumping(server: manifest.server, beside: $0)
         }
         return try await server.with { scratch, isOwn in

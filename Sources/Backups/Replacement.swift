@@ -66,7 +66,7 @@ public struct Replacement: Sendable {
     }
 
     private func former() async throws -> Former {
-        try await Connection.opened(target.named("reeve restore")) { connection in
+        try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
                 let row = try connection.query(
                     """
@@ -105,7 +105,7 @@ public struct Replacement: Sendable {
     }
 
     private func give(_ access: DatabaseAccess, to made: ConnectionSettings) async throws {
-        try await Connection.opened(made.named("reeve restore")) { connection in
+        try await Connection.opened(made.restoring) { connection in
             try await connection.with { connection in
                 try connection.transaction {
                     try access.grant(on: connection)
@@ -163,7 +163,7 @@ public struct Replacement: Sendable {
         return true
     }
 
-    private var maintenance: ConnectionSettings { target.database("postgres").named("reeve restore") }
+    private var maintenance: ConnectionSettings { target.database("postgres").restoring }
 
     private func run(_ statements: String...) async throws {
         try await Connection.opened(maintenance) { connection in

@@ -71,7 +71,7 @@ struct RestoreGuard: Sendable {
     }
 
     private func state() async throws -> State {
-        try await Connection.opened(target.named("reeve restore")) { connection in
+        try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
                 let row = try connection.query(
                     """
@@ -96,7 +96,7 @@ struct RestoreGuard: Sendable {
 
     /// Sessions that do not end within a few seconds; those that have just been closed take a moment.
     private func othersStaying() async throws -> Int {
-        try await Connection.opened(target.named("reeve restore")) { connection in
+        try await Connection.opened(target.restoring) { connection in
             let end = ContinuousClock.now + .seconds(5)
             while true {
                 let count: Int = try await connection.with {
@@ -115,7 +115,7 @@ struct RestoreGuard: Sendable {
 
     /// All of them, or none.
     private func run(_ statements: [String]) async throws {
-        try await Connection.opened(target.named("reeve restore")) { connection in
+        try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
                 try connection.transaction { for statement in statements { try connection.execute(statement) } }
             }

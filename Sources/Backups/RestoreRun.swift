@@ -15,7 +15,7 @@ struct RestoreRun: Sendable {
             case .refuseUntrusted(let tables): try await trust.check(in: target, tables: tables)
             case .suspendChecks: try await confinement.suspendChecks()
             case .mask(let rules):
-                try await Connection.opened(target.named("reeve restore")) { connection in
+                try await Connection.opened(target.restoring) { connection in
                     try await connection.with { try rules.apply(on: $0) }
                 }
             case .entries(let entries, let part, let jobs):
@@ -49,7 +49,7 @@ struct RestoreRun: Sendable {
                 for try await _ in group {}
             }
         }
-        try await Connection.opened(target.named("reeve restore")) { connection in
+        try await Connection.opened(target.restoring) { connection in
             try await connection.with { for statement in statements.notes { try $0.execute(statement) } }
         }
     }

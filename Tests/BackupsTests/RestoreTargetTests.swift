@@ -150,6 +150,51 @@ struct RestoreTargetTests {
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)", "DROP ROLE \(role)")
     }
 
+    /// Lends a database of a role's own.
+    private func owned(
+        _ more: String = "", _ body: (_ role: String, _ name: String, _ target: ConnectionSettings) async throws -> Void
+    ) async throws {
+        let database = try TestDatabase.current
+        let role = "owner_\(UUID().uuidString.prefix(8).lowercased())"
+        let name = "r_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL("CREATE ROLE \(role)", "CREATE DATABASE \(name) OWNER \(role) \(more)")
+        let result: Result<Void, any Error>
+        do { result = .success(try await body(role, name, database.settings.database(name))) } catch {
+            result = .failure(error)
+        }
+        let others: [String] = try await database.with {
+            try $0.query("SELECT datname::text FROM pg_database WHERE starts_with(datname, $1)", [name]).map {
+                try $0.get(0)
+            }
+        }
+        for one in others { try await TestCluster.runSQL("DROP DATABASE \(quoteIdentifier(one)) WITH (FORCE)") }
+        try await database.execute("DROP OWNED BY \(role) CASCADE")
+        try await TestCluster.runSQL("DROP ROLE \(role)")
+        try result.get()
+    }
+
+    @Test(.database) func `the limit of applications' statements does not limit a restore`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            """
+            CREATE TABLE public.a (id integer PRIMARY KEY); INSERT INTO public.a SELECT generate_series(1, 200000);
+            CREATE TABLE public.b (id integer REFERENCES public.a);
+            SET session_replication_role = replica;
+            INSERT INTO public.b SELECT 1 + i % 200000 FROM generate_series(1, 2000000) i
+            """)
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await owned { _, name, target in
+            try await TestCluster.runSQL("ALTER DATABASE \(name) SET statement_timeout = '150ms'")
+            let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+            try await restorer.restore(into: target)
+            let keys = try await Connection.opened(target) {
+                try await $0.value("SELECT count(*) FROM pg_constraint WHERE contype = 'f'", as: Int.self)
+            }
+            #expect(keys == 1)
+        }
+    }
+
     @Test(.database) func whoHoldsATableIsSaidInTime() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()
