@@ -40,7 +40,9 @@ public enum BackupError: Error, CustomStringConvertible {
     case risky(table: String, what: String)
     /// A row of the table runs a function of a role that is not trusted, in a superuser's session.
     case untrusted(table: String, what: String, role: String)
-    case leftClosed(database: String, reopening: [String], cause: any Error)
+    /// The restore took the database from its owner and failed. `reopening`: the statements that give it back where its
+    /// content is whole; nil where it is not.
+    case leftClosed(database: String, reopening: [String]?, cause: any Error)
     case held(holders: [String])
     case noBackup(place: String)
     case badOutput(program: String, reason: String)
@@ -131,8 +133,11 @@ public enum BackupError: Error, CustomStringConvertible {
             "restore into another schema with --into-schema, or move the existing objects away first; after a restore of "
                 + "them that was interrupted, --constraints makes the constraints that are missing"
         case .constraintsLeft: "give the same command with --constraints, which makes the missing ones"
-        case .leftClosed(_, let statements, _):
-            "drop it, or, if its content is as it should be, reopen it: \(statements.joined(separator: "; "))"
+        case .leftClosed(_, let statements?, _):
+            "everything was restored: reopen it when the cause is fixed: \(statements.joined(separator: "; ")); or drop it"
+        case .leftClosed(_, nil, let cause):
+            ((cause as? any ReportedError)?.report.hint.map { "\($0); " } ?? "")
+                + "drop the database, which holds a part of the backup"
         case .held:
             "wait for it, or end a session with pg_terminate_backend, a prepared transaction with ROLLBACK PREPARED"
         case .noBackup: "'reeve backup list' shows the backups of each repository"
@@ -157,6 +162,7 @@ extension BackupError: ReportedError {
             case .notRestored: .temporary
             case .hiddenRows, .foreign, .risky, .untrusted: .notPermitted
             case .noRecipients, .unknown, .needsIdentity: .usage
+            case .leftClosed(_, _, let cause): (cause as? any ReportedError)?.report.exitCode ?? .failed
             default: .failed
             }
         return ErrorReport(description, code: "backup", hint: hint, exitCode: exitCode)

@@ -42,15 +42,19 @@ struct RestoreGuard: Sendable {
         }
     }
 
-    /// Does it with the door closed, and opens it as far as it was open. After an error it stays closed: what is there is
-    /// half a database.
+    /// Fills the database with the door closed, and opens it as far as it was open. After an error it stays closed: what
+    /// is there is half a database, or, where `last` has failed, a whole one that is not yet for others.
     ///
-    /// - Throws: what `body` throws; as `BackupError.leftClosed` where that has taken the database from its owner.
-    func closed(_ body: () async throws -> Void) async throws {
+    /// - Parameters:
+    ///   - fill: makes the database whole.
+    ///   - last: what comes before others are let in.
+    /// - Throws: what these throw; as `BackupError.leftClosed` where the database was taken from its owner.
+    func closed(_ fill: () async throws -> Void, last: () async throws -> Void) async throws {
         let before = try await state()
         // Others than superusers would keep themselves out.
         guard before.isSuperuser else {
-            try await body()
+            try await fill()
+            try await last()
             if let limit { try await run(["ALTER DATABASE \(quoteIdentifier(before.name)) CONNECTION LIMIT \(limit)"]) }
             return
         }
@@ -62,12 +66,18 @@ struct RestoreGuard: Sendable {
                 .misuse, "\(others == 1 ? "a session is" : "\(others) sessions are") connected to '\(before.name)'",
                 hint: "end the connections, or restore into another database")
         }
+        try await leavingClosed(before, isWhole: false, fill)
+        try await leavingClosed(before, isWhole: true, last)
+        try await run(before.opening)
+    }
+
+    private func leavingClosed(_ before: State, isWhole: Bool, _ body: () async throws -> Void) async throws {
         do {
             try await body()
         } catch let error where before.owner != before.user && !(error is CancellationError) {
-            throw BackupError.leftClosed(database: before.name, reopening: before.opening, cause: error)
+            throw BackupError.leftClosed(
+                database: before.name, reopening: isWhole ? before.opening : nil, cause: error)
         }
-        try await run(before.opening)
     }
 
     private func state() async throws -> State {

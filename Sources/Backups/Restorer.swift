@@ -75,6 +75,7 @@ public struct Restorer: Sendable {
             }
             try await run.perform(plan.last)
             try await applySettings(target)
+        } last: {
             try await settings.beforeOpening?(target)
         }
     }

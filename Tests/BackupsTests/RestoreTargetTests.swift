@@ -195,6 +195,41 @@ struct RestoreTargetTests {
         }
     }
 
+    @Test(.database) func `a restore that fails leaves nothing confined, and no half database to open`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await owned { role, name, target in
+            try await database.execute(
+                """
+                CREATE SCHEMA s AUTHORIZATION \(role); SET ROLE \(role); CREATE TABLE s.p (id integer PRIMARY KEY);
+                CREATE TABLE s.c (id integer PRIMARY KEY, p integer, price integer CHECK (price >= 0));
+                CREATE FUNCTION s.f() RETURNS text LANGUAGE sql AS 'SELECT current_user::text';
+                INSERT INTO s.c VALUES (1, 99, 5); RESET ROLE;
+                -- A key that its rows do not meet.
+                SET session_replication_role = replica;
+                ALTER TABLE s.c ADD CONSTRAINT c_fk FOREIGN KEY (p) REFERENCES s.p NOT VALID;
+                UPDATE pg_constraint SET convalidated = true WHERE conname = 'c_fk'
+                """)
+            let manifest = try await vault.maker(database.settings).make().manifest
+            let error = await #expect(throws: BackupError.self) {
+                try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring).restore(
+                    into: target)
+            }
+            let hint = try #require(error?.hint)
+            #expect(hint.contains("drop the database") && !hint.contains("ALTER DATABASE"), "\(hint)")
+            let found = try await Connection.opened(target) {
+                try await $0.value(
+                    """
+                    SELECT concat_ws(' ', (SELECT pg_get_constraintdef(oid) FROM pg_constraint
+                            WHERE conname = 'c_price_check'), (SELECT prosecdef FROM pg_proc WHERE proname = 'f'),
+                        (SELECT count(*) FROM pg_event_trigger),
+                        (SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'reeve%'))
+                    """, as: String.self)
+            }
+            #expect(found == "CHECK ((price >= 0)) f 0 0")
+        }
+    }
+
     @Test(.database) func whoHoldsATableIsSaidInTime() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

@@ -327,8 +327,15 @@ import Testing
                     "restore as the role that owns the tables, or trust the role with --trust app or backup.trusted_roles"
                 ),
                 (
-                    .leftClosed(database: "d", reopening: ["A", "B"], cause: LedgerError.busy(holder: nil)), .failed,
-                    "drop it, or, if its content is as it should be, reopen it: A; B"
+                    .leftClosed(database: "d", reopening: ["A", "B"], cause: BackupError.noPgDump(server: 15)), .failed,
+                    "everything was restored: reopen it when the cause is fixed: A; B; or drop it"
+                ),
+                (
+                    .leftClosed(
+                        database: "d", reopening: nil, cause: BackupError.untrusted(table: "t", what: "x", role: "r")),
+                    .notPermitted,
+                    "restore as the role that owns the tables, or trust the role with --trust r or backup.trusted_roles; "
+                        + "drop the database, which holds a part of the backup"
                 ),
                 (
                     .held(holders: []), .failed,
