@@ -78,8 +78,12 @@ public struct Replacement: Sendable {
                 guard let row else { throw PostgresError(.badValue, "the database does not know itself") }
                 let (name, stamp): (String, String) = (try row.get(0), try row.get(2))
                 let stem = Self.stem(name)
+                // One that a restore has left closed is not its owner's meanwhile.
+                let left = try ClosedDatabase.read(on: connection)
+                let access = try DatabaseAccess.read(on: connection)
                 return Former(
-                    name: name, owner: try row.get(1), access: try DatabaseAccess.read(on: connection),
+                    name: name, owner: try left?.ownerName(on: connection) ?? row.get(1),
+                    access: DatabaseAccess(limit: left?.limit ?? access.limit, grants: access.grants),
                     made: "\(stem)_new_\(stamp)", later: "\(stem)_before_\(stamp)", prepared: try row.get(3))
             }
         }

@@ -7,27 +7,40 @@ import Postgres
 struct RestoreGuard: Sendable {
     private let target: ConnectionSettings
 
+    /// The ID of the backup that is restored.
+    private let backup: String
+
     /// That it is opened with; nil: as it was.
     private let limit: Int?
 
-    init(_ target: ConnectionSettings, limit: Int? = nil) {
+    init(_ target: ConnectionSettings, restoring backup: String, limit: Int? = nil) {
         self.target = target
+        self.backup = backup
         self.limit = limit
     }
 
     private struct State: Sendable {
         let name: String
+        /// That it belonged to before, and now.
         let owner: String
+        let ownerNow: String
         let user: String
         let limit: Int
         let isTemplate: Bool
         let isSuperuser: Bool
+        /// What a killed process would forget.
+        let note: ClosedDatabase
+        /// Whether a restore that did not end has left it closed.
+        let wasClosed: Bool
 
         /// What keeps others out.
         var closing: [String] {
             let database = "ALTER DATABASE \(quoteIdentifier(name))"
-            var statements = ["\(database) CONNECTION LIMIT 0"]
-            if owner != user { statements.insert("\(database) OWNER TO \(quoteIdentifier(user))", at: 0) }
+            var statements = [
+                "\(database) CONNECTION LIMIT 0",
+                "\(database) SET \(quoteIdentifier(ClosedDatabase.setting)) TO \(quoteLiteral(note.text))",
+            ]
+            if ownerNow != user { statements.insert("\(database) OWNER TO \(quoteIdentifier(user))", at: 0) }
             if isTemplate { statements.append("\(database) IS_TEMPLATE false") }
             return statements
         }
@@ -38,6 +51,7 @@ struct RestoreGuard: Sendable {
             var statements = ["\(database) CONNECTION LIMIT \(limit)"]
             if isTemplate { statements.append("\(database) IS_TEMPLATE true") }
             if owner != user { statements.append("\(database) OWNER TO \(quoteIdentifier(owner))") }
+            statements.append("\(database) RESET \(quoteIdentifier(ClosedDatabase.setting))")
             return statements
         }
     }
@@ -61,7 +75,7 @@ struct RestoreGuard: Sendable {
         try await run(before.closing)
         let others = try await othersStaying()
         if others > 0 {
-            try await run(before.opening)
+            if !before.wasClosed { try await run(before.opening) }
             throw PostgresError(
                 .misuse, "\(others == 1 ? "a session is" : "\(others) sessions are") connected to '\(before.name)'",
                 hint: "end the connections, or restore into another database")
@@ -86,7 +100,7 @@ struct RestoreGuard: Sendable {
                 let row = try connection.query(
                     """
                     SELECT datname::text, datconnlimit, rolsuper, pg_get_userbyid(datdba)::text, rolname::text,
-                        datistemplate
+                        datistemplate, datdba::int8
                     FROM pg_database, pg_roles
                     WHERE datname = current_database() AND rolname = current_user
                     """
@@ -94,12 +108,16 @@ struct RestoreGuard: Sendable {
                 guard let row else {
                     throw PostgresError(.badValue, "the server returned no row about the current database")
                 }
-                // One that was left closed is opened when it is whole.
-                let found: Int = try row.get(1)
+                let left = try ClosedDatabase.read(on: connection)
+                let (now, isTemplate): (String, Bool) = (try row.get(3), try row.get(5))
+                let note = ClosedDatabase(
+                    owner: try left?.owner ?? row.get(6), limit: try limit ?? left?.limit ?? row.get(1),
+                    isTemplate: left?.isTemplate ?? isTemplate, backup: backup)
                 return State(
-                    name: try row.get(0), owner: try row.get(3), user: try row.get(4),
-                    limit: limit ?? (found == 0 ? -1 : found),
-                    isTemplate: try row.get(5), isSuperuser: try row.get(2))
+                    name: try row.get(0), owner: try left?.ownerName(on: connection) ?? now, ownerNow: now,
+                    user: try row.get(4),
+                    limit: note.limit, isTemplate: note.isTemplate, isSuperuser: try row.get(2), note: note,
+                    wasClosed: left != nil)
             }
         }
     }

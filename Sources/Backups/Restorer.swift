@@ -60,7 +60,7 @@ public struct Restorer: Sendable {
         let reader = PartReader(self, parts: roles + RestorePlan.parts(of: steps + plan.last), progress)
         let run = RestoreRun(target: target, tools: tools, reader: reader, trust: settings.trust)
         let access = settings.restoresAccess ? manifest.access : nil
-        try await RestoreGuard(target, limit: access?.limit).closed {
+        try await RestoreGuard(target, restoring: manifest.id, limit: access?.limit).closed {
             if settings.makesRoles { try await makeRoles(target, reader, all: settings.restoresAllRoles) }
             if let access {
                 try await Connection.opened(target.restoring) { connection in

@@ -230,6 +230,52 @@ struct RestoreTargetTests {
         }
     }
 
+    @Test(.database) func `what a database was is not forgotten when its restore is killed`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        func state(_ name: String) async throws -> String {
+            try await database.value(
+                """
+                SELECT concat_ws(' ', pg_get_userbyid(datdba), datconnlimit, datistemplate, (SELECT count(*)
+                    FROM pg_db_role_setting s WHERE s.setdatabase = d.oid)) FROM pg_database d WHERE datname = $1
+                """, [name])
+        }
+        func kill(_ target: ConnectionSettings) async throws {
+            await #expect(throws: CancellationError.self) {
+                try await RestoreGuard(target, restoring: manifest.id).closed {
+                    throw CancellationError()
+                } last: {
+                }
+            }
+        }
+        for replaces in [false, true] {
+            try await owned("CONNECTION LIMIT 7 IS_TEMPLATE true") { role, name, target in
+                try await kill(target)
+                #expect(try await state(name) == "postgres 0 f 1")
+                // Its backup knows nothing of that.
+                let closed = try await vault.maker(target).make().manifest
+                #expect(closed.settings == [])
+                // Once more, for that must not take what is closed for what was.
+                try await kill(target)
+                let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+                if replaces {
+                    var earlier = manifest
+                    earlier.access = nil
+                    _ = try await Replacement(of: target, like: earlier).replace {
+                        try await restorer.restore(into: $0)
+                    }
+                    #expect(try await state(name) == "\(role) 7 f 0")
+                } else {
+                    try await restorer.restore(into: target)
+                    #expect(try await state(name) == "\(role) 7 t 0")
+                    try await TestCluster.runSQL("ALTER DATABASE \(name) IS_TEMPLATE false")
+                }
+            }
+        }
+        #expect(DatabaseSetting("ALTER DATABASE %database% SET \"Reeve.restoring\" TO '10 -1 keep x'") == nil)
+    }
+
     @Test(.database) func whoHoldsATableIsSaidInTime() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()
