@@ -146,6 +146,17 @@ final class PartReader: @unchecked Sendable {
         }
     }
 
+    /// The late constraints of tables, out of the backup's archive of them.
+    func lateConstraints(of tables: Set<FetchedTable>, _ tools: BackupTools) async throws -> LateConstraints {
+        guard let part = restorer.manifest.parts.first(where: { $0.kind == .after }) else { return LateConstraints() }
+        return try await withFile(part) { path in
+            let late = RestorePlan.Entries.only(RestorePlan.lateConstraints).of(try await contents(of: path, tools))
+            if late.entries.isEmpty { return LateConstraints() }
+            let script = try await script(of: late, at: path, tools)
+            return try LateConstraints.read(script, of: tables, file: part.object)
+        }
+    }
+
     private func withList<T: Sendable>(
         _ entries: TableOfContents, _ path: String, _ body: (String) async throws -> T
     ) async throws -> T {

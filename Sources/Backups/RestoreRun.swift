@@ -40,7 +40,9 @@ struct RestoreRun: Sendable {
                 for one in round {
                     group.addTask {
                         do {
-                            try await LateConstraints.make([one.statement], in: target, isConfined: true)
+                            try await LateConstraints.make([one.statement], in: target.restoring, isConfined: true)
+                        } catch let error as PostgresError where error.sqlState == "55P03" {
+                            throw BackupError.notRestored(object: part.object, reason: error.description)
                         } catch let error as PostgresError where error.kind == .server && !error.isOutage {
                             throw BackupError.part(object: part.object, reason: error.description)
                         }

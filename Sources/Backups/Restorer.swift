@@ -26,6 +26,8 @@ public struct Restorer: Sendable {
         public var beforeOpening: (@Sendable (ConnectionSettings) async throws -> Void)?
         /// Where the script of indexes and constraints lies while it is restored; it holds no rows.
         public var temporaryFolder = NSTemporaryDirectory()
+        /// How long single tables' constraints wait for the sessions of the target.
+        var lockPatience = ConstraintMaking.LockPatience()
         /// Bytes that a part may have which is read as text: whoever may write to a repository can make gigabytes of a few
         /// kilobytes that are unpacked.
         var textLimit = 256 << 20

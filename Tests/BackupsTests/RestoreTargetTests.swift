@@ -173,28 +173,6 @@ struct RestoreTargetTests {
         try result.get()
     }
 
-    @Test(.database) func `the limit of applications' statements does not limit a restore`() async throws {
-        let database = try TestDatabase.current
-        let vault = try await Vault()
-        try await database.execute(
-            """
-            CREATE TABLE public.a (id integer PRIMARY KEY); INSERT INTO public.a SELECT generate_series(1, 200000);
-            CREATE TABLE public.b (id integer REFERENCES public.a);
-            SET session_replication_role = replica;
-            INSERT INTO public.b SELECT 1 + i % 200000 FROM generate_series(1, 2000000) i
-            """)
-        let manifest = try await vault.maker(database.settings).make().manifest
-        try await owned { _, name, target in
-            try await TestCluster.runSQL("ALTER DATABASE \(name) SET statement_timeout = '150ms'")
-            let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
-            try await restorer.restore(into: target)
-            let keys = try await Connection.opened(target) {
-                try await $0.value("SELECT count(*) FROM pg_constraint WHERE contype = 'f'", as: Int.self)
-            }
-            #expect(keys == 1)
-        }
-    }
-
     @Test(.database) func `a restore that fails leaves nothing confined, and no half database to open`() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()
@@ -274,6 +252,28 @@ struct RestoreTargetTests {
             }
         }
         #expect(DatabaseSetting("ALTER DATABASE %database% SET \"Reeve.restoring\" TO '10 -1 keep x'") == nil)
+    }
+
+    @Test(.database) func `the limit of applications' statements does not limit a restore`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            """
+            CREATE TABLE public.a (id integer PRIMARY KEY); INSERT INTO public.a SELECT generate_series(1, 200000);
+            CREATE TABLE public.b (id integer REFERENCES public.a);
+            SET session_replication_role = replica;
+            INSERT INTO public.b SELECT 1 + i % 200000 FROM generate_series(1, 2000000) i
+            """)
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await owned { _, name, target in
+            try await TestCluster.runSQL("ALTER DATABASE \(name) SET statement_timeout = '150ms'")
+            let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+            try await restorer.restore(into: target)
+            let keys = try await Connection.opened(target) {
+                try await $0.value("SELECT count(*) FROM pg_constraint WHERE contype = 'f'", as: Int.self)
+            }
+            #expect(keys == 1)
+        }
     }
 
     @Test(.database) func whoHoldsATableIsSaidInTime() async throws {
