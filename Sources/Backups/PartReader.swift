@@ -90,8 +90,11 @@ final class PartReader: @unchecked Sendable {
 
     /// A part as a file, which pg_restore wants for a list, and for several connections at once.
     func withFile<T: Sendable>(_ part: Manifest.Part, _ body: (String) async throws -> T) async throws -> T {
-        // A folder that nobody else can look into, let alone put something in the way of what is written there.
-        var template = Array("\(restorer.settings.temporaryFolder)/reeve-restore-XXXXXX".utf8CString)
+        // A folder that nobody else can look into, let alone put something in the way of what is written there. By its name
+        // `ScratchServer` knows that it may be removed once the process is gone.
+        let parent = restorer.settings.temporaryFolder
+        try? FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+        var template = Array("\(parent)/restore-\(getpid())-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else {
             throw StorageError.failed(
                 operation: "write", object: restorer.settings.temporaryFolder, reason: String(cString: strerror(errno)))
