@@ -34,14 +34,24 @@ public enum BackupError: Error, CustomStringConvertible {
     case targetLacks([String])
     case notInBackup(String)
     case targetHas([String])
-    /// The tables have come, but not all of their constraints were made.
-    case constraintsLeft(cause: any Error)
+    /// The target has tables of a restore that has not ended, whose record is the schema.
+    case unfinished(names: [String], backup: String, missing: [String], schema: String)
+    /// The tables that were restored are gone, or others have their names; what recorded the restore is the schema.
+    case notThoseRestored([String], schema: String)
+    /// The target has no record of a restore of these.
+    case noUnfinished([String])
+    /// The tables have come, but not all of their constraints were made. `findings`: what else there is to say of them.
+    case constraintsLeft(missing: [String], findings: [String], cause: any Error)
+    /// The answer to COMMIT is lost: the tables are there if the schema is.
+    case outcomeUnknown(schema: String, reason: String, cause: any Error)
     case unreachable(place: String, reason: String)
     case secretKeyword(String)
     case risky(table: String, what: String)
     /// A row of the table runs a function of a role that is not trusted, in a superuser's session.
     case untrusted(table: String, what: String, role: String)
-    case leftClosed(database: String, reopening: [String], cause: any Error)
+    /// The restore took the database from its owner and failed. `reopening`: the statements that give it back where its
+    /// content is whole; nil where it is not.
+    case leftClosed(database: String, reopening: [String]?, cause: any Error)
     case held(holders: [String])
     case noBackup(place: String)
     case badOutput(program: String, reason: String)
@@ -87,8 +97,20 @@ public enum BackupError: Error, CustomStringConvertible {
         case .secretKeyword(let keyword):
             "'\(keyword)' in the connection string cannot be passed to PostgreSQL's programs"
         case .targetHas(let names): "the target already has \(names.joined(separator: ", "))"
-        case .constraintsLeft(let cause):
-            "\(cause); the tables were restored, but some of their constraints are missing"
+        case .unfinished(let names, let backup, let missing, _):
+            "the target already has \(names.joined(separator: ", ")): a restore of \(backup) has not ended"
+                + (missing.isEmpty ? "" : "; it has not made \(missing.joined(separator: ", "))")
+        case .notThoseRestored(let names, _):
+            "the target does not have any more what was restored as \(names.joined(separator: ", "))"
+        case .noUnfinished(let names):
+            "the target has no record of an unfinished restore of \(names.joined(separator: ", ")) by this role"
+        case .constraintsLeft(let missing, let findings, let cause):
+            "\(cause); the tables were restored, but "
+                + (missing.isEmpty
+                    ? "what followed was not done" : "constraints are missing: \(missing.joined(separator: ", "))")
+                + findings.map { "; \($0)" }.joined()
+        case .outcomeUnknown(_, let reason, let cause):
+            "\(cause); whether the tables were restored is not known: \(reason)"
         case .leftClosed(let database, _, let cause):
             "\(cause); the database '\(database)' still refuses connections and belongs to the restoring role"
         case .held(let holders):
@@ -136,11 +158,21 @@ public enum BackupError: Error, CustomStringConvertible {
         case .unreachable: "check that it is reachable and readable"
         case .secretKeyword: "put it into a service file (PGSERVICEFILE) and name the service with service=…"
         case .targetHas:
-            "restore into another schema with --into-schema, or move the existing objects away first; after a restore of "
-                + "them that was interrupted, --constraints makes the constraints that are missing"
+            "restore into another schema with --into-schema, or move the existing objects away first"
+        case .unfinished(_, _, _, let schema):
+            "give the same command with --constraints, which makes what is missing; or drop the tables and the schema "
+                + "\(schema), and restore them again"
+        case .notThoseRestored(_, let schema):
+            "drop the schema \(schema), which records that restore, and restore again"
+        case .noUnfinished: "'reeve doctor --only restores' names those that have not ended"
         case .constraintsLeft: "give the same command with --constraints, which makes the missing ones"
-        case .leftClosed(_, let statements, _):
-            "drop it, or, if its content is as it should be, reopen it: \(statements.joined(separator: "; "))"
+        case .outcomeUnknown(let schema, _, _):
+            "the tables are there if the schema \(schema) is; then the same command with --constraints goes on"
+        case .leftClosed(_, let statements?, _):
+            "everything was restored: reopen it when the cause is fixed: \(statements.joined(separator: "; ")); or drop it"
+        case .leftClosed(_, nil, let cause):
+            ((cause as? any ReportedError)?.report.hint.map { "\($0); " } ?? "")
+                + "drop the database, which holds a part of the backup"
         case .held:
             "wait for it, or end a session with pg_terminate_backend, a prepared transaction with ROLLBACK PREPARED"
         case .noBackup: "'reeve backup list' shows the backups of each repository"
@@ -169,6 +201,7 @@ extension BackupError: ReportedError {
             case .notRestored: .temporary
             case .hiddenRows, .foreign, .risky, .untrusted: .notPermitted
             case .noRecipients, .unknown, .needsIdentity: .usage
+            case .leftClosed(_, _, let cause): (cause as? any ReportedError)?.report.exitCode ?? .failed
             default: .failed
             }
         return ErrorReport(description, code: "backup", hint: hint, exitCode: exitCode)

@@ -162,7 +162,10 @@ struct BackupRun: Sendable {
     /// - Returns: nil for a part that is not wanted after all.
     func store(_ part: DumpPlan.Part, _ gate: PartGate) async throws -> Manifest.Part? {
         let arguments =
-            ["-Fc", "-Z0", "--no-sync", "--lock-wait-timeout=5s", "--snapshot=\(snapshot.id)"] + part.arguments
+            [
+                "-Fc", "-Z0", "--no-sync", "--lock-wait-timeout=5s", "--snapshot=\(snapshot.id)",
+                "--exclude-schema=\(UserSchemas.restorePattern)",
+            ] + part.arguments
         do {
             defer { gate.leave() }
             return try await write(

@@ -28,7 +28,7 @@ public enum CodeTrust: Sendable, Equatable {
         in target: ConnectionSettings, tables: Set<FetchedTable>? = nil, areChecked: Bool = false
     ) async throws {
         guard case .roles(let trusted) = self else { return }
-        try await Connection.opened(target.named("reeve restore")) { connection in
+        try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
                 guard try Confinement.isSuperuser(on: connection) else { return }
                 let sql = Self.untrusted(trusted, among: areChecked ? Self.evaluatedOrChecked : Self.evaluated)

@@ -11,7 +11,7 @@ struct Comparison: Sendable {
 
     func differences() async throws -> [RestoreDifference] {
         var result = try await tables()
-        result += try await Connection.opened(target.named("reeve restore test")) { connection in
+        result += try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
             try await connection.with { try others(on: $0) }
         }
         return result + (try await schema())
@@ -29,7 +29,7 @@ struct Comparison: Sendable {
             return relation
         }
         let readers = ContentReaders(target, count: restorer.settings.jobs)
-        let prints = try await Confinement.during(in: target.named("reeve restore test")) { _ in
+        let prints = try await Confinement.during(in: target.restoring.named("reeve restore test")) { _ in
             try await readers.prints(of: relations, server: server)
         }
         let found = Dictionary(prints.map { (ExactText($0.key.path), $0.value) }) { one, _ in one }

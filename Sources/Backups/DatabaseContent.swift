@@ -231,8 +231,9 @@ enum DatabaseContent {
                     ELSE quote_literal(substr(c, strpos(c, '=') + 1)) END
             FROM pg_db_role_setting s, unnest(s.setconfig) c
             WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND lower(split_part(c, '=', 1)) <> $1
             ORDER BY 1
-            """
+            """, [ClosedDatabase.setting]
         ).map { try $0.get(0) }
     }
 }

@@ -28,7 +28,8 @@ struct DatabaseSetting: Sendable, Equatable {
         } else {
             return nil
         }
-        guard rest.isAtEnd else { return nil }
+        // What a database is opened with is not for a backup to say; the server compares names so.
+        guard rest.isAtEnd, name.lowercased() != ClosedDatabase.setting else { return nil }
     }
 
     /// Those that the server keeps as lists of names (`GUC_LIST_QUOTE`), as pg_dump knows them too.

@@ -7,41 +7,47 @@ struct LateConstraints: Sendable {
         let table: FetchedTable
         let name: String
         let statement: String
+        /// The table that a foreign key refers to.
+        var references: FetchedTable?
         /// Statements about it.
         var comments: [String] = []
+
+        /// The statement in one line.
+        var words: String { statement.split(whereSeparator: \.isWhitespace).joined(separator: " ") }
     }
 
+    /// Those of the tables.
     var constraints: [Constraint] = []
-    /// Whether there are some that point to where the tables were, which have gone elsewhere.
-    var areLeftOut = false
+    /// Foreign keys of other tables that refer to these.
+    var inbound: [Constraint] = []
+    /// Those of the tables that name where they were, and are not made, for the tables have gone elsewhere.
+    var moved: [Constraint] = []
 
-    /// Those of the tables, out of a script of pg_restore's. Pure.
+    /// Out of a script of pg_restore's. Pure.
     ///
     /// - Throws: `PostgresError` of kind `badScript`.
     static func read(_ script: [UInt8], of tables: Set<FetchedTable>, file: String) throws -> LateConstraints {
-        var result = LateConstraints()
-        // Whether the constraint that was last seen is one of them.
-        var isWanted = false
+        var all: [Constraint] = []
         for statement in try SQLLexer.split(script, file: file) {
-            let tokens = try SQLLexer.tokens(of: script, in: statement.range, file: file).prefix(9).map {
+            let tokens = try SQLLexer.tokens(of: script, in: statement.range, file: file).map {
                 String(decoding: script[$0.range], as: UTF8.self)
             }
             let sql = String(decoding: script[statement.range], as: UTF8.self)
             if tokens.starts(with: ["ALTER", "TABLE"]) {
-                let own = tokens.dropFirst(tokens.dropFirst(2).first == "ONLY" ? 3 : 2)
+                let own = ownTable(tokens)
                 // ADD CONSTRAINT name
-                let name = own.dropFirst(5).first.map { unquoteIdentifier($0) ?? $0 }
-                if let table = table(own), let name, tables.contains(table) {
-                    isWanted = true
-                    result.constraints.append(Constraint(table: table, name: name, statement: sql))
-                } else {
-                    isWanted = false
-                }
-            } else if tokens.first == "COMMENT", isWanted, let last = result.constraints.indices.last {
-                result.constraints[last].comments.append(sql)
+                guard let table = table(own), let name = own.dropFirst(5).first else { continue }
+                all.append(
+                    Constraint(
+                        table: table, name: unquoteIdentifier(name) ?? name, statement: sql,
+                        references: referredTable(tokens)))
+            } else if tokens.first == "COMMENT", let last = all.indices.last {
+                all[last].comments.append(sql)
             }
         }
-        return result
+        return LateConstraints(
+            constraints: all.filter { tables.contains($0.table) },
+            inbound: all.filter { !tables.contains($0.table) && $0.references.map(tables.contains) == true })
     }
 
     /// A statement that makes one, and the tables that it locks.
@@ -62,9 +68,8 @@ struct LateConstraints: Sendable {
             let sql = String(decoding: script[statement.range], as: UTF8.self)
             switch tokens.first {
             case "ALTER":
-                let own = tokens.dropFirst(tokens.dropFirst(2).first == "ONLY" ? 3 : 2)
-                let other = tokens.drop { $0 != "REFERENCES" }.dropFirst()
-                makes.append(Making(statement: sql, tables: Set([own, other].compactMap(table))))
+                let tables = [table(ownTable(tokens)), referredTable(tokens)]
+                makes.append(Making(statement: sql, tables: Set(tables.compactMap { $0 })))
             case "COMMENT", "SECURITY": notes.append(sql)
             default: break  // settings of pg_restore's session
             }
@@ -92,15 +97,15 @@ struct LateConstraints: Sendable {
         return rounds.map(\.makes)
     }
 
-    /// Runs statements in a session of their own, and in one transaction: what a function that they call sets or leaves
+    /// Runs statements in a session of their own, with its limits (`ConnectionSettings.restoring`), and in one transaction: what a function that they call sets or leaves
     /// there ends with it. Where they and somebody else wait for each other, they are tried again.
     ///
     /// - Parameter isConfined: whether the functions of the database are confined already, and not for this alone.
-    static func make(_ statements: [String], in target: ConnectionSettings, isConfined: Bool) async throws {
+    static func make(_ statements: [String], in target: ConnectionSettings, isConfined: Bool = false) async throws {
         var attempt = 1
         while true {
             do {
-                return try await Connection.opened(target.named("reeve restore")) { connection in
+                return try await Connection.opened(target) { connection in
                     try await connection.with { connection in
                         try connection.transaction {
                             try Confinement.during(on: connection, isNeeded: !isConfined) {
@@ -114,6 +119,15 @@ struct LateConstraints: Sendable {
                 attempt += 1
             }
         }
+    }
+
+    /// What follows ALTER TABLE.
+    private static func ownTable(_ tokens: [String]) -> ArraySlice<String> {
+        tokens.dropFirst(tokens.dropFirst(2).first == "ONLY" ? 3 : 2)
+    }
+
+    private static func referredTable(_ tokens: [String]) -> FetchedTable? {
+        table(tokens.drop { $0 != "REFERENCES" }.dropFirst())
     }
 
     /// What `schema.name` names.

@@ -91,8 +91,11 @@ final class PartReader: @unchecked Sendable {
 
     /// A part as a file, which pg_restore wants for a list, and for several connections at once.
     func withFile<T: Sendable>(_ part: Manifest.Part, _ body: (String) async throws -> T) async throws -> T {
-        // A folder that nobody else can look into, let alone put something in the way of what is written there.
-        var template = Array("\(restorer.settings.temporaryFolder)/reeve-restore-XXXXXX".utf8CString)
+        // A folder that nobody else can look into, let alone put something in the way of what is written there. By its name
+        // `ScratchServer` knows that it may be removed once the process is gone.
+        let parent = restorer.settings.temporaryFolder
+        try? FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+        var template = Array("\(parent)/restore-\(getpid())-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else {
             throw StorageError.failed(
                 operation: "write", object: restorer.settings.temporaryFolder, reason: String(cString: strerror(errno)))
@@ -144,6 +147,17 @@ final class PartReader: @unchecked Sendable {
     func script(of entries: TableOfContents, at path: String, _ tools: BackupTools) async throws -> [UInt8] {
         try await withList(entries, path) { list in
             try await Pipeline([Command(tools.programs.path("pg_restore"), ["-L", list, "-f", "-", path])]).output()
+        }
+    }
+
+    /// The late constraints of tables, out of the backup's archive of them.
+    func lateConstraints(of tables: Set<FetchedTable>, _ tools: BackupTools) async throws -> LateConstraints {
+        guard let part = restorer.manifest.parts.first(where: { $0.kind == .after }) else { return LateConstraints() }
+        return try await withFile(part) { path in
+            let late = RestorePlan.Entries.only(RestorePlan.lateConstraints).of(try await contents(of: path, tools))
+            if late.entries.isEmpty { return LateConstraints() }
+            let script = try await script(of: late, at: path, tools)
+            return try LateConstraints.read(script, of: tables, file: part.object)
         }
     }
 

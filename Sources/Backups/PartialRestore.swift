@@ -37,59 +37,75 @@ public struct PartialRestore: Sendable {
     }
 
     /// - Returns: what was left out, and what has come otherwise than it was, in words.
-    /// - Throws: `BackupError.notInBackup`, `.targetHas`, `.targetLacks` before anything is written; `PipelineError`,
-    ///   `PostgresError`, `StorageError`.
+    /// - Throws: `BackupError.notInBackup`, `.targetHas`, `.unfinished`, `.targetLacks` before anything is written;
+    ///   `.outcomeUnknown`; `.constraintsLeft` where the tables are there; `PipelineError`, `PostgresError`, `StorageError`.
     public func restore(
         into target: ConnectionSettings, progress: @escaping Restorer.Progress = { _, _ in }
     ) async throws -> [String] {
-        return try await rebuilding(for: target) { rebuild in
+        let tools = try await tools(for: target)
+        return try await server.with { scratch, isOwn in
+            let reader = PartReader(restorer, parts: [], { _, _ in })
+            if isOwn { try await restorer.makeRoles(scratch, reader) }
+            let rebuild = ScratchRebuild(
+                restorer: restorer, selection: selection, scratch: scratch.restoring, reader: reader, tools: tools,
+                trust: server.trust(isOwn: isOwn, otherwise: restorer.settings.trust))
             let rebuilt = try await Confinement.during(in: rebuild.scratch) { try await rebuild.run($0, progress) }
-            let notes = try await rebuild.differences(rebuilt.tables)
-            let delivery = delivery(try await rebuild.move(rebuilt.tables), rebuild, target)
-            try await delivery.check()
-            try await delivery.copy()
-            return try await delivery.make(rebuilt.constraints) + notes + (try await delivery.differences())
+            let differences = try await rebuild.differences(rebuilt)
+            return try await deliver(
+                try await rebuild.move(rebuilt.tables), rebuilt.constraints, rebuild, target, differences)
         }
+    }
+
+    private func deliver(
+        _ tables: [FetchedTable], _ late: LateConstraints, _ rebuild: ScratchRebuild, _ target: ConnectionSettings,
+        _ differences: [String]
+    ) async throws -> [String] {
+        let trust = restorer.settings.trust
+        try await DeliveryCheck(
+            tables: tables, selection: selection, scratch: rebuild.scratch, target: target, trust: trust
+        ).run()
+        var record = UnfinishedRestore(
+            backup: manifest.id, selection, tables: tables, constraints: late.constraints)
+        let delivery = Delivery(
+            tables: tables, selection: selection, scratch: rebuild.scratch, target: target, tools: rebuild.tools,
+            trust: trust, record: record)
+        try await delivery.copy()
+        var findings = differences + late.moved.map { "left out, for it names where the tables were: \($0.words)" }
+        do {
+            record = try await record.read(in: target)
+            findings += try await delivery.differences()
+            findings += try await InboundKeys(late.inbound).missing(in: target)
+        } catch let error as PostgresError {
+            throw BackupError.constraintsLeft(missing: record.missingNames, findings: findings, cause: error)
+        }
+        return try await making(in: target).make(late.constraints, record, findings: findings)
     }
 
     /// Makes what a restore of the same tables has not made of their late constraints, because it was cut off.
     ///
-    /// - Returns: the constraints that the target cannot have, in words.
-    /// - Throws: `BackupError.notInBackup`, `.targetLacks` before anything is changed; otherwise as `restore`.
-    public func makeConstraints(in target: ConnectionSettings) async throws -> [String] {
-        try await rebuilding(for: target) { rebuild in
-            let defined = try await Confinement.during(in: rebuild.scratch) { try await rebuild.definitions($0) }
-            let delivery = delivery(defined.tables, rebuild, target)
-            let missing = try await delivery.missing(of: defined.constraints)
-            return try await delivery.make(missing)
-        }
+    /// - Parameter record: that of the restore; the backup must be the one that it names.
+    /// - Returns: the constraints that the target refused, in words.
+    /// - Throws: `BackupError.constraintsLeft`; `PipelineError`, `PostgresError`, `StorageError`.
+    public func makeConstraints(_ record: UnfinishedRestore, in target: ConnectionSettings) async throws -> [String] {
+        let tools = try await tools(for: target)
+        let reader = PartReader(restorer, parts: [], { _, _ in })
+        let tables = Set(record.tables.map { FetchedTable(schema: $0.schema, name: $0.name) })
+        let late = try await reader.lateConstraints(of: tables, tools)
+        let missing = try record.missing(of: late.constraints, object: manifest.prefix)
+        return try await making(in: target).make(missing, record)
     }
 
-    /// Lends a scratch server, with the means to put the tables together in it.
-    private func rebuilding(
-        for target: ConnectionSettings, _ body: @escaping @Sendable (ScratchRebuild) async throws -> [String]
-    ) async throws -> [String] {
+    private func making(in target: ConnectionSettings) -> ConstraintMaking {
+        ConstraintMaking(target: target, patience: restorer.settings.lockPatience)
+    }
+
+    /// - Throws: `BackupError.needsIdentity`, `.noPgDump`.
+    private func tools(for target: ConnectionSettings) async throws -> BackupTools {
         if !manifest.recipients.isEmpty, restorer.settings.identity == nil {
             throw BackupError.needsIdentity(id: manifest.id)
         }
-        let tools = try await Connection.opened(target.named("reeve restore")) {
+        return try await Connection.opened(target.restoring) {
             try await BackupTools.dumping(server: manifest.server, beside: $0)
         }
-        return try await server.with { scratch, isOwn in
-            let reader = PartReader(restorer, parts: [], { _, _ in })
-            if isOwn { try await restorer.makeRoles(scratch, reader) }
-            return try await body(
-                ScratchRebuild(
-                    restorer: restorer, selection: selection, scratch: scratch, reader: reader, tools: tools,
-                    trust: server.trust(isOwn: isOwn, otherwise: restorer.settings.trust)))
-        }
-    }
-
-    private func delivery(
-        _ tables: [FetchedTable], _ rebuild: ScratchRebuild, _ target: ConnectionSettings
-    ) -> Delivery {
-        Delivery(
-            tables: tables, selection: selection, scratch: rebuild.scratch, target: target, tools: rebuild.tools,
-            trust: restorer.settings.trust)
     }
 }

@@ -66,7 +66,7 @@ public struct Replacement: Sendable {
     }
 
     private func former() async throws -> Former {
-        try await Connection.opened(target.named("reeve restore")) { connection in
+        try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
                 let row = try connection.query(
                     """
@@ -78,8 +78,12 @@ public struct Replacement: Sendable {
                 guard let row else { throw PostgresError(.badValue, "the database does not know itself") }
                 let (name, stamp): (String, String) = (try row.get(0), try row.get(2))
                 let stem = Self.stem(name)
+                // One that a restore has left closed is not its owner's meanwhile.
+                let left = try ClosedDatabase.read(on: connection)
+                let access = try DatabaseAccess.read(on: connection)
                 return Former(
-                    name: name, owner: try row.get(1), access: try DatabaseAccess.read(on: connection),
+                    name: name, owner: try left?.ownerName(on: connection) ?? row.get(1),
+                    access: DatabaseAccess(limit: left?.limit ?? access.limit, grants: access.grants),
                     made: "\(stem)_new_\(stamp)", later: "\(stem)_before_\(stamp)", prepared: try row.get(3))
             }
         }
@@ -105,7 +109,7 @@ public struct Replacement: Sendable {
     }
 
     private func give(_ access: DatabaseAccess, to made: ConnectionSettings) async throws {
-        try await Connection.opened(made.named("reeve restore")) { connection in
+        try await Connection.opened(made.restoring) { connection in
             try await connection.with { connection in
                 try connection.transaction {
                     try access.grant(on: connection)
@@ -163,7 +167,7 @@ public struct Replacement: Sendable {
         return true
     }
 
-    private var maintenance: ConnectionSettings { target.database("postgres").named("reeve restore") }
+    private var maintenance: ConnectionSettings { target.database("postgres").restoring }
 
     private func run(_ statements: String...) async throws {
         try await Connection.opened(maintenance) { connection in

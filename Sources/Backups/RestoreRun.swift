@@ -15,7 +15,7 @@ struct RestoreRun: Sendable {
             case .refuseUntrusted(let tables): try await trust.check(in: target, tables: tables)
             case .suspendChecks: try await confinement.suspendChecks()
             case .mask(let rules):
-                try await Connection.opened(target.named("reeve restore")) { connection in
+                try await Connection.opened(target.restoring) { connection in
                     try await connection.with { try rules.apply(on: $0) }
                 }
             case .entries(let entries, let part, let jobs):
@@ -40,7 +40,9 @@ struct RestoreRun: Sendable {
                 for one in round {
                     group.addTask {
                         do {
-                            try await LateConstraints.make([one.statement], in: target, isConfined: true)
+                            try await LateConstraints.make([one.statement], in: target.restoring, isConfined: true)
+                        } catch let error as PostgresError where error.sqlState == "55P03" {
+                            throw BackupError.notRestored(object: part.object, reason: error.description)
                         } catch let error as PostgresError where error.kind == .server && !error.isOutage {
                             throw BackupError.part(object: part.object, reason: error.description)
                         }
@@ -49,7 +51,7 @@ struct RestoreRun: Sendable {
                 for try await _ in group {}
             }
         }
-        try await Connection.opened(target.named("reeve restore")) { connection in
+        try await Connection.opened(target.restoring) { connection in
             try await connection.with { for statement in statements.notes { try $0.execute(statement) } }
         }
     }

@@ -86,7 +86,9 @@ public struct RestoreTest: Sendable {
         settings.masking = MaskingRules([:])
         settings.beforeOpening = nil
         let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
-        let server = try await Connection.opened(target.named("reeve restore test")) { await $0.serverVersion }
+        let server = try await Connection.opened(target.restoring.named("reeve restore test")) {
+            await $0.serverVersion
+        }
         let began = ContinuousClock.now
         var differences: [RestoreDifference]
         var notCompared: [String] = []
@@ -101,7 +103,7 @@ public struct RestoreTest: Sendable {
         } catch BackupError.part(let object, let reason) {
             // A server that is gone refutes nothing.
             do {
-                try await Connection.opened(target.named("reeve restore test")) { connection in
+                try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
                     try await connection.with { _ = try $0.query("SELECT 1") }
                 }
             } catch {
@@ -122,12 +124,12 @@ public struct RestoreTest: Sendable {
         let checks = checks
         if checks.isEmpty { return [] }
         // It evaluates expressions of indexes and statistics with the rights of a table's owner, whoever wrote them.
-        try await Confinement.during(in: target.named("reeve restore test")) { _ in
-            try await Connection.opened(target.named("reeve restore test")) { connection in
+        try await Confinement.during(in: target.restoring.named("reeve restore test")) { _ in
+            try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
                 try await connection.with { _ = try $0.execute("ANALYZE") }
             }
         }
-        return try await Connection.opened(target.named("reeve restore test")) { connection in
+        return try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
             try await connection.with { connection in
                 try checks.compactMap { check in
                     do {

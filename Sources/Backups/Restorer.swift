@@ -26,6 +26,8 @@ public struct Restorer: Sendable {
         public var beforeOpening: (@Sendable (ConnectionSettings) async throws -> Void)?
         /// Where the script of indexes and constraints lies while it is restored; it holds no rows.
         public var temporaryFolder = NSTemporaryDirectory()
+        /// How long single tables' constraints wait for the sessions of the target.
+        var lockPatience = ConstraintMaking.LockPatience()
         /// Bytes that a part may have which is read as text: whoever may write to a repository can make gigabytes of a few
         /// kilobytes that are unpacked.
         var textLimit = 256 << 20
@@ -60,21 +62,22 @@ public struct Restorer: Sendable {
         let reader = PartReader(self, parts: roles + RestorePlan.parts(of: steps + plan.last), progress)
         let run = RestoreRun(target: target, tools: tools, reader: reader, trust: settings.trust)
         let access = settings.restoresAccess ? manifest.access : nil
-        try await RestoreGuard(target, access).closed {
+        try await RestoreGuard(target, restoring: manifest.id, access).closed {
             if settings.makesRoles { try await makeRoles(target, reader, all: settings.restoresAllRoles) }
             if let access {
-                try await Connection.opened(target.named("reeve restore")) { connection in
+                try await Connection.opened(target.restoring) { connection in
                     try await connection.with { connection in
                         try connection.transaction { try access.grant(on: connection) }
                     }
                 }
             }
             // Rows and constraints run functions that came with the backup.
-            try await Confinement.during(in: target.named("reeve restore")) {
+            try await Confinement.during(in: target.restoring) {
                 try await run.perform(steps, under: $0)
             }
             try await run.perform(plan.last)
             try await applySettings(target)
+        } last: {
             try await settings.beforeOpening?(target)
         }
     }
@@ -85,7 +88,7 @@ public struct Restorer: Sendable {
     func prepare(_ target: ConnectionSettings) async throws -> BackupTools {
         if !manifest.recipients.isEmpty, settings.identity == nil { throw BackupError.needsIdentity(id: manifest.id) }
         try await BackupTools.check(encrypts: !manifest.recipients.isEmpty)
-        return try await Connection.opened(target.named("reeve restore")) { connection in
+        return try await Connection.opened(target.restoring) { connection in
             let lacking = try await connection.with { try lacks(on: $0) }
             if !lacking.isEmpty { throw BackupError.targetLacks(lacking) }
             return try await BackupTools.dumping(server: manifest.server, beside: connection)
@@ -114,7 +117,7 @@ public struct Restorer: Sendable {
     /// How who may connect to a target differs from what the backup says, for one that keeps its own; nil: in nothing.
     public func keptAccess(of target: ConnectionSettings) async throws -> String? {
         guard let wanted = manifest.access else { return nil }
-        let found = try await Connection.opened(target.named("reeve restore")) { connection in
+        let found = try await Connection.opened(target.restoring) { connection in
             try await connection.with { try DatabaseAccess.read(on: $0) }
         }
         if wanted.isMet(by: found) { return nil }
@@ -138,7 +141,7 @@ public struct Restorer: Sendable {
             let statements = try SQLLexer.split(script, file: part.object).map {
                 String(decoding: script[$0.range], as: UTF8.self)
             }
-            try await Connection.opened(target.named("reeve restore")) { connection in
+            try await Connection.opened(target.restoring) { connection in
                 try await connection.with { connection in
                     let there = try connection.query("SELECT rolname::text FROM pg_roles")
                     let known = all ? [] : Set(try there.map { ExactText(try $0.get(0)) })
@@ -156,7 +159,7 @@ public struct Restorer: Sendable {
 
     private func applySettings(_ target: ConnectionSettings) async throws {
         let settings = manifest.settings.compactMap(DatabaseSetting.init)
-        try await Connection.opened(target.named("reeve restore")) { connection in
+        try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
                 let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
                 for setting in settings { try connection.execute(setting.statement(for: name)) }

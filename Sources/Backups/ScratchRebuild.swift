@@ -32,12 +32,6 @@ struct ScratchRebuild: Sendable {
         return Result(tables: tables, constraints: try await lateConstraints(of: known))
     }
 
-    /// The tables without their rows, and their late constraints.
-    func definitions(_ confinement: Confinement) async throws -> Result {
-        let tables = try await define(confinement)
-        return Result(tables: tables, constraints: try await lateConstraints(of: Set(tables)))
-    }
-
     /// Makes all definitions, and looks up the tables that are wanted.
     private func define(_ confinement: Confinement) async throws -> [FetchedTable] {
         let run = RestoreRun(target: scratch, tools: tools, reader: reader, trust: trust)
@@ -69,26 +63,19 @@ struct ScratchRebuild: Sendable {
 
     /// The late constraints of the tables, as statements: in the scratch server the rows that keys refer to are missing.
     private func lateConstraints(of tables: Set<FetchedTable>) async throws -> LateConstraints {
-        guard let part = manifest.parts.first(where: { $0.kind == .after }) else { return LateConstraints() }
-        return try await reader.withFile(part) { path in
-            let late = RestorePlan.Entries.only(RestorePlan.lateConstraints).of(
-                try await reader.contents(of: path, tools))
-            if selection.intoSchema != nil || late.entries.isEmpty {
-                return LateConstraints(areLeftOut: !late.entries.isEmpty)
-            }
-            let script = try await reader.script(of: late, at: path, tools)
-            return try LateConstraints.read(script, of: tables, file: part.object)
-        }
+        var late = try await reader.lateConstraints(of: tables, tools)
+        if selection.intoSchema != nil { late = LateConstraints(moved: late.constraints) }
+        return late
     }
 
     /// How the tables differ from what the backup says of them, in words; once nothing is confined any more.
-    func differences(_ tables: [FetchedTable]) async throws -> [String] {
+    func differences(_ rebuilt: Result) async throws -> [String] {
         guard let part = manifest.parts.first(where: { $0.kind == .catalog }) else { return [] }
         let expected = try SchemaSnapshot.parse(try await reader.text(of: part), file: part.object).catalog
         let found = try await Connection.opened(scratch) { connection in
             try await connection.with { try DatabaseContent.schema(nil, on: $0) }
         }
-        return TableComparison(tables: tables).notes(
+        return TableComparison(tables: rebuilt.tables, late: rebuilt.constraints).notes(
             expected: expected, found: try SchemaSnapshot.parse(found, file: "the scratch server").catalog)
     }
 

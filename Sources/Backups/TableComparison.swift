@@ -3,11 +3,19 @@ import Postgres
 
 /// Compares what belongs to tables that were fetched with what it was. Pure.
 ///
-/// Foreign keys are left alone: which of them can be, the target tells.
+/// Foreign keys and other late constraints are left alone: which of them can be, the target tells.
 struct TableComparison {
     private let tables: Set<FetchedTable>
+    /// As identities of constraints.
+    private let late: Set<ObjectIdentity>
 
-    init(tables: [FetchedTable]) { self.tables = Set(tables) }
+    init(tables: [FetchedTable], late: LateConstraints = LateConstraints()) {
+        self.tables = Set(tables)
+        self.late = Set(
+            (late.constraints + late.moved).map {
+                ObjectIdentity(.constraint, schema: $0.table.schema, parent: $0.table.name, $0.name)
+            })
+    }
 
     /// What differs, in words.
     func notes(expected: SchemaCatalog, found: SchemaCatalog) -> [String] {
@@ -26,6 +34,7 @@ struct TableComparison {
     private func restricted(_ catalog: SchemaCatalog) -> SchemaCatalog {
         catalog.filtered { identity in
             if identity.kind == .constraint, catalog[identity]?["type"] == "foreign key" { return false }
+            if late.contains(identity) { return false }
             guard let schema = identity.schema, let table = identity.kind == .table ? identity.name : identity.parent
             else { return false }
             return tables.contains(FetchedTable(schema: schema, name: table))

@@ -178,7 +178,7 @@ public struct Confinement: Sendable {
     /// Confines for as long as `body` works in sessions of its own on a database that nobody else uses. Where the role is
     /// no superuser, nothing is changed.
     ///
-    /// After an error what was confined stays so: the database is not whole.
+    /// After an error, and when the task is cancelled, it ends too: what is left in the database is as its owner wrote it.
     public static func during<T: Sendable>(
         in target: ConnectionSettings, _ body: (Confinement) async throws -> T
     ) async throws -> T {
@@ -189,7 +189,14 @@ public struct Confinement: Sendable {
                 try connection.transaction { try begin(confinement, on: connection) }
             }
         }
-        let value = try await body(confinement)
+        let value: T
+        do {
+            value = try await body(confinement)
+        } catch {
+            // In a task of its own, for this one may be cancelled. What stopped the work is what is told.
+            try? await Task { try await run(confinement.end, in: target) }.value
+            throw error
+        }
         try await run(confinement.end, in: target)
         return value
     }

@@ -3,7 +3,9 @@
 /// These are not user schemas:
 /// - schemas whose names begin with `pg_`: `pg_catalog`, `pg_toast`, and those of temporary objects (`pg_temp_N`,
 ///   `pg_toast_temp_N`). PostgreSQL reserves these names, and CREATE SCHEMA refuses them;
-/// - `information_schema`, which initdb creates.
+/// - `information_schema`, which initdb creates;
+/// - schemas in which a restore of tables keeps its record until it has ended: `reeve_restore_` and thirteen letters and
+///   digits. They are empty.
 ///
 /// `public` is a user schema, whoever created it. So is the schema of an extension: where an extension's objects are
 /// left out, it is because they are members of the extension.
@@ -14,11 +16,22 @@ public enum UserSchemas {
     /// The ledger's schema.
     public static let ledger = "reeve"
 
+    /// What the names of restores' records begin with.
+    public static let restorePrefix = "reeve_restore_"
+
+    /// The names of restores' records, as pg_dump matches names.
+    public static let restorePattern = restorePrefix + String(repeating: "[0-9a-z]", count: 13)
+
+    /// An SQL condition: the schema is the record of a restore.
+    ///
+    /// - Parameter name: an SQL expression for the schema's name.
+    public static func isRestore(_ name: String) -> String { "(\(name) ~ '^\(restorePattern)$')" }
+
     /// An SQL condition: the schema is a user schema.
     ///
     /// - Parameter name: an SQL expression for the schema's name.
     public static func condition(_ name: String) -> String {
-        "(\(name) !~ '^pg_' AND \(name) <> 'information_schema')"
+        "(\(name) !~ '^pg_' AND \(name) <> 'information_schema' AND NOT \(isRestore(name)))"
     }
 
     /// An SQL condition: the schema is a user schema, but not the ledger's.
@@ -31,5 +44,12 @@ public enum UserSchemas {
     /// Whether a schema is a user schema. Compares bytes, as the server does.
     public static func contains(_ schema: String) -> Bool {
         !schema.utf8.starts(with: "pg_".utf8) && !schema.utf8.elementsEqual("information_schema".utf8)
+            && !isRestore(schema.utf8)
+    }
+
+    private static func isRestore(_ name: String.UTF8View) -> Bool {
+        guard name.starts(with: restorePrefix.utf8) else { return false }
+        let rest = name.dropFirst(restorePrefix.utf8.count)
+        return rest.count == 13 && rest.allSatisfy { "0123456789abcdefghijklmnopqrstuvwxyz".utf8.contains($0) }
     }
 }

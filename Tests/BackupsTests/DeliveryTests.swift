@@ -83,6 +83,179 @@ struct DeliveryTests {
         #expect(notes == [] && sum == 4, "\(notes)")
     }
 
+    @Test func `constraints that were never checked come without a note, and lost keys of other tables are named`()
+        async throws
+    {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            """
+            CREATE TABLE public.ord (id integer PRIMARY KEY); INSERT INTO public.ord VALUES (1);
+            CREATE TABLE public.line (o integer REFERENCES public.ord); INSERT INTO public.line VALUES (1);
+            ALTER TABLE public.ord ADD CONSTRAINT pos CHECK (id > 0) NOT VALID
+            """)
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP TABLE public.ord CASCADE")
+        let notes = try await partial(vault, manifest) { $0.tables = ["public.ord"] }.restore(into: database.settings)
+        #expect(notes.count == 1 && notes[0].contains("line_o_fkey"), "\(notes)")
+        let checks: Int = try await database.value("SELECT count(*) FROM pg_constraint WHERE conname = 'pos'")
+        let records: Int = try await database.value(
+            "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'reeve\\_%'")
+        #expect(checks == 1 && records == 0)
+        // Elsewhere the constraint is left out, and named as what it is.
+        let moved = try await partial(vault, manifest) {
+            $0.tables = ["public.ord"]
+            $0.intoSchema = "rescue"
+        }.restore(into: database.settings)
+        #expect(moved.count == 1 && moved[0].contains("CONSTRAINT pos CHECK"), "\(moved)")
+    }
+
+    @Test func `a lock that is held leaves a key for another try`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            """
+            CREATE TABLE public.cust (id integer PRIMARY KEY); INSERT INTO public.cust VALUES (1);
+            CREATE TABLE public.ord (id integer PRIMARY KEY, c integer REFERENCES public.cust);
+            COMMENT ON CONSTRAINT ord_c_fkey ON public.ord IS 'whose it is'; INSERT INTO public.ord VALUES (1, 1)
+            """)
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP TABLE public.ord")
+        var settings = vault.restoring
+        settings.lockPatience = .init(once: .milliseconds(200), pause: .milliseconds(50), whole: .milliseconds(600))
+        let restore = partial(vault, manifest, settings) { $0.tables = ["public.ord"] }
+        var selection = PartialRestore.Selection()
+        selection.tables = ["public.ord"]
+        try await database.connection { writer in
+            try await writer.with { try $0.execute("BEGIN; INSERT INTO public.cust VALUES (2)") }
+            let error = await #expect(throws: BackupError.self) {
+                _ = try await restore.restore(into: database.settings)
+            }
+            let said = "\(try #require(error))"
+            #expect(said.contains("ord_c_fkey of public.ord") && said.contains("55P03"), "\(said)")
+            try await writer.with { try $0.execute("ROLLBACK") }
+        }
+        // The record of the restore is none of the database's content.
+        let name = "r_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL("CREATE DATABASE \(name)")
+        let copy = database.settings.database(name)
+        let later = try await vault.maker(database.settings).make().manifest
+        try await Restorer(repository: vault.repository, manifest: later, settings: vault.restoring).restore(into: copy)
+        let copied = try await Connection.opened(copy) {
+            try await $0.value("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'reeve\\_restore%'", as: Int.self)
+        }
+        #expect(copied == 0)
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+
+        let record = try await UnfinishedRestore.find(in: database.settings, of: selection)
+        #expect(record.backup == manifest.id && record.missingNames == ["ord_c_fkey of public.ord"])
+        let findings = try await restore.makeConstraints(record, in: database.settings)
+        let comments: Int = try await database.value(
+            "SELECT count(*) FROM pg_constraint WHERE conname = 'ord_c_fkey' AND obj_description(oid) = 'whose it is'")
+        #expect(findings == [] && comments == 1)
+        await #expect(throws: BackupError.self) {
+            _ = try await UnfinishedRestore.find(in: database.settings, of: selection)
+        }
+    }
+
+    @Test func `a record of somebody else's, or of other tables, is not gone by`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute("CREATE TABLE public.t (a integer)")
+        let oid: Int = try await database.value("SELECT 'public.t'::regclass::oid::int8")
+        var selection = PartialRestore.Selection()
+        selection.tables = ["t"]
+        let table = FetchedTable(schema: "public", name: "t")
+        let key = LateConstraints.Constraint(table: table, name: "k", statement: "SELECT 1")
+        let record = UnfinishedRestore(backup: "b", selection, tables: [table], constraints: [key])
+        let role = "other_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute("BEGIN", record.script(), "COMMIT")
+        #expect(try await UnfinishedRestore.find(in: database.settings, of: selection).tables.map(\.oid) == [oid])
+        try await database.execute("CREATE ROLE \(role)", "ALTER SCHEMA \(record.schema) OWNER TO \(role)")
+        func refusal() async -> String {
+            do {
+                return try await UnfinishedRestore.find(in: database.settings, of: selection).schema
+            } catch {
+                return "\(error)"
+            }
+        }
+        #expect(await refusal().contains("no record"))
+        try await database.execute(
+            "ALTER SCHEMA \(record.schema) OWNER TO CURRENT_USER", "DROP ROLE \(role)", "DROP TABLE public.t",
+            "CREATE TABLE public.t (a integer)")
+        #expect(await refusal().contains("does not have any more what was restored as public.t"))
+        _ = vault
+    }
+
+    @Test func `what became of a lost COMMIT is looked up`() async throws {
+        let vault = try await Vault()
+        var options = EmbeddedCluster.Options(stateFolder: "\(vault.folder)/cluster")
+        // COMMIT waits for a standby that never comes, where a database says so.
+        options.settings = [
+            "synchronous_standby_names": "nobody", "synchronous_commit": "local", "max_wal_senders": "2",
+        ]
+        let cluster = try await EmbeddedCluster.acquire(options, logger: .silent)
+        let (source, postgres) = (cluster.settings(database: "source"), cluster.settings(database: "postgres"))
+        func run(_ settings: ConnectionSettings, _ statements: String...) async throws {
+            try await Connection.opened(settings) { connection in
+                try await connection.with { for sql in statements { try $0.execute(sql) } }
+            }
+        }
+        try await run(postgres, "CREATE DATABASE source", "CREATE DATABASE target")
+        try await run(
+            source,
+            """
+            CREATE TABLE public.a (id integer PRIMARY KEY); INSERT INTO public.a VALUES (1);
+            CREATE TABLE public.b (id integer REFERENCES public.a); INSERT INTO public.b VALUES (1)
+            """)
+        let manifest = try await vault.maker(source).make().manifest
+        try await run(postgres, "ALTER DATABASE target SET synchronous_commit = on")
+        let target = cluster.settings(database: "target")
+        let restore = partial(vault, manifest) { $0.tables = ["a", "b"] }
+        let restoring = Task { try await restore.restore(into: target) }
+        try await Connection.opened(postgres) { connection in
+            try await waitUntil("psql commits", limit: .seconds(120)) {
+                try await connection.value(
+                    "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = 'target'",
+                    as: Bool.self)
+            }
+            try await connection.with { connection in
+                _ = try connection.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+                _ = try connection.query(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+                _ = try connection.query("SELECT pg_reload_conf()")
+            }
+        }
+        let findings = try await restoring.value
+        let keys = try await Connection.opened(target) {
+            try await $0.value("SELECT count(*) FROM pg_constraint WHERE conname = 'b_id_fkey'", as: Int.self)
+        }
+        #expect(findings == [] && keys == 1)
+        await cluster.destroy()
+    }
+
+    @Test func `whether a COMMIT took effect is told, or that it is not known`() async throws {
+        let database = try TestDatabase.current
+        let record = UnfinishedRestore(backup: "b", PartialRestore.Selection(), tables: [], constraints: [])
+        var patient = database.settings
+        patient.outcomeTimeout = .seconds(1)
+        let target = patient
+        @Sendable func outcome() async -> String { "\(await record.outcome(in: target))" }
+        #expect(await outcome() == "notCommitted")
+        try await Connection.opened(database.settings.named(record.schema)) { connection in
+            async let working: Void = connection.with { _ = try $0.query("SELECT pg_sleep(3)") }
+            try await waitUntil("it works") {
+                try await database.value(
+                    "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = $1 AND state = 'active'",
+                    [record.schema])
+            }
+            #expect(await outcome().hasPrefix("unknown"))
+            try await working
+        }
+        try await database.execute("BEGIN", record.script(), "COMMIT")
+        #expect(await outcome() == "committed")
+    }
+
     @Test func `triggers do not see what is masked`() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

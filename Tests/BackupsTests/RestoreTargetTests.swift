@@ -150,6 +150,132 @@ struct RestoreTargetTests {
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)", "DROP ROLE \(role)")
     }
 
+    /// Lends a database of a role's own.
+    private func owned(
+        _ more: String = "", _ body: (_ role: String, _ name: String, _ target: ConnectionSettings) async throws -> Void
+    ) async throws {
+        let database = try TestDatabase.current
+        let role = "owner_\(UUID().uuidString.prefix(8).lowercased())"
+        let name = "r_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL("CREATE ROLE \(role)", "CREATE DATABASE \(name) OWNER \(role) \(more)")
+        let result: Result<Void, any Error>
+        do { result = .success(try await body(role, name, database.settings.database(name))) } catch {
+            result = .failure(error)
+        }
+        let others: [String] = try await database.with {
+            try $0.query("SELECT datname::text FROM pg_database WHERE starts_with(datname, $1)", [name]).map {
+                try $0.get(0)
+            }
+        }
+        for one in others { try await TestCluster.runSQL("DROP DATABASE \(quoteIdentifier(one)) WITH (FORCE)") }
+        try await database.execute("DROP OWNED BY \(role) CASCADE")
+        try await TestCluster.runSQL("DROP ROLE \(role)")
+        try result.get()
+    }
+
+    @Test(.database) func `a restore that fails leaves nothing confined, and no half database to open`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await owned { role, name, target in
+            try await database.execute(
+                """
+                CREATE SCHEMA s AUTHORIZATION \(role); SET ROLE \(role); CREATE TABLE s.p (id integer PRIMARY KEY);
+                CREATE TABLE s.c (id integer PRIMARY KEY, p integer, price integer CHECK (price >= 0));
+                CREATE FUNCTION s.f() RETURNS text LANGUAGE sql AS 'SELECT current_user::text';
+                INSERT INTO s.c VALUES (1, 99, 5); RESET ROLE;
+                -- A key that its rows do not meet.
+                SET session_replication_role = replica;
+                ALTER TABLE s.c ADD CONSTRAINT c_fk FOREIGN KEY (p) REFERENCES s.p NOT VALID;
+                UPDATE pg_constraint SET convalidated = true WHERE conname = 'c_fk'
+                """)
+            let manifest = try await vault.maker(database.settings).make().manifest
+            let error = await #expect(throws: BackupError.self) {
+                try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring).restore(
+                    into: target)
+            }
+            let hint = try #require(error?.hint)
+            #expect(hint.contains("drop the database") && !hint.contains("ALTER DATABASE"), "\(hint)")
+            let found = try await Connection.opened(target) {
+                try await $0.value(
+                    """
+                    SELECT concat_ws(' ', (SELECT pg_get_constraintdef(oid) FROM pg_constraint
+                            WHERE conname = 'c_price_check'), (SELECT prosecdef FROM pg_proc WHERE proname = 'f'),
+                        (SELECT count(*) FROM pg_event_trigger),
+                        (SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'reeve%'))
+                    """, as: String.self)
+            }
+            #expect(found == "CHECK ((price >= 0)) f 0 0")
+        }
+    }
+
+    @Test(.database) func `what a database was is not forgotten when its restore is killed`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        func state(_ name: String) async throws -> String {
+            try await database.value(
+                """
+                SELECT concat_ws(' ', pg_get_userbyid(datdba), datconnlimit, datistemplate, (SELECT count(*)
+                    FROM pg_db_role_setting s WHERE s.setdatabase = d.oid)) FROM pg_database d WHERE datname = $1
+                """, [name])
+        }
+        func kill(_ target: ConnectionSettings) async throws {
+            await #expect(throws: CancellationError.self) {
+                try await RestoreGuard(target, restoring: manifest.id).closed {
+                    throw CancellationError()
+                } last: {
+                }
+            }
+        }
+        for replaces in [false, true] {
+            try await owned("CONNECTION LIMIT 7 IS_TEMPLATE true") { role, name, target in
+                try await kill(target)
+                #expect(try await state(name) == "postgres 0 f 1")
+                // Its backup knows nothing of that.
+                let closed = try await vault.maker(target).make().manifest
+                #expect(closed.settings == [])
+                // Once more, for that must not take what is closed for what was.
+                try await kill(target)
+                let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+                if replaces {
+                    var earlier = manifest
+                    earlier.access = nil
+                    _ = try await Replacement(of: target, like: earlier).replace {
+                        try await restorer.restore(into: $0)
+                    }
+                    #expect(try await state(name) == "\(role) 7 f 0")
+                } else {
+                    try await restorer.restore(into: target)
+                    #expect(try await state(name) == "\(role) 7 t 0")
+                    try await TestCluster.runSQL("ALTER DATABASE \(name) IS_TEMPLATE false")
+                }
+            }
+        }
+        #expect(DatabaseSetting("ALTER DATABASE %database% SET \"Reeve.restoring\" TO '10 -1 keep x'") == nil)
+    }
+
+    @Test(.database) func `the limit of applications' statements does not limit a restore`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            """
+            CREATE TABLE public.a (id integer PRIMARY KEY); INSERT INTO public.a SELECT generate_series(1, 200000);
+            CREATE TABLE public.b (id integer REFERENCES public.a);
+            SET session_replication_role = replica;
+            INSERT INTO public.b SELECT 1 + i % 200000 FROM generate_series(1, 2000000) i
+            """)
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await owned { _, name, target in
+            try await TestCluster.runSQL("ALTER DATABASE \(name) SET statement_timeout = '150ms'")
+            let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+            try await restorer.restore(into: target)
+            let keys = try await Connection.opened(target) {
+                try await $0.value("SELECT count(*) FROM pg_constraint WHERE contype = 'f'", as: Int.self)
+            }
+            #expect(keys == 1)
+        }
+    }
+
     @Test(.database) func whoHoldsATableIsSaidInTime() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

@@ -5,11 +5,16 @@ import Testing
 @Suite(.database, .timeLimit(.minutes(1)))
 struct UserSchemasTests {
     @Test func `the server and Reeve agree on which schemas are users'`() async throws {
-        let made = ["reeve", "pgx", "PG_upper", "a_pg_b", "information_schema2", "Information_Schema", "public"]
+        let made = [
+            "reeve", "pgx", "PG_upper", "a_pg_b", "information_schema2", "Information_Schema", "public",
+            "reeve_restore_20261122",
+        ]
+        let record = "reeve_restore_0123456789xyz"
         let (users, withoutLedger, all) = try await TestDatabase.current.with { connection in
             for name in made where name != "public" {
                 try connection.execute("CREATE SCHEMA \(quoteIdentifier(name))")
             }
+            try connection.execute("CREATE SCHEMA \(record)")
             // So that schemas of temporary objects are there.
             try connection.execute("CREATE TEMP TABLE t (a integer)")
             return (
@@ -21,6 +26,7 @@ struct UserSchemasTests {
         #expect(Set(users) == Set(made))
         #expect(Set(withoutLedger) == Set(made).subtracting(["reeve"]))
         #expect(Set(all.filter(UserSchemas.contains)) == Set(users))
+        #expect(all.contains(record) && !UserSchemas.contains(record))
         #expect(all.contains { $0.hasPrefix("pg_temp_") } && all.contains("pg_toast"))
     }
 

@@ -306,12 +306,25 @@ import Testing
                 (.notInBackup("table t"), .failed, "'reeve backup show' lists the tables"),
                 (
                     .targetHas(["x"]), .failed,
-                    "restore into another schema with --into-schema, or move the existing objects away first; after a "
-                        + "restore of them that was interrupted, --constraints makes the constraints that are missing"
+                    "restore into another schema with --into-schema, or move the existing objects away first"
                 ),
                 (
-                    .constraintsLeft(cause: LedgerError.busy(holder: nil)), .failed,
+                    .unfinished(names: ["t"], backup: "i", missing: ["k of t"], schema: "s"), .failed,
+                    "give the same command with --constraints, which makes what is missing; or drop the tables and the "
+                        + "schema s, and restore them again"
+                ),
+                (.noUnfinished(["t"]), .failed, "'reeve doctor --only restores' names those that have not ended"),
+                (
+                    .notThoseRestored(["t"], schema: "s"), .failed,
+                    "drop the schema s, which records that restore, and restore again"
+                ),
+                (
+                    .constraintsLeft(missing: ["k of t"], findings: [], cause: LedgerError.busy(holder: nil)), .failed,
                     "give the same command with --constraints, which makes the missing ones"
+                ),
+                (
+                    .outcomeUnknown(schema: "s", reason: "x", cause: LedgerError.busy(holder: nil)), .failed,
+                    "the tables are there if the schema s is; then the same command with --constraints goes on"
                 ),
                 (.unreachable(place: "p", reason: "x"), .failed, "check that it is reachable and readable"),
                 (
@@ -327,8 +340,15 @@ import Testing
                     "restore as the role that owns the tables, or trust the role with --trust app or backup.trusted_roles"
                 ),
                 (
-                    .leftClosed(database: "d", reopening: ["A", "B"], cause: LedgerError.busy(holder: nil)), .failed,
-                    "drop it, or, if its content is as it should be, reopen it: A; B"
+                    .leftClosed(database: "d", reopening: ["A", "B"], cause: BackupError.noPgDump(server: 15)), .failed,
+                    "everything was restored: reopen it when the cause is fixed: A; B; or drop it"
+                ),
+                (
+                    .leftClosed(
+                        database: "d", reopening: nil, cause: BackupError.untrusted(table: "t", what: "x", role: "r")),
+                    .notPermitted,
+                    "restore as the role that owns the tables, or trust the role with --trust r or backup.trusted_roles; "
+                        + "drop the database, which holds a part of the backup"
                 ),
                 (
                     .held(holders: []), .failed,

@@ -75,7 +75,10 @@ struct RestoreCommandTests {
         let moved = try await place.run(
             database.settings, "backup", "restore", "latest", "--to", to, "--table", "shop.orders", "--into-schema",
             "rescue")
-        #expect(moved.status == .exited(0), "\(moved.object)")
+        // Its key names where it was.
+        #expect(moved.status == .exited(3), "\(moved.object)")
+        let left = try #require(moved.object["notes"] as? [String])
+        #expect(left.count == 1 && left[0].contains("orders_person_fkey"), "\(left)")
         let count = try await value(database.settings, "SELECT count(*) FROM rescue.orders")
         #expect(count == "2")
         let parts = try await value(
@@ -182,18 +185,24 @@ struct RestoreCommandTests {
         #expect(try await value(database.settings, keys) == "0")
         let again = try await ReeveBinary.run(command, on: database.settings, environment: place.environment)
         #expect(again.ending == .exited(1) && again.errorOutput.contains("--constraints"), "\(again.errorOutput)")
-        // Once more: there is nothing left to do.
-        for _ in 1...2 {
-            let finished = try await ReeveBinary.json(
-                command + ["--constraints"], on: database.settings, environment: place.environment)
-            #expect(
-                finished.status == .exited(0) && (finished.object["notes"] as? [String]) == [], "\(finished.object)")
-            #expect(try await value(database.settings, keys) == "1")
-        }
-        try await database.execute("DROP TABLE shop.orders")
+        #expect(again.errorOutput.contains("orders_person_fkey of shop.orders"), "\(again.errorOutput)")
+        let doctor = ["doctor", "--only", "restores"]
+        let named = try await ReeveBinary.run(doctor, on: database.settings, environment: place.environment)
+        #expect(named.output.contains("orders_person_fkey of shop.orders"), "\(named.output)")
+        // The newest backup is one without the key now.
+        let newer = try await place.run(database.settings, "backup", "create")
+        #expect(newer.status == .exited(0), "\(newer.object)")
+        let finished = try await ReeveBinary.json(
+            command + ["--constraints"], on: database.settings, environment: place.environment)
+        #expect(finished.status == .exited(0) && (finished.object["notes"] as? [String]) == [], "\(finished.object)")
+        #expect(finished.object["backup"] as? String == (made.object["backup"] as? [String: Any])?["id"] as? String)
+        #expect(try await value(database.settings, keys) == "1")
+        let healthy = try await ReeveBinary.run(doctor, on: database.settings, environment: place.environment)
+        #expect(healthy.succeeded && !healthy.output.contains("orders_person_fkey"), "\(healthy.output)")
+        // Without a record there is nothing to go by.
         let none = try await ReeveBinary.run(
             command + ["--constraints"], on: database.settings, environment: place.environment)
-        #expect(none.ending == .exited(1) && none.errorOutput.contains("lacks the table shop.orders"))
+        #expect(none.ending == .exited(1) && none.errorOutput.contains("no record"), "\(none.errorOutput)")
     }
 
     @Test func `a database that an interrupted restore has left is named`() async throws {
@@ -228,6 +237,13 @@ struct RestoreCommandTests {
         let none = try await ReeveBinary.run(
             ["doctor", "--only", "restores"], on: database.settings, environment: place.environment)
         #expect(none.succeeded && !none.output.contains("_new_"), "\(none.output)")
+        // One that was itself closed for a restore.
+        try await TestCluster.runSQL(
+            "ALTER DATABASE \(database.name) CONNECTION LIMIT 0",
+            "ALTER DATABASE \(database.name) SET \"reeve.restoring\" TO '10 -1 keep 20261121T030000Z'")
+        let closed = try await ReeveBinary.run(
+            ["doctor", "--only", "restores"], on: database.settings, environment: place.environment)
+        #expect(closed.output.contains("a restore of 20261121T030000Z into it has not ended"), "\(closed.output)")
     }
 
     @Test func `what is in the target stays in a database beside it`() async throws {

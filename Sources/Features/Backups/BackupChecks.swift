@@ -11,21 +11,44 @@ enum BackupChecks {
         Check("programs", "the programs that backups and restores use are installed", run: programs),
         Check(
             "backups", "there are backups, they are proven and recent, and a known identity opens them", run: backups),
-        Check("restores", "no restore was interrupted that has left a database behind", run: restores),
+        Check(
+            "restores", "no restore was interrupted that has left a database behind, or constraints out", run: restores),
     ]
 
     @Sendable
     private static func restores(_ call: Check.Call) async throws -> [Finding] {
         guard let open = call.open else { return [] }
-        let unfinished = try await open.database.withDirectConnection(named: "reeve doctor") { connection in
-            try await connection.with { try Replacement.unfinished(on: $0) }
+        let subject = "restores of \(call.database.name)"
+        return try await open.database.withDirectConnection(named: "reeve doctor") { connection in
+            try await connection.with { connection in
+                let databases = try Replacement.unfinished(on: connection).map {
+                    Finding(
+                        subject, .warning, "the database '\($0)' is of a restore that has not ended",
+                        mend: "unless that restore is running, DROP DATABASE \(quoteIdentifier($0))")
+                }
+                let closed = try ClosedDatabase.read(on: connection).map {
+                    Finding(
+                        subject, .warning,
+                        "the database is closed, for a restore of \(visible($0.backup)) into it has not ended",
+                        mend: "unless that restore is running, restore into it again with --confirm, or drop it")
+                }
+                return try databases + [closed].compactMap { $0 }
+                    + UnfinishedRestore.all(on: connection).map { finding(subject, $0) }
+            }
         }
-        return unfinished.map {
-            Finding(
-                "restores of \(call.database.name)", .warning,
-                "the database '\($0)' is of a restore that has not ended",
-                mend: "unless that restore is running, DROP DATABASE \(quoteIdentifier($0))")
-        }
+    }
+
+    private static func finding(_ subject: String, _ record: UnfinishedRestore) -> Finding {
+        // Whoever may create schemas may write such a record.
+        let missing = record.missingNames.map { visible($0) }.joined(separator: ", ")
+        let unless = "unless that restore is running, "
+        return Finding(
+            subject, .warning,
+            "a restore of \(visible(record.backup)) by '\(visible(record.role))' has not ended; "
+                + (missing.isEmpty ? "no constraint is missing" : "it has not made \(missing)"),
+            mend: unless
+                + (missing.isEmpty ? "" : "give its command with --constraints, or make them and ")
+                + "DROP SCHEMA \(record.schema)")
     }
 
     @Sendable

@@ -50,8 +50,8 @@ extension Interruption {
         if !order.selection.isEmpty {
             stands(
                 "the tables come into \(name) in one transaction: all of them are there, or none; their foreign keys come "
-                    + "after it, each in a transaction of its own; the same command with --constraints makes those that "
-                    + "are missing")
+                    + "after it, each in a transaction of its own; 'reeve doctor --only restores' tells what is missing, "
+                    + "and the same command with --constraints makes it")
         } else if order.replaces {
             stands(
                 "\(name) is as it was, or wholly restored; a database beside it with _new_ in its name can be dropped")

@@ -101,7 +101,7 @@ enum BackupSettings {
         settings.identity = identity(configuration, given: given)
         settings.jobs = configuration[jobs]
         settings.trust = .roles(configuration[trustedRoles] + trusting)
-        settings.temporaryFolder = NSTemporaryDirectory()
+        settings.temporaryFolder = "\(configuration.stateFolder)/scratch"
         if configuration[BackupHook.restored.setting] != nil {
             settings.beforeOpening = { target in
                 try await BackupHook.restored.run(configuration, ["REEVE_RESTORE_URL": target.withoutPassword.uri])

@@ -40,15 +40,25 @@ extension BackupWork {
         /// Roles that are trusted besides those of the configuration.
         var trustedRoles: [String] = []
         var selection = PartialRestore.Selection()
-        /// Whether the tables are there, and only constraints are missing.
-        var isOnlyConstraints = false
+        /// The record of the restore whose constraints alone are to be made.
+        var unfinished: UnfinishedRestore?
     }
 
-    /// - Returns: what there is to say about it.
-    func restore(
+    /// Restores tables or schemas, or what such a restore has left.
+    ///
+    /// - Returns: what was left out, and what has come otherwise than it was.
+    func restoreTables(
         _ manifest: Manifest, from repository: Repository, into target: ConnectionSettings, _ order: RestoreOrder,
         progress: @escaping Restorer.Progress
     ) async throws -> [String] {
+        let restore = PartialRestore(
+            try restorer(manifest, repository, order), order.selection, folder: scratchFolder,
+            beside: open.database.direct)
+        if let record = order.unfinished { return try await restore.makeConstraints(record, in: target) }
+        return try await restore.restore(into: target, progress: progress)
+    }
+
+    private func restorer(_ manifest: Manifest, _ repository: Repository, _ order: RestoreOrder) throws -> Restorer {
         var settings = BackupSettings.restorer(
             configuration, identity: order.identity, trusting: order.trustedRoles)
         settings.makesRoles = order.makesRoles
@@ -61,14 +71,17 @@ extension BackupWork {
                     hint: "add 'mask:' to its system.yaml, or name the systems")
             }
         }
-        let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
-        if !order.selection.isEmpty {
-            let restore = PartialRestore(
-                restorer, order.selection, folder: scratchFolder, beside: open.database.direct)
-            return order.isOnlyConstraints
-                ? try await restore.makeConstraints(in: target)
-                : try await restore.restore(into: target, progress: progress)
-        }
+        return Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
+    }
+
+    /// Restores everything.
+    ///
+    /// - Returns: what there is to say about it.
+    func restore(
+        _ manifest: Manifest, from repository: Repository, into target: ConnectionSettings, _ order: RestoreOrder,
+        progress: @escaping Restorer.Progress
+    ) async throws -> [String] {
+        let restorer = try restorer(manifest, repository, order)
         guard order.replaces else {
             try await restorer.restore(into: target, progress: progress)
             if order.isMade { return [] }

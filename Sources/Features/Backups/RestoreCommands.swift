@@ -42,8 +42,10 @@ enum RestoreCommands {
             + "wanted, and the hook backup.hooks.restored has run (the role must be a superuser for that, to whom the "
             + "database belongs meanwhile); a database whose restore has failed stays closed, by CONNECTION LIMIT 0. Single tables "
             + "and schemas are put into a database that is in use, beside what is there, with all rows in one transaction; "
-            + "then their foreign keys, each in a transaction of its own: one that the target cannot have is left out, "
-            + "and said. After a restore that was killed, --constraints makes those that are missing. "
+            + "then their foreign keys, each in a transaction of its own. One that the target cannot have is left out: "
+            + "what is left out, or has come otherwise than it was, is said, and the command exits with 3. A restore that "
+            + "is stopped between keeps a record in the target, an empty schema: the same command with --constraints makes "
+            + "what is missing, out of the backup that it was begun with. "
             + "A superuser restores no table whose generated columns or partition key call a function of a role "
             + "that is not trusted (exit 4).",
         arguments: [ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)],
@@ -52,7 +54,7 @@ enum RestoreCommands {
             .option("table", "TABLE", "only this table, with its indexes, constraints and grants", repeated: true),
             .option("schema", "SCHEMA", "only this schema", repeated: true),
             .option("into-schema", "SCHEMA", "put the tables there instead of where they were"),
-            .flag("constraints", "make only the constraints that the tables lack after an interrupted restore"),
+            .flag("constraints", "make only the constraints that an unfinished restore of the same tables has left"),
             .option("as-of", "TIME", "the newest backup that was begun by then, as 2026-11-20T03:00:00Z"),
             .flag("roles", "make the roles that are missing"),
             .flag("mask", "mask the columns that the systems name under 'mask'"),
@@ -67,12 +69,19 @@ enum RestoreCommands {
         }
         var order = try order(invocation)
         return try await BackupScope.forEach(invocation) { work in
-            let (repository, manifest) = try await choose(invocation, work)
+            if invocation.has("constraints") {
+                order.unfinished = try await UnfinishedRestore.find(in: target, of: order.selection)
+            }
+            let (repository, manifest) = try await choose(invocation, work, order.unfinished)
             if order.selection.isEmpty { order.replaces = try await mayReplace(target, invocation) }
             invocation.interruption.restores(order, into: target)
             let began = ContinuousClock.now
-            let notes = try await work.restore(
-                manifest, from: repository, into: target, order, progress: BackupScope.progress(invocation.console))
+            let progress = BackupScope.progress(invocation.console)
+            let isPartial = !order.selection.isEmpty
+            let notes =
+                isPartial
+                ? try await work.restoreTables(manifest, from: repository, into: target, order, progress: progress)
+                : try await work.restore(manifest, from: repository, into: target, order, progress: progress)
             let seconds = (ContinuousClock.now - began).inSeconds
             for note in notes { invocation.console.note(note) }
             // The source may be gone: that is what backups are for.
@@ -81,15 +90,21 @@ enum RestoreCommands {
                     id: manifest.id, target: target.withoutPassword.uri, actor: Invocation.person, on: $0)
             }
             let what =
-                order.isOnlyConstraints
-                ? "made the missing constraints of \(manifest.id)"
-                : "restored \(manifest.id), as of \(manifest.startedAt)"
+                switch order.unfinished {
+                case nil: "restored \(manifest.id), as of \(manifest.startedAt)"
+                case let record? where record.missingNames.isEmpty:
+                    "the restore of \(manifest.id) has left nothing to do"
+                case _?: "made what the restore of \(manifest.id) had left"
+                }
+            // Of a whole backup nothing is left out.
+            let hasFindings = isPartial && !notes.isEmpty
             return DatabaseScope.Report(
                 [
                     "backup": .string(manifest.id), "restore_seconds": .double(seconds),
                     "notes": .array(notes.map { .string($0) }),
-                ], "\(what), in \(String(format: "%.1f", seconds)) s"
-            )
+                ],
+                "\(what), in \(String(format: "%.1f", seconds)) s"
+                    + (hasFindings ? "; not everything is as it was" : ""), hasFindings ? .finding : .done)
         }
     }
 
@@ -116,10 +131,9 @@ enum RestoreCommands {
         if order.selection.isEmpty, order.selection.intoSchema != nil {
             throw UsageError("--into-schema requires --table or --schema")
         }
-        order.isOnlyConstraints = invocation.has("constraints")
-        if order.isOnlyConstraints {
+        if invocation.has("constraints") {
             if order.selection.isEmpty { throw UsageError("--constraints requires --table or --schema") }
-            for other in ["into-schema", "mask", "roles"]
+            for other in ["into-schema", "mask", "roles", "as-of"]
             where invocation.has(other) || invocation.option(other) != nil {
                 throw UsageError("--constraints cannot be combined with --\(other)")
             }
@@ -127,8 +141,17 @@ enum RestoreCommands {
         return order
     }
 
-    private static func choose(_ invocation: Invocation, _ work: BackupWork) async throws -> (Repository, Manifest) {
+    /// - Parameter unfinished: the restore that is to go on, with the backup that it was begun with.
+    private static func choose(
+        _ invocation: Invocation, _ work: BackupWork, _ unfinished: UnfinishedRestore?
+    ) async throws -> (Repository, Manifest) {
         let place = invocation.option("repository")
+        if let id = unfinished?.backup {
+            if let named = invocation.arguments.positional.first, named != "latest", named != id {
+                throw UsageError("the unfinished restore is of \(id), not of \(named)", hint: "name that one, or none")
+            }
+            return try await work.find(id, in: place) { invocation.console.note($0) }
+        }
         guard let text = invocation.option("as-of") else {
             guard let id = invocation.arguments.positional.first else {
                 throw UsageError(

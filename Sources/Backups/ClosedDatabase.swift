@@ -1,0 +1,53 @@
+import Postgres
+
+/// What a database was before a restore closed it, written down as its setting `reeve.restoring`, which goes when the
+/// database is opened: a restore that is killed loses nothing of it.
+///
+/// Only superusers can set it. It is of no use in a backup, which leaves it out, and a manifest that has it is refused.
+public struct ClosedDatabase: Sendable {
+    static let setting = "reeve.restoring"
+
+    /// As a number, for a role may be renamed meanwhile.
+    let owner: Int
+    let limit: Int
+    let isTemplate: Bool
+    /// The ID of the backup that is being restored.
+    public let backup: String
+
+    init(owner: Int, limit: Int, isTemplate: Bool, backup: String) {
+        self.owner = owner
+        self.limit = limit
+        self.isTemplate = isTemplate
+        self.backup = backup
+    }
+
+    /// Reads what `text` has written; nil for anything else.
+    init?(_ text: String) {
+        let words = text.split(separator: " ").map(String.init)
+        guard words.count == 4, let owner = Int(words[0]), let limit = Int(words[1]),
+            ["keep", "template"].contains(words[2])
+        else { return nil }
+        self.init(owner: owner, limit: limit, isTemplate: words[2] == "template", backup: words[3])
+    }
+
+    var text: String { "\(owner) \(limit) \(isTemplate ? "template" : "keep") \(backup)" }
+
+    /// That of the database that a connection is to; nil where that is open.
+    ///
+    /// - Throws: `PostgresError`.
+    public static func read(on connection: isolated Connection) throws -> ClosedDatabase? {
+        let row = try connection.query(
+            """
+            SELECT substr(c, length($1) + 2) FROM pg_database d JOIN pg_db_role_setting s
+                ON s.setdatabase = d.oid AND s.setrole = 0 CROSS JOIN unnest(s.setconfig) c
+            WHERE d.datname = current_database() AND d.datconnlimit = 0 AND starts_with(c, $1 || '=')
+            """, [setting]
+        ).first
+        return try row.flatMap { ClosedDatabase(try $0.get(0, as: String.self)) }
+    }
+
+    /// The name of the former owner; nil where that role is gone.
+    func ownerName(on connection: isolated Connection) throws -> String? {
+        try connection.query("SELECT rolname::text FROM pg_roles WHERE oid = $1::int8::oid", [owner]).first?.get(0)
+    }
+}

@@ -1,0 +1,27 @@
+import Postgres
+
+/// Foreign keys of other tables that refer to those that were fetched: they went when these were dropped, and only their
+/// owners know whether they are to come back.
+struct InboundKeys: Sendable {
+    private let keys: [LateConstraints.Constraint]
+
+    init(_ keys: [LateConstraints.Constraint]) { self.keys = keys }
+
+    /// Those of tables that are there, and are not there themselves, in words.
+    func missing(in target: ConnectionSettings) async throws -> [String] {
+        if keys.isEmpty { return [] }
+        return try await Connection.opened(target.restoring) { connection in
+            try await connection.with { connection in
+                try keys.filter { key in
+                    let row = try connection.query(
+                        """
+                        SELECT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname = $2)
+                        FROM pg_class c WHERE c.oid = to_regclass($1)
+                        """, [key.table.path, key.name]
+                    ).first
+                    return try row.map { try !$0.get(0, as: Bool.self) } ?? false
+                }.map { "a key that refers to what was restored is missing, and was not made: \($0.words)" }
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+import Catalog
+import Foundation
+import Postgres
+
+/// The record that a restore of single tables keeps in its target: an empty schema of the restoring role, whose comment says
+/// which tables came out of which backup, and which of their constraints are not made yet.
+///
+/// It comes with the tables, in their transaction, so that it also tells whether that was committed. It is changed in the
+/// transactions that make the constraints, and dropped at the end. Only its role and superusers can write it; the statements
+/// that make the constraints are in the backup and never taken from here.
+public struct UnfinishedRestore: Sendable {
+    struct Table: Codable, Sendable, Equatable {
+        let schema: String
+        let name: String
+        /// The relation's number in the target; nil until it is there.
+        var oid: Int?
+    }
+
+    struct Missing: Codable, Sendable, Equatable {
+        let schema: String
+        let table: String
+        let name: String
+        /// Why the server refused it.
+        var reason: String?
+        /// Whether only the comments on it are missing.
+        var isMade: Bool?
+
+        var words: String { "\(name) of \(FetchedTable(schema: schema, name: table).path)" }
+    }
+
+    private struct Content: Codable, Sendable {
+        let backup: String
+        /// As the user wrote them, sorted.
+        let wantedTables: [String]
+        let wantedSchemas: [String]
+        let intoSchema: String?
+        var tables: [Table]
+        var missing: [Missing]
+    }
+
+    /// The schema that is the record.
+    public let schema: String
+    /// The role that restored.
+    public let role: String
+    private var content: Content
+
+    /// The ID of the backup.
+    public var backup: String { content.backup }
+    /// The constraints that are not made, in words.
+    public var missingNames: [String] { missing.map(\.words) }
+    var missing: [Missing] {
+        get { content.missing }
+        set { content.missing = newValue }
+    }
+    var tables: [Table] { content.tables }
+
+    init(
+        backup: String, _ selection: PartialRestore.Selection, tables: [FetchedTable],
+        constraints: [LateConstraints.Constraint]
+    ) {
+        let number = String(UInt64.random(in: .min ... .max), radix: 36)
+        schema = UserSchemas.restorePrefix + String(repeating: "0", count: 13 - number.utf8.count) + number
+        role = ""
+        content = Content(
+            backup: backup, wantedTables: selection.tables.sorted(), wantedSchemas: selection.schemas.sorted(),
+            intoSchema: selection.intoSchema, tables: tables.map { Table(schema: $0.schema, name: $0.name) },
+            missing: constraints.map { Missing(schema: $0.table.schema, table: $0.table.name, name: $0.name) })
+    }
+
+    private init(schema: String, role: String, content: Content) {
+        (self.schema, self.role, self.content) = (schema, role, content)
+    }
+
+    var selection: PartialRestore.Selection {
+        var selection = PartialRestore.Selection()
+        selection.tables = content.wantedTables
+        selection.schemas = content.wantedSchemas
+        selection.intoSchema = content.intoSchema
+        return selection
+    }
+
+    /// Whether it is of a restore of these.
+    func isOf(_ selection: PartialRestore.Selection) -> Bool {
+        func exact(_ names: [String]) -> [ExactText] { names.map(ExactText.init) }
+        return exact(content.wantedTables) == exact(selection.tables.sorted())
+            && exact(content.wantedSchemas) == exact(selection.schemas.sorted())
+            && content.intoSchema.map(ExactText.init) == selection.intoSchema.map(ExactText.init)
+    }
+
+    // MARK: Writing
+
+    private var text: String {
+        get throws {
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+            return String(decoding: try encoder.encode(content), as: UTF8.self)
+        }
+    }
+
+    /// A script for psql that makes the record, at the end of the transaction that has brought the tables.
+    func script() throws -> String {
+        // A tag that no name contains.
+        let tag = "$\(schema)$"
+        return """
+            SET client_encoding = 'UTF8';
+            SET LOCAL search_path = pg_catalog, pg_temp;
+            CREATE SCHEMA \(schema);
+            DO \(tag)
+            DECLARE
+                content jsonb := \(quoteLiteral(try text));
+            BEGIN
+                content := jsonb_set(content, '{tables}', (
+                    SELECT coalesce(jsonb_agg(t.value || jsonb_build_object('oid',
+                        format('%I.%I', t.value ->> 'schema', t.value ->> 'name')::regclass::oid::int8)), '[]')
+                    FROM jsonb_array_elements(content -> 'tables') t));
+                EXECUTE format('COMMENT ON SCHEMA %I IS %L', '\(schema)', content);
+            END \(tag);
+
+            """
+    }
+
+    /// The statement that writes down what is missing now.
+    func update() throws -> String { "COMMENT ON SCHEMA \(schema) IS \(quoteLiteral(try text))" }
+
+    // MARK: Reading
+
+    /// The records in the database of a connection.
+    ///
+    /// - Throws: `PostgresError`.
+    public static func all(on connection: isolated Connection) throws -> [UnfinishedRestore] {
+        try connection.query(
+            """
+            SELECT nspname::text, pg_get_userbyid(nspowner)::text, obj_description(oid, 'pg_namespace')
+            FROM pg_namespace WHERE \(UserSchemas.isRestore("nspname")) ORDER BY 1
+            """
+        ).compactMap { row in
+            guard let text: String = try row.get(2),
+                let content = try? JSONDecoder().decode(Content.self, from: Data(text.utf8))
+            else { return nil }
+            return UnfinishedRestore(schema: try row.get(0), role: try row.get(1), content: content)
+        }
+    }
+
+    /// Those that the role of the connection has made: what others wrote there is not believed.
+    static func own(on connection: isolated Connection) throws -> [UnfinishedRestore] {
+        let user: String = try connection.query("SELECT current_user::text").first?.get(0) ?? ""
+        return try all(on: connection).filter { ExactText($0.role) == ExactText(user) }
+    }
+
+    /// The same record as it is in the target now, with the tables' numbers.
+    func read(in target: ConnectionSettings) async throws -> UnfinishedRestore {
+        try await Connection.opened(target.restoring) { connection in
+            try await connection.with { connection in
+                guard let found = try Self.own(on: connection).first(where: { $0.schema == schema }) else {
+                    throw PostgresError(.badValue, "the schema \(schema), which records the restore, is gone")
+                }
+                return found
+            }
+        }
+    }
+
+    /// The record of the restore of a selection.
+    ///
+    /// - Throws: `BackupError.noUnfinished`; `.notThoseRestored` where one of its tables is not there any more, or another one
+    ///   has its name; `PostgresError`.
+    public static func find(
+        in target: ConnectionSettings, of selection: PartialRestore.Selection
+    ) async throws -> UnfinishedRestore {
+        try await Connection.opened(target.restoring) { connection in
+            try await connection.with { connection in
+                let mine = try own(on: connection).filter { $0.isOf(selection) }
+                guard let record = try mine.last(where: { try $0.gone(on: connection).isEmpty }) ?? mine.last else {
+                    throw BackupError.noUnfinished(selection.tables + selection.schemas.map { "schema \($0)" })
+                }
+                let gone = try record.gone(on: connection)
+                if !gone.isEmpty { throw BackupError.notThoseRestored(gone, schema: record.schema) }
+                return record
+            }
+        }
+    }
+
+    /// The tables that are not there any more under their names.
+    private func gone(on connection: isolated Connection) throws -> [String] {
+        try tables.map { FetchedTable(schema: $0.schema, name: $0.name).path }.enumerated().filter { index, path in
+            let oid: Int? = try connection.query(
+                "SELECT pg_catalog.to_regclass($1)::oid::int8", [path]
+            ).first?.get(0)
+            return oid == nil || oid != tables[index].oid
+        }.map(\.element)
+    }
+
+    // MARK: Outcome
+
+    enum Outcome: Sendable {
+        case committed
+        case notCommitted
+        case unknown(reason: String)
+    }
+
+    /// Finds out whether the transaction of `script` was committed by a session that is lost, and shows the schema's name
+    /// as its application's.
+    func outcome(in target: ConnectionSettings) async -> Outcome {
+        // In a task of its own, for this one may be cancelled.
+        await Task {
+            let end = ContinuousClock.now + target.outcomeTimeout
+            var reason = "no answer came"
+            repeat {
+                do {
+                    let (isRunning, isThere) = try await look(in: target)
+                    if isThere { return .committed }
+                    if !isRunning { return .notCommitted }
+                    reason = "the server still works on it"
+                } catch {
+                    reason = "\(error)"
+                }
+                try? await Task.sleep(for: .milliseconds(100))
+            } while .now < end
+            return .unknown(reason: reason)
+        }.value
+    }
+
+    /// The session is looked for first: what a session that is gone has committed can be seen.
+    private func look(in target: ConnectionSettings) async throws -> (isRunning: Bool, isThere: Bool) {
+        try await Connection.opened(target.restoring) { connection in
+            try await connection.with { connection in
+                // One that waits for its client, which is gone, never got the COMMIT.
+                _ = try connection.query(
+                    """
+                    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    WHERE application_name = $1 AND state LIKE 'idle in transaction%'
+                    """, [schema])
+                let isRunning: Bool =
+                    try connection.query(
+                        "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = $1", [schema]
+                    ).first?.get(0) ?? true
+                let isThere: Bool =
+                    try connection.query("SELECT count(*) > 0 FROM pg_namespace WHERE nspname = $1", [schema])
+                    .first?.get(0) ?? false
+                return (isRunning, isThere)
+            }
+        }
+    }
+}
