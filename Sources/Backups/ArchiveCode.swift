@@ -43,3 +43,35 @@ struct ArchiveCode: Sendable {
         return nil
     }
 }
+
+extension CodeTrust {
+    /// Looks, before anything of a backup is made, whether it brings code of roles that are not trusted.
+    ///
+    /// - Parameters:
+    ///   - archives: the tables of contents of its definitions.
+    ///   - target: whose superusers are trusted, as is the role that restores.
+    ///   - isThrough: whether what is made is to be read again by a session in `target`, whoever's that is.
+    /// - Throws: `BackupError.foreignCode`; `PostgresError`.
+    func check(
+        _ archives: [TableOfContents], for target: ConnectionSettings, isThrough: Bool = false
+    ) async throws {
+        guard case .roles(let named) = self else { return }
+        let (roles, trusted) = try await Connection.opened(target.restoring) { connection in
+            try await connection.with { connection -> ([String], Set<ExactText>) in
+                let isSuperuser = try Confinement.isSuperuser(on: connection)
+                guard isSuperuser || isThrough else { return ([], []) }
+                let rows = try connection.query(
+                    "SELECT rolname::text, rolsuper OR rolname = current_user FROM pg_roles"
+                ).map { (try $0.get(0, as: String.self), try $0.get(1, as: Bool.self)) }
+                return (rows.map(\.0), Set((rows.filter(\.1).map(\.0) + named).map(ExactText.init)))
+            }
+        }
+        if trusted.isEmpty { return }
+        for contents in archives {
+            // A role that is not there yet may be trusted too.
+            if let piece = ArchiveCode.foreign(in: contents, trusted: trusted, among: roles + named) {
+                throw BackupError.foreignCode(what: piece.name, role: piece.owner)
+            }
+        }
+    }
+}

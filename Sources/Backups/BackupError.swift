@@ -49,6 +49,10 @@ public enum BackupError: Error, CustomStringConvertible {
     case risky(table: String, what: String)
     /// A row of the table runs a function of a role that is not trusted, in a superuser's session.
     case untrusted(table: String, what: String, role: String)
+    /// The backup brings a function, an operator or the like of a role that is not trusted.
+    case foreignCode(what: String, role: String?)
+    /// In the schema, which expressions of the table use, others than who is trusted may have functions.
+    case openSchema(table: String, schema: String, role: String)
     /// The restore took the database from its owner and failed. `reopening`: the statements that give it back where its
     /// content is whole; nil where it is not.
     case leftClosed(database: String, reopening: [String]?, cause: any Error)
@@ -70,6 +74,12 @@ public enum BackupError: Error, CustomStringConvertible {
             "\(table) cannot be restored by a superuser: \(what) would run with the rights of a superuser"
         case .untrusted(let table, let what, let role):
             "\(table) is not restored by a superuser: \(what) calls a function of '\(role)', who is not trusted"
+        case .foreignCode(let what, let role):
+            "the backup brings code of \(role.map { "the role '\(visible($0))'" } ?? "a role"), which is not trusted: "
+                + visible(what)
+        case .openSchema(let table, let schema, let role):
+            "\(table) is not restored by a superuser: its definition uses the schema \(schema), in which '\(role)', who is "
+                + "not trusted, has objects or may create them"
         case .locked(let holder): "another backup of this database is running" + (holder.map { ": \($0)" } ?? "")
         case .lockLost: "the lock on the backups of this database was lost; another process may have it"
         case .foreign(let place, let name, let owner):
@@ -142,6 +152,11 @@ public enum BackupError: Error, CustomStringConvertible {
             "run, connected to another database, '\(statements.joined(separator: "; "))'; or drop '\(made)'"
         case .prepared: "COMMIT PREPARED or ROLLBACK PREPARED them, connected to that database"
         case .risky: "restore the whole backup into another database, where such constraints are added last"
+        case .foreignCode(_, let role?):
+            "trust the role with --trust \(role) or trusted_roles, or restore as a role that is no superuser"
+        case .foreignCode(_, nil): "restore with --roles where its owner is missing, or as a role that is no superuser"
+        case .openSchema(_, let schema, let role):
+            "see that nobody else has or creates objects in \(schema), or trust the role with --trust \(role) or trusted_roles"
         case .untrusted(_, _, let role):
             "restore as the role that owns the tables, or trust the role with --trust \(role) or backup.trusted_roles"
         case .noRecipients: "make a key with 'reeve backup key new' and add its recipient to backup.recipients"
@@ -199,7 +214,7 @@ extension BackupError: ReportedError {
             switch self {
             case .locked: .locked
             case .notRestored: .temporary
-            case .hiddenRows, .foreign, .risky, .untrusted: .notPermitted
+            case .hiddenRows, .foreign, .risky, .untrusted, .foreignCode, .openSchema: .notPermitted
             case .noRecipients, .unknown, .needsIdentity: .usage
             case .leftClosed(_, _, let cause): (cause as? any ReportedError)?.report.exitCode ?? .failed
             default: .failed

@@ -7,7 +7,8 @@ import Postgres
 /// others' functions run as their owners; it cannot take back what they leave in the session: settings, such as
 /// `search_path` and `standard_conforming_strings`, under which the statements that follow are read, and cursors WITH
 /// HOLD and deferred triggers, which run at COMMIT with the rights of the superuser. So the functions of roles that are
-/// not trusted are not run at all.
+/// not trusted are not run at all: a backup that brings any is refused before it is begun (`ArchiveCode`), and so are
+/// tables that would call some of the target's.
 ///
 /// What is evaluated otherwise is held back: CHECK constraints are suspended while rows come, those that are added later
 /// and foreign keys are checked in sessions of their own, and indexes and materialized views are built by PostgreSQL in a

@@ -16,6 +16,52 @@ struct DeliveryCheck: Sendable {
         guard try await Confinement.isSuperuser(in: target.restoring) else { return }
         try await trust.check(in: scratch, tables: Set(tables), areChecked: true)
         try await checkExpressions()
+        try await checkSchemas()
+    }
+
+    /// PostgreSQL evaluates what is constant in a generated column or a partition key as soon as a table is made or joins a
+    /// parent, with what the names mean in the target. So nobody who is not trusted may have made that, or make it now.
+    private func checkSchemas() async throws {
+        guard case .roles(let trusted) = trust else { return }
+        let used = try await Connection.opened(scratch) { connection in
+            try await connection.with { connection in
+                try connection.query(
+                    """
+                    WITH made AS (
+                        SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS path FROM pg_class c
+                            JOIN pg_namespace n ON n.oid = c.relnamespace
+                        WHERE format('%I.%I', n.nspname, c.relname) = ANY ($1::text[])
+                    ), called AS (
+                        SELECT m.path, d.refclassid, d.refobjid FROM made m JOIN pg_depend d
+                            ON d.classid = 'pg_class'::regclass AND d.objid = m.oid
+                        UNION SELECT m.path, d.refclassid, d.refobjid FROM made m
+                            JOIN pg_attribute a ON a.attrelid = m.oid AND a.attgenerated <> ''
+                            JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+                            JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+                    ), lying AS (
+                        SELECT c.path, p.pronamespace AS schema FROM called c
+                            JOIN pg_proc p ON c.refclassid = 'pg_proc'::regclass AND p.oid = c.refobjid
+                        UNION SELECT c.path, o.oprnamespace FROM called c
+                            JOIN pg_operator o ON c.refclassid = 'pg_operator'::regclass AND o.oid = c.refobjid
+                        UNION SELECT m.path, r.relnamespace FROM made m JOIN pg_inherits i ON i.inhrelid = m.oid
+                            JOIN pg_class r ON r.oid = i.inhparent AND r.oid NOT IN (SELECT oid FROM made)
+                    )
+                    SELECT DISTINCT l.path, n.nspname::text FROM lying l JOIN pg_namespace n ON n.oid = l.schema
+                    WHERE n.nspname <> 'pg_catalog' ORDER BY 1, 2
+                    """, [tables.map(\.path)]
+                ).map { (path: try $0.get(0, as: String.self), schema: try $0.get(1, as: String.self)) }
+            }
+        }
+        try await Connection.opened(target.restoring) { connection in
+            try await connection.with { connection in
+                for one in used {
+                    let others = try SystemPath.intruders(in: one.schema, trusted: trusted, on: connection)
+                    if let role = others.first {
+                        throw BackupError.openSchema(table: one.path, schema: one.schema, role: role)
+                    }
+                }
+            }
+        }
     }
 
     /// Whether there is room for the tables.

@@ -118,6 +118,15 @@ final class PartReader: @unchecked Sendable {
 
     // MARK: Files
 
+    /// What is in the archives of the backup's definitions.
+    func definitions(_ tools: BackupTools) async throws -> [TableOfContents] {
+        var archives: [TableOfContents] = []
+        for part in restorer.manifest.parts where [.before, .after].contains(part.kind) {
+            archives.append(try await withFile(part) { try await contents(of: $0, tools) })
+        }
+        return archives
+    }
+
     /// What is in an archive.
     func contents(of path: String, _ tools: BackupTools) async throws -> TableOfContents {
         let list = Pipeline([Command(tools.programs.path("pg_restore"), ["-l", "-v", path])])

@@ -45,10 +45,13 @@ public struct PartialRestore: Sendable {
         let tools = try await tools(for: target)
         return try await server.with { scratch, isOwn in
             let reader = PartReader(restorer, parts: [], { _, _ in })
+            // What the scratch server says is run in the target: nobody may have captured it.
+            try await restorer.settings.trust.check(
+                try await reader.definitions(tools), for: target, isThrough: true)
             if isOwn { try await restorer.makeRoles(scratch, reader) }
             let rebuild = ScratchRebuild(
                 restorer: restorer, selection: selection, scratch: scratch.restoring, reader: reader, tools: tools,
-                trust: server.trust(isOwn: isOwn, otherwise: restorer.settings.trust))
+                trust: restorer.settings.trust)
             let rebuilt = try await Confinement.during(in: rebuild.scratch) { try await rebuild.run($0, progress) }
             let differences = try await rebuild.differences(rebuilt)
             return try await deliver(

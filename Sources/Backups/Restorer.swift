@@ -56,6 +56,10 @@ public struct Restorer: Sendable {
     /// - Throws: `BackupError`, `PipelineError`, `PostgresError`, `StorageError`.
     public func restore(into target: ConnectionSettings, progress: @escaping Progress = { _, _ in }) async throws {
         let tools = try await prepare(target)
+        if settings.trust != .everybody {
+            let archives = try await PartReader(self, parts: []) { _, _ in }.definitions(tools)
+            try await settings.trust.check(archives, for: target)
+        }
         let plan = RestorePlan(.everything, of: manifest, jobs: settings.jobs, masking: settings.masking)
         let steps = RestorePlan.definitions(of: manifest) + plan.contents
         let roles = settings.makesRoles ? manifest.parts.filter { $0.kind == .roles } : []

@@ -52,7 +52,7 @@ struct ScratchServer: Sendable {
         }
     }
 
-    /// Whose functions may run in what is lent: everybody's where the server's account has nothing else on this machine.
+    /// Whose code may run in what is lent for a test: everybody's where the server's account has nothing else on this machine.
     func trust(isOwn: Bool, otherwise trust: CodeTrust) -> CodeTrust {
         isOwn && EmbeddedCluster.canRunApart ? .everybody : trust
     }

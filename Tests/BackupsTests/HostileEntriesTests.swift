@@ -9,10 +9,12 @@ import Testing
 /// Objects that are named like the types of entries in an archive's table of contents.
 @Suite(.heavy, .timeLimit(.minutes(8)))
 struct HostileEntriesTests {
-    private func fetch(_ table: String, _ vault: Vault, _ manifest: Manifest, into target: ConnectionSettings)
-        async throws -> [String]
-    {
-        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+    private func fetch(
+        _ table: String, _ vault: Vault, _ manifest: Manifest, into target: ConnectionSettings, trusting: [String] = []
+    ) async throws -> [String] {
+        var settings = vault.restoring
+        settings.trust = .roles(trusting)
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: settings)
         var selection = PartialRestore.Selection()
         selection.tables = [table]
         return try await PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
@@ -50,7 +52,9 @@ struct HostileEntriesTests {
         let manifest = try await vault.maker(database.settings).make().manifest
         let target = "\(database.name)_restored"
         try await TestCluster.runSQL("CREATE DATABASE \(target) TEMPLATE template0")
-        try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring).restore(
+        var restoring = vault.restoring
+        restoring.trust = .roles([role])
+        try await Restorer(repository: vault.repository, manifest: manifest, settings: restoring).restore(
             into: database.settings.database(target))
         let isSuper: Bool = try await database.value("SELECT rolsuper FROM pg_roles WHERE rolname = $1", [role])
         #expect(!isSuper)

@@ -189,8 +189,10 @@ struct RestoreTargetTests {
                 UPDATE pg_constraint SET convalidated = true WHERE conname = 'c_fk'
                 """)
             let manifest = try await vault.maker(database.settings).make().manifest
+            var settings = vault.restoring
+            settings.trust = .roles([role])
             let error = await #expect(throws: BackupError.self) {
-                try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring).restore(
+                try await Restorer(repository: vault.repository, manifest: manifest, settings: settings).restore(
                     into: target)
             }
             let hint = try #require(error?.hint)
