@@ -149,10 +149,15 @@ struct HostileEntriesTests {
                 END IF;
             END $$
             """, "CREATE EVENT TRIGGER leave ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION leave()")
-        let error = await #expect(throws: PostgresError.self) {
+        let error = await #expect(throws: BackupError.self) {
             _ = try await fetch("two", vault, manifest, into: database.settings)
         }
-        #expect(error?.sqlState == "57P01" || error?.kind == .connectionLost, "\(String(describing: error))")
+        guard case .constraintsLeft(let missing, _, let cause as PostgresError) = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect(cause.sqlState == "57P01" || cause.kind == .connectionLost, "\(cause)")
+        #expect(missing == ["two_id_fkey of public.two"])
         try await database.execute("DROP EVENT TRIGGER leave")
     }
 }
