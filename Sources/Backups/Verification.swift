@@ -62,9 +62,14 @@ public struct BackupVerifier: Sendable {
                     try await repository.verify(
                         try await manifests(in: repository), of: database, share: share, identity: identity))
             } catch let error as BackupError {
-                guard case .unknown = error else { throw error }
-                lacking.append(error)
-                result.problems.append(.noBackup(place: repository.store.place))
+                switch error {
+                case .unknown:
+                    lacking.append(error)
+                    result.problems.append(.noBackup(place: repository.store.place))
+                // The others may have it whole.
+                case .badManifest: result.problems.append(error)
+                default: throw error
+                }
             } catch let error as StorageError {
                 result.problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
             }
