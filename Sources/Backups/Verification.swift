@@ -14,6 +14,8 @@ public struct Verification: Sendable {
     public fileprivate(set) var bytes = 0
     /// Missing or damaged parts and manifests, and failed repositories.
     public fileprivate(set) var problems: [BackupError] = []
+    /// Parts that could not be tried, as where a program was killed: that says nothing of them.
+    public fileprivate(set) var untried: [BackupError] = []
     /// Objects that no manifest names: those of an interrupted backup, or of one that is being made. They are not
     /// problems: the next backup removes the orphans of interrupted ones.
     public fileprivate(set) var orphans: [String] = []
@@ -24,6 +26,7 @@ public struct Verification: Sendable {
         unopened += other.unopened
         bytes += other.bytes
         problems += other.problems
+        untried += other.untried
         orphans += other.orphans
     }
 }
@@ -118,7 +121,7 @@ extension Repository {
                     result.read += 1
                     if isEncrypted, identity == nil { result.unopened += 1 }
                 } catch let error as BackupError {
-                    result.problems.append(error)
+                    if case .notRestored = error { result.untried.append(error) } else { result.problems.append(error) }
                 }
             }
         }
@@ -178,7 +181,7 @@ extension Repository {
                 try await $0.run(BackupTools.unpacking(identity, isEncrypted: isEncrypted)) { check.take($0) }
             }
         } catch let error as PipelineError {
-            throw BackupError.cannotOpen(object: part.object, reason: error.description)
+            throw BackupError(for: error, part)
         }
         if let problem = check.problem() {
             throw BackupError.part(object: part.object, reason: "decompressed, \(problem)")
