@@ -49,7 +49,7 @@ final class PartReader: @unchecked Sendable {
         let isEncrypted = !restorer.manifest.recipients.isEmpty
         let programs = BackupTools.unpacking(restorer.settings.identity, isEncrypted: isEncrypted) + more
         do {
-            try await restorer.repository.reading(part, of: restorer.manifest, progress: { [self] in tell($0) }) {
+            try await restorer.repository.reading(part, of: restorer.manifest, progress: tell) {
                 try await $0.run(programs, lastMayStopEarly: lastMayStopEarly, take: take)
             }
         } catch let error as PipelineError {
