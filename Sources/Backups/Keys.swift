@@ -33,7 +33,7 @@ public struct KeyTrial: Sendable {
 extension Repository {
     /// Tries really to open each backup with each of the identities.
     ///
-    /// - Throws: `StorageError`, `BackupError.noProgram`.
+    /// - Throws: `StorageError`, `BackupError.noProgram`; `.notRestored` where it could not be tried.
     public func trials(_ manifests: [Manifest], identities: [String]) async throws -> [KeyTrial] {
         try await BackupTools.check(encrypts: true)
         var trials: [KeyTrial] = []
@@ -43,17 +43,21 @@ extension Repository {
                 continue
             }
             var opening: [String] = []
-            for identity in identities where await opens(part, identity) { opening.append(identity) }
+            for identity in identities where try await opens(part, identity) { opening.append(identity) }
             trials.append(KeyTrial(backup: manifest.id, opening: opening))
         }
         return trials
     }
 
-    private func opens(_ part: Manifest.Part, _ identity: String) async -> Bool {
+    /// A part that is damaged opens with none.
+    private func opens(_ part: Manifest.Part, _ identity: String) async throws -> Bool {
         do {
             try await CheckedReader(part, in: store).run(BackupTools.unpacking(identity, isEncrypted: true)) { _ in }
             return true
-        } catch {
+        } catch let error as PipelineError {
+            if error.saysNothingOfItsInput { throw BackupError(for: error, part) }
+            return false
+        } catch is BackupError {
             return false
         }
     }
@@ -127,7 +131,7 @@ extension Repository {
             return part.stored(as: object, bytes: bytes, sha256: sha256)
         } catch let error as PipelineError {
             await sink.discard()
-            throw BackupError.cannotOpen(object: part.object, reason: error.description)
+            throw BackupError(for: error, part)
         } catch {
             await sink.discard()
             throw error

@@ -19,13 +19,14 @@ struct LockWatch: Sendable {
     func run() async throws {
         var waiting: [LockHolders.Waiter.Statement: ContinuousClock.Instant] = [:]
         while (try? await Task.sleep(for: interval)) != nil {
-            // Where the server does not answer, the programs say so themselves.
-            let found = try? await database.withDirectConnection(named: "reeve backup watch") { connection in
+            // Where the server does not answer, the programs say so themselves; what waited before may wait still.
+            let look = try? await database.withDirectConnection(named: "reeve backup watch") { connection in
                 try await connection.with { try LockHolders.waiters(of: application, on: $0) }
             }
+            guard let found = look else { continue }
             let now = ContinuousClock.now
             var still: [LockHolders.Waiter.Statement: ContinuousClock.Instant] = [:]
-            for waiter in found ?? [] {
+            for waiter in found {
                 let since = waiting[waiter.statement] ?? now
                 still[waiter.statement] = since
                 if now - since >= limit { throw BackupError.held(holders: waiter.holders) }

@@ -39,3 +39,16 @@ extension PipelineError {
         "terminating connection", "canceling statement", "the database system is ",
     ]
 }
+
+extension BackupError {
+    /// What a program says of a part that it was given, or of something else.
+    init(for error: PipelineError, _ part: Manifest.Part) {
+        if error.saysNothingOfItsInput {
+            self = .notRestored(object: part.object, reason: error.description)
+        } else if error.program == "age" {
+            self = .cannotOpen(object: part.object, reason: error.description)
+        } else {
+            self = .part(object: part.object, reason: error.description)
+        }
+    }
+}

@@ -49,19 +49,12 @@ final class PartReader: @unchecked Sendable {
         let isEncrypted = !restorer.manifest.recipients.isEmpty
         let programs = BackupTools.unpacking(restorer.settings.identity, isEncrypted: isEncrypted) + more
         do {
-            try await restorer.repository.reading(part, of: restorer.manifest, progress: { [self] in tell($0) }) {
+            try await restorer.repository.reading(part, of: restorer.manifest, progress: tell) {
                 try await $0.run(programs, lastMayStopEarly: lastMayStopEarly, take: take)
             }
         } catch let error as PipelineError {
-            throw Self.backupError(for: error, part)
+            throw BackupError(for: error, part)
         }
-    }
-
-    /// A program that tells of the part, or of something else.
-    private static func backupError(for error: PipelineError, _ part: Manifest.Part) -> BackupError {
-        if error.saysNothingOfItsInput { return .notRestored(object: part.object, reason: error.description) }
-        if error.program == "age" { return .cannotOpen(object: part.object, reason: error.description) }
-        return .part(object: part.object, reason: error.description)
     }
 
     private func tell(_ bytes: Int) {
@@ -147,7 +140,7 @@ final class PartReader: @unchecked Sendable {
             do {
                 try await Pipeline([command]).run { _ in }
             } catch let error as PipelineError {
-                throw Self.backupError(for: error, part)
+                throw BackupError(for: error, part)
             }
         }
     }

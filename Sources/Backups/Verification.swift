@@ -14,6 +14,8 @@ public struct Verification: Sendable {
     public fileprivate(set) var bytes = 0
     /// Missing or damaged parts and manifests, and failed repositories.
     public fileprivate(set) var problems: [BackupError] = []
+    /// Parts that could not be tried, as where a program was killed: that says nothing of them.
+    public fileprivate(set) var untried: [BackupError] = []
     /// Objects that no manifest names: those of an interrupted backup, or of one that is being made. They are not
     /// problems: the next backup removes the orphans of interrupted ones.
     public fileprivate(set) var orphans: [String] = []
@@ -24,6 +26,7 @@ public struct Verification: Sendable {
         unopened += other.unopened
         bytes += other.bytes
         problems += other.problems
+        untried += other.untried
         orphans += other.orphans
     }
 }
@@ -62,9 +65,14 @@ public struct BackupVerifier: Sendable {
                     try await repository.verify(
                         try await manifests(in: repository), of: database, share: share, identity: identity))
             } catch let error as BackupError {
-                guard case .unknown = error else { throw error }
-                lacking.append(error)
-                result.problems.append(.noBackup(place: repository.store.place))
+                switch error {
+                case .unknown:
+                    lacking.append(error)
+                    result.problems.append(.noBackup(place: repository.store.place))
+                // The others may have it whole.
+                case .badManifest: result.problems.append(error)
+                default: throw error
+                }
             } catch let error as StorageError {
                 result.problems.append(.unreachable(place: repository.store.place, reason: "\(error)"))
             }
@@ -113,7 +121,7 @@ extension Repository {
                     result.read += 1
                     if isEncrypted, identity == nil { result.unopened += 1 }
                 } catch let error as BackupError {
-                    result.problems.append(error)
+                    if case .notRestored = error { result.untried.append(error) } else { result.problems.append(error) }
                 }
             }
         }
@@ -173,7 +181,7 @@ extension Repository {
                 try await $0.run(BackupTools.unpacking(identity, isEncrypted: isEncrypted)) { check.take($0) }
             }
         } catch let error as PipelineError {
-            throw BackupError.cannotOpen(object: part.object, reason: error.description)
+            throw BackupError(for: error, part)
         }
         if let problem = check.problem() {
             throw BackupError.part(object: part.object, reason: "decompressed, \(problem)")

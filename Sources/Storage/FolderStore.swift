@@ -195,7 +195,7 @@ private final class FileWriter: ObjectWriter {
             throw failure
         }
         // The name is on the disk once its folder is.
-        guard fsync(folder.descriptor) == 0 else { throw Folder.failure("write", path) }
+        try folder.sync()
     }
 
     func discard() {

@@ -42,6 +42,22 @@ struct UnreadObjectTests {
     }
 }
 
+extension UnreadObjectTests {
+    @Test func `a manifest that is damaged in one repository is a problem, and the others are verified`() async throws {
+        let vault = try await Vault()
+        let manifest = try await vault.maker(try TestDatabase.current.settings).make().manifest
+        let other = Repository(FolderStore("\(vault.folder)/other"))
+        try await other.store.write(Array("garbage".utf8), to: "\(manifest.prefix)/\(Manifest.name)")
+        for repositories in [[other, vault.repository], [vault.repository, other], [other]] {
+            var verifier = BackupVerifier(repositories, of: "main")
+            verifier.selection = .one(manifest.id)
+            let found = try await verifier.verify()
+            #expect(found.problems.count == 1, "\(found.problems)")
+            #expect(found.read == (repositories.count == 1 ? 0 : manifest.parts.count))
+        }
+    }
+}
+
 /// A store that cannot read some objects; once it could not, it may not list either.
 final class PartlyReadStore: ObjectStore, @unchecked Sendable {
     // The flag is under the lock.

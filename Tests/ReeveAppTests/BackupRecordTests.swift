@@ -189,6 +189,25 @@ struct BackupRecordTests {
         #expect(none.succeeded && none.output.contains("no backups"), "\(none.output)")
     }
 
+    /// As the kernel ends it for lack of memory.
+    @Test func `a program that was killed says nothing of a backup`() async throws {
+        let place = try Place()
+        let environment = place.environment("a")
+        _ = try await make(environment)
+        let bin = "\(place.folder)/bin"
+        try FileManager.default.createDirectory(atPath: bin, withIntermediateDirectories: true)
+        try "#!/bin/sh\ncase \"$*\" in *-V*|*--version*) exec /usr/bin/zstd \"$@\";; esac\nkill -9 $$\n"
+            .write(toFile: "\(bin)/zstd", atomically: true, encoding: .utf8)
+        chmod("\(bin)/zstd", 0o755)
+        let path = "\(bin):\(ProcessInfo.processInfo.environment["PATH"] ?? "")"
+        let verified = try await run(place.environment("a", more: ["PATH": path]), "backup", "verify")
+        #expect(verified.ending == .exited(1), "\(verified.output)")
+        #expect(verified.output.contains("0 problems") && verified.output.contains("could not be tried"))
+        #expect(!verified.output.contains("identity"), "\(verified.output)")
+        let again = try await run(environment, "backup", "verify")
+        #expect(again.succeeded, "\(again.output)")
+    }
+
     private static let keepingOne = [
         "REEVE_BACKUP_KEEP_DAILY": "0", "REEVE_BACKUP_KEEP_WEEKLY": "0", "REEVE_BACKUP_KEEP_MONTHLY": "0",
         "REEVE_BACKUP_KEEP_AT_LEAST": "1",

@@ -137,7 +137,7 @@ enum BackupCommands {
         discussion:
             "Sizes are compared for all parts; size and hash of those that are read, all of them or a sample, and "
             + "they must unpack, for which those that are encrypted want an identity. Tells of objects that belong to no "
-            + "backup. Exit 3 when there is something. That a backup restores, only 'backup test' shows.",
+            + "backup. Exit 3 when there is something, 1 when a part could not be tried, as where a program was killed. That a backup restores, only 'backup test' shows.",
         arguments: [BackupScope.backup],
         options: [
             .flag("all", "every backup of the database"),
@@ -155,7 +155,8 @@ enum BackupCommands {
             let result = try await verifier.verify()
             return DatabaseScope.Report(
                 BackupText.verified(result), BackupText.text(result),
-                result.problems.isEmpty && result.orphans.isEmpty ? .done : .finding)
+                !result.problems.isEmpty || !result.orphans.isEmpty
+                    ? .finding : result.untried.isEmpty ? .done : .failed)
         }
     }
 

@@ -44,6 +44,7 @@ enum VerifyTask {
         verifier.identity = BackupSettings.identity(work.configuration)
         let result = try await verifier.verify()
         guard result.problems.isEmpty else { throw TaskFinding(BackupText.text(result)) }
+        if let error = result.untried.first { throw error }
         return BackupText.summary(result)
     }
 }

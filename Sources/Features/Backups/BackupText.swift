@@ -79,12 +79,14 @@ enum BackupText {
         [
             "parts": .int(result.parts), "read": .int(result.read), "unopened": .int(result.unopened),
             "bytes": .int(result.bytes), "problems": .array(result.problems.map { .string($0.description) }),
+            "untried": .array(result.untried.map { .string($0.description) }),
             "orphans": .array(result.orphans.map { .string($0) }),
         ]
     }
 
     static func text(_ result: Verification) -> String {
-        let lines = result.problems.map(\.description) + result.orphans.map { "\($0) belongs to no backup" }
+        let lines =
+            (result.problems + result.untried).map(\.description) + result.orphans.map { "\($0) belongs to no backup" }
         return (lines + [summary(result)]).joined(separator: "\n")
     }
 
@@ -93,6 +95,7 @@ enum BackupText {
         var text = "\(count(result.parts, "part")), \(result.read) of them read (\(size(result.bytes)))"
         if result.unopened > 0 { text += ", \(result.unopened) of these not opened for lack of an identity" }
         text += ", \(count(result.problems.count, "problem"))"
+        if !result.untried.isEmpty { text += ", \(count(result.untried.count, "part")) could not be tried" }
         if !result.orphans.isEmpty { text += ", \(count(result.orphans.count, "object")) of no backup" }
         return text
     }
