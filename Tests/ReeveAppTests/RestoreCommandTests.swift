@@ -288,6 +288,28 @@ struct RestoreCommandTests {
         #expect((listed.object["backups"] as? [Any])?.isEmpty == true)
     }
 
+    @Test func `a database that holds only a function is not empty`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        let made = try await place.run(database.settings, "backup", "create")
+        #expect(made.status == .exited(0), "\(made.object)")
+        try await beside(database) { target in
+            try await Connection.opened(target.plain) { connection in
+                try await connection.with {
+                    _ = try $0.execute(
+                        """
+                        CREATE EXTENSION citext;
+                        CREATE FUNCTION public.used() RETURNS integer LANGUAGE sql AS 'SELECT 1'
+                        """)
+                }
+            }
+            let refused = try await ReeveBinary.run(
+                ["backup", "restore", "latest", "--to", target.uri, "--no-input"], on: database.settings,
+                environment: place.environment)
+            #expect(refused.ending == .exited(6) && refused.errorOutput.contains("an object is in it"))
+        }
+    }
+
     @Test func `a backup whose hook fails after it was made is there`() async throws {
         let database = try TestDatabase.current
         let place = try await Place(["REEVE_BACKUP_HOOKS_AFTER": "echo no >&2; exit 3"])

@@ -57,14 +57,14 @@ enum RecoverCommand {
                 lines.append("\(one.name): would be restored from \(manifest.id), as of \(manifest.startedAt)")
                 continue
             }
-            let (name, relations) = try await TargetContent.read(target)
-            guard relations == 0 || invocation.option("confirm") == name else {
+            let (name, objects) = try await TargetContent.read(target)
+            guard objects == 0 || invocation.option("confirm") == name else {
                 throw ConfirmationNeeded(what: "the database '\(name)' is not empty", name: name)
             }
             order.identity = invocation.option("identity")
             order.trustedRoles = invocation.options("trust")
             order.makesRoles = true
-            order.replaces = relations > 0
+            order.replaces = objects > 0
             let notes = try await work.restore(
                 manifest, from: repository, into: target, order, progress: BackupScope.progress(invocation.console))
             for note in notes { invocation.console.note(note) }

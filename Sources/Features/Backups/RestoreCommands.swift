@@ -174,7 +174,9 @@ enum RestoreCommands {
         if count == 0 { return false }
         guard invocation.option("confirm") == name else {
             throw ConfirmationNeeded(
-                what: "the database '\(name)' is not empty: \(count) relations are in it", name: name)
+                what:
+                    "the database '\(name)' is not empty: \(count == 1 ? "an object is" : "\(count) objects are") in it",
+                name: name)
         }
         return true
     }
@@ -182,16 +184,20 @@ enum RestoreCommands {
 
 /// What a database that is to be restored into holds already.
 enum TargetContent {
-    /// - Returns: the database's name, and how many relations are in it.
-    static func read(_ target: ConnectionSettings) async throws -> (name: String, relations: Int) {
+    /// - Returns: the database's name, and how many tables, functions, types and other objects are in its schemas, besides
+    ///   those of extensions.
+    static func read(_ target: ConnectionSettings) async throws -> (name: String, objects: Int) {
         try await Connection.opened(target) { connection in
             try await connection.with { connection in
                 let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
                 let count: Int =
                     try connection.query(
                         """
-                        SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                        WHERE \(UserSchemas.condition("n.nspname"))
+                        SELECT count(*) FROM pg_depend d JOIN pg_namespace n
+                            ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
+                        WHERE \(UserSchemas.condition("n.nspname")) AND d.classid <> 'pg_extension'::regclass
+                            AND NOT EXISTS (SELECT FROM pg_depend e
+                                WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e')
                         """
                     ).first?.get(0) ?? 0
                 return (name, count)
