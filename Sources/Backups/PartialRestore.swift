@@ -81,7 +81,7 @@ public struct PartialRestore: Sendable {
             return try await body(
                 ScratchRebuild(
                     restorer: restorer, selection: selection, scratch: scratch, reader: reader, tools: tools,
-                    trust: server.trust(isOwn: isOwn, otherwise: restorer.settings.trust)))
+                    trust: await server.trust(isOwn: isOwn, otherwise: restorer.settings.trust)))
         }
     }
 
