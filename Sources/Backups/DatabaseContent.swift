@@ -29,6 +29,8 @@ enum DatabaseContent {
         let storedColumns: [String]
         let definition: String
         var reading = Reading.direct
+        /// Its oid, while the database is read.
+        var id = 0
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
 
@@ -95,7 +97,7 @@ enum DatabaseContent {
                 coalesce((SELECT md5(string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod),
                     a.attgenerated), ',' ORDER BY a.attnum)) FROM pg_attribute a
                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ''),
-                \(reading(server: connection.serverVersion)), o.rolname::text
+                \(reading(server: connection.serverVersion)), o.rolname::text, c.oid
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
             WHERE c.relkind IN ('r', 'p', 'S') AND \(UserSchemas.condition("n.nspname"))
                 AND c.relpersistence <> 't' AND (NOT EXISTS (SELECT FROM pg_depend e
@@ -116,7 +118,7 @@ enum DatabaseContent {
                 schema: try row.get(0), name: try row.get(1), kind: try row.get(2), bytes: try row.get(3),
                 pages: try row.get(4), isHeap: try row.get(5),
                 columns: columns.map { ContentFingerprint.Column($0, type: $1) }, storedColumns: try row.get(6),
-                definition: try row.get(9), reading: reading)
+                definition: try row.get(9), reading: reading, id: try row.get(12))
         }
     }
 
