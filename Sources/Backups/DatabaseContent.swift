@@ -50,26 +50,33 @@ enum DatabaseContent {
     /// SQL for how a table is read, a row `c` of pg_class in the schema `n`, whose owner is `o`. See
     /// `Connection.withQuery` for what could run.
     ///
-    /// Where the owner is trusted, so must those be of the tables that it inherits from or is a partition of, and of the
-    /// functions that its indexes and statistics call. Where a function can be made, and the owner may read the table, it
-    /// is read with his rights.
+    /// Where the owner is trusted, a superuser or the reading role itself, so must those be of the tables that it inherits
+    /// from or is a partition of, and of the functions that its indexes and statistics call. Where a function can be made,
+    /// and the owner may read the table, it is read with his rights. A role that is no superuser cannot make one for
+    /// others, and may have rights that they lack.
     private static func reading(server: Int) -> String {
+        func isTrusted(_ role: String) -> String { "(\(role).rolsuper OR \(role).rolname = current_user)" }
+        func isForeign(_ tree: String) -> String {
+            """
+            EXISTS (SELECT FROM \(RiskyExpression.functions(of: tree)) JOIN pg_roles f ON f.oid = p.proowner
+                WHERE NOT \(isTrusted("f")))
+            """
+        }
         let statistics =
             server >= 140_000
-            ? """
-            OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid AND \(RiskyExpression.isForeign("s.stxexprs")))
-            """ : ""
+            ? "OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid AND \(isForeign("s.stxexprs")))" : ""
         return """
-            CASE WHEN c.relkind <> 'r' OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN 'direct'
-                WHEN o.rolsuper THEN CASE WHEN EXISTS (
+            CASE WHEN c.relkind <> 'r' THEN 'direct'
+                WHEN \(isTrusted("o")) THEN CASE WHEN EXISTS (
                         WITH RECURSIVE above (id) AS (
                             SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid
                             UNION SELECT i.inhparent FROM pg_inherits i JOIN above a ON i.inhrelid = a.id)
                         SELECT FROM above a JOIN pg_class p ON p.oid = a.id JOIN pg_roles r ON r.oid = p.relowner
-                        WHERE NOT r.rolsuper)
+                        WHERE NOT \(isTrusted("r")))
                     OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (
-                        \(RiskyExpression.isForeign("i.indexprs")) OR \(RiskyExpression.isForeign("i.indpred"))))
+                        \(isForeign("i.indexprs")) OR \(isForeign("i.indpred"))))
                     \(statistics) THEN 'copy' ELSE 'direct' END
+                WHEN NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN 'copy'
                 WHEN NOT pg_is_in_recovery() AND has_schema_privilege(o.oid, n.oid, 'USAGE')
                     AND has_table_privilege(o.oid, c.oid, 'SELECT')
                     AND NOT (c.relrowsecurity AND c.relforcerowsecurity AND NOT o.rolbypassrls)

@@ -94,4 +94,51 @@ struct SnapshotLockTests {
         }
         try await remove(database)
     }
+
+    /// A role that reads all for the backup and is no superuser has rights that the tables' owners lack.
+    @Test func `an owner's index runs nothing with the rights of a backup role`() async throws {
+        let database = try TestDatabase.current
+        try await prepare(database)
+        let reader = "reader_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute(
+            "CREATE ROLE \(reader) LOGIN BYPASSRLS", "GRANT pg_read_all_data TO \(reader)",
+            "CREATE TABLE public.superusers (a int)", "CREATE SCHEMA mine AUTHORIZATION \(reader)")
+        try await run(as: reader, "CREATE TABLE mine.t (a int)", in: database)
+        try await run(
+            as: role,
+            """
+            CREATE FUNCTION s.f(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i; END';
+            CREATE TABLE s.t (a int); INSERT INTO s.t SELECT generate_series(1, 10);
+            CREATE INDEX ON s.t (a) WHERE s.f(5) = 5;
+            CREATE TABLE s.parent (a int)
+            """, in: database)
+        // Its own, and yet with an index and a parent of somebody else.
+        try await database.execute("GRANT USAGE ON SCHEMA s TO \(reader)")
+        try await run(as: reader, "CREATE TABLE mine.indexed (a int); CREATE TABLE mine.child (a int)", in: database)
+        try await database.execute(
+            "CREATE INDEX ON mine.indexed (a) WHERE s.f(5) = 5", "ALTER TABLE mine.child INHERIT s.parent")
+        try await run(
+            as: role,
+            """
+            CREATE OR REPLACE FUNCTION s.f(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+                IF current_user <> '\(role)' THEN RAISE EXCEPTION 'runs as %', current_user; END IF; RETURN i; END $$
+            """, in: database)
+        var asReader = database.settings
+        asReader.parameters["user"] = reader
+        let settings = asReader
+        let prints = try await Connection.opened(settings) { connection in
+            let relations = try await connection.with { try DatabaseContent.relations(on: $0) }
+            let readings = Dictionary(relations.map { ($0.path, $0.reading) }) { one, _ in one }
+            #expect(
+                readings == [
+                    "s.t": .copy, "s.parent": .copy, "mine.t": .direct, "mine.indexed": .copy, "mine.child": .copy,
+                    "public.superusers": .direct,
+                ])
+            return try await ContentReaders(settings, count: 2).prints(
+                of: relations, server: await connection.serverVersion)
+        }
+        #expect(prints.first { $0.key.path == "s.t" }?.value.rows == 10)
+        try await remove(database)
+        try await database.execute("DROP OWNED BY \(reader) CASCADE", "DROP ROLE \(reader)")
+    }
 }
