@@ -29,6 +29,8 @@ enum DatabaseContent {
         let storedColumns: [String]
         let definition: String
         var reading = Reading.direct
+        /// Its oid, while the database is read.
+        var id = 0
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
 
@@ -48,26 +50,33 @@ enum DatabaseContent {
     /// SQL for how a table is read, a row `c` of pg_class in the schema `n`, whose owner is `o`. See
     /// `Connection.withQuery` for what could run.
     ///
-    /// Where the owner is trusted, so must those be of the tables that it inherits from or is a partition of, and of the
-    /// functions that its indexes and statistics call. Where a function can be made, and the owner may read the table, it
-    /// is read with his rights.
+    /// Where the owner is trusted, a superuser or the reading role itself, so must those be of the tables that it inherits
+    /// from or is a partition of, and of the functions that its indexes and statistics call. Where a function can be made,
+    /// and the owner may read the table, it is read with his rights. A role that is no superuser cannot make one for
+    /// others, and may have rights that they lack.
     private static func reading(server: Int) -> String {
+        func isTrusted(_ role: String) -> String { "(\(role).rolsuper OR \(role).rolname = current_user)" }
+        func isForeign(_ tree: String) -> String {
+            """
+            EXISTS (SELECT FROM \(RiskyExpression.functions(of: tree)) JOIN pg_roles f ON f.oid = p.proowner
+                WHERE NOT \(isTrusted("f")))
+            """
+        }
         let statistics =
             server >= 140_000
-            ? """
-            OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid AND \(RiskyExpression.isForeign("s.stxexprs")))
-            """ : ""
+            ? "OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid AND \(isForeign("s.stxexprs")))" : ""
         return """
-            CASE WHEN c.relkind <> 'r' OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN 'direct'
-                WHEN o.rolsuper THEN CASE WHEN EXISTS (
+            CASE WHEN c.relkind <> 'r' THEN 'direct'
+                WHEN \(isTrusted("o")) THEN CASE WHEN EXISTS (
                         WITH RECURSIVE above (id) AS (
                             SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid
                             UNION SELECT i.inhparent FROM pg_inherits i JOIN above a ON i.inhrelid = a.id)
                         SELECT FROM above a JOIN pg_class p ON p.oid = a.id JOIN pg_roles r ON r.oid = p.relowner
-                        WHERE NOT r.rolsuper)
+                        WHERE NOT \(isTrusted("r")))
                     OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (
-                        \(RiskyExpression.isForeign("i.indexprs")) OR \(RiskyExpression.isForeign("i.indpred"))))
+                        \(isForeign("i.indexprs")) OR \(isForeign("i.indpred"))))
                     \(statistics) THEN 'copy' ELSE 'direct' END
+                WHEN NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN 'copy'
                 WHEN NOT pg_is_in_recovery() AND has_schema_privilege(o.oid, n.oid, 'USAGE')
                     AND has_table_privilege(o.oid, c.oid, 'SELECT')
                     AND NOT (c.relrowsecurity AND c.relforcerowsecurity AND NOT o.rolbypassrls)
@@ -95,7 +104,7 @@ enum DatabaseContent {
                 coalesce((SELECT md5(string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod),
                     a.attgenerated), ',' ORDER BY a.attnum)) FROM pg_attribute a
                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ''),
-                \(reading(server: connection.serverVersion)), o.rolname::text
+                \(reading(server: connection.serverVersion)), o.rolname::text, c.oid
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
             WHERE c.relkind IN ('r', 'p', 'S') AND \(UserSchemas.condition("n.nspname"))
                 AND c.relpersistence <> 't' AND (NOT EXISTS (SELECT FROM pg_depend e
@@ -116,7 +125,7 @@ enum DatabaseContent {
                 schema: try row.get(0), name: try row.get(1), kind: try row.get(2), bytes: try row.get(3),
                 pages: try row.get(4), isHeap: try row.get(5),
                 columns: columns.map { ContentFingerprint.Column($0, type: $1) }, storedColumns: try row.get(6),
-                definition: try row.get(9), reading: reading)
+                definition: try row.get(9), reading: reading, id: try row.get(12))
         }
     }
 

@@ -88,7 +88,7 @@ final class PartReader: @unchecked Sendable {
         // `ScratchServer` knows that it may be removed once the process is gone.
         let parent = restorer.settings.temporaryFolder
         try? FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
-        var template = Array("\(parent)/restore-\(getpid())-XXXXXX".utf8CString)
+        var template = Array("\(parent)/parts-\(getpid())-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else {
             throw StorageError.failed(
                 operation: "write", object: restorer.settings.temporaryFolder, reason: String(cString: strerror(errno)))

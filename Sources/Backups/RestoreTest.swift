@@ -81,7 +81,7 @@ public struct RestoreTest: Sendable {
         settings.makesRoles = isOwn
         settings.restoresAllRoles = isOwn
         settings.restoresAccess = true
-        settings.trust = scratch.trust(isOwn: isOwn, otherwise: settings.trust)
+        settings.trust = await scratch.trust(isOwn: isOwn, otherwise: settings.trust)
         // What a user wants of a restore that stays.
         settings.masking = MaskingRules([:])
         settings.beforeOpening = nil

@@ -30,10 +30,14 @@ struct ScratchServer: Sendable {
             logger.notice("no server programs of the backup's version are installed; a scratch database is made")
             return try await ScratchDatabase.with(beside: beside, locale: manifest.locale) { try await body($0, false) }
         }
-        try await files.call(limit: .seconds(600)) {
-            clearAbandoned()
-            try checkRoom()
+        for abandoned in try await files.call(limit: .seconds(600), { abandonedFolders("restore") }) {
+            await remove(abandoned)
         }
+        try await files.call(limit: .seconds(600)) {
+            // Files of `PartReader`, which belong to this account.
+            for abandoned in abandonedFolders("parts") { try? FileManager.default.removeItem(atPath: abandoned) }
+        }
+        try await files.call(limit: .seconds(600)) { try checkRoom() }
         let clusterFolder = "\(folder)/restore-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
         do {
             let cluster = try await EmbeddedCluster.acquire(options(clusterFolder, programs), logger: logger)
@@ -52,20 +56,42 @@ struct ScratchServer: Sendable {
         }
     }
 
-    /// Whose code may run in what is lent for a test: everybody's where the server's account has nothing else on this machine.
-    func trust(isOwn: Bool, otherwise trust: CodeTrust) -> CodeTrust {
-        isOwn && EmbeddedCluster.canRunApart ? .everybody : trust
+    /// Whose code may run in what is lent for a test: everybody's where the server's account has nothing else on this machine, and
+    /// nothing that they start outlives the server.
+    func trust(isOwn: Bool, otherwise trust: CodeTrust) async -> CodeTrust {
+        if isOwn, await EmbeddedCluster.canRunApart { return .everybody }
+        return trust
     }
 
     /// Calls about the folder's file system, which may be one that hangs.
     private var files: BoundedThreads { BoundedThreads.named(folder) }
 
+    /// Removes a folder with all rows that were restored there, again where it is not done at once, or says that it stays.
     private func remove(_ clusterFolder: String) async {
         // Also when this task is cancelled.
         await Task {
-            try? await files.call(limit: .seconds(600)) { try? FileManager.default.removeItem(atPath: clusterFolder) }
+            for attempt in 1... {
+                do {
+                    try await EmbeddedCluster.remove(EmbeddedCluster.Options(stateFolder: clusterFolder))
+                    return try await files.call(limit: .seconds(600)) {
+                        if rmdir(clusterFolder) != 0, errno != ENOENT {
+                            throw EmbeddedClusterError.folder(
+                                clusterFolder, reason: String(cString: strerror(errno)))
+                        }
+                    }
+                } catch {
+                    guard attempt < Self.removals else {
+                        return logger.warning(
+                            "a scratch server's folder with restored rows could not be removed; remove it yourself",
+                            [LogField("folder", clusterFolder), LogField("reason", "\(error)")])
+                    }
+                    try? await Task.sleep(for: .seconds(1))
+                }
+            }
         }.value
     }
+
+    private static let removals = 3
 
     /// Durable for nobody, and content with little.
     private func options(_ clusterFolder: String, _ programs: ServerPrograms) -> EmbeddedCluster.Options {
@@ -103,14 +129,12 @@ struct ScratchServer: Sendable {
     }
 
     /// Folders of processes that are gone.
-    private func clearAbandoned() {
-        for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] {
+    private func abandonedFolders(_ kind: String) -> [String] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).filter { name in
             let words = name.split(separator: "-")
-            guard words.first == "restore", words.count == 3, let pid = pid_t(words[1]), kill(pid, 0) != 0,
-                errno == ESRCH
-            else { continue }
-            try? FileManager.default.removeItem(atPath: "\(folder)/\(name)")
-        }
+            guard words.first == Substring(kind), words.count == 3, let pid = pid_t(words[1]) else { return false }
+            return kill(pid, 0) != 0 && errno == ESRCH
+        }.map { "\(folder)/\($0)" }
     }
 
     private func checkRoom() throws {

@@ -37,10 +37,15 @@ struct SnapshotTransaction: Sendable {
                 // Looking at how large tables are waits for their locks too.
                 try connection.execute(limit)
                 let before = try DatabaseContent.relations(on: connection)
-                try connection.execute("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                let pinsSchemas = try canPinSchemas(on: connection)
+                try connection.execute(
+                    "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ \(pinsSchemas ? "READ WRITE" : "READ ONLY")")
                 try connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0; \(limit)")
                 try ContentFingerprint.pinSettings(on: connection)
                 for lock in locks(before) { try connection.execute(lock) }
+                // From here on there is a snapshot.
+                if pinsSchemas { try connection.execute("\(pinning); SET TRANSACTION READ ONLY") }
+                let areSame = try lockSequences(before, on: connection)
                 let row = try connection.query(
                     """
                     SELECT pg_export_snapshot(), CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn()::text END,
@@ -48,17 +53,17 @@ struct SnapshotTransaction: Sendable {
                     """
                 ).first
                 let after = try DatabaseContent.relations(on: connection)
-                let same =
-                    before.map { [$0.path, $0.kind, $0.definition] } == after.map { [$0.path, $0.kind, $0.definition] }
-                guard let row, same else {
+                guard let row, areSame, before.map(identity) == after.map(identity),
+                    try areLocked(after, on: connection)
+                else {
                     try connection.execute("ROLLBACK")
                     return nil
                 }
                 return SnapshotTransaction(
                     connection: connection, id: try row.get(0), wal: try row.get(1), relations: after,
                     hasLargeObjects: try row.get(2))
-            } catch let error as PostgresError where error.sqlState == "42P01" {
-                // One of them went before it was locked.
+            } catch let error as PostgresError where ["42P01", "40001"].contains(error.sqlState) {
+                // One of them went before it was locked, or its schema got another name.
                 try connection.execute("ROLLBACK")
                 return nil
             } catch {
@@ -74,6 +79,63 @@ struct SnapshotTransaction: Sendable {
         return stride(from: 0, to: tables.count, by: 500).map { start in
             "LOCK TABLE \(tables[start..<min(start + 500, tables.count)].joined(separator: ", ")) IN ACCESS SHARE MODE"
         }
+    }
+
+    private static func identity(_ relation: DatabaseContent.Relation) -> [String] {
+        [String(relation.id), relation.path, relation.kind, relation.definition]
+    }
+
+    /// Whether the role may lock rows of the catalog: a superuser, not on a standby.
+    private static func canPinSchemas(on connection: isolated Connection) throws -> Bool {
+        try connection.query(
+            "SELECT rolsuper AND NOT pg_is_in_recovery() FROM pg_roles WHERE rolname = current_user"
+        ).first?.get(0) ?? false
+    }
+
+    /// Keeps the schemas of others from getting other names, which no lock on a table does: what has a name would be
+    /// another table then, planned with the rights of whoever reads it. Grants are not held up.
+    private static let pinning = """
+        SELECT FROM pg_namespace n WHERE \(UserSchemas.condition("n.nspname")) AND n.nspowner IN (
+            SELECT o.oid FROM pg_roles o WHERE NOT o.rolsuper) FOR KEY SHARE
+        """
+
+    /// Locks sequences, which LOCK TABLE refuses, against all but their use: looking at one by its number takes the lock of
+    /// `nextval`, and keeps it to the end of the transaction.
+    ///
+    /// - Returns: whether they still have their names.
+    static func lockSequences(
+        _ relations: [DatabaseContent.Relation], on connection: isolated Connection
+    ) throws -> Bool {
+        let sequences = relations.filter { $0.kind == "S" }
+        for start in stride(from: 0, to: sequences.count, by: 500) {
+            let some = sequences[start..<min(start + 500, sequences.count)]
+            do {
+                let values = some.map { "(\($0.id)::oid)" }.joined(separator: ", ")
+                try connection.execute("SELECT pg_sequence_last_value(s.id) FROM (VALUES \(values)) s (id)")
+            } catch let error as PostgresError where ["XX000", "42809"].contains(error.sqlState) {
+                // It is gone: "could not open relation with OID"; or the number is a table's by now.
+                return false
+            }
+            // By the caches, which the locks have brought up to date, and not by the snapshot.
+            let names = some.map { "(\($0.id)::oid, to_regclass(\(quoteLiteral($0.path))))" }.joined(separator: ", ")
+            let changed = try connection.query(
+                "SELECT s.id FROM (VALUES \(names)) s (id, found) WHERE s.found IS DISTINCT FROM s.id")
+            if !changed.isEmpty { return false }
+        }
+        return true
+    }
+
+    /// Whether the locks are on the relations that were listed: a table is locked by its name.
+    private static func areLocked(
+        _ relations: [DatabaseContent.Relation], on connection: isolated Connection
+    ) throws -> Bool {
+        let held = try connection.query(
+            """
+            SELECT DISTINCT l.relation FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+            WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND d.datname = current_database()
+            """)
+        let ids = Set(try held.map { try $0.get(0, as: Int.self) })
+        return relations.allSatisfy { ids.contains($0.id) }
     }
 
     /// Ends the transaction, and with it the snapshot and the locks.

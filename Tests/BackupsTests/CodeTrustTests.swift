@@ -1,6 +1,7 @@
 import Foundation
 import Postgres
 import Processes
+import Telemetry
 import TestSupport
 import Testing
 
@@ -153,6 +154,39 @@ struct CodeTrustTests {
         _ = try await proof
         #expect(Set(seen.all) == [geteuid() == 0 ? "nobody" : NSUserName()])
         try await waitUntil("the server is gone", limit: .seconds(5)) { Self.servers(below: vault.folder).isEmpty }
+    }
+
+    /// A folder of root's, which the server's account cannot empty, stays in the way for a while, or for good.
+    @Test(.enabled("only root changes the account") { geteuid() == 0 }, arguments: [false, true])
+    func `restored rows that cannot be removed are removed later, or it is said`(isForGood: Bool) async throws {
+        final class Lines: LogSink {
+            let all = Gathered<LogLine>()
+            func write(_ line: LogLine) { all.add([line]) }
+        }
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let lines = Lines()
+        async let proof = vault.prove(manifest, logger: Logger(sink: lines))
+        let scratch = "\(vault.folder)/scratch"
+        func servers() -> [String] { (try? FileManager.default.contentsOfDirectory(atPath: scratch)) ?? [] }
+        try await waitUntil("the server runs") { !Self.servers(below: vault.folder).isEmpty }
+        let data = "\(scratch)/\(try #require(servers().first))/cluster/data"
+        try FileManager.default.createDirectory(atPath: "\(data)/block/inner", withIntermediateDirectories: true)
+        if !isForGood {
+            try await waitUntil("all else is gone") {
+                (try? FileManager.default.contentsOfDirectory(atPath: data)) == ["block"]
+            }
+            try FileManager.default.removeItem(atPath: "\(data)/block")
+        }
+        #expect(try await proof.isProved)
+        let warnings = lines.all.all.filter { $0.level == .warning }
+        if isForGood {
+            let folders = warnings.flatMap { $0.fields.filter { $0.key == "folder" }.map(\.value) }
+            #expect(folders == servers().map { "\(scratch)/\($0)" } && folders.count == 1)
+        } else {
+            #expect(warnings.isEmpty && servers().isEmpty)
+        }
     }
 
     /// The accounts of the servers whose data lie below a folder.

@@ -2,6 +2,7 @@ import Foundation
 import Postgres
 import Processes
 import Storage
+import Telemetry
 import Testing
 
 @testable import Backups
@@ -57,9 +58,12 @@ final class Vault: Sendable {
         try await alone(on: settings) { try await self.repository.remove(ids, of: "main", under: $0) }
     }
 
-    func prove(_ manifest: Manifest, checks: [SystemCheck] = []) async throws -> Proof {
+    func prove(
+        _ manifest: Manifest, checks: [SystemCheck] = [], logger: Logger = .silent
+    ) async throws -> Proof {
         try await RestoreTest(
-            repository: repository, manifest: manifest, settings: restoring, folder: "\(folder)/scratch", checks: checks
+            repository: repository, manifest: manifest, settings: restoring, folder: "\(folder)/scratch",
+            checks: checks, logger: logger
         ).run()
     }
 }

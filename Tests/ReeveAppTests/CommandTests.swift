@@ -8,6 +8,13 @@ import Testing
 /// The program as a user runs it: output, objects and exit statuses.
 @Suite(.database, .timeLimit(.minutes(3)))
 struct CommandTests {
+    /// A pipe's reader shows it on a terminal, or a file is looked at on one.
+    @Test func `messages to a pipe contain no control characters`() async throws {
+        let outcome = try await ReeveBinary.run(["a\u{1b}[31mb\rc"])
+        #expect(outcome.errorOutput.contains(#"a\u{1b}[31mb\u{d}c"#))
+        #expect(!outcome.errorOutput.unicodeScalars.contains { $0 == "\u{1b}" || $0 == "\r" })
+    }
+
     @Test func `migrations from the command line, with their objects and exit codes`() async throws {
         let settings = try TestDatabase.current.settings
         let none = try await ReeveBinary.json(["migrate", "up"], on: settings)

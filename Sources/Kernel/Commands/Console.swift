@@ -24,10 +24,9 @@ public struct Console: Sendable {
         Self.write(output.hasSuffix("\n") ? output : output + "\n", to: STDOUT_FILENO)
     }
 
-    /// Says something beside the result.
+    /// Says something beside the result, for people: a file or a pipe is shown on a terminal later.
     public func note(_ text: String) {
-        let text = isatty(STDERR_FILENO) == 1 ? visible(text, keepsLines: true) : text
-        Self.write(text + "\n", to: STDERR_FILENO)
+        Self.write(visible(text, keepsLines: true) + "\n", to: STDERR_FILENO)
     }
 
     /// Shows what goes on, on a terminal only.

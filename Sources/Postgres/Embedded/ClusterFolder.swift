@@ -1,5 +1,5 @@
-import CSystem
 import Foundation
+import Processes
 import Reporting
 
 /// The folder of an embedded cluster and what lies in it.
@@ -32,8 +32,22 @@ struct ClusterFolder: Sendable {
 
     /// The major version that made the data, if there are any.
     var majorVersion: Int? {
-        guard let text = try? String(contentsOfFile: "\(data)/PG_VERSION", encoding: .utf8) else { return nil }
+        guard let text = Self.line(of: "\(data)/PG_VERSION") else { return nil }
         return Int(text.trimmingCharacters(in: .whitespacesAndNewlines))
+    }
+
+    /// The first line of a small file in a folder of the server's account, which may have put something else in its place.
+    private static func line(of path: String) -> String? {
+        let descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+        var bytes = [UInt8](repeating: 0, count: 200)
+        let count = read(descriptor, &bytes, bytes.count)
+        return bytes.prefix(max(0, count)).split(separator: UInt8(ascii: "\n")).first.map {
+            String(decoding: $0, as: UTF8.self)
+        }
     }
 
     /// - Throws: `EmbeddedClusterError.notOurs` when something lies there that was not made by this program.
@@ -47,44 +61,48 @@ struct ClusterFolder: Sendable {
     }
 
     /// Removes a pid file whose process is gone or is another program by now.
-    func removeStalePidFile() {
-        guard let text = try? String(contentsOfFile: pidFile, encoding: .utf8),
-            let pid = text.split(separator: "\n").first.flatMap({ Int32($0) })
-        else { return }
+    func removeStalePidFile(as account: ServerAccount) async throws {
+        guard let pid = Self.line(of: pidFile).flatMap({ Int32($0) }) else { return }
         let executable = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/exe")
         let runs = kill(pid, 0) == 0 || errno == EPERM
         if !runs || (executable.map { !$0.contains("postgres") } ?? false) {
-            try? FileManager.default.removeItem(atPath: pidFile)
+            _ = try await account.command("rm", ["-f", "--", pidFile]).run(limit: .seconds(10))
         }
     }
-}
 
-/// A lock on a file (flock(2)), held until `release` or the end of the process, however it ends.
-final class FileLock: Sendable {
-    private let descriptor: Int32
-
-    enum Mode { case shared, exclusive }
-
-    /// Tries until the lock is had.
+    /// Removes a folder of the server's account as that account, whose links and renaming lead to nothing but its own.
     ///
-    /// - Throws: `EmbeddedClusterError` when the file cannot be opened, or the lock is not had within `limit`.
-    init(_ path: String, _ mode: Mode, limit: Duration) throws {
-        descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else {
-            throw EmbeddedClusterError.folder(path, reason: String(cString: strerror(errno)))
-        }
-        let operation = (mode == .shared ? LOCK_SH : LOCK_EX) | LOCK_NB
-        let end = ContinuousClock.now + limit
-        while csystem_flock(descriptor, operation) != 0 {
-            guard ContinuousClock.now < end else {
-                close(descriptor)
-                throw EmbeddedClusterError.busy(lock: path)
-            }
-            usleep(20_000)
+    /// - Throws: `EmbeddedClusterError.folder` when something is left.
+    func removeServersFolder(_ path: String) async throws {
+        var status = stat()
+        guard lstat(path, &status) == 0 else { return }
+        let clear = ServerAccount.owner(of: status).command(
+            "sh", ["-c", #"chmod -R u+rwX -- "$1"; rm -rf -- "$1""#, "sh", path])
+        let outcome = try await clear.run(limit: .seconds(600))
+        // It lies in a folder in which the account may remove nothing.
+        if rmdir(path) != 0, errno != ENOENT {
+            let reason = String(cString: strerror(errno))
+            throw EmbeddedClusterError.folder(path, reason: "\(reason)\n\(outcome.errorOutput)")
         }
     }
 
-    deinit { close(descriptor) }
+    /// Removes the cluster, whose server has ended.
+    ///
+    /// - Throws: `EmbeddedClusterError.folder` when something is left.
+    func remove() async throws {
+        for folder in [data, unfinished, socket] { try await removeServersFolder(folder) }
+        // What is left belongs to this process.
+        let path = path
+        try await onOwnThread(named: "removal") {
+            do {
+                try FileManager.default.removeItem(atPath: path)
+            } catch CocoaError.fileNoSuchFile {
+                return
+            } catch {
+                throw EmbeddedClusterError.folder(path, reason: error.localizedDescription)
+            }
+        }
+    }
 }
 
 /// Why the embedded cluster cannot serve.

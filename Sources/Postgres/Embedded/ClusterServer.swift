@@ -16,7 +16,7 @@ struct ClusterServer {
         let isNew = folder.majorVersion == nil
         if isNew { try await initialise(programs) }
         try writeSettings(programs)
-        folder.removeStalePidFile()
+        try await folder.removeStalePidFile(as: account)
         try watch()
         let began = ContinuousClock.now
         let start = account.command(
@@ -38,6 +38,23 @@ struct ClusterServer {
         return isNew
     }
 
+    /// Makes a cluster and starts its server in namespaces of its own (`IsolatedServer`), without waiting until it answers.
+    func startIsolated() async throws -> IsolatedServer {
+        let programs = try await choosePrograms()
+        // Of a process that is in namespaces the number says nothing.
+        if folder.majorVersion != nil {
+            throw EmbeddedClusterError.folder(folder.path, reason: "a server that runs apart is made anew")
+        }
+        try await initialise(programs)
+        try writeSettings(programs)
+        let log = open(folder.log, O_WRONLY | O_APPEND | O_CLOEXEC)
+        defer { if log >= 0 { close(log) } }
+        let state = (folder.path as NSString).deletingLastPathComponent
+        return try IsolatedServer(
+            account.command(programs.path("postgres"), ["-D", folder.data]), in: folder,
+            hiding: (state as NSString).deletingLastPathComponent, log: log >= 0 ? log : nil)
+    }
+
     private func choosePrograms() async throws -> ServerPrograms {
         let installed = await ServerPrograms.installed(in: options.programFolders)
         guard let newest = installed.first else { throw EmbeddedClusterError.noServer }
@@ -51,8 +68,7 @@ struct ClusterServer {
 
     private func initialise(_ programs: ServerPrograms) async throws {
         logger.info("making the embedded PostgreSQL cluster", [LogField("folder", folder.path)])
-        let manager = FileManager.default
-        try? manager.removeItem(atPath: folder.unfinished)
+        try await folder.removeServersFolder(folder.unfinished)
         try "\(programs.folder)\n".write(toFile: folder.marker, atomically: true, encoding: .utf8)
         try makeFolder(folder.unfinished)
         let arguments = [
@@ -62,11 +78,12 @@ struct ClusterServer {
         let outcome = try await account.command(programs.path("initdb"), arguments).run(limit: .seconds(120))
         guard outcome.succeeded else { throw EmbeddedClusterError.program("initdb", output: outcome.errorOutput) }
         let include = "\ninclude = \(quoteSetting(folder.settings))\n"
-        let file = try FileHandle(forWritingTo: URL(fileURLWithPath: "\(folder.unfinished)/postgresql.conf"))
-        try file.seekToEnd()
-        try file.write(contentsOf: Data(include.utf8))
-        try file.close()
-        try manager.moveItem(atPath: folder.unfinished, toPath: folder.data)
+        // As the account, for it may have put a link there.
+        let append = account.command(
+            "sh", ["-c", #"printf %s "$2" >> "$1""#, "sh", "\(folder.unfinished)/postgresql.conf", include])
+        let written = try await append.run(limit: .seconds(10))
+        guard written.succeeded else { throw EmbeddedClusterError.program("sh", output: written.errorOutput) }
+        try FileManager.default.moveItem(atPath: folder.unfinished, toPath: folder.data)
     }
 
     private func writeSettings(_ programs: ServerPrograms) throws {
@@ -95,70 +112,11 @@ struct ClusterServer {
         try FileManager.default.createDirectory(
             atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         // In /tmp anybody may have been there first, with a link to where we would change the owner.
-        guard account.holds(path) else {
-            throw EmbeddedClusterError.folder(path, reason: "it belongs to another user, or is not a folder")
-        }
-        try account.own(path)
+        try account.own(folder: path)
     }
 
-    private func logTail() -> String {
+    func logTail() -> String {
         guard let text = try? String(contentsOfFile: folder.log, encoding: .utf8) else { return "" }
         return "\n" + text.split(separator: "\n").suffix(10).joined(separator: "\n")
-    }
-}
-
-/// The account under which the server's programs run: this process's, or for root, which PostgreSQL refuses, an
-/// unprivileged one.
-struct ServerAccount: Sendable {
-    /// nil: this process's own.
-    let user: String?
-    private let uid: uid_t
-    private let gid: gid_t
-
-    /// The account that owns nothing.
-    static let unused = "nobody"
-
-    /// - Parameter isApart: whether other servers' account is the second choice.
-    static func current(isApart: Bool = false) -> ServerAccount {
-        guard geteuid() == 0 else { return ServerAccount(user: nil, uid: geteuid(), gid: getegid()) }
-        for name in isApart ? [unused, "postgres"] : ["postgres", unused] {
-            if let entry = getpwnam(name) {
-                return ServerAccount(user: name, uid: entry.pointee.pw_uid, gid: entry.pointee.pw_gid)
-            }
-        }
-        return ServerAccount(user: nil, uid: 0, gid: 0)
-    }
-
-    /// A command that runs as this account, in a folder that everybody may enter.
-    func command(_ program: String, _ arguments: [String]) -> Command {
-        guard user != nil else { return Command(program, arguments) }
-        let switching = ["--reuid", String(uid), "--regid", String(gid), "--clear-groups", "--", program]
-        return Command("setpriv", switching + arguments)
-    }
-
-    /// Whether a path is a folder of this account's or of this process's, and no link.
-    func holds(_ path: String) -> Bool {
-        var status = stat()
-        guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { return false }
-        return status.st_uid == uid || status.st_uid == geteuid()
-    }
-
-    func own(_ path: String) throws {
-        if user != nil, lchown(path, uid, gid) != 0 {
-            throw EmbeddedClusterError.folder(path, reason: String(cString: strerror(errno)))
-        }
-    }
-
-    /// - Throws: `EmbeddedClusterError.notEnterable` when a folder above `path` is closed to this account.
-    func checkEntry(to path: String) throws {
-        guard let user else { return }
-        var folder = path
-        while folder != "/" {
-            var status = stat()
-            guard stat(folder, &status) == 0 else { break }
-            let bits: mode_t = status.st_uid == uid ? S_IXUSR : status.st_gid == gid ? S_IXGRP : S_IXOTH
-            if status.st_mode & bits == 0 { throw EmbeddedClusterError.notEnterable(folder: folder, user: user) }
-            folder = (folder as NSString).deletingLastPathComponent
-        }
     }
 }

@@ -17,8 +17,9 @@ public final class EmbeddedCluster: Sendable {
         public var startTimeout: Duration = .seconds(60)
         /// Where the server's programs are looked for; nil: where distributions put them, and in PATH.
         public var programFolders: [String]?
-        /// Whether root has the server run under an account that runs no other server, as far as there is one: for code that
-        /// nobody vouches for.
+        /// Whether root has the server run under an account that runs no other server, as far as there is one, and where
+        /// namespaces can be made (`canRunApart`) in some of its own, with which everything ends that it started: for code
+        /// that nobody vouches for. The folder beside `stateFolder` is out of its sight then.
         public var runsApart = false
 
         public init(stateFolder: String) { self.stateFolder = stateFolder }
@@ -27,18 +28,29 @@ public final class EmbeddedCluster: Sendable {
     private let folder: ClusterFolder
     private let options: Options
     private let holder: FileLock
+    /// Where the server runs apart.
+    private let isolated: IsolatedServer?
     /// Whether this call made the cluster; its first user may want to fill it.
     public let wasCreated: Bool
 
-    private init(folder: ClusterFolder, options: Options, holder: FileLock, wasCreated: Bool) {
+    private init(
+        folder: ClusterFolder, options: Options, holder: FileLock, isolated: IsolatedServer? = nil, wasCreated: Bool
+    ) {
         self.folder = folder
         self.options = options
         self.holder = holder
+        self.isolated = isolated
         self.wasCreated = wasCreated
     }
 
-    /// Whether `Options.runsApart` is done on this machine.
-    public static var canRunApart: Bool { ServerAccount.current(isApart: true).user == ServerAccount.unused }
+    /// Whether `Options.runsApart` is done on this machine, so that nothing outlives the server and nothing of others is in
+    /// its reach.
+    public static var canRunApart: Bool {
+        get async {
+            guard ServerAccount.current(isApart: true).user == ServerAccount.unused else { return false }
+            return await IsolatedServer.isPossible
+        }
+    }
 
     /// How to connect to a database of the cluster as its superuser.
     public func settings(database: String? = nil) -> ConnectionSettings {
@@ -74,6 +86,11 @@ public final class EmbeddedCluster: Sendable {
             return (starting, try FileLock(folder.holdersLock, .shared, limit: options.startTimeout))
         }
         defer { withExtendedLifetime(starting) {} }
+        defer { withExtendedLifetime(starting) {} }
+        if options.runsApart, await canRunApart {
+            let server = ClusterServer(folder: folder, account: account, options: options, logger: logger)
+            return try await startIsolated(server, holder)
+        }
         var cluster = EmbeddedCluster(folder: folder, options: options, holder: holder, wasCreated: false)
         if try await cluster.isAnswering() {
             logger.debug("found the embedded PostgreSQL running", [LogField("folder", folder.path)])
@@ -87,21 +104,51 @@ public final class EmbeddedCluster: Sendable {
         return cluster
     }
 
-    /// Stops the server at once and removes the folder: for clusters that were made to be thrown away.
+    private static func startIsolated(_ server: ClusterServer, _ holder: FileLock) async throws -> EmbeddedCluster {
+        let (folder, options) = (server.folder, server.options)
+        let isolated = try await server.startIsolated()
+        let cluster = EmbeddedCluster(
+            folder: folder, options: options, holder: holder, isolated: isolated, wasCreated: true)
+        do {
+            let end = ContinuousClock.now + options.startTimeout
+            while !(try await cluster.isAnswering()) {
+                if isolated.hasEnded || ContinuousClock.now >= end {
+                    throw EmbeddedClusterError.program("postgres", output: "it does not answer" + server.logTail())
+                }
+                try await Task.sleep(for: .milliseconds(20))
+            }
+            try await cluster.makeDatabase()
+            return cluster
+        } catch {
+            await cluster.stop()
+            throw error
+        }
+    }
+
+    /// Stops the server at once and removes the folder: for clusters that were made to be thrown away. What cannot be
+    /// removed stays; see `remove`.
     public func destroy() async {
-        if let programs = try? String(contentsOfFile: folder.marker, encoding: .utf8) {
+        await stop()
+        // In a task of its own, for this one may be cancelled: a server must not outlive its folder.
+        await Task { [folder] in try? await folder.remove() }.value
+    }
+
+    private func stop() async {
+        if let isolated {
+            holder.release()
+            await isolated.end()
+        } else if let programs = try? String(contentsOfFile: folder.marker, encoding: .utf8) {
             let bin = programs.trimmingCharacters(in: .whitespacesAndNewlines)
             let stop = ServerAccount.current(isApart: options.runsApart).command(
                 "\(bin)/pg_ctl", ["stop", "-D", folder.data, "-m", "immediate", "-w", "-t", "30", "-s"])
-            // In a task of its own, for this one may be cancelled: a server must not outlive its folder.
             await Task { _ = try? await stop.run(limit: .seconds(40)) }.value
         }
-        // Many files.
-        try? await onOwnThread(named: "removal") { [folder] in
-            try? FileManager.default.removeItem(atPath: folder.socket)
-            try? FileManager.default.removeItem(atPath: folder.path)
-        }
     }
+
+    /// Removes the folder of a cluster whose server has ended, if it is there.
+    ///
+    /// - Throws: `EmbeddedClusterError.folder` when something is left.
+    public static func remove(_ options: Options) async throws { try await folder(of: options).remove() }
 
     private static func prepare(_ folder: ClusterFolder, _ account: ServerAccount) throws {
         do {

@@ -1,0 +1,74 @@
+import Foundation
+import Processes
+
+/// The account under which the server's programs run: this process's, or for root, which PostgreSQL refuses, an
+/// unprivileged one.
+struct ServerAccount: Sendable {
+    /// nil: this process's own.
+    let user: String?
+    private let uid: uid_t
+    private let gid: gid_t
+
+    /// The account that owns nothing.
+    static let unused = "nobody"
+
+    /// - Parameter isApart: whether other servers' account is the second choice.
+    static func current(isApart: Bool = false) -> ServerAccount {
+        guard geteuid() == 0 else { return ServerAccount(user: nil, uid: geteuid(), gid: getegid()) }
+        for name in isApart ? [unused, "postgres"] : ["postgres", unused] {
+            if let entry = getpwnam(name) {
+                return ServerAccount(user: name, uid: entry.pointee.pw_uid, gid: entry.pointee.pw_gid)
+            }
+        }
+        return ServerAccount(user: nil, uid: 0, gid: 0)
+    }
+
+    /// The account that something belongs to, for root; else this process's.
+    static func owner(of status: stat) -> ServerAccount {
+        let isOther = geteuid() == 0 && status.st_uid != 0
+        return ServerAccount(
+            user: isOther ? String(status.st_uid) : nil, uid: status.st_uid, gid: status.st_gid)
+    }
+
+    /// A command that runs as this account, in a folder that everybody may enter.
+    func command(_ program: String, _ arguments: [String]) -> Command {
+        guard user != nil else { return Command(program, arguments) }
+        let switching = ["--reuid", String(uid), "--regid", String(gid), "--clear-groups", "--", program]
+        return Command("setpriv", switching + arguments)
+    }
+
+    /// Makes a folder the account's that is already, or this process's.
+    ///
+    /// - Throws: `EmbeddedClusterError.folder` where it is another's, or no folder.
+    func own(folder path: String) throws {
+        let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        defer { if descriptor >= 0 { close(descriptor) } }
+        var status = stat()
+        guard descriptor >= 0, fstat(descriptor, &status) == 0, status.st_uid == uid || status.st_uid == geteuid()
+        else {
+            throw EmbeddedClusterError.folder(path, reason: "it belongs to another user, or is not a folder")
+        }
+        if user != nil, status.st_uid != uid, fchown(descriptor, uid, gid) != 0 {
+            throw EmbeddedClusterError.folder(path, reason: String(cString: strerror(errno)))
+        }
+    }
+
+    func own(_ path: String) throws {
+        if user != nil, lchown(path, uid, gid) != 0 {
+            throw EmbeddedClusterError.folder(path, reason: String(cString: strerror(errno)))
+        }
+    }
+
+    /// - Throws: `EmbeddedClusterError.notEnterable` when a folder above `path` is closed to this account.
+    func checkEntry(to path: String) throws {
+        guard let user else { return }
+        var folder = path
+        while folder != "/" {
+            var status = stat()
+            guard stat(folder, &status) == 0 else { break }
+            let bits: mode_t = status.st_uid == uid ? S_IXUSR : status.st_gid == gid ? S_IXGRP : S_IXOTH
+            if status.st_mode & bits == 0 { throw EmbeddedClusterError.notEnterable(folder: folder, user: user) }
+            folder = (folder as NSString).deletingLastPathComponent
+        }
+    }
+}
