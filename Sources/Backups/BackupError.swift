@@ -158,7 +158,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .openSchema(_, let schema, let role):
             "see that nobody else has or creates objects in \(schema), or trust the role with --trust \(role) or trusted_roles"
         case .untrusted(_, _, let role):
-            "restore as the role that owns the tables, or trust the role with --trust \(role) or backup.trusted_roles"
+            "restore as the role that owns the tables, or trust the role with --trust \(role) or trusted_roles"
         case .noRecipients: "make a key with 'reeve backup key new' and add its recipient to backup.recipients"
         case .noProgram(let name): "install the package \(name)"
         case .part: "'reeve backup verify' checks every part"

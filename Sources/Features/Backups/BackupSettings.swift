@@ -35,10 +35,6 @@ enum BackupSettings {
         "backup.keep.at_least", .integer(1...10_000), default: "3", "The newest backups that stay in any case.")
     static let keepWithin = Setting(
         "backup.keep.within", .duration(), default: "0s", "Every backup that is younger stays, proven or not.")
-    static let trustedRoles = Setting<[String]>(
-        list: "backup.trusted_roles", .text,
-        "Roles whose functions, in generated columns and partition keys, may run in a superuser's sessions when backups are "
-            + "restored.")
     static let jobs = Setting(
         "backup.jobs", .integer(1...64), default: "2", "Dumps, or restores, that run at once.")
 
@@ -50,7 +46,7 @@ enum BackupSettings {
         RepositorySettings.keys + [bandwidth.key, checksRoom.key, rolePasswords.key] + BackupHook.keys
         + [
             verifyPercent.key, recipients.key, encryption.key, identity.key, keepDaily.key, keepWeekly.key,
-            keepMonthly.key, keepAtLeast.key, keepWithin.key, trustedRoles.key, jobs.key,
+            keepMonthly.key, keepAtLeast.key, keepWithin.key, jobs.key,
         ]
 
     /// Where backups lie, in the order in which they are named.
@@ -100,7 +96,7 @@ enum BackupSettings {
         var settings = Restorer.Settings()
         settings.identity = identity(configuration, given: given)
         settings.jobs = configuration[jobs]
-        settings.trust = .roles(configuration[trustedRoles] + trusting)
+        settings.trust = .roles(configuration[CoreSettings.trustedRoles] + trusting)
         settings.temporaryFolder = "\(configuration.stateFolder)/scratch"
         if configuration[BackupHook.restored.setting] != nil {
             settings.beforeOpening = { target in
