@@ -358,4 +358,30 @@ struct LiveTrustTests {
         try await other.remove()
         try await database.execute("DROP OWNED BY \(reader) CASCADE", "DROP ROLE \(reader)")
     }
+
+    // MARK: Rows
+
+    @Test(.database) func `the row that is updated is the one that was inserted, whatever path a trigger sets`()
+        async throws
+    {
+        let database = try TestDatabase.current
+        try await database.execute(
+            """
+            CREATE SCHEMA m; CREATE SCHEMA n;
+            CREATE TABLE m.t (a integer) PARTITION BY LIST (a); CREATE TABLE n.x PARTITION OF m.t DEFAULT;
+            CREATE TABLE m.x (a integer);
+            CREATE FUNCTION m.sets() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_catalog.set_config('search_path', 'n', true); RETURN new; END $$;
+            CREATE FUNCTION m.keeps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+            CREATE FUNCTION m.removes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN old; END $$;
+            CREATE FUNCTION m.looks() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+            CREATE TRIGGER i BEFORE INSERT ON m.t FOR EACH ROW EXECUTE FUNCTION m.sets();
+            CREATE TRIGGER u BEFORE UPDATE ON m.t FOR EACH ROW EXECUTE FUNCTION m.keeps();
+            CREATE TRIGGER d BEFORE DELETE ON m.t FOR EACH ROW EXECUTE FUNCTION m.removes();
+            CREATE TRIGGER s AFTER UPDATE ON m.t FOR EACH STATEMENT EXECUTE FUNCTION m.looks();
+            """)
+        let report = try await tried(database, ["m"])
+        #expect(report.failures == [])
+        #expect(Set(report.held.map(\.description)) == ["m.t.i", "m.t.u", "m.t.d", "m.t.s"], "\(report.untried)")
+    }
 }

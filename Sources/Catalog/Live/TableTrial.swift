@@ -140,8 +140,7 @@ struct TableTrial {
             }
             return try maker.evaluation.text(
                 """
-                SELECT 'yes'::pg_catalog.text FROM \(location.table)
-                WHERE ctid = \(quoteLiteral(location.ctid))::pg_catalog.tid AND (\(predicate))
+                SELECT 'yes'::pg_catalog.text FROM \(identity.path) WHERE \(location.condition) AND (\(predicate))
                 """, of: identity, on: connection) != nil
         }
         if case .success(true) = outcome { return true }
