@@ -1,6 +1,6 @@
 import Postgres
 
-/// What of an archive can run, and whose it is. Pure.
+/// Finds the entries of an archive that can run code, and their owners. Pure.
 ///
 /// PostgreSQL calls functions and operators while an archive is restored: it evaluates what is constant in an expression as
 /// soon as a table is made, and generated columns, partition keys and constraints with the rows. No list of the places is
@@ -13,8 +13,8 @@ struct ArchiveCode: Sendable {
         let owner: String?
     }
 
-    /// What nobody calls: tables and what belongs to them, types that only hold values, notes. A trigger, a rule, a policy or
-    /// a cast calls functions, and is none.
+    /// Entries that nobody calls: tables and their parts, types that only hold values, notes. Triggers, rules, policies
+    /// and casts call functions, but are none.
     private static let passive: Set<String> = [
         "ACL", "BLOB", "BLOB COMMENTS", "BLOB METADATA", "BLOBS", "CAST", "CHECK CONSTRAINT", "COLLATION", "COMMENT",
         "CONSTRAINT",

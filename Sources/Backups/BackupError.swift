@@ -18,13 +18,13 @@ public enum BackupError: Error, CustomStringConvertible {
     case noRecipients
     case noProgram(String)
     case part(object: String, reason: String)
-    /// It could not be tried: that says nothing of the part.
+    /// The restore could not be tried, which says nothing about the part.
     case notRestored(object: String, reason: String)
     case unknown(id: String)
     /// Without an `id`: all that are encrypted.
     case needsIdentity(id: String?)
     case cannotOpen(object: String, reason: String)
-    /// What it would hold could not be read again.
+    /// The backup would hold something that cannot be read back.
     case unreadable(reason: String)
     /// The backup is there.
     case hookAfter(id: String, reason: String)
@@ -158,7 +158,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .openSchema(_, let schema, let role):
             "see that nobody else has or creates objects in \(schema), or trust the role with --trust \(role) or trusted_roles"
         case .untrusted(_, _, let role):
-            "restore as the role that owns the tables, or trust the role with --trust \(role) or backup.trusted_roles"
+            "restore as the role that owns the tables, or trust the role with --trust \(role) or trusted_roles"
         case .noRecipients: "make a key with 'reeve backup key new' and add its recipient to backup.recipients"
         case .noProgram(let name): "install the package \(name)"
         case .part: "'reeve backup verify' checks every part"

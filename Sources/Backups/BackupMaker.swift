@@ -29,7 +29,7 @@ public struct BackupMaker: Sendable {
         public var checksRoom = true
         /// Whether the passwords of roles, as the server keeps them, are backed up; needs a superuser.
         public var hasRolePasswords = false
-        /// Is told the ID of a backup before anything of it is written; of another one for each attempt.
+        /// Called with the ID of a backup before anything of it is written; each attempt has its own ID.
         public var begun: (@Sendable (String) -> Void)?
         /// Whether the backups that another database has made under the name are taken over.
         public var adopts = false
@@ -67,7 +67,7 @@ public struct BackupMaker: Sendable {
         public let failed: [(place: String, error: any Error)]
     }
 
-    /// - Parameter progress: is told of each part that is done, with its bytes.
+    /// - Parameter progress: called for each part that is done, with its size in bytes.
     /// - Throws: `BackupError`, `PipelineError`, `StorageError`, `PostgresError`; nothing of the backup stays. That one of
     ///   several repositories could not be written is not thrown.
     public func make(progress: @escaping @Sendable (String, Int) -> Void = { _, _ in }) async throws -> Result {
@@ -122,7 +122,7 @@ public struct BackupMaker: Sendable {
                 try? await snapshot.end()
                 if let id { await clear(id, in: destinations) }
                 guard attempt < Self.attempts, Self.isLockTimeout(error) else { throw error }
-                logger.notice("a lock was not had; the backup begins anew", [LogField("attempt", attempt)])
+                logger.notice("a lock was not obtained; the backup starts again", [LogField("attempt", attempt)])
                 try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))
             }
         }
@@ -173,8 +173,8 @@ public struct BackupMaker: Sendable {
         }
     }
 
-    /// What no manifest names is of a backup, or of a change of keys, that did not come to its end. A manifest that cannot
-    /// be read may name any of it, and may still be mended by hand: then all stays.
+    /// Objects that no manifest names belong to an unfinished backup or change of keys. An unreadable manifest
+    /// may name any of them, and may still be repaired by hand: then everything is kept.
     private func clearParts(_ repository: Repository, under lock: BackupLock) async throws {
         var isDamaged = false
         let manifests = try await repository.manifests(of: name) { _ in isDamaged = true }
@@ -183,7 +183,7 @@ public struct BackupMaker: Sendable {
         try await repository.remove(orphans, under: lock)
     }
 
-    /// Refuses, before anything is dumped, what nobody could read again, as far as it is known by then.
+    /// Refuses, before anything is dumped, a backup that is already known to be unreadable later.
     private func refuseUnreadable(on connection: isolated Connection) throws {
         let now = Timestamp.now.rfc3339
         let needs = try DatabaseContent.needs(on: connection)

@@ -27,7 +27,7 @@ struct BackupRun: Sendable {
         self.destinations = destinations
         self.progress = progress
         startedAt = Timestamp.now.rfc3339
-        // Sorts by time, and is no other's of the same second.
+        // IDs sort by time, and differ even within the same second.
         let digits = startedAt.prefix(19).filter(\.isNumber)
         id =
             "\(digits.prefix(8))T\(digits.dropFirst(8))Z-"
@@ -69,7 +69,7 @@ struct BackupRun: Sendable {
         let server = await snapshot.connection.serverVersion
         let plan = DumpPlan(
             snapshot.relations, hasLargeObjects: snapshot.hasLargeObjects, server: server, maker.settings.sizes)
-        // First of all, before somebody who waits for a stronger lock comes between the snapshot and the dumps.
+        // Start the dumps first, before a session that waits for a stronger lock queues up ahead of them.
         async let data = DataDump(self, plan) { try await reuse() }.finish()
         async let catalogText = catalog()
         let around = try await surroundings()
@@ -100,10 +100,10 @@ struct BackupRun: Sendable {
         try await destinations.each { repository in
             try await repository.claim(maker.name, on: snapshot.connection)
             try await repository.checkPresence(manifest)
-            // Without the lock others may remove what has just been there.
+            // If the lock is lost, another process may remove parts whose presence was just checked.
             try await lock.check()
             try Task.checkCancellation()
-            // The manifest makes it a backup: writing it is not broken off half-way, or nobody would know which it is.
+            // The manifest makes it a backup: an interrupted write would leave unclear whether there is one.
             try await Task { try await repository.store.write(encoded, to: name) }.value
         }
         return manifest

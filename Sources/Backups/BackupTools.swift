@@ -50,20 +50,20 @@ struct BackupTools: Sendable {
         if let password = parameters["password"] { environment["PGPASSWORD"] = password }
         if let file = parameters["passfile"] { environment["PGPASSFILE"] = file }
         environment["PGAPPNAME"] = application
-        // psql reads scripts that say in which encoding they are.
+        // Scripts for psql name their encoding themselves.
         environment["PGCLIENTENCODING"] = program.hasPrefix("pg_dump") ? encoding : nil
-        // So that what quotes rows in messages is known by its labels.
+        // English labels, such as DETAIL, show which parts of a message quote rows.
         environment["LANG"] = environment["LC_ALL"] ?? environment["LANG"]
         environment["LC_ALL"] = nil
         environment["LC_MESSAGES"] = "C"
         // A dump is long, and waits for nobody's locks: its tables are locked already.
         let unlimited = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
-        // What the owner of a database sets there must not change with whose rights, and on whose code, they work.
+        // Settings of the database's owner must not decide with whose rights, and on whose code, the programs work.
         let pins = " -c constraint_exclusion=partition" + (leavesRole ? " -c role=none" : "")
         let options = parameters["options"] ?? environment["PGOPTIONS"]
         environment["PGOPTIONS"] = (options.map { "\($0) " } ?? "") + unlimited + pins
         var shown = settings.withoutPassword
-        // Those of the connection string would take the place of all of these.
+        // Options in the connection string would replace all of these.
         shown.parameters["options"] = nil
         // Messages without details, which quote rows.
         let quiet = program == "psql" ? ["-v", "VERBOSITY=terse", "-v", "SHOW_CONTEXT=never"] : []

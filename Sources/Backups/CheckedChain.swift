@@ -43,13 +43,13 @@ struct CheckedChain: Sendable {
                         if index < feeds.count { feeds[index].finish() }
                     } catch {
                         failures.add([(index, error)])
-                        // What comes after must not take what there is for all.
+                        // The next stage must not take the bytes so far for the whole input.
                         if index < feeds.count { feeds[index].finish(error) }
                     }
                 }
             }
         }
-        // Those before the one that failed find that nobody reads any more; those after it hear of its error.
+        // Stages before the failed one get `Closed` because nobody reads any more; stages after it get its error.
         let sorted = failures.all.sorted { $0.stage < $1.stage }
         if let failure = sorted.first(where: { !($0.error is ByteFeed.Closed) }) ?? sorted.first { throw failure.error }
     }

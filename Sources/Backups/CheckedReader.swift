@@ -8,7 +8,7 @@ final class CheckedReader: @unchecked Sendable {
     // Used by one thread at a time: that which feeds a pipeline, and the one that reads the rest after it.
     private let reader: StreamReader
     private let part: Manifest.Part
-    /// Is told of the bytes of each piece.
+    /// Called with the number of bytes of each piece.
     private let progress: @Sendable (Int) -> Void
     /// Whether the object is not there.
     private(set) var isMissing = false

@@ -26,7 +26,7 @@ struct ContentReaders: Sendable {
         case small([DatabaseContent.Relation])
         case slice(TableSlice)
 
-        /// Small tables together, for each trip costs more than they do.
+        /// Small tables are read together, because a round trip costs more than reading them.
         static func bundled(_ relations: [DatabaseContent.Relation]) -> [Work] {
             Dictionary(grouping: relations, by: \.reading).flatMap { reading, relations in
                 let size = reading == .copy ? 1 : 40

@@ -38,7 +38,7 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
             """
         ).first
         let limit: Int = try own?.get(0) ?? -1
-        // By one grantor or another is the same.
+        // The same privilege from several grantors counts once.
         let rows = try connection.query(
             """
             SELECT a.grantee = 0, a.grantee = d.datdba, r.rolname::text, a.privilege_type, bool_or(a.is_grantable)

@@ -34,7 +34,7 @@ enum DatabaseContent {
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
 
-        // By its name alone, of which a database has one.
+        // Compared by name alone, which is unique in a database.
         static func == (left: Relation, right: Relation) -> Bool {
             left.name.utf8.elementsEqual(right.name.utf8) && left.schema.utf8.elementsEqual(right.schema.utf8)
         }

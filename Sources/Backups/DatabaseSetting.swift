@@ -97,7 +97,7 @@ struct DatabaseSetting: Sendable, Equatable {
             return names
         }
 
-        /// What stands between two of these, which is written twice within; after `escape` a byte stands for itself.
+        /// The text between two marks, where a doubled mark stands for one; `escape` makes the next byte literal.
         private mutating func quoted(_ mark: UInt8, escape: UInt8? = nil) -> String? {
             guard rest.popFirst() == mark else { return nil }
             var bytes: [UInt8] = []

@@ -88,7 +88,7 @@ struct Delivery: Sendable {
                     throw BackupError.badOutput(program: "pg_restore", reason: problem)
                 }
             }
-            // What the tables' expressions call in the target, which may be other functions than in the backup.
+            // Checks the functions that the expressions call in the target: they may differ from the backup's.
             if confinement != nil, section == "pre-data" {
                 try await push(trust.guarding(tables.map(\.path)), to: feed)
             }

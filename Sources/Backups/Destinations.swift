@@ -59,7 +59,7 @@ final class Destinations: @unchecked Sendable {
         }
     }
 
-    /// - Throws: the error, when none is left, or when it is no fault of the repository's.
+    /// - Throws: the error, if no repository is left, or if the repository did not cause it.
     func fail(_ index: Int, _ error: any Error) throws {
         if error is CancellationError { throw error }
         let isLast = lock.withLock {
@@ -108,7 +108,7 @@ final class Destinations: @unchecked Sendable {
             for (maker, objects) in makers where sizes["\(maker)/\(Proof.name)"] != nil {
                 if try await Proof.isRefuted(maker, in: repository) { good.subtract(objects) }
             }
-            // Any of them may be what was wrong.
+            // Any of its parts may be the damaged one.
             if try await Proof.isRefuted(manifest.prefix, in: repository) { good = [] }
             there.add([good])
         }
@@ -154,7 +154,7 @@ final class PartSink: @unchecked Sendable {
         }
     }
 
-    /// Waits on the calling thread, which is one's own.
+    /// Blocks the calling thread, which must be the caller's own.
     func take(_ bytes: UnsafeRawBufferPointer) throws {
         throttle?.pass(bytes.count * writers.count)
         for (index, writer) in writers where !destinations.hasFailed(index) {
@@ -168,7 +168,7 @@ final class PartSink: @unchecked Sendable {
     func commit() async throws -> (bytes: Int, sha256: String) {
         let writers = writers
         try await destinations.each(writers.keys.sorted()) { try await writers[$0]?.commit() }
-        // Of those that failed meanwhile nothing stays.
+        // Nothing remains in repositories that have failed meanwhile.
         for (index, writer) in writers where destinations.hasFailed(index) { await writer.discard() }
         guard let digest = digest.take() else { return (count, "") }
         return (count, Digest.hex(digest.finish()))

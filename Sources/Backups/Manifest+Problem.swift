@@ -1,7 +1,7 @@
 import Postgres
 import Storage
 
-/// A manifest is what whoever may write to the repository has written there: nothing in it leads elsewhere.
+/// Anybody who can write to the repository can write a manifest: no name in it may lead outside the backup.
 extension Manifest {
     /// Why it cannot be the manifest that is stored under a name; nil: it can. Pure.
     func problem(as object: String) -> String? {

@@ -12,7 +12,7 @@ final class PartGate: @unchecked Sendable {
 
     init(_ slots: DispatchSemaphore) { self.slots = slots }
 
-    /// Says whether the part is wanted; only the first word counts.
+    /// Sets whether the part is wanted; only the first call counts.
     func open(_ isWanted: Bool) {
         lock.withLock {
             if self.isWanted == nil { self.isWanted = isWanted }

@@ -78,7 +78,7 @@ final class PartReader: @unchecked Sendable {
                 "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"] + (await tools.restrictedScript()),
                 on: target)
             : tools.command("pg_restore", RestorePlan.options + options, on: target)
-        // A choice of tables may lie at the beginning, and pg_restore reads no further.
+        // The selected tables may all come early in the archive; pg_restore then stops reading.
         try await unpack(part, through: [command], lastMayStopEarly: !options.isEmpty) { _ in }
     }
 

@@ -51,7 +51,7 @@ public struct Replacement: Sendable {
             // A task of its own, for this one may be cancelled.
             try? await Task { try await run("DROP DATABASE IF EXISTS \(quoteIdentifier(former.made)) WITH (FORCE)") }
                 .value
-            // That is gone, and not closed.
+            // The database was dropped, so that it is not closed any more.
             if case BackupError.leftClosed(_, _, let cause) = error { throw cause }
             throw error
         }
@@ -75,7 +75,7 @@ public struct Replacement: Sendable {
                     FROM pg_database WHERE datname = current_database()
                     """
                 ).first
-                guard let row else { throw PostgresError(.badValue, "the database does not know itself") }
+                guard let row else { throw PostgresError(.badValue, "no row describes the current database") }
                 let (name, stamp): (String, String) = (try row.get(0), try row.get(2))
                 let stem = Self.stem(name)
                 // One that a restore has left closed is not its owner's meanwhile.
@@ -120,8 +120,8 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// Both names in one transaction. The first statement locks the database, so that who connects waits until its name is
-    /// another one's, and waits itself for sessions to end (5 s); those that are there are ended meanwhile.
+    /// Renames both in one transaction. The first statement locks the database, so that new sessions wait until it has
+    /// another name, and itself waits 5 s for sessions to end; existing sessions are ended meanwhile.
     private func exchange(_ former: Former) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await endSessions(in: former.name) }

@@ -18,7 +18,7 @@ public struct Repository: Sendable {
     }
 
     /// Does something that adds backups of a database or removes some, alone: a new backup refers to parts of earlier ones.
-    /// The lock goes with the connection, should it be lost.
+    /// If the connection is lost, so is the lock.
     ///
     /// - Throws: `BackupError.locked`; what `body` throws.
     public static func locked<T: Sendable>(

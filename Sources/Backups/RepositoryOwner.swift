@@ -4,10 +4,10 @@ import Ledger
 import Postgres
 import Storage
 
-/// Whose backups lie in a repository under a name.
+/// The database that owns the backups stored in a repository under a name.
 ///
-/// Two databases may be given the same name. Each would take what the other's running backup has written for the remains
-/// of one that failed, and `latest` would be the other's. So the object `DATABASE/owner.json` says whose the name is.
+/// Two databases may be given the same name. Each would mistake the objects of the other's running backup for the rest
+/// of a failed one, and `latest` could be the other's. So the object `DATABASE/owner.json` records who owns the name.
 public struct RepositoryOwner: Codable, Sendable, Equatable, CustomStringConvertible {
     /// Of the ledger's number, which itself is a secret.
     let estate: String

@@ -68,7 +68,7 @@ struct RestoreGuard: Sendable {
     /// - Throws: what these throw; as `BackupError.leftClosed` where the database was taken from its owner.
     func closed(_ fill: () async throws -> Void, last: () async throws -> Void) async throws {
         let before = try await state()
-        // Others than superusers would keep themselves out.
+        // A role that is no superuser would lock itself out.
         guard before.isSuperuser else {
             try await fill()
             try await last()

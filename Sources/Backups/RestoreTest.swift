@@ -101,7 +101,7 @@ public struct RestoreTest: Sendable {
             notCompared = try await comparison.notCompared()
             differences += try await runChecks(target)
         } catch BackupError.part(let object, let reason) {
-            // A server that is gone refutes nothing.
+            // If the server is gone, the failure proves nothing about the backup.
             do {
                 try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
                     try await connection.with { _ = try $0.query("SELECT 1") }

@@ -118,7 +118,7 @@ public struct Restorer: Sendable {
         return lacking + Set(needed).subtracting(roles).sorted().map { "the role \($0)" }
     }
 
-    /// How who may connect to a target differs from what the backup says, for one that keeps its own; nil: in nothing.
+    /// How the grants and limit that a target keeps differ from those of the backup; nil: not at all.
     public func keptAccess(of target: ConnectionSettings) async throws -> String? {
         guard let wanted = manifest.access else { return nil }
         let found = try await Connection.opened(target.restoring) { connection in

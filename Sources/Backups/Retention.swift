@@ -54,7 +54,7 @@ public struct RetentionPolicy: Sendable, Equatable {
             if number < atLeast { return Decision(id: one.id, stays: true, reason: "one of the newest \(atLeast)") }
             return Decision(
                 id: one.id, stays: false,
-                reason: one.isProven ? "no day, week or month wants it" : "not proven, and older than one that is")
+                reason: one.isProven ? "no day, week or month needs it" : "not proven, and older than one that is")
         }
     }
 

@@ -1,7 +1,7 @@
 import Catalog
 import Postgres
 
-/// Compares what belongs to tables that were fetched with what it was. Pure.
+/// Compares the parts of fetched tables with those in the backup. Pure.
 ///
 /// Foreign keys and other late constraints are left alone: which of them can be, the target tells.
 struct TableComparison {
@@ -22,7 +22,7 @@ struct TableComparison {
         CatalogDiff().differences(expected: restricted(expected), found: restricted(found)).map { difference in
             let object = "\(difference.object.kind.name) \(difference.object)"
             switch difference.sort {
-            case .missing: return "\(object) has not come with it"
+            case .missing: return "\(object) was not restored with it"
             case .unexpected: return "\(object) was not there"
             case .changed:
                 return "\(object): \(difference.property ?? "") is \(difference.found ?? "default"), and was "

@@ -70,8 +70,8 @@ struct TableOfContents: Sendable {
         let name: String
         /// The name and the space after it.
         let bytes: [UInt8]
-        /// The catalog that such an entry's object is in; 0: none. Given where the name is another one's with a word
-        /// more: then that word may be the name of the other one's schema.
+        /// The catalog that such an entry's object is in; 0: none. Set if the name is that of another type and one more
+        /// word, because that word could also be the schema in an entry of the other type.
         let catalog: Int?
     }
 
@@ -98,8 +98,8 @@ struct TableOfContents: Sendable {
 
     // MARK: Whose
 
-    /// Whose an entry is: of the roles, the one with the longest name that its line ends with; nil for one that is none of
-    /// theirs, and for one without an owner, whose line ends with a space.
+    /// The owner of an entry: the role with the longest name that its line ends with; nil for an entry of none of
+    /// these roles, and for an entry without an owner, whose line ends with a space.
     func owner(of entry: Entry, among roles: [String]) -> String? {
         guard let text = names[entry.id] else { return nil }
         return roles.filter { role in

@@ -75,7 +75,7 @@ public struct CatalogDiff: Sendable {
     private func changes(_ one: CatalogObject, _ other: CatalogObject) -> [(String, String?, String?)] {
         let names = Set((one.properties + other.properties).map { ExactText($0.name) }).sorted().map(\.text)
         return names.compactMap { name in
-            // Whose partition it is and which one is one thing.
+            // Parent and bound of a partition differ together, and are reported once.
             if name == "partition bound", !ExactText.same(one["partition of"], other["partition of"]) { return nil }
             return ExactText.same(one[name], other[name]) ? nil : (name, one[name], other[name])
         }
@@ -86,7 +86,7 @@ public struct CatalogDiff: Sendable {
     ) -> Bool {
         switch property {
         case "owner": return comparesOwners
-        // Which version of an extension there is depends on the server's.
+        // The version of an extension depends on that of the server.
         case "version" where identity.kind == .extension: return sameVersion
         case "column order": return !Self.haveSameOrder(expected, found)
         default:

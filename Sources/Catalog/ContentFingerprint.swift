@@ -82,9 +82,9 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         let isPartitioned: Bool
 
         /// - Parameters:
-        ///   - table: its own rows, without those of children; of a partitioned table those of all partitions.
-        ///   - columns: in the order that counts.
-        ///   - condition: which rows, of the table as `t`; nil: all.
+        ///   - table: only its own rows, not those of children; for a partitioned table, the rows of all partitions.
+        ///   - columns: in the order in which they are hashed.
+        ///   - condition: selects rows of the table, which is called `t`; nil: all rows.
         public init(
             _ table: ObjectIdentity, columns: [Column], where condition: String? = nil, isPartitioned: Bool = false
         ) {
@@ -95,7 +95,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// Reads fingerprints in the open transaction, whose snapshot they are of, after `pinSettings`; several in one trip.
+    /// Reads several fingerprints in one round trip, at the open transaction's snapshot; call `pinSettings` before.
     ///
     /// - Parameter role: with whose rights, as `Connection.withQuery` explains; nil: with those of the session.
     /// - Throws: `PostgresError`: 42501 where row-level security would hide rows.

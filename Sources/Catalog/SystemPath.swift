@@ -14,7 +14,11 @@ public enum SystemPath {
     ///
     /// The roles that PostgreSQL brings create by their members. Owners are looked up by the dependencies of the schema's
     /// objects, each once: a look at all functions for each role takes a second where there are a thousand roles.
-    private static let residents = """
+    private static let residents = residents()
+
+    /// - Parameter kinds: SQL for a condition on a row `d` of pg_depend: which objects count.
+    private static func residents(having kinds: String = "true") -> String {
+        """
         (SELECT r.oid FROM pg_catalog.pg_roles r
             WHERE r.oid >= 16384 AND (pg_catalog.has_schema_privilege(r.oid, n.oid, 'CREATE')
                 OR NOT EXISTS (SELECT FROM pg_catalog.pg_roles s WHERE s.oid = n.nspowner AND s.rolsuper)
@@ -23,9 +27,18 @@ public enum SystemPath {
         SELECT s.refobjid FROM pg_catalog.pg_depend d
             JOIN pg_catalog.pg_shdepend s ON s.classid = d.classid AND s.objid = d.objid AND s.deptype = 'o'
             WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = n.oid AND s.dbid = (
-                SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())) h
+                SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
+                AND \(kinds)) h
         JOIN pg_catalog.pg_roles r ON r.oid = h.oid AND NOT r.rolsuper AND r.rolname <> current_user
         """
+    }
+
+    /// SQL for the items of a FROM clause after a row `n` of pg_namespace: the roles, as rows `r` of pg_roles, whose
+    /// functions and operators a call could find in that schema though it names the schema.
+    static let whoseCodeIsFound = residents(
+        having: """
+            d.classid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)
+            """)
 
     /// SQL for a condition on a row `n` of pg_namespace: whether others are at home there.
     private static let isOpen = "EXISTS (SELECT FROM \(residents))"

@@ -3,7 +3,7 @@ import Postgres
 
 /// The audit chain: what was done to this database, by whom, each entry hashed with the one before it.
 ///
-/// The chain shows what was changed by somebody who did not compute it anew. Against who owns the schema, and can, stand
+/// The chain reveals changes by anybody who did not recompute it. The owner of the schema can; against him there are
 /// anchors (`AuditAnchor`) that the database does not hold.
 public enum Audit {
     /// The chain, in the first version of the ledger.

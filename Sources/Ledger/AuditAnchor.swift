@@ -39,7 +39,7 @@ public struct AuditIdentity: Sendable, Hashable {
     func isAtPlace(of other: AuditIdentity) -> Bool { server == other.server && database == other.database }
 }
 
-/// A statement about a chain that only who has the key can make: when it had how many entries, and the hash of the last.
+/// A statement about a chain that requires the key: how many entries it had at a time, and the hash of the last one.
 ///
 /// Written where the owner of the database does not reach, it shows later that the chain still begins so. As text it is
 /// one line, whose last word is the HMAC-SHA256 of all before; what is signed is the text itself, as in the signed notes

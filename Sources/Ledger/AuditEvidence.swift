@@ -6,7 +6,7 @@ public struct AuditEvidence: Sendable, Equatable {
     public private(set) var valid: [AuditAnchor] = []
     /// Genuine, of another ledger that stood in this database, and not overruled: the ledger was made anew.
     public private(set) var remade: [AuditAnchor] = []
-    /// Made with this key, says the text, and that is not true; or no anchor at all.
+    /// Lines that falsely claim to be made with this key, or that are no anchors at all.
     public private(set) var forged: [String] = []
     /// Made with another key.
     public private(set) var unknown: [AuditAnchor] = []

@@ -105,9 +105,9 @@ public enum BackupLedger {
 
     /// Records that backups are begun.
     ///
-    /// - Returns: what `finish` is told.
+    /// - Returns: the attempts' numbers, to be passed to `finish`.
     public static func begin(places: [String], on connection: isolated Connection) throws -> [Int] {
-        // In the same order by whoever, for each locks the totals of its place.
+        // All sessions use the same order, because each row locks the totals of its place.
         let rows = try connection.query(
             """
             INSERT INTO reeve.backup_attempts (place)

@@ -3,7 +3,7 @@ import Postgres
 
 /// Something that a check found, as the ledger remembers it.
 public struct FindingRecord: Sendable, Hashable {
-    /// nil where it belongs to none.
+    /// nil if the finding belongs to no system.
     public let system: String?
     /// What kind of object it is about.
     public let objectKind: String
@@ -166,7 +166,7 @@ public enum FindingLedger {
             """, [check])
     }
 
-    /// The session that has locked a check, as far as this role may see: the one whose transaction stands in the row.
+    /// The session that has locked a check, as far as this role may see: the one whose transaction is the row's xmax.
     private static func holder(of check: String, on connection: isolated Connection) throws -> String? {
         try connection.query(
             """

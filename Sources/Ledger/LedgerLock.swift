@@ -1,6 +1,6 @@
 import Postgres
 
-/// Locks of the session under keys that only those know who may read the ledger.
+/// Session locks under keys that only roles with read access to the ledger know.
 public enum LedgerLock {
     /// - Parameter purpose: what the lock keeps apart, for messages.
     /// - Throws: as `LedgerSchema.estate`. Without a ledger the key is the name's.

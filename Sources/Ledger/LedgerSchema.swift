@@ -101,7 +101,7 @@ public enum LedgerSchema {
         options.lockTimeout = .seconds(60)
         do {
             try connection.transaction(options) {
-                // What is made here fires event triggers, whose functions may be others'. Only superusers make some.
+                // The DDL here fires event triggers, whose functions may be others'. Only superusers create them.
                 let fires = try connection.query("SELECT EXISTS (SELECT FROM pg_catalog.pg_event_trigger)")
                 try Confinement.during(on: connection, isNeeded: fires.first?.get(0) ?? true) {
                     try lockOrMake(on: connection)

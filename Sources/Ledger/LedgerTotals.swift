@@ -1,8 +1,8 @@
 extension LedgerSchema {
-    /// What a scrape reads of runs, backups and findings, kept as totals; and what retention may forget.
+    /// Totals of runs, backups and findings, which scrapes read, so that retention may delete the rows.
     ///
     /// The totals are written by triggers, in the transaction of what they count: no writer can forget them, and an older
-    /// program that still runs beside this one counts too. Nothing is subtracted when rows go.
+    /// program that still runs beside this one is counted too. Nothing is subtracted when rows are deleted.
     static let totals = """
         ALTER TABLE reeve.occurrences
             ADD COLUMN claim uuid,

@@ -147,14 +147,14 @@ public enum RunLedger {
             ON CONFLICT DO NOTHING RETURNING task
             """, [task, occurrence, instance, wish])
         if claimed.isEmpty {
-            // An earlier try of this wish may have been committing just now, and have been waited for.
+            // The INSERT may have waited for an earlier try of this wish, which has committed by now.
             if let run = try granted(wish, lease, on: connection) { return .granted(run: run) }
             let ours = try connection.query(
                 "SELECT 1 FROM reeve.occurrences WHERE task = $1 AND due_at = $2 AND claim = $3 AND state = 'skipped'",
                 [task, occurrence, wish])
             return ours.isEmpty ? .taken : .overlaps
         }
-        // Looked at only now: had its row been there before and been forgotten meanwhile, this sees it.
+        // Checked only after the INSERT, so that a row that was removed meanwhile is noticed.
         let forgotten = try connection.query(
             "SELECT 1 FROM reeve.task_totals WHERE task = $1 AND kept_since > $2", [task, occurrence])
         guard !forgotten.isEmpty else { return nil }

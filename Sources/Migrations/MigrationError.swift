@@ -125,7 +125,7 @@ public enum MigrationError: Error, CustomStringConvertible {
                 ? (cause as? PostgresError)?.hint
                 : "wait for the blocker, or end it: SELECT pg_terminate_backend(\(blockers[0].process))"
         case .openSchema(_, let schema, let roles):
-            "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and make the migrating role the owner of its objects, or trust \(roles.count == 1 ? "the role" : "them") with migrate.trusted_roles"
+            "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and make the migrating role the owner of its objects, or trust \(roles.count == 1 ? "the role" : "them") with trusted_roles"
         case .locked(let holder, _):
             "wait longer with --lock-wait"
                 + (holder == nil ? "" : "; a session that is not Reeve's can be ended with pg_terminate_backend")

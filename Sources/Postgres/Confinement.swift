@@ -13,11 +13,11 @@
 /// superuser can; any other role lends its rights to nobody who has fewer, as long as it is not itself privileged, and
 /// nothing is changed for it.
 public struct Confinement: Sendable {
-    /// What others' CHECK constraints are for.
+    /// What to do with the CHECK constraints of other roles.
     public enum Checks: Sendable {
         /// Rows met them before.
         case met
-        /// They are to be tried, as far as that is safe.
+        /// The constraints are to be tried, as far as that is safe.
         case tried
     }
 

@@ -125,7 +125,7 @@ public struct FolderStore: ObjectStore {
             throw StorageError.failed(operation: "create the folder", object: root, reason: error.localizedDescription)
         }
         guard let made = try Folder.root(root) else { throw StorageError.missing(root) }
-        // Of what cannot be opened, nothing can be made durable.
+        // A folder that cannot be opened cannot be made durable.
         for folder in above { if let folder = try? Folder.root(folder) { try folder.sync() } }
         return made
     }

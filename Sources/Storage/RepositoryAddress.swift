@@ -38,8 +38,8 @@ public struct RepositoryAddress: Sendable {
 
     /// The store at the address.
     ///
-    /// One that cannot be used as it is configured, for instance without credentials, fails when it is used, so that
-    /// other repositories go on.
+    /// A store that cannot be used as configured, for instance without credentials, fails only when it is used, so that
+    /// the other repositories still work.
     public func store(_ surroundings: Surroundings) -> any ObjectStore {
         do {
             return try location.store(surroundings)

@@ -36,7 +36,7 @@ public final class StreamWriter: Sendable {
         }
     }
 
-    /// Makes the object durable and visible at once.
+    /// Makes the object durable and visible in one step.
     public func commit() async throws {
         mayCommit.withLock { $0 = true }
         thread.begin { [self] in work() }

@@ -1,5 +1,5 @@
-/// A place that cannot be used as it is configured: everything that is asked of it fails with the reason, so that other
-/// places go on.
+/// A store that cannot be used as it is configured: every call fails with the reason, so that the other repositories
+/// still work.
 public struct UnusableStore: ObjectStore {
     public let place: String
     private let error: StorageError

@@ -91,7 +91,7 @@ struct FetchedTableTests {
         #expect(
             notes == [
                 "table s.t: row level security is default, and was enabled", "trigger s.t.g was not there",
-                "policy s.t.p has not come with it",
+                "policy s.t.p was not restored with it",
             ], "\(notes)")
     }
 }

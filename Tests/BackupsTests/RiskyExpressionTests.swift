@@ -172,7 +172,7 @@ struct RiskyExpressionTests {
         let report = try await Connection.opened(database.settings) { connection in
             try await connection.with { connection in
                 let reader = CatalogReader(.schemas(["evil", "ours"]))
-                return try LiveTrial(reader).run(on: connection)
+                return try LiveTrial(reader, trusting: [attacker.role]).run(on: connection)
             }
         }
         #expect(!attacker.hasWon)
@@ -249,7 +249,7 @@ struct RiskyExpressionTests {
             _ = try await connection.with { connection in
                 try LedgerSchema.install(on: connection)
                 let reader = CatalogReader(.schemas(["evil"]))
-                return try LiveTrial(reader).run(on: connection)
+                return try LiveTrial(reader, trusting: [attacker.role]).run(on: connection)
             }
         }
         #expect(!attacker.hasWon)

@@ -198,7 +198,7 @@ import Testing
                 (
                     .openSchema(system: "s", schema: "a", roles: ["r"]), .notPermitted,
                     "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \"a\" and make the migrating "
-                        + "role the owner of its objects, or trust the role with migrate.trusted_roles"
+                        + "role the owner of its objects, or trust the role with trusted_roles"
                 ),
                 (.locked(holder: nil, wait: .seconds(1)), .locked, "wait longer with --lock-wait"),
                 (
@@ -337,7 +337,7 @@ import Testing
                 ),
                 (
                     .untrusted(table: "t", what: "x", role: "app"), .notPermitted,
-                    "restore as the role that owns the tables, or trust the role with --trust app or backup.trusted_roles"
+                    "restore as the role that owns the tables, or trust the role with --trust app or trusted_roles"
                 ),
                 (
                     .leftClosed(database: "d", reopening: ["A", "B"], cause: BackupError.noPgDump(server: 15)), .failed,
@@ -347,7 +347,7 @@ import Testing
                     .leftClosed(
                         database: "d", reopening: nil, cause: BackupError.untrusted(table: "t", what: "x", role: "r")),
                     .notPermitted,
-                    "restore as the role that owns the tables, or trust the role with --trust r or backup.trusted_roles; "
+                    "restore as the role that owns the tables, or trust the role with --trust r or trusted_roles; "
                         + "drop the database, which holds a part of the backup"
                 ),
                 (

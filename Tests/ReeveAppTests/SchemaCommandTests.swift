@@ -74,6 +74,32 @@ struct SchemaCommandTests {
         #expect(after.output.contains("0 failed"))
     }
 
+    @Test func `tables of a role are tried by a superuser who trusts it`() async throws {
+        let fixture = try fixture()
+        let database = try TestDatabase.current
+        let environment = environment(fixture)
+        let role = "owner_\(UUID().uuidString.prefix(8).lowercased())"
+        defer { try? FileManager.default.removeItem(atPath: state) }
+        #expect(
+            try await ReeveBinary.run(["migrate", "up"], on: database.settings, environment: environment).succeeded)
+        try await database.execute("CREATE ROLE \(role)", "ALTER TABLE app.orders OWNER TO \(role)")
+        let live = ["schema", "validate", "--live"]
+        let reason = "it belongs to the role '\(role)', which is not trusted"
+        let without = try await ReeveBinary.run(live, on: database.settings, environment: environment)
+        #expect(without.output.contains(reason), "\(without.output)")
+        let named = try await ReeveBinary.run(
+            live + ["--trust", role], on: database.settings, environment: environment)
+        let configured = try await ReeveBinary.run(
+            live, on: database.settings, environment: environment.merging(["REEVE_TRUSTED_ROLES": role]) { $1 })
+        for outcome in [named, configured] {
+            #expect(outcome.output.contains("0 failed") && !outcome.output.contains("trusted"), "\(outcome.output)")
+        }
+        let alone = try await ReeveBinary.run(
+            ["schema", "validate", "--trust", role], on: database.settings, environment: environment)
+        #expect(alone.ending == .exited(2), "\(alone.errorOutput)")
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
+
     @Test func `names and texts forge no lines and move no cursor`() async throws {
         let fixture = try fixture()
         let database = try TestDatabase.current

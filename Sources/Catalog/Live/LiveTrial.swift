@@ -8,9 +8,9 @@ public struct LiveReport: Sendable {
         public let reason: String
     }
 
-    /// What was tried and did what it must.
+    /// Objects that were tried and work.
     public internal(set) var held: [ObjectIdentity] = []
-    /// What was tried and did not.
+    /// Objects that were tried and do not work.
     public internal(set) var failures: [Entry] = []
     /// What could not be tried.
     public internal(set) var untried: [Entry] = []
@@ -29,23 +29,30 @@ public struct LiveReport: Sendable {
 /// Tries whether a schema does what it says: each unique, exclusion, check and foreign key constraint refuses a row
 /// that breaks it alone, and each trigger fires.
 ///
-/// All is done in one transaction that is rolled back, each table under a savepoint, with short limits for locks. As a
-/// superuser, the tables are locked against changes first (`TrialLocks`), functions run with their owners' rights meanwhile
+/// All is done in one transaction that is rolled back, each table under a savepoint, with short limits for locks. A role
+/// with far-reaching rights tries only what roles wrote that are trusted (`UntrustedTables`). As a superuser, besides, the
+/// tables are locked against changes first (`TrialLocks`), functions run with their owners' rights meanwhile
 /// (`Confinement`), and tables with expressions that cannot be held back so are left alone (`RiskyTables`). What rolling back
 /// does not undo is left: sequences that defaults and triggers draw from, and what triggers do outside the database. Rows
 /// come from the table, or are made up from the types, the foreign keys and the literals in the checks; what no row could
 /// be found for is listed as untried.
 public struct LiveTrial: Sendable {
     private let reader: CatalogReader
+    private let trusted: [String]
     private let isWanted: @Sendable (ObjectIdentity) -> Bool
 
     /// - Parameters:
     ///   - reader: whose schemas are tried.
-    ///   - isWanted: which objects of theirs are.
-    public init(_ reader: CatalogReader, isWanted: @escaping @Sendable (ObjectIdentity) -> Bool = { _ in true }) {
+    ///   - trusted: roles, besides superusers, whose code may run with the rights of the role that works.
+    ///   - isWanted: which objects of the schemas are tried.
+    public init(
+        _ reader: CatalogReader, trusting trusted: [String] = [],
+        isWanted: @escaping @Sendable (ObjectIdentity) -> Bool = { _ in true }
+    ) {
         var reader = reader
         reader.readsDependencies = true
         self.reader = reader
+        self.trusted = trusted
         self.isWanted = isWanted
     }
 
@@ -61,13 +68,16 @@ public struct LiveTrial: Sendable {
             // What follows is judged once, so nothing of it may change any more.
             let locks = isSuperuser ? try TrialLocks(of: reader, isWanted, on: connection) : TrialLocks()
             let catalog = try reader.readOpen(on: connection).filtered(isWanted)
+            let untrusted = try UntrustedTables(trusting: trusted, on: connection)
             try Confinement.during(on: connection) {
                 let risky = isSuperuser ? try RiskyTables.read(whileOthersWork: true, on: connection) : [:]
                 let reasons = risky.mapValues { "\($0) would run with the rights of a superuser" }
-                let tables = catalog.sorted.map(\.identity).filter { $0.kind == .table }
+                    .merging(untrusted.reasons) { _, untrusted in untrusted }
+                    .merging(locks.missing) { _, missing in missing }
+                let tables = catalog.sorted.map(\.identity).filter { $0.kind == .table && reasons[$0] == nil }
                 var trial = OpenTrial(
-                    catalog, untouched: reasons.merging(locks.missing) { _, missing in missing },
-                    unread: Set(locks.missing.keys), countsCalls: countsCalls,
+                    catalog, untouched: reasons, unread: untrusted.unread.union(locks.missing.keys),
+                    countsCalls: countsCalls,
                     evaluation: isSuperuser
                         ? try OwnersEvaluation(of: tables, on: connection) : OwnersEvaluation())
                 try trial.run(on: connection)

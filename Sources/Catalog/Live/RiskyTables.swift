@@ -1,6 +1,6 @@
 import Postgres
 
-/// Tables that rows are not put into by a superuser, for that would run what others wrote with his rights
+/// Tables into which a superuser inserts no rows, because that would run other roles' code with his rights
 /// (`RiskyExpression`).
 public enum RiskyTables {
     /// Looks at what PostgreSQL evaluates when a row comes: constraints, defaults, index expressions and partition keys of
@@ -92,7 +92,7 @@ public enum RiskyTables {
             WHERE t.typtype = 'd' AND NOT o.rolsuper
         """
 
-    /// A column of such a type gets the columns that its table gets. The catalog's row of a composite type can be locked.
+    /// A column of a table's row type changes when the table does. Composite types can be locked in the catalog.
     private static let rowTypesThatMayChange = """
         UNION ALL SELECT t.oid, pg_catalog.format('what %s may make of the row type %s meanwhile', o.rolname, t.typname)
             FROM pg_catalog.pg_type t JOIN pg_catalog.pg_roles o ON o.oid = t.typowner

@@ -39,8 +39,8 @@ struct TableTrial {
         var source: TrialRow?
     }
 
-    /// Where no further row fits, as in a table of one row: checks are looked at before keys, and a copy of a row that
-    /// is there breaks a key.
+    /// For a table that takes no further row, such as one limited to a single row: PostgreSQL evaluates checks before
+    /// keys, and a copy of an existing row violates a key.
     private mutating func tryWithoutRow(
         _ source: TrialRow, _ reason: String, on connection: isolated Connection
     ) throws {
@@ -83,7 +83,7 @@ struct TableTrial {
                 var row = inserted
                 row.location = nil
                 return .success(row)
-            case .success(nil): reason = Reason(text: "a trigger or rule takes the row away")
+            case .success(nil): reason = Reason(text: "a trigger or rule discards the row")
             case .failure(let error):
                 reason = reason ?? Reason(text: "no row could be made up: \(error.message)", source: source)
             }
@@ -118,7 +118,7 @@ struct TableTrial {
         }
     }
 
-    /// NULLs are never the same; a value takes their place.
+    /// NULLs are never equal, so they are replaced by values.
     private func complete(_ row: TrialRow, _ columns: Set<String>) -> TrialRow? {
         var row = row
         let foreign = maker.foreignColumns(of: identity)
@@ -140,8 +140,7 @@ struct TableTrial {
             }
             return try maker.evaluation.text(
                 """
-                SELECT 'yes'::pg_catalog.text FROM \(location.table)
-                WHERE ctid = \(quoteLiteral(location.ctid))::pg_catalog.tid AND (\(predicate))
+                SELECT 'yes'::pg_catalog.text FROM \(identity.path) WHERE \(location.condition) AND (\(predicate))
                 """, of: identity, on: connection) != nil
         }
         if case .success(true) = outcome { return true }
@@ -159,7 +158,7 @@ struct TableTrial {
                 ? row : maker.freshened(row, of: identity, keeping: Set(check.dependencies.map(\.name)))
         else { return report.leave(check.identity, "no row was found that breaks it alone") }
         switch try connection.trial({ try maker.insert(candidate, into: identity, on: connection) }) {
-        case .success(nil): report.leave(check.identity, "a trigger or rule takes the row away")
+        case .success(nil): report.leave(check.identity, "a trigger or rule discards the row")
         case .success(let row?):
             // A trigger may have put it right.
             if try search.isBroken(check, by: row, on: connection) {
@@ -184,11 +183,11 @@ struct TableTrial {
             row.values[name] = .some(value)
         }
         switch try connection.trial({ try maker.insert(row, into: identity, on: connection) }) {
-        case .success(nil): report.leave(key.constraint, "a trigger or rule takes the row away")
+        case .success(nil): report.leave(key.constraint, "a trigger or rule discards the row")
         case .success(let there?):
             let isKept = key.columns.allSatisfy { there.values[$0] == row.values[$0] }
             if isKept {
-                report.fail(key.constraint, "took a row that points to nothing")
+                report.fail(key.constraint, "accepted a row that references no row")
             } else {
                 report.leave(key.constraint, "a trigger changes the row that would point to nothing")
             }
@@ -196,7 +195,7 @@ struct TableTrial {
         }
     }
 
-    /// Whether it was this one that refused. Those of partitions have names of their own.
+    /// Judges whether this constraint refused the row. Partitions' constraints have names of their own.
     private mutating func judge(_ error: PostgresError, _ object: ObjectIdentity, state: String) {
         let isPartitioned = table["partition key"] != nil
         if error.sqlState == state, error.constraint == object.name || isPartitioned {

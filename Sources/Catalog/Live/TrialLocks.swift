@@ -68,7 +68,7 @@ struct TrialLocks {
         }
     }
 
-    /// A name may have meant something else by the time of the lock, and a partition may have come before it.
+    /// Finds wanted tables without a lock: a name may have been reassigned, or a partition added, before the lock.
     private mutating func findMissing(
         _ wanted: [Int], _ refusals: [Int: String], on connection: isolated Connection
     ) throws {
@@ -83,7 +83,7 @@ struct TrialLocks {
             ).map { try $0.get(0, as: Int.self) })
         for table in try Self.closure(of: wanted, on: connection) where !held.contains(table.oid) {
             let reason = refusals[table.oid] ?? "it is being changed"
-            // What is put into a table with descendants is put into one of them.
+            // A row that is inserted into a table may be stored in one of its descendants.
             for relative in try Self.relatives(of: table.oid, on: connection) {
                 let subject = relative.oid == table.oid ? "it" : table.identity.path
                 missing[relative.identity] = "\(subject) cannot be locked: \(reason)"

@@ -4,16 +4,37 @@ import Postgres
 struct TrialRow {
     var values: [String: String?]
     /// Where it lies, once it is inserted.
-    var location: (table: String, ctid: String)?
+    var location: RowLocation?
 
     init(_ values: [String: String?] = [:]) { self.values = values }
+}
+
+/// Where a row lies: in which table, which may be a partition or descendant of the one that it was inserted into, and where
+/// there. By number, for a trigger may have set the path that names are spelled for.
+struct RowLocation {
+    /// SQL for what `init` reads, first of all.
+    static let columns = "tableoid::pg_catalog.text, ctid::pg_catalog.text"
+
+    private let table: String
+    private let ctid: String
+
+    init(_ row: Row) throws {
+        table = try row.get(0)
+        ctid = try row.get(1)
+    }
+
+    /// SQL for a condition that the row alone meets, in a query of the table that it was inserted into.
+    var condition: String {
+        "tableoid OPERATOR(pg_catalog.=) \(quoteLiteral(table))::pg_catalog.oid "
+            + "AND ctid OPERATOR(pg_catalog.=) \(quoteLiteral(ctid))::pg_catalog.tid"
+    }
 }
 
 /// Makes rows of tables: takes one that is there, or makes one up with what it points to.
 struct RowMaker {
     let catalog: SchemaCatalog
     let parts: [ObjectIdentity: [CatalogObject]]
-    /// Tables that no rows are put into (`RiskyTables`, `TrialLocks`).
+    /// Tables that no rows are put into (`UntrustedTables`, `RiskyTables`, `TrialLocks`).
     let untouched: Set<ObjectIdentity>
     /// Those among them that are not read either.
     let unread: Set<ObjectIdentity>
@@ -75,8 +96,7 @@ struct RowMaker {
         try connection.limitStatements()
         let rows = try connection.underPath(of: table.schema ?? "pg_catalog") {
             try connection.query(
-                "INSERT INTO \(table.path) \(source) RETURNING "
-                    + "tableoid::pg_catalog.regclass::pg_catalog.text, ctid::pg_catalog.text, \(returned)",
+                "INSERT INTO \(table.path) \(source) RETURNING \(RowLocation.columns), \(returned)",
                 given.map { row.values[$0.identity.name] ?? nil })
         }
         guard let first = rows.first else { return nil }
@@ -84,7 +104,7 @@ struct RowMaker {
         for (number, column) in columns.enumerated() {
             inserted.values[column.identity.name] = .some(try first.get(number + 2, as: String?.self))
         }
-        inserted.location = (try first.get(0), try first.get(1))
+        inserted.location = try RowLocation(first)
         return inserted
     }
 

@@ -109,7 +109,7 @@ struct TriggerTrial {
         return counts
     }
 
-    /// Once with the values that are there, and, for conditions that want a change, once with others.
+    /// Updates the row once with its own values, and once with others for triggers that require a change.
     private func update(_ row: TrialRow?, _ triggers: [Facts], on connection: isolated Connection) throws {
         guard let row, let location = row.location else { return }
         let columns = maker.columns(of: table.identity).filter { $0["identity"] != "always" }
@@ -118,46 +118,48 @@ struct TriggerTrial {
         let same = columns.map { "\($0.identity.quotedName) = \($0.identity.quotedName)" }.joined(separator: ", ")
         let moved = try underPath(connection) {
             try connection.query(
-                "UPDATE \(location.table) SET \(same) WHERE ctid = $1::tid RETURNING ctid::text", [location.ctid])
+                "UPDATE \(table.identity.path) SET \(same) WHERE \(location.condition) RETURNING \(RowLocation.columns)"
+            )
         }
-        guard triggers.contains(where: \.isConditional), var ctid: String = try moved.first?.get(0) else { return }
+        guard triggers.contains(where: \.isConditional), let first = moved.first else { return }
+        var place = try RowLocation(first)
         for key in ForeignKeyGraph.keys(of: maker.constraints(of: table.identity, "foreign key"), in: maker.catalog)
         where key.to != table.identity {
             guard let other = try maker.newTarget(key.to, on: connection) else { continue }
             for (name, referenced) in zip(key.columns, key.referencedColumns) {
                 guard let column = columns.first(where: { $0.identity.name == name }) else { continue }
-                try set(column, to: other.values[referenced] ?? nil, in: location.table, &ctid, on: connection)
+                try set(column, to: other.values[referenced] ?? nil, at: &place, on: connection)
             }
         }
         for column in columns where !foreign.contains(column.identity.name) {
             for value in maker.values.candidates(column["type"] ?? "text", checks: []).prefix(4)
                 + [maker.values.fresh(column["type"] ?? "text", unlike: row.values[column.identity.name] ?? nil)]
             {
-                try set(column, to: value, in: location.table, &ctid, on: connection)
+                try set(column, to: value, at: &place, on: connection)
             }
         }
     }
 
     /// Tries a value; a refusal changes nothing.
     private func set(
-        _ column: CatalogObject, to value: String?, in table: String, _ ctid: inout String,
-        on connection: isolated Connection
+        _ column: CatalogObject, to value: String?, at place: inout RowLocation, on connection: isolated Connection
     ) throws {
-        let location = ctid
+        let condition = place.condition
         let changed = try connection.kept {
             try underPath(connection) {
                 try connection.query(
-                    "UPDATE \(table) SET \(column.identity.quotedName) = CAST($1 AS \(column["type"] ?? "text")) "
-                        + "WHERE ctid = $2::tid RETURNING ctid::text", [value, location])
+                    "UPDATE \(table.identity.path) SET \(column.identity.quotedName) = "
+                        + "CAST($1 AS \(column["type"] ?? "text")) WHERE \(condition) RETURNING \(RowLocation.columns)",
+                    [value])
             }
         }
-        if case .success(let rows) = changed, let next: String = try rows.first?.get(0) { ctid = next }
+        if case .success(let rows) = changed, let first = rows.first { place = try RowLocation(first) }
     }
 
     private func delete(_ row: TrialRow?, on connection: isolated Connection) throws {
         guard let location = row?.location else { return }
         try underPath(connection) {
-            _ = try connection.query("DELETE FROM \(location.table) WHERE ctid = $1::tid", [location.ctid])
+            _ = try connection.query("DELETE FROM \(table.identity.path) WHERE \(location.condition)")
         }
     }
 

@@ -89,7 +89,7 @@ struct LeafDefinition {
 
     // MARK: Rules of behaviour
 
-    /// Enables or disables, where that is not what a new object is.
+    /// Enables or disables the object, unless a new one already has that state.
     private var state: [String] { object["enabled"] == nil ? [] : [setState(object["enabled"])] }
 
     func setState(_ value: String?) -> String {

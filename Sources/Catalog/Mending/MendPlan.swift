@@ -111,7 +111,7 @@ struct MendPlan {
 
     // MARK: Clearing the way
 
-    /// Finds all that must be out of the way, and what is in the way of that.
+    /// Finds all objects that stand in the way, and those that stand in the way of removing them.
     mutating func clearTheWay() {
         for table in rebuilds { includePartitions(of: table) }
         var waiting = Array(recreates) + Array(retypes) + Array(rebuilds) + Array(typedAnew) + Array(earlyDrops)
@@ -147,7 +147,7 @@ struct MendPlan {
         }
     }
 
-    /// Takes away what leans on one object, and names what that concerns in turn.
+    /// Removes the dependents of one object, and returns the objects that this affects in turn.
     private mutating func clear(_ identity: ObjectIdentity) -> [ObjectIdentity] {
         var result: [ObjectIdentity] = []
         if rebuilds.contains(identity) {
@@ -173,7 +173,7 @@ struct MendPlan {
         return result
     }
 
-    /// The server makes the indexes of such a column anew and forgets these.
+    /// The server rebuilds the indexes of such a column and loses their statistics targets.
     private mutating func keepStatisticsTargets(of index: ObjectIdentity) {
         guard let object = mender.expected[index], object["statistics targets"] != nil else { return }
         afterwards[index] = LeafDefinition(object: object).statisticsTargets

@@ -1,7 +1,7 @@
 import Postgres
 
-/// Writes a plan down in an order that runs: takes away what is in the way, makes and changes in the order of what
-/// needs what, and drops what is left over.
+/// Writes a plan as statements in an order that runs: removes obstacles, creates and changes objects in the order of
+/// their dependencies, and drops what is left over.
 struct MendWriter {
     let plan: MendPlan
     private let expected: SchemaCatalog
@@ -94,11 +94,11 @@ struct MendWriter {
                 ? nil : holdsData ? "loses data: no migration makes \(identity.kind.name) \(identity)" : nil)
     }
 
-    /// Those that lean on others go before them.
+    /// Objects are dropped before those that they depend on.
     private func dropOrder(_ identities: Set<ObjectIdentity>) -> [ObjectIdentity] {
         DependencyOrder.sorted(identities) { identity in
             guard identity.kind == .schema else { return found[identity]?.dependencies ?? [] }
-            // It goes with all that is in it, which leans on others and on what is in other schemas.
+            // A schema is dropped with its content, which may depend on objects in other schemas.
             return Mender.whole(identity, plan.mender.foundParts).flatMap { found[$0]?.dependencies ?? [] }.flatMap {
                 [$0] + ($0.schema.map { [ObjectIdentity(.schema, $0)] } ?? [])
             }.filter { $0 != identity }
@@ -216,7 +216,7 @@ struct MendWriter {
         }
     }
 
-    /// What a new object gets once everything is there.
+    /// Sets the properties of a new object that can be set only once all objects exist.
     private func finish(_ identity: ObjectIdentity, _ script: inout MendScript) {
         guard let object = expected[identity] else { return }
         let empty = CatalogObject(identity)

@@ -11,12 +11,12 @@ public struct Mender: Sendable {
     let expected: SchemaCatalog
     let found: SchemaCatalog
     let owner: String
-    /// Who leans on an object that was found.
+    /// The objects that depend on an object that was found.
     let dependents: [ObjectIdentity: [ObjectIdentity]]
     /// What belongs to an object.
     let foundParts: [ObjectIdentity: [ObjectIdentity]]
     let expectedParts: [ObjectIdentity: [ObjectIdentity]]
-    /// What must be there before an expected object can be.
+    /// The objects that must exist before an expected object can be created.
     let needs: [ObjectIdentity: [ObjectIdentity]]
     private let defaults: DefaultPrivileges
 

@@ -47,7 +47,7 @@ struct PrivilegeChange {
         text == "none" || text.isEmpty ? [] : text.split(separator: ", ").map(String.init)
     }
 
-    /// Column privileges name their column each.
+    /// Each column privilege is followed by the name of its column.
     private func names(_ privileges: [String]) -> String {
         let column = object.identity.kind == .column ? " (\(object.identity.quotedName))" : ""
         return privileges.map { $0 + column }.joined(separator: ", ")
@@ -106,7 +106,7 @@ struct PrivilegeChange {
         }
     }
 
-    /// A kind of object that ALTER DEFAULT PRIVILEGES calls so.
+    /// The kinds of objects, by the names that ALTER DEFAULT PRIVILEGES has for them.
     private static let kinds: [String: ObjectKind] = [
         "tables": .table, "sequences": .sequence, "functions": .function, "types": .domain, "schemas": .schema,
     ]

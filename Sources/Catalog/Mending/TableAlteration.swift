@@ -45,7 +45,7 @@ struct TableAlteration {
         return "REPLICA IDENTITY USING INDEX \(Substring(value.utf8.dropFirst(words.utf8.count)))"
     }
 
-    /// All parents are taken away and given again, for their order counts.
+    /// All parents are removed and added again, because their order matters.
     private func inheritance(_ alter: String) -> [String] {
         QualifiedName.list(old["inherits"] ?? "").map { "\(alter) NO INHERIT \($0)" }
             + QualifiedName.list(new["inherits"] ?? "").map { "\(alter) INHERIT \($0)" }

@@ -90,7 +90,7 @@ struct TableRebuild {
         ]
     }
 
-    /// Identities go on where they were.
+    /// The sequences of identity columns continue from their old values.
     private func counters(of table: CatalogObject) -> [String] {
         sequences(of: table.identity).compactMap { sequence in
             guard let column = sequence["identity of"], let path = found.object(at: column),

@@ -17,7 +17,7 @@ public struct CatalogReader: Sendable {
     public let scope: Scope
     /// The role whose ownership goes without saying; nil: the one that reads.
     public let owner: String?
-    /// Whether to read what needs what.
+    /// Whether to read the dependencies between objects.
     public var readsDependencies = false
     /// An exported snapshot at which to read; nil: now.
     public var snapshot: String?

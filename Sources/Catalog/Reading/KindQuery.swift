@@ -36,10 +36,10 @@ struct QueryTerms: Sendable {
         """
     }
 
-    /// Pairs of a name and a value that are to stand in a list: as they are, or, where anything in them could be taken for
-    /// the list's own, both in double quotes.
+    /// Spells a name-value pair for a list: as it is, or, if anything in it could be taken for the list's separators,
+    /// with name and value in double quotes.
     ///
-    /// - Parameter condition: under which pairs stand as they are beside.
+    /// - Parameter condition: a further condition under which the pair is spelled as it is.
     func pair(_ pair: String, orIf condition: String = "false") -> String {
         let quoted = { (text: String) in "'\"' || replace(\(text), '\"', '\"\"') || '\"'" }
         return """

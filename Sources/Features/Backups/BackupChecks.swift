@@ -104,7 +104,7 @@ enum BackupChecks {
         return findings
     }
 
-    /// Backups that cannot be read, that are not proven, and that no known identity opens.
+    /// Finds backups that cannot be read, are not proven, or cannot be opened with any known identity.
     private static func examine(
         _ repository: Repository, _ name: String, _ identities: [String]
     ) async -> [Finding] {

@@ -15,8 +15,8 @@ enum BackupCommands {
             "Everything is dumped at one snapshot, with the tables locked against DDL and TRUNCATE before it is "
             + "taken, in parts that are compressed and encrypted on the way; the content's fingerprints are taken at the "
             + "same snapshot. What has not changed since the backup before is referred to, unless --full. The recovery "
-            + "point is the last backup: there is no recovery to a moment between two. The repository keeps whose the "
-            + "database's name is, by the number in its ledger; with --adopt, a database whose ledger was made anew takes "
+            + "point is the last backup: no moment between two backups can be restored. The repository records which "
+            + "database a name belongs to, by its ledger's number; with --adopt, a database with a new ledger takes "
             + "over the backups that are there, which prune removes then as its own; and a repository that is empty although "
             + "the ledger knows of backups in it, as where its disk is not mounted, is begun anew.",
         options: [
@@ -215,6 +215,6 @@ enum BackupCommands {
                 decisions.isEmpty ? BackupText.none(isWhole: status == .done) : table.text + "\n" + sum, status
             )
         }
-        // What could not be looked at may have something to go.
+        // Repositories that could not be examined may hold backups to be removed.
     }
 }

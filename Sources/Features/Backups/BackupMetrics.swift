@@ -26,7 +26,7 @@ enum BackupMetrics {
         "reeve_backup_mismatched_tables", .gauge, "Tables that the newest restore test found to differ.",
         labels: labels)
     private static let free = MetricDescription(
-        "reeve_backup_storage_free_bytes", .gauge, "Bytes that are free where backups lie.", labels: labels)
+        "reeve_backup_storage_free_bytes", .gauge, "Free bytes in the place where backups are stored.", labels: labels)
 
     static let collector = Collector(
         "backups",

@@ -8,7 +8,7 @@ enum BackupScope {
     static let identity = OptionSpec.option("identity", "FILE", "the age identity that opens the backup")
     static let repository = OptionSpec.option("repository", "PLACE", "look only into this one of the repositories")
     static let trust = OptionSpec.option(
-        "trust", "ROLE", "let this role's functions run while rows come; beside backup.trusted_roles", repeated: true)
+        "trust", "ROLE", "let this role's functions run while rows come; beside trusted_roles", repeated: true)
     static let backup = ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)
 
     /// Runs `body` for the backups of each database that is selected, and prints what it says (`DatabaseScope.forEach`).

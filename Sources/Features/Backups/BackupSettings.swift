@@ -34,11 +34,7 @@ enum BackupSettings {
     static let keepAtLeast = Setting(
         "backup.keep.at_least", .integer(1...10_000), default: "3", "The newest backups that stay in any case.")
     static let keepWithin = Setting(
-        "backup.keep.within", .duration(), default: "0s", "Every backup that is younger stays, proven or not.")
-    static let trustedRoles = Setting<[String]>(
-        list: "backup.trusted_roles", .text,
-        "Roles whose functions, in generated columns and partition keys, may run in a superuser's sessions when backups are "
-            + "restored.")
+        "backup.keep.within", .duration(), default: "0s", "Every backup younger than this stays, proven or not.")
     static let jobs = Setting(
         "backup.jobs", .integer(1...64), default: "2", "Dumps, or restores, that run at once.")
 
@@ -50,7 +46,7 @@ enum BackupSettings {
         RepositorySettings.keys + [bandwidth.key, checksRoom.key, rolePasswords.key] + BackupHook.keys
         + [
             verifyPercent.key, recipients.key, encryption.key, identity.key, keepDaily.key, keepWeekly.key,
-            keepMonthly.key, keepAtLeast.key, keepWithin.key, trustedRoles.key, jobs.key,
+            keepMonthly.key, keepAtLeast.key, keepWithin.key, jobs.key,
         ]
 
     /// Where backups lie, in the order in which they are named.
@@ -89,7 +85,7 @@ enum BackupSettings {
     }
 
     static func identity(_ configuration: Configuration, given: String? = nil) -> String? {
-        // Programs that are given it start elsewhere.
+        // The programs that get this path run in another working directory.
         (given ?? configuration.path(identity)).map { URL(fileURLWithPath: $0).path }
     }
 
@@ -100,7 +96,7 @@ enum BackupSettings {
         var settings = Restorer.Settings()
         settings.identity = identity(configuration, given: given)
         settings.jobs = configuration[jobs]
-        settings.trust = .roles(configuration[trustedRoles] + trusting)
+        settings.trust = .roles(configuration[CoreSettings.trustedRoles] + trusting)
         settings.temporaryFolder = "\(configuration.stateFolder)/scratch"
         if configuration[BackupHook.restored.setting] != nil {
             settings.beforeOpening = { target in

@@ -75,7 +75,7 @@ extension BackupWork {
         }
     }
 
-    /// Tells the ledger of a backup that is whole; that does not depend on whether the ledger hears of it.
+    /// Records a complete backup in the ledger; the backup is valid even if this fails.
     private func tellLedger(_ body: @Sendable (isolated Connection) throws -> Void) async {
         for attempt in 1...5 {
             do { return try await withLedger(body) } catch {

@@ -37,7 +37,7 @@ struct BackupWork: Sendable {
             hint: "configured: \(repositories.map(\.store.place).joined(separator: ", "))")
     }
 
-    /// Is told of what could not be looked at.
+    /// Called with a message about each repository that could not be examined.
     typealias Note = (String) -> Void
 
     /// A backup, in the repository that is named, or in the first that has it.
@@ -82,7 +82,7 @@ struct BackupWork: Sendable {
     /// The newest backup of all repositories that answer: one of them may lag behind.
     ///
     /// - Parameters:
-    ///   - wanted: what it was asked for by.
+    ///   - wanted: the name by which the backup was requested.
     ///   - time: only those that were begun by then.
     /// - Throws: `BackupError.unknown` where there is none; `StorageError` where one that does not answer may have some.
     static func newest(

@@ -22,19 +22,14 @@ enum MigratorSettings {
         "migrate.retries", .integer(0...1000), default: "10",
         "How often a migration that did not get its locks is tried again.")
 
-    private static let trustedRoles = Setting<[String]>(
-        list: "migrate.trusted_roles", .text,
-        "Roles that may create objects in a system's schema although a superuser migrates it, and could so gain his "
-            + "rights.")
-
-    static let keys = [lockWait.key, lockTimeout.key, retries.key, trustedRoles.key]
+    static let keys = [lockWait.key, lockTimeout.key, retries.key]
 
     static func make(_ configuration: Configuration) -> Migrator.Settings {
         var settings = Migrator.Settings()
         settings.lockWait = configuration[lockWait]
         settings.lockTimeout = configuration[lockTimeout]
         settings.retries = configuration[retries]
-        settings.trustedRoles = configuration[trustedRoles]
+        settings.trustedRoles = configuration[CoreSettings.trustedRoles]
         return settings
     }
 }

@@ -11,6 +11,8 @@ enum SchemaCommands {
 
     private static let schema = OptionSpec.option("schema", "NAME", "only this PostgreSQL schema", repeated: true)
     private static let mend = OptionSpec.flag("mend", "print the SQL that mends the differences, instead of them")
+    private static let trust = OptionSpec.option(
+        "trust", "ROLE", "with --live: run this role's functions and expressions; beside trusted_roles", repeated: true)
     private static let sources =
         "A source is a database (postgresql://… or the name of a configured one), a folder of migrations or the name of "
         + "a system, or a snapshot file."
@@ -23,9 +25,15 @@ enum SchemaCommands {
             + "differs. The SQL of --mend is in an order that runs; read it before, for it drops what no migration "
             + "makes. --live also tries whether each constraint refuses a row that breaks it and each trigger fires, "
             + "in a transaction that is rolled back; best on a clone, for no table can be altered while a superuser "
-            + "runs it, and sequences move on. What could not be tried is listed.",
-        options: [.system, mend, .flag("live", "try constraints and triggers as well")]
+            + "runs it, and sequences move on. What could not be tried is listed. A superuser, and a role with other "
+            + "far-reaching rights, tries only tables that superusers, it itself or roles that are trusted wrote: who owns "
+            + "them, and the functions, types and schemas that they use.",
+        options: [.system, mend, .flag("live", "try constraints and triggers as well"), trust]
     ) { invocation in
+        let trusted = invocation.options("trust")
+        guard trusted.isEmpty || invocation.has("live") else {
+            throw UsageError("--trust is for what --live tries", hint: "give --live as well")
+        }
         let isMending = invocation.has("mend")
         return try await DatabaseScope.forEach(
             invocation, heading: { isMending ? "-- database \($0)" : "[\($0)]" }
@@ -33,6 +41,7 @@ enum SchemaCommands {
             let open = try await estate.open(one, chosen: invocation.options("system"))
             var settings = ValidationSettings.make(estate.configuration)
             settings.only = try only(invocation, open)
+            settings.trustedRoles += trusted
             let validator = try SchemaValidator(
                 database: open.database, systems: try open.requireSystems().map(\.migrations), settings: settings,
                 logger: estate.logger)

@@ -32,6 +32,7 @@ enum ValidationSettings {
         settings.scratch = configuration[scratch]
         settings.cacheFolder = "\(configuration.stateFolder)/schemas"
         settings.owner = configuration[owner]
+        settings.trustedRoles = configuration[CoreSettings.trustedRoles]
         settings.ignore = IgnoreList(
             configuration[ignore].map { IgnoreList.Entry(pattern: $0.pattern, reason: $0.reason) })
         return settings

@@ -12,6 +12,9 @@ public enum CoreSettings {
     static let schema = Setting<String?>(
         "schemas.*", .text,
         "The PostgreSQL schema of a system, where it is not the one that its system.yaml names; may be public.")
+    public static let trustedRoles = Setting<[String]>(
+        list: "trusted_roles", .text,
+        "Roles whose functions and expressions this program may run with the rights of its own role.")
     static let poolSize = Setting(
         "pool.size", .integer(1...1000), default: "10", "Connections that are kept open. Also DATABASE_POOL_SIZE.")
     static let poolOverflow = Setting(
@@ -36,8 +39,8 @@ public enum CoreSettings {
     public static let keys: [SettingKey] =
         [state.key] + DatabaseSettings.one.keys + DatabaseSettings.several.keys
         + [
-            systems.key, schema.key, poolSize.key, poolOverflow.key, poolWait.key, connectTimeout.key, logLevel.key,
-            logFormat.key, drain.key,
+            systems.key, schema.key, trustedRoles.key, poolSize.key, poolOverflow.key, poolWait.key, connectTimeout.key,
+            logLevel.key, logFormat.key, drain.key,
         ]
 }
 

@@ -12,7 +12,7 @@ struct ClusterFolder: Sendable {
     var unfinished: String { "\(path)/data.unfinished" }
     var log: String { "\(path)/postgresql.log" }
     var settings: String { "\(path)/reeve.conf" }
-    /// Held shared by all who need the cluster; exclusively by what stops it.
+    /// Held in shared mode by all users of the cluster, and exclusively by the process that stops it.
     var holdersLock: String { "\(path)/holders.lock" }
     /// Held while a cluster is made or started.
     var startLock: String { "\(path)/start.lock" }

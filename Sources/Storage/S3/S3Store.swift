@@ -3,10 +3,10 @@ import HTTPClient
 import Hashing
 import Processes
 
-/// S3-compatible storage: objects are sent in parts as they come, and are there once all parts are.
+/// S3-compatible storage: an object is sent in parts as its bytes arrive, and exists once all parts are sent.
 ///
-/// Needed are PutObject, GetObject, HeadObject, DeleteObject, ListObjectsV2 and multipart uploads; nothing of one
-/// vendor's own.
+/// It needs PutObject, GetObject, HeadObject, DeleteObject, ListObjectsV2 and multipart uploads, and no extensions
+/// of a single vendor.
 public struct S3Store: ObjectStore {
     public struct Settings: Sendable {
         public var limits = HTTPClient.Limits()
@@ -50,7 +50,7 @@ public struct S3Store: ObjectStore {
     public func list(_ prefix: String) throws -> [StoredObject] {
         try pages(prefix, first: [("list-type", "2")], mark: ("continuation-token", "NextContinuationToken")) { page in
             page.all("Contents").map {
-                // A size that is none fits no part, and is told of as one that differs.
+                // An invalid size becomes -1, which matches no part and is reported as a wrong size.
                 StoredObject(name: self.name($0["Key"] ?? ""), bytes: max(-1, Int($0["Size"] ?? "") ?? -1))
             }
         }.sorted { $0.name < $1.name }
@@ -139,7 +139,7 @@ private final class S3Reader: ObjectReader, @unchecked Sendable {
                 method: "GET", name: name, headers: [("range", "bytes=0-\(step - 1)")], operation: "read",
                 mayBeEmpty: true,
                 validate: { answer in
-                    // Of an object without bytes some servers give all.
+                    // Some servers answer 200 instead of 416 for an empty object.
                     if answer.status == 200, answer["Content-Length"] == "0" { return nil }
                     guard answer.status == 206, let total = Self.total(answer) else { return wrong }
                     return answer.body.count == min(step, total) ? nil : wrong
@@ -150,7 +150,7 @@ private final class S3Reader: ObjectReader, @unchecked Sendable {
         first = isEmpty ? [] : answer.body
     }
 
-    /// Of `bytes 0-99/1234` the last.
+    /// The last number of `bytes 0-99/1234`.
     private static func total(_ answer: HTTPResponse) -> Int? {
         answer["Content-Range"]?.split(separator: "/").last.flatMap { Int($0) }.flatMap { $0 < 0 ? nil : $0 }
     }

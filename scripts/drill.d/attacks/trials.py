@@ -10,7 +10,26 @@ def trial_with_live_rows(world):
     world.psql(f"ALTER TABLE t OWNER TO {world.role}", user="postgres")
     world.psql("ALTER TABLE t ADD CONSTRAINT c CHECK (p.e(a))")
     world.reeve("schema", "validate", "--live", "--system", folder)
+    world.reeve("schema", "validate", "--live", "--system", folder, **world.trusting())
     return world.is_won()
+
+
+@attack("LiveTrustTests")
+def default_of_an_argument(world):
+    world.psql("SELECT lo_create(4242)")
+    world.tried(f"""CREATE FUNCTION f(a integer, b integer DEFAULT pg_catalog.lo_export(4242, '{world.marker}'))
+            RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
+        CREATE TABLE checked (a integer CHECK (f(a)))""", is_trusted=False)
+    return world.is_won()
+
+
+@attack("LiveTrustTests")
+def argument_that_only_a_superuser_may_read(world):
+    world.tried("""CREATE SEQUENCE told;
+        CREATE FUNCTION leak(a text) RETURNS boolean LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM setval('told', length(a)); RETURN true; END $$;
+        CREATE TABLE checked (a integer CHECK (leak(current_setting('data_directory'))))""", is_trusted=False)
+    return world.psql("SELECT is_called FROM told") == "t"
 
 
 @attack("RiskyExpressionTests.aTrialWithLiveRows…")

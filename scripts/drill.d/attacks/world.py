@@ -37,8 +37,8 @@ class World:
         } | more
 
     def trusting(self):
-        """The schema that is migrated belongs to the attacker, which is refused otherwise."""
-        return {"REEVE_MIGRATE_TRUSTED_ROLES": self.role}
+        """The schema that is migrated, or tried, belongs to the attacker, which is refused otherwise."""
+        return {"REEVE_TRUSTED_ROLES": self.role}
 
     def psql(self, text, user=None, check=True, database=None):
         done = subprocess.run(
@@ -96,12 +96,13 @@ class World:
             say(done.stdout + done.stderr)
         return done
 
-    def tried(self, sql):
-        """A trial with live rows of tables that the role makes."""
+    def tried(self, sql, is_trusted=True):
+        """A trial with live rows of tables that the role makes, and one more for what holds those back who are trusted."""
         folder = self.system("CREATE TABLE first (id integer PRIMARY KEY);")
         self.reeve("migrate", "up", "--system", folder, **self.trusting())
         self.psql(sql)
-        return self.reeve("schema", "validate", "--live", "--system", folder)
+        done = self.reeve("schema", "validate", "--live", "--system", folder)
+        return self.reeve("schema", "validate", "--live", "--system", folder, **self.trusting()) if is_trusted else done
 
     def session(self, text, user=None):
         """A session that stays, and its process on the server."""

@@ -1,0 +1,208 @@
+import Postgres
+
+/// Tables that a role with far-reaching rights does not try, since that would run or read what somebody wrote who is not
+/// trusted.
+///
+/// No list of risky expressions is complete: default arguments of functions, operators that become another's negator, types
+/// that are named by their number when an expression is evaluated. And what runs with its owner's rights still has
+/// arguments that are evaluated with the session's, and leaves settings in the session. So it is not the expressions that
+/// are judged but their writers. Superusers, the role that works and the roles that are named as trusted may have written
+/// a table that is tried, and all that it is made of.
+struct UntrustedTables {
+    /// Tables that no rows are put into, with the reasons: those of the others, those that use something of theirs, and
+    /// those that rows are shared with, or that a foreign key joins with one.
+    private(set) var reasons: [ObjectIdentity: String] = [:]
+    /// Those among them that are not read either: to plan a query evaluates what is constant in a table's indexes.
+    private(set) var unread: Set<ObjectIdentity> = []
+
+    /// Looks at all tables of the database. To be called after the catalog was read, so that no table is tried that was not
+    /// looked at.
+    ///
+    /// - Parameter trusted: roles whose code may run with the rights of the role that works.
+    /// - Throws: `PostgresError`.
+    init(trusting trusted: [String], on connection: isolated Connection) throws {
+        guard try Self.isPrivileged(on: connection) else { return }
+        var found: [Int: Finding] = [:]
+        for row in try connection.query(Self.untrusted, [trusted]) {
+            let table: Int = try row.get(0)
+            let (what, role): (String?, String) = (try row.get(1), try row.get(2))
+            found[table] = Finding(table: table, what: what, role: role)
+        }
+        if found.isEmpty { return }
+        var identities: [Int: ObjectIdentity] = [:]
+        for row in try connection.query(Self.tables) {
+            identities[try row.get(0)] = ObjectIdentity(.table, schema: try row.get(1), try row.get(2))
+        }
+        let (shared, joined) = try Self.links(on: connection)
+        Self.spread(&found, along: shared)
+        unread = Set(found.keys.compactMap { identities[$0] })
+        for (table, finding) in found {
+            for neighbour in joined[table] ?? [] where found[neighbour] == nil { found[neighbour] = finding }
+        }
+        // A row of a partitioned table meets the keys of the partition.
+        Self.spread(&found, along: shared)
+        for (table, finding) in found {
+            guard let identity = identities[table], let source = identities[finding.table] else { continue }
+            reasons[identity] = finding.text(source == identity ? nil : source)
+        }
+    }
+
+    private struct Finding {
+        /// Where it was found.
+        let table: Int
+        /// What the table uses; nil: the table itself.
+        let what: String?
+        let role: String
+
+        /// - Parameter source: the table, where it is told of another one that is joined with it.
+        func text(_ source: ObjectIdentity?) -> String {
+            let subject = source.map { "it is joined with the table \($0), which" } ?? "it"
+            let predicate = what.map { "uses the \($0) of" } ?? "belongs to"
+            return
+                "\(subject) \(predicate) the role '\(role)', which is not trusted; connect as that role, or trust it "
+                + "with --trust \(role) or trusted_roles"
+        }
+    }
+
+    private static func spread(_ found: inout [Int: Finding], along links: [Int: [Int]]) {
+        var waiting = Array(found)
+        while let (table, finding) = waiting.popLast() {
+            for other in links[table] ?? [] where found[other] == nil {
+                found[other] = finding
+                waiting.append((other, finding))
+            }
+        }
+    }
+
+    /// The tables that share rows, or where a rule of one leads to the other, and those that a foreign key joins.
+    private static func links(
+        on connection: isolated Connection
+    ) throws -> (shared: [Int: [Int]], joined: [Int: [Int]]) {
+        var shared: [Int: [Int]] = [:]
+        var joined: [Int: [Int]] = [:]
+        for row in try connection.query(Self.links) {
+            let (from, to): (Int, Int) = (try row.get(0), try row.get(1))
+            if try row.get(2) { joined[from, default: []].append(to) } else { shared[from, default: []].append(to) }
+        }
+        return (shared, joined)
+    }
+
+    // MARK: Queries
+
+    /// Whether the role has rights of which others would like to have a part.
+    private static func isPrivileged(on connection: isolated Connection) throws -> Bool {
+        try connection.query(
+            """
+            SELECT r.rolsuper OR r.rolbypassrls OR r.rolcreaterole OR r.rolreplication OR EXISTS (
+                -- The roles that PostgreSQL brings; whoever owns the database is in one by that alone.
+                SELECT FROM pg_catalog.pg_roles p WHERE p.oid < 16384 AND p.rolname <> 'pg_database_owner'
+                    AND pg_catalog.pg_has_role(r.oid, p.oid, 'MEMBER'))
+            FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
+            """
+        ).first?.get(0) ?? false
+    }
+
+    private static let tables = """
+        SELECT c.oid::pg_catalog.int8, n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm')
+        """
+
+    private static let links = """
+        SELECT i.inhrelid::pg_catalog.int8, i.inhparent::pg_catalog.int8, false FROM pg_catalog.pg_inherits i
+        UNION SELECT i.inhparent::pg_catalog.int8, i.inhrelid::pg_catalog.int8, false FROM pg_catalog.pg_inherits i
+        UNION SELECT d.refobjid::pg_catalog.int8, w.ev_class::pg_catalog.int8, false
+        FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d ON d.objid = w.oid
+        WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+            AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        UNION SELECT k.conrelid::pg_catalog.int8, k.confrelid::pg_catalog.int8, true
+        FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
+        UNION SELECT k.confrelid::pg_catalog.int8, k.conrelid::pg_catalog.int8, true
+        FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
+        """
+
+    /// Table (oid), what it uses, and whose that is. What PostgreSQL itself brings is not in `pg_depend`, and a superuser's.
+    ///
+    /// The owner of a schema, and whoever may create there, makes functions and operators that fit better than those that
+    /// are there, as the text of a default or a check is read again: all in such a schema is theirs.
+    private static let untrusted = """
+        WITH RECURSIVE untrusted AS MATERIALIZED (
+            SELECT r.oid FROM pg_catalog.pg_roles r
+            WHERE NOT r.rolsuper AND r.rolname <> current_user AND r.rolname <> ALL ($1::pg_catalog.text[])),
+        theirs AS MATERIALIZED (
+            SELECT s.classid, s.objid, s.refobjid AS role FROM pg_catalog.pg_shdepend s
+            WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.deptype = 'o'
+                AND s.refobjid IN (SELECT u.oid FROM untrusted u)
+                AND s.dbid = (
+                    SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())
+                -- An extension's objects have owners of their own.
+                AND s.classid NOT IN (
+                    'pg_catalog.pg_namespace'::pg_catalog.regclass, 'pg_catalog.pg_extension'::pg_catalog.regclass,
+                    'pg_catalog.pg_largeobject'::pg_catalog.regclass)
+            UNION ALL SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid, min(r.oid)
+            FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL \(SystemPath.whoseCodeIsFound)
+            WHERE \(UserSchemas.condition("n.nspname")) AND r.oid IN (SELECT u.oid FROM untrusted u) GROUP BY n.oid),
+        uses AS MATERIALIZED (
+            SELECT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_catalog.pg_depend d WHERE d.deptype <> 'e'
+            -- An operator may be planned as its negator or commutator.
+            UNION SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, o.oid,
+                'pg_catalog.pg_operator'::pg_catalog.regclass, x.oid
+            FROM pg_catalog.pg_operator o, LATERAL (VALUES (o.oprcom), (o.oprnegate)) AS x (oid) WHERE x.oid <> 0
+            UNION SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid,
+                'pg_catalog.pg_class'::pg_catalog.regclass, t.typrelid
+            FROM pg_catalog.pg_type t WHERE t.typrelid <> 0
+            UNION SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, k.contypid,
+                'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid
+            FROM pg_catalog.pg_constraint k WHERE k.contypid <> 0
+            -- Whoever owns a type makes casts between it and another one, which is not changed by that.
+            UNION SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, x.oid,
+                'pg_catalog.pg_proc'::pg_catalog.regclass, a.castfunc
+            FROM pg_catalog.pg_cast a, LATERAL (VALUES (a.castsource), (a.casttarget)) AS x (oid)
+            WHERE a.castfunc <> 0 AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_type t JOIN untrusted u ON u.oid = t.typowner
+                WHERE t.oid IN (a.castsource, a.casttarget))
+            UNION SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, m.amprocfamily,
+                'pg_catalog.pg_proc'::pg_catalog.regclass, m.amproc::pg_catalog.oid
+            FROM pg_catalog.pg_amproc m
+            UNION SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, m.amopfamily,
+                'pg_catalog.pg_operator'::pg_catalog.regclass, m.amopopr
+            FROM pg_catalog.pg_amop m
+            UNION SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, x.oid,
+                'pg_catalog.pg_operator'::pg_catalog.regclass, o.oid
+            FROM pg_catalog.pg_constraint k, LATERAL (VALUES (k.conrelid), (k.confrelid)) AS x (oid),
+                pg_catalog.unnest(k.conpfeqop || k.conppeqop || k.conffeqop) AS o (oid)
+            WHERE k.contype = 'f'),
+        tainted AS (
+            SELECT t.classid, t.objid, t.classid AS class, t.objid AS id, t.role FROM theirs t
+            UNION SELECT u.classid, u.objid, t.class, t.id, t.role
+            FROM tainted t JOIN uses u ON u.refclassid = t.classid AND u.refobjid = t.objid),
+        parts AS (
+            SELECT 'pg_catalog.pg_class'::pg_catalog.regclass AS class, c.oid AS id, c.oid AS relation
+            FROM pg_catalog.pg_class c
+            UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid, i.indrelid
+            FROM pg_catalog.pg_index i
+            -- A foreign key is tainted by the other table: that is a matter of its own.
+            UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, k.conrelid
+            FROM pg_catalog.pg_constraint k WHERE k.contype <> 'f'
+            UNION ALL SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass, d.oid, d.adrelid
+            FROM pg_catalog.pg_attrdef d
+            UNION ALL SELECT 'pg_catalog.pg_trigger'::pg_catalog.regclass, g.oid, g.tgrelid
+            FROM pg_catalog.pg_trigger g WHERE NOT (g.tgisinternal AND g.tgconstraint <> 0)
+            UNION ALL SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass, w.oid, w.ev_class
+            FROM pg_catalog.pg_rewrite w
+            UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, x.oid, x.stxrelid
+            FROM pg_catalog.pg_statistic_ext x
+            UNION ALL SELECT 'pg_catalog.pg_policy'::pg_catalog.regclass, p.oid, p.polrelid
+            FROM pg_catalog.pg_policy p WHERE NOT EXISTS (
+                SELECT FROM pg_catalog.pg_roles r
+                WHERE r.rolname = current_user AND (r.rolsuper OR r.rolbypassrls)))
+        SELECT DISTINCT ON (c.oid) c.oid::pg_catalog.int8,
+            CASE WHEN t.id <> c.oid OR t.class <> 'pg_catalog.pg_class'::pg_catalog.regclass
+                THEN pg_catalog.pg_describe_object(t.class, t.id, 0) END,
+            r.rolname::pg_catalog.text
+        FROM tainted t JOIN parts p ON p.class = t.classid AND p.id = t.objid
+            JOIN pg_catalog.pg_class c ON c.oid = p.relation JOIN pg_catalog.pg_roles r ON r.oid = t.role
+        WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm')
+        ORDER BY c.oid, t.id = c.oid DESC, t.class = 'pg_catalog.pg_namespace'::pg_catalog.regclass, t.class, t.id
+        """
+}
