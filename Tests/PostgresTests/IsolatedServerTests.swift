@@ -56,10 +56,11 @@ struct IsolatedServerTests {
     }
 
     private func leaveBehind(_ word: String, on cluster: EmbeddedCluster) async throws {
+        // A program that does not read is a broken pipe to the server.
         let detached = "setsid nohup sleep \(word) >/dev/null 2>&1 </dev/null &"
         try await run(
-            "COPY (SELECT 1) TO PROGRAM \(quoteLiteral(detached))",
-            "COPY (SELECT 1) TO PROGRAM \(quoteLiteral("( ( \(detached) ) & )"))", on: cluster)
+            "COPY (SELECT 1) TO PROGRAM \(quoteLiteral("cat >/dev/null; \(detached)"))",
+            "COPY (SELECT 1) TO PROGRAM \(quoteLiteral("cat >/dev/null; ( ( \(detached) ) & )"))", on: cluster)
         try await waitUntil("both run") { processes(with: word) == 2 }
     }
 
@@ -137,7 +138,8 @@ struct IsolatedServerTests {
         try await withState { state in
             let cluster = try await EmbeddedCluster.acquire(options(state))
             let data = "\(state)/cluster/data"
-            try await run("COPY (SELECT 1) TO PROGRAM 'mkdir \(data)/own && chmod 0 \(data)/own'", on: cluster)
+            try await run(
+                "COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; mkdir \(data)/own && chmod 0 \(data)/own'", on: cluster)
             let others = "\(data)/others"
             try FileManager.default.createDirectory(atPath: others, withIntermediateDirectories: false)
             try "root's\n".write(toFile: "\(others)/precious", atomically: true, encoding: .utf8)
