@@ -31,6 +31,19 @@ struct UntestedTests {
         }
     }
 
+    /// The servers, without their sessions, whose data lie below a folder.
+    private static func servers(below folder: String) -> [pid_t] {
+        let all = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return all.compactMap { pid_t($0) }.filter { pid in
+            guard let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline"),
+                let place = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/cwd")
+            else { return false }
+            return place.hasPrefix(folder)
+                && String(decoding: line, as: UTF8.self).split(separator: "\0").first?
+                    .hasSuffix("/postgres") == true
+        }
+    }
+
     private func fill(_ database: TestDatabase) async throws {
         try await database.execute(
             """
@@ -62,13 +75,9 @@ struct UntestedTests {
         if program == "pg_restore" {
             for pid in Self.processes(program, of: vault.folder) { kill(pid, SIGKILL) }
         } else {
-            let folder = "\(vault.folder)/scratch"
-            let place = try #require(
-                try FileManager.default.contentsOfDirectory(atPath: folder).first { $0.hasPrefix("restore-") })
-            let files = try #require(FileManager.default.enumerator(atPath: "\(folder)/\(place)"))
-            let file = try #require(files.compactMap { $0 as? String }.first { $0.hasSuffix("postmaster.pid") })
-            let text = try String(contentsOfFile: "\(folder)/\(place)/\(file)", encoding: .utf8)
-            kill(try #require(pid_t(text.prefix { $0.isNumber })), SIGQUIT)
+            // Not by its pid file, for it may run in a namespace where it has another number.
+            let server = try #require(Self.servers(below: vault.folder).first)
+            kill(server, SIGQUIT)
         }
         switch await test.result {
         case .success(let proof): Issue.record("\(proof)")

@@ -151,11 +151,24 @@ struct HostileDatabaseTests {
             (["task", "run", "validate"], 0), (["task", "history"], 0), (["backup", "create"], 0),
             (["backup", "create", "--full"], 0), (["backup", "list"], 0), (["backup", "show"], 0),
             (["backup", "verify"], 0), (["backup", "test"], 0),
-            (["backup", "restore", "latest", "--to", database.settings.database(target).uri], 0),
+            // Functions of a role that nobody has named.
+            (["backup", "restore", "latest", "--to", database.settings.database(target).uri], 4),
+            (
+                [
+                    "backup", "restore", "latest", "--to", database.settings.uri, "--table", "app.t", "--into-schema",
+                    "copy",
+                ], 4
+            ),
+            (
+                [
+                    "backup", "restore", "latest", "--to", database.settings.database(target).uri, "--trust",
+                    attacker.role,
+                ], 0
+            ),
             (
                 [
                     "backup", "restore", "latest", "--table", "app.t", "--into-schema", "copy", "--to",
-                    database.settings.uri,
+                    database.settings.uri, "--trust", attacker.role,
                 ], 0
             ),
             (["backup", "prune", "--dry-run"], 0), (["audit", "verify"], 0), (["doctor"], 0),
