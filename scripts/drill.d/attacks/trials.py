@@ -95,15 +95,6 @@ def trigger_that_lifts_the_time_limit(world):
 
 
 @attack("LiveTrustTests")
-def default_argument_of_a_check(world):
-    shot = world.shot()
-    world.tried(f"""CREATE FUNCTION f1(a integer, b boolean DEFAULT {shot}) RETURNS boolean LANGUAGE plpgsql AS
-            'BEGIN RETURN true; END';
-        CREATE TABLE t (a integer PRIMARY KEY CHECK (f1(a)))""")
-    return world.is_won()
-
-
-@attack("LiveTrustTests")
 def row_of_another_table(world):
     shot = world.shot()
     world.tried(f"""CREATE SCHEMA q; CREATE TABLE parent (a integer) PARTITION BY LIST (a);
@@ -157,16 +148,3 @@ def domain_that_is_named_by_its_number(world):
         world, f"""CREATE TABLE tried (a text CHECK (
             record_in(textout('(' || coalesce(a, '') || ')'), {number}, -1)::text IS NOT NULL))""",
         f"ALTER DOMAIN d ADD CHECK ({shot}) NOT VALID")
-
-
-@attack("LiveTrustTests")
-def setting_that_an_argument_reads(world):
-    world.psql("ALTER SYSTEM SET primary_conninfo = 'host=x password=hunter2'", user="postgres")
-    world.psql("SELECT pg_reload_conf()", user="postgres")
-    world.tried(f"""CREATE FUNCTION tells(a text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
-            IF a LIKE '%hunter2%' THEN PERFORM nextval('told'); END IF; RETURN true; END $$;
-        CREATE SEQUENCE told;
-        CREATE TABLE t (a integer PRIMARY KEY CHECK (tells(current_setting('primary_conninfo'))))""")
-    world.psql("ALTER SYSTEM RESET primary_conninfo", user="postgres")
-    # A sequence is not rolled back.
-    return world.psql("SELECT is_called FROM told", user="postgres") == "t"
