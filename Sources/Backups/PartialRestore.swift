@@ -92,6 +92,7 @@ public struct PartialRestore: Sendable {
     public func makeConstraints(_ record: UnfinishedRestore, in target: ConnectionSettings) async throws -> [String] {
         let tools = try await tools(for: target)
         let reader = PartReader(restorer, parts: [], { _, _ in })
+        try await restorer.settings.trust.check(try await reader.definitions(tools), for: target)
         let tables = Set(record.tables.map { FetchedTable(schema: $0.schema, name: $0.name) })
         let late = try await reader.lateConstraints(of: tables, tools)
         let missing = try record.missing(of: late.constraints, object: manifest.prefix)

@@ -113,8 +113,12 @@ struct DeliveryTests {
     @Test func `a lock that is held leaves a key for another try`() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()
+        let role = "coder_\(UUID().uuidString.prefix(8).lowercased())"
         try await database.execute(
             """
+            CREATE ROLE \(role); CREATE SCHEMA code AUTHORIZATION \(role);
+            CREATE FUNCTION code.f() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+            ALTER FUNCTION code.f() OWNER TO \(role);
             CREATE TABLE public.cust (id integer PRIMARY KEY); INSERT INTO public.cust VALUES (1);
             CREATE TABLE public.ord (id integer PRIMARY KEY, c integer REFERENCES public.cust);
             COMMENT ON CONSTRAINT ord_c_fkey ON public.ord IS 'whose it is'; INSERT INTO public.ord VALUES (1, 1)
@@ -122,6 +126,7 @@ struct DeliveryTests {
         let manifest = try await vault.maker(database.settings).make().manifest
         try await database.execute("DROP TABLE public.ord")
         var settings = vault.restoring
+        settings.trust = .roles([role])
         settings.lockPatience = .init(once: .milliseconds(200), pause: .milliseconds(50), whole: .milliseconds(600))
         let restore = partial(vault, manifest, settings) { $0.tables = ["public.ord"] }
         var selection = PartialRestore.Selection()
@@ -140,7 +145,7 @@ struct DeliveryTests {
         try await TestCluster.runSQL("CREATE DATABASE \(name)")
         let copy = database.settings.database(name)
         let later = try await vault.maker(database.settings).make().manifest
-        try await Restorer(repository: vault.repository, manifest: later, settings: vault.restoring).restore(into: copy)
+        try await Restorer(repository: vault.repository, manifest: later, settings: settings).restore(into: copy)
         let copied = try await Connection.opened(copy) {
             try await $0.value("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'reeve\\_restore%'", as: Int.self)
         }
@@ -149,6 +154,12 @@ struct DeliveryTests {
 
         let record = try await UnfinishedRestore.find(in: database.settings, of: selection)
         #expect(record.backup == manifest.id && record.missingNames == ["ord_c_fkey of public.ord"])
+        // A constraint calls functions too.
+        let distrusted = await #expect(throws: BackupError.self) {
+            _ = try await partial(vault, manifest) { $0.tables = ["public.ord"] }
+                .makeConstraints(record, in: database.settings)
+        }
+        #expect(distrusted?.report.exitCode == .notPermitted)
         let findings = try await restore.makeConstraints(record, in: database.settings)
         let comments: Int = try await database.value(
             "SELECT count(*) FROM pg_constraint WHERE conname = 'ord_c_fkey' AND obj_description(oid) = 'whose it is'")
@@ -156,6 +167,7 @@ struct DeliveryTests {
         await #expect(throws: BackupError.self) {
             _ = try await UnfinishedRestore.find(in: database.settings, of: selection)
         }
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
     }
 
     @Test func `a record of somebody else's, or of other tables, is not gone by`() async throws {
