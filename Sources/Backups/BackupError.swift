@@ -51,6 +51,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case untrusted(table: String, what: String, role: String)
     /// The backup brings a function, an operator or the like of a role that is not trusted.
     case foreignCode(what: String, role: String?)
+    /// The target, although it counts as empty, holds code of a role that is not trusted.
+    case foreignTarget(what: String, role: String)
     /// In the schema, which expressions of the table use, others than who is trusted may have functions.
     case openSchema(table: String, schema: String, role: String)
     /// The restore took the database from its owner and failed. `reopening`: the statements that give it back where its
@@ -77,6 +79,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .foreignCode(let what, let role):
             "the backup brings code of \(role.map { "the role '\(visible($0))'" } ?? "a role"), which is not trusted: "
                 + visible(what)
+        case .foreignTarget(let what, let role):
+            "the target holds code of the role '\(visible(role))', which is not trusted: \(visible(what))"
         case .openSchema(let table, let schema, let role):
             "\(table) is not restored by a superuser: its definition uses the schema \(schema), in which '\(role)', who is "
                 + "not trusted, has objects or may create them"
@@ -154,6 +158,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .risky: "restore the whole backup into another database, where such constraints are added last"
         case .foreignCode(_, let role?):
             "trust the role with --trust \(role) or trusted_roles, or restore as a role that is no superuser"
+        case .foreignTarget: "restore into a new database that belongs to the restoring role"
         case .foreignCode(_, nil): "restore with --roles where its owner is missing, or as a role that is no superuser"
         case .openSchema(_, let schema, let role):
             "see that nobody else has or creates objects in \(schema), or trust the role with --trust \(role) or trusted_roles"
@@ -214,7 +219,7 @@ extension BackupError: ReportedError {
             switch self {
             case .locked: .locked
             case .notRestored: .temporary
-            case .hiddenRows, .foreign, .risky, .untrusted, .foreignCode, .openSchema: .notPermitted
+            case .hiddenRows, .foreign, .risky, .untrusted, .foreignCode, .foreignTarget, .openSchema: .notPermitted
             case .noRecipients, .unknown, .needsIdentity: .usage
             case .leftClosed(_, _, let cause): (cause as? any ReportedError)?.report.exitCode ?? .failed
             default: .failed

@@ -43,6 +43,9 @@ struct DeliveryCheck: Sendable {
                             JOIN pg_proc p ON c.refclassid = 'pg_proc'::regclass AND p.oid = c.refobjid
                         UNION SELECT c.path, o.oprnamespace FROM called c
                             JOIN pg_operator o ON c.refclassid = 'pg_operator'::regclass AND o.oid = c.refobjid
+                        -- A cast has no schema; whoever makes one owns a type.
+                        UNION SELECT c.path, t.typnamespace FROM called c
+                            JOIN pg_type t ON c.refclassid = 'pg_type'::regclass AND t.oid = c.refobjid
                         UNION SELECT m.path, r.relnamespace FROM made m JOIN pg_inherits i ON i.inhrelid = m.oid
                             JOIN pg_class r ON r.oid = i.inhparent AND r.oid NOT IN (SELECT oid FROM made)
                     )

@@ -47,7 +47,7 @@ public struct PartialRestore: Sendable {
             let reader = PartReader(restorer, parts: [], { _, _ in })
             // What the scratch server says is run in the target: nobody may have captured it.
             try await restorer.settings.trust.check(
-                try await reader.definitions(tools), for: target, isThrough: true)
+                try await reader.definitions(tools), for: target, owners: manifest.neededRoles, isThrough: true)
             if isOwn { try await restorer.makeRoles(scratch, reader) }
             let rebuild = ScratchRebuild(
                 restorer: restorer, selection: selection, scratch: scratch.restoring, reader: reader, tools: tools,
@@ -92,7 +92,8 @@ public struct PartialRestore: Sendable {
     public func makeConstraints(_ record: UnfinishedRestore, in target: ConnectionSettings) async throws -> [String] {
         let tools = try await tools(for: target)
         let reader = PartReader(restorer, parts: [], { _, _ in })
-        try await restorer.settings.trust.check(try await reader.definitions(tools), for: target)
+        try await restorer.settings.trust.check(
+            try await reader.definitions(tools), for: target, owners: manifest.neededRoles)
         let tables = Set(record.tables.map { FetchedTable(schema: $0.schema, name: $0.name) })
         let late = try await reader.lateConstraints(of: tables, tools)
         let missing = try record.missing(of: late.constraints, object: manifest.prefix)

@@ -58,7 +58,7 @@ public struct Restorer: Sendable {
         let tools = try await prepare(target)
         if settings.trust != .everybody {
             let archives = try await PartReader(self, parts: []) { _, _ in }.definitions(tools)
-            try await settings.trust.check(archives, for: target)
+            try await settings.trust.check(archives, for: target, owners: manifest.neededRoles)
         }
         let plan = RestorePlan(.everything, of: manifest, jobs: settings.jobs, masking: settings.masking)
         let steps = RestorePlan.definitions(of: manifest) + plan.contents
@@ -67,6 +67,7 @@ public struct Restorer: Sendable {
         let run = RestoreRun(target: target, tools: tools, reader: reader, trust: settings.trust)
         let access = settings.restoresAccess ? manifest.access : nil
         try await RestoreGuard(target, restoring: manifest.id, access).closed {
+            try await settings.trust.checkIsClean(target)
             if settings.makesRoles { try await makeRoles(target, reader, all: settings.restoresAllRoles) }
             if let access {
                 try await Connection.opened(target.restoring) { connection in

@@ -232,6 +232,13 @@ struct CodeTrustTests {
         ("CREATE TABLE s.t (a int, b int GENERATED ALWAYS AS (s.f(a)) STORED)", "DROP FUNCTION s.f(int)"),
         ("CREATE TABLE s.t (a int) PARTITION BY LIST ((s.f(a)))", "DROP FUNCTION s.f(int)"),
         ("CREATE TABLE s.top (a int); CREATE TABLE s.t () INHERITS (s.top)", "SELECT 1"),
+        // With a cast from text, which has no schema.
+        (
+            """
+            CREATE DOMAIN s.d AS text;
+            CREATE TABLE s.t (a int, b text GENERATED ALWAYS AS ((('x'::text)::s.d)::text) STORED)
+            """, "DROP DOMAIN s.d"
+        ),
     ])
     func `a table whose definition uses others' schemas is refused`(tables: String, change: String) async throws {
         let database = try TestDatabase.current
@@ -252,6 +259,37 @@ struct CodeTrustTests {
             return
         }
         #expect(try await database.value("SELECT to_regclass('s.t') IS NULL"))
+        try await owner.remove(database)
+    }
+
+    /// What pg_dump leaves out of a backup is there already: in a schema that no backup has, or in an extension.
+    @Test(arguments: [
+        "CREATE SCHEMA reeve_restore_aaaaaaaaaaaaa; "
+            + "CREATE FUNCTION reeve_restore_aaaaaaaaaaaaa.g(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1'",
+        "CREATE EXTENSION citext SCHEMA public; "
+            + "CREATE FUNCTION public.g(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1'; "
+            + "ALTER EXTENSION citext ADD FUNCTION public.g(text)",
+    ])
+    func `a target that holds others' code is refused`(code: String) async throws {
+        let database = try TestDatabase.current
+        let owner = Owner()
+        try await owner.prepare(database)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let name = "\(database.name)_restored"
+        try await TestCluster.runSQL("CREATE DATABASE \(name) TEMPLATE template0 OWNER \(owner.role)")
+        var settings = database.plainSettings.database(name)
+        settings.parameters["user"] = owner.role
+        try await Connection.opened(settings) { connection in
+            try await connection.with { _ = try $0.execute(code) }
+        }
+        let error = await #expect(throws: BackupError.self) {
+            try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+                .restore(into: database.settings.database(name))
+        }
+        #expect("\(try #require(error))".contains("the target holds code of the role '\(owner.role)'"))
+        #expect(error?.report.exitCode == .notPermitted)
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
         try await owner.remove(database)
     }
 
