@@ -158,8 +158,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .risky: "restore the whole backup into another database, where such constraints are added last"
         case .foreignCode(_, let role?):
             "trust the role with --trust \(role) or trusted_roles, or restore as a role that is no superuser"
-        case .foreignTarget: "restore into a new database that belongs to the restoring role"
         case .foreignCode(_, nil): "restore with --roles where its owner is missing, or as a role that is no superuser"
+        case .foreignTarget: "restore into a new database that belongs to the restoring role"
         case .openSchema(_, let schema, let role):
             "see that nobody else has or creates objects in \(schema), or trust the role with --trust \(role) or trusted_roles"
         case .untrusted(_, _, let role):

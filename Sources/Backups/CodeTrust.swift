@@ -74,7 +74,7 @@ public enum CodeTrust: Sendable, Equatable {
     }
 
     /// SQL for a condition on a row `o` of pg_roles.
-    private static func isUntrusted(_ trusted: [String]) -> String {
+    static func isUntrusted(_ trusted: [String]) -> String {
         let names = trusted.map { quoteLiteral($0) }.joined(separator: ", ")
         return "NOT o.rolsuper AND o.rolname <> ALL (ARRAY[\(names)]::pg_catalog.name[])"
     }

@@ -191,6 +191,14 @@ struct LiveTrustTests {
             "it uses the function m.fires() of"
         ),
         (
+            // By somebody who has TRIGGER on it, perhaps: nobody is recorded as the maker.
+            "argued",
+            "CREATE TABLE ours.argued (id integer PRIMARY KEY, a text); GRANT TRIGGER ON ours.argued TO ROLE; "
+                + "CREATE TRIGGER t BEFORE UPDATE ON ours.argued FOR EACH ROW EXECUTE FUNCTION "
+                + "pg_catalog.tsvector_update_trigger('a', 'pg_catalog.english', 'a')",
+            "it uses the trigger t on table ours.argued of"
+        ),
+        (
             "called", "CREATE TABLE ours.called (id integer PRIMARY KEY CHECK (m.same(id) = id))",
             "it uses the function m.same(integer) of"
         ),

@@ -172,8 +172,17 @@ struct UntrustedTables {
             FROM pg_catalog.pg_constraint k, LATERAL (VALUES (k.conrelid), (k.confrelid)) AS x (oid),
                 pg_catalog.unnest(k.conpfeqop || k.conppeqop || k.conffeqop) AS o (oid)
             WHERE k.contype = 'f'),
+        written AS (
+            -- Nobody is recorded as a trigger's maker: its arguments are by whoever may make one.
+            SELECT DISTINCT ON (g.oid) 'pg_catalog.pg_trigger'::pg_catalog.regclass AS classid, g.oid AS objid, r.oid AS role
+            FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid
+                CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+                JOIN pg_catalog.pg_roles r ON r.oid = a.grantee OR a.grantee = 0 AND r.oid >= 16384
+                JOIN untrusted u ON u.oid = r.oid
+            WHERE NOT g.tgisinternal AND g.tgnargs > 0 AND a.privilege_type = 'TRIGGER' ORDER BY g.oid, r.oid),
         tainted AS (
-            SELECT t.classid, t.objid, t.classid AS class, t.objid AS id, t.role FROM theirs t
+            SELECT t.classid, t.objid, t.classid AS class, t.objid AS id, t.role
+            FROM (TABLE theirs UNION ALL TABLE written) t
             UNION SELECT u.classid, u.objid, t.class, t.id, t.role
             FROM tainted t JOIN uses u ON u.refclassid = t.classid AND u.refobjid = t.objid),
         parts AS (
