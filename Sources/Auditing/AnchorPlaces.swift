@@ -20,6 +20,14 @@ public protocol AnchorPlace: Sendable {
 
     /// Removes the anchors that need not be kept for ever.
     func thin(_ name: String) throws
+
+    /// Whether it has neither a backup nor an anchor of a database, as below a mount point whose disk is away.
+    func isEmpty(of name: String) throws -> Bool
+}
+
+extension AnchorPlace {
+    /// Where no backups lie nothing is missed.
+    func isEmpty(of name: String) throws -> Bool { false }
 }
 
 /// Lines of a file in the state folder, of all databases.
@@ -117,6 +125,10 @@ struct AnchorFolder: AnchorPlace {
         let names = try objects(of: name)
         let accepted = names.filter { $0.hasSuffix(Self.accepted) }
         return try (accepted + names.filter { $0.hasSuffix(Self.suffix) }.suffix(limit)).compactMap(text)
+    }
+
+    func isEmpty(of name: String) throws -> Bool {
+        try store.list(prefix(name)).isEmpty && store.list("\(name)/").isEmpty
     }
 
     private func text(of object: String) throws -> String? {

@@ -11,6 +11,8 @@ public enum AuditError: Error, CustomStringConvertible {
     case notWritten([(place: String, reason: String)])
     case late(place: String, limit: Duration)
     case noLedger(database: String)
+    /// The place has nothing, and the ledger knows backups there.
+    case emptied(backups: Int)
 
     public var description: String {
         switch self {
@@ -22,6 +24,7 @@ public enum AuditError: Error, CustomStringConvertible {
                 + failed.map { "\($0.place): \($0.reason)" }.joined(separator: "; nor to ")
         case .late(let place, let limit): "\(place) did not answer within \(limit)"
         case .noLedger(let database): "\(database) has no ledger, so there is nothing to anchor"
+        case .emptied(let backups): "it is empty, but the ledger knows of backups there (\(backups))"
         }
     }
 
@@ -34,6 +37,7 @@ public enum AuditError: Error, CustomStringConvertible {
                 + "reeve audit anchor --accept=REASON"
         case .notWritten, .late: "other places may have it; the next run tries again"
         case .noLedger: "'reeve migrate up' creates it"
+        case .emptied: "check that its disk is mounted"
         }
     }
 }
@@ -49,7 +53,7 @@ extension AuditError: ReportedError {
             switch self {
             case .contradicted: .finding
             case .file, .notAKey, .noLedger: .usage
-            case .notWritten, .late: .failed
+            case .notWritten, .late, .emptied: .failed
             }
         return ErrorReport(description, code: "audit", hint: hint, exitCode: exitCode)
     }

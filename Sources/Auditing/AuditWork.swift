@@ -89,7 +89,7 @@ public struct AuditWork: Sendable {
             }
         }
         let isNew = anchor != last
-        let outcome = await keep(anchor)
+        let outcome = await keep(anchor, backups: try await backups())
         if isNew, outcome.hasOne {
             logger.notice(
                 "the audit chain is anchored",
@@ -139,16 +139,26 @@ public struct AuditWork: Sendable {
         return end
     }
 
-    /// Writes an anchor into each place that lacks it, beside each other: none waits for another.
+    /// How many backups the ledger knows, by place.
+    private func backups() async throws -> [String: Int] {
+        let records = try await open.database.pool.with { try BackupLedger.records(on: $0) }
+        return Dictionary(grouping: records, by: \.place).mapValues(\.count)
+    }
+
+    /// Writes an anchor into each place that lacks it, in parallel: none waits for another.
     private func keep(
-        _ anchor: AuditAnchor
+        _ anchor: AuditAnchor, backups: [String: Int]
     ) async -> (hasOne: Bool, notWritten: [(place: String, reason: String)]) {
         let outcomes = await withTaskGroup(of: (String, String?).self) { group in
             for place in places {
                 group.addTask { [limit] in
                     do {
                         try await withinLimit(limit, place: place.place) {
-                            if try !place.has(anchor) { try place.keep(anchor) }
+                            if try place.has(anchor) { return }
+                            if let count = backups[place.place], try place.isEmpty(of: anchor.name) {
+                                throw AuditError.emptied(backups: count)
+                            }
+                            try place.keep(anchor)
                         }
                         return (place.place, nil)
                     } catch {

@@ -14,6 +14,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case foreign(place: String, name: String, owner: RepositoryOwner)
     /// The restored database could not take the place of the former one.
     case notExchanged(database: String, made: String, statements: [String], cause: any Error)
+    /// The answer to the COMMIT of that is lost. `later`: what the former one is called if it took effect.
+    case exchangeUnknown(database: String, made: String, later: String, statements: [String], cause: any Error)
     case prepared(database: String, transactions: [String])
     case noRecipients
     case noProgram(String)
@@ -90,6 +92,8 @@ public enum BackupError: Error, CustomStringConvertible {
             "\(place) holds the backups of another database under the name '\(name)': of \(owner)"
         case .notExchanged(let database, let made, _, let cause):
             "\(cause); '\(database)' is as it was, and what was restored is in the database '\(made)'"
+        case .exchangeUnknown(let database, let made, _, _, let cause):
+            "\(cause); whether '\(made)', which holds what was restored, is called '\(database)' now is not known"
         case .prepared(let database, let transactions):
             "'\(database)' cannot be renamed: it has prepared transactions: "
                 + transactions.map { visible($0) }.joined(separator: ", ")
@@ -154,6 +158,9 @@ public enum BackupError: Error, CustomStringConvertible {
                 + "'reeve backup create --adopt --confirm=\(name)' takes the backups over"
         case .notExchanged(_, let made, let statements, _):
             "run, connected to another database, '\(statements.joined(separator: "; "))'; or drop '\(made)'"
+        case .exchangeUnknown(_, let made, let later, let statements, _):
+            "list the databases: if there is '\(later)', all is done; if there is '\(made)', run, connected to another "
+                + "database, '\(statements.joined(separator: "; "))'"
         case .prepared: "COMMIT PREPARED or ROLLBACK PREPARED them, connected to that database"
         case .risky: "restore the whole backup into another database, where such constraints are added last"
         case .foreignCode(_, let role?):

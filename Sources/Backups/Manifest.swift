@@ -120,6 +120,16 @@ public struct Manifest: Codable, Sendable, Equatable {
     public var ownBytes: Int { parts.filter { $0.object.hasPrefix("\(prefix)/") }.reduce(0) { $0 + $1.bytes } }
     public var bytes: Int { parts.reduce(0) { $0 + $1.bytes } }
 
+    /// About how many bytes of the database are these tables', with their indexes: as much of it as their parts are of all
+    /// rows' parts. What shares a part with them counts too.
+    func estimatedBytes(of tables: Set<FetchedTable>) -> Int {
+        let paths = Set(tables.map { ExactText($0.path) })
+        let data = parts.filter { $0.kind == .data }
+        let all = data.reduce(0) { $0 + $1.bytes }
+        let wanted = data.filter { !paths.isDisjoint(with: $0.tables.map(ExactText.init)) }.reduce(0) { $0 + $1.bytes }
+        return all > 0 ? Int((Double(databaseBytes) * Double(wanted) / Double(all)).rounded(.up)) : 0
+    }
+
     /// When it was begun; an ID tells it to the second only.
     public var began: Timestamp { (try? Timestamp.fromPostgres(startedAt)) ?? .negativeInfinity }
 

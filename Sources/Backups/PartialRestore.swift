@@ -43,7 +43,8 @@ public struct PartialRestore: Sendable {
         into target: ConnectionSettings, progress: @escaping Restorer.Progress = { _, _ in }
     ) async throws -> [String] {
         let tools = try await tools(for: target)
-        return try await server.with { scratch, isOwn in
+        // How much the tables take is known once they are resolved.
+        return try await server.with(roomFor: 0) { scratch, isOwn in
             let reader = PartReader(restorer, parts: [], { _, _ in })
             // What the scratch server says is run in the target: nobody may have captured it.
             try await restorer.settings.trust.check(
@@ -51,7 +52,10 @@ public struct PartialRestore: Sendable {
             if isOwn { try await restorer.makeRoles(scratch, reader) }
             let rebuild = ScratchRebuild(
                 restorer: restorer, selection: selection, scratch: scratch.restoring, reader: reader, tools: tools,
-                trust: restorer.settings.trust)
+                trust: restorer.settings.trust
+            ) { bytes in
+                if isOwn { try await server.checkRoom(for: bytes) }
+            }
             let rebuilt = try await Confinement.during(in: rebuild.scratch) { try await rebuild.run($0, progress) }
             let differences = try await rebuild.differences(rebuilt)
             return try await deliver(

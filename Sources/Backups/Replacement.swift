@@ -34,7 +34,8 @@ public struct Replacement: Sendable {
     ///
     /// - Returns: what the former one is called now.
     /// - Throws: `PostgresError`: 42501 where the role may not make databases; `BackupError.prepared`; what `fill` throws,
-    ///   with the target as it was; `BackupError.notExchanged`, with both databases as they were.
+    ///   with the target as it was; `BackupError.notExchanged`, with both databases as they were;
+    ///   `.exchangeUnknown` where the server was lost and nobody can tell whether they were exchanged.
     public func replace(_ fill: @Sendable (ConnectionSettings) async throws -> Void) async throws -> String {
         let former = try await former()
         if !former.prepared.isEmpty {
@@ -55,14 +56,23 @@ public struct Replacement: Sendable {
             if case BackupError.leftClosed(_, _, let cause) = error { throw cause }
             throw error
         }
+        // Also when this task is cancelled meanwhile: the work is done.
+        try await Task { try await settle(former) }.value
+        return former.later
+    }
+
+    /// Exchanges the two, and returns once they are exchanged.
+    private func settle(_ former: Former) async throws {
         do {
-            // Also when this task is cancelled meanwhile: the work is done.
-            try await Task { try await exchange(former) }.value
+            try await exchange(former)
+        } catch let error as PostgresError where error.kind == .commitOutcomeUnknown {
+            throw BackupError.exchangeUnknown(
+                database: former.name, made: former.made, later: former.later, statements: former.renaming,
+                cause: error)
         } catch {
             throw BackupError.notExchanged(
                 database: former.name, made: former.made, statements: former.renaming, cause: error)
         }
-        return former.later
     }
 
     private func former() async throws -> Former {

@@ -63,7 +63,7 @@ public struct RestoreTest: Sendable {
     ///   was, is a result.
     public func run(progress: @escaping Restorer.Progress = { _, _ in }) async throws -> Proof {
         if !manifest.recipients.isEmpty, settings.identity == nil { throw BackupError.needsIdentity(id: manifest.id) }
-        let proof = try await scratch.with { target, isOwn in
+        let proof = try await scratch.with(roomFor: manifest.databaseBytes) { target, isOwn in
             try await restoreAndCompare(target, isOwn: isOwn, progress)
         }
         let encoder = JSONEncoder()

@@ -94,7 +94,7 @@ public struct Restorer: Sendable {
         if !manifest.recipients.isEmpty, settings.identity == nil { throw BackupError.needsIdentity(id: manifest.id) }
         try await BackupTools.check(encrypts: !manifest.recipients.isEmpty)
         return try await Connection.opened(target.restoring) { connection in
-            let lacking = try await connection.with { try lacks(on: $0) }
+            let lacking = try await connection.with { try lacks(on: $0) + lackingSettings(on: $0) }
             if !lacking.isEmpty { throw BackupError.targetLacks(lacking) }
             return try await BackupTools.dumping(server: manifest.server, beside: connection)
         }
@@ -113,11 +113,41 @@ public struct Restorer: Sendable {
             })
         lacking += manifest.extensions.keys.sorted().filter { !available.contains($0) }.map { "the extension \($0)" }
         guard !settings.makesRoles else { return lacking }
-        let roles = Set(
-            try connection.query("SELECT rolname::text FROM pg_roles").map { try $0.get(0, as: String.self) })
+        let roles = Set(try Self.roles(on: connection))
         let needed = manifest.neededRoles + (settings.restoresAccess ? manifest.access?.roles ?? [] : [])
-        return lacking + Set(needed).subtracting(roles).sorted().map { "the role \($0)" }
+        let missing = Set((needed + databaseSettings.compactMap(\.role)).map(ExactText.init)).subtracting(roles)
+        return lacking + missing.sorted().map { "the role \($0.text)" }
     }
+
+    private static func roles(on connection: isolated Connection) throws -> [ExactText] {
+        try connection.query("SELECT rolname::text FROM pg_roles").map { ExactText(try $0.get(0)) }
+    }
+
+    private var databaseSettings: [DatabaseSetting] { manifest.settings.compactMap(DatabaseSetting.init) }
+
+    /// The settings that the server does not take, in words. Each is set in a transaction that is rolled back: they are
+    /// applied last, when all rows have come. Those of roles that are still missing are left out.
+    private func lackingSettings(on connection: isolated Connection) throws -> [String] {
+        let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
+        let roles = Set(try Self.roles(on: connection))
+        return try databaseSettings.compactMap { setting in
+            if let role = setting.role, !roles.contains(ExactText(role)) { return nil }
+            do {
+                try connection.transaction {
+                    try connection.execute(setting.statement(for: name))
+                    throw Tried()
+                }
+                return nil
+            } catch is Tried {
+                return nil
+            } catch let error as PostgresError where ["42704", "22023", "0A000", "55P02"].contains(error.sqlState) {
+                return "the setting \(setting.name) as the backup has it (\(error.message))"
+            }
+        }
+    }
+
+    /// Rolls a transaction back that has shown what it was to show.
+    private struct Tried: Error {}
 
     /// How the grants and limit that a target keeps differ from those of the backup; nil: not at all.
     public func keptAccess(of target: ConnectionSettings) async throws -> String? {
@@ -148,8 +178,7 @@ public struct Restorer: Sendable {
             }
             try await Connection.opened(target.restoring) { connection in
                 try await connection.with { connection in
-                    let there = try connection.query("SELECT rolname::text FROM pg_roles")
-                    let known = all ? [] : Set(try there.map { ExactText(try $0.get(0)) })
+                    let known = all ? [] : Set(try Self.roles(on: connection))
                     for statement in statements where RoleStatement(statement)?.isAbout(known) != true {
                         do {
                             try connection.execute(statement)
@@ -163,7 +192,7 @@ public struct Restorer: Sendable {
     }
 
     private func applySettings(_ target: ConnectionSettings) async throws {
-        let settings = manifest.settings.compactMap(DatabaseSetting.init)
+        let settings = databaseSettings
         try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
                 let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""

@@ -11,6 +11,8 @@ struct ScratchRebuild: Sendable {
     let reader: PartReader
     let tools: BackupTools
     let trust: CodeTrust
+    /// Throws where the scratch server has no room for so many bytes.
+    let checkRoom: @Sendable (Int) async throws -> Void
     private var manifest: Manifest { restorer.manifest }
 
     struct Result: Sendable {
@@ -22,6 +24,7 @@ struct ScratchRebuild: Sendable {
     func run(_ confinement: Confinement, _ progress: @escaping Restorer.Progress) async throws -> Result {
         let tables = try await define(confinement)
         let known = Set(tables)
+        try await checkRoom(manifest.estimatedBytes(of: known))
         let settings = restorer.settings
         let plan = RestorePlan(.tables(known), of: manifest, jobs: settings.jobs, masking: settings.masking)
         let steps = plan.contents + plan.last

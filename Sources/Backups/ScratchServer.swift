@@ -16,10 +16,13 @@ struct ScratchServer: Sendable {
 
     /// Lends an empty database for the backup, encoded and sorted as its source, and removes all of it after.
     ///
-    /// - Parameter body: is told whether the server is its own, so that roles may be made in it.
-    /// - Throws: `BackupError.noPgDump` where there is neither a server program nor another server; what `body` throws.
+    /// - Parameters:
+    ///   - bytes: how much comes into it, as far as that is known.
+    ///   - body: is told whether the server is its own, so that roles may be made in it.
+    /// - Throws: `BackupError.noPgDump` where there is neither a server program nor another server; `.noRoom`; what `body`
+    ///   throws.
     func with<T: Sendable>(
-        _ body: @Sendable (_ target: ConnectionSettings, _ isOwn: Bool) async throws -> T
+        roomFor bytes: Int, _ body: @Sendable (_ target: ConnectionSettings, _ isOwn: Bool) async throws -> T
     ) async throws -> T {
         let programs = await ServerPrograms.installed().first {
             $0.majorVersion == manifest.server / 10000
@@ -37,7 +40,7 @@ struct ScratchServer: Sendable {
             // Files of `PartReader`, which belong to this account.
             for abandoned in abandonedFolders("parts") { try? FileManager.default.removeItem(atPath: abandoned) }
         }
-        try await files.call(limit: .seconds(600)) { try checkRoom() }
+        try await checkRoom(for: bytes)
         let clusterFolder = "\(folder)/restore-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
         do {
             let cluster = try await EmbeddedCluster.acquire(options(clusterFolder, programs), logger: logger)
@@ -137,10 +140,13 @@ struct ScratchServer: Sendable {
         }.map { "\(folder)/\($0)" }
     }
 
-    private func checkRoom() throws {
-        guard let free = FolderStore(folder).freeBytes, free > manifest.databaseBytes else {
-            throw BackupError.noRoom(
-                place: folder, free: FolderStore(folder).freeBytes ?? 0, needed: manifest.databaseBytes)
-        }
+    /// What a cluster takes in which nothing is yet: its templates and a WAL segment.
+    private static let emptyBytes = 40 << 20
+
+    /// - Throws: `BackupError.noRoom`, `BoundedThreads.GivenUp`.
+    func checkRoom(for bytes: Int) async throws {
+        let needed = max(bytes, Self.emptyBytes)
+        let free = try await files.call(limit: .seconds(600)) { FolderStore(folder).freeBytes } ?? 0
+        guard free > needed else { throw BackupError.noRoom(place: folder, free: free, needed: needed) }
     }
 }

@@ -37,4 +37,13 @@ public enum ExitCode: Int32, Sendable, CaseIterable {
         case .temporary: "A temporary failure, such as a lost connection; the same command may succeed later."
         }
     }
+
+    /// The status that tells most of several pieces of work: a failure that stays before one that may pass, each of them
+    /// before a finding; `done` where there is nothing else.
+    public static func worst(of codes: [ExitCode]) -> ExitCode {
+        let order: [ExitCode] = [
+            .failed, .usage, .notPermitted, .confirmationNeeded, .locked, .temporary, .finding, .done,
+        ]
+        return order.first(where: codes.contains) ?? .done
+    }
 }

@@ -20,6 +20,36 @@ struct DeliveryTests {
         return PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
     }
 
+    @Test func `a small table of a database that has no room here comes back, a large one is refused`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            "CREATE TABLE public.small AS SELECT 1 AS a",
+            "CREATE TABLE public.large AS SELECT i, sha512(i::text::bytea) FROM generate_series(1, 200000) i")
+        let made = try await vault.maker(database.settings) {
+            $0.sizes = TableSlice.Sizes(large: 1_000_000, slice: 4_000_000)
+        }.make().manifest
+        try await database.execute("DROP TABLE public.small, public.large")
+        var object = try #require(
+            try JSONSerialization.jsonObject(with: JSONEncoder().encode(made)) as? [String: Any])
+        // 8 TiB.
+        object["databaseBytes"] = 1 << 43
+        let manifest = try JSONDecoder().decode(
+            Manifest.self, from: JSONSerialization.data(withJSONObject: object))
+        let bytes = ["small", "large"].map { manifest.estimatedBytes(of: [FetchedTable(schema: "public", name: $0)]) }
+        #expect(bytes[0] < 16 << 30 && bytes[1] > 7 << 40 && bytes[0] + bytes[1] <= 1 << 43 + 2, "\(bytes)")
+        #expect(manifest.estimatedBytes(of: []) == 0)
+        _ = try await partial(vault, manifest) { $0.tables = ["small"] }.restore(into: database.settings)
+        #expect(try await database.value("SELECT count(*) FROM public.small", as: Int.self) == 1)
+        let error = await #expect(throws: BackupError.self) {
+            _ = try await partial(vault, manifest) { $0.tables = ["large"] }.restore(into: database.settings)
+        }
+        guard case .noRoom("\(vault.folder)/scratch", _, bytes[1]) = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+    }
+
     /// Programs of this process, by what their command lines hold.
     private static func children(_ program: String, _ argument: String) -> [pid_t] {
         let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []

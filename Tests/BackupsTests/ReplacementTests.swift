@@ -54,6 +54,31 @@ struct ReplacementTests {
         }
     }
 
+    @Test func `an exchange of which nobody knows is not told as one that was not made`() async throws {
+        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        try await beside { name, target in
+            for isCommitted in [true, false] {
+                let proxy = try FaultProxy(before: target)
+                defer { proxy.close() }
+                var settings = proxy.settings(target)
+                settings.outcomeTimeout = .milliseconds(500)
+                let error = await #expect(throws: BackupError.self) {
+                    _ = try await Replacement(of: settings, like: manifest).replace { _ in
+                        proxy.arm(onText: "COMMIT\u{0}", afterForwarding: isCommitted) { _ in .cutForGood }
+                    }
+                }
+                guard case .exchangeUnknown(name, let made, let later, _, _) = error else {
+                    Issue.record("told as \(String(describing: error))")
+                    continue
+                }
+                try await waitUntil("the server has done it, or given it up") {
+                    try await names(like: "\(name)%").contains(isCommitted ? later : made)
+                }
+                #expect(error?.hint?.contains("if there is '\(later)', all is done") == true)
+            }
+        }
+    }
+
     @Test func `a session that comes back at once does not keep the new database out`() async throws {
         let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
         try await beside { name, target in

@@ -55,6 +55,39 @@ struct RestoreTargetTests {
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)", "DROP ROLE \(role)")
     }
 
+    @Test(.database) func `a setting that the server does not take is named before the first byte`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let role = "lost_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute("CREATE TABLE public.t (a integer)")
+        let made = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP TABLE public.t")
+        let manifest = try changed(made) { object in
+            object["settings"] = [
+                "ALTER DATABASE %database% SET work_mem TO '16MB'",
+                "ALTER DATABASE %database% SET vacuum_cleanup_index_scale_factor TO '0.1'",
+                "ALTER DATABASE %database% SET statement_timeout TO 'soon'",
+                "ALTER ROLE \(role) IN DATABASE %database% SET work_mem TO '8MB'",
+            ]
+        }
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+        let error = await #expect(throws: BackupError.self) { try await restorer.restore(into: database.settings) }
+        guard case .targetLacks(let what) = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        let words = [
+            "the role \(role)", "the setting vacuum_cleanup_index_scale_factor", "the setting statement_timeout",
+        ]
+        #expect(what.count == words.count && zip(what, words).allSatisfy { $0.hasPrefix($1) }, "\(what)")
+        let state: String = try await database.value(
+            """
+            SELECT concat_ws(' ', to_regclass('public.t'), datconnlimit, (SELECT setconfig::text FROM pg_db_role_setting
+                WHERE setdatabase = d.oid)) FROM pg_database d WHERE datname = current_database()
+            """)
+        #expect(state == "-1")
+    }
+
     @Test(.database) func aSessionInTheTargetIsSaid() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

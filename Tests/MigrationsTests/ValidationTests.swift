@@ -198,21 +198,27 @@ struct ValidationTests {
 
     @Test(.database) func abandonedScratchDatabasesAreCleared() async throws {
         let old = "reeve_scratch_1000000000_\(UInt32.random(in: 0...UInt32.max))"
+        let used = "reeve_scratch_1000000001_\(UInt32.random(in: 0...UInt32.max))"
         let young = "reeve_scratch_99999999999_\(UInt32.random(in: 0...UInt32.max))"
         // Anybody who may make databases can give one such a name.
         let odd = "reeve_scratch_99999999999999999999_1"
-        try await TestCluster.runSQL("CREATE DATABASE \(old)", "CREATE DATABASE \(young)", "CREATE DATABASE \(odd)")
+        try await TestCluster.runSQL(
+            "CREATE DATABASE \(old)", "CREATE DATABASE \(young)", "CREATE DATABASE \(odd)")
         let fixture = try MigrationFixture(Self.files)
         let database = try TestDatabase.current
         _ = try await fixture.migrator(database.settings).up()
-        _ = try await validate(fixture, database.settings)
-        let left = try await database.with { connection in
-            try connection.query("SELECT datname::text FROM pg_database WHERE datname IN ($1, $2)", [old, young]).map {
-                try $0.get(0, as: String.self)
-            }
+        // Nobody is connected to it just now, but who made it lives.
+        try await Connection.opened(database.settings.named(ScratchDatabase.keeper(of: used))) { keeper in
+            try await keeper.with { _ = try $0.execute("CREATE DATABASE \(used)") }
+            _ = try await validate(fixture, database.settings)
         }
-        #expect(left == [young])
-        try await TestCluster.runSQL("DROP DATABASE \(young)", "DROP DATABASE \(odd)")
+        let left = try await database.with { connection in
+            try connection.query(
+                "SELECT datname::text FROM pg_database WHERE datname IN ($1, $2, $3) ORDER BY 1", [old, young, used]
+            ).map { try $0.get(0, as: String.self) }
+        }
+        #expect(left == [used, young])
+        try await TestCluster.runSQL("DROP DATABASE \(young)", "DROP DATABASE \(odd)", "DROP DATABASE \(used)")
     }
 
     @Test(.database) func nobodyElseGetsIntoAScratchDatabase() async throws {
@@ -222,6 +228,10 @@ struct ValidationTests {
         let error = try await ScratchDatabase.with(beside: database.settings) { settings in
             var other = settings
             other.parameters["user"] = role
+            let name = settings.parameters["dbname"] ?? ""
+            let keepers: Int = try await database.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", [ScratchDatabase.keeper(of: name)])
+            #expect(keepers == 1)
             let mayMake = try await Connection.opened(settings) { connection in
                 try await connection.with { try $0.execute("CREATE TABLE public.made (a integer)") }
                 return true

@@ -369,6 +369,31 @@ struct AnchorPlaceTests {
         #expect(report.notChecked.count == 2, "\(report.notChecked)")
     }
 
+    @Test func `nothing is anchored below a mount point whose disk is away`() async throws {
+        defer { try? FileManager.default.removeItem(atPath: state) }
+        let database = try TestDatabase.current
+        let disk = "\(state)/disk"
+        try await database.with { connection in
+            try LedgerSchema.install(on: connection)
+            try BackupLedger.record(
+                .init(id: "b", bytes: 1, startedAt: .now, finishedAt: .now), places: [disk], actor: "a",
+                on: connection)
+        }
+        let configuration = try FeatureList.reeve.configuration(
+            path: nil, environment: ["REEVE_STATE": state, "DATABASE_URL": database.settings.uri])
+        let open = OpenDatabase(name: "main", database: Database(database.settings), cluster: nil, systems: [])
+        let (file, folder) = (AnchorFile(state: state), AnchorFolder(store: FolderStore(disk)))
+        let work = AuditWork(open: open, configuration: configuration, logger: .silent, places: [file, folder])
+        let error = await #expect(throws: AuditError.self) { _ = try await work.anchor() }
+        #expect(error?.description.contains("\(disk): it is empty, but the ledger knows of backups there (1)") == true)
+        #expect(try file.texts(of: "main").count == 1 && !FileManager.default.fileExists(atPath: disk))
+        // It is back, with the backup.
+        try FileManager.default.createDirectory(atPath: "\(disk)/main/b", withIntermediateDirectories: true)
+        try Data("{}".utf8).write(to: URL(fileURLWithPath: "\(disk)/main/b/manifest.json"))
+        try await work.anchor()
+        #expect(try folder.texts(of: "main").count == 1)
+    }
+
     @Test func `anchors are thinned in the file and in a repository, the newest never`() throws {
         defer { try? FileManager.default.removeItem(atPath: state) }
         let key = try #require(AuditKey([UInt8](repeating: 7, count: 32)))

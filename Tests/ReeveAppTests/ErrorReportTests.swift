@@ -135,7 +135,16 @@ import Testing
                 (.notWritten([("p", "x")]), .failed, elsewhere),
                 (.late(place: "p", limit: .seconds(1)), .failed, elsewhere),
                 (.noLedger(database: "d"), .usage, "'reeve migrate up' creates it"),
+                (.emptied(backups: 2), .failed, "check that its disk is mounted"),
             ])
+    }
+
+    @Test func `of several statuses the one that tells most counts`() {
+        #expect(ExitCode.worst(of: []) == .done)
+        #expect(ExitCode.worst(of: [.done, .temporary, .finding]) == .temporary)
+        #expect(ExitCode.worst(of: [.temporary, .failed, .done]) == .failed)
+        #expect(ExitCode.worst(of: [.finding, .done]) == .finding)
+        for code in ExitCode.allCases { #expect(ExitCode.worst(of: [.done, code]) == code) }
     }
 
     @Test func `errors of migrations`() {
@@ -354,6 +363,13 @@ import Testing
                     .held(holders: []), .failed,
                     "wait for it, or end a session with pg_terminate_backend, a prepared transaction with "
                         + "ROLLBACK PREPARED"
+                ),
+                (
+                    .exchangeUnknown(
+                        database: "d", made: "m", later: "l", statements: ["A", "B"],
+                        cause: LedgerError.busy(holder: nil)), .failed,
+                    "list the databases: if there is 'l', all is done; if there is 'm', run, connected to another database, "
+                        + "'A; B'"
                 ),
                 (.noBackup(place: "p"), .failed, "'reeve backup list' shows the backups of each repository"),
                 (.badOutput(program: "age", reason: "x"), .failed, "run age by hand to see what it writes"),

@@ -26,6 +26,7 @@ public final class FaultProxy: Sendable {
     private struct State {
         var statements = 0
         var at: Int?
+        var text: String?
         var isAfter = false
         var action: (@Sendable (Int) -> Fault)?
         var links: [WeakLink] = []
@@ -75,6 +76,19 @@ public final class FaultProxy: Sendable {
         state.withLock {
             $0.statements = 0
             $0.at = number
+            $0.text = nil
+            $0.isAfter = afterForwarding
+            $0.action = action
+        }
+    }
+
+    /// The same when a client sends the text, whichever connection that is on; once.
+    public func arm(
+        onText text: String, afterForwarding: Bool = false, _ action: @escaping @Sendable (Int) -> Fault
+    ) {
+        state.withLock {
+            $0.at = nil
+            $0.text = text
             $0.isAfter = afterForwarding
             $0.action = action
         }
@@ -153,7 +167,7 @@ public final class FaultProxy: Sendable {
                 break
             }
             if !counting, posesAsPooler { Self.changeProcess(in: &buffer, count) }
-            let due = counting ? dueAction(with: parser.statements(in: buffer[..<count])) : nil
+            let due = counting ? dueAction(with: parser.statements(in: buffer[..<count]), buffer[..<count]) : nil
             var end = count
             if let due, !state.withLock({ $0.isAfter }), !carryOut(due, on: link, &end) { break }
             if state.withLock({ $0.silent }) || link.isMuted { continue }
@@ -179,10 +193,16 @@ public final class FaultProxy: Sendable {
     }
 
     /// - Returns: what is due with these statements.
-    private func dueAction(with statements: Int) -> (@Sendable (Int) -> Fault)? {
+    private func dueAction(
+        with statements: Int, _ bytes: ArraySlice<UInt8>
+    ) -> (@Sendable (Int) -> Fault)? {
         state.withLock { state in
             let before = state.statements
             state.statements += statements
+            if let text = state.text, !bytes.ranges(of: Array(text.utf8)).isEmpty {
+                state.text = nil
+                return state.action
+            }
             guard let at = state.at, before < at, at <= state.statements else { return nil }
             return state.action
         }

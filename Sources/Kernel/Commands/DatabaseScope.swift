@@ -24,7 +24,7 @@ public enum DatabaseScope {
     /// each, and each text under a heading.
     ///
     /// - Parameter heading: a line above a text, for the database of that name.
-    /// - Returns: the worst of the statuses: a failure, or else a finding.
+    /// - Returns: the worst of the statuses (`ExitCode.worst`).
     /// - Throws: what `body` throws; the databases that follow are left alone then, and nothing is printed.
     public static func forEach(
         _ invocation: Invocation, heading: (String) -> String = { "[\($0)]" },
@@ -33,16 +33,16 @@ public enum DatabaseScope {
         let estate = try invocation.estate()
         var objects: [JSONValue] = []
         var texts: [(name: String, text: String)] = []
-        var statuses: Set<ExitCode> = []
+        var statuses: [ExitCode] = []
         for one in try estate.selected(invocation.option("database")) {
             let report = try await body(one, estate)
             objects.append(.object(report.object.merging(["database": .string(one.name)]) { own, _ in own }))
             texts.append((one.name, report.text))
-            statuses.insert(report.status)
+            statuses.append(report.status)
         }
         let lines = texts.count == 1 ? texts.map(\.text) : texts.map { "\(heading($0.name))\n\($0.text)" }
         invocation.console.result(
             objects.count == 1 ? objects[0] : ["databases": .array(objects)], text: lines.joined(separator: "\n"))
-        return statuses.contains(.failed) ? .failed : statuses.contains(.finding) ? .finding : .done
+        return ExitCode.worst(of: statuses)
     }
 }
