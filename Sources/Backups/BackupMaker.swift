@@ -100,17 +100,26 @@ public struct BackupMaker: Sendable {
                 ?? 0
         }
         try await destinations.each { try await checkRoom($0, databaseBytes: bytes) }
-        let tools = try await BackupTools.dumping(server: await connection.serverVersion, beside: connection)
+        let server = await connection.serverVersion
+        let tools = try await BackupTools.dumping(server: server, beside: connection)
         // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
         // anew after them.
         for attempt in 1... {
             let snapshot = try await SnapshotTransaction.begin(on: connection, wait: settings.tableWait)
             var id: String?
             do {
+                let plan = DumpPlan(
+                    snapshot.relations, hasLargeObjects: snapshot.hasLargeObjects, server: server, settings.sizes)
                 let run = BackupRun(
-                    maker: self, tools: tools, snapshot: snapshot, lock: lock, destinations: destinations,
+                    maker: self, tools: tools, snapshot: snapshot, plan: plan, lock: lock, destinations: destinations,
                     progress: progress)
                 id = run.id
+                if run.isCrowded {
+                    logger.notice(
+                        "the server's lock table is small for so many tables, so one dump runs at a time; "
+                            + "a higher max_locks_per_transaction lets several run",
+                        [LogField("relations", snapshot.relations.count)])
+                }
                 settings.begun?(run.id)
                 let manifest = try await run.finish()
                 // The backup is whole, whatever becomes of this connection.

@@ -14,18 +14,24 @@ struct BackupRun: Sendable {
     let destinations: Destinations
     let progress: @Sendable (String, Int) -> Void
     let id: String
+    let plan: DumpPlan
+    /// Whether the sessions of the backup have to take turns with their locks.
+    let isCrowded: Bool
     private let startedAt: String
 
     init(
-        maker: BackupMaker, tools: BackupTools, snapshot: SnapshotTransaction, lock: BackupLock,
+        maker: BackupMaker, tools: BackupTools, snapshot: SnapshotTransaction, plan: DumpPlan, lock: BackupLock,
         destinations: Destinations,
         progress: @escaping @Sendable (String, Int) -> Void
     ) {
         self.maker = maker
+        self.plan = plan
         self.snapshot = snapshot
         self.lock = lock
         self.destinations = destinations
         self.progress = progress
+        // The snapshot's session, each dump and each reader.
+        isCrowded = snapshot.isCrowded(by: 1 + plan.parts.count + maker.settings.jobs)
         startedAt = Timestamp.now.rfc3339
         // IDs sort by time, and differ even within the same second.
         let digits = startedAt.prefix(19).filter(\.isNumber)
@@ -67,8 +73,6 @@ struct BackupRun: Sendable {
 
     private func make() async throws -> Manifest {
         let server = await snapshot.connection.serverVersion
-        let plan = DumpPlan(
-            snapshot.relations, hasLargeObjects: snapshot.hasLargeObjects, server: server, maker.settings.sizes)
         // Start the dumps first, before a session that waits for a stronger lock queues up ahead of them.
         async let data = DataDump(self, plan) { try await reuse() }.finish()
         async let catalogText = catalog()
@@ -168,6 +172,7 @@ struct BackupRun: Sendable {
             ] + part.arguments
         do {
             defer { gate.leave() }
+            if isCrowded { try await onOwnThread(named: "dump") { try gate.enter() } }
             return try await write(
                 [try tools.command("pg_dump", arguments, on: maker.database.direct)], nil,
                 Manifest.Part(kind: part.kind, tables: part.tables), part.name, gate)

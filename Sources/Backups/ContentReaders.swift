@@ -8,16 +8,19 @@ struct ContentReaders: Sendable {
     /// nil: nobody changes anything.
     let snapshot: SnapshotTransaction?
     let count: Int
+    /// Whether each reader locks all tables when it begins, and not only those that it reads while it reads them.
+    let locksAll: Bool
     /// As much at once as there are jobs, dumps included.
     let slots: DispatchSemaphore
 
     init(
-        _ settings: ConnectionSettings, snapshot: SnapshotTransaction? = nil, count: Int,
+        _ settings: ConnectionSettings, snapshot: SnapshotTransaction? = nil, count: Int, locksAll: Bool = true,
         slots: DispatchSemaphore? = nil
     ) {
         self.settings = settings
         self.snapshot = snapshot
         self.count = max(1, count)
+        self.locksAll = locksAll
         self.slots = slots ?? DispatchSemaphore(value: max(1, count))
     }
 
@@ -80,8 +83,8 @@ struct ContentReaders: Sendable {
         let access = needsFunctions ? "READ WRITE" : "READ ONLY"
         try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ \(access); SET LOCAL lock_timeout = '5s'")
         if let snapshot {
-            // At once, before anybody waits for a stronger lock and holds up those that come behind.
-            for lock in SnapshotTransaction.locks(snapshot.relations) { try connection.execute(lock) }
+            // Immediately, before another session waits for a stronger lock, behind which later ones would queue.
+            if locksAll { for lock in SnapshotTransaction.locks(snapshot.relations) { try connection.execute(lock) } }
             try connection.execute("SET TRANSACTION SNAPSHOT \(quoteLiteral(snapshot.id))")
         }
         try connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0")

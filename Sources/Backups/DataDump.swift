@@ -25,7 +25,7 @@ final class DataDump: @unchecked Sendable {
         self.run = run
         self.plan = plan
         self.reuse = Task { try await reuse() }
-        let slots = DispatchSemaphore(value: max(1, run.maker.settings.jobs))
+        let slots = DispatchSemaphore(value: run.isCrowded ? 1 : max(1, run.maker.settings.jobs))
         self.slots = slots
         gates = plan.parts.map { _ in PartGate(slots) }
         small = Set(plan.small)
@@ -72,7 +72,8 @@ final class DataDump: @unchecked Sendable {
 
     private func read() async throws {
         let readers = ContentReaders(
-            run.maker.database.direct, snapshot: run.snapshot, count: run.maker.settings.jobs, slots: slots)
+            run.maker.database.direct, snapshot: run.snapshot, count: run.isCrowded ? 1 : run.maker.settings.jobs,
+            locksAll: !run.isCrowded, slots: slots)
         let work = ContentReaders.Work.bundled(plan.small) + plan.slices.map { .slice($0) }
         try await readers.run(work) { [self] prints in
             try await take(prints)

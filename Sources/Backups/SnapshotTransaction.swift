@@ -13,6 +13,13 @@ struct SnapshotTransaction: Sendable {
     let wal: String?
     let relations: [DatabaseContent.Relation]
     let hasLargeObjects: Bool
+    /// How many locks the server's lock table has room for, at least: twice `max_locks_per_transaction` for each session and
+    /// prepared transaction (`InitLocks` of PostgreSQL's lock.c).
+    let lockCapacity: Int
+
+    /// Whether the lock table has no room for so many sessions, each with locks on all relations. The dumps are then made
+    /// one after the other, and readers lock only what they read.
+    func isCrowded(by sessions: Int) -> Bool { relations.count * sessions > lockCapacity }
 
     private static let attempts = 10
 
@@ -49,7 +56,9 @@ struct SnapshotTransaction: Sendable {
                 let row = try connection.query(
                     """
                     SELECT pg_export_snapshot(), CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn()::text END,
-                        EXISTS (SELECT FROM pg_largeobject_metadata)
+                        EXISTS (SELECT FROM pg_largeobject_metadata),
+                        2 * current_setting('max_locks_per_transaction')::int8 * (
+                            current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)
                     """
                 ).first
                 let after = try DatabaseContent.relations(on: connection)
@@ -61,7 +70,7 @@ struct SnapshotTransaction: Sendable {
                 }
                 return SnapshotTransaction(
                     connection: connection, id: try row.get(0), wal: try row.get(1), relations: after,
-                    hasLargeObjects: try row.get(2))
+                    hasLargeObjects: try row.get(2), lockCapacity: try row.get(3))
             } catch let error as PostgresError where ["42P01", "40001"].contains(error.sqlState) {
                 // One of them went before it was locked, or its schema got another name.
                 try connection.execute("ROLLBACK")
