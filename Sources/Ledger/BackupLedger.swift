@@ -7,6 +7,9 @@ public struct BackupRecord: Sendable, Equatable {
     public let bytes: Int
     public let startedAt: Timestamp
     public let finishedAt: Timestamp
+    /// Whether it was found in the repository, and no session recorded that it made it: anybody who may write there can have
+    /// put it there.
+    public let isFound: Bool
     /// When it was last restored and shown equal.
     public let provenAt: Timestamp?
     /// How long that restore took.
@@ -65,13 +68,19 @@ public enum BackupLedger {
         COMMENT ON TABLE reeve.backup_attempts IS 'Backups that were begun, and what became of each';
         """
 
+    /// Whether a backup was found, in the seventh version of the ledger.
+    static let foundColumn = """
+        ALTER TABLE reeve.backups ADD COLUMN is_found boolean NOT NULL DEFAULT false;
+        COMMENT ON COLUMN reeve.backups.is_found IS 'Whether it was found in the repository, and not recorded by its maker';
+        """
+
     /// Records a backup that was made, in all its places or in none; what is recorded already stays as it is.
     public static func record(
         _ backup: Entry, places: [String], actor: String, on connection: isolated Connection
     ) throws {
         try connection.transaction {
             for place in places {
-                try insert(backup, place: place, action: "backup.created", actor: actor, on: connection)
+                try insert(backup, place: place, isFound: false, actor: actor, on: connection)
             }
         }
     }
@@ -83,22 +92,24 @@ public enum BackupLedger {
         _ backup: Entry, place: String, actor: String, on connection: isolated Connection
     ) throws {
         try connection.transaction {
-            try insert(backup, place: place, action: "backup.found", actor: actor, on: connection)
+            try insert(backup, place: place, isFound: true, actor: actor, on: connection)
         }
     }
 
-    /// Adds a row in the open transaction; what is there already stays as it is. What says that it was made in the future
-    /// does not count: the clocks of machines differ a little only.
+    /// Adds a row in the open transaction. An existing row is kept; one that was found becomes one that was made. An entry
+    /// that claims to be from the future is ignored: the clocks of machines differ only a little.
     private static func insert(
-        _ backup: Entry, place: String, action: String, actor: String, on connection: isolated Connection
+        _ backup: Entry, place: String, isFound: Bool, actor: String, on connection: isolated Connection
     ) throws {
         let made = try connection.query(
             """
-            INSERT INTO reeve.backups (id, place, bytes, started_at, finished_at)
-            SELECT $1, $2, $3, $4, $5::timestamptz WHERE $5::timestamptz <= clock_timestamp() + interval '1 hour'
-            ON CONFLICT (id, place) DO NOTHING RETURNING true
-            """, [backup.id, place, backup.bytes, backup.startedAt, backup.finishedAt])
+            INSERT INTO reeve.backups AS b (id, place, bytes, started_at, finished_at, is_found)
+            SELECT $1, $2, $3, $4, $5::timestamptz, $6::boolean WHERE $5::timestamptz <= clock_timestamp() + interval '1 hour'
+            ON CONFLICT (id, place) DO UPDATE SET is_found = false WHERE b.is_found AND NOT EXCLUDED.is_found
+            RETURNING true
+            """, [backup.id, place, backup.bytes, backup.startedAt, backup.finishedAt, isFound])
         if made.isEmpty { return }
+        let action = isFound ? "backup.found" : "backup.created"
         try Events.record(action, subject: backup.id, on: connection)
         try Audit.append(actor: actor, action: action, subject: backup.id, on: connection)
     }
@@ -150,7 +161,7 @@ public enum BackupLedger {
         on connection: isolated Connection
     ) throws {
         try connection.transaction {
-            try insert(backup, place: place, action: "backup.found", actor: actor, on: connection)
+            try insert(backup, place: place, isFound: true, actor: actor, on: connection)
             try connection.query(
                 """
                 UPDATE reeve.backups SET tested_at = now(), differences = $3::integer, restore_seconds = $4, mismatched_tables = $5,
@@ -182,7 +193,8 @@ public enum BackupLedger {
             BackupRecord(
                 id: try $0.get("id"), place: try $0.get("place"), bytes: try $0.get("bytes"),
                 startedAt: try $0.get("started_at"), finishedAt: try $0.get("finished_at"),
-                provenAt: try $0.get("proven_at"), restoreSeconds: try $0.get("restore_seconds"),
+                isFound: try $0.get("is_found"), provenAt: try $0.get("proven_at"),
+                restoreSeconds: try $0.get("restore_seconds"),
                 differences: try $0.get("differences"), mismatchedTables: try $0.get("mismatched_tables"))
         }
     }

@@ -174,6 +174,7 @@ public enum LedgerSchema {
         BackupLedger.attempts,
         totals,
         partVersions,
+        BackupLedger.foundColumn,
     ]
 
     private static let ledger = """

@@ -1,8 +1,13 @@
 import Foundation
+import Ledger
 import Postgres
 import Processes
+import Telemetry
 import TestSupport
 import Testing
+
+@testable import BackupsFeature
+@testable import Kernel
 
 /// The ledger tells of the backups that there are, whatever was cut in between.
 @Suite(.heavy, .database, .timeLimit(.minutes(8)))
@@ -39,6 +44,16 @@ struct BackupRecordTests {
             ["backup", "create"] + options, on: TestDatabase.current.settings, environment: environment)
         try #require(made.succeeded, "\(made.errorOutput)")
         return String(try #require(made.output.split(separator: ":").first))
+    }
+
+    /// Two backups that share no part, both proven.
+    private func makeTwo(_ environment: [String: String]) async throws -> (first: String, second: String) {
+        let (first, second) = (try await make(environment), try await make(environment, "--full"))
+        for id in [first, second] {
+            let tested = try await run(environment, "backup", "test", id)
+            try #require(tested.succeeded, "\(tested.output)")
+        }
+        return (first, second)
     }
 
     /// What the ledger says of each backup: its name, and whether it is proven.
@@ -97,14 +112,51 @@ struct BackupRecordTests {
         #expect(found == 1)
     }
 
+    @Test func `a backup that was only found is no success until it is proven`() async throws {
+        let database = try TestDatabase.current
+        let open = OpenDatabase(name: "main", database: Database(database.settings), cluster: nil, systems: [])
+        let place = "/nowhere/\(UUID().uuidString)"
+        @Sendable func entry(_ id: String, at seconds: Int64) -> BackupLedger.Entry {
+            let time = Timestamp(microseconds: seconds * 1_000_000)
+            return BackupLedger.Entry(id: id, bytes: 7, startedAt: time, finishedAt: time)
+        }
+        func lastSuccess() async throws -> String? {
+            var sample = MetricSample()
+            try await BackupMetrics.collector.collect(open, &sample)
+            let registry = MetricRegistry()
+            registry.replace("backups", with: sample)
+            let name = "reeve_backup_last_success_timestamp_seconds"
+            return ExpositionFormat.text.render(registry.snapshot()).split(separator: "\n").first {
+                $0.hasPrefix("\(name){")
+            }.map {
+                String($0.split(separator: " ").last ?? "")
+            }
+        }
+        try await database.with { connection in
+            try LedgerSchema.install(on: connection)
+            try BackupLedger.record(entry("made", at: 1000), places: [place], actor: "a", on: connection)
+            try BackupLedger.find(entry("found", at: 2000), place: place, actor: "a", on: connection)
+        }
+        #expect(try await lastSuccess() == "1000")
+        try await database.with { connection in
+            try BackupLedger.prove(
+                entry("found", at: 2000), place: place, restoreSeconds: 1, differences: 0, mismatchedTables: 0,
+                actor: "a", on: connection)
+        }
+        #expect(try await lastSuccess() == "2000")
+        // Found by another session before its maker recorded it.
+        try await database.with { connection in
+            try BackupLedger.find(entry("late", at: 3000), place: place, actor: "a", on: connection)
+            try BackupLedger.record(entry("late", at: 3000), places: [place], actor: "a", on: connection)
+            try BackupLedger.find(entry("late", at: 3000), place: place, actor: "a", on: connection)
+        }
+        #expect(try await lastSuccess() == "3000")
+    }
+
     @Test func `a removal that fails half-way leaves no removed backup in the ledger`() async throws {
         let place = try Place()
         let environment = place.environment("a", more: Self.keepingOne)
-        let (first, second) = (try await make(environment), try await make(environment, "--full"))
-        for id in [first, second] {
-            let tested = try await run(environment, "backup", "test", id)
-            try #require(tested.succeeded, "\(tested.output)")
-        }
+        let (first, second) = try await makeTwo(environment)
         // In the place of a part there is what cannot be removed.
         let part = "\(place.folder)/a/main/\(first)/catalog.txt.zst"
         try FileManager.default.removeItem(atPath: part)
@@ -123,11 +175,7 @@ struct BackupRecordTests {
     @Test func `prune makes the ledger forget what the repository has not, and only that`() async throws {
         let place = try Place()
         let environment = place.environment("a", more: Self.keepingOne)
-        let (first, second) = (try await make(environment), try await make(environment, "--full"))
-        for id in [first, second] {
-            let tested = try await run(environment, "backup", "test", id)
-            try #require(tested.succeeded, "\(tested.output)")
-        }
+        let (first, second) = try await makeTwo(environment)
         try FileManager.default.removeItem(atPath: place.manifest(first))
         // What cannot be read is there all the same.
         try "{}".write(toFile: place.manifest(second), atomically: true, encoding: .utf8)

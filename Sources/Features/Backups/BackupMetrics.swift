@@ -9,7 +9,9 @@ import Telemetry
 enum BackupMetrics {
     private static let labels = ["database", "target"]
     private static let lastSuccess = MetricDescription(
-        "reeve_backup_last_success_timestamp_seconds", .gauge, "When the last backup was complete.", labels: labels)
+        "reeve_backup_last_success_timestamp_seconds", .gauge,
+        "When the newest backup was complete; one that Reeve has only found in the repository counts once it is proven.",
+        labels: labels)
     private static let lastAttempt = MetricDescription(
         "reeve_backup_last_attempt_timestamp_seconds", .gauge,
         "When a backup was last begun, whatever became of it.", labels: labels)
@@ -49,7 +51,9 @@ enum BackupMetrics {
         _ records: [BackupRecord], _ attempts: [String: Timestamp], _ database: String, _ sample: inout MetricSample
     ) {
         for (place, time) in attempts { sample.set(lastAttempt, time.secondsSince1970, database, place) }
-        for (place, all) in Dictionary(grouping: records, by: \.place) {
+        // A backup that was found in a repository counts once it is shown to restore.
+        let known = records.filter { !$0.isFound || $0.provenAt != nil }
+        for (place, all) in Dictionary(grouping: known, by: \.place) {
             guard let last = all.last else { continue }
             sample.set(lastSuccess, last.finishedAt.secondsSince1970, database, place)
             sample.set(size, Double(last.bytes), database, place)
