@@ -28,7 +28,8 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Applies `settings` for the rest of the open transaction.
     public static func pinSettings(on connection: isolated Connection) throws {
-        // A table may have been replaced by a view since the tables were listed.
+        // A table may have been replaced by a view since the tables were listed. If the server supports it, queries of
+        // views and foreign tables are refused.
         let views =
             connection.canRefuseViews
             ? ["SET LOCAL restrict_nonsystem_relation_kind = 'view, foreign-table'"] : []
@@ -145,7 +146,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
             isOld ? "hashtextextended(r, \(seed))" : "hashint8extended(hash_record_extended(r, \(seed)), \(seed))"
         }
         let rows = "\(request.isPartitioned ? "" : "ONLY ")\(request.table.path) t"
-        // OFFSET 0: the record is computed once for both hashes.
+        // OFFSET 0 keeps the subquery separate, so that the record is computed once for both hashes.
         return """
             SELECT \(number), count(*), mod(sum(\(hash(0))), 18446744073709551616)::text,
                 mod(sum(\(hash(1))), 18446744073709551616)::text
@@ -164,7 +165,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         [digest.prefix(16), digest.suffix(16)].map { UInt64($0, radix: 16) ?? 0 }
     }
 
-    /// Returns a number between -2^64 and 2^64 modulo 2^64.
+    /// Parses a number between -2^64 and 2^64, and returns it modulo 2^64.
     private static func half(_ number: String?) throws -> UInt64 {
         guard let number else { return 0 }
         let isNegative = number.hasPrefix("-")

@@ -1,7 +1,8 @@
 /// A list of accepted differences between schemas, each with its reason.
 ///
-/// A pattern matches the beginning of a line of the report: `table posters.import_*` matches an object with all its
-/// parts, `table posters.jobs: comment` matches one property. `*` stands for any characters, `?` for one character.
+/// A pattern is compared with the kind and name of an object as in a line of the report: `table posters.import_*`
+/// matches an object with all its parts. With a property, as in `table posters.jobs: comment`, a pattern matches that
+/// property only. `*` stands for any characters, `?` for one character.
 public struct IgnoreList: Sendable {
     public struct Entry: Sendable, Equatable {
         public let pattern: String

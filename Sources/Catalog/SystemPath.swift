@@ -118,7 +118,7 @@ public enum SystemPath {
         return error
     }
 
-    /// Returns the roles whose code a superuser could run by the search path of a system: the roles that own the
+    /// Returns the roles whose code a superuser could call through the search path of a system: the roles that own the
     /// system's schema, may create objects in it, or own objects in it. A call without a schema name resolves to the
     /// best match, whichever role owns the function.
     ///

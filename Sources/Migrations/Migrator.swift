@@ -25,8 +25,8 @@ public struct Migrator: Sendable {
         /// The pause before the first retry. It doubles with each retry, up to 30 s, with jitter.
         public var backoff: Duration = .seconds(1)
         public var allowOutOfOrder = false
-        /// Roles whose functions a superuser's migrations may call if these roles can create objects in a system's
-        /// schema.
+        /// Roles that may own or create objects in a system's schema, although a superuser's migrations could call
+        /// their functions.
         public var trustedRoles: [String] = []
         /// The actor that is recorded in the audit.
         public var actor: String = "reeve"
@@ -317,8 +317,8 @@ public struct Migrator: Sendable {
         }
     }
 
-    /// Returns the systems of this run whose schema is in the ledger. The schema remains there after the last migration
-    /// is reverted, until it is dropped.
+    /// Returns the systems of this run whose schema is in the ledger. After the last migration is reverted, the schema
+    /// remains in the ledger until it is dropped.
     private func knownSchemas(on connection: isolated Connection) throws -> [MigrationSystem] {
         guard try LedgerSchema.isInstalled(on: connection) else { return [] }
         return try systems.filter { try MigrationLedger.schema(of: $0.name, on: connection) != nil }
@@ -328,7 +328,7 @@ public struct Migrator: Sendable {
         guard let schema = try MigrationLedger.schema(of: system.name, on: connection) else { return }
         try connection.transaction {
             if schema.wasMade {
-                // Without CASCADE, the statement fails and reports the objects that are not from the migrations.
+                // Without CASCADE, the statement fails if the schema contains other objects, and the error names them.
                 try connection.execute("DROP SCHEMA IF EXISTS \(quoteIdentifier(schema.name))")
             }
             try MigrationLedger.forget(system: system.name, on: connection)
@@ -341,7 +341,7 @@ private final class RunPast: Sendable {
     private let state = Mutex<(done: [Migrator.Outcome.Done], last: String?)>(([], nil))
 
     var done: [Migrator.Outcome.Done] { state.withLock { $0.done } }
-    /// A description of the last one.
+    /// A description of the last migration.
     var last: String? { state.withLock { $0.last } }
 
     func add(_ action: MigrationAction, milliseconds: Int) {

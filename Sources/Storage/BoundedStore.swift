@@ -56,8 +56,8 @@ public final class BoundedStore: Sendable {
         try await call("delete", name) { try $0.delete(name) }
     }
 
-    /// Removes the unfinished objects that killed writers left below a prefix. The caller ensures that no writer is
-    /// active there.
+    /// Removes unfinished objects, left by killed writers, whose names have a prefix. The caller ensures that no writer
+    /// is active there.
     ///
     /// - Returns: the number of removed objects.
     public func clearUnfinished(_ prefix: String) async throws -> Int {

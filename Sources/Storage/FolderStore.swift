@@ -63,7 +63,7 @@ public struct FolderStore: ObjectStore {
             let folder = try folder(parts[...])
         else { return }
         for case .folder(let name) in try folder.entries() {
-            // Fails if the folder is not empty.
+            // A folder that is not empty is not removed.
             unlinkat(folder.descriptor, name, AT_REMOVEDIR)
         }
         if parts.count > 1, let last = parts.last, let parent = try self.folder(parts.dropLast()) {

@@ -4,8 +4,8 @@ import Reporting
 /// A place that stores backups as named objects. An object is written once, atomically. Each kind of storage implements
 /// this protocol. Other code calls it through `BoundedStore`, which makes the calls on separate threads.
 ///
-/// Names are paths with `/` between their parts. All calls block, and some kinds of storage may block forever, so async
-/// functions cannot call them.
+/// Names are paths with `/` between their parts. All calls block, and some kinds of storage may block forever, so the
+/// compiler does not allow async functions to call them.
 public protocol ObjectStore: Sendable {
     /// The location of the store in messages. Contains no secret.
     var place: String { get }
@@ -30,8 +30,8 @@ public protocol ObjectStore: Sendable {
     @available(*, noasync, message: "use BoundedStore")
     func delete(_ name: String) throws
 
-    /// Removes the unfinished objects that killed writers left below a prefix. The caller ensures that no writer is
-    /// active there.
+    /// Removes unfinished objects, left by killed writers, whose names have a prefix. The caller ensures that no writer
+    /// is active there.
     ///
     /// - Returns: the number of removed objects.
     @available(*, noasync, message: "use BoundedStore")

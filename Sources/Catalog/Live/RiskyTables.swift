@@ -3,16 +3,18 @@ import Postgres
 /// Tables into which a superuser inserts no rows, because an insert would run code of other roles with the privileges
 /// of a superuser (`RiskyExpression`).
 public enum RiskyTables {
-    /// Checks the expressions that PostgreSQL evaluates for a new row: constraints, defaults, index expressions and
-    /// partition keys of tables, and constraints of domains, if the owner is not a superuser; and the conditions of all
-    /// triggers, because the role that created a trigger is not recorded. A table whose owner is not a superuser is
-    /// also risky if it has a rule or is a foreign table. A table is risky, too, if a table is risky that it shares
-    /// rows with by inheritance or partitioning, or if the type of one of its columns, or a type in one of its
-    /// expressions, is risky.
+    /// Finds the risky tables by the expressions that PostgreSQL evaluates for a new row:
+    /// - the constraints, defaults, index expressions and partition keys of tables whose owner is not a superuser
+    /// - the constraints of domains whose owner is not a superuser
+    /// - the conditions of all triggers, because the role that created a trigger is not recorded
+    ///
+    /// A table whose owner is not a superuser is also risky if it has a rule or is a foreign table. Finally, a table is
+    /// risky if it shares rows with a risky table by inheritance or partitioning, or if one of its columns or
+    /// expressions uses a risky type.
     ///
     /// - Parameter whileOthersWork: whether other sessions may change a type before the rows are inserted. A lock on a
     ///   table does not keep the owner of a domain from adding a constraint to the domain. Therefore all domains and
-    ///   row types whose owners are not superusers are risky then.
+    ///   row types whose owners are not superusers are risky in this case.
     /// - Returns: the risky tables, each with a description of the risky expression or object.
     public static func read(
         whileOthersWork: Bool = false, on connection: isolated Connection

@@ -165,7 +165,7 @@ struct RowMaker {
             let type = column["type"] ?? "text"
             let isCounted = column["identity"] != nil || column["default"]?.hasPrefix("nextval(") == true
             if let text = column["default"], !isCounted {
-                // The default is a value that the table is designed for.
+                // The default is preferred, because the table is designed for it.
                 let value = try connection.kept {
                     try evaluation.text(
                         """

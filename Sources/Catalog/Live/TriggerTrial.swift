@@ -70,7 +70,8 @@ struct TriggerTrial {
         }
     }
 
-    /// Returns the triggers whose function was called at least once for each of the triggers that share it.
+    /// Returns the triggers that fired. The function of a trigger must be called once for each trigger without a
+    /// condition that shares the function. If the trigger has a condition, one more call is required.
     private func calls(
         of triggers: [Facts], by operation: Operation, _ base: TrialRow, on connection: isolated Connection
     ) throws -> Result<Set<ObjectIdentity>, PostgresError> {

@@ -13,7 +13,7 @@ struct UntrustedTables {
     /// Tables into which no rows are inserted, with the reasons: tables of untrusted roles, tables that use objects of
     /// such roles, and tables that share rows with one of these tables or are connected with one by a foreign key.
     private(set) var reasons: [ObjectIdentity: String] = [:]
-    /// The tables of `reasons` that are not read either, because planning a query evaluates constant expressions in the
+    /// The tables of `reasons` that are not read either. Even planning a query evaluates constant expressions in the
     /// table's indexes.
     private(set) var unread: Set<ObjectIdentity> = []
 

@@ -136,7 +136,7 @@ struct AlterationPlanner {
         }
     }
 
-    /// Returns ADD VALUE statements; nil if a label must be removed or moved, which they cannot do.
+    /// Returns the ADD VALUE statements; nil if a label must be removed or moved, which ADD VALUE cannot do.
     private func labels(_ old: CatalogObject, _ new: CatalogObject) -> [String]? {
         let (before, after) = (
             LabelList.labels(old["labels"]).map(ExactText.init), LabelList.labels(new["labels"]).map(ExactText.init)
@@ -148,8 +148,8 @@ struct AlterationPlanner {
         }
     }
 
-    /// Returns ALTER TYPE statements; nil if a column has the type, or if an attribute is to be added before existing
-    /// ones.
+    /// Returns the ALTER TYPE statements; nil if a column has the type, or if adding attributes at the end does not
+    /// produce the expected order.
     private func attributes(_ old: CatalogObject, _ new: CatalogObject) -> [String]? {
         let isUsed = found.objects.values.contains { object in
             object.identity.kind == .column && object.dependencies.contains(new.identity)

@@ -40,9 +40,10 @@ struct MendPlan {
         for identity in drops where mustGoEarly(identity) { earlyDrops.insert(identity) }
     }
 
-    /// Returns the position of a change. An identity requires NOT NULL, so NOT NULL is set before the identity is added
-    /// and dropped after the identity is dropped. A default must fit the new type. A partition that is attached again
-    /// inherits its parent's triggers again, so these are disabled last.
+    /// Returns the position of a difference in the order of changes. An identity requires NOT NULL, so NOT NULL is set
+    /// before the identity is added, and dropped after the identity is dropped. A default must fit the new type. A
+    /// partition that is attached again inherits the triggers of its parent again, so inherited triggers are disabled
+    /// last.
     private func rank(_ difference: Difference) -> Int {
         switch difference.property {
         case "disabled inherited triggers": 4

@@ -9,7 +9,8 @@ struct ObjectDefinition {
     let owner: String
     /// The privileges of new objects, if ALTER DEFAULT PRIVILEGES has changed them.
     var defaults: DefaultPrivileges?
-    /// Whether the versions of extensions in the catalog are available on this server.
+    /// Whether CREATE EXTENSION contains the version from the catalog. This requires a catalog from the same major
+    /// version of the server.
     var namesVersions = true
 
     var relations: RelationDefinition { RelationDefinition(catalog: catalog, parts: parts) }
@@ -159,7 +160,8 @@ struct RoutineDefinition {
     }
 }
 
-/// The settings whose values are lists of names with quotes if necessary (`GUC_LIST_QUOTE` in PostgreSQL's sources).
+/// The settings whose values are lists of names. Names in such a list are quoted if necessary (`GUC_LIST_QUOTE` in
+/// PostgreSQL's sources).
 enum ListSetting {
     static let names = ["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"]
 }

@@ -112,8 +112,8 @@ struct RelationDefinition {
             + (object["cycle"] == nil ? "NO CYCLE" : "CYCLE")
     }
 
-    /// Returns the MAXVALUE clause with the maximum of a type. It is the default of an ascending sequence. A descending
-    /// sequence needs it explicitly.
+    /// Returns the MAXVALUE clause with the maximum of a type. That maximum is the default of an ascending sequence. A
+    /// descending sequence needs the clause.
     private static func highest(_ type: String?) -> String {
         switch type {
         case "smallint": "MAXVALUE 32767"

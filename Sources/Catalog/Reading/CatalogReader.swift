@@ -2,7 +2,7 @@ import Postgres
 
 /// Reads schemas of a database as values.
 ///
-///     let found = try await connection.with { try CatalogReader(schemas: ["posters"]).read(on: $0) }
+///     let found = try await connection.with { try CatalogReader(.schemas(["posters"])).read(on: $0) }
 ///
 /// There is one query for each kind of object. All queries run in one read-only transaction with fixed settings, so
 /// that the text of an expression from the server depends on the schema only.
@@ -45,7 +45,7 @@ public struct CatalogReader: Sendable {
         }
     }
 
-    /// Returns the text of the queries. If it is equal in two versions of the program, they read equal catalogs.
+    /// Returns the text of all queries. Two versions of the program with the same text read equal catalogs.
     public static func version(server: Int) -> String {
         let terms = QueryTerms(version: server, schemas: [], owner: nil)
         return (KindQuery.all.map { $0.sql(terms) } + [PrivilegeQuery.sql(terms), DependencyQuery.sql])

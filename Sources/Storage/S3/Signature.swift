@@ -46,7 +46,7 @@ struct Signature {
 
     /// Percent-encodes all characters except the unreserved characters of RFC 3986.
     ///
-    /// - Parameter slash: whether slashes are not encoded.
+    /// - Parameter slash: whether slashes are kept.
     static func encoded(_ text: String, keeping slash: Bool = false) -> String {
         var result = ""
         for byte in text.utf8 {
