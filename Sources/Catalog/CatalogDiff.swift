@@ -1,12 +1,12 @@
 import Postgres
 
-/// One way in which what is there differs from what ought to be.
+/// A difference between an expected catalog and the catalog that was found.
 public struct Difference: Sendable, Equatable {
     public let system: String?
     public let object: ObjectIdentity
-    /// The relation or domain that it belongs to.
+    /// The relation or domain that the object belongs to.
     public let container: ObjectIdentity?
-    /// The property that differs; nil when the object is missing, or is there and ought not to be.
+    /// The property that differs; nil if the whole object is missing or unexpected.
     public let property: String?
     public let expected: String?
     public let found: String?
@@ -30,17 +30,17 @@ public struct Difference: Sendable, Equatable {
 
 /// Compares two catalogs. Pure.
 public struct CatalogDiff: Sendable {
-    /// What is said of the presence of an object as a whole.
+    /// The value for an object that exists, in a difference about a whole object.
     static let present = "present"
 
     public var comparesOwners = true
 
     public init() {}
 
-    /// What differs, in the order of the objects; nothing when the two mean the same.
+    /// Returns the differences, in the order of the objects; empty if the catalogs are equivalent.
     ///
-    /// What belongs to a missing or unexpected object is not listed by itself, and what a child or partition inherits
-    /// from its parent is listed for the parent alone.
+    /// The parts of a missing or unexpected object are not listed separately. A difference that a child table or
+    /// partition inherits from its parent is listed for the parent only.
     public func differences(expected: SchemaCatalog, found: SchemaCatalog) -> [Difference] {
         var result: [Difference] = []
         let sameVersion = expected.serverVersion == found.serverVersion
@@ -60,7 +60,8 @@ public struct CatalogDiff: Sendable {
             case (nil, let other?):
                 if !isImplied(other, in: found, lackingIn: expected) { result.append(make(nil, nil, Self.present)) }
             case (let one?, let other?) where one != other:
-                // A dump puts the columns that children inherit first.
+                // After a dump and restore, a child table has its inherited columns first, so its column order is not
+                // compared.
                 let isChild = one["inherits"] != nil && other["inherits"] != nil
                 for (name, left, right) in changes(one, other)
                 where isCompared(name, identity, left, right, sameVersion) && !(isChild && name == "column order") {
@@ -75,7 +76,7 @@ public struct CatalogDiff: Sendable {
     private func changes(_ one: CatalogObject, _ other: CatalogObject) -> [(String, String?, String?)] {
         let names = Set((one.properties + other.properties).map { ExactText($0.name) }).sorted().map(\.text)
         return names.compactMap { name in
-            // Parent and bound of a partition differ together, and are reported once.
+            // A change of the parent changes the bound too, and is reported once.
             if name == "partition bound", !ExactText.same(one["partition of"], other["partition of"]) { return nil }
             return ExactText.same(one[name], other[name]) ? nil : (name, one[name], other[name])
         }
@@ -86,12 +87,12 @@ public struct CatalogDiff: Sendable {
     ) -> Bool {
         switch property {
         case "owner": return comparesOwners
-        // The version of an extension depends on that of the server.
+        // The version of an extension depends on the version of the server.
         case "version" where identity.kind == .extension: return sameVersion
         case "column order": return !Self.haveSameOrder(expected, found)
         default:
             guard !sameVersion, PrivilegeChange.grantee(property) != nil else { return true }
-            // PostgreSQL 17 knows one privilege more.
+            // PostgreSQL 17 adds the privilege MAINTAIN.
             let maintain = ["MAINTAIN", "MAINTAIN*"]
             let known = { (list: String?) in
                 (list ?? "").split(separator: ", ").map(String.init).filter { !maintain.contains($0) }
@@ -100,18 +101,18 @@ public struct CatalogDiff: Sendable {
         }
     }
 
-    /// Whether the columns that both have come in one order.
+    /// Returns whether the columns that are in both lists have the same order.
     static func haveSameOrder(_ expected: String?, _ found: String?) -> Bool {
         let (one, other) = (QualifiedName.exactList(expected), QualifiedName.exactList(found))
         let common = Set(one).intersection(other)
         return one.filter(common.contains) == other.filter(common.contains)
     }
 
-    /// Whether an object is missing, or too many, only because the one that it belongs to is.
+    /// Returns whether an object is missing or unexpected only because its container or schema is.
     private func isImplied(
         _ object: CatalogObject, in catalog: SchemaCatalog, lackingIn other: SchemaCatalog
     ) -> Bool {
-        // An identity's sequence comes and goes with the identity.
+        // The sequence of an identity column is created and dropped with the column's identity.
         if object.identity.kind == .sequence, object["identity of"] != nil { return true }
         if let container = catalog.container(of: object), other[container] == nil { return true }
         if let schema = object.identity.schema, object.identity.kind != .schema {
@@ -121,7 +122,7 @@ public struct CatalogDiff: Sendable {
         return false
     }
 
-    /// Whether a column's difference is its parent's.
+    /// Returns whether a difference of a column, or of the column order, is the same as one of a parent table.
     private func isInherited(
         _ difference: Difference, among all: [Difference], _ expected: SchemaCatalog, _ found: SchemaCatalog
     ) -> Bool {

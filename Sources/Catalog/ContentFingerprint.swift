@@ -1,12 +1,12 @@
 import Postgres
 
-/// What a table holds, in 128 bits that do not depend on the order of the rows: two tables with equal fingerprints hold
-/// the same rows, but for a chance of about 2^-128.
+/// The contents of a table in 128 bits that do not depend on the order of the rows. If two fingerprints are equal, the
+/// tables have the same rows, except with a probability of about 2^-128.
 ///
-/// Each row is hashed twice, with two seeds, by PostgreSQL's own hash for hash partitions, whose values stay the same from
-/// version to version; the hashes are added up modulo 2^64. Columns whose equal values are always spelled the same (integers,
-/// text, instants …) are hashed as they are, others (numeric, json, floats …) as their text. It guards against corruption and
-/// mistakes, not against somebody who makes up rows to fit.
+/// Each row is hashed twice, with two seeds, by PostgreSQL's hash function for hash partitions, whose values are the
+/// same in all versions. The hashes are added modulo 2^64. Columns of types whose equal values have only one text form
+/// (integers, text, timestamps …) are hashed as values. The other columns (numeric, json, floats …) are hashed as text.
+/// A fingerprint detects corruption and mistakes, but not rows that were constructed to have the same fingerprint.
 public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     public let rows: Int
     /// 32 hexadecimal digits.
@@ -19,37 +19,38 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         self.digest = digest
     }
 
-    /// What must be set so that values are spelled the same everywhere.
+    /// The settings under which the text form of a value is the same in all sessions.
     public static let settings = [
         "SET LOCAL datestyle = 'ISO, MDY'", "SET LOCAL intervalstyle = postgres", "SET LOCAL timezone = 'UTC'",
         "SET LOCAL extra_float_digits = 1", "SET LOCAL bytea_output = hex", "SET LOCAL xmlbinary = base64",
         "SET LOCAL lc_monetary = 'C'", "SET LOCAL row_security = off", "SET LOCAL search_path = ''",
     ]
 
-    /// Sets that for the rest of the open transaction.
+    /// Applies `settings` for the rest of the open transaction.
     public static func pinSettings(on connection: isolated Connection) throws {
-        // Somebody may have put a view in the place of a table since it was listed.
+        // A table may have been replaced by a view since the tables were listed. If the server supports it, queries of
+        // views and foreign tables are refused.
         let views =
             connection.canRefuseViews
             ? ["SET LOCAL restrict_nonsystem_relation_kind = 'view, foreign-table'"] : []
         try connection.execute((settings + views).joined(separator: "; "))
     }
 
-    /// A column, with how it is hashed.
+    /// A column, and whether it is hashed as a value or as text.
     public struct Column: Sendable, Hashable {
         let name: String
-        /// By its type's own hash, or by its text.
+        /// Whether the column is hashed by the hash function of its type; otherwise its text is hashed.
         let isHashedAsItIs: Bool
         private let isText: Bool
 
-        /// - Parameter type: as `format_type` spells it, without modifiers.
+        /// - Parameter type: the name of the type from `format_type`, without modifiers.
         public init(_ name: String, type: String) {
             self.name = name
             isHashedAsItIs = Self.exact.contains(type)
             isText = ["text", "character varying"].contains(type)
         }
 
-        /// Types whose equal values have one spelling and, in the collation C, one hash.
+        /// Types whose equal values have one text form and, in the collation C, one hash.
         private static let exact: Set<String> = [
             "smallint", "integer", "bigint", "boolean", "uuid", "text", "character varying", "bytea", "date",
             "timestamp with time zone", "timestamp without time zone",
@@ -61,8 +62,8 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// A record of the columns: those that are hashed as they are, and one text of all the others, which their types' own
-    /// output functions spell.
+    /// Returns a record of the columns that are hashed as values, and of one text of all other columns, which the
+    /// output functions of their types write.
     private static func record(_ columns: [Column]) -> String {
         let exact = columns.filter(\.isHashedAsItIs).map(\.expression)
         let others = columns.filter { !$0.isHashedAsItIs }
@@ -74,7 +75,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         "ROW(\(columns.map { "t.\(quoteIdentifier($0.name))" }.joined(separator: ", ")))::text COLLATE \"C\""
     }
 
-    /// Rows that are read.
+    /// The rows that a fingerprint is computed from.
     public struct Request: Sendable {
         let table: ObjectIdentity
         let columns: [Column]
@@ -82,9 +83,10 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         let isPartitioned: Bool
 
         /// - Parameters:
-        ///   - table: only its own rows, not those of children; for a partitioned table, the rows of all partitions.
-        ///   - columns: in the order in which they are hashed.
-        ///   - condition: selects rows of the table, which is called `t`; nil: all rows.
+        ///   - table: the table. Rows of its child tables are not read. For a partitioned table, the rows of all
+        ///     partitions are read if `isPartitioned` is set.
+        ///   - columns: the columns, in the order in which they are hashed.
+        ///   - condition: selects rows of the table, whose alias is `t`; nil: all rows.
         public init(
             _ table: ObjectIdentity, columns: [Column], where condition: String? = nil, isPartitioned: Bool = false
         ) {
@@ -95,10 +97,12 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// Reads several fingerprints in one round trip, at the open transaction's snapshot; call `pinSettings` before.
+    /// Computes several fingerprints with one query, in the snapshot of the open transaction. `pinSettings` must be
+    /// called before.
     ///
-    /// - Parameter role: with whose rights, as `Connection.withQuery` explains; nil: with those of the session.
-    /// - Throws: `PostgresError`: 42501 where row-level security would hide rows.
+    /// - Parameter role: the role whose privileges are used, as explained at `Connection.withQuery`; nil: the
+    ///   privileges of the session.
+    /// - Throws: `PostgresError`, with SQLSTATE 42501 if row-level security would hide rows.
     public static func read(
         _ requests: [Request], as role: String? = nil, on connection: isolated Connection
     ) throws -> [ContentFingerprint] {
@@ -116,9 +120,9 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// Reads one.
+    /// Computes one fingerprint.
     ///
-    /// - Throws: as for several.
+    /// - Throws: the same errors as the function for several fingerprints.
     public static func read(
         _ request: Request, as role: String? = nil, on connection: isolated Connection
     ) throws -> ContentFingerprint {
@@ -136,12 +140,13 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     }
 
     private static func select(_ request: Request, number: Int, isOld: Bool) -> String {
-        // A record's hash is a weighted sum of its columns': hashed once more, so that rows that exchange values differ.
+        // The hash of a record is a weighted sum of the hashes of its columns. It is hashed again, so that the sum over
+        // all rows changes when two rows exchange values.
         func hash(_ seed: Int) -> String {
             isOld ? "hashtextextended(r, \(seed))" : "hashint8extended(hash_record_extended(r, \(seed)), \(seed))"
         }
         let rows = "\(request.isPartitioned ? "" : "ONLY ")\(request.table.path) t"
-        // OFFSET 0: the record is made once for both hashes.
+        // OFFSET 0 keeps the subquery separate, so that the record is computed once for both hashes.
         return """
             SELECT \(number), count(*), mod(sum(\(hash(0))), 18446744073709551616)::text,
                 mod(sum(\(hash(1))), 18446744073709551616)::text
@@ -150,7 +155,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
             """
     }
 
-    /// That of the rows of both.
+    /// Returns the fingerprint of the rows of both operands together.
     public static func + (one: ContentFingerprint, other: ContentFingerprint) -> ContentFingerprint {
         let sums = zip(one.halves, other.halves).map { $0 &+ $1 }
         return ContentFingerprint(rows: one.rows + other.rows, digest: sums.map(hex).joined())
@@ -160,7 +165,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         [digest.prefix(16), digest.suffix(16)].map { UInt64($0, radix: 16) ?? 0 }
     }
 
-    /// A number between -2^64 and 2^64, negative ones from the top.
+    /// Parses a number between -2^64 and 2^64, and returns it modulo 2^64.
     private static func half(_ number: String?) throws -> UInt64 {
         guard let number else { return 0 }
         let isNegative = number.hasPrefix("-")

@@ -1,19 +1,20 @@
 import Postgres
 
-/// Takes one expression's spellings, of which PostgreSQL has two in some cases, to one.
+/// Converts the two forms in which PostgreSQL may print one expression into a single form.
 ///
-/// `status IN ('a', 'b')` on a varchar column is spelled `(ARRAY['a'::character varying, …])::text[]` where it was
-/// written, and `ARRAY[('a'::character varying)::text, …]` where it was restored from a dump of that: reading its own
-/// spelling, the server pushes the cast into the array (`transformArrayExpr` in PostgreSQL's sources).
+/// `status IN ('a', 'b')` on a varchar column is printed as `(ARRAY['a'::character varying, …])::text[]` if the
+/// expression was created as written, and as `ARRAY[('a'::character varying)::text, …]` if it was restored from a dump.
+/// The reason is that the server, when it parses the first form, moves the cast into the array (`transformArrayExpr` in
+/// PostgreSQL's sources).
 enum ExpressionSpelling {
     static func canonical(_ text: String) -> String {
         var text = text
-        // Each pass pushes one cast inwards; arrays within arrays take another.
+        // Each pass moves one cast into an array. Nested arrays require another pass.
         while text.utf8.contains(UInt8(ascii: "[")), let pushed = pushCast(in: text) { text = pushed }
         return text
     }
 
-    /// Rewrites the first `(ARRAY[a, b])::type[]`; nil when there is none.
+    /// Rewrites the first `(ARRAY[a, b])::type[]`; returns nil if there is none.
     private static func pushCast(in text: String) -> String? {
         guard text.contains("])::") else { return nil }
         let bytes = Array(text.utf8)
@@ -38,7 +39,7 @@ enum ExpressionSpelling {
         return nil
     }
 
-    /// The commas between the elements of an array, and its closing bracket.
+    /// Returns the token indexes of the commas between the elements of an array, and of its closing bracket.
     private static func elements(
         from first: Int, _ count: Int, _ word: (Int) -> String
     ) -> (commas: [Int], end: Int)? {
@@ -58,7 +59,7 @@ enum ExpressionSpelling {
         return nil
     }
 
-    /// The element type of the array type that begins at a token, and where the text goes on.
+    /// Returns the element type of the array type that begins at a token, and the byte offset after the array type.
     private static func arrayType(
         from first: Int, _ tokens: [SQLToken], _ bytes: [UInt8], _ word: (Int) -> String
     ) -> (String, Int)? {

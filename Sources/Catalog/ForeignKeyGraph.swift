@@ -1,28 +1,28 @@
-/// Which tables point to which by foreign keys.
+/// The foreign keys between the tables of a catalog.
 public struct ForeignKeyGraph: Sendable {
     public struct Key: Sendable, Hashable {
         public let constraint: ObjectIdentity
-        /// The table that points, and the one that it points to.
+        /// The referencing table; `to` is the referenced table.
         public let from: ObjectIdentity
         public let to: ObjectIdentity
-        /// Names without quotes, in the order of the key.
+        /// The columns, without quotes, in the order of the key.
         public let columns: [String]
         public let referencedColumns: [String]
-        /// What becomes of the rows that point, in lower case: `cascade`, `set null`, `set default`, `restrict`; nil for
-        /// no action.
+        /// The action on referencing rows, in lower case: `cascade`, `set null`, `set default`, `restrict`; nil for no
+        /// action.
         public let onDelete: String?
-        /// Whether the check waits for the end of the transaction by itself.
+        /// Whether the constraint is `INITIALLY DEFERRED`, that is, checked at the end of the transaction by default.
         public let isDeferred: Bool
     }
 
-    /// By constraint.
+    /// The foreign keys, in the order of their constraints.
     public let keys: [Key]
 
     public init(_ catalog: SchemaCatalog) {
         keys = Self.keys(of: catalog.sorted, in: catalog)
     }
 
-    /// Those among some objects.
+    /// Returns the foreign keys among some objects.
     static func keys(of objects: [CatalogObject], in catalog: SchemaCatalog) -> [Key] {
         objects.compactMap { object in
             guard object.identity.kind == .constraint, object["type"] == "foreign key",
@@ -41,9 +41,9 @@ public struct ForeignKeyGraph: Sendable {
         }
     }
 
-    /// The tables in groups, each group after all that its tables point to: the order in which rows can be loaded, and,
-    /// reversed, deleted. Tables that point to each other in a circle are one group (Tarjan 1972, strongly connected
-    /// components).
+    /// Returns the tables in groups. Each group follows all groups that its tables reference, so rows can be loaded in
+    /// this order, and deleted in the reverse order. Tables that reference each other in a cycle are one group (Tarjan
+    /// 1972, strongly connected components).
     public func order(of tables: [ObjectIdentity]) -> [[ObjectIdentity]] {
         var targets: [ObjectIdentity: [ObjectIdentity]] = [:]
         for key in keys { targets[key.from, default: []].append(key.to) }

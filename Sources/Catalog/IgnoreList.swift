@@ -1,7 +1,8 @@
-/// Objects whose differences are known and accepted, each with its reason.
+/// A list of accepted differences between schemas, each with its reason.
 ///
-/// A pattern is what a line of the report begins with: `table posters.import_*` for an object with all that belongs to
-/// it, `table posters.jobs: comment` for one property. `*` stands for any characters, `?` for one.
+/// A pattern is compared with the kind and name of an object as in a line of the report: `table posters.import_*`
+/// matches an object with all its parts. With a property, as in `table posters.jobs: comment`, a pattern matches that
+/// property only. `*` stands for any characters, `?` for one character.
 public struct IgnoreList: Sendable {
     public struct Entry: Sendable, Equatable {
         public let pattern: String
@@ -17,7 +18,7 @@ public struct IgnoreList: Sendable {
 
     public init(_ entries: [Entry] = []) { self.entries = entries }
 
-    /// The first entry that covers a difference.
+    /// Returns the first entry that matches a difference.
     public func entry(for difference: Difference) -> Entry? {
         let object = "\(difference.object.kind.name) \(difference.object)"
         var subjects = [object]
@@ -27,7 +28,7 @@ public struct IgnoreList: Sendable {
         return entries.first { entry in subjects.contains { Self.matches(entry.pattern, $0) } }
     }
 
-    /// Whether a text is what a pattern says.
+    /// Returns whether a pattern matches a whole text.
     public static func matches(_ pattern: String, _ text: String) -> Bool {
         let (pattern, text) = (Array(pattern), Array(text))
         var (at, position) = (0, 0)
@@ -40,7 +41,7 @@ public struct IgnoreList: Sendable {
                 at += 1
                 position += 1
             } else if let last = star {
-                // The last star takes one character more.
+                // Let the last star match one more character.
                 at = last.at + 1
                 position = last.position + 1
                 star = (last.at, last.position + 1)

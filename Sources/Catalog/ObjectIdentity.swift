@@ -1,14 +1,14 @@
 import Postgres
 
-/// Which object: its kind and its name with all that makes it the only one.
+/// The identity of an object: its kind, and the names that make it unique in its database.
 public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConvertible {
     public let kind: ObjectKind
-    /// nil for what a database has outside its schemas.
+    /// The schema; nil for objects outside schemas.
     public let schema: String?
-    /// The relation or domain that it belongs to.
+    /// The relation or domain that the object belongs to.
     public let parent: String?
     public let name: String
-    /// The types of a routine's arguments; the role of default privileges. In quotes where SQL wants them.
+    /// The argument types of a routine or operator, or the role of default privileges, quoted as in SQL if necessary.
     public let signature: String?
 
     public init(
@@ -29,35 +29,37 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
 
     public func hash(into hasher: inout Hasher) {
         hasher.combine(kind)
-        // Equal names have equal hashes; those that only look equal may have them too.
+        // Names that are equal byte for byte have equal hashes. Names that are only canonically equivalent may have
+        // them too.
         hasher.combine(schema)
         hasher.combine(parent)
         hasher.combine(name)
         hasher.combine(signature)
     }
 
-    /// The name with its schema, quoted where SQL wants it: `posters.jobs.status`, `posters.claim(integer)`.
+    /// The name with its schema, quoted as in SQL if necessary: `posters.jobs.status`, `posters.claim(integer)`.
     public var description: String { path + (signature.map { "(\($0))" } ?? "") }
 
-    /// The same without the arguments.
+    /// The same as `description`, without the arguments.
     public var path: String {
         ([schema, parent, name] as [String?]).compactMap { $0.map(PlainName.quoted) }.joined(separator: ".")
     }
 
     var nameParts: [ExactText] { [schema, parent, name].compactMap { $0.map(ExactText.init) } }
 
-    /// The name within its schema, or within its relation.
+    /// The name without its schema and its relation, quoted if necessary.
     var quotedName: String { PlainName.quoted(name) }
 
-    /// The relation or domain that it belongs to, as SQL names it.
+    /// The name in SQL of the relation or domain that the object belongs to.
     var quotedParent: String {
         ([schema, parent] as [String?]).compactMap { $0.map(PlainName.quoted) }.joined(separator: ".")
     }
 
-    /// The schema that decides to which system it belongs: its own, or itself.
+    /// The schema that determines the system of the object: the object's schema, or the object itself if it is a
+    /// schema.
     public var owningSchema: String? { kind == .schema ? name : schema }
 
-    /// By schema, then by kind; what belongs to a relation comes after it.
+    /// Orders by schema, then by kind. The parts of a relation follow the relation.
     public static func < (left: ObjectIdentity, right: ObjectIdentity) -> Bool {
         let (one, two) = (left.owningSchema ?? "", right.owningSchema ?? "")
         if !ExactText.same(one, two) { return ExactText.precedes(one, two) }

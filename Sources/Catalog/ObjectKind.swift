@@ -1,7 +1,7 @@
-/// What kind of thing an object of a schema is, in PostgreSQL's words.
+/// The kind of an object, with PostgreSQL's names.
 ///
-/// The order of the cases is the order in which objects are listed, and in which they are made where nothing else
-/// decides.
+/// The order of the cases is the order in which objects are listed. It is also the order in which objects are created,
+/// unless dependencies require another.
 public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
     case schema
     case `extension`
@@ -35,7 +35,7 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
     case publication
     case defaultPrivileges
 
-    /// The kind in PostgreSQL's words.
+    /// PostgreSQL's name of the kind.
     public var name: String {
         switch self {
         case .schema: "schema"
@@ -81,19 +81,20 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
 
     public static func < (left: ObjectKind, right: ObjectKind) -> Bool { left.rawValue < right.rawValue }
 
-    // MARK: What holds of a kind
+    // MARK: Properties of a kind
 
-    /// What kinds have in common. Each kind is in one of them: a new kind does not compile before it is.
+    /// A group of kinds with common properties. Each kind is in exactly one family; the compiler requires a family for
+    /// a new kind.
     private enum Family {
-        /// What a database has outside its schemas.
+        /// Objects outside schemas.
         case ofDatabase
         case type
         case routine
-        /// What holds rows.
+        /// Relations that store rows.
         case table
         case view
         case sequence
-        /// What belongs to a relation, or to a domain, and goes with it.
+        /// Parts of a relation or domain, which are dropped with it.
         case part
         case other
     }
@@ -112,13 +113,13 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
         }
     }
 
-    /// Tables of either sort: they hold rows.
+    /// Whether objects of this kind are tables or foreign tables.
     var isTable: Bool { family == .table }
 
-    /// Relations that a column can belong to.
+    /// Whether objects of this kind are relations that can have columns.
     var isRelation: Bool { isTable || family == .view }
 
-    /// What shares the names of tables in a schema.
+    /// Whether objects of this kind share the namespace of tables in a schema.
     var isInRelationNamespace: Bool {
         isRelation || family == .sequence || self == .index || self == .compositeType
     }
@@ -127,13 +128,14 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
 
     var isType: Bool { family == .type }
 
-    /// What belongs to a relation, or to a domain, and goes with it.
+    /// Whether objects of this kind are parts of a relation or domain, and dropped with it.
     var hasParent: Bool { family == .part }
 
-    /// What a database has outside its schemas.
+    /// Whether objects of this kind are outside schemas.
     var isOfDatabase: Bool { family == .ofDatabase }
 
-    /// What holds no data, and little or nothing leans on: it can be dropped before anything else.
+    /// Whether objects of this kind store no data of their own and have few or no dependent objects, so that they can
+    /// be dropped first.
     var isLeaf: Bool {
         switch self {
         case .constraint, .index, .trigger, .rule, .policy, .statistics, .view, .materializedView, .eventTrigger,

@@ -1,8 +1,8 @@
 import Postgres
 
-/// Quotes names only where SQL wants it, as `quote_ident` does, so that what people read stays readable.
+/// Quotes names only if SQL requires it, like `quote_ident`, so that messages and files are easy to read.
 enum PlainName {
-    /// Words that are more than names (PostgreSQL manual, appendix C): those of versions 13 to 18.
+    /// The keywords of PostgreSQL 13 to 18 that must be quoted as names (PostgreSQL manual, appendix C).
     private static let keywords = Set(
         """
         all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean

@@ -1,30 +1,31 @@
 import Postgres
 
-/// Names and lists as SQL writes them, with quotes where they need them.
+/// Parses names and lists of names in SQL notation, with quotes if necessary.
 ///
-/// This is the one place that takes such texts apart. What stands in quotes of either sort is passed over, byte by byte:
-/// whoever makes a name or a literal chooses what is in it, commas and line feeds included.
+/// All such texts are parsed here. Text in single or double quotes is skipped byte by byte, because names and literals
+/// may contain any characters, for instance commas and line feeds.
 enum QualifiedName {
-    /// What stands between commas outside quotes and parentheses.
+    /// Returns the items of a list: the texts between commas outside quotes and parentheses.
     static func list(_ text: String) -> [String] {
         split(text[...], at: ",").map { String(Substring($0.utf8.drop { $0 == UInt8(ascii: " ") })) }.filter {
             !$0.isEmpty
         }
     }
 
-    /// The same, to be compared as names are.
+    /// Returns the items of a list as `ExactText`, which compares byte for byte, as PostgreSQL compares names.
     static func exactList(_ text: String?) -> [ExactText] { list(text ?? "").map(ExactText.init) }
 
-    /// The lines of a text, where names and literals with line feeds are in quotes.
+    /// Returns the lines of a text. A line feed in quotes does not end a line.
     static func lines(_ text: String) -> [String] { split(text[...], at: "\n").map(String.init).filter { !$0.isEmpty } }
 
-    /// The same, to be compared as names are.
+    /// Returns the lines of a text as `ExactText`.
     static func exactLines(_ text: String?) -> [ExactText] { lines(text ?? "").map(ExactText.init) }
 
-    /// The parts of a dotted name, without their quotes.
+    /// Returns the parts of a dotted name, without quotes.
     static func parts(_ text: Substring) -> [String] { split(text, at: ".").map { unquoted(String($0)) } }
 
-    /// What comes before and after the first such character outside quotes; all of it, and nothing, where there is none.
+    /// Returns the texts before and after the first separator outside quotes; the whole text and an empty text if there
+    /// is no separator.
     static func halves(_ text: String, at separator: Unicode.Scalar) -> (before: String, after: String) {
         guard let position = firstOutsideQuotes(separator, in: text[...]) else { return (text, "") }
         return (String(text[..<position]), String(text[text.utf8.index(after: position)...]))
@@ -57,12 +58,12 @@ enum QualifiedName {
         return parts
     }
 
-    /// Hands over the bytes outside quotes, with how deep in parentheses each stands, as long as `goesOn` wants more.
+    /// Calls `goesOn` with each byte outside quotes and its depth in parentheses, until `goesOn` returns false.
     private static func scan(_ text: Substring, _ goesOn: (Substring.Index, UInt8, Int) -> Bool) {
         var quote: UInt8?
         var (escapes, isEscaped) = (false, false)
         var depth = 0
-        // The two bytes before.
+        // The two previous bytes.
         var (before, last): (UInt8, UInt8) = (0, 0)
         for index in text.utf8.indices {
             let byte = text.utf8[index]
@@ -79,7 +80,7 @@ enum QualifiedName {
             }
             switch byte {
             case UInt8(ascii: "\""), UInt8(ascii: "'"):
-                // A quote that is doubled ends the text and opens it again; the latter goes on as the former did.
+                // A doubled quote closes the literal and opens it again. The literal keeps its escape mode.
                 if last != byte || !escapes {
                     escapes = byte == UInt8(ascii: "'") && last | 0x20 == UInt8(ascii: "e") && !isOfWord(before)
                 }

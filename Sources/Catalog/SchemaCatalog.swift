@@ -1,14 +1,14 @@
 import Postgres
 
-/// An object of a schema as values: named properties, each as text in PostgreSQL's own spelling.
+/// An object of a schema as a value: named properties, each with its text as PostgreSQL prints it.
 ///
-/// A property that has its default is absent, so that a catalog read from a newer server, which knows more
-/// properties, is equal to one from an older server.
+/// Properties with default values are omitted. Therefore a catalog from a newer server, which has more properties, is
+/// equal to a catalog from an older server.
 public struct CatalogObject: Sendable, Equatable {
     public let identity: ObjectIdentity
-    /// In the order of their names.
+    /// The properties, ordered by name.
     public private(set) var properties: [(name: String, value: String)]
-    /// The objects that it needs to exist, as `pg_depend` knows them; empty unless they were asked for.
+    /// The objects that this object depends on, from `pg_depend`; empty unless dependencies were requested.
     public var dependencies: [ObjectIdentity] = []
 
     public init(_ identity: ObjectIdentity, properties: [(name: String, value: String)] = []) {
@@ -33,7 +33,8 @@ public struct CatalogObject: Sendable, Equatable {
             }
     }
 
-    /// What it goes with, where its own name does not tell: the column of a sequence, the table of statistics.
+    /// The path of the object's container, if the name of the object does not contain it: the column of a sequence, the
+    /// table of statistics.
     var containerPath: String? {
         switch identity.kind {
         case .statistics: self["table"]
@@ -47,18 +48,18 @@ public struct CatalogObject: Sendable, Equatable {
     }
 }
 
-/// Schemas of one database, or what they ought to be, as values.
+/// The schemas of one database, as found or as expected, as a value.
 public struct SchemaCatalog: Sendable {
     public private(set) var objects: [ObjectIdentity: CatalogObject] = [:]
-    /// The schemas that were looked at.
+    /// The schemas that were read.
     public var schemas: Set<ExactText>
     /// The server's major version.
     public var serverVersion: Int
-    /// The system to which a schema, or an object outside schemas, belongs.
+    /// The systems of the schemas, and of the objects outside schemas.
     public var systems: [ObjectIdentity: String] = [:]
-    /// Kinds of objects in the schemas that are not held, with how many there are.
+    /// The kinds of objects in the schemas that the catalog does not support, each with the number of objects.
     public var unsupportedKinds: [String] = []
-    /// By their names without quotes.
+    /// Relations, domains, columns and composite types by the parts of their names, without quotes.
     private var containers: [[ExactText]: ObjectIdentity] = [:]
 
     public init(schemas: Set<ExactText>, serverVersion: Int, objects: [CatalogObject] = []) {
@@ -79,13 +80,13 @@ public struct SchemaCatalog: Sendable {
         }
     }
 
-    /// All objects in their order.
+    /// All objects, ordered by identity.
     public var sorted: [CatalogObject] { objects.values.sorted { $0.identity < $1.identity } }
 
-    /// The relation, domain or column with this path.
+    /// Returns the relation, domain, composite type or column with a path.
     func object(at path: String) -> ObjectIdentity? { containers[QualifiedName.parts(path[...]).map(ExactText.init)] }
 
-    /// The object without which this one is not.
+    /// Returns the object that an object belongs to and cannot exist without.
     func container(of object: CatalogObject) -> ObjectIdentity? {
         if object.identity.kind.hasParent {
             return containers[[object.identity.schema, object.identity.parent].compactMap { $0.map(ExactText.init) }]
@@ -93,8 +94,8 @@ public struct SchemaCatalog: Sendable {
         return object.containerPath.flatMap { self.object(at: $0) }
     }
 
-    /// The object, or one without properties where it is a column of which nothing is to be said: such columns of views
-    /// and composite types are not held.
+    /// Returns an object. If a column of a view or composite type is not in the catalog, returns a column without
+    /// properties: the catalog omits columns of these kinds that have no properties.
     func objectOrImplicitColumn(_ identity: ObjectIdentity) -> CatalogObject? {
         if let object = objects[identity] { return object }
         guard identity.kind == .column, let owner = self.object(at: identity.quotedParent), !owner.kind.isTable else {
@@ -103,13 +104,13 @@ public struct SchemaCatalog: Sendable {
         return CatalogObject(identity)
     }
 
-    /// The system that an object belongs to; nil where none is known.
+    /// Returns the system that an object belongs to; nil if it is unknown.
     public func system(of identity: ObjectIdentity) -> String? {
         if let own = systems[identity] { return own }
         return identity.owningSchema.flatMap { systems[ObjectIdentity(.schema, $0)] }
     }
 
-    /// Takes in all that another one holds.
+    /// Adds the objects of another catalog.
     public mutating func add(_ other: SchemaCatalog) {
         for object in other.objects.values { self[object.identity] = object }
         schemas.formUnion(other.schemas)
@@ -117,7 +118,7 @@ public struct SchemaCatalog: Sendable {
         unsupportedKinds += other.unsupportedKinds
     }
 
-    /// The same without the objects that `isWanted` refuses.
+    /// Returns the catalog without the objects for which `isWanted` returns false.
     public func filtered(_ isWanted: (ObjectIdentity) -> Bool) -> SchemaCatalog {
         var result = SchemaCatalog(schemas: schemas, serverVersion: serverVersion)
         result.systems = systems

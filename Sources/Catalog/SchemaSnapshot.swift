@@ -1,8 +1,8 @@
 import Postgres
 import Reporting
 
-/// A catalog as text, to commit, to review and to compare with: every object with its properties, always in the same
-/// order and spelling.
+/// A catalog as text, for version control, reviews and comparisons. Objects and properties always have the same order
+/// and spelling.
 ///
 ///     reeve schema snapshot 1
 ///     server: 15
@@ -15,15 +15,15 @@ import Reporting
 ///     column posters.jobs.id
 ///       type: bigint
 ///
-/// A value of several lines is announced by `|` and their number; a title, the name of a property or a list of names goes
-/// on as long as a quote is open. Lines that begin with `@` are not properties: the system of an object, and what it
-/// needs.
+/// A value of several lines begins with `|` and the number of lines. A title, the name of a property and a list of
+/// names continue on the next line while a quote is open. Lines that begin with `@` are not properties: `@system` is
+/// the system of an object, `@needs` lists its dependencies.
 public enum SchemaSnapshot {
     static let title = "reeve schema snapshot 1"
 
     /// - Parameters:
-    ///   - catalog: as read, with dependencies where the text is to serve for mending.
-    ///   - notes: lines for the head, as `name: value`.
+    ///   - catalog: a catalog as it was read, with dependencies if the snapshot is to be used for mending.
+    ///   - notes: lines of the header, as `name: value`.
     public static func text(of catalog: SchemaCatalog, notes: [(name: String, value: String)] = []) -> String {
         var text = title + "\nserver: \(catalog.serverVersion)\n"
         text += "schemas: " + catalog.schemas.sorted().map { PlainName.quoted($0.text) }.joined(separator: ", ") + "\n"
@@ -32,8 +32,8 @@ public enum SchemaSnapshot {
         return text
     }
 
-    /// The objects as in such a text, for people alone: each name and each line of a value is on one line, where nothing
-    /// hides.
+    /// Returns the objects in the form of a snapshot, for display only: each name and each line of a value is on one
+    /// line, and control characters are made visible.
     public static func shown(_ catalog: SchemaCatalog) -> String {
         catalog.sorted.map { paragraph($0, of: catalog) { visible($0) } }.joined(separator: "\n")
     }
@@ -69,23 +69,23 @@ public enum SchemaSnapshot {
         for line in lines { text += line.isEmpty ? "\n" : "    \(line)\n" }
     }
 
-    /// The schemas that such a text is about, from its head alone.
+    /// Returns the schemas in the header of a snapshot; nil if the header is invalid.
     public static func schemas(in text: String) -> Set<ExactText>? {
         var parser = SnapshotParser(text: text, file: "")
         return (try? parser.head())?.schemas
     }
 
-    /// Reads such a text.
+    /// Parses a snapshot.
     ///
-    /// - Parameter file: its name, for errors.
-    /// - Throws: `SnapshotError` with the line.
+    /// - Parameter file: the name of the file, for errors.
+    /// - Throws: `SnapshotError` with the line number.
     public static func parse(_ text: String, file: String) throws -> (catalog: SchemaCatalog, notes: [String: String]) {
         var parser = SnapshotParser(text: text, file: file)
         return try parser.parse()
     }
 }
 
-/// A text that is no snapshot, or not a whole one.
+/// An error about a text that is not a snapshot or is incomplete.
 public struct SnapshotError: Error, CustomStringConvertible {
     public let file: String
     public let line: Int
@@ -128,7 +128,7 @@ struct SnapshotParser {
         return lines[next - 1]
     }
 
-    /// A line, with those after it as long as it ends within quotes: names may have line feeds in them.
+    /// Returns a line. While the text ends inside quotes, appends the next line, because names may contain line feeds.
     private mutating func lineOfNames() -> Substring? {
         guard let first = line() else { return nil }
         guard Self.endsWithinQuotes(first) else { return first }
@@ -204,7 +204,7 @@ struct SnapshotParser {
         return (object, system)
     }
 
-    /// The name of a property may have line feeds in it, in quotes.
+    /// Parses a property. Its name may contain line feeds in quotes.
     private mutating func property() throws -> (name: String, value: String) {
         var text = Substring(line()?.utf8.dropFirst(2) ?? ""[...].utf8)
         while Self.endOfName(in: text) == nil, Self.endsWithinQuotes(text), let more = line() { text += "\n" + more }
@@ -216,7 +216,8 @@ struct SnapshotParser {
         return (String(line[..<end]), String(Substring(line.utf8[end...].dropFirst(2))))
     }
 
-    /// The colon after a name: the first outside quotes that a space follows, or nothing.
+    /// Returns the index of the colon that ends a name: the first colon outside quotes that precedes a space or the end
+    /// of the line.
     private static func endOfName(in line: Substring) -> Substring.Index? {
         var isQuoted = false
         for index in line.utf8.indices {
@@ -242,7 +243,7 @@ struct SnapshotParser {
 }
 
 extension ObjectIdentity {
-    /// Reads `kind schema.name` as snapshots write it; nil when it is none.
+    /// Parses `kind schema.name` as snapshots write it; returns nil if the line is invalid.
     init?(_ line: String) {
         guard let (kind, rest) = Self.kind(of: line) else { return nil }
         var path = rest
@@ -266,7 +267,7 @@ extension ObjectIdentity {
     private static func kind(of line: String) -> (ObjectKind, Substring)? {
         var end = line.startIndex
         var found: (ObjectKind, Substring)?
-        // The longest that fits: 'table' is the start of none, 'text search …' has three words.
+        // Take the longest kind that matches; kinds have up to three words, like 'text search dictionary'.
         for _ in 0..<3 {
             guard let space = line.utf8[end...].firstIndex(of: UInt8(ascii: " ")) else { break }
             let after = line.utf8.index(after: space)

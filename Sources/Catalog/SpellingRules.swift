@@ -1,6 +1,7 @@
 import Postgres
 
-/// Takes PostgreSQL's spelling of a definition to one that dumping, restoring and another version do not change.
+/// Converts a definition as PostgreSQL prints it into a form that is the same after a dump and restore, and in all
+/// versions.
 enum SpellingRules {
     static func canonical(_ value: String, property: String, of kind: ObjectKind) -> String {
         switch (kind, property) {
@@ -18,7 +19,7 @@ enum SpellingRules {
         }
     }
 
-    /// What stands in the parentheses after `USING method`.
+    /// Returns the text in the parentheses after `USING method`.
     private static func indexKeys(_ definition: String) -> String {
         let bytes = Array(definition.utf8)
         guard let tokens = try? SQLLexer.tokens(of: bytes) else { return definition }
@@ -42,7 +43,7 @@ enum SpellingRules {
 }
 
 extension String {
-    /// The text of a range of its UTF-8 bytes.
+    /// Returns the text in a range of the UTF-8 bytes.
     func bytes(_ range: Range<Int>) -> String {
         let view = utf8
         return String(

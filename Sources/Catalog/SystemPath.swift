@@ -1,22 +1,25 @@
 import Postgres
 
-/// The search path for a system's own SQL: its schema, then those that hold extensions, and temporary objects last, where
-/// they shadow nothing. It holds for that SQL alone; otherwise sessions keep `ConnectionSettings.searchPath`. JIT, and what
-/// changes the meaning of SQL (`ConnectionSettings.pinsOfMeaning`), is as it is set for the database.
+/// The search path for the SQL of a system: the schema of the system, then the schemas that contain extensions, and
+/// `pg_temp` last, so that temporary objects shadow no others. The path applies to that SQL only; other statements use
+/// `ConnectionSettings.searchPath`. The SQL of a system runs with the settings of the database for `jit` and for
+/// `ConnectionSettings.pinsOfMeaning`, which change the meaning of SQL.
 ///
-/// A schema that others own, in which they may create objects, or have some, is left out, whatever extension lies there: a
-/// function that fits a call better than PostgreSQL's own would be called in its stead. That is `public` of PostgreSQL 14
-/// and before, where all may create, and of a database that belongs to somebody else.
+/// A schema with extensions is left out if other roles own it, may create objects in it, or own objects in it. In such
+/// a schema another role could create a function that matches a call better than PostgreSQL's own function, and
+/// PostgreSQL would call it. Examples are `public` of PostgreSQL 14 and before, where all roles may create objects, and
+/// `public` of a database that another role owns.
 public enum SystemPath {
-    /// SQL for the roles, as rows `r` of pg_roles, that are at home in the schema of a row `n` of pg_namespace: those that
-    /// may create objects there or let themselves do so, for they own the schema, and those that have some there that a
-    /// name could mean. Superusers and the role that works are left out.
+    /// SQL for the resident roles of the schema in a row `n` of pg_namespace, as rows `r` of pg_roles. A resident may
+    /// create objects in the schema, may grant itself that right because it is a member of the schema's owner, or owns
+    /// objects in the schema. Superusers and the current role are left out.
     ///
-    /// The roles that PostgreSQL brings create by their members. Owners are looked up by the dependencies of the schema's
-    /// objects, each once: a look at all functions for each role takes a second where there are a thousand roles.
+    /// PostgreSQL's predefined roles are left out because only their members create objects. The owners of objects are
+    /// found by the dependencies on the schema, each once: to check all functions for each role takes a second if there
+    /// are a thousand roles.
     private static let residents = residents()
 
-    /// - Parameter kinds: SQL for a condition on a row `d` of pg_depend: which objects count.
+    /// - Parameter kinds: an SQL condition on a row `d` of pg_depend, which selects the objects that count.
     private static func residents(having kinds: String = "true") -> String {
         """
         (SELECT r.oid FROM pg_catalog.pg_roles r
@@ -34,22 +37,24 @@ public enum SystemPath {
     }
 
     /// SQL for the items of a FROM clause after a row `n` of pg_namespace: the roles, as rows `r` of pg_roles, whose
-    /// functions and operators a call could find in that schema though it names the schema.
+    /// functions and operators a call may resolve to even if it names the schema.
     static let whoseCodeIsFound = residents(
         having: """
             d.classid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)
             """)
 
-    /// SQL for a condition on a row `n` of pg_namespace: whether others are at home there.
+    /// An SQL condition on a row `n` of pg_namespace: whether the schema has residents, that is, whether other roles
+    /// can influence name resolution in it.
     private static let isOpen = "EXISTS (SELECT FROM \(residents))"
 
-    /// A statement that sets it, as it is now: short, for the server shows of what runs only the beginning.
+    /// Returns a statement that sets the search path of a schema, computed from the current schemas. The statement is
+    /// short, because the server shows only the beginning of a running query.
     ///
-    /// - Parameter local: for the open transaction only.
+    /// - Parameter local: whether the setting applies to the open transaction only.
     /// - Throws: `PostgresError`.
     public static func statement(schema: String, local: Bool, on connection: isolated Connection) throws -> String {
         let path = try path(of: schema, on: connection)
-        // NULL gives the setting back to whoever sets it for the session.
+        // NULL resets a setting to the session's default.
         let settings =
             [("search_path", quoteLiteral(path.joined(separator: ", ")))]
             + (["jit"] + ConnectionSettings.pinsOfMeaning.map(\.0)).map { ($0, "NULL") }
@@ -57,7 +62,7 @@ public enum SystemPath {
             + settings.map { "pg_catalog.set_config('\($0.0)', \($0.1), \(local))" }.joined(separator: ", ")
     }
 
-    /// The schema, those with extensions in which no others are at home, and pg_temp, quoted where they must be.
+    /// Returns the schema, the schemas with extensions that have no residents, and pg_temp, each quoted if necessary.
     private static func path(of schema: String, on connection: isolated Connection) throws -> [String] {
         let row = try connection.query(
             "SELECT pg_catalog.quote_ident($1), ARRAY(SELECT DISTINCT n.nspname::pg_catalog.text FROM \(others(than: "$1")))",
@@ -65,7 +70,8 @@ public enum SystemPath {
         ).first
         let own: String = try row?.get(0) ?? ""
         let others: [String] = try row?.get(1) ?? []
-        // This is asked before each migration, most databases have none, and to plan what follows takes longer than to run it.
+        // This runs before each migration. Most databases have no such schemas, and planning the next query takes
+        // longer than running it.
         if others.isEmpty { return [own, "pg_temp"] }
         let closed: [String] = try connection.query(
             """
@@ -76,7 +82,7 @@ public enum SystemPath {
         return [own] + closed + ["pg_temp"]
     }
 
-    /// Schemas with extensions, besides the system's own.
+    /// Returns a FROM clause with the schemas that contain extensions, except the given schema and pg_catalog.
     private static func others(than schema: String) -> String {
         """
         pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
@@ -84,9 +90,9 @@ public enum SystemPath {
         """
     }
 
-    /// An error of a system's own SQL, with a hint where a name was not found and a schema is left out of the path.
+    /// Adds a hint to an error of a system's SQL if a name was not found and a schema is left out of the search path.
     ///
-    /// Asks the server, outside of a transaction; where that fails, the error is as it was.
+    /// Queries the server outside a transaction. If the query fails, the error is returned unchanged.
     public static func explained(_ error: PostgresError, schema: String, on connection: Connection) async
         -> PostgresError
     {
@@ -112,11 +118,12 @@ public enum SystemPath {
         return error
     }
 
-    /// The roles whose code a superuser would find on a system's path: who owns its schema, may create objects there, or has
-    /// some. A call that names no schema takes the function that fits best, whoever made it.
+    /// Returns the roles whose code a superuser could call through the search path of a system: the roles that own the
+    /// system's schema, may create objects in it, or own objects in it. A call without a schema name resolves to the
+    /// best match, whichever role owns the function.
     ///
-    /// - Parameter trusted: roles whose code may run with the rights of the role that works.
-    /// - Returns: none where the role that works is no superuser, or the schema does not exist.
+    /// - Parameter trusted: roles whose code may run with the privileges of the current role.
+    /// - Returns: an empty list if the current role is not a superuser, or if the schema does not exist.
     public static func intruders(
         in schema: String, trusted: [String], on connection: isolated Connection
     ) throws -> [String] {
@@ -130,16 +137,16 @@ public enum SystemPath {
         ).map { try $0.get(0) }
     }
 
-    /// Ends what `statements` began in a transaction.
+    /// A statement that ends the effect of `statement` in a transaction.
     public static let end =
         "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
         + ConnectionSettings.pinsOfMeaning.map { ", pg_catalog.set_config('\($0)', '\($1)', true)" }.joined()
 }
 
 extension Connection {
-    /// Runs a system's own SQL in the open transaction, where names without a schema are the system's.
+    /// Runs the SQL of a system in the open transaction, with the search path of the system's schema.
     ///
-    /// An error leaves the path to the rollback of the savepoint or transaction.
+    /// After an error the search path is reset by the rollback of the savepoint or transaction.
     public func underPath<T>(of schema: String, _ body: () throws -> T) throws -> T {
         try execute(SystemPath.statement(schema: schema, local: true, on: self))
         let value = try body()

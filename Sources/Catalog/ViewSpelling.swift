@@ -1,10 +1,11 @@
 import Postgres
 
-/// Takes the definition of a view to one spelling for all versions of PostgreSQL.
+/// Converts the definition of a view into one form for all versions of PostgreSQL.
 ///
-/// Up to version 15, the server names the relation before each column (`SELECT jobs.id FROM jobs`); from 16 on it does
-/// not where a query has one relation only (`SELECT id FROM jobs`). The shorter form is taken, but for columns in ORDER
-/// BY that have the name of another output column, where it would mean that one.
+/// Up to version 15, the server writes the relation before each column (`SELECT jobs.id FROM jobs`). From version 16
+/// on, it omits the relation if a query has only one (`SELECT id FROM jobs`). The canonical form is the shorter one. An
+/// exception are columns in ORDER BY that have the same name as another output column, because the shorter form would
+/// refer to that column.
 enum ViewSpelling {
     static func canonical(_ definition: String) -> String {
         let bytes = Array(definition.utf8)
@@ -21,11 +22,11 @@ enum ViewSpelling {
     }
 }
 
-/// The tokens of a view's query, with how deep in parentheses each stands.
+/// The tokens of a view's query, and their nesting in parentheses.
 private struct ViewQuery {
     let words: [String]
     let tokens: [SQLToken]
-    /// Whether a token stands within a query in parentheses.
+    /// Whether each token is inside a subquery in parentheses.
     private let isNested: [Bool]
     private let isInParentheses: [Bool]
 
@@ -35,7 +36,7 @@ private struct ViewQuery {
         self.words = words
         var nested: [Bool] = []
         var inside: [Bool] = []
-        // For each open parenthesis, whether a query begins after it.
+        // For each open parenthesis, whether it begins a subquery.
         var open: [Bool] = []
         for (index, token) in tokens.enumerated() {
             if token.kind == .closeParenthesis, !open.isEmpty { open.removeLast() }
@@ -50,7 +51,7 @@ private struct ViewQuery {
         isInParentheses = inside
     }
 
-    /// The name under which the one relation of the query goes; nil when there are several, or none.
+    /// The name or alias of the only relation of the query; nil if there are several or none.
     var onlyRelation: String? {
         let outer = tokens.indices.filter { !isInParentheses[$0] }
         guard !outer.contains(where: { ["UNION", "INTERSECT", "EXCEPT", "JOIN"].contains(words[$0]) }),
@@ -63,7 +64,7 @@ private struct ViewQuery {
         return name(of: item)
     }
 
-    /// The alias of a FROM item, else the last part of its name.
+    /// Returns the alias of a FROM item, or the last part of its name.
     private func name(of item: [Int]) -> String? {
         var last: String?
         for index in item {
@@ -78,7 +79,7 @@ private struct ViewQuery {
         return last
     }
 
-    /// Whether a token is the relation's name before a column's.
+    /// Returns whether a token is the name of the relation before a column name.
     func isQualifier(_ index: Int, _ name: String) -> Bool {
         guard words[index] == name, words[index + 1] == ".", !isNested[index],
             index == 0 || words[index - 1] != ".",
@@ -92,7 +93,7 @@ private struct ViewQuery {
         return order.map { index > $0 } ?? false
     }
 
-    /// What the query's columns are called, where they are given another name.
+    /// The names that the query assigns to its output columns with AS.
     private var outputNames: Set<String> {
         Set(
             tokens.indices.dropFirst().filter { !isInParentheses[$0] && words[$0 - 1] == "AS" }.map { words[$0] })

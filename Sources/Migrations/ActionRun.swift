@@ -4,21 +4,23 @@ import Ledger
 import Postgres
 import Telemetry
 
-/// One migration being applied or reverted, with its retries.
+/// Applies or reverts one migration, with retries.
 struct ActionRun: Sendable {
     let action: MigrationAction
-    /// Whether others follow; then its commit need not reach the disk before the next begins. Commits reach it in their
-    /// order, and so a crash of the server leaves the ledger and the schema of some earlier moment of the run.
+    /// Whether another migration follows. If so, the commit need not be flushed to disk before the next migration
+    /// begins. Commits are flushed in their order. Therefore a crash of the server leaves the ledger and the schema in
+    /// the state of some earlier moment of the run.
     let isFollowed: Bool
     let settings: Migrator.Settings
     let watch: BlockerWatch
     let logger: Logger
 
-    /// What comes after the commit does not decide what became of the migration: where the connection is lost by then, this
-    /// returns, and the connection is closed.
+    /// Applies or reverts the migration. A failure after the commit does not change the outcome: if the connection is
+    /// lost then, this function returns normally, and the connection is closed.
     ///
-    /// - Returns: how many milliseconds it took.
-    /// - Throws: `MigrationError.failed`, when it was not applied or reverted, or nobody can tell.
+    /// - Returns: the duration in milliseconds.
+    /// - Throws: `MigrationError.failed` if the migration was not applied or reverted, or if the outcome is unknown;
+    ///   another `MigrationError` of `StepRun`; `CancellationError`.
     func perform(on connection: Connection) async throws -> Int {
         let began = ContinuousClock.now
         let retries = action.script.directives.retries ?? settings.retries
@@ -67,8 +69,8 @@ struct ActionRun: Sendable {
             try? connection.resetSession()
             throw error
         }
-        // What it or a function that it called has set must not affect the next one, or our own statements. What
-        // cannot be reset is closed.
+        // The settings of the migration, or of functions that it called, must not affect the next migration or Reeve's
+        // own statements. If the session cannot be reset, the connection is closed.
         if connection.isOpen { try? connection.resetSession() }
     }
 
@@ -86,8 +88,9 @@ struct ActionRun: Sendable {
         }
     }
 
-    /// The statements that can be sent all at once with the ledger's row: those of a way up that is one transaction,
-    /// without COPY data, and read under one setting of strings.
+    /// The statements that can be sent in one batch together with the ledger's row: those of an up migration that runs
+    /// in one transaction, has no COPY data, and is parsed with `standard_conforming_strings` on throughout. Nil if the
+    /// migration is different.
     private var batch: [SQLStatement]? {
         guard action.direction == .up, action.runsInOneTransaction else { return nil }
         let statements = action.steps[0].statements
@@ -117,16 +120,17 @@ struct ActionRun: Sendable {
         return options
     }
 
-    /// Comes between a migration and our own statements, so that these run as we and find what they mean. What the
-    /// migration put off to its end runs before, under its own path.
+    /// Statements that run between a migration and Reeve's own statements, so that the latter run as the connected role
+    /// and with Reeve's own search path. Deferred constraints and triggers of the migration run first, with the
+    /// migration's search path.
     static let closing = ["SET CONSTRAINTS ALL IMMEDIATE", "RESET SESSION AUTHORIZATION", "RESET ROLE", SystemPath.end]
 
-    /// A transaction in which names without a schema are the system's.
+    /// Runs `body` in a transaction with the search path of the system's schema.
     func inTransaction(on connection: isolated Connection, _ body: () throws -> Void) throws {
         try connection.transaction(options(on: connection), body)
     }
 
-    /// Runs a statement; an error tells its place in the file.
+    /// Runs a statement. An error contains the statement's location in the file.
     func run(_ statement: SQLStatement, on connection: isolated Connection) throws {
         let script = action.script
         do {
@@ -140,7 +144,7 @@ struct ActionRun: Sendable {
         }
     }
 
-    /// The last act of the migration, in its last transaction.
+    /// Writes or removes the ledger's row. This is the last statement in the last transaction of the migration.
     func writeLedger(_ began: ContinuousClock.Instant, on connection: isolated Connection) throws {
         let migration = action.migration
         switch action.direction {

@@ -2,9 +2,9 @@ import Foundation
 import Postgres
 import Synchronization
 
-/// Looks, from a second connection, at who holds up a migration that takes long.
+/// Finds the sessions that block a slow migration, from a second connection.
 ///
-/// One watch serves a whole run of migrations, and connects only when one of them takes longer than its patience.
+/// One watch is used for a whole run of migrations. It connects only if a migration takes longer than its patience.
 final class BlockerWatch: Sendable {
     private let database: Database
     private let state = Mutex(State())
@@ -19,14 +19,14 @@ final class BlockerWatch: Sendable {
         self.database = database
     }
 
-    /// A migration begins: what was seen before is forgotten.
+    /// Begins to watch a migration, and discards the blockers of the previous one.
     ///
-    /// - Parameter patience: how long it may take before it is looked at.
+    /// - Parameter patience: how long the migration may take before its blockers are queried.
     func begin(patience: Duration) {
         state.withLock { $0 = State(patience: patience, began: .now) }
     }
 
-    /// The blockers that were seen last since then.
+    /// The blockers of the current migration that were found last.
     var seen: [Blocker] { state.withLock { $0.seen } }
 
     /// Watches the migrations that `body` runs on a connection.
@@ -49,7 +49,7 @@ final class BlockerWatch: Sendable {
         }
     }
 
-    /// Returns when the migration that runs has taken longer than its patience.
+    /// Returns when the current migration has taken longer than its patience.
     private func waitUntilLate() async throws {
         while true {
             let left = state.withLock { state in

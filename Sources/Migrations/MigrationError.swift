@@ -3,7 +3,7 @@ import Ledger
 import Postgres
 import Reporting
 
-/// Why migrations cannot be read, planned or applied.
+/// An error that prevents migrations from being read, planned or applied.
 public enum MigrationError: Error, CustomStringConvertible {
     case unreadable(path: String, reason: String)
     case badFileName(path: String)
@@ -27,10 +27,10 @@ public enum MigrationError: Error, CustomStringConvertible {
     case halfReverted(system: String, title: String)
     case invalidIndex(name: String, location: String)
     case failed(system: String, title: String, cause: any Error, blockers: [Blocker], attempts: Int)
-    /// A superuser's migrations would find others' code in the schema.
+    /// The migrations of a superuser could call functions of other roles in the schema.
     case openSchema(system: String, schema: String, roles: [String])
     case locked(holder: String?, wait: Duration)
-    /// The run did what `done` tells, and cannot go on.
+    /// The run cannot continue after the migration that `done` describes.
     case lostAfter(done: String, cause: any Error)
 
     public var description: String {
@@ -88,7 +88,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         return text
     }
 
-    /// The description with everything that the server reported.
+    /// The description with all details that the server reported.
     private var fullDescription: String {
         guard case .failed(let system, let title, let cause as PostgresError, let blockers, let attempts) = self else {
             return description
@@ -155,7 +155,7 @@ extension MigrationError: ReportedError {
     }
 }
 
-/// A session that holds what a migration waits for.
+/// A session that holds a lock that a migration waits for.
 public struct Blocker: Sendable, Equatable, CustomStringConvertible {
     public let process: Int
     public let user: String

@@ -2,9 +2,9 @@ import Foundation
 import Postgres
 import Synchronization
 
-/// A migration of a folder: its way up, and its way down if it has one.
+/// A migration of a folder: its up script, and its down script if it has one.
 public struct Migration: Sendable {
-    /// nil for a repeatable one.
+    /// The version; nil for a repeatable migration.
     public let version: Int?
     public let name: String
     public let up: MigrationScript
@@ -22,13 +22,13 @@ public struct Migration: Sendable {
 
 /// The migrations of one system, read from its folder.
 public struct MigrationFolder: Sendable {
-    /// In the order of their versions.
+    /// The versioned migrations, ordered by version.
     public let versioned: [Migration]
-    /// In the order of their names.
+    /// The repeatable migrations, ordered by name.
     public let repeatable: [Migration]
 
-    /// - Throws: `MigrationError` when a name cannot be read, a version is there twice or a way down has no way up;
-    ///   `PostgresError` of kind `badScript`.
+    /// - Throws: `MigrationError` if a file cannot be read, a file name is invalid, a version exists twice or a down
+    ///   script has no up script; `PostgresError` of kind `badScript`.
     public init(reading folder: String) throws {
         let names: [String]
         do {
@@ -67,7 +67,7 @@ public struct MigrationFolder: Sendable {
         MigrationFolder(versioned: versioned.filter(isWanted), repeatable: repeatable.filter(isWanted))
     }
 
-    /// Reads and scans files on all cores; the first in order that cannot be read is the error.
+    /// Reads and scans files on all cores. Throws the error of the first file in order that fails.
     private static func read(_ paths: [String]) throws -> [MigrationScript] {
         let results = Mutex([Result<MigrationScript, any Error>?](repeating: nil, count: paths.count))
         let size = 32
@@ -90,7 +90,7 @@ public struct MigrationFolder: Sendable {
         let version: Int?
         let name: String
 
-        // By hand, for a folder may hold thousands and a regular expression is compiled at each use.
+        // Not a regular expression, because it would be compiled for each of possibly thousands of files.
         static func parse(_ file: String) -> (FileName, isDown: Bool)? {
             guard file.hasSuffix(".sql") else { return nil }
             var stem = file.dropLast(".sql".count)

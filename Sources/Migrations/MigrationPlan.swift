@@ -1,14 +1,14 @@
 import Ledger
 import Postgres
 
-/// What is to be done to a database, in order.
+/// The migrations to apply or revert in a database, in order.
 public struct MigrationPlan: Sendable {
     public let actions: [MigrationAction]
-    /// What is worth saying and does not hinder.
+    /// Messages about conditions that do not prevent the run.
     public let notices: [String]
     /// Migrations whose comments or white space changed since they were applied.
     let rewritten: [(system: MigrationSystem, migration: Migration)]
-    /// Repeatable migrations whose files are gone.
+    /// Repeatable migrations that were applied and whose files no longer exist.
     let forgotten: [MigrationRecord]
 
     public var isEmpty: Bool { actions.isEmpty }
@@ -22,14 +22,16 @@ public struct MigrationAction: Sendable {
     public let migration: Migration
     public let direction: Direction
     public let script: MigrationScript
-    /// One step that is a transaction, unless something in it must run alone.
+    /// The steps of the script: one step that is a transaction, unless a statement must run alone or the script has
+    /// `no-transaction`.
     public let steps: [MigrationStep]
 
     public var runsInOneTransaction: Bool {
         steps.count == 1 && steps[0].nonTransactional == nil && !script.directives.noTransaction
     }
 
-    /// - Throws: `MigrationError.transactionControl`, `.unnamedConcurrentIndex`; `PostgresError`.
+    /// - Throws: `MigrationError.noWayDown`, `.transactionControl`, `.unnamedConcurrentIndex`, `.stepsInRepeatable`;
+    ///   `PostgresError`.
     init(system: MigrationSystem, migration: Migration, direction: Direction) throws {
         guard let script = direction == .up ? migration.up : migration.down else {
             throw MigrationError.noWayDown(system: system.name, title: migration.title)
@@ -45,7 +47,7 @@ public struct MigrationAction: Sendable {
     }
 }
 
-/// Statements that run in one transaction, or one that runs alone.
+/// Statements that run in one transaction, or one statement that runs outside a transaction.
 public struct MigrationStep: Sendable {
     public let statements: [SQLStatement]
     let nonTransactional: NonTransactionalStatement?
@@ -91,20 +93,20 @@ public struct MigrationStep: Sendable {
     }
 }
 
-/// The state to which a system is to be migrated.
+/// The state that a system is migrated to.
 public enum MigrationGoal: Sendable, Equatable {
-    /// Everything applied, or everything up to a version.
+    /// All migrations are applied, or all up to a version.
     case up(to: Int?)
-    /// Everything after a version reverted.
+    /// All migrations after a version are reverted.
     case down(to: Int)
 }
 
-/// Decides what is to be done, from what lies in the folders and what the ledger knows. Pure.
+/// Decides which migrations to apply or revert, from the folders and the records of the ledger. Pure.
 struct MigrationPlanner {
     let allowOutOfOrder: Bool
 
-    /// - Parameter systems: in the order of their requirements.
-    /// - Throws: `MigrationError` when folder and ledger contradict each other.
+    /// - Parameter systems: the systems, each after those that it requires.
+    /// - Throws: `MigrationError` if a folder contradicts the ledger.
     func plan(
         _ systems: [(MigrationSystem, MigrationFolder)], records: [MigrationRecord], goal: MigrationGoal
     ) throws -> MigrationPlan {
@@ -151,7 +153,7 @@ struct MigrationPlanner {
         {
             throw MigrationError.outOfOrder(system: state.system.name, title: late.title, applied: highest)
         }
-        // Repeatable ones may need all that the versioned ones make, and so wait for the last version.
+        // Repeatable migrations may depend on any versioned migration, so they run only after the last version.
         let isComplete = pending.count == state.pendingVersioned.count
         return try (pending + (isComplete ? state.pendingRepeatable : [])).map {
             try MigrationAction(system: state.system, migration: $0, direction: .up)
@@ -171,7 +173,7 @@ struct MigrationPlanner {
     }
 }
 
-/// One system's folder beside what the ledger knows of it.
+/// The folder of one system together with its records in the ledger.
 struct SystemState {
     let system: MigrationSystem
     let folder: MigrationFolder
@@ -194,17 +196,17 @@ struct SystemState {
 
     func wasBegun(_ migration: Migration) -> Bool { record(of: migration)?.state == .applying }
 
-    /// A migration whose way down was begun and not ended.
+    /// A migration whose revert was begun and not completed.
     var halfReverted: Migration? { folder.versioned.first { record(of: $0)?.state == .reverting } }
 
-    /// The newest version that is applied. Opt-in ones do not count: they may be chosen at any time.
+    /// The highest applied version. Opt-in migrations do not count, because they may be chosen at any time.
     var highestApplied: Int? {
         folder.versioned.last { migration in
             migration.up.directives.option == nil && record(of: migration).map { $0.state != .applying } == true
         }?.version
     }
 
-    /// Whether it is applied or, if it is opt-in, wanted.
+    /// Returns whether a migration is not opt-in, or its option is chosen.
     private func isWanted(_ migration: Migration) -> Bool {
         migration.up.directives.option.map(system.options.contains) ?? true
     }
@@ -234,7 +236,7 @@ struct SystemState {
         byName.values.filter { record in !folder.repeatable.contains { $0.name == record.name } }
     }
 
-    /// All in which the folder and the ledger contradict each other, by version.
+    /// All contradictions between the folder and the ledger, ordered by version.
     var contradictions: [MigrationError] {
         let files = Dictionary(folder.versioned.map { ($0.version, $0) }, uniquingKeysWith: { first, _ in first })
         return byVersion.values.sorted(by: { $0.version ?? 0 < $1.version ?? 0 }).compactMap { record in

@@ -4,18 +4,18 @@ import Ledger
 import Postgres
 import Telemetry
 
-/// One file of SQL: its statements, its directives, and digests of its tokens and of its text.
+/// An SQL file: its statements, its directives, and the digests of its tokens and of its text.
 public struct MigrationScript: Sendable {
     public let path: String
     public let source: [UInt8]
     public let statements: [SQLStatement]
     public let directives: MigrationDirectives
-    /// SHA-256 of all tokens; comments, white space and line ends do not count.
+    /// SHA-256 of all tokens. Comments, white space and line ends are not included.
     public let tokenDigest: [UInt8]
-    /// SHA-256 of the file as it is.
+    /// SHA-256 of the unchanged bytes of the file.
     public let textDigest: [UInt8]
 
-    /// - Throws: `PostgresError` of kind `badScript` or `MigrationError` with the place.
+    /// - Throws: `PostgresError` of kind `badScript`, or `MigrationError`, with the location.
     public init(path: String, source: [UInt8]) throws {
         self.path = path
         self.source = source
@@ -27,17 +27,17 @@ public struct MigrationScript: Sendable {
 
     public var text: String { String(decoding: source, as: UTF8.self) }
 
-    /// The text of a statement.
+    /// Returns the text of a statement.
     public func text(of statement: SQLStatement) -> String {
         String(decoding: source[statement.range], as: UTF8.self)
     }
 
-    /// The digest of some of the statements.
+    /// Returns the token digest of some of the statements.
     func tokenDigest(of statements: [SQLStatement]) throws -> [UInt8] {
         Digest.of(try SQLLexer.canonicalTokens(of: statements, in: source, file: path))
     }
 
-    /// The tokens of a statement; key words and plain identifiers in upper case.
+    /// Returns the tokens of a statement, with keywords and unquoted identifiers in upper case.
     func words(of statement: SQLStatement) throws -> [String] {
         try SQLLexer.tokens(
             of: source, in: statement.range, standardConformingStrings: statement.standardConformingStrings, file: path
@@ -47,21 +47,21 @@ public struct MigrationScript: Sendable {
         }
     }
 
-    /// Where a statement begins, for messages.
+    /// Returns the location of the beginning of a statement, for messages.
     func location(of statement: SQLStatement) -> String {
         SourceExcerpt(file: path, source: source, offset: statement.range.lowerBound).location
     }
 }
 
-/// How a file wants to be run: lines `-- reeve: …` among the comments at its head.
+/// The directives of a file: lines `-- reeve: …` in the comments at its beginning.
 public struct MigrationDirectives: Sendable, Equatable {
-    /// `no-transaction`: each statement by itself, journalled.
+    /// `no-transaction`: each statement runs as a separate step, which is recorded in the journal.
     public var noTransaction = false
-    /// `lock-timeout 5s`: instead of the configured one.
+    /// `lock-timeout 5s`: replaces the configured lock timeout.
     public var lockTimeout: Duration?
-    /// `retries 20`: how often a migration that did not get its locks is tried again.
+    /// `retries 20`: how often a migration that did not get its locks is retried.
     public var retries: Int?
-    /// `opt-in NAME`: applied only where the option is chosen.
+    /// `opt-in NAME`: the migration is applied only if the option is chosen.
     public var option: String?
 
     init() {}

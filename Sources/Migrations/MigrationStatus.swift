@@ -2,26 +2,26 @@ import Ledger
 import Postgres
 import Reporting
 
-/// Where one system stands.
+/// The state of one system.
 public struct MigrationStatus: Sendable {
     public struct Pending: Sendable {
         public let version: Int?
         public let name: String
-        /// Begun and interrupted.
+        /// Whether the migration was begun and interrupted.
         public let wasBegun: Bool
-        /// A repeatable migration whose tokens changed since it was applied.
+        /// Whether the migration is repeatable and its tokens changed since it was applied.
         public let isChanged: Bool
     }
 
     public let system: MigrationSystem
     public let applied: [MigrationRecord]
     public let pending: [Pending]
-    /// Opt-in migrations that are not chosen.
+    /// The options of the opt-in migrations that are not chosen.
     public let optional: [String]
 }
 
 extension Migrator {
-    /// Where each system stands; changes nothing.
+    /// Returns the state of each system. Changes nothing.
     public func status() async throws -> [MigrationStatus] {
         let folders = try read()
         let records = try await currentRecords()
@@ -44,9 +44,9 @@ extension Migrator {
         }
     }
 
-    /// Compares every applied migration with its file; changes nothing.
+    /// Compares every applied migration with its file. Changes nothing.
     ///
-    /// - Returns: all that contradicts, not only the first.
+    /// - Returns: all contradictions, not only the first.
     public func verify() async throws -> [Finding] {
         let records = try await currentRecords()
         var findings: [Finding] = []

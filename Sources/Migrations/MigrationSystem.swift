@@ -1,14 +1,14 @@
-/// One application that is migrated: a folder of migrations and the schema in which they are applied.
+/// An application whose schema is migrated: a folder of migrations, and the schema in which they are applied.
 public struct MigrationSystem: Sendable, Equatable {
     public let name: String
-    /// The PostgreSQL schema in which its unqualified names are made.
+    /// The PostgreSQL schema in which objects with unqualified names are created.
     public let schema: String
-    /// The systems that must be migrated before it.
+    /// The systems that must be migrated before this one.
     public let requires: [String]
     public let description: String
-    /// The folder with its files.
+    /// The folder of the migration files.
     public let folder: String
-    /// The opt-in migrations that were chosen.
+    /// The options of the opt-in migrations that were chosen.
     public let options: Set<String>
 
     public init(
@@ -23,7 +23,7 @@ public struct MigrationSystem: Sendable, Equatable {
         self.options = options
     }
 
-    /// The systems in an order in which each comes after those that it requires.
+    /// Returns the systems in an order in which each system follows those that it requires.
     ///
     /// - Throws: `MigrationError.missingRequirement`, `MigrationError.requirementCycle`.
     public static func ordered(_ systems: [MigrationSystem]) throws -> [MigrationSystem] {

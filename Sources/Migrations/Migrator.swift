@@ -7,29 +7,28 @@ import Telemetry
 
 /// Applies, reverts and checks the migrations of systems in one database.
 ///
-/// One run of `up`:
-///
 ///     let migrator = Migrator(database: database, systems: systems, settings: settings, logger: log)
 ///     let done = try await migrator.up()
 ///
-/// reads the folders and the ledger; with nothing to do it ends there. Otherwise it takes the lock of migrations (tried
-/// in a loop), plans again, and applies each migration in a transaction of its own that also writes the ledger. A
-/// migration with statements that cannot run in one goes step by step, journalled, and after a crash goes on at the
-/// step that was not done.
+/// A run of `up` first reads the folders and the ledger, and ends if there is nothing to do. Otherwise it acquires the
+/// lock of migrations, by polling, and plans again. Each migration is applied in a separate transaction, which also
+/// writes the ledger. A migration with statements that cannot run in a transaction is run step by step, and each step
+/// is recorded in a journal. After a crash, the next run continues with the first step that was not done.
 public struct Migrator: Sendable {
     public struct Settings: Sendable {
-        /// How long to wait for another run.
+        /// How long to wait for another run to end.
         public var lockWait: Duration = .seconds(60)
-        /// How long a statement waits for a lock, and so holds up those that come behind it.
+        /// How long a statement waits for a lock. During that time, later requests for the same lock wait behind it.
         public var lockTimeout: Duration = .seconds(3)
-        /// How often a migration that did not get its locks is tried again.
+        /// How often a migration that did not get its locks is retried.
         public var retries = 10
-        /// The pause before the first retry; it doubles, with jitter, up to 30 s.
+        /// The pause before the first retry. It doubles with each retry, up to 30 s, with jitter.
         public var backoff: Duration = .seconds(1)
         public var allowOutOfOrder = false
-        /// Roles whose code may run with a superuser's rights, where they may put some into a system's schema.
+        /// Roles that may own or create objects in a system's schema, although a superuser's migrations could call
+        /// their functions.
         public var trustedRoles: [String] = []
-        /// Who is doing this, for the audit.
+        /// The actor that is recorded in the audit.
         public var actor: String = "reeve"
 
         public init() {}
@@ -39,7 +38,7 @@ public struct Migrator: Sendable {
     let systems: [MigrationSystem]
     let settings: Settings
     let logger: Logger
-    /// Which migrations of the folders count.
+    /// Selects the migrations of the folders; nil: all migrations.
     var includes: (@Sendable (Migration) -> Bool)?
 
     /// - Throws: `MigrationError.missingRequirement`, `.requirementCycle`.
@@ -52,7 +51,7 @@ public struct Migrator: Sendable {
         self.logger = logger
     }
 
-    /// What a run did.
+    /// The result of a run.
     public struct Outcome: Sendable {
         public struct Done: Sendable, Equatable {
             public let system: String
@@ -63,24 +62,25 @@ public struct Migrator: Sendable {
 
         public var done: [Done] = []
         public var notices: [String] = []
-        /// How many migrations are not applied after the run.
+        /// The number of migrations that are not applied after the run.
         public var pending = 0
     }
 
-    /// What would be done.
+    /// Returns the plan of a run.
     public func plan(_ goal: MigrationGoal = .up(to: nil)) async throws -> MigrationPlan {
         let folders = try read()
         return try await direct { try plan(folders, goal, on: $0) }
     }
 
-    /// Applies what is pending, up to a version if one is given (with one system).
+    /// Applies the pending migrations, up to a version if `version` is not nil (only with one system).
     public func up(to version: Int? = nil, progress: @Sendable (MigrationAction) -> Void = { _ in }) async throws
         -> Outcome
     {
         try await run(.up(to: version), progress)
     }
 
-    /// Reverts what comes after a version; to 0, everything, the schema included if it was made here.
+    /// Reverts the migrations after a version. Version 0 reverts all migrations, and drops the schema if a run created
+    /// it.
     public func down(to version: Int, progress: @Sendable (MigrationAction) -> Void = { _ in }) async throws -> Outcome
     {
         try await run(.down(to: version), progress)
@@ -97,8 +97,8 @@ public struct Migrator: Sendable {
         try await database.withDirectConnection(named: "reeve migrate") { try await $0.with(body) }
     }
 
-    /// A connection that is lost after a migration was committed takes nothing of that back: the run goes on with a new
-    /// one, on which the lock is had and the ledger read again.
+    /// Runs the migrations until the goal is reached. If the connection is lost after a migration was committed, the
+    /// run continues with a new connection, acquires the lock again and reads the ledger again.
     private func run(_ goal: MigrationGoal, _ progress: @Sendable (MigrationAction) -> Void) async throws -> Outcome {
         let folders = try read()
         let past = RunPast()
@@ -110,7 +110,7 @@ public struct Migrator: Sendable {
                 return outcome
             } catch  where Self.isLoss(error) {
                 guard let last = past.last else { throw error }
-                // If this connection made no progress, another one would hardly make any.
+                // If this connection made no progress, another connection probably would not either.
                 guard past.done.count > before, !Task.isCancelled else {
                     throw MigrationError.lostAfter(done: last, cause: error)
                 }
@@ -120,7 +120,8 @@ public struct Migrator: Sendable {
         }
     }
 
-    /// Whether an error tells of a server that cannot be reached, or of a lock that the lost connection may still hold.
+    /// Returns whether an error means that the server cannot be reached, or that the lost connection may still hold the
+    /// lock.
     private static func isLoss(_ error: any Error) -> Bool {
         if case MigrationError.locked = error { return true }
         guard let error = error as? PostgresError else { return false }
@@ -135,7 +136,7 @@ public struct Migrator: Sendable {
             let first = try await connection.with { try self.plan(folders, goal, on: $0) }
             let isClean = try await connection.with { try goal != .down(to: 0) || knownSchemas(on: $0).isEmpty }
             if first.isEmpty, first.rewritten.isEmpty, first.forgotten.isEmpty, isClean {
-                // A plan to the end that is empty leaves nothing to count.
+                // If the goal is to apply all migrations and the plan is empty, no migration is pending.
                 if goal == .up(to: nil) { return Outcome() }
                 return Outcome(pending: try await connection.with { try pendingCount(folders, on: $0) })
             }
@@ -150,7 +151,7 @@ public struct Migrator: Sendable {
                 let holder = try await lock.holder(on: connection)
                 throw MigrationError.locked(holder: holder?.description, wait: settings.lockWait)
             }
-            // Another run may have done it meanwhile. The lock goes with the connection.
+            // Another run may have done the work in the meantime. The lock is released with the connection.
             let agreed = try await connection.with { try self.plan(folders, goal, on: $0) }
             return try await carryOut(agreed, folders, goal, past, on: connection, progress)
         }
@@ -213,7 +214,7 @@ public struct Migrator: Sendable {
         }
     }
 
-    /// Writes down that a migration failed; with it, what was applied before it reaches the disk.
+    /// Records in the ledger that a migration failed. This commit also flushes the earlier commits to disk.
     private func recordFailure(_ error: any Error, of action: MigrationAction, on connection: Connection) async {
         let subject = "\(action.system.name)/\(action.migration.title)"
         let detail = try? JSONText(encoding: [
@@ -221,7 +222,7 @@ public struct Migrator: Sendable {
             "error": error is CancellationError ? "interrupted" : LedgerText.message("\(error)"),
         ])
         do {
-            // A task of its own, for this one may be cancelled.
+            // Runs in a separate task, because this one may be cancelled.
             try await Task { [settings] in
                 try await connection.with(within: .seconds(5)) { connection in
                     try connection.transaction {
@@ -259,7 +260,7 @@ public struct Migrator: Sendable {
         }
     }
 
-    /// A change of an applied migration, with the first token that differs from the text as it was applied.
+    /// Adds to an error about a changed migration the first token that differs from the applied text.
     func explained(
         _ error: MigrationError, _ folders: [(MigrationSystem, MigrationFolder)], on connection: isolated Connection
     ) throws -> MigrationError {
@@ -278,7 +279,8 @@ public struct Migrator: Sendable {
     private func checkDependants(_ records: [MigrationRecord]) throws {
         let names = Set(systems.map(\.name))
         let others = Set(records.map(\.system)).subtracting(names)
-        // Only systems that are configured tell what they require; the rest is the caller's to name.
+        // Only configured systems declare their requirements. The caller sets the systems outside this run in
+        // `knownSystems`.
         for system in systems {
             let dependants = knownSystems.filter { others.contains($0.name) && $0.requires.contains(system.name) }
             if !dependants.isEmpty {
@@ -287,7 +289,7 @@ public struct Migrator: Sendable {
         }
     }
 
-    /// Systems beyond those of this run, to know who requires whom.
+    /// Systems in addition to those of this run, to find which of them require a system of this run.
     public var knownSystems: [MigrationSystem] = []
 
     private func pendingCount(
@@ -315,7 +317,8 @@ public struct Migrator: Sendable {
         }
     }
 
-    /// The systems of this run that have a schema; one whose last migration is reverted has it until it is dropped.
+    /// Returns the systems of this run whose schema is in the ledger. After the last migration is reverted, the schema
+    /// remains in the ledger until it is dropped.
     private func knownSchemas(on connection: isolated Connection) throws -> [MigrationSystem] {
         guard try LedgerSchema.isInstalled(on: connection) else { return [] }
         return try systems.filter { try MigrationLedger.schema(of: $0.name, on: connection) != nil }
@@ -325,7 +328,7 @@ public struct Migrator: Sendable {
         guard let schema = try MigrationLedger.schema(of: system.name, on: connection) else { return }
         try connection.transaction {
             if schema.wasMade {
-                // Not CASCADE: what somebody else put there stays, and says so.
+                // Without CASCADE, the statement fails if the schema contains other objects, and the error names them.
                 try connection.execute("DROP SCHEMA IF EXISTS \(quoteIdentifier(schema.name))")
             }
             try MigrationLedger.forget(system: system.name, on: connection)
@@ -333,12 +336,12 @@ public struct Migrator: Sendable {
     }
 }
 
-/// What one run has done so far, on whatever connections.
+/// The migrations that a run has done so far, on all its connections.
 private final class RunPast: Sendable {
     private let state = Mutex<(done: [Migrator.Outcome.Done], last: String?)>(([], nil))
 
     var done: [Migrator.Outcome.Done] { state.withLock { $0.done } }
-    /// The last of them, in words.
+    /// A description of the last migration.
     var last: String? { state.withLock { $0.last } }
 
     func add(_ action: MigrationAction, milliseconds: Int) {

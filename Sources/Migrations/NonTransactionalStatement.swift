@@ -1,8 +1,8 @@
 import Postgres
 
-/// A statement that PostgreSQL refuses within a transaction, and that is therefore run alone.
+/// A statement that PostgreSQL does not allow in a transaction, and that is therefore run alone.
 enum NonTransactionalStatement: Equatable, Sendable {
-    /// Names are as they stand in the script, for `to_regclass` and `parse_ident` to read.
+    /// Names have their quotes, so that `to_regclass` and `parse_ident` can parse them.
     case createIndex(name: String, table: String)
     case dropIndex(name: String)
     case reindex(index: String)
@@ -10,11 +10,11 @@ enum NonTransactionalStatement: Equatable, Sendable {
     case detachPartition(parent: String, partition: String)
     case createDatabase(name: String)
     case dropDatabase(name: String)
-    /// One that can be run twice without harm, or whose end the server alone knows.
+    /// A statement that can be repeated without harm, or whose completion cannot be checked in the catalog.
     case other
 
-    /// Whether it waits for the transactions of others rather than for a lock that holds them up; a lock timeout would
-    /// only break it off half-way.
+    /// Whether the statement waits for transactions of other sessions without blocking them. A lock timeout would only
+    /// interrupt such a statement half-way.
     var waitsPatiently: Bool {
         switch self {
         case .createIndex, .dropIndex, .reindex, .reindexTable, .detachPartition: true
@@ -22,9 +22,9 @@ enum NonTransactionalStatement: Equatable, Sendable {
         }
     }
 
-    /// Recognises such a statement by its tokens; nil for one that may run in a transaction.
+    /// Recognises such a statement by its tokens; returns nil for a statement that may run in a transaction.
     ///
-    /// After the notes of PostgreSQL's manual on each command ("cannot be executed inside a transaction block").
+    /// Based on the notes about each command in PostgreSQL's manual ("cannot be executed inside a transaction block").
     init?(words: [String]) {
         var reader = WordReader(words)
         switch reader.next() {
@@ -123,7 +123,8 @@ private struct WordReader {
         return true
     }
 
-    /// A name with its qualifiers. Words come in upper case, which folds back to the same identifier.
+    /// Returns a name with its qualifiers. Unquoted words are in upper case, which PostgreSQL folds to the same
+    /// identifier.
     mutating func name() -> String {
         var name = next() ?? ""
         while words.first == "." {
@@ -133,7 +134,7 @@ private struct WordReader {
         return name
     }
 
-    /// What stands between parentheses here, if anything does.
+    /// Returns the tokens between parentheses at the current position; empty if there are no parentheses.
     mutating func parenthesised() -> [String] {
         guard words.first == "(", let end = words.firstIndex(of: ")") else { return [] }
         defer { words = words[words.index(after: end)...] }

@@ -3,10 +3,11 @@ import Foundation
 import Ledger
 import Postgres
 
-/// A migration that cannot run in one transaction: step by step, each noted in the journal.
+/// Runs a migration that cannot run in one transaction, step by step, and records each step in the journal.
 ///
-/// A step that is a transaction is noted within it, and so is done exactly when it is noted. A statement that runs
-/// alone is noted before and after; when it was begun and not ended, the catalog tells what became of it.
+/// A step that is a transaction is recorded in the same transaction, so it is recorded exactly if it was done. A
+/// statement that runs alone is recorded before and after. If only its start was recorded, the catalog shows whether it
+/// was completed.
 struct StepRun {
     let run: ActionRun
     let lockTimeout: Duration
@@ -74,7 +75,7 @@ struct StepRun {
 }
 
 extension StepRun {
-    /// Runs a statement outside a transaction, under the system's path.
+    /// Runs a statement outside a transaction, with the system's search path.
     private func alone(
         _ statement: SQLStatement, _ nonTransactional: NonTransactionalStatement, on connection: isolated Connection
     ) throws {
@@ -92,18 +93,18 @@ extension StepRun {
     }
 }
 
-/// What the catalog must show when a statement that runs alone is done.
+/// The state of the catalog after a statement that runs alone was completed.
 struct Postcondition {
     let statement: NonTransactionalStatement
-    /// In which names without a schema are looked for first.
+    /// The schema that names without a schema resolve to first.
     let schema: String
     let location: String
-    /// Whether an earlier run began it and did not see its end.
+    /// Whether an earlier run began the statement and did not record its end.
     let wasStarted: Bool
 
     enum Verdict { case run, alreadyDone }
 
-    /// Clears what a statement that was cut short left, and tells whether it is still to be run.
+    /// Removes objects that an interrupted statement left behind, and returns whether the statement must still be run.
     func prepare(on connection: isolated Connection) throws -> Verdict {
         switch statement {
         case .createIndex(let name, let table):
@@ -139,7 +140,8 @@ struct Postcondition {
         }
     }
 
-    /// After a failure: an invalid index serves no query and slows every write.
+    /// Drops the index after a failure if it is invalid. An invalid index is not used by queries and slows down every
+    /// write.
     func cleanUp(on connection: isolated Connection) {
         guard case .createIndex(let name, let table) = statement else { return }
         if let index = try? index(name, on: table, connection), !index.isValid {
@@ -147,8 +149,8 @@ struct Postcondition {
         }
     }
 
-    /// The relation that a name means in the script. Only this question is asked under the system's path, where names
-    /// may be anybody's.
+    /// Returns the OID of the relation that a name refers to in the script. Only this query runs with the system's
+    /// search path, where a name may resolve to an object of any role.
     private func relation(_ name: String, _ connection: isolated Connection) throws -> Int? {
         try connection.transaction(TransactionOptions(readOnly: true)) {
             try connection.underPath(of: schema) {
@@ -190,8 +192,8 @@ struct Postcondition {
         return .alreadyDone
     }
 
-    /// Drops the invalid indexes that a REINDEX CONCURRENTLY leaves (PostgreSQL manual, REINDEX, "Rebuilding Indexes
-    /// Concurrently").
+    /// Drops the invalid indexes that an interrupted REINDEX CONCURRENTLY leaves behind (PostgreSQL manual, REINDEX,
+    /// "Rebuilding Indexes Concurrently").
     private func dropLeftovers(_ table: String, _ name: Int?, _ connection: isolated Connection) throws {
         let rows = try connection.query(
             """

@@ -1,10 +1,10 @@
 import Postgres
 
-/// The first place at which an applied migration and its file differ.
+/// The first difference between the tokens of an applied migration and its file.
 struct TokenDifference: CustomStringConvertible {
     let description: String
 
-    /// - Returns: nil when the texts have the same tokens, or one cannot be scanned.
+    /// - Returns: nil if the texts have the same tokens, or if one of them cannot be scanned.
     init?(applied: String, script: MigrationScript) {
         let old = Array(applied.utf8)
         guard let before = try? SQLLexer.tokens(of: old), let after = try? SQLLexer.tokens(of: script.source) else {

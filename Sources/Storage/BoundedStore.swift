@@ -1,26 +1,27 @@
 import Processes
 
-/// A store whose calls are made on threads of their own, each with a limit: one that hangs holds up nobody but its caller,
-/// and that not for longer than the limit.
+/// A store whose calls run on separate threads, each with a time limit. A call that hangs blocks only its caller, and
+/// only until the limit.
 ///
-/// A call that is late, or whose caller is cancelled, is left behind: S3's requests are broken off then, while a folder on
-/// a mount that hangs keeps its thread until it comes back. Beside too many such threads further calls fail at once.
+/// A call that exceeds its limit, or whose caller is cancelled, is abandoned. An S3 request is aborted then. A call to
+/// a folder on a hanging mount keeps its thread until the call returns. If too many such threads exist, further calls
+/// fail immediately.
 public final class BoundedStore: Sendable {
     public struct Limits: Sendable, Equatable {
-        /// For one call: a listing, an object's removal, a small object.
+        /// The limit of one call: a listing, the removal of an object, or the transfer of a small object.
         public var call: Duration = .seconds(120)
-        /// How long an object that is read or written as a stream may not move.
+        /// How long the transfer of an object as a stream may make no progress.
         public var stall: Duration = .seconds(300)
-        /// Beside how many hung calls to one place further ones fail at once.
+        /// The number of hung calls to one place at which further calls fail immediately.
         public var hung = 4
 
         public init() {}
     }
 
-    /// What a manifest or a proof may have; whatever is larger is read as a stream.
+    /// The maximum size in bytes of a small object, such as a manifest or a proof. Larger objects are read as streams.
     private static let smallObject = 256 << 20
 
-    /// Where it is, for messages; holds no secret.
+    /// The location of the store in messages. Contains no secret.
     public let place: String
     public let limits: Limits
     private let store: any ObjectStore
@@ -33,40 +34,42 @@ public final class BoundedStore: Sendable {
         threads = BoundedThreads.named(store.place)
     }
 
-    /// How many calls to the place were left behind and have not come back, in the whole process.
+    /// The number of abandoned calls to the place, in the whole process, that have not returned.
     public var hung: Int { threads.hung }
 
-    /// The store itself, for what is done with it on a thread of `BoundedThreads.named(place)`.
+    /// The underlying store, for callers that already run on a thread of `BoundedThreads.named(place)`.
     public var blocking: any ObjectStore { store }
 
     // MARK: Calls
 
-    /// The objects whose names begin so, in order; those with names that no writer gives are passed over.
+    /// Returns the objects whose names have a prefix, in the order of their names. Objects with invalid names are left
+    /// out.
     ///
-    /// - Throws: `StorageError`; `CancellationError`. So do all others.
+    /// - Throws: `StorageError`; `CancellationError`. The other calls throw the same errors.
     public func list(_ prefix: String) async throws -> [StoredObject] {
         try await call("list", prefix) { try $0.list(prefix).filter { ObjectName.isValid($0.name) } }
     }
 
-    /// Removes an object; one that is not there is no error.
+    /// Removes an object. It is not an error if the object does not exist.
     public func delete(_ name: String) async throws {
         try ObjectName.check(name)
         try await call("delete", name) { try $0.delete(name) }
     }
 
-    /// Removes what writers left that were killed, in names that begin so. The caller makes sure that nobody writes there.
+    /// Removes unfinished objects, left by killed writers, whose names have a prefix. The caller ensures that no writer
+    /// is active there.
     ///
-    /// - Returns: how many there were.
+    /// - Returns: the number of removed objects.
     public func clearUnfinished(_ prefix: String) async throws -> Int {
         try await call("clear what is unfinished in", prefix) { try $0.clearUnfinished(prefix) }
     }
 
-    /// Bytes that are free; nil where nobody can tell.
+    /// Returns the free space in bytes; nil if it is unknown.
     public func freeBytes() async throws -> Int? {
         try await call("tell what is free in", "") { $0.freeBytes }
     }
 
-    /// A small object, whole.
+    /// Returns the contents of a small object.
     public func bytes(of name: String) async throws -> [UInt8] {
         try ObjectName.check(name)
         let full = full(name)
@@ -81,9 +84,9 @@ public final class BoundedStore: Sendable {
         }
     }
 
-    /// Writes a small object, whole or not at all.
+    /// Writes a small object atomically.
     ///
-    /// - Throws: `StorageError.tooLarge` for one that could not be read again.
+    /// - Throws: `StorageError.tooLarge` if the object exceeds the size that `bytes(of:)` can read.
     public func write(_ bytes: [UInt8], to name: String) async throws {
         try ObjectName.check(name)
         guard bytes.count <= Self.smallObject else { throw StorageError.tooLarge(full(name)) }
@@ -117,18 +120,18 @@ public final class BoundedStore: Sendable {
 
     // MARK: Streams
 
-    /// An object that is read by a thread of its own, a little ahead of who reads it.
+    /// Returns a reader of an object. Its own thread reads ahead of the caller.
     ///
-    /// - Throws: `StorageError.hung`, `.badName`; whether the object is there, its first piece tells.
+    /// - Throws: `StorageError.hung`, `.badName`. If the object is missing, the first call of `next` throws.
     public func reader(of name: String) throws -> StreamReader {
         try ObjectName.check(name)
         let stop = StopFlag()
         return StreamReader(store.stopping(by: stop), name, try thread("read", name, stop))
     }
 
-    /// An object that is written by a thread of its own, a little behind who writes it; it is there once it is committed.
+    /// Returns a writer of an object. Its own thread writes behind the caller. The object exists after `commit`.
     ///
-    /// - Throws: `StorageError.hung`, `.badName`; whether it can be written, the first pieces tell.
+    /// - Throws: `StorageError.hung`, `.badName`. If the object cannot be written, the calls of `push` throw.
     public func writer(of name: String) throws -> StreamWriter {
         try ObjectName.check(name)
         let stop = StopFlag()

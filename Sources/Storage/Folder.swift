@@ -1,9 +1,10 @@
 import Foundation
 
-/// A folder that is open: what is done in it is done there, whatever becomes of its path, and never through a link.
+/// An open folder. Operations use its descriptor, so they work in the same folder even if its path changes. They never
+/// follow a symbolic link.
 final class Folder: Sendable {
     let descriptor: Int32
-    /// For messages.
+    /// The path in messages.
     let path: String
 
     private init(_ descriptor: Int32, _ path: String) {
@@ -13,9 +14,9 @@ final class Folder: Sendable {
 
     deinit { close(descriptor) }
 
-    /// What the operator named, which may be a link.
+    /// Opens a folder that the operator named. Its path may be a symbolic link.
     ///
-    /// - Returns: nil where there is none.
+    /// - Returns: nil if the folder does not exist.
     static func root(_ path: String) throws -> Folder? {
         let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         if descriptor >= 0 { return Folder(descriptor, path) }
@@ -23,7 +24,9 @@ final class Folder: Sendable {
         throw failure("open", path)
     }
 
-    /// - Returns: nil where there is none.
+    /// Opens a folder in this folder.
+    ///
+    /// - Returns: nil if the folder does not exist.
     func folder(_ name: String) throws -> Folder? {
         let descriptor = openat(self.descriptor, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
         if descriptor >= 0 { return Folder(descriptor, "\(path)/\(name)") }
@@ -31,7 +34,7 @@ final class Folder: Sendable {
         throw Self.failure("open", "\(path)/\(name)")
     }
 
-    /// A folder that is made where it is not there, durably.
+    /// Opens a folder in this folder. If the folder does not exist, creates it durably.
     func making(_ name: String) throws -> Folder {
         if let found = try folder(name) { return found }
         if mkdirat(descriptor, name, 0o700) != 0, errno != EEXIST {
@@ -42,17 +45,18 @@ final class Folder: Sendable {
         return made
     }
 
-    /// Makes durable which names are in it.
+    /// Makes the list of names in this folder durable.
     func sync() throws {
-        // Some file systems cannot, and say so.
+        // Some file systems do not support this, and return one of these errors.
         if fsync(descriptor) != 0, errno != EINVAL, errno != ENOTSUP { throw Self.failure("write", path) }
     }
 
-    /// Opens a regular file.
+    /// Opens a regular file for reading.
     ///
-    /// - Throws: `StorageError.missing`; `.failed` for a link and all else that is no file.
+    /// - Throws: `StorageError.missing`; `.failed` for a symbolic link and for anything else that is not a regular
+    ///   file.
     func file(_ name: String) throws -> Int32 {
-        // Not waiting for who writes into a pipe of that name.
+        // O_NONBLOCK: do not wait for a writer if the name is a pipe.
         let file = openat(descriptor, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
         guard file >= 0 else {
             throw errno == ENOENT ? StorageError.missing("\(path)/\(name)") : Self.failure("read", "\(path)/\(name)")
@@ -65,7 +69,7 @@ final class Folder: Sendable {
         return file
     }
 
-    /// A file that must not exist.
+    /// Creates a file. Fails if the name exists.
     func newFile(_ name: String) throws -> Int32 {
         let file = openat(descriptor, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
         guard file >= 0 else { throw Self.failure("write", "\(path)/\(name)") }
@@ -77,9 +81,9 @@ final class Folder: Sendable {
         case file(String, bytes: Int)
     }
 
-    /// The folders and regular files in it; links and all else are passed over.
+    /// Returns the folders and regular files in this folder. Links and other entries are left out.
     func entries() throws -> [Entry] {
-        // Of its own, for a reader closes it.
+        // closedir closes the descriptor, so a separate one is opened.
         let copy = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard copy >= 0, let reader = fdopendir(copy) else {
             if copy >= 0 { close(copy) }

@@ -1,14 +1,14 @@
 import Foundation
 
 extension RepositoryKind {
-    /// A folder: a path, or `file:///PATH` with percent-encoding (RFC 8089).
+    /// A repository in a folder. Its address is a path, or `file:///PATH` with percent-encoding (RFC 8089).
     static let folder = RepositoryKind(scheme: "file", forms: ["a folder", "file:///FOLDER"]) {
         text throws(StorageError) in
         try FolderLocation(uri: text)
     }
 }
 
-/// The path of a folder, as it was written.
+/// The path of a folder as it is written in the address.
 struct FolderLocation: RepositoryLocation {
     let path: String
 

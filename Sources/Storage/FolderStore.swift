@@ -1,8 +1,9 @@
 import Foundation
 
-/// A folder: objects are files that only their owner may read, renamed into place once they are on the disk.
+/// A store in a folder. Objects are files that only their owner may read. A file is renamed to its final name once its
+/// contents are on disk.
 ///
-/// Whoever else may write there cannot lead it elsewhere: below the root no link is followed.
+/// Below the root no symbolic link is followed, so that another user with write access cannot redirect the store.
 public struct FolderStore: ObjectStore {
     private static let unfinished = ".unfinished"
     private let root: String
@@ -41,7 +42,7 @@ public struct FolderStore: ObjectStore {
         if unlinkat(folder.descriptor, last, 0) != 0, errno != ENOENT {
             throw Folder.failure("delete", "\(root)/\(name)")
         }
-        // A folder that is empty goes too.
+        // The parent folder is removed too if it is empty.
         guard let parent = parts.last, let above = try self.folder(parts.dropLast()) else { return }
         unlinkat(above.descriptor, parent, AT_REMOVEDIR)
     }
@@ -54,15 +55,15 @@ public struct FolderStore: ObjectStore {
         return left.count
     }
 
-    /// Removes the folders of objects that were begun, and of which nothing is there; also the one that is named, but for
-    /// those at the top.
+    /// Removes the empty folders directly below a prefix, which interrupted writers leave behind. Also removes the
+    /// folder of the prefix itself if it is empty, unless it is directly below the root.
     private func clearEmptyFolders(_ prefix: String) throws {
         let parts = prefix.utf8.split(separator: UInt8(ascii: "/")).compactMap(String.init)
         guard prefix.hasSuffix("/"), ObjectName.isValid(parts.joined(separator: "/")),
             let folder = try folder(parts[...])
         else { return }
         for case .folder(let name) in try folder.entries() {
-            // One that is not empty stays.
+            // A folder that is not empty is not removed.
             unlinkat(folder.descriptor, name, AT_REMOVEDIR)
         }
         if parts.count > 1, let last = parts.last, let parent = try self.folder(parts.dropLast()) {
@@ -78,7 +79,7 @@ public struct FolderStore: ObjectStore {
             guard errno == ENOENT, let parent = Self.parent(of: folder) else { return nil }
             folder = parent
         }
-        // Some file systems say that all numbers there are are free.
+        // Some file systems report the largest possible number as free.
         let (bytes, overflow) = UInt(status.f_bavail).multipliedReportingOverflow(by: UInt(status.f_frsize))
         return overflow ? .max : Int(clamping: bytes)
     }
@@ -92,7 +93,7 @@ public struct FolderStore: ObjectStore {
         return (parts.dropLast(), last)
     }
 
-    /// - Returns: nil where there is none.
+    /// - Returns: nil if a folder is missing.
     private func folder(_ parts: ArraySlice<String>) throws -> Folder? {
         guard var folder = try Folder.root(root) else { return nil }
         for part in parts {
@@ -102,7 +103,7 @@ public struct FolderStore: ObjectStore {
         return folder
     }
 
-    /// The folder above: for the first component of a relative path the working directory. Nil at the top.
+    /// Returns the parent of a folder: the working directory for a relative path with one component, nil for the top.
     private static func parent(of path: String) -> String? {
         let parent = (path as NSString).deletingLastPathComponent
         let above = parent.isEmpty ? "." : parent
@@ -111,7 +112,7 @@ public struct FolderStore: ObjectStore {
 
     private func makeRoot() throws -> Folder {
         if let found = try Folder.root(root) { return found }
-        // Those that get a new folder.
+        // The folders in which a new folder is created.
         var above: [String] = []
         var path = root
         while !FileManager.default.fileExists(atPath: path), let parent = Self.parent(of: path) {
@@ -125,13 +126,13 @@ public struct FolderStore: ObjectStore {
             throw StorageError.failed(operation: "create the folder", object: root, reason: error.localizedDescription)
         }
         guard let made = try Folder.root(root) else { throw StorageError.missing(root) }
-        // A folder that cannot be opened cannot be made durable.
+        // A folder that cannot be opened cannot be synced.
         for folder in above { if let folder = try? Folder.root(folder) { try folder.sync() } }
         return made
     }
 
     private func files(_ prefix: String) throws -> [StoredObject] {
-        // No deeper than the prefix leads, and nowhere else.
+        // Searches only the folder that the prefix names.
         let parts = prefix.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).dropLast()
             .compactMap(String.init)
         let start = parts.joined(separator: "/")
@@ -148,7 +149,7 @@ public struct FolderStore: ObjectStore {
             switch entry {
             case .file(let name, let bytes): found.append(StoredObject(name: prefix + name, bytes: bytes))
             case .folder(let name):
-                // Ours are two deep; each open one takes a descriptor.
+                // Reeve's own folders are two levels deep. Each open level uses a file descriptor.
                 guard depth < 32, let inner = try folder.folder(name) else { continue }
                 try walk(inner, "\(prefix)\(name)/", depth: depth + 1, &found)
             }
@@ -188,13 +189,13 @@ private final class FileWriter: ObjectWriter {
         guard fsync(descriptor) == 0 else { throw Folder.failure("write", path) }
         let closed = close(descriptor)
         descriptor = -1
-        // A link of that name is replaced, and not followed.
+        // A symbolic link with the final name is replaced, not followed.
         guard closed == 0, renameat(folder.descriptor, temporary, folder.descriptor, name) == 0 else {
             let failure = Folder.failure("write", path)
             unlinkat(folder.descriptor, temporary, 0)
             throw failure
         }
-        // The name is on the disk once its folder is.
+        // The new name is durable only after the folder is synced.
         try folder.sync()
     }
 
@@ -206,7 +207,7 @@ private final class FileWriter: ObjectWriter {
     }
 }
 
-/// Used by one thread at a time, though not always by the same.
+/// Reads a file. Used by one thread at a time, but not always by the same thread.
 private final class FileReader: ObjectReader, @unchecked Sendable {
     private let descriptor: Int32
     private let path: String

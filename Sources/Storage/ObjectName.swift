@@ -1,10 +1,11 @@
-/// Names of objects: paths below a store's root. Some come from manifests, which are other people's data. Pure.
+/// The rules for names of objects, which are paths below the root of a store. Some names are read from manifests, which
+/// are untrusted input. Pure.
 public enum ObjectName {
-    /// Longer ones S3 does not take.
+    /// The maximum length in bytes, which is the limit of S3.
     private static let longest = 1024
 
-    /// Whether it names something below the root, and nothing else, wherever it is used: `a/b` and no `..`, no empty part,
-    /// no control character.
+    /// Returns whether a name is a path below the root in every kind of store. A valid name is like `a/b`: it has no
+    /// part `.` or `..`, no empty part and no control character.
     public static func isValid(_ name: String) -> Bool {
         guard !name.isEmpty, name.utf8.count <= longest else { return false }
         guard !name.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else { return false }

@@ -1,16 +1,16 @@
 import Processes
 import Reporting
 
-/// Where backups lie: named objects that are written once, whole or not at all. This is how a place is implemented;
-/// whoever uses one does it through `BoundedStore`, which makes the calls on threads of their own.
+/// A place that stores backups as named objects. An object is written once, atomically. Each kind of storage implements
+/// this protocol. Other code calls it through `BoundedStore`, which makes the calls on separate threads.
 ///
-/// Names are paths with `/` between their parts. All calls block, some places' for ever: the compiler lets no async
-/// function make them.
+/// Names are paths with `/` between their parts. All calls block, and some kinds of storage may block forever, so the
+/// compiler does not allow async functions to call them.
 public protocol ObjectStore: Sendable {
-    /// Where it is, for messages; holds no secret.
+    /// The location of the store in messages. Contains no secret.
     var place: String { get }
 
-    /// Begins an object; it is there once the writer is committed.
+    /// Begins an object. The object exists once its writer is committed.
     ///
     /// - Throws: `StorageError`.
     @available(*, noasync, message: "use BoundedStore")
@@ -22,25 +22,27 @@ public protocol ObjectStore: Sendable {
     @available(*, noasync, message: "use BoundedStore")
     func read(_ name: String) throws -> any ObjectReader
 
-    /// The objects whose names begin so, in order.
+    /// Returns the objects whose names have a prefix, in the order of their names.
     @available(*, noasync, message: "use BoundedStore")
     func list(_ prefix: String) throws -> [StoredObject]
 
-    /// Removes an object; one that is not there is no error.
+    /// Removes an object. It is not an error if the object does not exist.
     @available(*, noasync, message: "use BoundedStore")
     func delete(_ name: String) throws
 
-    /// Removes what writers left that were killed, in names that begin so. The caller makes sure that nobody writes there.
+    /// Removes unfinished objects, left by killed writers, whose names have a prefix. The caller ensures that no writer
+    /// is active there.
     ///
-    /// - Returns: how many there were.
+    /// - Returns: the number of removed objects.
     @available(*, noasync, message: "use BoundedStore")
     func clearUnfinished(_ prefix: String) throws -> Int
 
-    /// Bytes that are free; nil where nobody can tell.
+    /// The free space in bytes; nil if it is unknown.
     @available(*, noasync, message: "use BoundedStore")
     var freeBytes: Int? { get }
 
-    /// The same place, whose calls end soon once the flag is raised, where that can be done.
+    /// Returns a store for the same place. If the kind of storage supports it, calls of that store end soon after the
+    /// flag is raised.
     func stopping(by flag: StopFlag) -> any ObjectStore
 }
 
@@ -58,29 +60,29 @@ public struct StoredObject: Sendable, Equatable {
     }
 }
 
-/// Writes one object. Without `commit` there is nothing of it.
+/// Writes one object. If the writer is not committed, the object does not exist.
 public protocol ObjectWriter: AnyObject {
     func write(_ bytes: UnsafeRawBufferPointer) throws
-    /// Makes the object durable and visible at once.
+    /// Makes the object durable and visible in one step.
     func commit() throws
     func discard()
 }
 
 /// Reads one object from its start.
 public protocol ObjectReader: AnyObject, Sendable {
-    /// The next piece; nil at the end.
+    /// Returns the next piece; nil at the end.
     func next() throws -> [UInt8]?
 }
 
-/// What storage could not do.
+/// An error of a store.
 public enum StorageError: Error, CustomStringConvertible {
     case missing(String)
     case failed(operation: String, object: String, reason: String)
     case badLocation(String, reason: String)
     case noCredentials(place: String, file: String, profile: String)
-    /// It has not answered in time.
+    /// The store did not answer within the limit.
     case late(operation: String, object: String, limit: Duration)
-    /// It was not asked, for so many calls to it have not come back.
+    /// The store was not called, because too many earlier calls have not returned.
     case hung(place: String, calls: Int)
     case badName(String)
     case tooLarge(String)
@@ -115,7 +117,7 @@ public enum StorageError: Error, CustomStringConvertible {
 }
 
 extension StorageError {
-    /// Whether it may be one object that cannot be read, while the place answers.
+    /// Whether the error may concern only one object, while the store itself still works.
     public var isOfOneObject: Bool {
         switch self {
         case .missing, .failed: true

@@ -1,13 +1,13 @@
-/// The address of a repository as the configuration has it: the path of a folder, or `SCHEME://…`.
+/// The address of a repository in the configuration: the path of a folder, or `SCHEME://…`.
 ///
 ///     let address = try RepositoryAddress("s3://bucket/prefix?region=eu-west-1")
 ///     let store = address.store(RepositoryAddress.Surroundings(environment: environment))
 public struct RepositoryAddress: Sendable {
-    /// What an address depends on beside its own text.
+    /// The values that an address depends on in addition to its own text.
     public struct Surroundings: Sendable {
-        /// The variables that may hold credentials.
+        /// The environment variables, which may contain credentials.
         public var environment: [String: String]
-        /// Gives the path of a folder that is not absolute.
+        /// Returns the absolute path of a folder whose path is relative.
         public var resolve: @Sendable (_ path: String) -> String
 
         public init(
@@ -20,9 +20,10 @@ public struct RepositoryAddress: Sendable {
 
     private let location: any RepositoryLocation
 
-    /// Reads an address. Connects to nothing, and looks for neither folder nor credentials.
+    /// Parses an address. Connects to nothing, and does not check for the folder or credentials.
     ///
-    /// - Throws: `StorageError.badLocation` for an unknown scheme and for what its kind of repository refuses.
+    /// - Throws: `StorageError.badLocation` if the scheme is unknown or the address is invalid for its kind of
+    ///   repository.
     public init(_ text: String) throws(StorageError) {
         guard !text.isEmpty else { throw Self.refusal(of: text, "it is empty") }
         guard let scheme = Self.scheme(of: text) else {
@@ -36,10 +37,10 @@ public struct RepositoryAddress: Sendable {
         location = try kind.read(text)
     }
 
-    /// The store at the address.
+    /// Returns the store at the address.
     ///
-    /// A store that cannot be used as configured, for instance without credentials, fails only when it is used, so that
-    /// the other repositories still work.
+    /// A store that cannot be used as it is configured, for instance without credentials, fails only when it is used,
+    /// so that the other repositories still work.
     public func store(_ surroundings: Surroundings) -> any ObjectStore {
         do {
             return try location.store(surroundings)
@@ -48,14 +49,14 @@ public struct RepositoryAddress: Sendable {
         }
     }
 
-    /// The scheme in lower case; nil for a path. A scheme with a single slash is a mistake rather than a folder's name:
-    /// a folder of that name is `./gs:/b`.
+    /// Returns the scheme in lower case; nil for a path. `gs:/b` counts as a scheme, because a single slash is probably
+    /// a mistake. A folder of that name is written `./gs:/b`.
     private static func scheme(of text: String) -> String? {
         text.prefixMatch(of: /([A-Za-z][A-Za-z0-9+.\-]*):\//).map { $0.1.lowercased() }
     }
 
-    /// The error about an address that cannot be read, without what may be secret in it: its query, and what stands
-    /// before an `@`.
+    /// Returns the error about an invalid address. The error leaves out the parts that may be secret: the query, and
+    /// the part before an `@`.
     static func refusal(of text: String, _ reason: String) -> StorageError {
         let shown = text.prefix { $0 != "?" }
         guard let at = shown.lastIndex(of: "@"), let end = shown.firstRange(of: "://")?.upperBound, end <= at else {

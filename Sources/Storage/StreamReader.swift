@@ -1,23 +1,23 @@
 import Processes
 
-/// Reads one object on a thread of its own, a little ahead.
+/// Reads one object on a separate thread, ahead of the caller.
 ///
-/// `next` blocks the calling thread, which must not be one of the cooperative pool: it is a pipeline's.
+/// `next` blocks the calling thread, which must be a thread of a pipeline and not of Swift's cooperative pool.
 public final class StreamReader: Sendable {
     private let store: any ObjectStore
     private let name: String
     private let thread: StreamThread
 
-    /// - Parameter thread: one for this object, not begun yet.
+    /// - Parameter thread: a thread for this object only, not started yet.
     init(_ store: any ObjectStore, _ name: String, _ thread: StreamThread) {
         self.store = store
         self.name = name
         self.thread = thread
     }
 
-    /// The next piece; nil at the end.
+    /// Returns the next piece; nil at the end.
     ///
-    /// - Throws: `StorageError.missing`, `.late`; `CancellationError` once it is closed.
+    /// - Throws: `StorageError.missing`, `.late`; `CancellationError` if the reader was closed.
     public func next() throws -> [UInt8]? {
         thread.begin { [store, name, feed = thread.feed] in
             do {
@@ -35,6 +35,6 @@ public final class StreamReader: Sendable {
         }
     }
 
-    /// Releases the object, and the caller that waits for a piece of it.
+    /// Releases the object, and the caller that waits in `next`.
     public func close() { thread.leave() }
 }

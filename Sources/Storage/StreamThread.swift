@@ -2,8 +2,8 @@ import Foundation
 import Processes
 import Synchronization
 
-/// What readers and writers of streams have in common: a thread that makes the calls to the store, which may hang; a feed
-/// between it and the caller; and a limit on how long the caller waits for the other side.
+/// The common part of `StreamReader` and `StreamWriter`: a thread that calls the store and may hang, a `ByteFeed`
+/// between that thread and the caller, and a limit on how long the caller waits for the thread.
 final class StreamThread: Sendable {
     private struct State {
         var hasBegun = false
@@ -11,7 +11,7 @@ final class StreamThread: Sendable {
     }
 
     let feed = ByteFeed()
-    /// How long the stream may stand still.
+    /// How long the stream may make no progress.
     let limit: Duration
     private let operation: String
     private let object: String
@@ -21,8 +21,8 @@ final class StreamThread: Sendable {
     private let ended = Settlement<Void>()
 
     /// - Parameters:
-    ///   - operation: what is done with the object, for messages.
-    ///   - stop: raised when nobody waits for the thread any more.
+    ///   - operation: the operation on the object, for messages.
+    ///   - stop: raised when no caller waits for the thread any longer.
     init(
         _ operation: String, _ object: String, limit: Duration, _ lane: BoundedThreads.Lane, _ stop: StopFlag
     ) {
@@ -35,13 +35,13 @@ final class StreamThread: Sendable {
 
     var hasBegun: Bool { state.withLock { $0.hasBegun } }
 
-    /// Why the stream failed; the first reason counts.
+    /// The first error of the stream.
     var failure: (any Error)? { state.withLock { $0.failure } }
 
-    /// The error about a stream that stood still for longer than the limit.
+    /// The error of a stream that made no progress within the limit.
     var late: StorageError { .late(operation: operation, object: object, limit: limit) }
 
-    /// Starts the thread, unless it was started before.
+    /// Starts the thread, unless it was already started.
     func begin(_ body: @escaping @Sendable () -> Void) {
         let isFirst = state.withLock { state in
             defer { state.hasBegun = true }
@@ -57,10 +57,11 @@ final class StreamThread: Sendable {
         thread.start()
     }
 
-    /// Takes a piece from the feed, or adds one to it, on the caller's thread.
+    /// Takes a piece from the feed, or adds a piece to the feed, on the caller's thread.
     ///
-    /// - Parameter giveUp: called when the other side is late.
-    /// - Throws: `StorageError.late`; why the stream failed; `CancellationError` once it is closed.
+    /// - Parameter giveUp: called when the other side of the feed exceeds the limit.
+    /// - Throws: `StorageError.late`; the error that ended the stream; `CancellationError` if the stream was closed
+    ///   without an error.
     func exchange<T>(
         _ piece: (_ feed: ByteFeed, _ limit: Duration) throws -> T, giveUp: (StorageError) -> Void
     ) throws -> T {
@@ -76,8 +77,8 @@ final class StreamThread: Sendable {
 
     /// Ends the stream with an error.
     ///
-    /// - Parameter isEnd: decides whether it ends; called before anybody can see the failure.
-    /// - Returns: what `isEnd` returned.
+    /// - Parameter isEnd: decides whether the stream ends; called before any other thread can see the failure.
+    /// - Returns: the result of `isEnd`.
     @discardableResult
     func fail(_ error: any Error, if isEnd: () -> Bool = { true }) -> Bool {
         let ends = state.withLock { state in
@@ -89,18 +90,18 @@ final class StreamThread: Sendable {
         return ends
     }
 
-    /// Leaves the thread to itself, and releases the caller that waits for it.
+    /// Stops waiting for the thread, which may still run, and releases the caller that waits for it.
     func leave() {
         feed.close()
         stop.raise()
         if hasBegun { lane.leave() }
     }
 
-    /// Waits for the end of the thread, which may come after it was left to itself.
+    /// Waits until the thread ends, also after `leave`.
     ///
     /// - Parameters:
-    ///   - patience: how long.
-    ///   - giveUp: called after that, whether or not the thread has ended.
+    ///   - patience: the longest time to wait.
+    ///   - giveUp: called when that time is over, whether or not the thread has ended.
     func end(within patience: Duration, giveUp: @escaping @Sendable () -> Void) async {
         Deadline.after(patience) { [ended] in
             giveUp()

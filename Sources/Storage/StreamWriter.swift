@@ -1,32 +1,33 @@
 import Processes
 import Synchronization
 
-/// Writes one object on a thread of its own, a little behind. Without `commit` nothing of it remains.
+/// Writes one object on a separate thread, behind the caller. If the writer is not committed, the object does not
+/// exist.
 ///
-/// `push` blocks the calling thread, which must not be one of the cooperative pool: it is a pipeline's.
+/// `push` blocks the calling thread, which must be a thread of a pipeline and not of Swift's cooperative pool.
 public final class StreamWriter: Sendable {
     private let store: any ObjectStore
     private let name: String
     private let thread: StreamThread
-    /// What the caller is told: it was committed, or why not. The thread may end later.
+    /// The result of `commit`. The thread may end later.
     private let outcome = Settlement<Void>()
     private let mayCommit = Mutex(false)
 
-    /// How long the thread may take to end once the object is not wanted any more.
+    /// How long `discard` waits for the thread to end.
     private static let patience: Duration = .seconds(3)
 
     private struct NotCommitted: Error {}
 
-    /// - Parameter thread: one for this object, not begun yet.
+    /// - Parameter thread: a thread for this object only, not started yet.
     init(_ store: any ObjectStore, _ name: String, _ thread: StreamThread) {
         self.store = store
         self.name = name
         self.thread = thread
     }
 
-    /// Takes a piece, and waits while too many bytes are queued before it.
+    /// Queues a piece. Waits while too many bytes are queued before it.
     ///
-    /// - Throws: what writing has thrown; `StorageError.late`; `CancellationError` once it is let go.
+    /// - Throws: the error of an earlier write; `StorageError.late`; `CancellationError` after `letGo`.
     public func push(_ bytes: UnsafeRawBufferPointer) throws {
         thread.begin { [self] in work() }
         try thread.exchange { feed, limit in
@@ -52,20 +53,20 @@ public final class StreamWriter: Sendable {
         }
     }
 
-    /// Releases the caller of `push`; `discard` comes after.
+    /// Releases the caller that waits in `push`. `discard` must be called after that.
     public func letGo() { thread.feed.close() }
 
-    /// Removes what there is of the object, unless it was committed. Waits a moment for that, also when it was given up:
-    /// the thread may be about to rename the object into place.
+    /// Removes the object, unless it was committed. Waits a short time for the thread to end, even if the thread was
+    /// abandoned, because it may be about to rename the object to its final name.
     public func discard() async {
         guard thread.hasBegun else { return }
         letGo()
         await thread.end(within: Self.patience) { [weak self] in self?.giveUp(CancellationError()) }
     }
 
-    /// Leaves the thread to itself.
+    /// Fails the write and stops waiting for the thread.
     private func giveUp(_ error: any Error) {
-        // The outcome and the failure change together, since the thread checks the failure before it commits.
+        // The outcome and the failure are set together, because the thread checks the failure before it commits.
         guard thread.fail(error, if: { outcome.settle(.failure(error)) }) else { return }
         thread.leave()
     }
@@ -76,10 +77,10 @@ public final class StreamWriter: Sendable {
             let opened = try store.write(name)
             writer = opened
             while let piece = try thread.feed.next() { try piece.withUnsafeBytes { try opened.write($0) } }
-            // Not if it was given up meanwhile, and reported as failed.
+            // A write that was abandoned was reported as failed, so it must not be committed.
             guard mayCommit.withLock({ $0 }), thread.failure == nil else { throw NotCommitted() }
             try opened.commit()
-            // If it was given up during the commit, it was reported as failed.
+            // A write that was abandoned during the commit was reported as failed, so the object is deleted.
             if !outcome.settle(.success(())) { try store.stopping(by: StopFlag()).delete(name) }
         } catch {
             writer?.discard()

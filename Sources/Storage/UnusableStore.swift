@@ -1,4 +1,4 @@
-/// A store that cannot be used as it is configured: every call fails with the reason, so that the other repositories
+/// A store that cannot be used as it is configured. Every call fails with the reason, so that the other repositories
 /// still work.
 public struct UnusableStore: ObjectStore {
     public let place: String

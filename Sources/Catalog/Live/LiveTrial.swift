@@ -1,10 +1,10 @@
 import Postgres
 
-/// What trying a schema showed.
+/// The result of a trial of a schema.
 public struct LiveReport: Sendable {
     public struct Entry: Sendable, Equatable {
         public let object: ObjectIdentity
-        /// What went wrong, or why it could not be tried.
+        /// The failure, or the reason why the object could not be tried.
         public let reason: String
     }
 
@@ -12,7 +12,7 @@ public struct LiveReport: Sendable {
     public internal(set) var held: [ObjectIdentity] = []
     /// Objects that were tried and do not work.
     public internal(set) var failures: [Entry] = []
-    /// What could not be tried.
+    /// Objects that could not be tried.
     public internal(set) var untried: [Entry] = []
 
     public init() {}
@@ -26,25 +26,25 @@ public struct LiveReport: Sendable {
     }
 }
 
-/// Tries whether a schema does what it says: each unique, exclusion, check and foreign key constraint refuses a row
-/// that breaks it alone, and each trigger fires.
+/// Tries whether a schema works as declared: each unique, exclusion, check and foreign key constraint rejects a row
+/// that violates only that constraint, and each trigger fires.
 ///
-/// All is done in one transaction that is rolled back, each table under a savepoint, with short limits for locks. A role
-/// with far-reaching rights tries only what roles wrote that are trusted (`UntrustedTables`). As a superuser, besides, the
-/// tables are locked against changes first (`TrialLocks`), functions run with their owners' rights meanwhile
-/// (`Confinement`), and tables with expressions that cannot be held back so are left alone (`RiskyTables`). What rolling back
-/// does not undo is left: sequences that defaults and triggers draw from, and what triggers do outside the database. Rows
-/// come from the table, or are made up from the types, the foreign keys and the literals in the checks; what no row could
-/// be found for is listed as untried.
+/// All trials run in one transaction that is rolled back. Each table has its own savepoint, and lock timeouts are
+/// short. A role with far-reaching privileges tries only tables whose code trusted roles wrote (`UntrustedTables`). If
+/// the role is a superuser, three measures are added: the tables are first locked against changes (`TrialLocks`),
+/// functions run with the privileges of their owners during the trial (`Confinement`), and tables with expressions that
+/// cannot be confined are left out (`RiskyTables`). The rollback does not undo two effects: sequences that defaults and
+/// triggers advance, and actions of triggers outside the database. Rows are copied from the table, or made up from the
+/// types, the foreign keys and the literals in the checks. Objects for which no row was found are listed as untried.
 public struct LiveTrial: Sendable {
     private let reader: CatalogReader
     private let trusted: [String]
     private let isWanted: @Sendable (ObjectIdentity) -> Bool
 
     /// - Parameters:
-    ///   - reader: whose schemas are tried.
-    ///   - trusted: roles, besides superusers, whose code may run with the rights of the role that works.
-    ///   - isWanted: which objects of the schemas are tried.
+    ///   - reader: reads the schemas that are tried.
+    ///   - trusted: roles, in addition to superusers, whose code may run with the privileges of the current role.
+    ///   - isWanted: returns whether an object of the schemas is tried.
     public init(
         _ reader: CatalogReader, trusting trusted: [String] = [],
         isWanted: @escaping @Sendable (ObjectIdentity) -> Bool = { _ in true }
@@ -56,16 +56,17 @@ public struct LiveTrial: Sendable {
         self.isWanted = isWanted
     }
 
-    /// Tries everything.
+    /// Tries all wanted objects. An object that does not work is a finding in the report, not an error.
     ///
-    /// - Throws: `PostgresError` when the connection is lost, or what others are changing cannot be locked;
-    ///   `CancellationError`. A refusal is no error but a finding.
+    /// - Throws: `PostgresError` if the connection is lost, or if an object that another session is changing cannot be
+    ///   locked; `CancellationError`.
     public func run(on connection: isolated Connection) throws -> LiveReport {
         let countsCalls = try canCountCalls(on: connection)
-        // One transaction for all, so that functions are confined once; each table is undone by itself, with its locks.
+        // All tables are tried in one transaction, so that functions are confined only once. Each table has its own
+        // savepoint, whose rollback also releases its locks.
         return try undone(on: connection, countsCalls) { finish in
             let isSuperuser = try Confinement.isSuperuser(on: connection)
-            // What follows is judged once, so nothing of it may change any more.
+            // The checks below are done once, so the objects must not change after them.
             let locks = isSuperuser ? try TrialLocks(of: reader, isWanted, on: connection) : TrialLocks()
             let catalog = try reader.readOpen(on: connection).filtered(isWanted)
             let untrusted = try UntrustedTables(trusting: trusted, on: connection)
@@ -86,7 +87,7 @@ public struct LiveTrial: Sendable {
         }
     }
 
-    /// Counting calls of functions is a superuser's to switch on.
+    /// Returns whether calls of functions can be counted. Only a superuser can switch the counting on.
     private func canCountCalls(on connection: isolated Connection) throws -> Bool {
         try undone(on: connection, false) { finish in
             if case .success = try connection.trial({ try connection.execute("SET LOCAL track_functions = 'all'") }) {
@@ -96,7 +97,8 @@ public struct LiveTrial: Sendable {
         }
     }
 
-    /// Runs `body` in a transaction and rolls it back. What `body` finishes with is the result.
+    /// Runs `body` in a transaction, rolls the transaction back, and returns the value that `body` passes to its
+    /// argument.
     private func undone<T>(
         on connection: isolated Connection, _ countsCalls: Bool, _ body: ((T) throws -> Void) throws -> Void
     ) throws -> T {
@@ -120,14 +122,14 @@ public struct LiveTrial: Sendable {
     }
 }
 
-/// A trial in its transaction.
+/// The trial in its open transaction.
 private struct OpenTrial {
     let catalog: SchemaCatalog
-    /// What belongs to each table.
+    /// The parts of each table.
     let parts: [ObjectIdentity: [CatalogObject]]
-    /// Tables that no rows are put into, with the reasons.
+    /// Tables into which no rows are inserted, with the reasons.
     let untouched: [ObjectIdentity: String]
-    /// Those among them that are not read either.
+    /// The tables of `untouched` that are not read either.
     let unread: Set<ObjectIdentity>
     let countsCalls: Bool
     let evaluation: OwnersEvaluation
@@ -184,19 +186,19 @@ private struct OpenTrial {
     }
 }
 
-/// Ends a transaction or savepoint whose work was only to be looked at.
+/// Thrown to roll back a transaction or savepoint whose result is already known.
 private struct Undo: Error {}
 
 extension Connection {
-    /// How long a statement of a trial may take.
+    /// The statement timeout of a trial.
     fileprivate static let trialLimit: Duration = .seconds(30)
 
-    /// Limits the statements that follow in the transaction.
+    /// Sets the statement timeout for the following statements of the transaction.
     func limitStatements() throws {
         try execute("SET LOCAL statement_timeout = \(Self.trialLimit.milliseconds)")
     }
 
-    /// Runs `body` under a savepoint and undoes it, whatever it does; a refusal by the server is a result.
+    /// Runs `body` under a savepoint and always rolls it back. An error of the server is returned as a result.
     func trial<T>(_ body: () throws -> T) throws -> Result<T, PostgresError> {
         var value: T?
         do {
@@ -212,7 +214,7 @@ extension Connection {
         return .success(value)
     }
 
-    /// Runs `body` under a savepoint and keeps what it does; a refusal by the server is a result.
+    /// Runs `body` under a savepoint and keeps its effects. An error of the server is returned as a result.
     func kept<T>(_ body: () throws -> T) throws -> Result<T, PostgresError> {
         do {
             return .success(try savepoint(body))

@@ -1,19 +1,20 @@
 import Postgres
 
-/// Evaluates defaults, checks and predicates apart from their tables: with the rights of the tables' owners, where a
-/// superuser tries what others wrote.
+/// Evaluates defaults, checks and predicates in separate queries. If a superuser tries tables of other roles, the
+/// queries run with the privileges of the owners of the tables.
 ///
-/// The catalog spells an expression as text. When the text is read again, it may find a function, an operator or a cast
-/// that another session has made since, and no `Confinement` has seen.
+/// The catalog contains an expression as text. When the server parses that text again, a name may resolve to a
+/// function, operator or cast that another session has created since. `Confinement` does not cover such an object.
 struct OwnersEvaluation {
-    /// For the tables of others, a function that runs a statement as the owner.
+    /// The functions that run a statement with the privileges of a table's owner, by table. Only tables whose owners
+    /// are not superusers have one.
     private var functions: [ObjectIdentity: String] = [:]
 
     init() {}
 
-    /// Makes the functions, in the open transaction, which is to be rolled back.
+    /// Creates the functions in the open transaction, which must be rolled back.
     init(of tables: [ObjectIdentity], on connection: isolated Connection) throws {
-        // Nobody else may call, replace or even find them.
+        // No other role can call, replace or find the functions.
         let schema = "reeve_trial_\(String(UInt64.random(in: .min ... .max), radix: 36))"
         var owners: [ObjectIdentity: String] = [:]
         for row in try connection.query(Self.owners, [tables.compactMap(\.schema)]) {
@@ -41,10 +42,10 @@ struct OwnersEvaluation {
         WHERE c.relkind IN ('r', 'p') AND NOT o.rolsuper AND n.nspname = ANY ($1::pg_catalog.text[])
         """
 
-    /// Runs a query under the path of a table's system.
+    /// Runs a query with the search path of a table's system.
     ///
-    /// - Parameter query: of one column of type text, and without parameters.
-    /// - Returns: what it gives; nil for NULL, and without a row.
+    /// - Parameter query: a query that returns one column of type text and has no parameters.
+    /// - Returns: the value in the first row; nil if it is NULL or if there is no row.
     func text(_ query: String, of table: ObjectIdentity, on connection: isolated Connection) throws -> String? {
         try connection.underPath(of: table.schema ?? "pg_catalog") {
             let rows =

@@ -1,16 +1,21 @@
 import Postgres
 
-/// Tables into which a superuser inserts no rows, because that would run other roles' code with his rights
-/// (`RiskyExpression`).
+/// Tables into which a superuser inserts no rows, because an insert would run code of other roles with the privileges
+/// of a superuser (`RiskyExpression`).
 public enum RiskyTables {
-    /// Looks at what PostgreSQL evaluates when a row comes: constraints, defaults, index expressions and partition keys of
-    /// tables, and constraints of domains, whose owner is no superuser, and the conditions of all triggers, since who made
-    /// one is not recorded. A table of theirs with a rule is risky, and so is one of whose partitions or descendants one is,
-    /// or a type of its columns, or a type that an expression of its own converts to.
+    /// Finds the risky tables by the expressions that PostgreSQL evaluates for a new row:
+    /// - the constraints, defaults, index expressions and partition keys of tables whose owner is not a superuser
+    /// - the constraints of domains whose owner is not a superuser
+    /// - the conditions of all triggers, because the role that created a trigger is not recorded
     ///
-    /// - Parameter whileOthersWork: whether a type may change before the rows come. No lock on a table keeps the owner of a
-    ///   domain from adding a constraint, so every domain of others is risky then.
-    /// - Returns: for each, what is evaluated.
+    /// A table whose owner is not a superuser is also risky if it has a rule or is a foreign table. Finally, a table is
+    /// risky if it shares rows with a risky table by inheritance or partitioning, or if one of its columns or
+    /// expressions uses a risky type.
+    ///
+    /// - Parameter whileOthersWork: whether other sessions may change a type before the rows are inserted. A lock on a
+    ///   table does not keep the owner of a domain from adding a constraint to the domain. Therefore all domains and
+    ///   row types whose owners are not superusers are risky in this case.
+    /// - Returns: the risky tables, each with a description of the risky expression or object.
     public static func read(
         whileOthersWork: Bool = false, on connection: isolated Connection
     ) throws -> [ObjectIdentity: String] {
@@ -85,23 +90,24 @@ public enum RiskyTables {
         """
     }
 
-    /// Its owner can also give it another default.
+    /// The owner of a domain can add a constraint, and can change the default.
     private static let domainsThatMayChange = """
         UNION ALL SELECT t.oid, pg_catalog.format('what %s may make of the domain %s meanwhile', o.rolname, t.typname)
             FROM pg_catalog.pg_type t JOIN pg_catalog.pg_roles o ON o.oid = t.typowner
             WHERE t.typtype = 'd' AND NOT o.rolsuper
         """
 
-    /// A column of a table's row type changes when the table does. Composite types can be locked in the catalog.
+    /// The row type of a table changes with the table. Composite types are not included, because they can be locked in
+    /// the catalog.
     private static let rowTypesThatMayChange = """
         UNION ALL SELECT t.oid, pg_catalog.format('what %s may make of the row type %s meanwhile', o.rolname, t.typname)
             FROM pg_catalog.pg_type t JOIN pg_catalog.pg_roles o ON o.oid = t.typowner
             JOIN pg_catalog.pg_class c ON c.oid = t.typrelid WHERE c.relkind <> 'c' AND NOT o.rolsuper
         """
 
-    /// SQL for a condition on a row `w` of `own` and a row `c` of its table: whether the expression draws from a sequence
-    /// that the table's owner may not draw from, or one that is only named when it is evaluated. Rolling back does not put
-    /// a sequence back, and one that is used up makes its owner's statements fail.
+    /// An SQL condition on a row `w` of `own` and a row `c` of its table: whether the expression calls nextval on a
+    /// sequence that the table's owner may not use, or on a sequence that is known only when the expression is
+    /// evaluated. A rollback does not reset a sequence, and statements of its owner fail once a sequence is exhausted.
     private static let drawsFromOthers = """
         ((SELECT count(*) FROM pg_catalog.regexp_matches(w.tree::pg_catalog.text, ':funcid \(nextval)\\M', 'g'))
             > CASE WHEN w.is_owners THEN (
@@ -117,6 +123,6 @@ public enum RiskyTables {
                         THEN NOT pg_catalog.has_sequence_privilege(c.relowner, s.oid, 'USAGE, UPDATE') END))
         """
 
-    /// `pg_catalog.nextval(regclass)`.
+    /// The OID of `pg_catalog.nextval(regclass)`.
     private static let nextval = 1574
 }

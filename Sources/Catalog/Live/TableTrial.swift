@@ -1,6 +1,6 @@
 import Postgres
 
-/// Tries what belongs to one table, in the open transaction.
+/// Tries the constraints, unique indexes and triggers of one table, in the open transaction.
 struct TableTrial {
     let maker: RowMaker
     let table: CatalogObject
@@ -35,12 +35,12 @@ struct TableTrial {
 
     private struct Reason: Error {
         let text: String
-        /// The row that the table did not take.
+        /// The row that the table rejected.
         var source: TrialRow?
     }
 
-    /// For a table that takes no further row, such as one limited to a single row: PostgreSQL evaluates checks before
-    /// keys, and a copy of an existing row violates a key.
+    /// Tries a table that accepts no further row, such as a table limited to a single row. PostgreSQL evaluates checks
+    /// before keys, and a copy of an existing row violates a key.
     private mutating func tryWithoutRow(
         _ source: TrialRow, _ reason: String, on connection: isolated Connection
     ) throws {
@@ -60,7 +60,7 @@ struct TableTrial {
         }
     }
 
-    /// A row that the table takes, from one that is there or made up.
+    /// Returns a row that the table accepts, made from an existing row or made up.
     private func baseRow(on connection: isolated Connection) throws -> Result<TrialRow, Reason> {
         var sources: [TrialRow] = []
         switch try connection.kept({ try maker.existing(identity, on: connection) }) {
@@ -118,7 +118,9 @@ struct TableTrial {
         }
     }
 
-    /// NULLs are never equal, so they are replaced by values.
+    /// Replaces NULLs in the columns of a key by values, because NULLs are never equal.
+    ///
+    /// - Returns: nil if no value is known for a column.
     private func complete(_ row: TrialRow, _ columns: Set<String>) -> TrialRow? {
         var row = row
         let foreign = maker.foreignColumns(of: identity)
@@ -160,7 +162,7 @@ struct TableTrial {
         switch try connection.trial({ try maker.insert(candidate, into: identity, on: connection) }) {
         case .success(nil): report.leave(check.identity, "a trigger or rule discards the row")
         case .success(let row?):
-            // A trigger may have put it right.
+            // A trigger may have changed the row so that it meets the check.
             if try search.isBroken(check, by: row, on: connection) {
                 report.fail(check.identity, "took a row that breaks it")
             } else {
@@ -195,7 +197,8 @@ struct TableTrial {
         }
     }
 
-    /// Judges whether this constraint refused the row. Partitions' constraints have names of their own.
+    /// Records whether this constraint rejected the row. The name is not compared for a partitioned table, because the
+    /// constraints of partitions have different names.
     private mutating func judge(_ error: PostgresError, _ object: ObjectIdentity, state: String) {
         let isPartitioned = table["partition key"] != nil
         if error.sqlState == state, error.constraint == object.name || isPartitioned {

@@ -1,16 +1,17 @@
 import Postgres
 
-/// What a superuser's trial locks, so that nobody changes meanwhile what was judged before.
+/// The locks of a superuser's trial, which keep other sessions from changing objects after they were checked.
 ///
-/// A superuser tries tables of others with the functions confined that are there at the beginning (`Confinement`), and
-/// leaves out tables whose expressions are risky (`RiskyTables`). A trigger or a constraint that another session adds later
-/// would be neither. So the tables are locked first of all, with those that rows may be put into besides: DML goes on,
-/// but CREATE TRIGGER, CREATE RULE, CREATE INDEX, CREATE STATISTICS and ALTER TABLE wait. The rows of others' schemas and
-/// types in the catalog are locked, too: whoever renames one could put something else in its place.
+/// A superuser tries tables of other roles with the existing functions confined (`Confinement`), and leaves out tables
+/// with risky expressions (`RiskyTables`). A trigger or constraint that another session adds later would be neither
+/// confined nor checked. Therefore the tables are locked first, together with the other tables into which rows may be
+/// inserted. DML of other sessions continues, but CREATE TRIGGER, CREATE RULE, CREATE INDEX, CREATE STATISTICS and
+/// ALTER TABLE wait. The catalog rows of schemas and types of other roles are locked too, because a role that renames
+/// such an object could create another object with the old name.
 ///
-/// All is held until the transaction ends.
+/// All locks are held until the transaction ends.
 struct TrialLocks {
-    /// Tables that could not be locked, or that share rows with one, each with the reason.
+    /// The tables that could not be locked, and the tables that share rows with them, each with the reason.
     private(set) var missing: [ObjectIdentity: String] = [:]
 
     private struct Table {
@@ -21,14 +22,14 @@ struct TrialLocks {
 
     init() {}
 
-    /// Locks the tables of a scope, in the open transaction. One that somebody else holds is left out.
+    /// Locks the tables of a scope, in the open transaction. Tables that another session has locked are left out.
     ///
     /// - Parameters:
-    ///   - reader: whose schemas are tried.
-    ///   - isTried: whether a table is.
-    /// - Throws: `PostgresError`, where a schema or a type is being changed, or the connection is lost.
+    ///   - reader: reads the schemas that are tried.
+    ///   - isTried: returns whether a table is tried.
+    /// - Throws: `PostgresError` if a schema or a type is being changed, or if the connection is lost.
     init(of reader: CatalogReader, _ isTried: (ObjectIdentity) -> Bool, on connection: isolated Connection) throws {
-        // Schemas come first: tables are locked by name.
+        // The schemas are locked first, because tables are locked by name.
         try Self.lockRows(Self.schemas, on: connection)
         let wanted = try Self.tables(of: reader, on: connection).filter { isTried($0.identity) }.map(\.oid)
         var refusals: [Int: String] = [:]
@@ -36,7 +37,7 @@ struct TrialLocks {
         for start in stride(from: 0, to: concerned.count, by: Self.batch) {
             let tables = concerned[start..<min(start + Self.batch, concerned.count)]
             if case .success = try Self.lock(tables, on: connection) { continue }
-            // It has waited for one of them as long as it may.
+            // The statement has waited for one of the tables until the lock timeout.
             for table in tables {
                 if case .failure(let error) = try Self.lock([table], "NOWAIT", on: connection) {
                     refusals[table.oid] = error.message
@@ -49,7 +50,8 @@ struct TrialLocks {
 
     private static let batch = 200
 
-    /// It conflicts with itself, and with all that changes a table, but not with DML.
+    /// Locks tables. The lock mode conflicts with itself and with all statements that change a table's definition, but
+    /// not with DML.
     private static func lock(
         _ tables: some Collection<Table>, _ wait: String = "", on connection: isolated Connection
     ) throws -> Result<Void, PostgresError> {
@@ -68,7 +70,8 @@ struct TrialLocks {
         }
     }
 
-    /// Finds wanted tables without a lock: a name may have been reassigned, or a partition added, before the lock.
+    /// Records the wanted tables that are not locked. Before the lock, a name may have been reassigned, or a partition
+    /// added.
     private mutating func findMissing(
         _ wanted: [Int], _ refusals: [Int: String], on connection: isolated Connection
     ) throws {
@@ -98,7 +101,8 @@ struct TrialLocks {
             SELECT o.oid FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper) FOR UPDATE
         """
 
-    /// A new attribute of a composite type is counted in `pg_class`. A table's row type is left to its table.
+    /// A new attribute of a composite type changes the row of the type in `pg_class`. The row type of a table is
+    /// protected by the lock on the table.
     private static let types = """
         SELECT FROM pg_catalog.pg_type t WHERE t.typtype <> 'c' AND t.typelem = 0 AND t.typowner IN (
             SELECT o.oid FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper) FOR UPDATE;
@@ -116,8 +120,8 @@ struct TrialLocks {
             """, [schemas], on: connection)
     }
 
-    /// Tables with those that rows are put into, or that are looked at, because of them: along foreign keys and
-    /// inheritance, both ways.
+    /// Returns tables, and all tables into which rows are inserted or from which rows are read because of them: along
+    /// foreign keys and inheritance, in both directions.
     private static func closure(of tables: [Int], on connection: isolated Connection) throws -> [Table] {
         try found(
             """
@@ -132,7 +136,7 @@ struct TrialLocks {
             """, [tables], on: connection)
     }
 
-    /// A table with all that it shares rows with.
+    /// Returns a table and all tables that it shares rows with.
     private static func relatives(of table: Int, on connection: isolated Connection) throws -> [Table] {
         try found(
             """
@@ -148,7 +152,8 @@ struct TrialLocks {
         UNION SELECT i.inhparent, i.inhrelid FROM pg_catalog.pg_inherits i
         """
 
-    /// Other sessions' temporary tables are theirs alone.
+    /// Returns the tables with some OIDs, in the order of their names. Temporary tables are left out: only their own
+    /// session can use them.
     private static func found(
         _ oids: String, _ parameters: [(any PostgresEncodable)?], on connection: isolated Connection
     ) throws -> [Table] {

@@ -1,18 +1,19 @@
 import Postgres
 
-/// A row to insert: texts by column, nil for NULL. Columns that are not in it get their default.
+/// A row to insert: the text of each value by column, nil for NULL. A column that is not in `values` gets its default.
 struct TrialRow {
     var values: [String: String?]
-    /// Where it lies, once it is inserted.
+    /// The location of the row after it was inserted.
     var location: RowLocation?
 
     init(_ values: [String: String?] = [:]) { self.values = values }
 }
 
-/// Where a row lies: in which table, which may be a partition or descendant of the one that it was inserted into, and where
-/// there. By number, for a trigger may have set the path that names are spelled for.
+/// The location of an inserted row: the table that stores it, and the row's position there. The table may be a
+/// partition or descendant of the table that the row was inserted into. The table is identified by OID, because a
+/// trigger may change the search path, and then a name may refer to another table.
 struct RowLocation {
-    /// SQL for what `init` reads, first of all.
+    /// SQL for the columns that `init` reads, which must be the first columns of the row.
     static let columns = "tableoid::pg_catalog.text, ctid::pg_catalog.text"
 
     private let table: String
@@ -23,20 +24,20 @@ struct RowLocation {
         ctid = try row.get(1)
     }
 
-    /// SQL for a condition that the row alone meets, in a query of the table that it was inserted into.
+    /// An SQL condition that only this row meets, in a query of the table that the row was inserted into.
     var condition: String {
         "tableoid OPERATOR(pg_catalog.=) \(quoteLiteral(table))::pg_catalog.oid "
             + "AND ctid OPERATOR(pg_catalog.=) \(quoteLiteral(ctid))::pg_catalog.tid"
     }
 }
 
-/// Makes rows of tables: takes one that is there, or makes one up with what it points to.
+/// Creates rows for tables: copies an existing row, or makes up a row together with the rows that it references.
 struct RowMaker {
     let catalog: SchemaCatalog
     let parts: [ObjectIdentity: [CatalogObject]]
-    /// Tables that no rows are put into (`UntrustedTables`, `RiskyTables`, `TrialLocks`).
+    /// Tables into which no rows are inserted (`UntrustedTables`, `RiskyTables`, `TrialLocks`).
     let untouched: Set<ObjectIdentity>
-    /// Those among them that are not read either.
+    /// The tables of `untouched` that are not read either.
     let unread: Set<ObjectIdentity>
     let evaluation: OwnersEvaluation
     let values: TrialValues
@@ -61,7 +62,7 @@ struct RowMaker {
         (parts[table] ?? []).filter { $0.identity.kind == .constraint && types.contains($0["type"] ?? "") }
     }
 
-    /// The keys that rows must not share, each with its columns: constraints and unique indexes.
+    /// Returns the unique and exclusion constraints and the unique indexes of a table, each with its columns.
     func keys(of table: ObjectIdentity) -> [(object: CatalogObject, columns: Set<String>)] {
         (parts[table] ?? []).compactMap { object in
             let isKey =
@@ -75,7 +76,7 @@ struct RowMaker {
         }
     }
 
-    /// The columns with those that generated ones among them are made of.
+    /// Returns the columns, and the columns that the generated ones among them are computed from.
     private func withSources(_ names: Set<String>, of table: ObjectIdentity) -> Set<String> {
         let generated = (parts[table] ?? []).filter { $0["generated"] != nil && names.contains($0.identity.name) }
         return names.union(generated.flatMap { $0.dependencies.filter { $0.kind == .column }.map(\.name) })
@@ -85,7 +86,7 @@ struct RowMaker {
         Set(ForeignKeyGraph.keys(of: constraints(of: table, "foreign key"), in: catalog).flatMap(\.columns))
     }
 
-    /// Inserts a row and gives it back as it lies there.
+    /// Inserts a row, and returns it as it was stored; nil if a trigger or rule discarded it.
     func insert(_ row: TrialRow, into table: ObjectIdentity, on connection: isolated Connection) throws -> TrialRow? {
         let columns = columns(of: table)
         let given = columns.filter { row.values[$0.identity.name] != nil }
@@ -108,13 +109,13 @@ struct RowMaker {
         return inserted
     }
 
-    /// A column as its type's output function spells it; a cast to text might be somebody's own.
+    /// SQL for the text of a column from the output function of its type. A cast to text could be user-defined.
     private static func text(_ column: CatalogObject) -> String {
         let name = column.identity.quotedName
         return "CASE WHEN pg_catalog.num_nulls(\(name)) = 0 THEN pg_catalog.format('%s', \(name)) END"
     }
 
-    /// A row that is there.
+    /// Returns an existing row of a table.
     func existing(_ table: ObjectIdentity, on connection: isolated Connection) throws -> TrialRow? {
         let columns = columns(of: table)
         let list = columns.map(Self.text).joined(separator: ", ")
@@ -129,7 +130,7 @@ struct RowMaker {
         return row
     }
 
-    /// A row of another table to point to: one that is there, or one that is made up and inserted.
+    /// Returns a row of another table to reference: an existing row, or one that is made up and inserted.
     func target(
         _ table: ObjectIdentity, depth: Int, on connection: isolated Connection
     ) throws -> TrialRow? {
@@ -139,7 +140,7 @@ struct RowMaker {
         return try newTarget(table, depth: depth, on: connection)
     }
 
-    /// A row that is made up and inserted; several are tried, for a trigger may want more than the checks say.
+    /// Makes up a row and inserts it. Tries several variants, because a trigger may require more than the checks.
     func newTarget(_ table: ObjectIdentity, depth: Int = 0, on connection: isolated Connection) throws -> TrialRow? {
         if untouched.contains(table) { return nil }
         for variant in 0..<Self.variants {
@@ -152,9 +153,9 @@ struct RowMaker {
 
     static let variants = 6
 
-    /// A row that fits the checks of its table, as far as one can be found.
+    /// Makes up a row that meets the checks of its table, if such a row can be found.
     ///
-    /// - Parameter variant: which of several such rows, from 0.
+    /// - Parameter variant: the number of the variant, from 0.
     func madeUp(
         _ table: ObjectIdentity, variant: Int = 0, depth: Int, on connection: isolated Connection
     ) throws -> TrialRow {
@@ -164,7 +165,7 @@ struct RowMaker {
             let type = column["type"] ?? "text"
             let isCounted = column["identity"] != nil || column["default"]?.hasPrefix("nextval(") == true
             if let text = column["default"], !isCounted {
-                // What the default gives is what the table is made for.
+                // The default is preferred, because the table is designed for it.
                 let value = try connection.kept {
                     try evaluation.text(
                         """
@@ -186,7 +187,7 @@ struct RowMaker {
         return checks.isEmpty ? row : try adapted(row, to: table, variant: variant, on: connection)
     }
 
-    /// Changes values until the checks are met, one check after the other.
+    /// Changes values until the row meets the checks, one check after the other.
     private func adapted(
         _ row: TrialRow, to table: ObjectIdentity, variant: Int, on connection: isolated Connection
     ) throws -> TrialRow {
@@ -200,16 +201,18 @@ struct RowMaker {
         return row
     }
 
-    /// The row with other values in every key but one, so that only that one can be broken.
+    /// Returns the row with a new value in every key, except keys whose columns are all kept. Then the row can violate
+    /// only those keys.
     ///
-    /// - Returns: nil where a key has no column of which another value is known.
+    /// - Returns: nil if no new value is known for a key.
     func freshened(_ row: TrialRow, of table: ObjectIdentity, keeping kept: Set<String> = []) -> TrialRow? {
         var row = row
         row.location = nil
         let foreign = foreignColumns(of: table)
         for key in keys(of: table) {
             let free = key.columns.subtracting(kept).sorted()
-            // Part of the key that is kept is a key itself: that cannot be broken alone.
+            // The key is the kept key, or its columns are a subset of the kept key. A subset is always violated
+            // together with the kept key.
             if free.isEmpty { continue }
             let choice = free.first { !foreign.contains($0) } ?? free.first
             guard let name = choice, let column = columns(of: table).first(where: { $0.identity.name == name }) else {
@@ -224,19 +227,20 @@ struct RowMaker {
     }
 }
 
-/// Finds values that meet or break checks, by asking the server for each.
+/// Finds values that meet or violate checks. The server evaluates the checks for each value.
 struct CheckSearch {
     let maker: RowMaker
     let table: ObjectIdentity
 
     private var checks: [CatalogObject] { maker.constraints(of: table, "check") }
 
-    /// Whether a row breaks a check.
+    /// Returns whether a row violates a check.
     func isBroken(_ check: CatalogObject, by row: TrialRow, on connection: isolated Connection) throws -> Bool {
         try judge(row, breaking: check, others: [], on: connection)
     }
 
-    /// A row like another one that breaks this check and none that the server looks at before, which it does by name.
+    /// Returns a variant of a row that violates a check and meets the checks that the server evaluates before it. The
+    /// server evaluates checks in the order of their names.
     func row(
         like row: TrialRow, breaking check: CatalogObject, on connection: isolated Connection
     ) throws -> TrialRow? {
@@ -246,7 +250,9 @@ struct CheckSearch {
         }
     }
 
-    /// A row like another one that does not break this check.
+    /// Returns a variant of a row that meets a check.
+    ///
+    /// - Parameter count: how many such variants are skipped. If there are not more, the last one is returned.
     func row(
         like row: TrialRow, meeting check: CatalogObject, skipping count: Int, on connection: isolated Connection
     ) throws -> TrialRow? {
@@ -261,7 +267,7 @@ struct CheckSearch {
         return chosen ?? last
     }
 
-    /// The first variant in one or two of the check's columns that is wanted.
+    /// Returns the first wanted variant that differs in one or two of the columns of a check.
     private func variants(
         of row: TrialRow, _ check: CatalogObject, isWanted: (TrialRow) throws -> Bool
     ) throws -> TrialRow? {
@@ -292,8 +298,8 @@ struct CheckSearch {
         return nil
     }
 
-    /// Whether a row breaks one check, if one is given, and meets the others; also false where a value does not fit its
-    /// type.
+    /// Returns whether a row violates a check, if `check` is not nil, and meets the others. Returns false if a value
+    /// does not fit its type.
     private func judge(
         _ row: TrialRow, breaking check: CatalogObject?, others: [CatalogObject], on connection: isolated Connection
     ) throws -> Bool {

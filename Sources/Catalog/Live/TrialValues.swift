@@ -1,11 +1,11 @@
 import Foundation
 import Postgres
 
-/// Values to try a column with, as PostgreSQL's text. Pure, but for chance.
+/// Test values for columns, in PostgreSQL's text format. Pure, except for random numbers.
 struct TrialValues {
     let catalog: SchemaCatalog
 
-    /// The type without its modifier, and below domains.
+    /// Returns a type without its modifier, and the base type of a domain.
     func baseType(_ type: String) -> String {
         var plain = type
         if let open = plain.firstIndex(of: "("), let close = plain[open...].firstIndex(of: ")") {
@@ -25,7 +25,7 @@ struct TrialValues {
         LabelList.labels(object(.enumType, baseType(type))?["labels"]).map(Self.unquoted)
     }
 
-    /// The longest text that a type takes; nil without a bound.
+    /// Returns the maximum length of a type; nil if it has none.
     func length(_ type: String) -> Int? {
         guard let open = type.firstIndex(of: "("), let close = type[open...].firstIndex(of: ")") else {
             return object(.domain, type).flatMap { $0["base type"] }.flatMap(length)
@@ -33,7 +33,8 @@ struct TrialValues {
         return Int(type[type.index(after: open)..<close])
     }
 
-    /// A value that is very likely nowhere yet; nil where the type has too few, or is not known.
+    /// Returns a value that very probably does not exist in the table yet; nil if the type is unknown or has too few
+    /// values.
     func fresh(_ type: String, unlike old: String?) -> String? {
         let number = Int.random(in: 1_000_000...9_000_000)
         let base = baseType(type)
@@ -66,7 +67,7 @@ struct TrialValues {
         }
     }
 
-    /// From one value to one that comes after it.
+    /// Returns a range between a value and a later value.
     private func range(_ type: String, _ number: Int) -> String? {
         switch object(.rangeType, type)?["subtype"] ?? type {
         case "daterange", "date", "tsrange", "tstzrange", "timestamp without time zone", "timestamp with time zone":
@@ -77,7 +78,7 @@ struct TrialValues {
         }
     }
 
-    /// As many digits as the type has on each side of the point.
+    /// Returns a number with at most as many digits before and after the decimal point as the type allows.
     private func decimal(_ type: String, _ number: Int) -> String {
         let (precision, scale) = precision(type) ?? (10, 2)
         let whole = String(String(number).prefix(max(0, min(precision - scale, 6))))
@@ -93,7 +94,8 @@ struct TrialValues {
         return numbers.first.map { ($0, numbers.count > 1 ? numbers[1] : 0) }
     }
 
-    /// Values at the edges of what checks usually allow, and the literals of these checks with what lies beside them.
+    /// Returns values near the limits that checks usually set, and the literals in these checks with neighbouring
+    /// values.
     func candidates(_ type: String, checks: [String]) -> [String?] {
         let literals = checks.map(Self.literals)
         let numbers = literals.flatMap(\.numbers)
@@ -136,7 +138,7 @@ struct TrialValues {
         "EUR", "1", "-1", "00000000", "a b", "+4912345678", "1.2.3", "image/png", "16:9", "x y z?", "\u{1}",
     ]
 
-    /// Texts that are just too long, or just not.
+    /// Returns texts whose lengths are the numbers, one more and one less.
     private func lengths(_ numbers: [String]) -> [String] {
         numbers.compactMap { Int($0) }.filter { (1...100_000).contains($0) }.flatMap { length in
             [
@@ -150,7 +152,7 @@ struct TrialValues {
         unquoteLiteral(literal) ?? literal
     }
 
-    /// The constants of an expression.
+    /// Returns the number and string literals of an expression.
     static func literals(_ expression: String) -> (numbers: [String], texts: [String]) {
         guard let tokens = try? SQLLexer.tokens(of: Array(expression.utf8)) else { return ([], []) }
         var numbers: [String] = []
@@ -161,7 +163,7 @@ struct TrialValues {
             if token.kind == .string, text.hasPrefix("'") {
                 let value = unquoted(text)
                 texts.append(value)
-                // The server spells negative numbers and some casts as texts.
+                // The server prints negative numbers and some casts as string literals.
                 if Double(value) != nil { numbers.append(value) }
             }
         }

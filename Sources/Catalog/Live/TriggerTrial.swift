@@ -1,12 +1,12 @@
 import Postgres
 
-/// Tries whether triggers fire, by the server's own count of calls of their functions.
+/// Tries whether triggers fire. The server counts the calls of their functions.
 struct TriggerTrial {
     let maker: RowMaker
     let table: CatalogObject
     var report: LiveReport
 
-    /// What `pg_trigger` says of a trigger (PostgreSQL manual, section 53.54; bits as in `catalog/pg_trigger.h`).
+    /// The columns of `pg_trigger` for a trigger (PostgreSQL manual, section 53.54; bits as in `catalog/pg_trigger.h`).
     private struct Facts {
         let object: CatalogObject
         let function: Int
@@ -70,7 +70,8 @@ struct TriggerTrial {
         }
     }
 
-    /// The triggers whose functions were called often enough for all that share them.
+    /// Returns the triggers that fired. The function of a trigger must be called once for each trigger without a
+    /// condition that shares the function. If the trigger has a condition, one more call is required.
     private func calls(
         of triggers: [Facts], by operation: Operation, _ base: TrialRow, on connection: isolated Connection
     ) throws -> Result<Set<ObjectIdentity>, PostgresError> {
@@ -109,7 +110,7 @@ struct TriggerTrial {
         return counts
     }
 
-    /// Updates the row once with its own values, and once with others for triggers that require a change.
+    /// Updates the row once with its own values. If a trigger has a condition, also updates the row with other values.
     private func update(_ row: TrialRow?, _ triggers: [Facts], on connection: isolated Connection) throws {
         guard let row, let location = row.location else { return }
         let columns = maker.columns(of: table.identity).filter { $0["identity"] != "always" }
@@ -140,7 +141,7 @@ struct TriggerTrial {
         }
     }
 
-    /// Tries a value; a refusal changes nothing.
+    /// Sets a column to a value. If the server rejects the value, the row is unchanged.
     private func set(
         _ column: CatalogObject, to value: String?, at place: inout RowLocation, on connection: isolated Connection
     ) throws {
@@ -163,7 +164,7 @@ struct TriggerTrial {
         }
     }
 
-    /// Rows of others are not put at risk, not even until the rollback.
+    /// Truncates the table if it is empty. Existing rows are never put at risk, not even until the rollback.
     private func truncate(on connection: isolated Connection) throws {
         guard try connection.query("SELECT 1 FROM \(table.identity.path) LIMIT 1").isEmpty else {
             throw PostgresError(.server, "a table with rows is not truncated")
@@ -171,7 +172,7 @@ struct TriggerTrial {
         try underPath(connection) { _ = try connection.execute("TRUNCATE \(table.identity.path)") }
     }
 
-    /// Triggers run under the path of their system.
+    /// Runs statements that fire triggers, with the search path of the table's system.
     private func underPath<T>(_ connection: isolated Connection, _ body: () throws -> T) throws -> T {
         try connection.limitStatements()  // another trigger may have lifted the limit
         return try connection.underPath(of: table.identity.schema ?? "pg_catalog", body)
@@ -203,7 +204,7 @@ struct EventTriggerTrial {
         }
     }
 
-    /// What makes an event happen, harmlessly; nil where that is not known.
+    /// Returns harmless statements that cause an event; nil if none are known.
     private static func statements(event: String, tags: String?) -> [String]? {
         let fits = { (tag: String) in tags.map { $0.contains("'\(tag)'") } ?? true }
         switch event {
@@ -237,7 +238,7 @@ struct EventTriggerTrial {
             let before = try count()
             for sql in statements {
                 try connection.execute(sql)
-                try connection.execute(SystemPath.end)  // whatever its function set
+                try connection.execute(SystemPath.end)  // undoes settings of the trigger function
             }
             return try count() - before
         }

@@ -1,24 +1,26 @@
 import Postgres
 
-/// Tables that a role with far-reaching rights does not try, since that would run or read what somebody wrote who is not
-/// trusted.
+/// Tables that a role with far-reaching privileges does not try, because a trial would run or read code of roles that
+/// are not trusted.
 ///
-/// No list of risky expressions is complete: default arguments of functions, operators that become another's negator, types
-/// that are named by their number when an expression is evaluated. And what runs with its owner's rights still has
-/// arguments that are evaluated with the session's, and leaves settings in the session. So it is not the expressions that
-/// are judged but their writers. Superusers, the role that works and the roles that are named as trusted may have written
-/// a table that is tried, and all that it is made of.
+/// No list of risky expressions is complete. Examples are default arguments of functions, operators that become the
+/// negator of another operator, and types that are named by OID when an expression is evaluated. Even if a function
+/// runs with the privileges of its owner, its arguments are evaluated with the privileges of the session, and the
+/// function can change settings of the session. Therefore not the expressions are checked, but the roles that wrote
+/// them. A table is tried only if superusers, the current role or trusted roles wrote the table and all objects that it
+/// uses.
 struct UntrustedTables {
-    /// Tables that no rows are put into, with the reasons: those of the others, those that use something of theirs, and
-    /// those that rows are shared with, or that a foreign key joins with one.
+    /// Tables into which no rows are inserted, with the reasons: tables of untrusted roles, tables that use objects of
+    /// such roles, and tables that share rows with one of these tables or are connected with one by a foreign key.
     private(set) var reasons: [ObjectIdentity: String] = [:]
-    /// Those among them that are not read either: to plan a query evaluates what is constant in a table's indexes.
+    /// The tables of `reasons` that are not read either. Even planning a query evaluates constant expressions in the
+    /// table's indexes.
     private(set) var unread: Set<ObjectIdentity> = []
 
-    /// Looks at all tables of the database. To be called after the catalog was read, so that no table is tried that was not
-    /// looked at.
+    /// Checks all tables of the database. Must be called after the catalog was read, so that every table that is tried
+    /// was checked.
     ///
-    /// - Parameter trusted: roles whose code may run with the rights of the role that works.
+    /// - Parameter trusted: roles whose code may run with the privileges of the current role.
     /// - Throws: `PostgresError`.
     init(trusting trusted: [String], on connection: isolated Connection) throws {
         guard try Self.isPrivileged(on: connection) else { return }
@@ -39,7 +41,7 @@ struct UntrustedTables {
         for (table, finding) in found {
             for neighbour in joined[table] ?? [] where found[neighbour] == nil { found[neighbour] = finding }
         }
-        // A row of a partitioned table meets the keys of the partition.
+        // A row of a partitioned table is also subject to the foreign keys of the partition.
         Self.spread(&found, along: shared)
         for (table, finding) in found {
             guard let identity = identities[table], let source = identities[finding.table] else { continue }
@@ -48,13 +50,13 @@ struct UntrustedTables {
     }
 
     private struct Finding {
-        /// Where it was found.
+        /// The table that was found to be untrusted.
         let table: Int
-        /// What the table uses; nil: the table itself.
+        /// The object that the table uses; nil if the table itself belongs to the role.
         let what: String?
         let role: String
 
-        /// - Parameter source: the table, where it is told of another one that is joined with it.
+        /// - Parameter source: the untrusted table, if the text is about another table that is connected with it.
         func text(_ source: ObjectIdentity?) -> String {
             let subject = source.map { "it is joined with the table \($0), which" } ?? "it"
             let predicate = what.map { "uses the \($0) of" } ?? "belongs to"
@@ -74,7 +76,8 @@ struct UntrustedTables {
         }
     }
 
-    /// The tables that share rows, or where a rule of one leads to the other, and those that a foreign key joins.
+    /// Returns the pairs of tables that share rows or are connected by a rule, and the pairs that a foreign key
+    /// connects.
     private static func links(
         on connection: isolated Connection
     ) throws -> (shared: [Int: [Int]], joined: [Int: [Int]]) {
@@ -89,7 +92,7 @@ struct UntrustedTables {
 
     // MARK: Queries
 
-    /// Whether the role has rights of which others would like to have a part.
+    /// Returns whether the current role has privileges that other roles could try to exploit.
     private static func isPrivileged(on connection: isolated Connection) throws -> Bool {
         try connection.query(
             """
@@ -121,10 +124,12 @@ struct UntrustedTables {
         FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
         """
 
-    /// Table (oid), what it uses, and whose that is. What PostgreSQL itself brings is not in `pg_depend`, and a superuser's.
+    /// A query for the untrusted tables: the OID of the table, the untrusted object that it uses, and the role of that
+    /// object. PostgreSQL's built-in objects are not in `pg_depend`; they belong to a superuser.
     ///
-    /// The owner of a schema, and whoever may create there, makes functions and operators that fit better than those that
-    /// are there, as the text of a default or a check is read again: all in such a schema is theirs.
+    /// All objects in a schema count as untrusted if an untrusted role owns the schema, may create objects in it, or
+    /// owns functions or operators in it. The text of a default or a check is parsed again during a trial, and the role
+    /// could have created functions or operators that match it better.
     private static let untrusted = """
         WITH RECURSIVE untrusted AS MATERIALIZED (
             SELECT r.oid FROM pg_catalog.pg_roles r

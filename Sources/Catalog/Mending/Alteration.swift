@@ -1,22 +1,22 @@
 import Postgres
 
-/// How one property is taken from what was found to what is expected.
+/// The way to change one property from the found value to the expected value.
 enum Alteration: Sendable {
     /// Statements that change the object in place.
     case statements([String])
-    /// In place, once everything that leans on the object is out of the way.
+    /// Statements that change the object in place, after its dependents were removed.
     case withDependentsAway([String])
-    /// Drop it and make it again, with everything that leans on it.
+    /// Drop and create the object and all its dependents.
     case recreate
-    /// Make the type again; the columns that have it keep their data.
+    /// Drop and create the type. Columns of the type keep their data.
     case retype
-    /// Make the table again and copy its rows.
+    /// Create the table again and copy its rows.
     case rebuild
-    /// Once all else is done.
+    /// Statements that run after all other changes.
     case afterwards([String])
 }
 
-/// Decides how a property of an object is mended. Pure.
+/// Decides how to change a property of an object. Pure.
 struct AlterationPlanner {
     let expected: SchemaCatalog
     let found: SchemaCatalog
@@ -84,7 +84,7 @@ struct AlterationPlanner {
 
     private func routine(_ property: String, _ new: CatalogObject) -> Alteration {
         switch property {
-        // These belong to what callers see.
+        // These properties are part of the signature that callers use.
         case "arguments", "returns", "window": return .recreate
         default: return .statements([RoutineDefinition(object: new).create(orReplace: true)])
         }
@@ -136,7 +136,7 @@ struct AlterationPlanner {
         }
     }
 
-    /// ADD VALUE is enough where no label is too many and none has another place.
+    /// Returns the ADD VALUE statements; nil if a label must be removed or moved, which ADD VALUE cannot do.
     private func labels(_ old: CatalogObject, _ new: CatalogObject) -> [String]? {
         let (before, after) = (
             LabelList.labels(old["labels"]).map(ExactText.init), LabelList.labels(new["labels"]).map(ExactText.init)
@@ -148,7 +148,8 @@ struct AlterationPlanner {
         }
     }
 
-    /// ALTER TYPE is enough where no column has the type and the order is that of adding at the end.
+    /// Returns the ALTER TYPE statements; nil if a column has the type, or if adding attributes at the end does not
+    /// produce the expected order.
     private func attributes(_ old: CatalogObject, _ new: CatalogObject) -> [String]? {
         let isUsed = found.objects.values.contains { object in
             object.identity.kind == .column && object.dependencies.contains(new.identity)

@@ -1,6 +1,6 @@
 import Postgres
 
-/// How a property of what holds no data is mended.
+/// Decides how to change a property of an object that stores no data.
 struct LeafAlteration {
     let old: CatalogObject
     let new: CatalogObject
@@ -33,7 +33,8 @@ struct LeafAlteration {
             return .statements(["ALTER STATISTICS \(new.identity.path) SET STATISTICS \(new[property] ?? "-1")"])
         case (.policy, "roles"):
             return .statements(["ALTER POLICY \(name) ON \(table) TO \(new[property] ?? "PUBLIC")"])
-        // An expression can be exchanged in place, so that rows are at no moment without it; not taken away.
+        // ALTER POLICY replaces an expression in place, so that the rows are always protected. It cannot remove an
+        // expression.
         case (.policy, "using") where old[property] != nil && new[property] != nil:
             return .statements(["ALTER POLICY \(name) ON \(table) USING (\(new[property] ?? ""))"])
         case (.policy, "with check") where old[property] != nil && new[property] != nil:
@@ -44,7 +45,7 @@ struct LeafAlteration {
             (.publication, "schemas") where old["all tables"] == nil && new["all tables"] == nil:
             guard let targets = LeafDefinition(object: new).publicationTargets else { return .recreate }
             return .statements(["ALTER PUBLICATION \(name) SET \(targets)"])
-        // It serves for every kind.
+        // All leaf objects can be dropped and created again.
         default: return .recreate
         }
     }
@@ -64,7 +65,8 @@ struct LeafAlteration {
         }
     }
 
-    /// The triggers of a foreign key have names that only this database knows.
+    /// A DO statement that sets the state of a foreign key's triggers. Their names are different in each database, so
+    /// the server looks them up.
     private var enforcement: String {
         let verb =
             switch new["enforcing triggers"] {

@@ -1,7 +1,7 @@
 import Postgres
 
-/// What hangs on tables or on the database, and holds no data: constraints, indexes, triggers, rules, policies,
-/// statistics objects, event triggers, publications.
+/// The statements that create parts of tables and of the database that store no data: constraints, indexes, triggers,
+/// rules, policies, statistics objects, event triggers, publications.
 struct LeafDefinition {
     let object: CatalogObject
 
@@ -43,7 +43,7 @@ struct LeafDefinition {
             sql += "FOREIGN KEY (\(object["columns"] ?? "")) REFERENCES \(object["references"] ?? "")"
             sql += " (\(object["referenced columns"] ?? ""))"
             if let match = object["match"] { sql += " MATCH \(match.uppercased())" }
-            // The columns after SET NULL keep their case.
+            // The column names after SET NULL keep their case.
             if let action = object["on update"] { sql += " ON UPDATE \(action)" }
             if let action = object["on delete"] { sql += " ON DELETE \(action)" }
         default: sql += object["definition"] ?? ""
@@ -77,7 +77,7 @@ struct LeafDefinition {
         }
     }
 
-    /// Targets by column number.
+    /// Returns the statistics targets by column number.
     static func statisticsTargets(_ text: String?) -> [Int: String] {
         var targets: [Int: String] = [:]
         for pair in QualifiedName.list(text ?? "") {
@@ -87,9 +87,9 @@ struct LeafDefinition {
         return targets
     }
 
-    // MARK: Rules of behaviour
+    // MARK: Triggers, rules, policies and publications
 
-    /// Enables or disables the object, unless a new one already has that state.
+    /// The statement that enables or disables the object; empty if a new object already has the expected state.
     private var state: [String] { object["enabled"] == nil ? [] : [setState(object["enabled"])] }
 
     func setState(_ value: String?) -> String {
@@ -124,7 +124,8 @@ struct LeafDefinition {
         return sql + " EXECUTE FUNCTION \(object["function"] ?? "")()"
     }
 
-    /// What a publication publishes, as CREATE and SET take it.
+    /// The targets of a publication, in the syntax of CREATE PUBLICATION and ALTER PUBLICATION … SET; nil if there are
+    /// none.
     var publicationTargets: String? {
         if object["all tables"] != nil { return "ALL TABLES" }
         var targets: [String] = []
@@ -146,7 +147,7 @@ struct LeafDefinition {
 }
 
 extension StringProtocol {
-    /// Without spaces around it.
+    /// The text without leading and trailing spaces.
     var trimmed: String {
         var bytes = Array(utf8)[...]
         while bytes.first == UInt8(ascii: " ") { bytes.removeFirst() }

@@ -1,30 +1,31 @@
 import Postgres
 
-/// What is to be done to which object. Filled from differences, then completed with what stands in the way.
+/// The changes that are to be made to each object. First the differences are added, then the objects that must be
+/// removed or created again because of them.
 struct MendPlan {
     let mender: Mender
-    /// Missing: to be made, with all that belongs to them.
+    /// Missing objects with all their parts, to be created.
     var creates: Set<ObjectIdentity> = []
-    /// Unexpected: to be dropped.
+    /// Unexpected objects, to be dropped.
     var drops: Set<ObjectIdentity> = []
-    /// Of those, the ones that must go before anything else.
+    /// The objects of `drops` that must be dropped before all other changes.
     var earlyDrops: Set<ObjectIdentity> = []
-    /// To be dropped first and made again.
+    /// Objects to be dropped first and created again.
     var recreates: Set<ObjectIdentity> = []
-    /// Types to be made again under the columns that have them.
+    /// Types to be created again while columns use them.
     var retypes: Set<ObjectIdentity> = []
-    /// Tables to be made again, with their rows.
+    /// Tables to be created again, with a copy of their rows.
     var rebuilds: Set<ObjectIdentity> = []
-    /// Columns whose default stands in the way for a while.
+    /// Columns whose default must be removed temporarily.
     var defaultsAway: Set<ObjectIdentity> = []
-    /// Columns that change their type.
+    /// Columns whose type changes.
     private var typedAnew: Set<ObjectIdentity> = []
     var alterations: [ObjectIdentity: [String]] = [:]
     var afterwards: [ObjectIdentity: [String]] = [:]
 
     init(mender: Mender) { self.mender = mender }
 
-    // MARK: Taking differences
+    // MARK: Adding differences
 
     mutating func take(_ differences: [Difference]) {
         for difference in differences {
@@ -39,8 +40,10 @@ struct MendPlan {
         for identity in drops where mustGoEarly(identity) { earlyDrops.insert(identity) }
     }
 
-    /// NOT NULL comes before an identity and goes after it; a default has to fit the new type. A partition that is
-    /// attached again has its parent's triggers again.
+    /// Returns the position of a difference in the order of changes. An identity requires NOT NULL, so NOT NULL is set
+    /// before the identity is added, and dropped after the identity is dropped. A default must fit the new type. A
+    /// partition that is attached again inherits the triggers of its parent again, so inherited triggers are disabled
+    /// last.
     private func rank(_ difference: Difference) -> Int {
         switch difference.property {
         case "disabled inherited triggers": 4
@@ -53,7 +56,7 @@ struct MendPlan {
     private mutating func takeMissing(_ identity: ObjectIdentity) {
         if identity.kind == .column, let table = mender.expected.object(at: identity.quotedParent), !comesLast(identity)
         {
-            // ADD COLUMN adds at the end; only a new table has it in its place.
+            // ADD COLUMN appends the column, so its position requires a new table.
             rebuilds.insert(table)
         } else {
             creates.formUnion(Mender.whole(identity, mender.expectedParts))
@@ -87,7 +90,7 @@ struct MendPlan {
         }
     }
 
-    /// The same statement may serve several properties.
+    /// Adds statements for an object. Several properties may require the same statement, which is added once.
     private mutating func alter(_ identity: ObjectIdentity, _ statements: [String]) {
         for sql in statements where alterations[identity]?.contains(sql) != true {
             alterations[identity, default: []].append(sql)
@@ -98,7 +101,8 @@ struct MendPlan {
         identity.kind.isTable ? identity : mender.found.object(at: identity.quotedParent)
     }
 
-    /// What holds no data goes first; so does what has the name that something else is to get.
+    /// Returns whether an object must be dropped first: it stores no data, or it has the name of an object that is to
+    /// be created.
     private func mustGoEarly(_ identity: ObjectIdentity) -> Bool {
         if identity.kind.isLeaf { return true }
         return creates.contains { other in
@@ -109,9 +113,9 @@ struct MendPlan {
         }
     }
 
-    // MARK: Clearing the way
+    // MARK: Removing obstacles
 
-    /// Finds all objects that stand in the way, and those that stand in the way of removing them.
+    /// Finds all objects that prevent a change, and the objects that prevent the removal of these.
     mutating func clearTheWay() {
         for table in rebuilds { includePartitions(of: table) }
         var waiting = Array(recreates) + Array(retypes) + Array(rebuilds) + Array(typedAnew) + Array(earlyDrops)
@@ -120,7 +124,7 @@ struct MendPlan {
             guard seen.insert(next).inserted else { continue }
             waiting += clear(next)
         }
-        // What is made again as a whole needs no change by itself.
+        // An object that is created again needs no separate alterations.
         for identity in recreates.union(retypes) {
             alterations[identity] = nil
             for part in mender.expectedParts[identity] ?? [] where part.kind == .column { alterations[part] = nil }
@@ -131,7 +135,8 @@ struct MendPlan {
                 if part.kind == .sequence, mender.expected[part]?["identity of"] == nil { continue }
                 alterations[part] = nil
                 afterwards[part] = nil
-                // What has a name in the schema must not be in the way of the new table's.
+                // The name of a table, column or sequence is free, because the old table is renamed. Other unexpected
+                // parts must be dropped, because their names in the schema would conflict with those of the new table.
                 guard part.kind == .column || part.kind.isTable || part.kind == .sequence else { continue }
                 drops.remove(part)
                 earlyDrops.remove(part)
@@ -162,7 +167,7 @@ struct MendPlan {
         }
         let isTypedAnew = typedAnew.contains(identity)
         for dependent in mender.dependents[identity] ?? [] {
-            // Indexes and constraints follow a column that changes its type, unless the type itself goes.
+            // PostgreSQL updates indexes and constraints when the type of a column changes, unless the type is dropped.
             if isTypedAnew, !isRetyped(identity), [.constraint, .index, .sequence].contains(dependent.kind) {
                 keepStatisticsTargets(of: dependent)
                 continue
@@ -173,7 +178,8 @@ struct MendPlan {
         return result
     }
 
-    /// The server rebuilds the indexes of such a column and loses their statistics targets.
+    /// Restores the statistics targets of an index. The server rebuilds the indexes of a column whose type changes, and
+    /// their statistics targets are lost.
     private mutating func keepStatisticsTargets(of index: ObjectIdentity) {
         guard let object = mender.expected[index], object["statistics targets"] != nil else { return }
         afterwards[index] = LeafDefinition(object: object).statisticsTargets
@@ -226,7 +232,7 @@ struct MendPlan {
         mender.found[column]?.dependencies.contains(where: retypes.contains) ?? false
     }
 
-    /// The columns of children and partitions that change with it.
+    /// Adds and returns the columns of child tables and partitions that change with a column.
     private mutating func childColumns(of column: ObjectIdentity) -> [ObjectIdentity] {
         var result: [ObjectIdentity] = []
         for object in mender.found.objects.values where object.identity.kind.isTable {

@@ -1,10 +1,10 @@
 import Postgres
 
-/// SQL that takes what was found to what is expected, in an order that runs.
+/// SQL statements that change the found schema into the expected schema, in an order that can be run.
 public struct MendScript: Sendable, Equatable {
     public struct Statement: Sendable, Equatable {
         public let sql: String
-        /// What whoever runs it should know, in one line.
+        /// A warning for the operator, in one line.
         public let note: String?
     }
 
@@ -18,8 +18,8 @@ public struct MendScript: Sendable, Equatable {
 
     mutating func add(_ all: [String], note: String? = nil) { for sql in all { add(sql, note: note) } }
 
-    /// What makes a session read the script as it was written, whatever the owner of a database has set for it: names
-    /// without a schema are PostgreSQL's own, strings are strings, and the text is UTF-8.
+    /// The settings that make the meaning of the script independent of the database's settings: names without a schema
+    /// resolve to PostgreSQL's own objects, backslashes in strings are ordinary characters, and the text is UTF-8.
     public static let preamble = """
         SET client_encoding = 'UTF8';
         SET standard_conforming_strings = on;
@@ -28,10 +28,11 @@ public struct MendScript: Sendable, Equatable {
 
         """
 
-    /// As a script to be run by psql, after the preamble; nothing where nothing is to be done.
+    /// The script for psql: the preamble and the statements; empty if there are no statements.
     public var script: String { isEmpty ? "" : Self.preamble + text }
 
-    /// Each statement with its semicolon, after its note. A note has names in it and ends where its line does.
+    /// The statements, each with its semicolon and after its note as a comment. Notes contain object names, so control
+    /// characters in a note are made visible and cannot end the comment.
     public var text: String {
         statements.map { ($0.note.map { "-- \(visible($0))\n" } ?? "") + $0.sql + ";\n" }.joined()
     }

@@ -1,7 +1,7 @@
 import Postgres
 
-/// Writes a plan as statements in an order that runs: removes obstacles, creates and changes objects in the order of
-/// their dependencies, and drops what is left over.
+/// Writes a plan as statements in an order that can be run: removes obstacles, creates and changes objects in the order
+/// of their dependencies, and drops the remaining objects.
 struct MendWriter {
     let plan: MendPlan
     private let expected: SchemaCatalog
@@ -11,7 +11,7 @@ struct MendWriter {
     private var rebuilding: TableRebuild {
         TableRebuild(expected: expected, found: found, tables: plan.rebuilds, relations: definition.relations) {
             column, spelled in
-            // What was packed while its type was made anew is unpacked on the way.
+            // Values that were converted while their type is created again are converted back when the rows are copied.
             guard let type = found[column]?.dependencies.first(where: plan.retypes.contains) else { return nil }
             return unpacked(column.quotedName, type, as: spelled)
         }
@@ -35,7 +35,7 @@ struct MendWriter {
         return script
     }
 
-    // MARK: Out of the way
+    // MARK: Removing obstacles
 
     private func takeAway(_ script: inout MendScript) {
         for column in plan.defaultsAway.sorted() {
@@ -45,7 +45,7 @@ struct MendWriter {
         for identity in dropOrder(leaving) { drop(identity, &script) }
         let types = dropOrder(plan.retypes)
         for type in types {
-            // Also those of tables that wait under another name to be copied.
+            // This includes the columns of tables that are renamed and copied later.
             for column in columns(of: type) {
                 let alter = "ALTER TABLE \(column.identity.quotedParent) ALTER COLUMN \(column.identity.quotedName)"
                 if column["default"] != nil { script.add("\(alter) DROP DEFAULT") }
@@ -58,7 +58,8 @@ struct MendWriter {
         script.statements += rebuilding.setAside
     }
 
-    /// Columns carry their data as text while their type is made anew; composite values as JSON, which has names.
+    /// Returns the type in which a column stores its values while its own type is created again: jsonb for composite
+    /// types, because JSON contains the names of the attributes; text for other types.
     private func carrier(of type: ObjectIdentity, _ column: CatalogObject) -> String {
         type.kind == .compositeType ? "jsonb" : "text"
     }
@@ -74,7 +75,8 @@ struct MendWriter {
             : "\(column)::\(spelled)"
     }
 
-    /// Of partitioned tables and parents only the topmost: the others follow.
+    /// Returns the columns of a type. For partitioned and parent tables, returns only the topmost columns, because
+    /// changes apply to the inherited columns too.
     private func columns(of type: ObjectIdentity) -> [CatalogObject] {
         found.sorted.filter { object in
             guard object.identity.kind == .column, object.dependencies.contains(type) else { return false }
@@ -98,21 +100,21 @@ struct MendWriter {
     private func dropOrder(_ identities: Set<ObjectIdentity>) -> [ObjectIdentity] {
         DependencyOrder.sorted(identities) { identity in
             guard identity.kind == .schema else { return found[identity]?.dependencies ?? [] }
-            // A schema is dropped with its content, which may depend on objects in other schemas.
+            // A schema is dropped with its contents, which may depend on objects in other schemas.
             return Mender.whole(identity, plan.mender.foundParts).flatMap { found[$0]?.dependencies ?? [] }.flatMap {
                 [$0] + ($0.schema.map { [ObjectIdentity(.schema, $0)] } ?? [])
             }.filter { $0 != identity }
         }.reversed()
     }
 
-    // MARK: Making and changing
+    // MARK: Creating and changing objects
 
     private func build(_ script: inout MendScript) {
         var operations = plan.creates.union(plan.recreates.filter { expected[$0] != nil }).union(plan.retypes)
         operations.formUnion(plan.alterations.keys)
         operations.formUnion(plan.rebuilds)
         let made = plan.creates.union(plan.rebuilds)
-        // The columns of a new table are made with it, and so is the sequence of an identity.
+        // The columns of a new table are created with the table, and the sequence of an identity with its column.
         let lifted = { (identity: ObjectIdentity) -> ObjectIdentity in
             guard identity.kind == .column, let table = expected.object(at: identity.quotedParent),
                 made.contains(table)
@@ -128,11 +130,11 @@ struct MendWriter {
             let own = plan.mender.needs[identity] ?? []
             guard made.contains(identity), identity.kind.isTable else { return own.map(lifted) }
             let columns = (plan.mender.expectedParts[identity] ?? []).filter { $0.kind == .column }
-            // A child takes its columns from its parents, as they are by then.
+            // A child table inherits the columns of its parents, so these must have been changed before.
             let parents = own.filter(\.kind.isTable).flatMap { plan.mender.expectedParts[$0] ?? [] }
             return (own + parents + columns.flatMap { plan.mender.needs[$0] ?? [] }).map(lifted)
         }
-        // Rows are copied when all tables are there, and before anything watches over them.
+        // Rows are copied after the last table is created, and before the constraints and triggers of the tables.
         let lastTable = order.lastIndex(where: plan.rebuilds.contains)
         for (number, identity) in order.enumerated() {
             make(identity, &script)
@@ -152,7 +154,7 @@ struct MendWriter {
             script.add(definition.create(object))
             for part in plan.mender.expectedParts[identity] ?? [] {
                 if let part = expected[part], !plan.recreates.contains(part.identity) {
-                    // The columns of a composite type are made with it.
+                    // The columns of a composite type are created with it.
                     if part.identity.kind != .column { script.add(definition.create(part)) }
                     script.add(definition.attributes(of: part))
                 }
@@ -179,7 +181,7 @@ struct MendWriter {
     }
 
     private func allAttributes(_ object: CatalogObject) -> [String] {
-        // A schema's parts are made one by one.
+        // The parts of a schema are created separately.
         object.identity.kind == .schema
             ? definition.attributes(of: object)
             : definition.allAttributes(of: object)
@@ -198,7 +200,7 @@ struct MendWriter {
         }
     }
 
-    // MARK: The end
+    // MARK: Final statements
 
     private func finish(_ script: inout MendScript) {
         for column in plan.defaultsAway.sorted() {
@@ -244,9 +246,10 @@ struct MendWriter {
     }
 }
 
-/// Sorts objects so that each comes after those that it needs.
+/// Sorts objects so that each object follows its dependencies.
 enum DependencyOrder {
-    /// Where nothing decides, in the order of kinds, then of names. A circle is broken somewhere.
+    /// Objects without a required order are sorted by kind, then by name. A cycle of dependencies is broken at an
+    /// arbitrary point.
     static func sorted(
         _ identities: Set<ObjectIdentity>, needs: (ObjectIdentity) -> [ObjectIdentity]
     ) -> [ObjectIdentity] {

@@ -1,26 +1,26 @@
 import Postgres
 
-/// Writes the SQL that mends differences. Pure.
+/// Writes the SQL that removes differences between two catalogs. Pure.
 ///
 ///     let mender = Mender(expected: expected, found: found, owner: "app")
 ///     print(mender.script(for: differences).text)
 ///
-/// Both catalogs must have been read with their dependencies: what leans on an object that is to be made anew is taken
-/// away before, in reverse order, and made again after as it is expected.
+/// Both catalogs must have been read with dependencies. If an object is created again, the objects that depend on it
+/// are dropped first, in reverse order, and created afterwards as expected.
 public struct Mender: Sendable {
     let expected: SchemaCatalog
     let found: SchemaCatalog
     let owner: String
     /// The objects that depend on an object that was found.
     let dependents: [ObjectIdentity: [ObjectIdentity]]
-    /// What belongs to an object.
+    /// The parts of each object.
     let foundParts: [ObjectIdentity: [ObjectIdentity]]
     let expectedParts: [ObjectIdentity: [ObjectIdentity]]
     /// The objects that must exist before an expected object can be created.
     let needs: [ObjectIdentity: [ObjectIdentity]]
     private let defaults: DefaultPrivileges
 
-    /// - Parameter owner: the role that migrates, who owns what has no owner named.
+    /// - Parameter owner: the role that runs migrations. It owns the objects without an "owner" property.
     public init(expected: SchemaCatalog, found: SchemaCatalog, owner: String) {
         self.expected = expected
         self.found = found
@@ -53,7 +53,7 @@ public struct Mender: Sendable {
         for object in catalog.objects.values {
             var all = object.dependencies
             if object.identity.kind == .sequence {
-                // It is given to its column once both are there.
+                // A sequence is assigned to its column after both are created.
                 all = all.filter { $0.kind != .column && !$0.kind.isTable }
             } else if let container = catalog.container(of: object) {
                 all.append(container)
@@ -76,7 +76,7 @@ public struct Mender: Sendable {
         return parts
     }
 
-    /// The script for some of the differences between the two, or all of them.
+    /// Returns the script for all or some of the differences between the two catalogs.
     public func script(for differences: [Difference]) -> MendScript {
         var plan = MendPlan(mender: self)
         plan.take(differences)
@@ -84,7 +84,7 @@ public struct Mender: Sendable {
         return MendWriter(plan: plan).script()
     }
 
-    /// An object with all that belongs to it, and to that.
+    /// Returns an object with its parts, and recursively their parts.
     static func whole(
         _ identity: ObjectIdentity, _ parts: [ObjectIdentity: [ObjectIdentity]]
     ) -> [ObjectIdentity] {

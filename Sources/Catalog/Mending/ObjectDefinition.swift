@@ -1,20 +1,21 @@
 import Postgres
 
-/// The statements that make an object from its values, and drop it.
+/// The statements that create and drop an object of a catalog.
 struct ObjectDefinition {
     let catalog: SchemaCatalog
-    /// What belongs to an object.
+    /// The parts of each object.
     let parts: [ObjectIdentity: [ObjectIdentity]]
-    /// The role that migrates: the owner where none is named.
+    /// The role that runs migrations. It owns the objects without an "owner" property.
     let owner: String
-    /// What new objects are given, where ALTER DEFAULT PRIVILEGES has changed that.
+    /// The privileges of new objects, if ALTER DEFAULT PRIVILEGES has changed them.
     var defaults: DefaultPrivileges?
-    /// Whether the versions of extensions are those of this server.
+    /// Whether CREATE EXTENSION contains the version from the catalog. This requires a catalog from the same major
+    /// version of the server.
     var namesVersions = true
 
     var relations: RelationDefinition { RelationDefinition(catalog: catalog, parts: parts) }
 
-    /// Makes the object itself, without owner, comment and privileges.
+    /// Creates an object without its owner, comment and privileges.
     func create(_ object: CatalogObject) -> [String] {
         let name = object.identity.sqlName
         switch object.identity.kind {
@@ -50,12 +51,12 @@ struct ObjectDefinition {
         case .policy: return [LeafDefinition(object: object).policy]
         case .eventTrigger: return LeafDefinition(object: object).eventTrigger
         case .publication: return [LeafDefinition(object: object).publication]
-        // They consist of privileges.
+        // Default privileges consist only of privileges, which `attributes(of:)` sets.
         case .defaultPrivileges: return []
         }
     }
 
-    /// Owner, comment and privileges of an object that was just made.
+    /// Sets the owner, comment and privileges of an object that was just created.
     func attributes(of object: CatalogObject) -> [String] {
         var statements: [String] = []
         if let other = object["owner"] { statements.append(ownership(of: object.identity, role: other)) }
@@ -70,7 +71,8 @@ struct ObjectDefinition {
         return statements
     }
 
-    /// The same, with what is made along with the object: columns, and the sequences of identities.
+    /// Sets the owners, comments and privileges of an object and of the parts that are created with it: columns, and
+    /// the sequences of identities.
     func allAttributes(of object: CatalogObject) -> [String] {
         let along = Mender.whole(object.identity, parts).dropFirst().filter { part in
             part.kind == .column || part.kind == .sequence && catalog[part]?["identity of"] != nil
@@ -146,7 +148,8 @@ struct RoutineDefinition {
         return lines.joined(separator: "\n")
     }
 
-    /// Lists of names are stored as such, and are quoted one by one.
+    /// Returns a setting in the syntax of CREATE FUNCTION. A list of names must not be quoted as a whole, so each name
+    /// is quoted separately.
     private static func setting(_ pair: OptionList.Pair) -> String {
         let name = PlainName.quoted(pair.name)
         guard ListSetting.names.contains(pair.name.lowercased()) else {
@@ -157,8 +160,8 @@ struct RoutineDefinition {
     }
 }
 
-/// The settings whose values are lists of names, in quotes where they need them (`GUC_LIST_QUOTE` in PostgreSQL's
-/// sources).
+/// The settings whose values are lists of names. Names in such a list are quoted if necessary (`GUC_LIST_QUOTE` in
+/// PostgreSQL's sources).
 enum ListSetting {
     static let names = ["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"]
 }

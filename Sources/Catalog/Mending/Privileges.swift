@@ -1,15 +1,15 @@
 import Postgres
 
-/// GRANT and REVOKE from one list of privileges to another.
+/// Writes the GRANT and REVOKE statements between two lists of privileges.
 struct PrivilegeChange {
     static let prefix = "privileges of "
 
     let object: CatalogObject
-    /// The role that migrates.
+    /// The role that runs migrations.
     let owner: String
 
-    /// The statements that take a grantee from what was found to what is expected; nil stands for what the object is
-    /// made with.
+    /// Returns the statements that change the privileges of a grantee from the found list to the expected list. Nil
+    /// stands for the default privileges of the object.
     func statements(_ property: String, found: String?, expected: String?) -> [String] {
         let grantee = Self.grantee(property) ?? property
         let old = list(found ?? standard(grantee))
@@ -35,7 +35,7 @@ struct PrivilegeChange {
         return result
     }
 
-    /// Whose privileges a property tells, as SQL writes the name; nil for other properties.
+    /// Returns the grantee of a privileges property, as SQL writes the name; nil for other properties.
     static func grantee(_ property: String) -> String? {
         guard property.utf8.starts(with: prefix.utf8) else { return nil }
         return String(Substring(property.utf8.dropFirst(prefix.utf8.count)))
@@ -47,7 +47,7 @@ struct PrivilegeChange {
         text == "none" || text.isEmpty ? [] : text.split(separator: ", ").map(String.init)
     }
 
-    /// Each column privilege is followed by the name of its column.
+    /// Returns a list of privileges. The name of the column follows each column privilege.
     private func names(_ privileges: [String]) -> String {
         let column = object.identity.kind == .column ? " (\(object.identity.quotedName))" : ""
         return privileges.map { $0 + column }.joined(separator: ", ")
@@ -67,7 +67,7 @@ struct PrivilegeChange {
         case .domain: return "\(verb) ON DOMAIN \(identity.sqlName) \(whom)"
         case .schema, .enumType, .compositeType, .rangeType, .sequence, .function, .procedure:
             return "\(verb) ON \(identity.reference) \(whom)"
-        // They have no privileges of their own.
+        // These kinds have no privileges.
         case .extension, .collation, .domainConstraint, .textSearchDictionary, .textSearchConfiguration, .operation,
             .cast,
             .constraint, .index, .rule, .trigger, .policy, .statistics, .eventTrigger, .publication:
@@ -92,11 +92,11 @@ struct PrivilegeChange {
         }
     }
 
-    /// What a new object gives a grantee.
+    /// Returns the default privileges of a grantee on a new object.
     func standard(_ grantee: String) -> String {
         let identity = object.identity
         let isDefault = identity.kind == .defaultPrivileges
-        // Those of one schema add to the global ones and start from nothing.
+        // The default privileges of a schema are added to the global ones and are initially empty.
         if isDefault, identity.schema != nil { return "none" }
         let kind = isDefault ? Self.kinds[identity.name] ?? .table : identity.kind
         switch grantee {
@@ -106,12 +106,12 @@ struct PrivilegeChange {
         }
     }
 
-    /// The kinds of objects, by the names that ALTER DEFAULT PRIVILEGES has for them.
+    /// The kinds of objects, by their names in ALTER DEFAULT PRIVILEGES.
     private static let kinds: [String: ObjectKind] = [
         "tables": .table, "sequences": .sequence, "functions": .function, "types": .domain, "schemas": .schema,
     ]
 
-    /// What a new object gives its owner and everybody (PostgreSQL manual, table 5.2).
+    /// Returns the default privileges of the owner and of PUBLIC on a new object (PostgreSQL manual, table 5.2).
     private static func standard(of kind: ObjectKind) -> (owner: String, everybody: String) {
         switch kind {
         case .table, .foreignTable, .view, .materializedView:
@@ -129,7 +129,7 @@ struct PrivilegeChange {
     }
 }
 
-/// What ALTER DEFAULT PRIVILEGES gives to objects that the migrating role makes.
+/// The privileges that ALTER DEFAULT PRIVILEGES sets for new objects of the role that runs migrations.
 struct DefaultPrivileges {
     private let objects: [ObjectIdentity: CatalogObject]
 
@@ -137,7 +137,7 @@ struct DefaultPrivileges {
         objects = catalog.objects.filter { $0.key.kind == .defaultPrivileges && $0.key.signature == "" }
     }
 
-    /// By property, what a new object has that differs from PostgreSQL's own defaults.
+    /// Returns the privileges of a new object that differ from PostgreSQL's own defaults, by property.
     func given(to identity: ObjectIdentity) -> [ExactText: String] {
         guard let name = Self.name(of: identity.kind) else { return [:] }
         let everywhere = objects[ObjectIdentity(.defaultPrivileges, name, signature: "")]

@@ -1,13 +1,16 @@
 import Postgres
 
-/// The statements that make tables, their columns, sequences and views from their values.
+/// The statements that create tables, columns, sequences and views of a catalog.
 struct RelationDefinition {
     let catalog: SchemaCatalog
     let parts: [ObjectIdentity: [ObjectIdentity]]
 
     // MARK: Tables
 
-    /// - Parameter attaches: whether a partition is made by itself and then attached, for the sake of its columns' order.
+    /// Returns the statements that create a table and its columns.
+    ///
+    /// - Parameter attaches: whether a partition is created as a separate table and then attached, so that it can have
+    ///   its own order of columns.
     func table(_ object: CatalogObject, attaches: Bool = false) -> [String] {
         let name = object.identity.path
         let unlogged = object["persistence"] == nil ? "" : "UNLOGGED "
@@ -39,7 +42,7 @@ struct RelationDefinition {
         return statements
     }
 
-    /// In their order.
+    /// Returns the columns of a table in their order.
     func columns(of table: CatalogObject) -> [CatalogObject] {
         let names = QualifiedName.list(table["column order"] ?? "").map(QualifiedName.unquoted)
         return names.compactMap { catalog[column($0, of: table.identity)] }
@@ -49,7 +52,8 @@ struct RelationDefinition {
         ObjectIdentity(.column, schema: table.schema, parent: table.name, name)
     }
 
-    /// A partition takes its columns from its parent; what is its own is set afterwards.
+    /// Returns the statements for the properties of a partition's column that differ from the parent's column. The
+    /// partition inherits all other properties.
     private func partitionColumn(_ column: CatalogObject, of table: CatalogObject) -> [String] {
         guard let parent = table["partition of"],
             let other = catalog.object(at: "\(parent).\(column.identity.quotedName)").flatMap({ catalog[$0] })
@@ -62,7 +66,7 @@ struct RelationDefinition {
         return actions.map { "ALTER TABLE \(table.identity.path) ALTER COLUMN \(column.identity.quotedName) \($0)" }
     }
 
-    /// `name type …` as CREATE TABLE and ADD COLUMN take it.
+    /// Returns a column as `name type …`, in the syntax of CREATE TABLE and ADD COLUMN.
     func column(_ object: CatalogObject) -> String {
         var sql = "\(object.identity.quotedName) \(object["type"] ?? "")"
         if let options = object["foreign options"] { sql += " OPTIONS \(OptionList(options).foreignList)" }
@@ -87,7 +91,7 @@ struct RelationDefinition {
         return " (SEQUENCE NAME \(sequence.identity.path) \(Self.sequenceOptions(sequence)))"
     }
 
-    /// What can only be set once the column is there.
+    /// Returns the statements for properties that can be set only on an existing column.
     func settings(of object: CatalogObject) -> [String] {
         let alter = "ALTER TABLE \(object.identity.quotedParent) ALTER COLUMN \(object.identity.quotedName)"
         var statements: [String] = []
@@ -108,7 +112,8 @@ struct RelationDefinition {
             + (object["cycle"] == nil ? "NO CYCLE" : "CYCLE")
     }
 
-    /// The bound that goes without saying, also where the sequence counts down.
+    /// Returns the MAXVALUE clause with the maximum of a type. That maximum is the default of an ascending sequence. A
+    /// descending sequence needs the clause.
     private static func highest(_ type: String?) -> String {
         switch type {
         case "smallint": "MAXVALUE 32767"

@@ -1,8 +1,8 @@
 import Postgres
 
-/// What SQL calls an object in commands about it.
+/// The names of an object in SQL commands.
 extension ObjectIdentity {
-    /// With the words that COMMENT ON, DROP and ALTER … OWNER TO want: `TABLE posters.jobs`.
+    /// The kind and the name, in the syntax of COMMENT ON, DROP and ALTER … OWNER TO: `TABLE posters.jobs`.
     var reference: String {
         switch kind {
         case .constraint: "CONSTRAINT \(quotedName) ON \(quotedParent)"
@@ -17,7 +17,7 @@ extension ObjectIdentity {
         }
     }
 
-    /// The name as it stands alone: `posters.jobs`, `posters.claim(integer)`.
+    /// The name without the kind: `posters.jobs`, `posters.claim(integer)`.
     var sqlName: String {
         switch kind {
         case .index: ([schema, name] as [String?]).compactMap { $0.map(PlainName.quoted) }.joined(separator: ".")
@@ -32,7 +32,7 @@ extension ObjectIdentity {
         }
     }
 
-    /// The kind as commands write it.
+    /// The keyword of the kind in commands.
     var word: String {
         switch kind {
         case .enumType, .compositeType, .rangeType: "TYPE"
@@ -47,13 +47,13 @@ extension ObjectIdentity {
     }
 }
 
-/// `name=value` pairs as the catalog lists them.
+/// A list of `name=value` pairs, as in the catalog.
 struct OptionList {
     struct Pair: Equatable {
         let name: String
         let value: String
 
-        /// Reads `name=value`; where the name is in quotes, so is the value.
+        /// Parses `name=value`. If the name is quoted, the value is quoted too.
         init(_ text: String) {
             let (name, value) = QualifiedName.halves(text, at: "=")
             let isQuoted = name.utf8.first == UInt8(ascii: "\"")
@@ -67,7 +67,7 @@ struct OptionList {
 
         func hasName(of other: Pair) -> Bool { ExactText.same(name, other.name) }
 
-        /// As storage options are written, the name after a prefix.
+        /// Returns the pair in the syntax of storage options, with a prefix before the name.
         func storage(_ prefix: String = "") -> String {
             "\(prefix)\(PlainName.quoted(name))=\(quoteLiteral(value))"
         }
@@ -77,15 +77,15 @@ struct OptionList {
 
     init(_ text: String?) { pairs = QualifiedName.list(text ?? "").map(Pair.init) }
 
-    /// `(a='1', b='2')`.
+    /// The list in the syntax of storage options: `(a='1', b='2')`.
     var list: String { "(" + pairs.map { $0.storage() }.joined(separator: ", ") + ")" }
 
-    /// As foreign objects take them: `(a '1', b '2')`.
+    /// The list in the syntax of foreign objects: `(a '1', b '2')`.
     var foreignList: String {
         "(" + pairs.map { "\(PlainName.quoted($0.name)) \(quoteLiteral($0.value))" }.joined(separator: ", ") + ")"
     }
 
-    /// SET and RESET clauses that lead from one list to another.
+    /// Returns the SET and RESET clauses that change the found list into the expected list.
     static func change(_ found: String?, _ expected: String?, prefix: String = "") -> [String] {
         let (old, new) = (OptionList(found).pairs, OptionList(expected).pairs)
         let gone = old.filter { one in !new.contains { $0.hasName(of: one) } }
@@ -100,7 +100,7 @@ struct OptionList {
         return clauses
     }
 
-    /// The OPTIONS clause that leads from one list of a foreign object to another.
+    /// Returns the OPTIONS clause that changes the found list of a foreign object into the expected list.
     static func foreignChange(_ found: String?, _ expected: String?) -> String {
         let (old, new) = (OptionList(found).pairs, OptionList(expected).pairs)
         var parts = old.filter { one in !new.contains { $0.hasName(of: one) } }.map {

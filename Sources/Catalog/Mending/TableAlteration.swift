@@ -1,6 +1,6 @@
 import Postgres
 
-/// How a property of a table is mended.
+/// Decides how to change a property of a table.
 struct TableAlteration {
     let old: CatalogObject
     let new: CatalogObject
@@ -25,7 +25,7 @@ struct TableAlteration {
         case "forced row level security":
             return .statements(["\(alter) \(new[property] == nil ? "NO FORCE" : "FORCE") ROW LEVEL SECURITY"])
         case "of type": return .statements(["\(alter) \(new[property].map { "OF \($0)" } ?? "NOT OF")"])
-        // The columns must fit first.
+        // The columns of the table must match those of the parent first.
         case "inherits": return .afterwards(inheritance(alter))
         case "partition of", "partition bound": return .afterwards(attachment)
         case "disabled inherited triggers": return .afterwards(inheritedTriggers(alter))
@@ -45,7 +45,7 @@ struct TableAlteration {
         return "REPLICA IDENTITY USING INDEX \(Substring(value.utf8.dropFirst(words.utf8.count)))"
     }
 
-    /// All parents are removed and added again, because their order matters.
+    /// Removes all parents and adds them again, because their order matters.
     private func inheritance(_ alter: String) -> [String] {
         QualifiedName.list(old["inherits"] ?? "").map { "\(alter) NO INHERIT \($0)" }
             + QualifiedName.list(new["inherits"] ?? "").map { "\(alter) INHERIT \($0)" }
@@ -70,7 +70,7 @@ struct TableAlteration {
     }
 }
 
-/// How a property of a column is mended.
+/// Decides how to change a property of a column.
 struct ColumnAlteration {
     let old: CatalogObject
     let new: CatalogObject
@@ -103,7 +103,7 @@ struct ColumnAlteration {
 
     private var defaultChange: String { "\(alter) " + (new["default"].map { "SET DEFAULT \($0)" } ?? "DROP DEFAULT") }
 
-    /// The default goes away before, for it may not fit the new type.
+    /// The statements that change the type. The default is dropped first, because it may not fit the new type.
     private var typeChange: [String] {
         let type = new["type"] ?? ""
         let collation = new["collation"].map { " COLLATE \($0)" } ?? ""
@@ -116,12 +116,13 @@ struct ColumnAlteration {
         return statements
     }
 
-    /// A cast where PostgreSQL has one, else by way of text, which every type has.
+    /// Returns the conversion of a column to another type: a cast if PostgreSQL has one, otherwise a cast to text and
+    /// from text, which every type supports.
     static func conversion(_ column: String, _ old: String, _ new: String) -> String {
         let numbers = ["smallint", "integer", "bigint", "numeric", "real", "double precision"]
         let texts = ["text", "character varying", "character", "name"]
         let times = ["date", "timestamp without time zone", "timestamp with time zone"]
-        // Without the modifier: timestamp(3) with time zone is timestamp with time zone.
+        // The base type has no modifier: timestamp(3) with time zone becomes timestamp with time zone.
         let base = { (type: String) -> String in
             let (name, rest) = QualifiedName.halves(type, at: "(")
             return name + QualifiedName.halves(rest, at: ")").after
@@ -144,7 +145,8 @@ struct ColumnAlteration {
         return statements
     }
 
-    /// What a type's own storage is, only the server knows.
+    /// The statement that sets the storage of the column. For the type's default storage, a DO statement looks it up on
+    /// the server.
     private var storageChange: String {
         if let storage = new["storage"] { return "\(alter) SET STORAGE \(storage.uppercased())" }
         let table = quoteLiteral(new.identity.quotedParent)

@@ -1,18 +1,20 @@
 import Postgres
 
-/// Makes tables again under their names and copies their rows: for the order of columns and for partition keys, which
-/// no ALTER TABLE changes.
+/// Creates tables again under the same names and copies their rows. This is necessary to change the order of columns or
+/// the partition key, which ALTER TABLE cannot change.
 struct TableRebuild {
     let expected: SchemaCatalog
     let found: SchemaCatalog
     let tables: Set<ObjectIdentity>
     let relations: RelationDefinition
-    /// How a column is read whose values are spelled otherwise meanwhile; nil for the others.
+    /// Returns the expression that reads a column whose values are temporarily stored in another type; nil for other
+    /// columns.
     let unpacking: (ObjectIdentity, String) -> String?
 
     private static let suffix = "_reeve_old"
 
-    /// The name under which the old one waits. Long names that begin alike stay apart by a checksum (FNV-1a).
+    /// Returns the temporary name of an old table. A checksum (FNV-1a) distinguishes long names with the same
+    /// beginning.
     private static func oldName(_ name: String) -> String {
         if name.utf8.count + suffix.utf8.count <= 63 { return name + suffix }
         let sum = name.utf8.reduce(0x811C_9DC5 as UInt32) { ($0 ^ UInt32($1)) &* 0x0100_0193 }
@@ -24,7 +26,7 @@ struct TableRebuild {
         ObjectIdentity(.table, schema: table.schema, Self.oldName(table.name)).path
     }
 
-    /// The tables that hold rows by themselves: those that are nobody's partition among the rebuilt.
+    /// The tables whose rows are copied: the rebuilt tables that are not partitions of another rebuilt table.
     private var roots: [CatalogObject] {
         tables.sorted().compactMap { found[$0] }.filter { table in
             !tables.contains { ExactText.same($0.path, table["partition of"]) }
@@ -90,7 +92,7 @@ struct TableRebuild {
         ]
     }
 
-    /// The sequences of identity columns continue from their old values.
+    /// Returns the statements that set the sequences of identity columns to their old values.
     private func counters(of table: CatalogObject) -> [String] {
         sequences(of: table.identity).compactMap { sequence in
             guard let column = sequence["identity of"], let path = found.object(at: column),

@@ -1,6 +1,6 @@
 import Postgres
 
-/// Types, and what is made for them: collations, aggregates, operators, casts, text search, foreign servers.
+/// The statements that create types, collations, aggregates, operators, casts, text search objects and foreign servers.
 struct TypeDefinition {
     let object: CatalogObject
 
@@ -87,7 +87,7 @@ struct TypeDefinition {
     }
 
     struct Mapping: Equatable {
-        /// In quotes where SQL wants them, as the dictionaries are.
+        /// The token type. Like the dictionaries, it is quoted if necessary.
         let token: ExactText
         let dictionaries: ExactText
     }

@@ -2,11 +2,11 @@ import Postgres
 
 /// Builds the objects of a catalog from the rows of its queries.
 struct CatalogBuilder {
-    /// A row of a system catalog, as `pg_depend` names it.
+    /// The address of a row in a system catalog, as in `pg_depend`.
     struct Address: Hashable {
         let catalog: String
         let oid: Int
-        /// A column's number, or 0.
+        /// The number of a column, or 0.
         let part: Int
     }
 
@@ -16,8 +16,8 @@ struct CatalogBuilder {
 
     init(readsDependencies: Bool) { self.readsDependencies = readsDependencies }
 
-    /// The columns `oid`, `part`, `schema`, `parent`, `name`, `signature` tell which object; the others are its
-    /// properties.
+    /// Adds the objects of a query. The columns `oid`, `part`, `kind`, `schema`, `parent`, `name` and `signature`
+    /// identify an object. The other columns are its properties.
     mutating func add(_ rows: Rows, of query: KindQuery) throws {
         let names = rows.columns
         objects.reserveCapacity(objects.count + rows.count)
@@ -39,7 +39,7 @@ struct CatalogBuilder {
     }
 
     private mutating func register(_ oids: String, _ catalog: String, part: Int, as identity: ObjectIdentity) throws {
-        // The object itself, and the rows of other catalogs that stand for it: 'class:oid', or the bare number.
+        // The words are the OID of the object, and `catalog:oid` for rows of other catalogs that represent the object.
         for word in oids.split(separator: " ") {
             let halves = word.split(separator: ":")
             guard let oid = halves.last.flatMap({ Int($0) }) else { continue }
@@ -54,8 +54,8 @@ struct CatalogBuilder {
             let identity = ObjectIdentity(
                 kind, schema: try row.get(1), parent: try row.get(2), try row.get(3), signature: try row.get(4))
             let grantee: String = try row.get(5)
-            // Columns of views are listed only where there is something to say of them; the functions that PostgreSQL
-            // makes for a range are not listed at all.
+            // A column of a view is in the catalog only if it has properties. The functions that PostgreSQL creates for
+            // a range type are never in the catalog.
             guard objects[identity] != nil || kind == .column else { continue }
             objects[identity, default: CatalogObject(identity)]["privileges of \(grantee)"] = try row.get(6)
         }

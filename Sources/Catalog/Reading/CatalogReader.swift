@@ -1,25 +1,25 @@
 import Postgres
 
-/// Reads schemas of a database into values.
+/// Reads schemas of a database as values.
 ///
-///     let found = try await connection.with { try CatalogReader(schemas: ["posters"]).read(on: $0) }
+///     let found = try await connection.with { try CatalogReader(.schemas(["posters"])).read(on: $0) }
 ///
-/// takes one query for each kind of object, in one read-only transaction whose settings are pinned, so that the
-/// server's spelling of expressions depends on nothing but the schema.
+/// There is one query for each kind of object. All queries run in one read-only transaction with fixed settings, so
+/// that the text of an expression from the server depends on the schema only.
 public struct CatalogReader: Sendable {
-    /// Which schemas are looked at.
+    /// The schemas to read.
     public enum Scope: Sendable, Equatable {
         case schemas(Set<ExactText>)
-        /// All but PostgreSQL's own and Reeve's.
+        /// All schemas except those of PostgreSQL and Reeve.
         case all
     }
 
     public let scope: Scope
-    /// The role whose ownership goes without saying; nil: the one that reads.
+    /// The role whose ownership is not recorded as a property; nil: the current role.
     public let owner: String?
     /// Whether to read the dependencies between objects.
     public var readsDependencies = false
-    /// An exported snapshot at which to read; nil: now.
+    /// An exported snapshot to read in; nil: the current state.
     public var snapshot: String?
 
     public init(_ scope: Scope, owner: String? = nil) {
@@ -36,7 +36,8 @@ public struct CatalogReader: Sendable {
             do {
                 return try readOnce(on: connection)
             } catch let error as PostgresError where attempt < 12 && Self.isConcurrentChange(error) {
-                // The server's functions that spell definitions look at the newest catalog, not at our snapshot.
+                // The server functions that print definitions read the newest catalog and not the snapshot of the
+                // transaction.
                 attempt += 1
             } catch let error as PostgresError {
                 throw LockHolders.explained(error, on: connection)
@@ -44,14 +45,14 @@ public struct CatalogReader: Sendable {
         }
     }
 
-    /// What reading depends on: the queries. Two programs that have the same read the same.
+    /// Returns the text of all queries. Two versions of the program with the same text read equal catalogs.
     public static func version(server: Int) -> String {
         let terms = QueryTerms(version: server, schemas: [], owner: nil)
         return (KindQuery.all.map { $0.sql(terms) } + [PrivilegeQuery.sql(terms), DependencyQuery.sql])
             .joined(separator: "\n")
     }
 
-    /// What is seen when an object is dropped between the query's snapshot and the look at it.
+    /// Returns whether an error may mean that an object was dropped after the snapshot of the query.
     private static func isConcurrentChange(_ error: PostgresError) -> Bool {
         guard let state = error.sqlState else { return false }
         return ["XX000", "42P01", "42704", "42703", "42883", "40001"].contains(state)
@@ -59,7 +60,7 @@ public struct CatalogReader: Sendable {
 
     private func readOnce(on connection: isolated Connection) throws -> SchemaCatalog {
         var options = TransactionOptions(isolation: .repeatableRead, readOnly: true)
-        // Some definitions are only spelled under a lock, which a change of the table holds off.
+        // The functions that print some definitions acquire a lock, which waits for concurrent changes of the table.
         options.lockTimeout = .seconds(10)
         options.preamble = (snapshot.map { ["SET TRANSACTION SNAPSHOT \(quoteLiteral($0))"] } ?? []) + Self.pins
         return try connection.transaction(options) { try gather(on: connection) }
@@ -72,9 +73,9 @@ public struct CatalogReader: Sendable {
         "SET LOCAL standard_conforming_strings = on", "SET LOCAL jit = off",
     ]
 
-    /// Reads all objects in the open transaction, as it sees them.
+    /// Reads all objects in the open transaction.
     ///
-    /// - Throws: as `read`.
+    /// - Throws: the same errors as `read`.
     func readOpen(on connection: isolated Connection) throws -> SchemaCatalog {
         var attempt = 1
         while true {

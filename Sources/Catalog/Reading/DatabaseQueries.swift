@@ -1,4 +1,4 @@
-/// Schemas, and what a database has outside them.
+/// Queries for schemas and for objects outside schemas.
 extension KindQuery {
     static let schemas = KindQuery(catalog: "pg_namespace") { terms in
         """
@@ -10,7 +10,7 @@ extension KindQuery {
         """
     }
 
-    /// The comment that an extension brings with it is not the schema's.
+    /// Comments on extensions are not read: an extension sets its own comment.
     static let extensions = KindQuery(catalog: "pg_extension") { terms in
         """
         SELECT e.oid, 0 AS part, 'extension' AS kind, NULL AS schema, NULL AS parent, e.extname AS name,
@@ -74,7 +74,7 @@ extension KindQuery {
         """
     }
 
-    /// Those that came with PostgreSQL have low numbers.
+    /// The built-in casts are left out; their OIDs are less than 16384.
     static let casts = KindQuery(catalog: "pg_cast") { terms in
         """
         SELECT c.oid, 0 AS part, 'cast' AS kind, NULL AS schema, NULL AS parent,
@@ -90,7 +90,8 @@ extension KindQuery {
         """
     }
 
-    /// What ALTER DEFAULT PRIVILEGES set; which ones, the query of privileges tells.
+    /// The objects, roles and schemas for which ALTER DEFAULT PRIVILEGES was used. `PrivilegeQuery` reads the
+    /// privileges.
     static let defaultPrivileges = KindQuery(catalog: "pg_default_acl") { terms in
         """
         SELECT d.oid, 0 AS part, 'default privileges' AS kind, n.nspname AS schema, NULL AS parent,

@@ -1,4 +1,5 @@
-/// Reads what needs what, among objects that are not PostgreSQL's own (PostgreSQL manual, section 53.18).
+/// Reads the dependencies between objects, except those on PostgreSQL's built-in objects (PostgreSQL manual, section
+/// 53.18).
 enum DependencyQuery {
     static let sql = """
         SELECT d.classid::regclass::text, d.objid::bigint, d.objsubid, d.refclassid::regclass::text,
@@ -8,7 +9,7 @@ enum DependencyQuery {
         """
 }
 
-/// Counts what lies in the schemas and is held by no query of ours, so that silence is never taken for equality.
+/// Counts the objects in the schemas that no query reads, so that a comparison can report that it is incomplete.
 enum UnsupportedKindsQuery {
     static func sql(_ terms: QueryTerms) -> String {
         let kinds = [

@@ -1,12 +1,12 @@
 import Postgres
 
-/// What the queries that read a catalog have in common.
+/// The common parts of the queries that read a catalog.
 struct QueryTerms: Sendable {
     /// The server's major version.
     let version: Int
     /// The schemas as a list of SQL literals.
     private let schemas: String
-    /// The role whose ownership goes without saying, as an SQL expression.
+    /// The role whose ownership is not recorded as a property, as an SQL expression.
     let owner: String
 
     init(version: Int, schemas: Set<ExactText>, owner: String?) {
@@ -15,10 +15,10 @@ struct QueryTerms: Sendable {
         self.owner = owner.map(quoteLiteral) ?? "current_user"
     }
 
-    /// A condition: the namespace is one of those looked at.
+    /// An SQL condition: whether the namespace is one of the schemas to read.
     func isWanted(_ namespace: String) -> String { "\(namespace) = ANY (ARRAY[\(schemas)]::name[])" }
 
-    /// The owner's name, where it does not go without saying.
+    /// An SQL expression for the name of the owner; NULL for the role whose ownership is not recorded.
     func owner(_ column: String) -> String { "nullif(pg_get_userbyid(\(column)), \(owner))" }
 
     func commentJoin(_ catalog: String, _ oid: String, part: String = "0") -> String {
@@ -28,7 +28,7 @@ struct QueryTerms: Sendable {
         """
     }
 
-    /// A condition: the object does not belong to an extension.
+    /// An SQL condition: whether the object does not belong to an extension.
     func isOwn(_ catalog: String, _ oid: String) -> String {
         """
         NOT EXISTS (SELECT FROM pg_depend e
@@ -36,10 +36,10 @@ struct QueryTerms: Sendable {
         """
     }
 
-    /// Spells a name-value pair for a list: as it is, or, if anything in it could be taken for the list's separators,
-    /// with name and value in double quotes.
+    /// An SQL expression for a name-value pair in a list. The pair is unchanged, unless it contains a character that
+    /// could be confused with a separator of the list. In that case the name and the value are in double quotes.
     ///
-    /// - Parameter condition: a further condition under which the pair is spelled as it is.
+    /// - Parameter condition: another condition under which the pair is unchanged.
     func pair(_ pair: String, orIf condition: String = "false") -> String {
         let quoted = { (text: String) in "'\"' || replace(\(text), '\"', '\"\"') || '\"'" }
         return """
@@ -49,8 +49,9 @@ struct QueryTerms: Sendable {
             """
     }
 
-    /// Storage options and the like: `a=1, b=2`, by name. `pg_attver` is a stamp of the server's own, which PostgreSQL
-    /// 15.20 and its contemporaries write when a column is made or changed, and which pg_dump passes over.
+    /// An SQL expression for storage options and similar lists: `a=1, b=2`, ordered by name. `pg_attver` is left out:
+    /// PostgreSQL 15.20 and the other releases of its time set it internally when a column is created or changed, and
+    /// pg_dump ignores it.
     func options(_ array: String) -> String {
         """
         CASE WHEN \(array)[2] IS NOT NULL OR \(array)[1] !~ '^pg_attver=' THEN
@@ -59,17 +60,17 @@ struct QueryTerms: Sendable {
         """
     }
 
-    /// An expression for servers from a version on, another for older ones.
+    /// Returns one expression for servers of a version or newer, and another for older servers.
     func since(_ first: Int, _ expression: String, else other: String = "NULL") -> String {
         version >= first ? expression : other
     }
 
-    /// The state of a trigger or rule, where it is not the usual one.
+    /// An SQL expression for the state of a trigger or rule; NULL for the default state.
     func enabled(_ column: String) -> String {
         "CASE \(column) WHEN 'D' THEN 'disabled' WHEN 'R' THEN 'on replica' WHEN 'A' THEN 'always' END"
     }
 
-    /// The names of a relation's columns, by their numbers, in the numbers' order.
+    /// An SQL expression for the names of a relation's columns, in the order of an array of their numbers.
     func columns(_ relation: String, _ numbers: String) -> String {
         """
         (SELECT string_agg(quote_ident(ka.attname), ', ' ORDER BY k.n) FROM unnest(\(numbers)) WITH ORDINALITY k(a, n)
@@ -78,12 +79,13 @@ struct QueryTerms: Sendable {
     }
 }
 
-/// Reads the objects of some kinds: the first columns say which object it is, each other one is a property.
+/// A query that reads the objects of one or more kinds. The first columns identify the object. Each other column is a
+/// property.
 ///
-/// The first columns are `oid` (with `catalog:oid` for further rows that stand for the object), `part`, `kind`,
-/// `schema`, `parent`, `name`, `signature`.
+/// The first columns are `oid` (and `catalog:oid` for other rows that represent the object), `part`, `kind`, `schema`,
+/// `parent`, `name`, `signature`.
 struct KindQuery: Sendable {
-    /// The system catalog that `oid` is of.
+    /// The system catalog that contains `oid`.
     let catalog: String
     let sql: @Sendable (QueryTerms) -> String
 

@@ -1,7 +1,8 @@
-/// Reads who may do what: for each grantee the privileges that differ from those that the object is made with.
+/// Reads the privileges of each grantee that differ from the privileges on a new object.
 ///
-/// A missing list and one that says what is the default anyway are thus the same (PostgreSQL manual, section 5.7).
-/// The owner's own are listed under `(owner)`, so that another owner changes nothing else; a `*` is the grant option.
+/// Therefore a missing access list is equal to a list that contains the default privileges (PostgreSQL manual, section
+/// 5.7). The privileges of the owner are listed under `(owner)`, so that a different owner changes no other property. A
+/// `*` is the grant option.
 enum PrivilegeQuery {
     static let defaultKind = """
         CASE d.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' WHEN 'f' THEN 'functions'
@@ -69,7 +70,7 @@ enum PrivilegeQuery {
         """
     }
 
-    /// The same privilege from several grantors counts once.
+    /// SQL for the privileges of each grantee in an access list. A privilege that several roles granted counts once.
     private static func grouped(_ acl: String) -> String {
         """
         SELECT one.grantee, string_agg(one.privilege, ', ' ORDER BY one.privilege COLLATE "C") AS privileges FROM (

@@ -1,4 +1,4 @@
-/// Tables, their columns, sequences and views (PostgreSQL manual, chapter 53: System Catalogs).
+/// Queries for tables, columns, sequences and views (PostgreSQL manual, chapter 53: System Catalogs).
 extension KindQuery {
     static let relations = KindQuery(catalog: "pg_class") { terms in
         """
@@ -45,7 +45,7 @@ extension KindQuery {
         """
     }
 
-    /// Of views and composite types only the columns of which something is to be said.
+    /// Columns of views and composite types are read only if they have a default or a comment.
     static let columns = KindQuery(catalog: "pg_class") { terms in
         let isStored = "c.relkind IN ('r', 'p', 'f')"
         return """
@@ -80,7 +80,8 @@ extension KindQuery {
             """
     }
 
-    /// What ALTER SEQUENCE would change. The bounds of an ascending sequence of its type go without saying.
+    /// The properties that ALTER SEQUENCE can change. Bounds are omitted if they are the defaults of an ascending
+    /// sequence of the type.
     static let sequences = KindQuery(catalog: "pg_class") { terms in
         let owned = "(SELECT quote_ident(rn.nspname) || '.' || quote_ident(r.relname) || '.' || quote_ident(a.attname))"
         return """

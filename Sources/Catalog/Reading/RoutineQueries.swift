@@ -1,13 +1,14 @@
 import Postgres
 
-/// Functions, procedures and aggregates.
+/// Queries for functions, procedures and aggregates.
 extension KindQuery {
     private static let signature = """
         coalesce((SELECT string_agg(format_type(s.t, NULL), ', ' ORDER BY s.n)
             FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY s(t, n)), '') AS signature
         """
 
-    /// Settings on one line have commas, and lists of names have quotes that match.
+    /// An SQL condition: whether a setting `o` is listed without double quotes around it. Each setting is on its own
+    /// line, so it may contain commas. A list of names may also contain pairs of double quotes.
     private static let plainSetting = """
         o ~ '^[A-Za-z_][A-Za-z0-9_.$]*=[^"''()\\r\\n]*$' OR o ~ '^[A-Za-z_]+=([^"''()\\r\\n]*"[^"''()\\r\\n]*")*[^"''()\\r\\n]*$'
             AND lower(split_part(o, '=', 1)) IN (\(ListSetting.names.map(quoteLiteral).joined(separator: ", ")))

@@ -1,6 +1,6 @@
-/// What belongs to tables: constraints, indexes, statistics objects, triggers, rules and policies.
+/// Queries for the parts of tables: constraints, indexes, statistics objects, triggers, rules and policies.
 extension KindQuery {
-    /// Those that a partition or child has from its parent are the parent's.
+    /// Constraints that a partition or child table inherits are listed for the parent only.
     static let constraints = KindQuery(catalog: "pg_constraint") { terms in
         let action = { (column: String, set: String) in
             """
@@ -57,7 +57,8 @@ extension KindQuery {
             """
     }
 
-    /// Indexes that are no constraint's; those of a partition that are part of its parent's are the parent's.
+    /// Indexes that do not belong to a constraint. An index of a partition that is part of an index of the parent is
+    /// listed for the parent only.
     static let indexes = KindQuery(catalog: "pg_class") { terms in
         """
         SELECT c.oid, 0 AS part, 'index' AS kind, n.nspname AS schema, t.relname AS parent, c.relname AS name,
@@ -101,7 +102,7 @@ extension KindQuery {
         """
     }
 
-    /// Those of a partition that come from its parent are the parent's.
+    /// Triggers that a partition inherits are listed for the parent only.
     static let triggers = KindQuery(catalog: "pg_trigger") { terms in
         """
         SELECT t.oid, 0 AS part, 'trigger' AS kind, n.nspname AS schema, c.relname AS parent, t.tgname AS name,

@@ -1,4 +1,4 @@
-/// Types, collations, operators and what text search needs.
+/// Queries for types, collations, operators and text search objects.
 extension KindQuery {
     static let types = KindQuery(catalog: "pg_type") { terms in
         let isRange = "t.typtype = 'r'"

@@ -6,14 +6,14 @@ import Postgres
 import Reporting
 import Telemetry
 
-/// What migrations make, as values, and where that knowledge is from.
+/// The schema that migrations create, and the source of that information.
 public struct ExpectedSchema: Sendable {
     public enum Source: Sendable, Equatable {
-        /// Replayed just now.
+        /// From a replay in this call.
         case replay
-        /// Replayed earlier, and kept.
+        /// From the cache of an earlier replay.
         case cache
-        /// The snapshots beside the migrations.
+        /// From the snapshots in the folders of the migrations.
         case snapshots
     }
 
@@ -21,31 +21,33 @@ public struct ExpectedSchema: Sendable {
     public let source: Source
 }
 
-/// Where a scratch database may be made.
+/// Whether a scratch database may be created.
 public enum ScratchPolicy: String, Sendable, CaseIterable {
-    /// Where the role may; else the committed snapshots serve.
+    /// Created if the role may create databases. Otherwise the committed snapshots are used.
     case auto
     case always, never
 }
 
-/// Finds out what migrations make: from the cache, by a replay, or from the committed snapshots.
+/// Finds the schema that migrations create: from the cache, by a replay, or from the committed snapshots.
 struct ExpectedSchemaFinder: Sendable {
-    /// Changes with how the catalog spells what it reads, so that an older program's cache is not taken for ours.
+    /// The version of the cache's format. It changes whenever the catalog's spelling changes, so that a cache from an
+    /// older version of the program is not used.
     private static let format = "2"
     /// The name of a committed snapshot in a system's folder.
     static let snapshotName = "schema.snapshot"
 
     let selections: [MigrationSelection]
-    /// The server on which a scratch database may be made.
+    /// The server on which a scratch database may be created.
     let server: ConnectionSettings
     /// The server's version number.
     let serverVersion: Int
     let policy: ScratchPolicy
-    /// Where replays are kept; nil: nowhere.
+    /// The folder in which replays are cached; nil: no cache.
     let cacheFolder: String?
     let logger: Logger
 
-    /// - Throws: `PostgresError`, `MigrationError`; `ValidationError` where neither way is open.
+    /// - Throws: `PostgresError`, `MigrationError`; `ValidationError` if neither a scratch database nor a committed
+    ///   snapshot can be used.
     func find() async throws -> ExpectedSchema {
         if let cached = cached?.catalog { return ExpectedSchema(catalog: cached, source: .cache) }
         if policy == .never { return ExpectedSchema(catalog: try committed(), source: .snapshots) }
@@ -71,14 +73,14 @@ struct ExpectedSchemaFinder: Sendable {
 
     private var cachePath: String? { cacheFolder.map { "\($0)/\(key.prefix(32)).snapshot" } }
 
-    /// What was kept of an earlier replay. Its head is read at once, so that the database can be looked at while the
-    /// rest is.
+    /// The cached result of an earlier replay. The header is parsed first, so that the database can be read while the
+    /// rest is parsed.
     struct Cached: Sendable {
         fileprivate let path: String
         fileprivate let text: String
         let schemas: Set<ExactText>
 
-        /// nil for a file that was cut short, or meddled with: it is made anew.
+        /// The cached catalog; nil if the file is truncated or was modified. In that case the schema is replayed again.
         var catalog: SchemaCatalog? {
             guard let end = text.range(of: ExpectedSchemaFinder.end, options: .backwards),
                 text[end.upperBound...] == ExpectedSchemaFinder.checksum(text[..<end.lowerBound]) + "\n"
@@ -95,7 +97,7 @@ struct ExpectedSchemaFinder: Sendable {
         return SchemaSnapshot.schemas(in: text).map { Cached(path: path, text: text, schemas: $0) }
     }
 
-    /// A cache that cannot be written is done without.
+    /// Writes the cache. A failure is logged and otherwise ignored.
     private func writeCache(_ catalog: SchemaCatalog) {
         guard let folder = cacheFolder, let path = cachePath else { return }
         let body = SchemaSnapshot.text(of: catalog)
@@ -112,7 +114,7 @@ struct ExpectedSchemaFinder: Sendable {
 
     private static func checksum(_ text: Substring) -> String { Bytes(Digest.of(text.utf8)).hex }
 
-    /// The newest twenty stay.
+    /// Removes all cached files except the newest twenty.
     private func removeOld(in folder: String) throws {
         let files = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".snapshot") }
         guard files.count > 20 else { return }
@@ -142,7 +144,8 @@ struct ExpectedSchemaFinder: Sendable {
                     "\(path) was made from other migrations than those applied in schema \(selection.system.schema)",
                     hint: "recreate it with 'reeve schema snapshot --write --system \(selection.system.name)'")
             }
-            // What differs between major versions is judged by those that made the files.
+            // The catalog gets the version of the server that the file was created on, so that a comparison ignores
+            // differences between major versions.
             if catalog.serverVersion != serverVersion / 10000 { merged.serverVersion = catalog.serverVersion }
             merged.add(catalog)
         }
@@ -150,7 +153,7 @@ struct ExpectedSchemaFinder: Sendable {
     }
 }
 
-/// Why a schema could not be compared.
+/// An error that prevents the comparison of a schema.
 public struct ValidationError: Error, CustomStringConvertible, Sendable {
     public let description: String
     public let hint: String?

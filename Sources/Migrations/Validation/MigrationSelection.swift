@@ -2,18 +2,19 @@ import Hashing
 import Ledger
 import Postgres
 
-/// The migrations of one system that count: those that are applied, or all of them.
+/// The selected migrations of one system: the applied migrations, or all migrations.
 struct MigrationSelection: Sendable {
     let system: MigrationSystem
-    /// By title.
+    /// The titles of the selected migrations.
     let titles: Set<String>
-    /// SHA-256 over the titles and token digests, the name of the system and its schema.
+    /// SHA-256 of the name of the system, its schema, and the titles and token digests of the migrations.
     let digest: [UInt8]
-    /// Those of the folder that are not applied.
+    /// The number of migrations in the folder that are not applied.
     let pending: Int
 
-    /// - Parameter records: what the ledger knows of the system; nil for all migrations that are not opt-in or chosen.
-    /// - Throws: `MigrationError.missingFile` for an applied migration whose file is gone.
+    /// - Parameter records: the system's records in the ledger; nil to select all migrations, except opt-in migrations
+    ///   that were not chosen.
+    /// - Throws: `MigrationError.missingFile` for an applied migration whose file does not exist.
     init(_ system: MigrationSystem, _ folder: MigrationFolder, records: [MigrationRecord]?) throws {
         let all = folder.versioned + folder.repeatable
         let chosen: [Migration]
@@ -36,7 +37,7 @@ struct MigrationSelection: Sendable {
             digest.update(migration.up.tokenDigest)
         }
         self.digest = digest.finish()
-        // What is applied is wanted, whatever the configuration says now.
+        // Applied opt-in migrations are selected, even if the configuration no longer chooses them.
         let options = Set(chosen.compactMap(\.up.directives.option))
         self.system = MigrationSystem(
             name: system.name, schema: system.schema, requires: [], description: system.description,

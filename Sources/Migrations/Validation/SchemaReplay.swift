@@ -3,14 +3,14 @@ import Foundation
 import Postgres
 import Telemetry
 
-/// Runs migrations in a scratch database and reads what they make.
+/// Runs migrations in a scratch database and reads the schema that they create.
 struct SchemaReplay: Sendable {
-    /// In the order of their requirements.
+    /// The selections, each after those of the systems that it requires.
     let selections: [MigrationSelection]
     let logger: Logger
 
-    /// - Parameter server: beside which the scratch database is made.
-    /// - Throws: `PostgresError`; `MigrationError` where a migration does not run there.
+    /// - Parameter server: the connection to the server on which the scratch database is created.
+    /// - Throws: `PostgresError`; `MigrationError` if a migration cannot be run there.
     func run(beside server: ConnectionSettings) async throws -> SchemaCatalog {
         try await ScratchDatabase.with(beside: server) { settings in
             var systems: [ObjectIdentity: String] = [:]
@@ -36,7 +36,8 @@ struct SchemaReplay: Sendable {
         }
     }
 
-    /// What there is outside of schemas, and the schemas; `public` only when something is in it.
+    /// Returns the schemas and the objects outside schemas. The schema `public` is included only if it contains
+    /// objects.
     private func made(_ settings: ConnectionSettings) async throws -> [ObjectIdentity] {
         try await Connection.opened(settings.named("reeve validate")) { connection in
             try await connection.with { connection in

@@ -4,25 +4,28 @@ import Ledger
 import Postgres
 import Telemetry
 
-/// Compares a database with what its migrations say.
+/// Compares a database with the schema that its migrations create.
 ///
 ///     let validator = SchemaValidator(database: database, systems: systems)
 ///     let report = try await validator.validate()
 ///     for difference in report.differences { print(difference.object, report.mend(difference)) }
 ///
-/// What is expected is what the migrations make that are applied there, by the ledger; where a system has none in the
-/// ledger, as after a restore without it, what all of its migrations make. Pending migrations are no difference.
+/// The expected schema is created by the migrations that the ledger records as applied. For a system without records in
+/// the ledger, for instance after a restore without the ledger, it is created by all its migrations. Pending migrations
+/// are not a difference.
 public struct SchemaValidator: Sendable {
     public struct Settings: Sendable {
         public var scratch: ScratchPolicy = .auto
-        /// Where replays are kept; nil: nowhere.
+        /// The folder in which replays are cached; nil: no cache.
         public var cacheFolder: String?
-        /// Whose ownership goes without saying; nil: the role that connects. `any`: owners are not compared.
+        /// The role whose ownership is not recorded as a property; nil: the role that connects. `any`: owners are not
+        /// compared.
         public var owner: String?
         public var ignore = IgnoreList()
-        /// The only systems that are reported on; nil: all, and what belongs to none.
+        /// The systems that are reported; nil: all systems, and objects that belong to no system.
         public var only: Set<String>?
-        /// Roles, besides superusers, whose code a live trial may run with the rights of the role that connects.
+        /// Roles, in addition to superusers, whose code a live trial may run with the privileges of the role that
+        /// connects.
         public var trustedRoles: [String] = []
 
         public init() {}
@@ -45,16 +48,16 @@ public struct SchemaValidator: Sendable {
 
     /// - Throws: `PostgresError`, `MigrationError`, `ValidationError`, `SnapshotError`.
     public func validate() async throws -> SchemaReport {
-        // Migrations that run meanwhile would look like drift.
+        // Migrations that run at the same time would look like differences.
         for _ in 0..<3 {
             if let report = try await attempt() { return report }
         }
         throw ValidationError("migrations are being applied", hint: "try again once they are done")
     }
 
-    /// Tries what is there: whether constraints refuse and triggers fire, in transactions that are rolled back.
+    /// Tries whether constraints reject rows and triggers fire, in transactions that are rolled back.
     ///
-    /// - Parameter report: whose schemas are tried.
+    /// - Parameter report: the report whose expected schemas are tried.
     public func tryLive(_ report: SchemaReport) async throws -> LiveReport {
         let wanted = report.expected.catalog
         var reader = CatalogReader(.schemas(wanted.schemas))
@@ -71,7 +74,7 @@ public struct SchemaValidator: Sendable {
         }
     }
 
-    /// Writes what all migrations of each system say beside them, as `schema.snapshot`.
+    /// Writes the schema that all migrations of each system create to `schema.snapshot` in the system's folder.
     ///
     /// - Returns: the paths of the files.
     /// - Throws: `PostgresError`, `MigrationError`; `ValidationError` for a file that cannot be written.
@@ -95,7 +98,7 @@ public struct SchemaValidator: Sendable {
         }
     }
 
-    /// What the migrations say alone, for snapshots.
+    /// Returns the schema that the migrations create, without a comparison, for snapshots.
     public func expected(allMigrations: Bool) async throws -> ExpectedSchema {
         let state = try await readState()
         return try await finder(state, records: allMigrations ? nil : state.records).find()
@@ -143,7 +146,7 @@ public struct SchemaValidator: Sendable {
         diff.comparesOwners = settings.owner != "any"
         var differences = diff.differences(expected: expected.catalog, found: found).filter(isWanted)
         if !differences.isEmpty {
-            // Only for mending it matters what leans on what.
+            // Dependencies are read only if there are differences, because only mending needs them.
             var reader = CatalogReader(.schemas(expected.catalog.schemas), owner: owner)
             reader.readsDependencies = true
             found = try await read(reader)
@@ -155,7 +158,8 @@ public struct SchemaValidator: Sendable {
             pending: Dictionary(uniqueKeysWithValues: finder.selections.map { ($0.system.name, $0.pending) }))
     }
 
-    /// What is expected and what is there; at the same time where the former is known from before.
+    /// Returns the expected schema and the found schema. If the expected schema is in the cache, both are read
+    /// concurrently.
     private func both(
         _ finder: ExpectedSchemaFinder, owner: String?
     ) async throws -> (ExpectedSchema, SchemaCatalog) {
@@ -182,17 +186,17 @@ public struct SchemaValidator: Sendable {
     }
 }
 
-/// How a database differs from its migrations.
+/// The differences between a database and its migrations.
 public struct SchemaReport: Sendable {
     public let expected: ExpectedSchema
     public let found: SchemaCatalog
-    /// What differs and is not ignored.
+    /// The differences that are not ignored.
     public let differences: [Difference]
-    /// What differs and is ignored, with the entry that says so.
+    /// The ignored differences, each with the entry that matches it.
     public let ignored: [(difference: Difference, entry: IgnoreList.Entry)]
-    /// Entries that match nothing any more.
+    /// The ignore entries that match no difference.
     public let unusedEntries: [IgnoreList.Entry]
-    /// How many migrations wait, by system.
+    /// The number of pending migrations, by system.
     public let pending: [String: Int]
     private let mender: Mender?
 
@@ -211,9 +215,9 @@ public struct SchemaReport: Sendable {
         mender = all.isEmpty ? nil : Mender(expected: expected.catalog, found: found, owner: owner)
     }
 
-    /// The SQL that mends one difference by itself.
+    /// Returns the SQL that removes one difference.
     public func mend(_ difference: Difference) -> MendScript { mender?.script(for: [difference]) ?? MendScript() }
 
-    /// The SQL that mends them all, in an order that runs.
+    /// The SQL that removes all differences, in an order that can be run.
     public var mend: MendScript { mender?.script(for: differences) ?? MendScript() }
 }

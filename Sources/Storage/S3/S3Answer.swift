@@ -1,9 +1,9 @@
 import Foundation
 import FoundationXML
 
-/// What S3's XML answers say. Pure.
+/// Parses the XML bodies of S3 responses. Pure.
 enum S3Answer {
-    /// An element with its text and those within it, names without prefixes.
+    /// An XML element with its text and its child elements. Names have no namespace prefix.
     final class Element: NSObject {
         let name: String
         var text = ""
@@ -16,13 +16,13 @@ enum S3Answer {
         func all(_ name: String) -> [Element] { children.filter { $0.name == name } }
     }
 
-    /// An error of the server's.
+    /// An error that the server reported.
     struct Failure: Equatable {
         let code: String
         let message: String
     }
 
-    /// - Returns: nil for what is no whole XML document.
+    /// - Returns: nil if the body is not a complete XML document.
     static func parse(_ body: [UInt8]) -> Element? {
         let reader = Reader()
         let parser = XMLParser(data: Data(body))
@@ -30,9 +30,9 @@ enum S3Answer {
         return parser.parse() ? reader.root : nil
     }
 
-    /// The error that a body holds, which may come with a status of 200.
+    /// Returns the error in a response body. The status of such a response may be 200.
     static func failure(in body: [UInt8]) -> Failure? {
-        // Objects are not looked through for it: an error is short, and begins as XML does.
+        // The data of objects is not parsed: the body of an error is short and begins with "<".
         guard body.count < 65536, body.first == UInt8(ascii: "<"), let root = parse(body), root.name == "Error" else {
             return nil
         }

@@ -4,7 +4,7 @@ import Hashing
 import Processes
 import Synchronization
 
-/// Signed requests to S3-compatible storage, tried again where that may help.
+/// Sends signed requests to S3-compatible storage, and retries requests that failed with a transient error.
 final class S3Client: Sendable {
     let location: S3Location
     private let credentials: S3Credentials
@@ -13,7 +13,7 @@ final class S3Client: Sendable {
     private let clock: Clock
     private let flag: StopFlag
 
-    /// What must be added to this machine's clock to have the server's.
+    /// The difference in seconds between the server's clock and this machine's clock.
     private final class Clock: Sendable {
         let offset = Mutex<TimeInterval>(0)
     }
@@ -36,32 +36,33 @@ final class S3Client: Sendable {
         self.flag = flag
     }
 
-    /// The same, whose requests are broken off when the flag is raised.
+    /// Returns the same client, whose requests are aborted when the flag is raised.
     func stopping(by flag: StopFlag) -> S3Client {
         S3Client(location, credentials, http, retries, clock, flag)
     }
 
     struct Call {
         var method: String
-        /// nil: about the bucket.
+        /// The name of the object; nil for a request about the bucket.
         var name: String?
         var query: [(String, String)] = []
         var headers: [(String, String)] = []
         var body: [UInt8] = []
-        /// What it is for, in messages.
+        /// The operation in messages.
         var operation: String
-        /// Whether a range is asked for that an object without bytes does not have (status 416).
+        /// Whether status 416 is a success: the request is for a range, which an empty object does not have.
         var mayBeEmpty = false
-        /// Says what is wrong with an answer of success, for instance that it was cut short; nil: nothing.
+        /// Returns the fault of a response whose status is a success, for instance that the body is incomplete; nil if
+        /// it has no fault.
         var validate: @Sendable (HTTPResponse) -> String? = { _ in nil }
 
-        /// For an answer that must be XML.
+        /// The `validate` of requests whose responses must be XML.
         static let validateXML: @Sendable (HTTPResponse) -> String? = {
             S3Answer.parse($0.body) == nil ? "the response is incomplete" : nil
         }
     }
 
-    /// - Throws: `StorageError.missing` for an object or upload that is not there; `.failed`.
+    /// - Throws: `StorageError.missing` if the object or upload does not exist; `.failed`.
     func send(_ call: Call) throws -> HTTPResponse {
         var attempt = 1
         while true {
@@ -114,12 +115,12 @@ final class S3Client: Sendable {
         var wait: Duration?
     }
 
-    /// - Returns: nil for a good answer.
+    /// - Returns: nil for a success.
     private func judge(_ response: HTTPResponse, _ call: Call) -> Problem? {
         let failure = S3Answer.failure(in: response.body)
         if response.status == 416, call.mayBeEmpty { return nil }
         if (200..<300).contains(response.status) {
-            // The server had begun to answer before it knew.
+            // The server sent the status before the error occurred.
             if let failure { return Problem(reason: "\(failure.code): \(failure.message)", mayPass: true) }
             return call.validate(response).map { Problem(reason: $0, mayPass: true) }
         }
@@ -137,9 +138,9 @@ final class S3Client: Sendable {
             wait: response["Retry-After"].flatMap { Int($0) }.map { .seconds(min(max($0, 0), 86400)) })
     }
 
-    /// Takes the server's time over, by which it judges signatures.
+    /// Sets the clock offset from the server's time, by which the server checks signatures.
     ///
-    /// - Returns: whether that changes anything.
+    /// - Returns: whether the offset changed by more than 5 seconds.
     private func setClock(by response: HTTPResponse) -> Bool {
         let formatter = DateFormatter()
         formatter.locale = Locale(identifier: "en_US_POSIX")

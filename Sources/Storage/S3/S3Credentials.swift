@@ -1,6 +1,6 @@
 import Foundation
 
-/// Who speaks to the storage.
+/// The access keys that requests to S3-compatible storage are signed with.
 public struct S3Credentials: Sendable, Equatable {
     public let accessKey: String
     public let secretKey: String
@@ -12,9 +12,11 @@ public struct S3Credentials: Sendable, Equatable {
         self.sessionToken = sessionToken
     }
 
-    /// From `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, else from the shared credentials file
-    /// (`AWS_SHARED_CREDENTIALS_FILE`, else `~/.aws/credentials`). A profile that is named is looked for in the file alone.
+    /// Reads the credentials from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, or, if these
+    /// are not set, from the shared credentials file (`AWS_SHARED_CREDENTIALS_FILE`, by default `~/.aws/credentials`).
     ///
+    /// - Parameter profile: a profile of the shared credentials file, which is then the only source. Nil: the variables
+    ///   come first, then the profile `AWS_PROFILE` or `default` of that file.
     /// - Throws: `StorageError.noCredentials`.
     public static func find(
         profile: String?, environment: [String: String], place: String
@@ -33,7 +35,9 @@ public struct S3Credentials: Sendable, Equatable {
         return found
     }
 
-    /// One section of a credentials file.
+    /// Reads the section of a profile from the text of a credentials file.
+    ///
+    /// - Returns: nil if the section is missing or has no access key or no secret key.
     static func read(_ text: String, profile: String) -> S3Credentials? {
         var section = ""
         var values: [String: String] = [:]

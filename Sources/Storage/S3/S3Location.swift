@@ -1,12 +1,13 @@
 import Foundation
 
-/// Where in S3-compatible storage objects lie, and how its server is spoken to.
+/// The location of objects in S3-compatible storage, and the settings of its server.
 ///
-/// As text `s3://BUCKET/PREFIX`, with settings behind a question mark: `endpoint=https://host:port` (default: Amazon's in
-/// the region), `region=us-east-1`, `path_style=yes|no` (default: yes where an endpoint is named), `checksums=sha256|none`,
-/// `lock=governance:30d` or `lock=compliance:30d` for Object Lock, `profile=NAME` of the shared credentials file.
+/// The text form is `s3://BUCKET/PREFIX`, with settings after a question mark: `endpoint=https://host:port` (default:
+/// Amazon's endpoint in the region), `region=us-east-1`, `path_style=yes|no` (default: yes if an endpoint is set),
+/// `checksums=sha256|none`, `lock=governance:30d` or `lock=compliance:30d` for Object Lock, `profile=NAME` for a
+/// profile of the shared credentials file.
 public struct S3Location: Sendable, Equatable {
-    /// How long an object may not be deleted, by whom.
+    /// The Object Lock retention of new objects.
     public struct Lock: Sendable, Equatable {
         /// `GOVERNANCE` or `COMPLIANCE`.
         public let mode: String
@@ -14,13 +15,13 @@ public struct S3Location: Sendable, Equatable {
     }
 
     public var bucket: String
-    /// Without slashes at its ends; empty: none.
+    /// The prefix of all keys, without leading or trailing slashes; empty for none.
     public var prefix: String
-    /// Scheme, host and port, without a slash at the end.
+    /// The scheme, host and port, without a trailing slash.
     public var endpoint: String
     public var region: String
     public var isPathStyle: Bool
-    /// Whether the server is given SHA-256 sums to check and keep.
+    /// Whether requests include SHA-256 checksums, which the server checks and stores.
     public var hasChecksums: Bool
     public var lock: Lock?
     public var profile: String?
@@ -80,19 +81,19 @@ public struct S3Location: Sendable, Equatable {
         if let unknown = settings.keys.sorted().first { throw refuse("'\(unknown)' is not a known setting") }
     }
 
-    /// An endpoint as it may be shown.
+    /// An endpoint without the part before an `@`, which may be a secret, for messages.
     private struct HostOnly: CustomStringConvertible {
         let description: String
         init(_ endpoint: String) { description = endpoint.split(separator: "@").last.map(String.init) ?? endpoint }
     }
 
-    /// For messages and labels; holds no secret.
+    /// The location in messages and labels. Contains no secret.
     public var place: String { Self.scheme + bucket + (prefix.isEmpty ? "" : "/\(prefix)") }
 
-    /// The key of an object in the bucket.
+    /// Returns the key of an object in the bucket.
     func key(_ name: String) -> String { prefix.isEmpty ? name : "\(prefix)/\(name)" }
 
-    /// Scheme and host that requests about the bucket go to, and the path before an object's key.
+    /// The scheme and host of the requests, and the path before an object's key.
     var base: (origin: String, path: String) {
         if isPathStyle { return (endpoint, "/\(bucket)") }
         let parts = endpoint.components(separatedBy: "://")

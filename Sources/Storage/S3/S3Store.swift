@@ -3,16 +3,16 @@ import HTTPClient
 import Hashing
 import Processes
 
-/// S3-compatible storage: an object is sent in parts as its bytes arrive, and exists once all parts are sent.
+/// S3-compatible storage. An object is sent in parts as its bytes arrive, and exists once all parts are sent.
 ///
-/// It needs PutObject, GetObject, HeadObject, DeleteObject, ListObjectsV2 and multipart uploads, and no extensions
-/// of a single vendor.
+/// Requires PutObject, GetObject, HeadObject, DeleteObject, ListObjectsV2 and multipart uploads, and no extensions of a
+/// single vendor.
 public struct S3Store: ObjectStore {
     public struct Settings: Sendable {
         public var limits = HTTPClient.Limits()
         public var retries = RetryPolicy()
-        /// The bytes of a part; S3 wants at least 5 MiB. Of the 10,000 parts that an object may have, the second half are
-        /// four times as large, so that 200 GiB fit.
+        /// The size of a part in bytes. S3 requires at least 5 MiB. An object may have 10,000 parts. The parts after
+        /// the first 5,000 are four times this size, so that an object can have about 195 GiB with the default size.
         public var partBytes = 8 << 20
 
         public init() {}
@@ -91,7 +91,7 @@ public struct S3Store: ObjectStore {
             operation: "list", object: "\(place)/\(prefix)", reason: "the server gives no next page of a longer list")
     }
 
-    /// All pages of a listing.
+    /// Returns the items of all pages of a listing.
     private func pages<Item>(
         _ prefix: String, first: [(String, String)], mark: (query: String, answer: String),
         _ items: (S3Answer.Element) -> [Item]
@@ -106,7 +106,7 @@ public struct S3Store: ObjectStore {
             guard let page = S3Answer.parse(answer.body) else { throw cutShort(prefix) }
             all += items(page)
             guard page["IsTruncated"] == "true" else { return all }
-            // What is not listed counts as not there: half a list is none.
+            // An object that is not listed is treated as missing, so a partial listing is an error.
             guard let next = page[mark.answer], !next.isEmpty,
                 marks.first?.1 != next || page["NextUploadIdMarker"] != nil
             else { throw cutShort(prefix) }
@@ -116,19 +116,20 @@ public struct S3Store: ObjectStore {
     }
 }
 
-/// Reads an object a range at a time, each tried again by itself; all are of the version that was there at first.
+/// Reads an object in ranges. Each range is retried separately. All ranges are of the version that existed when the
+/// object was opened.
 private final class S3Reader: ObjectReader, @unchecked Sendable {
-    // Used by one thread at a time, though not always by the same.
+    // Used by one thread at a time, but not always by the same thread.
     private let client: S3Client
     private let name: String
     private let step: Int
     private var tag: String?
     private var bytes = 0
     private var position = 0
-    /// The first range, which came when the object was opened.
+    /// The first range, which is read when the object is opened.
     private var first: [UInt8]?
 
-    /// - Throws: `StorageError.missing` for an object that is not there.
+    /// - Throws: `StorageError.missing` if the object does not exist.
     init(client: S3Client, name: String, step: Int) throws {
         self.client = client
         self.name = name
@@ -150,7 +151,7 @@ private final class S3Reader: ObjectReader, @unchecked Sendable {
         first = isEmpty ? [] : answer.body
     }
 
-    /// The last number of `bytes 0-99/1234`.
+    /// Returns the total size in a `Content-Range` header: 1234 in `bytes 0-99/1234`.
     private static func total(_ answer: HTTPResponse) -> Int? {
         answer["Content-Range"]?.split(separator: "/").last.flatMap { Int($0) }.flatMap { $0 < 0 ? nil : $0 }
     }

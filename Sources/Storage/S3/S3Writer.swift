@@ -2,7 +2,7 @@ import Foundation
 import HTTPClient
 import Hashing
 
-/// Sends an object: at once if it is small, else as a multipart upload.
+/// Writes an object: with a single request if it is small, else with a multipart upload.
 final class S3Writer: ObjectWriter {
     private let client: S3Client
     private let name: String
@@ -44,7 +44,7 @@ final class S3Writer: ObjectWriter {
     func discard() {
         guard !isDone, let upload else { return }
         isDone = true
-        // What stays after this is cleared by the next writer.
+        // An upload that cannot be aborted is removed later by `clearUnfinished`.
         _ = try? client.send(
             S3Client.Call(method: "DELETE", name: name, query: [("uploadId", upload)], operation: "abort the upload of")
         )
@@ -76,8 +76,10 @@ final class S3Writer: ObjectWriter {
         buffer.removeAll(keepingCapacity: true)
     }
 
-    /// An answer to this may be lost, and asked again the server knows of no such upload any more: then the object itself
-    /// tells, for nobody else writes that name.
+    /// Completes the multipart upload.
+    ///
+    /// If the response is lost, the retried request fails, because the upload no longer exists on the server. In that
+    /// case the upload is complete if the object has the expected size, because no other writer uses its name.
     private func complete() throws {
         let list = parts.enumerated().map { number, part in
             "<Part><PartNumber>\(number + 1)</PartNumber><ETag>\(part.tag)</ETag>"
@@ -103,10 +105,10 @@ final class S3Writer: ObjectWriter {
         .failed(operation: "write", object: "\(location.place)/\(name)", reason: reason)
     }
 
-    /// What the server is to check a body by.
+    /// Returns the headers with the checksum of a body, which the server checks.
     private func sums(_ body: [UInt8]) -> [(String, String)] {
         if location.hasChecksums { return [("x-amz-checksum-sha256", Data(Digest.of(body)).base64EncodedString())] }
-        // Object Lock wants one of them.
+        // Object Lock requires a checksum header.
         return location.lock == nil ? [] : [("content-md5", Data(md5(body)).base64EncodedString())]
     }
 

@@ -1,19 +1,19 @@
 import Foundation
 import Hashing
 
-/// Signs requests as S3 wants it: AWS Signature Version 4 ("Authenticating Requests", Amazon S3 API Reference).
+/// Signs requests with AWS Signature Version 4 ("Authenticating Requests", Amazon S3 API Reference). Pure.
 ///
-/// libcurl signs too, but in versions before 8.3 not query strings as the canonical form wants them. Pure.
+/// libcurl can sign requests too, but versions before 8.3 do not sign query strings in the required canonical form.
 struct Signature {
     let credentials: S3Credentials
     let region: String
 
-    /// The headers to add to a request.
+    /// Returns the headers to add to a request.
     ///
     /// - Parameters:
-    ///   - path: percent-encoded, as it is sent.
-    ///   - query: not encoded yet.
-    ///   - headers: what else is signed, `host` included, names in lower case.
+    ///   - path: the path of the request, percent-encoded.
+    ///   - query: the query items, not encoded.
+    ///   - headers: the other headers to sign, including `host`, with names in lower case.
     ///   - payload: the SHA-256 of the body, in hexadecimal.
     func headers(
         method: String, path: String, query: [(String, String)], headers: [(String, String)], payload: String,
@@ -38,13 +38,15 @@ struct Signature {
         return signed.filter { $0.0 != "host" }.map { ($0.0, $0.1) } + [("authorization", authorization)]
     }
 
-    /// A query in its canonical form, which is also how it is sent.
+    /// Returns a query string in canonical form. Requests are sent with the same string.
     static func query(_ items: [(String, String)]) -> String {
         items.map { (encoded($0.0), encoded($0.1)) }.sorted { ($0.0, $0.1) < ($1.0, $1.1) }
             .map { "\($0.0)=\($0.1)" }.joined(separator: "&")
     }
 
-    /// Percent-encoded but for RFC 3986's unreserved characters.
+    /// Percent-encodes all characters except the unreserved characters of RFC 3986.
+    ///
+    /// - Parameter slash: whether slashes are kept.
     static func encoded(_ text: String, keeping slash: Bool = false) -> String {
         var result = ""
         for byte in text.utf8 {
@@ -64,7 +66,7 @@ struct Signature {
         value.split(separator: " ").joined(separator: " ")
     }
 
-    /// As `20130524T000000Z`.
+    /// Returns a time in the form `20130524T000000Z`.
     static func stamp(_ time: Date) -> String {
         time.formatted(Date.ISO8601FormatStyle(dateSeparator: .omitted, timeSeparator: .omitted))
     }
