@@ -28,7 +28,7 @@ struct ConnectionTable {
         /// A task works on the request.
         case suspended
         case answering
-        /// The connection has sent an answer. A next request may never arrive.
+        /// The connection has sent an answer. There may never be another request.
         case idle
     }
 

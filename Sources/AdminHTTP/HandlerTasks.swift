@@ -63,8 +63,8 @@ final class HandlerTasks: @unchecked Sendable {
         task?.cancel()
     }
 
-    /// Call this only while `condition` is locked. Otherwise `stop` could return, and the daemon be freed, in the
-    /// middle of it.
+    /// Call this only while `condition` is locked. Otherwise `stop` could return, and the daemon be freed, before this
+    /// function ends.
     @discardableResult
     private func resume(_ exchange: Exchange, _ outcome: Exchange.Outcome) -> Bool {
         guard suspended.removeValue(forKey: ObjectIdentifier(exchange)) != nil else { return false }

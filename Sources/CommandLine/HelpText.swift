@@ -24,7 +24,7 @@ public struct HelpText {
         return text
     }
 
-    /// Returns the list of the commands with a noun.
+    /// Returns the list of the commands that begin with a noun.
     public func family(_ noun: String) -> String {
         let family = commands.filter { $0.noun == noun }
         return "usage: reeve \(noun) <verb> [arguments]\n\n" + family.map { entry($0.name, $0.summary) }.joined()

@@ -51,12 +51,12 @@ public struct Configuration: Sendable {
     /// - Parameter name: the name in place of the `*` in the setting's path.
     public subscript<Value>(_ setting: Setting<Value>, _ name: String? = nil) -> Value { store[setting, name] }
 
-    /// Whether a setting has a value other than its default.
+    /// Whether a setting was set explicitly, even if to its default value.
     public func isSet<Value>(_ setting: Setting<Value>, _ name: String? = nil) -> Bool {
         store.entries[store.path(setting, name)] != nil
     }
 
-    /// Returns the place where a setting was made.
+    /// Returns the source of a setting: a file and line, a variable, a flag, or the default.
     public func origin<Value>(_ setting: Setting<Value>, _ name: String? = nil) -> SettingStore.Origin {
         store.origin(store.path(setting, name))
     }

@@ -65,7 +65,7 @@ public struct DatabaseConfiguration: Sendable {
     }
 
     /// Returns the settings from libpq's variables, which libpq itself reads, or else from the variables of
-    /// PostgreSQL's container image; nil if neither are set.
+    /// PostgreSQL's container image; nil if neither is set.
     private static func libpqSettings(_ environment: [String: String]) -> ConnectionSettings? {
         if ["PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE"].contains(where: { environment[$0]?.isEmpty == false }) {
             return ConnectionSettings()

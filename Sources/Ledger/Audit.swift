@@ -1,7 +1,8 @@
 import Hashing
 import Postgres
 
-/// The audit chain: a log of who did what to this database. The hash of each entry covers the hash of the entry before.
+/// The audit chain: a log of who did what to this database. The hash of each entry covers the hash of the previous
+/// entry.
 ///
 /// The chain reveals a change unless all later hashes are recomputed. The owner of the schema can recompute them.
 /// Anchors (`AuditAnchor`), which are stored outside the database, reveal that too.
@@ -87,8 +88,8 @@ public enum Audit {
         /// The last position up to which the chain is consistent.
         public var end = Position.start
         public var entries: Int64 { end.entries }
-        /// The number of the first entry that does not match, or of the first entry that may not match; nil if all
-        /// entries match.
+        /// The number of the first entry that does not match. If the mismatch can only be narrowed down to a range,
+        /// this is the first entry of the range. nil if all entries match.
         public var brokenAt: Int64?
         /// Whether all entries match each other, and `reeve.audit_head` matches the last entry.
         public var isConsistent = true

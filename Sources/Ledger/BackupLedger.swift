@@ -9,7 +9,7 @@ public struct BackupRecord: Sendable, Equatable {
     public let finishedAt: Timestamp
     /// When the newest restore test took place, if it found no differences; otherwise nil.
     public let provenAt: Timestamp?
-    /// How long the restore of the newest restore test took, in seconds.
+    /// The duration of the restore in the newest restore test, in seconds.
     public let restoreSeconds: Double?
     /// How many differences the newest restore test found.
     public let differences: Int?
@@ -76,8 +76,8 @@ public enum BackupLedger {
         }
     }
 
-    /// Records a backup that is in the repository but not in the ledger: the process that made it was killed before it
-    /// recorded it.
+    /// Records a backup that is in the repository but not in the ledger: the process that made the backup was killed
+    /// before it could record the backup.
     ///
     /// The backup counts as unproven, because any user who can write to the repository can store a manifest there.
     public static func find(

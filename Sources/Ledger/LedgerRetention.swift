@@ -3,10 +3,10 @@ import Postgres
 /// How long the ledger keeps rows that accumulate. Migrations, backups, open findings and the audit chain are never
 /// removed.
 public struct LedgerRetention: Sendable, Equatable {
-    /// For finished runs, their occurrences, and attempts at backups.
+    /// How long to keep finished runs, their occurrences, and attempts at backups.
     public var runs: Duration = .seconds(90 * 86400)
     public var events: Duration = .seconds(30 * 86400)
-    /// For cleared findings, counted from when they were cleared.
+    /// How long to keep cleared findings, counted from when they were cleared.
     public var findings: Duration = .seconds(90 * 86400)
     /// The number of rows that one transaction reads.
     public var batch = 5000

@@ -62,7 +62,7 @@ enum LedgerTrust {
         }
     }
 
-    /// Returns the objects of the schema: kind, name, owner, whether the owner is trusted, and the definition to
+    /// The query for the objects of the schema: kind, name, owner, whether the owner is trusted, and the definition to
     /// compare.
     private static let query = """
         WITH trusted AS (

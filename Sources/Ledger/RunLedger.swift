@@ -69,7 +69,7 @@ public enum RunLedger {
         case granted(run: Int64)
         /// Another process has or had this occurrence, or the occurrence is older than what the ledger keeps.
         case taken
-        /// The run before has not ended. The occurrence is recorded as skipped.
+        /// The previous run has not ended. The occurrence is recorded as skipped.
         case overlaps
         /// The occurrence is not due yet by the database's clock. Try again after this number of seconds.
         case early(seconds: Double)
@@ -184,7 +184,7 @@ public enum RunLedger {
         return try started.first?.get(0) ?? granted(wish, lease, on: connection)
     }
 
-    /// Ends the runs of a task whose lease has expired, as lost.
+    /// Marks the runs of a task whose lease has expired as lost.
     private static func buryLost(task: String, on connection: isolated Connection) throws {
         try connection.query(
             """

@@ -7,7 +7,7 @@ public enum ExitCode: Int32, Sendable, CaseIterable {
     case notPermitted = 4
     case locked = 5
     case confirmationNeeded = 6
-    /// `EX_TEMPFAIL` of sysexits.h.
+    /// The number of `EX_TEMPFAIL` in sysexits.h.
     case temporary = 75
 
     /// The name in help and documentation.

@@ -40,7 +40,7 @@ struct ClockReading: Sendable, Equatable {
 /// The database's clock decides when occurrences are due, because all processes share it. The host's clock may be set,
 /// or may be wrong.
 final class DatabaseClock: Sendable {
-    /// The difference in seconds above which it is logged.
+    /// A difference between the clocks is logged if it exceeds this number of seconds.
     static let notable = 5.0
     /// The change of the host's clock, in seconds, after which the database's clock is read again: both may be the same
     /// clock.
@@ -136,7 +136,7 @@ enum NextStep: Equatable {
     }
 
     /// - Parameters:
-    ///   - start: the result of `start`; the same until an occurrence was handled.
+    ///   - start: the result of `NextStep.start`; the same until an occurrence was handled.
     ///   - lag: how many seconds after its due time an occurrence is claimed.
     ///   - time: the time of the database's clock, at `monotonic`.
     static func decide(_ schedule: Schedule, after start: Int, lag: Double, time: Double, monotonic: Double) -> NextStep

@@ -68,7 +68,7 @@ public final class Scheduler: Sendable {
     /// How many seconds the host's clock is ahead of the database's clock; nil before the first reading.
     public var clockDifference: Double? { clock.reading?.difference }
 
-    /// The difference in seconds above which it is reported.
+    /// A difference between the clocks is reported if it exceeds this number of seconds.
     public static let notableDifference = DatabaseClock.notable
 
     /// Runs the schedule until cancelled, and then waits for the running tasks to end (see `stopRunning`). Returns
@@ -255,7 +255,7 @@ public final class Scheduler: Sendable {
         return nil
     }
 
-    /// Whether the error may pass without a change.
+    /// Whether the error may be temporary.
     private static func mayPass(_ error: any Error) -> Bool {
         guard let error = error as? PostgresError else { return error is CancellationError }
         switch error.kind {

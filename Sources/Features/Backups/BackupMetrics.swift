@@ -39,7 +39,7 @@ enum BackupMetrics {
         }
         set(records, attempts, open.name, &sample)
         for place in Set(records.map(\.place)) where place.hasPrefix("/") {
-            // A folder that does not answer within 2 s has no metric of its free space.
+            // If a folder does not answer within 2 s, its free space is not reported.
             let bytes = try? await BoundedThreads.named(place).call(limit: .seconds(2)) { FolderStore(place).freeBytes }
             if let bytes = bytes ?? nil { sample.set(free, Double(bytes), open.name, place) }
         }

@@ -3,7 +3,8 @@ import Foundation
 import Kernel
 import Postgres
 
-/// The settings of backups, and the settings of `BackupMaker`, `Restorer` and `RetentionPolicy` that follow from them.
+/// The settings of backups. They are also converted here to the settings of `BackupMaker`, `Restorer` and
+/// `RetentionPolicy`.
 enum BackupSettings {
     static let bandwidth = Setting<Int?>(
         "backup.bandwidth", .integer(1...100_000), "The most MiB a second that a backup writes.")

@@ -41,7 +41,8 @@ extension BackupWork {
         return result
     }
 
-    /// Makes the backup. If that fails, records the failure in the ledger and runs the hook.
+    /// Runs the hook `before` and makes the backup. If that fails, records the failure in the ledger and runs the hook
+    /// `after`.
     private func make(
         _ maker: BackupMaker, _ attempts: [Int], _ progress: @escaping @Sendable (String, Int) -> Void
     ) async throws -> BackupMaker.Result {

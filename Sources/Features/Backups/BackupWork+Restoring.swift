@@ -41,7 +41,7 @@ extension BackupWork {
         /// Trusted roles in addition to the configured ones.
         var trustedRoles: [String] = []
         var selection = PartialRestore.Selection()
-        /// The record of an unfinished restore; only its missing constraints are to be created.
+        /// The record of an unfinished restore. If it is set, only the missing constraints of that restore are created.
         var unfinished: UnfinishedRestore?
     }
 

@@ -27,7 +27,7 @@ struct BackupWork: Sendable {
         try self.init(open: call.open, configuration: call.configuration, logger: call.logger)
     }
 
-    /// Returns the repository with a place.
+    /// Returns the repository at a place.
     ///
     /// - Throws: `UsageError` if the place is not configured.
     static func repository(_ place: String, of repositories: [Repository]) throws -> Repository {

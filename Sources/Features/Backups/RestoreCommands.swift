@@ -141,7 +141,7 @@ enum RestoreCommands {
         return order
     }
 
-    /// - Parameter unfinished: the restore to continue; it continues with its own backup.
+    /// - Parameter unfinished: the restore to continue. It continues with the backup that it began with.
     private static func choose(
         _ invocation: Invocation, _ work: BackupWork, _ unfinished: UnfinishedRestore?
     ) async throws -> (Repository, Manifest) {

@@ -19,8 +19,8 @@ struct NewMigration {
                 ("R__\(name).down.sql", "-- Takes away what R__\(name).sql makes.\n"),
             ]
         } else {
-            // The highest existing version plus one. Opt-in migrations do not count, because they have their own range
-            // of versions.
+            // The highest existing version plus one. Opt-in migrations do not count, because they have their own
+            // numbers.
             let highest = folder.versioned.filter { $0.up.directives.option == nil }.compactMap(\.version).max() ?? 0
             let digits = String(highest + 1)
             let title = String(repeating: "0", count: max(0, 4 - digits.count)) + digits + "_" + name

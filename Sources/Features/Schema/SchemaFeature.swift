@@ -55,7 +55,7 @@ enum DriftMetrics {
                 }
             )
         }
-        // Every compared system has a series, even without differences, so that alerts have a value to start from.
+        // Every compared system has a series, even without differences, so that an alert can detect a change from 0.
         if wasChecked {
             for system in open.systems { sample.set(objects, 0, open.name, system.name, ObjectKind.table.name) }
         }

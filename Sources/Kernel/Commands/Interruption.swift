@@ -5,9 +5,9 @@ import Synchronization
 
 /// The effect of signals on a command, and the report of what an interrupted command did.
 ///
-/// The first signal cancels the command's task. That cancels statements on the server, ends child processes and cleans
-/// up. If this takes longer than `limit`, or if a second signal arrives, the process ends immediately. A command
-/// records its completed steps here, so that the report lists them.
+/// The first signal cancels the command's task. The cancellation stops statements on the server, ends child processes
+/// and cleans up. If this takes longer than `limit`, or if a second signal arrives, the process ends immediately. A
+/// command records its completed steps here, so that the report lists them.
 public final class Interruption: Sendable {
     /// How long a command may take to end after the first signal.
     public static let limit: Duration = .seconds(15)
@@ -37,7 +37,7 @@ public final class Interruption: Sendable {
     /// Records a completed step, for the report.
     public func did(_ what: String) { state.withLock { $0.done.append(what) } }
 
-    /// Sets the state to report if the command is stopped from now on, in place of the state before.
+    /// Sets the state to report if the command is stopped from now on. It replaces the previous state.
     public func stands(_ what: String) { state.withLock { $0.standing = what } }
 
     /// Runs a function that waits for a person's answer. A signal then ends the process immediately, because there is

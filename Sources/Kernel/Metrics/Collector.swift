@@ -6,11 +6,11 @@ public struct Collector: Sendable {
     public let name: String
     /// The metric families that it may return, for the reference and for scrapes before the first reading.
     public let families: [MetricDescription]
-    /// The pause between the end of one reading and the begin of the next.
+    /// The pause between the end of one reading and the start of the next.
     public let interval: Duration
     /// The time limit of one reading.
     public let limit: Duration
-    /// Reads the metrics. The result replaces the result of the reading before for this database.
+    /// Reads the metrics. The result replaces the result of the previous reading of this database.
     public let collect: @Sendable (OpenDatabase, inout MetricSample) async throws -> Void
 
     public init(

@@ -2,7 +2,7 @@ import Reporting
 
 /// A text is not a valid value of a setting or option.
 public struct InvalidValue: Error, Sendable {
-    /// What is wrong. The message begins with the text.
+    /// What is wrong with the text.
     public let message: String
     public let hint: String?
 

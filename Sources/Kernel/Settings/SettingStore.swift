@@ -1,6 +1,6 @@
 import Foundation
 
-/// The configured settings, each with the place where it was made. The strongest source wins.
+/// The configured settings, each with its source. If several sources set a key, the strongest source counts.
 public struct SettingStore: Sendable {
     public enum Origin: Sendable, Equatable, CustomStringConvertible {
         case file(String, line: Int)

@@ -105,8 +105,8 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// Whether the error may pass: the database is unreachable or busy, or an administrator has yet to grant a right in
-    /// it.
+    /// Whether the error may be temporary: the database is unreachable or busy, or an administrator has yet to grant a
+    /// right in it.
     private static func mayPass(_ error: any Error) -> Bool {
         switch error {
         case LedgerError.busy, LedgerError.recording: return true
