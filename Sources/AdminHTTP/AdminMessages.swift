@@ -1,13 +1,14 @@
 import Telemetry
 
-/// The method, path, query and headers of a request, after they were checked.
+/// The method, path, query and headers of a checked request.
 public struct RequestHead: Sendable {
     public let method: String
-    /// The path as it was sent, percent-encoded, without the query.
+    /// The path as the client sent it: percent-encoded, without the query.
     public let path: String
-    /// The query's parameters, decoded. One without a value is empty; of a repeated one the first value counts.
+    /// The parameters of the query, decoded. A parameter without a value is empty. If a parameter is repeated, its
+    /// first value counts.
     public let query: [String: String]
-    /// By lower-case name; of a repeated header the first value counts.
+    /// The headers by lower-case name. If a header is repeated, its first value counts.
     public let headers: [String: String]
 
     public init(method: String, path: String, query: [String: String] = [:], headers: [String: String] = [:]) {
@@ -17,7 +18,8 @@ public struct RequestHead: Sendable {
         self.headers = headers
     }
 
-    /// The token of `Authorization: Bearer …` (RFC 6750, section 2.1); nil without one.
+    /// The token of `Authorization: Bearer …` (RFC 6750, section 2.1); nil if the header is missing or has another
+    /// form.
     public var bearerToken: String? {
         let words = headers["authorization"]?.split(separator: " ", omittingEmptySubsequences: true) ?? []
         guard words.count == 2, words[0].lowercased() == "bearer" else { return nil }
@@ -28,7 +30,7 @@ public struct RequestHead: Sendable {
 /// A complete request, as a route's handler receives it.
 public struct AdminRequest: Sendable {
     public let head: RequestHead
-    /// The path's parameters by name, decoded.
+    /// The parameters of the path by name, decoded.
     public let parameters: [String: String]
     public let body: [UInt8]
     /// The authenticated caller; nil on an open route.
@@ -55,7 +57,7 @@ public struct AdminResponse: Sendable {
         self.body = Array(body.utf8)
     }
 
-    /// An error in the form of RFC 9457, problem+json.
+    /// Returns an error in the form of RFC 9457, problem+json.
     public static func problem(
         _ status: Int, _ title: String, detail: String? = nil, headers: [(name: String, value: String)] = []
     ) -> AdminResponse {
@@ -67,7 +69,7 @@ public struct AdminResponse: Sendable {
     }
 }
 
-/// A request is refused, with this answer.
+/// A request is refused with this answer.
 struct Refusal: Error {
     let response: AdminResponse
 

@@ -2,27 +2,28 @@ import CMicrohttpd
 import Foundation
 import Telemetry
 
-/// The HTTP server for administration and metrics, on libmicrohttpd with a thread of its own.
+/// The HTTP server for administration and metrics. It runs libmicrohttpd on a separate thread.
 public final class AdminServer: Sendable {
     public struct Settings: Sendable {
-        /// Whether it may listen where other machines reach it.
+        /// Whether the server may listen on addresses that other machines can reach.
         public var allowsRemote = false
-        /// Names under which it may be asked beside those that are its own.
+        /// Further host names that requests may use, in addition to the server's own names.
         public var hosts: [String] = []
         var limits = ConnectionTable.Limits()
 
         public init() {}
     }
 
-    /// Where it listens; the port is the real one when any was asked for.
+    /// The address that the server listens on. If port 0 was requested, this contains the port that the system chose.
     public let address: ListenAddress
     private let socket: ListeningSocket
     private let daemon: Daemon
     private let dispatcher: Dispatcher
 
-    /// Starts to listen and to answer.
+    /// Starts the server.
     ///
-    /// - Parameter authenticator: identifies callers. Without one, only open routes can be used; the others answer 401.
+    /// - Parameter authenticator: identifies callers. Without an authenticator, only open routes can be used; all
+    ///   others return 401.
     /// - Throws: `ServerError`.
     public init(
         _ address: ListenAddress, routes: [Route], authenticator: (any Authenticator)? = nil,
@@ -44,20 +45,21 @@ public final class AdminServer: Sendable {
         self.daemon = daemon
     }
 
-    /// This machine's name, as it is set here; nobody is asked over the network.
+    /// The name of this machine as set locally, without a query over the network.
     private static var machine: String {
         var name = [CChar](repeating: 0, count: 256)
         guard gethostname(&name, name.count - 1) == 0 else { return "localhost" }
         return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
-    /// Stops the server: cancels the handlers, waits for them, and closes all connections. Answers that are being sent are
-    /// cut off. It blocks; do not call it on the cooperative pool.
+    /// Stops the server: cancels the handlers, waits for them, and closes all connections. Answers that are being sent
+    /// are cut off. This call blocks; do not call it on the cooperative pool.
     ///
-    /// - Parameter limit: how long to wait for handlers. Those that ignore cancellation keep running after that, and
-    ///   their answers are discarded.
+    /// - Parameter limit: how long to wait for handlers. Handlers that ignore cancellation continue to run after that,
+    ///   and their answers are discarded.
     public func stop(within limit: Duration = .seconds(5)) {
-        // Remove the file first: once nobody listens, another process may take it for a stale socket.
+        // Remove the file first: after the server stops listening, another process may consider the socket stale and
+        // replace it.
         if daemon.isRunning { socket.file?.remove() }
         dispatcher.tasks.stop(within: limit)
         daemon.stop()
@@ -74,7 +76,8 @@ private final class Daemon: @unchecked Sendable {
 
     init?(_ dispatcher: Dispatcher, _ descriptor: Int32, _ limits: ConnectionTable.Limits) {
         var callbacks = Callbacks.all(dispatcher)
-        // More than are wanted: those that are to go are still there when others come in their place.
+        // More than the configured limit, because connections that are being closed still exist when new ones replace
+        // them.
         let most = UInt32(limits.connections + 64)
         let silence = UInt32(max(limits.idle / .seconds(1), 1).rounded(.up)) + 5
         guard

@@ -7,11 +7,11 @@ public struct Scope: Sendable, Hashable, ExpressibleByStringLiteral, CustomStrin
     public init(stringLiteral name: String) { description = name }
 }
 
-/// Whoever makes a request, as the authenticator identified them.
+/// The sender of a request, as identified by the authenticator.
 public struct Caller: Sendable, Equatable {
-    /// The name for the log and the audit.
+    /// The name for the log and the audit chain.
     public let name: String
-    /// Everything the caller may do. The authenticator adds the scopes that a broader one implies.
+    /// All permissions of the caller. The authenticator includes the scopes that a broader scope implies.
     public let scopes: Set<Scope>
 
     public init(name: String, scopes: Set<Scope>) {
@@ -29,18 +29,18 @@ public enum Authentication: Sendable {
     case invalid
 }
 
-/// Identifies who makes a request.
+/// Identifies the caller of a request.
 public protocol Authenticator: Sendable {
     /// Called before the body is read, in a task that is cancelled when the client disconnects.
     ///
-    /// - Throws: if the credentials cannot be checked. The answer is 503; only the log has the error.
+    /// - Throws: an error if the credentials cannot be checked. The answer is then 503, and the error is only logged.
     func authenticate(_ head: RequestHead) async throws -> Authentication
 }
 
 extension AdminResponse {
     private static let scheme = "Bearer realm=\"reeve\""
 
-    /// 401 with a challenge (RFC 6750, section 3).
+    /// Returns a 401 answer with a challenge (RFC 6750, section 3).
     static func unauthorized(isInvalid: Bool = false) -> AdminResponse {
         .problem(
             401, "Unauthorized",
@@ -48,7 +48,7 @@ extension AdminResponse {
             headers: [("WWW-Authenticate", isInvalid ? scheme + ", error=\"invalid_token\"" : scheme)])
     }
 
-    /// 403 for a caller that lacks a scope.
+    /// Returns a 403 answer for a caller that lacks a scope.
     static func forbidden(_ scope: Scope) -> AdminResponse {
         .problem(
             403, "Forbidden", detail: "the token does not have the scope '\(scope)'",

@@ -33,9 +33,9 @@ enum Callbacks {
             let bytes = UnsafeRawBufferPointer(start: target, count: min(length, RequestTarget.Limits.bytes + 1))
             let exchange = Exchange(
                 connection, target: Array(bytes), targetEnd: UInt(bitPattern: target) + UInt(length))
-            // libmicrohttpd parses the query next, and sends no answer at all if its memory does not suffice for the
-            // parameters. So the query is cut off here, and parsed from the copy. The target is in libmicrohttpd's
-            // receive buffer, which it modifies itself.
+            // libmicrohttpd parses the query next, and sends no answer at all if its memory is too small for the
+            // parameters. The query is therefore cut off here, and parsed from the copy. The target is in
+            // libmicrohttpd's receive buffer, which libmicrohttpd itself also modifies.
             if let mark = strchr(target, CInt(UInt8(ascii: "?"))) { mark[1] = 0 }
             return Unmanaged.passRetained(exchange).toOpaque()
         }

@@ -1,6 +1,6 @@
 import CZlib
 
-/// The bytes in gzip's format (RFC 1952); nil when zlib cannot.
+/// Returns the bytes in gzip format (RFC 1952); nil if zlib fails.
 func gzip(_ bytes: [UInt8]) -> [UInt8]? {
     var stream = z_stream()
     guard reeve_gzip_init(&stream, 6) == Z_OK else { return nil }

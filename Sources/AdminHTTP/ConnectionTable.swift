@@ -1,11 +1,14 @@
-/// The connections of a server, and which of them have had their time. Pure: instants come from the caller.
+/// The connections of a server and their deadlines. Pure: no I/O; the caller passes the time.
 struct ConnectionTable {
     struct Limits: Sendable {
-        /// How many there may be; one more, and the one that does least is closed.
+        /// The maximum number of connections. If it is exceeded, the connection that is needed least is closed (see
+        /// `least`).
         var connections = 256
-        /// The same for those of one peer.
+        /// The maximum number of connections of one peer.
         var perPeer = 128
-        /// How long a request may take to come, head and body, from its connection or from what is known of its beginning.
+        /// How long a request may take to arrive, head and body. The time of the first request starts when the
+        /// connection is opened, the time of later requests when their beginning arrives. It starts again after
+        /// authentication.
         var request: Duration = .seconds(10)
         /// How long the peer may take to read an answer.
         var answer: Duration = .seconds(30)
@@ -20,12 +23,12 @@ struct ConnectionTable {
     }
 
     private enum Phase {
-        /// A request is awaited, or is coming.
+        /// The connection waits for a request, or receives one.
         case asking
         /// A task works on the request.
         case suspended
         case answering
-        /// After an answer; the next request may never come.
+        /// The connection has sent an answer. There may never be another request.
         case idle
     }
 
@@ -34,14 +37,14 @@ struct ConnectionTable {
         let peer: PeerAddress?
         var phase = Phase.asking
         var since: ContinuousClock.Instant
-        /// nil after an expired suspension was reported.
+        /// nil after the expiry of a suspended connection was reported.
         var deadline: ContinuousClock.Instant?
         var isClosing = false
     }
 
-    /// The connections whose time is over.
+    /// The connections whose deadline has passed.
     struct Overdue: Equatable {
-        /// Descriptors to close.
+        /// The descriptors to close.
         var closing: [Int32] = []
         /// Suspended connections whose task took too long; each is reported once.
         var expired: [UInt] = []
@@ -54,7 +57,7 @@ struct ConnectionTable {
 
     var isEmpty: Bool { entries.isEmpty }
 
-    /// - Returns: the descriptors to be closed, so that there is room.
+    /// - Returns: the descriptors to close, so that the limits are kept.
     mutating func opened(
         _ id: UInt, _ descriptor: Int32, from peer: PeerAddress?, at now: ContinuousClock.Instant
     ) -> [Int32] {
@@ -70,11 +73,12 @@ struct ConnectionTable {
         return closing
     }
 
-    /// The connection is closed, and its descriptor may soon belong to another connection.
+    /// Called when the connection is closed. Its descriptor may soon belong to another connection.
     mutating func closed(_ id: UInt) { entries[id] = nil }
 
     mutating func began(_ id: UInt, at now: ContinuousClock.Instant) {
-        // What has come of the first request counts from its connection.
+        // The time of the first request counts from the opening of the connection, so only an idle connection changes
+        // its phase.
         if entries[id]?.phase == .idle { move(id, to: .asking, now, limits.request) }
     }
 
@@ -82,7 +86,7 @@ struct ConnectionTable {
         move(id, to: .suspended, now, limit)
     }
 
-    /// The caller is authenticated, and the body may come.
+    /// Called when the caller is authenticated, and the body may be received.
     mutating func awaitsBody(_ id: UInt, at now: ContinuousClock.Instant) { move(id, to: .asking, now, limits.request) }
 
     mutating func answers(_ id: UInt, at now: ContinuousClock.Instant) { move(id, to: .answering, now, limits.answer) }
@@ -109,16 +113,18 @@ struct ConnectionTable {
         return overdue
     }
 
-    /// When the next one's time is over.
+    /// The earliest deadline of all connections.
     var nextDeadline: ContinuousClock.Instant? { entries.values.filter { !$0.isClosing }.compactMap(\.deadline).min() }
 
-    /// The descriptor of a connection if it is suspended.
+    /// Returns the descriptor of a connection if it is suspended.
     func suspendedDescriptor(_ id: UInt) -> Int32? {
         entries[id].flatMap { $0.phase == .suspended ? $0.descriptor : nil }
     }
 
-    /// The one that is missed least: one that has been asking, or reading its answer, for longer than an honest one
-    /// needs; then one that is idle; then the oldest. The time that a request is suspended does not count against it.
+    /// Returns the connection that is needed least. First: a connection that has been sending its request, or reading
+    /// its answer, for longer than a well-behaved client needs (1 s). Second: an idle connection. Third: any other
+    /// connection. Within each group, the connection whose current phase began first. The time for which a request is
+    /// suspended does not count.
     private func least(
         _ entries: [UInt: Entry], besides id: UInt, at now: ContinuousClock.Instant
     ) -> UInt? {

@@ -1,13 +1,14 @@
 import CSystem
 import Foundation
 
-/// Enforces the time limits and the numbers of connections, and detects when the client of a suspended connection
-/// disconnects, on a thread of its own.
+/// Enforces the time limits and the connection limits, and detects when the client of a suspended connection
+/// disconnects. It runs on a separate thread.
 ///
-/// libmicrohttpd limits only silence, which a byte now and then prolongs; at its connection limit it refuses new clients
-/// rather than closing old connections; and it does not watch suspended connections. This class shuts a connection down,
-/// and libmicrohttpd then closes it. Before it closes a descriptor it calls `closed`, which needs the lock: a descriptor
-/// that is shut down under the lock still belongs to the connection.
+/// libmicrohttpd limits only the time without any data, which a slow client can extend by sending single bytes. At its
+/// connection limit it refuses new clients and does not close old connections. It does not watch suspended connections.
+/// This class shuts a connection down, and libmicrohttpd then closes it. Before libmicrohttpd closes a descriptor it
+/// calls `closed`, which acquires the lock. A descriptor that is shut down under the lock therefore still belongs to
+/// the connection.
 // @unchecked: `table`, `suspended` and `isStopped` are accessed only while `lock` is held.
 final class ConnectionWatch: @unchecked Sendable {
     private let lock = NSLock()
@@ -15,7 +16,7 @@ final class ConnectionWatch: @unchecked Sendable {
     /// The exchanges of suspended connections.
     private var suspended: [UInt: Exchange] = [:]
     private var isStopped = false
-    /// An eventfd that wakes the thread after a change. The thread closes it.
+    /// An eventfd that wakes the thread after a change. The thread closes the eventfd when it ends.
     private let wakeup: Int32
     private let onExpiry: @Sendable (Exchange) -> Void
     private let onDisconnect: @Sendable (Exchange) -> Void
@@ -86,14 +87,14 @@ final class ConnectionWatch: @unchecked Sendable {
 
     private func change(_ body: () -> Void) {
         lock.withLock {
-            // The thread may have closed the eventfd.
+            // After `stop`, the thread may have closed the eventfd.
             if isStopped { return }
             body()
             csystem_eventfd_signal(wakeup)
         }
     }
 
-    // MARK: The thread
+    // MARK: Watching
 
     private struct Round {
         let expired: [Exchange]
@@ -109,7 +110,7 @@ final class ConnectionWatch: @unchecked Sendable {
         lock.withLock { _ = close(wakeup) }
     }
 
-    /// nil after `stop`.
+    /// Returns the work of one round; nil after `stop`.
     private func begin() -> Round? {
         lock.withLock {
             if isStopped { return nil }
@@ -126,7 +127,8 @@ final class ConnectionWatch: @unchecked Sendable {
 
     /// Waits for a change, a disconnect or the next deadline.
     ///
-    /// - Returns: the exchanges whose descriptor reports a disconnect. By now it may belong to another connection.
+    /// - Returns: the exchanges whose descriptor reports a disconnect. The descriptor may already belong to another
+    ///   connection.
     private func hungUp(_ round: Round) -> [Exchange] {
         var polled = [pollfd(fd: wakeup, events: Int16(POLLIN), revents: 0)]
         polled += round.suspended.map { pollfd(fd: $0.descriptor, events: csystem_poll_hangup(), revents: 0) }

@@ -4,9 +4,9 @@ import Telemetry
 
 /// Processes requests on libmicrohttpd's thread.
 ///
-/// The order is: check the head, find the route, authenticate the caller unless the route is open, receive the body, call
-/// the handler, send the answer. Authentication and handlers run in tasks. Each step may refuse the request, and then
-/// the later ones do not happen.
+/// The steps are: check the head, find the route, authenticate the caller unless the route is open, receive the body,
+/// call the handler, send the answer. Authentication and handlers run in tasks. Each step may refuse the request; the
+/// later steps are then skipped.
 final class Dispatcher: Sendable {
     private let router: Router
     private let authenticator: (any Authenticator)?
@@ -41,7 +41,7 @@ final class Dispatcher: Sendable {
     // MARK: Head
 
     /// - Parameters:
-    ///   - fields: the headers in order.
+    ///   - fields: the headers, in order.
     ///   - end: the address of the byte after the head.
     func receive(
         head exchange: Exchange, method: String, version: UnsafePointer<CChar>, fields: [HeaderField], end: UInt
@@ -90,7 +90,7 @@ final class Dispatcher: Sendable {
         }
     }
 
-    /// - Parameter caller: nil if authentication is not required.
+    /// - Parameter caller: nil if the route does not require authentication.
     private func admit(_ exchange: Exchange, _ match: Router.Match, caller: Caller?) -> MHD_Result {
         switch match {
         case .refusal(let response, _): return send(response, for: exchange)
@@ -114,8 +114,8 @@ final class Dispatcher: Sendable {
     ) -> MHD_Result {
         let limit = admission.route.bodyLimit
         guard bytes.count <= limit - exchange.body.count else {
-            // libmicrohttpd accepts no answer before the end of the body. Nothing of this answer has been sent yet, so it
-            // can be written to the socket directly; then libmicrohttpd closes the connection.
+            // libmicrohttpd accepts no answer before the end of the body. No byte of this answer has been sent yet, so
+            // it can be written to the socket directly. libmicrohttpd then closes the connection.
             watch.answers(exchange.id)
             exchange.stage = .answered
             AdminResponse.tooLarge(limit).write(to: reeve_mhd_descriptor(exchange.connection))
@@ -125,7 +125,7 @@ final class Dispatcher: Sendable {
         return .YES
     }
 
-    /// Called when the request is complete.
+    /// Calls the handler. The request must be complete.
     func callHandler(_ exchange: Exchange, _ admission: Exchange.Admission) -> MHD_Result {
         guard let head = exchange.head else { return .NO }
         let request = AdminRequest(
@@ -149,7 +149,8 @@ final class Dispatcher: Sendable {
         }
     }
 
-    /// Suspends the connection until a task has an outcome; then libmicrohttpd leads to `resume`.
+    /// Suspends the connection until a task has an outcome. libmicrohttpd then calls `Callbacks.handle`, which calls
+    /// `resume`.
     private func suspend(
         _ exchange: Exchange, limit: Duration, _ work: @escaping @Sendable () async -> Exchange.Outcome
     ) -> MHD_Result {
@@ -163,7 +164,7 @@ final class Dispatcher: Sendable {
         }
     }
 
-    /// Called when the connection was resumed.
+    /// Processes the outcome after the connection was resumed.
     func resume(_ exchange: Exchange) -> MHD_Result {
         switch tasks.takeOutcome(exchange) {
         case .answer(let response): return send(response, for: exchange)
@@ -190,7 +191,7 @@ final class Dispatcher: Sendable {
     }
 }
 
-/// A header, and its addresses in libmicrohttpd's memory.
+/// A header, and the addresses of its name and value in libmicrohttpd's memory.
 struct HeaderField {
     let name: String
     let value: String

@@ -1,8 +1,8 @@
 import CMicrohttpd
 
 /// A request and the state of its processing.
-// @unchecked: used only on libmicrohttpd's thread. The exceptions are `connection`, `outcome` and `task` while the
-// connection is suspended; these are then protected by the lock of `HandlerTasks`.
+// @unchecked: used only on libmicrohttpd's thread, with one exception. While the connection is suspended, `connection`,
+// `outcome` and `task` are protected by the lock of `HandlerTasks`.
 final class Exchange: @unchecked Sendable {
     enum Stage {
         case head
@@ -13,7 +13,7 @@ final class Exchange: @unchecked Sendable {
         case answered
     }
 
-    /// A route, and what its handler receives in addition to head and body.
+    /// A route, and the inputs of its handler in addition to head and body.
     struct Admission {
         let route: Route
         let parameters: [String: String]
@@ -23,14 +23,14 @@ final class Exchange: @unchecked Sendable {
     /// The result of a task.
     enum Outcome {
         case answer(AdminResponse)
-        /// The caller is authenticated, and the request is processed further.
+        /// The caller is authenticated, and the processing of the request continues.
         case authenticated(Caller)
         /// The client has disconnected.
         case disconnected
     }
 
     let connection: OpaquePointer
-    /// As it was sent, but no longer than it takes to see that it is too long.
+    /// The target as the client sent it, cut to one byte more than the limit.
     let target: [UInt8]
     /// The address of the byte after the target in libmicrohttpd's memory.
     let targetEnd: UInt

@@ -3,8 +3,9 @@ import Foundation
 
 /// Runs handlers in tasks while their connections are suspended, and resumes the connections.
 ///
-/// Each connection is resumed exactly once: by the task when it has an outcome, or by whoever stops waiting for the task.
-/// After that, libmicrohttpd may free the connection at any time, so a task that ends later does not touch it.
+/// Each connection is resumed exactly once: by the task when it has an outcome, or by the code that stops waiting for
+/// the task. After that, libmicrohttpd may free the connection at any time, so a task that ends later does not use the
+/// connection.
 // @unchecked: the mutable state is accessed only while `condition` is locked.
 final class HandlerTasks: @unchecked Sendable {
     enum Rejection {
@@ -16,16 +17,16 @@ final class HandlerTasks: @unchecked Sendable {
     private let condition = NSCondition()
     private let limit: Int
     private var suspended: [ObjectIdentifier: Exchange] = [:]
-    /// Includes abandoned tasks that ignore cancellation.
+    /// The number of running tasks, including abandoned tasks that ignore cancellation.
     private var running = 0
     private var isStopping = false
 
     /// - Parameter limit: how many tasks may run at a time.
     init(limit: Int) { self.limit = limit }
 
-    /// Suspends the connection and starts a task. Call it only on libmicrohttpd's thread.
+    /// Suspends the connection and starts a task. Call this only on libmicrohttpd's thread.
     ///
-    /// - Returns: why it did not, or nil.
+    /// - Returns: nil if the task was started; otherwise the reason why not.
     func start(_ exchange: Exchange, _ work: @escaping @Sendable () async -> Exchange.Outcome) -> Rejection? {
         condition.withLock {
             if isStopping { return .stopping }
@@ -33,7 +34,7 @@ final class HandlerTasks: @unchecked Sendable {
             running += 1
             exchange.outcome = nil
             suspended[ObjectIdentifier(exchange)] = exchange
-            // The task may end at once, but needs the lock to resume the connection.
+            // The task may end immediately, but it needs the lock to resume the connection.
             MHD_suspend_connection(exchange.connection)
             exchange.task = Task {
                 let outcome = await work()
@@ -51,18 +52,19 @@ final class HandlerTasks: @unchecked Sendable {
         }
     }
 
-    /// Resumes a suspended connection without waiting for its task, and cancels the task. Does nothing if the task has
-    /// an outcome already.
+    /// Resumes a suspended connection without waiting for its task, and cancels the task. Does nothing if the task
+    /// already has an outcome.
     func abandon(_ exchange: Exchange, _ outcome: Exchange.Outcome) {
         let task = condition.withLock {
             let task = exchange.task
             return resume(exchange, outcome) ? task : nil
         }
-        // Runs cancellation handlers, so not under the lock.
+        // Not under the lock, because `cancel` runs cancellation handlers.
         task?.cancel()
     }
 
-    /// Call it only while `condition` is locked, so that `stop` cannot return, and the daemon be freed, in between.
+    /// Call this only while `condition` is locked. Otherwise `stop` could return, and the daemon be freed, before this
+    /// function ends.
     @discardableResult
     private func resume(_ exchange: Exchange, _ outcome: Exchange.Outcome) -> Bool {
         guard suspended.removeValue(forKey: ObjectIdentifier(exchange)) != nil else { return false }
@@ -72,7 +74,7 @@ final class HandlerTasks: @unchecked Sendable {
         return true
     }
 
-    /// The outcome of a resumed exchange; nil after the first call.
+    /// Returns the outcome of a resumed exchange; nil after the first call.
     func takeOutcome(_ exchange: Exchange) -> Exchange.Outcome? {
         condition.withLock {
             defer { exchange.outcome = nil }
@@ -80,7 +82,8 @@ final class HandlerTasks: @unchecked Sendable {
         }
     }
 
-    /// Cancels all tasks and waits for them up to a limit. After that no connection is suspended, and none will be.
+    /// Cancels all tasks and waits for them up to a limit. Afterwards no connection is suspended, and none can be
+    /// suspended.
     func stop(within limit: Duration) {
         let tasks = condition.withLock {
             isStopping = true

@@ -1,11 +1,12 @@
 import Foundation
 
-/// Which names a request may ask for, so that a page in somebody's browser cannot reach the server by a name of its own
-/// that it had resolved to this machine (DNS rebinding). Pure.
+/// Checks the host names of requests, so that a page in a browser cannot reach the server with a name of its own that
+/// resolves to this machine (DNS rebinding). Pure: no I/O.
 struct HostPolicy: Sendable {
-    /// Names that are accepted, in lower case and without a dot at their end.
+    /// The accepted names, in lower case and without a dot at the end.
     private let names: Set<String>
-    /// Whether any IP address is, and not only loopback's. A name is what rebinding needs.
+    /// Whether every IP address is accepted, not only loopback addresses. Rebinding requires a name, so addresses are
+    /// safe.
     private let acceptsAddresses: Bool
 
     /// - Parameters:
@@ -20,11 +21,11 @@ struct HostPolicy: Sendable {
         acceptsAddresses = isRemote
     }
 
-    /// The answer to a request that is refused; nil if the request is allowed.
+    /// Returns the answer to a request that is refused; nil if the request is allowed.
     ///
     /// - Parameters:
-    ///   - version: as the request has it, for instance `HTTP/1.1`.
-    ///   - headers: all of them, in order; more than one Host or Origin has been refused before.
+    ///   - version: the version in the request, for instance `HTTP/1.1`.
+    ///   - headers: all headers, in order. A request with more than one Host or Origin was already refused.
     func refusal(_ version: String, _ headers: [(name: String, value: String)]) -> AdminResponse? {
         func value(_ name: String) -> String? { headers.first { $0.name.lowercased() == name }?.value }
         let host = value("host")
@@ -38,7 +39,8 @@ struct HostPolicy: Sendable {
                     detail: "nothing is served under the name '\(authority.host)'; http.hosts can name it")
             }
         } else if version != "HTTP/1.0" {
-            // Browsers always send it and never use HTTP/1.0, so such a request comes from no web page.
+            // HTTP/1.0 clients may omit Host. Browsers always send Host and never use HTTP/1.0, so a request without it
+            // is not from a web page.
             return .problem(400, "Bad Request", detail: "the Host is missing")
         }
         if let origin = value("origin"), !isSame(origin, host) {
@@ -50,7 +52,7 @@ struct HostPolicy: Sendable {
     func accepts(_ host: String) -> Bool {
         let host = Self.folded(host)
         if let address = PeerAddress(literal: host) { return acceptsAddresses || address.isLoopback }
-        // RFC 6761, section 6.3: whatever is below localhost is loopback too.
+        // Every name below localhost is loopback too (RFC 6761, section 6.3).
         return names.contains(host) || host.hasSuffix(".localhost")
     }
 

@@ -1,11 +1,11 @@
 import Reporting
 
-/// Where a server listens.
+/// The address that a server listens on.
 public enum ListenAddress: Sendable, Equatable, CustomStringConvertible {
     case tcp(host: String, port: UInt16)
     case unix(path: String)
 
-    /// Reads `host:port`, `[host]:port` or `unix:/path`.
+    /// Parses `host:port`, `[host]:port` or `unix:/path`.
     public init?(_ text: String) {
         if text.hasPrefix("unix:") {
             let path = String(text.dropFirst("unix:".count))
@@ -37,7 +37,7 @@ public enum ListenAddress: Sendable, Equatable, CustomStringConvertible {
 public struct ServerError: Error, CustomStringConvertible {
     public let description: String
     public let hint: String
-    /// Whether the configuration asks for what is refused, rather than that it was tried and failed.
+    /// Whether the configuration requests an address that is not allowed. Otherwise listening was tried and failed.
     public let isRefusal: Bool
 
     public init(

@@ -1,13 +1,13 @@
 import Foundation
 
-/// A socket that listens; what it made in the file system goes with it.
+/// A listening socket, and the file of a Unix socket.
 struct ListeningSocket: Sendable {
     let descriptor: Int32
-    /// Where it listens; the port is the real one when any was asked for.
+    /// The address of the socket. If port 0 was requested, this contains the port that the system chose.
     let address: ListenAddress
     let file: UnixSocketFile?
 
-    /// - Parameter isRemoteAllowed: whether it may listen where other machines reach it.
+    /// - Parameter isRemoteAllowed: whether the socket may listen on addresses that other machines can reach.
     /// - Throws: `ServerError`.
     init(_ address: ListenAddress, isRemoteAllowed: Bool) throws {
         switch address {
@@ -34,7 +34,8 @@ struct ListeningSocket: Sendable {
         defer { freeaddrinfo(found) }
         let all = sequence(first: found) { $0.pointee.ai_next }
         if !isRemoteAllowed {
-            // All of them: a name must not be loopback today and something else with the next answer of DNS.
+            // Check all addresses: a name that resolves to loopback today could otherwise resolve to another address
+            // later.
             for one in all {
                 guard let address = PeerAddress(one.pointee.ai_addr), !address.isLoopback else { continue }
                 throw ServerError(
@@ -53,7 +54,7 @@ struct ListeningSocket: Sendable {
         throw ServerError(asked, reason(failure))
     }
 
-    /// - Returns: a socket that listens, or a negated errno.
+    /// - Returns: the descriptor of a listening socket, or a negated errno.
     private static func bound(_ address: addrinfo) -> Int32 {
         let descriptor = socket(address.ai_family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { return -errno }

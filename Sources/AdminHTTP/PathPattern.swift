@@ -2,8 +2,8 @@
 ///
 ///     "/v1/databases/{database}/runs/{id}"
 ///
-/// A parameter stands for one whole segment. Its value is never empty, `.` or `..` and never contains a slash: paths with
-/// such segments, `%2F` included, are refused before routing.
+/// A parameter matches one whole segment. Its value is never empty, `.` or `..`, and never contains a slash, because
+/// paths with such segments (including `%2F`) are refused before routing.
 public struct PathPattern: Sendable, Hashable, ExpressibleByStringLiteral, CustomStringConvertible {
     private enum Segment: Sendable, Hashable {
         case literal(String)
@@ -13,8 +13,8 @@ public struct PathPattern: Sendable, Hashable, ExpressibleByStringLiteral, Custo
     public let description: String
     private let segments: [Segment]
 
-    /// nil if the text is not a pattern: it does not start with a slash, or has an empty segment, a brace inside a
-    /// segment, or a parameter without a name or with the name of another.
+    /// Parses a pattern. nil if the text does not start with a slash, or has an empty segment, a brace inside a
+    /// segment, a parameter without a name, or two parameters with the same name.
     public init?(parsing text: String) {
         guard text.hasPrefix("/") else { return nil }
         let parts = text == "/" ? [] : text.dropFirst().split(separator: "/", omittingEmptySubsequences: false)
@@ -40,9 +40,9 @@ public struct PathPattern: Sendable, Hashable, ExpressibleByStringLiteral, Custo
         self = pattern
     }
 
-    /// The values of the parameters; nil if the path does not match.
+    /// Returns the values of the parameters; nil if the path does not match.
     ///
-    /// - Parameter path: the decoded segments.
+    /// - Parameter path: the decoded segments of the path.
     func parameters(of path: [String]) -> [String: String]? {
         guard path.count == segments.count else { return nil }
         var parameters: [String: String] = [:]
@@ -55,7 +55,8 @@ public struct PathPattern: Sendable, Hashable, ExpressibleByStringLiteral, Custo
         return parameters
     }
 
-    /// Whether this pattern is more specific: where the two first differ in kind, it has the literal.
+    /// Whether this pattern is more specific: at the first segment where one pattern has a literal and the other a
+    /// parameter, this pattern has the literal.
     func precedes(_ other: PathPattern) -> Bool {
         func ranks(_ pattern: PathPattern) -> [Int] {
             pattern.segments.map { if case .literal = $0 { 0 } else { 1 } }
@@ -63,7 +64,7 @@ public struct PathPattern: Sendable, Hashable, ExpressibleByStringLiteral, Custo
         return ranks(self).lexicographicallyPrecedes(ranks(other))
     }
 
-    /// Equal for patterns that differ only in the names of their parameters.
+    /// A key that is equal for patterns that differ only in the names of their parameters.
     var shape: String {
         segments.map { if case .literal(let text) = $0 { "/" + text } else { "/{}" } }.joined()
     }

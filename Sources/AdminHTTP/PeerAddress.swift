@@ -1,8 +1,9 @@
 import Foundation
 
-/// The address of the other end of a connection, or of one that is listened on, without its port.
+/// An IP address or Unix socket without a port: the address of a client, or the address to listen on.
 struct PeerAddress: Hashable, CustomStringConvertible {
-    /// 4 or 16 bytes; none for a Unix socket. An IPv4 address within IPv6 (RFC 4291, section 2.5.5.2) is that.
+    /// 4 or 16 bytes; empty for a Unix socket. An IPv4 address mapped into IPv6 (RFC 4291, section 2.5.5.2) is stored
+    /// as IPv4.
     private let bytes: [UInt8]
 
     /// nil for an address of another family.
@@ -19,7 +20,7 @@ struct PeerAddress: Hashable, CustomStringConvertible {
         }
     }
 
-    /// Reads an IP address as text, with neither brackets nor port; nil for anything else.
+    /// Parses an IP address without brackets and port; nil for any other text.
     init?(literal text: String) {
         var four = in_addr()
         var six = in6_addr()
@@ -37,7 +38,7 @@ struct PeerAddress: Hashable, CustomStringConvertible {
         self.bytes = bytes.count == 16 && bytes.starts(with: mapped) ? Array(bytes[12...]) : bytes
     }
 
-    /// Whether only this machine reaches it, or comes from it.
+    /// Whether only this machine can use the address.
     var isLoopback: Bool {
         switch bytes.count {
         case 0: true
@@ -46,8 +47,8 @@ struct PeerAddress: Hashable, CustomStringConvertible {
         }
     }
 
-    /// The connections of one IPv4 address, or of one IPv6 network, are counted together, because in IPv6 each host has
-    /// a whole /64 network to choose addresses from.
+    /// The address by which connections are counted: the address itself for IPv4, the /64 network for IPv6, because
+    /// each IPv6 host has a whole /64 network of addresses.
     var peer: PeerAddress { PeerAddress(bytes.count == 16 ? Array(bytes[..<8]) : bytes) }
 
     var description: String {

@@ -1,16 +1,16 @@
 import CMicrohttpd
 import Foundation
 
-/// Refuses heads that a proxy in between may read differently (request smuggling; RFC 9112, section 11.2).
+/// Refuses heads that a proxy in front of the server may read differently (request smuggling; RFC 9112, section 11.2).
 enum RequestFraming {
     typealias Header = (name: String, value: String)
 
-    /// The answer to an ambiguous head; nil if the head is fine.
+    /// Returns the answer to an ambiguous head; nil if the head is not ambiguous.
     ///
-    /// - Parameter headers: all of them, in order.
+    /// - Parameter headers: all headers, in order.
     static func refusal(_ headers: [Header]) -> AdminResponse? {
         func values(_ name: String) -> [String] { headers.filter { $0.name.lowercased() == name }.map(\.value) }
-        // Some ignore 'Content-Length :', others obey it.
+        // Some servers ignore the header 'Content-Length :', and others obey it.
         guard headers.allSatisfy({ !$0.name.isEmpty && $0.name.utf8.allSatisfy(isOfToken) }) else {
             return .problem(400, "Bad Request", detail: "a header name is not valid")
         }
@@ -27,7 +27,7 @@ enum RequestFraming {
         return nil
     }
 
-    /// RFC 9110, section 5.6.2.
+    /// Whether a byte may be part of a token (RFC 9110, section 5.6.2).
     private static func isOfToken(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
@@ -39,9 +39,9 @@ enum RequestFraming {
 
     /// Whether libmicrohttpd returns every byte of a head.
     ///
-    /// It returns C strings that point into the head as it was received. A NUL byte therefore truncates a value
-    /// (`Host: localhost\0.evil` becomes `localhost`), and folded lines are lost. This checks that there is nothing but
-    /// separators between the target, the version, the names and the values.
+    /// libmicrohttpd returns C strings that point into the head as it was received. A NUL byte therefore truncates a
+    /// value (`Host: localhost\0.evil` becomes `localhost`), and folded lines are lost. This function checks that there
+    /// are only separators between the target, the version, the names and the values.
     ///
     /// - Parameters:
     ///   - targetEnd: the address of the byte after the target.
@@ -58,7 +58,7 @@ enum RequestFraming {
             return UnsafePointer<UInt8>(bitPattern: cursor)?.pointee
         }
         func passText() { while let byte = byte(), byte != 0 { cursor += 1 } }
-        // CR LF or a bare LF, which libmicrohttpd has overwritten with NUL bytes.
+        // A line end is CR LF or a bare LF. libmicrohttpd has overwritten it with NUL bytes.
         func passLineEnd() { for _ in 0..<2 where byte() == 0 { cursor += 1 } }
 
         passText()
@@ -66,14 +66,14 @@ enum RequestFraming {
         for field in fields {
             guard cursor == field.name else { return false }
             passText()
-            // The colon, which is overwritten too.
+            // The colon is also overwritten.
             cursor += 1
             while byte() == UInt8(ascii: " ") || byte() == UInt8(ascii: "\t") { cursor += 1 }
             guard cursor == field.value else { return false }
             passText()
             passLineEnd()
         }
-        // The empty line. If the lines end with bare LFs, the last pass has consumed it already.
+        // The empty line. If the lines end with bare LFs, the last `passLineEnd` has already consumed it.
         passLineEnd()
         return cursor == end
     }

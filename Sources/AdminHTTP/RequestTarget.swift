@@ -1,18 +1,18 @@
-/// The parsed target of a request. Pure.
+/// The parsed target of a request. Pure: no I/O.
 struct RequestTarget {
     enum Limits {
         static let bytes = 8192
         static let parameters = 200
     }
 
-    /// As it was sent, without the query.
+    /// The path as the client sent it, without the query.
     let path: String
-    /// The path's segments, decoded one by one; none for `/`.
+    /// The segments of the path, each decoded; none for `/`.
     let segments: [String]
     let query: [String: String]
 
-    /// - Throws: `Refusal`, also for a path that others may read differently: with an empty segment, `.`, `..`, an
-    ///   encoded slash or a control character.
+    /// - Throws: `Refusal`, also for a path that other programs may read differently: with an empty segment, `.`, `..`,
+    ///   an encoded slash or a control character.
     init(_ target: [UInt8]) throws(Refusal) {
         guard target.count <= Limits.bytes else {
             throw Self.tooLong("the URL is longer than \(Limits.bytes) bytes")
@@ -65,7 +65,7 @@ struct RequestTarget {
         text.map { $0 == UInt8(ascii: "+") ? UInt8(ascii: " ") : $0 }[...]
     }
 
-    /// nil if the text is not valid percent-encoded UTF-8.
+    /// Decodes percent-encoded text; nil if the text is not valid percent-encoded UTF-8.
     private static func decoded(_ text: ArraySlice<UInt8>) -> String? {
         var bytes: [UInt8] = []
         var rest = text

@@ -16,7 +16,7 @@ extension AdminResponse {
         .problem(503, "Service Unavailable", detail: detail, headers: [("Retry-After", "1")])
     }
 
-    /// The answer with its body compressed if the client accepts that and the body is not small.
+    /// Returns the answer with a compressed body if the client accepts gzip and the body is larger than 1024 bytes.
     func compressed(for head: RequestHead) -> AdminResponse {
         guard head.acceptsGzip, body.count > 1024, let smaller = gzip(body) else { return self }
         var response = self
@@ -30,7 +30,7 @@ extension AdminResponse {
         [("Content-Type", contentType), ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")] + headers
     }
 
-    /// Gives the answer to libmicrohttpd.
+    /// Queues the answer in libmicrohttpd.
     func queue(on connection: OpaquePointer) -> MHD_Result {
         var body = body
         guard let raw = MHD_create_response_from_buffer(body.count, &body, .RESPMEM_MUST_COPY) else { return .NO }
@@ -39,7 +39,8 @@ extension AdminResponse {
         return MHD_queue_response(connection, UInt32(clamping: status), raw)
     }
 
-    /// Writes the answer to a socket that is closed afterwards, as far as the socket's buffer takes it.
+    /// Writes the answer directly to a socket that is closed afterwards. Bytes that do not fit into the socket's buffer
+    /// are lost.
     func write(to descriptor: Int32) {
         let reason = MHD_get_reason_phrase_for(UInt32(clamping: status)).map { String(cString: $0) } ?? ""
         var head = "HTTP/1.1 \(status) \(reason)\r\nConnection: close\r\nContent-Length: \(body.count)\r\n"

@@ -1,14 +1,15 @@
-/// A method on the paths of a pattern, with its access rule, its limits and its handler.
+/// A method on the paths that match a pattern, with its access rule, its limits and its handler.
 ///
 ///     Route("POST", "/v1/databases/{database}/runs", access: .authenticated("runs:operate"), bodyLimit: 4096) {
 ///         try await start($0.parameters["database"], $0.body)
 ///     }
 public struct Route: Sendable {
-    /// Who may use a route.
+    /// The callers that may use a route.
     public enum Access: Sendable, Equatable {
-        /// Anybody who can connect, from other machines too if the server listens for them.
+        /// Any client that can connect; this includes other machines if the server listens on addresses that they can
+        /// reach.
         case open
-        /// Authenticated callers that have the scope.
+        /// Authenticated callers with the scope.
         case authenticated(Scope)
     }
 
@@ -20,19 +21,19 @@ public struct Route: Sendable {
     public let method: String
     public let path: PathPattern
     public let access: Access
-    /// The size limit of the body in bytes. A larger one is answered with 413 and read no further.
+    /// The size limit of the body in bytes. A larger body is answered with 413 and not read to its end.
     public let bodyLimit: Int
-    /// How long the handler may take. After that the answer is 503 and the handler's task is cancelled.
+    /// The time limit of the handler. When it expires, the answer is 503 and the handler's task is cancelled.
     public let deadline: Duration
     let handler: Handler
 
-    /// A route whose handler runs in its own task while the connection is suspended. The task is cancelled at the
-    /// deadline, when the server stops, and when the client disconnects (closing only the sending half counts too). If
-    /// the handler throws, the answer is 500; only the log has the error.
+    /// A route whose handler runs in a separate task while the connection is suspended. The task is cancelled at the
+    /// deadline, when the server stops, and when the client disconnects; a client that only closes its sending
+    /// direction also counts as disconnected. If the handler throws, the answer is 500, and the error is only logged.
     ///
     /// - Parameters:
-    ///   - method: `GET` also answers HEAD, unless there is a route for that.
-    ///   - bodyLimit: 0 allows no body.
+    ///   - method: `GET` also answers HEAD, unless there is a route for HEAD.
+    ///   - bodyLimit: in bytes; 0 allows no body.
     public init(
         _ method: String, _ path: PathPattern, access: Access, bodyLimit: Int = 0, deadline: Duration = .seconds(30),
         handle: @escaping @Sendable (AdminRequest) async throws -> AdminResponse
@@ -45,10 +46,10 @@ public struct Route: Sendable {
         handler = .task(handle)
     }
 
-    /// A route without a body that is answered on the server's own thread, and so even if the cooperative pool is
+    /// A route without a body whose handler runs on the server's own thread. It works even if the cooperative pool is
     /// exhausted.
     ///
-    /// - Parameter answer: must not block.
+    /// - Parameter answer: returns the answer; it must not block.
     public static func immediate(
         _ method: String, _ path: PathPattern, access: Access,
         answer: @escaping @Sendable (AdminRequest) -> AdminResponse

@@ -1,10 +1,10 @@
-/// Finds the route for a request. Pure.
+/// Finds the route for a request. Pure: no I/O.
 struct Router: Sendable {
     /// The result for a method and a path.
     enum Match: Sendable {
         case route(Route, parameters: [String: String])
-        /// - isPublic: whether anybody may get this answer. Otherwise it is for authenticated callers only, so that
-        ///   nobody else can find out which paths exist.
+        /// - isPublic: whether every client may receive this answer. Otherwise only authenticated callers receive it,
+        ///   so that no other client can find out which paths exist.
         case refusal(AdminResponse, isPublic: Bool)
 
         /// Whether the caller must be authenticated first.
@@ -16,11 +16,11 @@ struct Router: Sendable {
         }
     }
 
-    /// The more specific first.
+    /// The routes; more specific ones are first.
     private let routes: [Route]
     private let hasClosedRoutes: Bool
 
-    /// Traps if two routes have the same method and paths.
+    /// Traps if two routes have the same method and match the same paths.
     init(routes: [Route]) {
         var seen: Set<String> = []
         for route in routes {
@@ -32,14 +32,15 @@ struct Router: Sendable {
         hasClosedRoutes = routes.contains { $0.access != .open }
     }
 
-    /// A server that has only open routes answers 404 for any other path. A server that also has authenticated routes
-    /// answers 401 to unauthenticated callers for every path that is not open, whether or not it exists.
+    /// Finds the route for a method and a path. A server that has only open routes returns 404 for any other path. A
+    /// server that also has authenticated routes returns 401 to unauthenticated callers for every path that is not
+    /// open, whether the path exists or not.
     func match(_ method: String, _ path: [String]) -> Match {
         let here = routes.compactMap { route in route.path.parameters(of: path).map { (route, $0) } }
         if here.isEmpty {
             return .refusal(.problem(404, "Not Found", detail: "no such path"), isPublic: !hasClosedRoutes)
         }
-        // libmicrohttpd leaves out the body of an answer to HEAD.
+        // libmicrohttpd omits the body of an answer to HEAD.
         let found =
             here.first { $0.0.method == method }
             ?? (method == "HEAD" ? here.first { $0.0.method == "GET" } : nil)

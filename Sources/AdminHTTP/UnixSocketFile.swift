@@ -1,25 +1,26 @@
 import CSystem
 import Foundation
 
-/// The file of a Unix socket: made with access for its owner alone, and never in the place of what is another's.
+/// The file of a Unix socket. Only its owner has access, and it never replaces a file that belongs to another program
+/// or user.
 ///
-/// The socket is bound and listens under a name of its own in the same folder, and is then renamed to where it is
-/// wanted, which the kernel refuses where something is. So a name that is seen is one that is listened on, and a socket
-/// without a listener is one that was left behind. Such a one, if it is this user's, changes places with the new socket,
-/// is looked at once more where nobody else has reason to touch it, and only then removed. Whatever came there between
-/// looking and changing goes back, so that nothing is lost to a race.
+/// The socket is bound under a temporary name in the same folder, and listens there. It is then renamed to its final
+/// path with a rename that fails if the path exists. A visible socket without a listener is therefore left over from an
+/// earlier process. A left-over socket of this user is exchanged with the new socket, checked again under the temporary
+/// name, which no other program has a reason to touch, and only then removed. If another file replaced it between the
+/// check and the exchange, the exchange is undone, so that a race cannot destroy a file.
 struct UnixSocketFile: Sendable {
     let descriptor: Int32
     private let path: String
     private let identity: Identity
 
-    /// What one file is, whatever its name.
+    /// The identity of a file, independent of its name.
     private struct Identity: Equatable {
         let device: UInt64
         let inode: UInt64
     }
 
-    /// - Throws: `ServerError` that names what is there.
+    /// - Throws: `ServerError` that names the existing file.
     init(_ path: String) throws {
         let address = ListenAddress.unix(path: path)
         let folder = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "/"
@@ -43,22 +44,23 @@ struct UnixSocketFile: Sendable {
         self.path = path
     }
 
-    /// Removes the socket, if it is still the one that was made here.
+    /// Removes the socket file, if it is still the file that was created here.
     func remove() {
         guard let (found, _) = Self.inspect(path), found == identity else { return }
         let name = "\(path).\(String(UInt64.random(in: 0 ... .max), radix: 36))"
-        // Rename it first: a file that has replaced the socket since the check is renamed back.
+        // Rename the file first: if another file has replaced the socket since the check, it is renamed back.
         guard csystem_rename_new(path, name) == 0 else { return }
         if Self.inspect(name)?.identity == identity { unlink(name) } else { csystem_rename_new(name, path) }
     }
 
-    // MARK: Making
+    // MARK: Creation
 
     private static func listening(_ name: String, for address: ListenAddress) throws -> Int32 {
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw ServerError(address, ListeningSocket.reason(errno)) }
-        // On Linux the file gets the mode of the unbound socket, less the umask: from its first moment it is the owner's
-        // alone, whatever the umask is (unix(7); the umask is the whole process's, and not to be touched).
+        // On Linux the file gets the mode of the unbound socket, less the umask (unix(7)). Only the owner has access
+        // from the first moment, whatever the umask is. The umask itself is not changed, because it applies to the
+        // whole process.
         guard fchmod(descriptor, 0o600) == 0, use(name, { bind(descriptor, $0, $1) }) == 0,
             Foundation.listen(descriptor, ListeningSocket.backlog) == 0
         else {
@@ -90,9 +92,9 @@ struct UnixSocketFile: Sendable {
             hint: "only a stale socket of the same user is replaced; choose another path, or remove what is there")
     }
 
-    // MARK: Looking
+    // MARK: Inspection
 
-    /// What occupies the path; nil for a socket of this user that nobody listens on.
+    /// Returns a description of the file at the path; nil for a socket of this user without a listener.
     private static func obstacle(at path: String) -> String? {
         guard let (_, found) = inspect(path) else { return "something that cannot be inspected" }
         switch found.st_mode & S_IFMT {

@@ -1,7 +1,7 @@
 import Kernel
 import Reporting
 
-/// Reads the arguments of the program against the table of commands.
+/// Parses the arguments of the program according to the table of commands.
 public struct CommandLineParser {
     public let commands: [CommandSpec]
 
@@ -9,7 +9,7 @@ public struct CommandLineParser {
 
     public enum Result {
         case run(CommandSpec, ParsedArguments)
-        /// Help for what was named so far: nothing, a noun or a command.
+        /// Help for the words that were given: none, a noun or a command.
         case help(String?, CommandSpec?)
         case version
     }
@@ -37,7 +37,7 @@ public struct CommandLineParser {
         return .run(spec, parsed)
     }
 
-    /// Finds the command, wherever global options stand, and gives back what is left for it.
+    /// Finds the command, with global options before or between its words, and returns the remaining arguments.
     private func command(_ arguments: [String]) throws -> (CommandSpec?, [String]) {
         var words: [(index: Int, word: String)] = []
         var index = 0

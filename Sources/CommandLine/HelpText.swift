@@ -1,14 +1,14 @@
 import Kernel
 import Reporting
 
-/// The help, made from the table of commands, at most 80 columns wide.
+/// The help texts, generated from the table of commands, at most 80 columns wide.
 public struct HelpText {
     let commands: [CommandSpec]
     private let width = 80
 
     public init(commands: [CommandSpec]) { self.commands = commands }
 
-    /// All commands.
+    /// The list of all commands.
     public var overview: String {
         var text = """
             reeve is the steward of a PostgreSQL estate: it migrates, schedules and watches.
@@ -24,13 +24,13 @@ public struct HelpText {
         return text
     }
 
-    /// The commands of one noun.
+    /// Returns the list of the commands that begin with a noun.
     public func family(_ noun: String) -> String {
         let family = commands.filter { $0.noun == noun }
         return "usage: reeve \(noun) <verb> [arguments]\n\n" + family.map { entry($0.name, $0.summary) }.joined()
     }
 
-    /// One command.
+    /// Returns the help of one command.
     public func command(_ spec: CommandSpec) -> String {
         var usage = "usage: reeve \(spec.name)"
         for argument in spec.arguments { usage += argument.isRequired ? " \(argument.name)" : " [\(argument.name)]" }
@@ -59,7 +59,7 @@ public struct HelpText {
         return left + gap + wrapped.drop { $0 == " " } + "\n"
     }
 
-    /// Breaks paragraphs at words; lines that begin with a space stay as they are.
+    /// Wraps paragraphs between words. Lines that begin with a space are not wrapped.
     private func wrap(_ text: String, indent: Int) -> String {
         let margin = String(repeating: " ", count: indent)
         return text.split(separator: "\n", omittingEmptySubsequences: false).map { paragraph in

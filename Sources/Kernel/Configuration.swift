@@ -2,9 +2,10 @@ import Foundation
 import Postgres
 import Telemetry
 
-/// The configuration as one process uses it: flags over environment over file over defaults.
+/// The configuration of one process. Flags override the environment, the environment overrides the file, and the file
+/// overrides the defaults.
 public struct Configuration: Sendable {
-    /// The file that was read, if there is one.
+    /// The configuration file; nil if there is none.
     public let file: String?
     public let store: SettingStore
     public let environment: [String: String]
@@ -13,8 +14,8 @@ public struct Configuration: Sendable {
     /// Reads the file and the environment, and checks every value.
     ///
     /// - Parameters:
-    ///   - path: what `--config` gave.
-    ///   - catalog: the settings that there are.
+    ///   - path: the value of `--config`.
+    ///   - catalog: the known settings.
     /// - Throws: `ConfigurationError`.
     public static func load(
         path: String?, environment: [String: String], catalog: SettingCatalog
@@ -45,27 +46,27 @@ public struct Configuration: Sendable {
         return ["reeve.yaml", "/etc/reeve/reeve.yaml"].first { FileManager.default.fileExists(atPath: $0) }
     }
 
-    /// The value of a setting.
+    /// Returns the value of a setting.
     ///
-    /// - Parameter name: what stands for the `*` in the setting's path.
+    /// - Parameter name: the name in place of the `*` in the setting's path.
     public subscript<Value>(_ setting: Setting<Value>, _ name: String? = nil) -> Value { store[setting, name] }
 
-    /// Whether a setting was made, rather than left at its default.
+    /// Whether a setting was set explicitly, even if to its default value.
     public func isSet<Value>(_ setting: Setting<Value>, _ name: String? = nil) -> Bool {
         store.entries[store.path(setting, name)] != nil
     }
 
-    /// Where a setting was made.
+    /// Returns the source of a setting: a file and line, a variable, a flag, or the default.
     public func origin<Value>(_ setting: Setting<Value>, _ name: String? = nil) -> SettingStore.Origin {
         store.origin(store.path(setting, name))
     }
 
-    /// The path that a setting holds; one that is not absolute is taken from the folder of the file that holds it.
+    /// Returns the path in a setting. A relative path in the configuration file is relative to the folder of that file.
     public func path(_ setting: Setting<String?>) -> String? {
         self[setting].map { resolve($0, from: origin(setting)) }
     }
 
-    /// The folder of the embedded cluster and of what else is kept.
+    /// The folder of the embedded cluster and of other state.
     public var stateFolder: String {
         if let state = path(CoreSettings.state) { return state }
         if geteuid() == 0 { return "/var/lib/reeve" }
@@ -75,7 +76,7 @@ public struct Configuration: Sendable {
 
     private var home: String { environment["HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? NSHomeDirectory() }
 
-    /// A path as the place means it where it was written: in a file, from the file's folder.
+    /// Resolves a path. A relative path in a file is relative to the folder of that file.
     public func resolve(_ path: String, from origin: SettingStore.Origin) -> String {
         if path.hasPrefix("/") { return path }
         if path.hasPrefix("~/") { return home + path.dropFirst(1) }
@@ -89,12 +90,12 @@ public struct Configuration: Sendable {
             wait: self[CoreSettings.poolWait])
     }
 
-    /// The log, as configured; `verbose` asks for all of it.
+    /// Returns the logger with the configured level; `verbose` logs every level.
     public func logger(verbose: Bool, to sink: any LogSink) -> Logger {
         Logger(level: verbose ? .debug : self[CoreSettings.logLevel], sink: sink)
     }
 
-    /// Standard error, in the form that is configured.
+    /// Returns a sink that writes to standard error in the configured format.
     public func logSink(isTerminal: Bool, colour: Bool) -> StreamSink {
         let isText: Bool
         switch self[CoreSettings.logFormat] {

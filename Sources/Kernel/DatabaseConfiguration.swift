@@ -1,7 +1,7 @@
 import Foundation
 import Postgres
 
-/// One database of the estate, as the configuration names it.
+/// The configuration of one database.
 public struct DatabaseConfiguration: Sendable {
     public enum Source: Sendable {
         case connection(ConnectionSettings)
@@ -10,17 +10,17 @@ public struct DatabaseConfiguration: Sendable {
 
     public let name: String
     public let source: Source
-    /// The server itself, where `source` leads to a pooler.
+    /// The server itself, if `source` is a connection to a pooler.
     public let direct: ConnectionSettings?
-    /// nil: the configuration names no systems for this database.
+    /// The configured systems; nil if the configuration does not name any for this database.
     public let systems: [String]?
     public let systemsOrigin: SettingStore.Origin
-    /// Opt-in migrations, as `system/option`.
+    /// Opt-in migrations to apply, as `system/option`.
     public let options: [String]
 
     public var isEmbedded: Bool { if case .embedded = source { true } else { false } }
 
-    /// All databases of a configuration; without any, the embedded one.
+    /// Returns all configured databases, or the embedded database if none is configured.
     ///
     /// - Throws: `ConfigurationError`.
     static func all(_ store: SettingStore, _ environment: [String: String]) throws -> [DatabaseConfiguration] {
@@ -38,7 +38,7 @@ public struct DatabaseConfiguration: Sendable {
         }
     }
 
-    /// - Parameter key: what stands for the `*` in the keys of the database.
+    /// - Parameter key: the name in place of the `*` in the keys of the database.
     private static func one(
         _ name: String, _ settings: DatabaseSettings, _ key: String?, _ store: SettingStore,
         _ environment: [String: String]
@@ -64,7 +64,8 @@ public struct DatabaseConfiguration: Sendable {
         return settings
     }
 
-    /// libpq's own variables, which libpq reads itself; and those of PostgreSQL's container image.
+    /// Returns the settings from libpq's variables, which libpq itself reads, or else from the variables of
+    /// PostgreSQL's container image; nil if neither is set.
     private static func libpqSettings(_ environment: [String: String]) -> ConnectionSettings? {
         if ["PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE"].contains(where: { environment[$0]?.isEmpty == false }) {
             return ConnectionSettings()

@@ -2,18 +2,19 @@ import Foundation
 import Postgres
 import Telemetry
 
-/// A database of the estate that is ready to be worked on.
+/// A database that is ready for use.
 public struct OpenDatabase: Sendable {
     public let name: String
     public let database: Database
-    /// The cluster that it lives in, when that is our own; it runs for as long as this value lives.
+    /// The embedded cluster that contains the database; nil for another server. The cluster runs as long as this value
+    /// exists.
     public let cluster: EmbeddedCluster?
-    /// The systems that the configuration names; on the embedded cluster, where it names none, the shipped ones.
+    /// The configured systems. On the embedded cluster the default is the shipped systems.
     public let systems: [System]
 
     public var isEmbedded: Bool { cluster != nil }
 
-    /// Those systems, or an error that says how to name some.
+    /// Returns `systems`, or throws an error that says how to configure them.
     ///
     /// - Throws: `UsageError`.
     public func requireSystems() throws -> [System] {
@@ -36,9 +37,9 @@ public struct Estate: Sendable {
         self.logger = logger
     }
 
-    /// The databases that a command works on.
+    /// Returns the databases that a command works on: the named one, or all.
     ///
-    /// - Throws: `UsageError` for a name that is not configured.
+    /// - Throws: `UsageError` if the name is not configured.
     public func selected(_ name: String?) throws -> [DatabaseConfiguration] {
         guard let name else { return configuration.databases }
         let names = configuration.databases.map(\.name)
@@ -54,11 +55,11 @@ public struct Estate: Sendable {
         SystemCatalog(configuration: configuration, sections: features.sections)
     }
 
-    /// Opens one database; starts the embedded cluster if the database is on it.
+    /// Opens a database. Starts the embedded cluster if the database is on it.
     ///
     /// - Parameters:
-    ///   - chosen: the systems that the command line names, instead of the configured ones.
-    ///   - withRequirements: whether to include the systems that these require.
+    ///   - chosen: the systems that the command line names; they replace the configured ones.
+    ///   - withRequirements: whether to include the systems that these systems require.
     public func open(
         _ one: DatabaseConfiguration, chosen: [String] = [], options: [String] = [], withRequirements: Bool = true
     ) async throws -> OpenDatabase {

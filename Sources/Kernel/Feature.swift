@@ -4,25 +4,25 @@ import Processes
 import Reporting
 import Telemetry
 
-/// What a feature brings to the program: a folder of its own, and this value in the list.
+/// A feature of the program. It consists of its own folder, and of this value in the list of features.
 ///
-/// Nothing else knows what a feature brings: help, the configuration and its reference, the schedule, metrics and
-/// `reeve doctor` are made from the list of features.
+/// Help, the configuration and its reference, the schedule, metrics and `reeve doctor` are generated from the list of
+/// features. No other code depends on what a feature contributes.
 public struct Feature: Sendable {
     public let name: String
     public var commands: [CommandSpec]
     public var settings: [SettingKey]
-    /// Keys of `system.yaml`.
+    /// Keys that the feature adds to `system.yaml`.
     public var sections: [SystemKey]
     public var tasks: [TaskSpec]
     public var collectors: [Collector]
-    /// Metrics that no collector reads.
+    /// Metrics that are not read by a collector.
     public var metrics: [MetricDescription]
     public var checks: [Check]
     public var probes: [ReadinessProbe]
-    /// The tables that it keeps in the ledger.
+    /// The tables of the feature in the ledger.
     public var ledger: [LedgerPart]
-    /// The errors that have a report of their own.
+    /// The feature's error types that have their own report.
     public var errors: [any ReportedError.Type]
 
     public init(
@@ -45,7 +45,7 @@ public struct Feature: Sendable {
     }
 }
 
-/// The features of a program, in the order in which help and references list what they bring.
+/// The features of a program. Help and references list commands and settings in the order of the features.
 public struct FeatureList: Sendable {
     public let features: [Feature]
 
@@ -62,7 +62,7 @@ public struct FeatureList: Sendable {
     public var probes: [ReadinessProbe] { features.flatMap(\.probes) }
     public var ledger: [LedgerPart] { features.flatMap(\.ledger) }
 
-    /// The errors of the program and of the features, in the order of the reference.
+    /// The error types of the program and of the features, in the order of the reference.
     public var errors: [any ReportedError.Type] {
         [
             UsageError.self, ConfigurationError.self, ConfirmationNeeded.self, PostgresError.self,
@@ -86,9 +86,10 @@ public struct FeatureList: Sendable {
         try Configuration.load(path: path, environment: environment, catalog: settings)
     }
 
-    /// The tasks, as the configuration plans them.
+    /// Returns the tasks with their schedules and states according to the configuration.
     ///
-    /// - Parameter isEmbedded: whether the database is on the embedded cluster, which some tasks are on for.
+    /// - Parameter isEmbedded: whether the database is on the embedded cluster; some tasks are enabled only there by
+    ///   default.
     /// - Throws: `ConfigurationError` for a task that does not exist.
     public func plans(_ configuration: Configuration, isEmbedded: Bool) throws -> [TaskPlan] {
         let names = tasks.map(\.name)

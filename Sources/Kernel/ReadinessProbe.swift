@@ -1,9 +1,10 @@
-/// Part of what `/readyz` tells: whether a database is as the program needs it. The service asks from time to time, once
-/// the ledger is there.
+/// A part of `/readyz`: checks whether a database is in the state that the program requires. The service calls it
+/// repeatedly, after the ledger is installed.
 public struct ReadinessProbe: Sendable {
     public struct Answer: Sendable {
         public let isReady: Bool
-        /// Holds no host, user or name of a database: whoever can connect reads it.
+        /// The message for the client. It must not contain a host, user or database name, because any client that can
+        /// connect can read it.
         public let message: String
 
         public init(isReady: Bool, message: String) {

@@ -1,7 +1,7 @@
 import Foundation
 import Storage
 
-/// Where backups, and what else is kept outside the databases, lie.
+/// The settings of the backup repositories.
 public enum RepositorySettings {
     public static let repository = Setting<[RepositoryAddress]>(
         list: "backup.repository", .repository,
@@ -19,7 +19,7 @@ public enum RepositorySettings {
 
     public static let keys = [repository.key, callLimit.key, stallLimit.key, hungCalls.key]
 
-    /// How long is waited for a repository.
+    /// Returns the configured limits for calls to a repository.
     public static func limits(_ configuration: Configuration) -> BoundedStore.Limits {
         var limits = BoundedStore.Limits()
         limits.call = configuration[callLimit]
@@ -28,8 +28,8 @@ public enum RepositorySettings {
         return limits
     }
 
-    /// The repositories, in the order in which they are named; none where none is configured. A store without credentials
-    /// fails when it is used, so that the others go on.
+    /// Returns the configured repositories, in their order; none if none is configured. A store without credentials
+    /// fails only when it is used, so that the other stores continue to work.
     public static func stores(_ configuration: Configuration) -> [BoundedStore] {
         let (limits, origin) = (limits(configuration), configuration.origin(repository))
         let surroundings = RepositoryAddress.Surroundings(environment: configuration.environment) {

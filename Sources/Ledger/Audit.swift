@@ -1,12 +1,13 @@
 import Hashing
 import Postgres
 
-/// The audit chain: what was done to this database, by whom, each entry hashed with the one before it.
+/// The audit chain: a log of who did what to this database. The hash of each entry covers the hash of the previous
+/// entry.
 ///
-/// The chain reveals changes by anybody who did not recompute it. The owner of the schema can; against him there are
-/// anchors (`AuditAnchor`) that the database does not hold.
+/// The chain reveals a change unless all later hashes are recomputed. The owner of the schema can recompute them.
+/// Anchors (`AuditAnchor`), which are stored outside the database, reveal that too.
 public enum Audit {
-    /// The chain, in the first version of the ledger.
+    /// The tables of the chain, in the first version of the ledger.
     static let tables = """
         CREATE TABLE reeve.audit (
             seq bigint PRIMARY KEY,
@@ -48,11 +49,11 @@ public enum Audit {
             FOR EACH STATEMENT EXECUTE FUNCTION reeve.refuse_audit_change();
         """
 
-    /// Adds an entry, in the transaction that did what it tells; the chain is locked from here to its end, so this
-    /// comes last in it.
+    /// Appends an entry, in the transaction of the action that the entry describes. Call it last in the transaction,
+    /// because the chain is locked until the transaction ends.
     ///
-    /// - Parameter detail: a JSON object; no secrets and no subjects' data.
-    /// - Returns: the entry's number.
+    /// - Parameter detail: a JSON object without secrets and without personal data.
+    /// - Returns: the number of the entry.
     @discardableResult
     public static func append(
         actor: String, action: String, subject: String, detail: JSONText = JSONText("{}"),
@@ -66,10 +67,10 @@ public enum Audit {
         return try rows.first?.get(0) ?? 0
     }
 
-    /// A place in the chain.
+    /// A position in the chain.
     public struct Position: Sendable, Equatable {
         public let entries: Int64
-        /// Of the entry with that number.
+        /// The hash of the last entry; zeros if there is none.
         public let hash: [UInt8]
 
         public static let start = Position(entries: 0, hash: [UInt8](repeating: 0, count: 32))
@@ -82,27 +83,28 @@ public enum Audit {
         init(_ anchor: AuditAnchor) { self.init(entries: anchor.entries, hash: anchor.hash) }
     }
 
-    /// What a walk along the whole chain found.
+    /// The result of a verification of the whole chain.
     public struct Verification: Sendable, Equatable {
-        /// Where the chain ends, as far as it fits.
+        /// The last position up to which the chain is consistent.
         public var end = Position.start
         public var entries: Int64 { end.entries }
-        /// The number of the first entry that does not fit, or may be the first; nil when all do.
+        /// The number of the first entry that does not match. If the mismatch can only be narrowed down to a range,
+        /// this is the first entry of the range. nil if all entries match.
         public var brokenAt: Int64?
-        /// Whether the entries fit each other, and `reeve.audit_head` their end.
+        /// Whether all entries match each other, and `reeve.audit_head` matches the last entry.
         public var isConsistent = true
-        /// The one with the most entries among the anchors that fit.
+        /// The matching anchor with the most entries before the first contradicted anchor.
         public var anchored: AuditAnchor?
-        /// Anchors of an entry that has another hash now.
+        /// Anchors of entries whose hash is different now.
         public var contradicted: [AuditAnchor] = []
-        /// Anchors of entries beyond the end.
+        /// Anchors of entries after the end of the chain.
         public var beyond: [AuditAnchor] = []
         public var isIntact: Bool { brokenAt == nil }
 
         public init() {}
     }
 
-    /// Which ledger this is, and where it stands.
+    /// Returns the identity of this ledger: its identifier, the server and the database.
     ///
     /// - Throws: `PostgresError`.
     public static func identity(on connection: isolated Connection) throws -> AuditIdentity {
@@ -120,9 +122,10 @@ public enum Audit {
             ledger: try row.get("estate"), server: server ?? "-", database: try row.get("name"))
     }
 
-    /// Walks along the chain and computes every hash anew, and compares it with anchors on the way.
+    /// Recomputes the hash of every entry, and compares the chain with anchors.
     ///
-    /// - Parameter anchors: genuine ones of this ledger, read before: an entry is there before its anchor is.
+    /// - Parameter anchors: genuine anchors of this ledger. They must be read before this call: an entry is committed
+    ///   before its anchor is written, so that the entries of these anchors are visible here.
     /// - Throws: `PostgresError`.
     public static func verify(_ anchors: [AuditAnchor] = [], on connection: isolated Connection) throws -> Verification
     {
@@ -142,7 +145,7 @@ public enum Audit {
             var end = Position.start
             let fits = try walk(after: &end, on: connection, compare)
             result.end = end
-            // Entries cut off at the end leave a head that points beyond it.
+            // If entries are removed at the end, the head points to an entry that does not exist.
             let head = try connection.query("SELECT seq, hash FROM reeve.audit_head").first
             let headFits =
                 try head?.get("seq", as: Int64.self) == result.entries
@@ -158,10 +161,11 @@ public enum Audit {
         }
     }
 
-    /// The end of the chain, if it goes on from a place as it should: nothing is anchored that contradicts what was.
+    /// Returns the end of the chain, if the chain is consistent after `position`. A new anchor is made only of an end
+    /// that is consistent with the newest anchor.
     ///
-    /// - Parameter position: of the newest anchor.
-    /// - Returns: nil when the chain does not have that entry any more, or does not fit behind it.
+    /// - Parameter position: the position of the newest anchor.
+    /// - Returns: nil if the chain no longer has that entry, or is not consistent after it.
     /// - Throws: `PostgresError`.
     public static func end(after position: Position, on connection: isolated Connection) throws -> Position? {
         try connection.transaction(TransactionOptions(isolation: .repeatableRead, readOnly: true)) {
@@ -174,9 +178,9 @@ public enum Audit {
         }
     }
 
-    /// Goes on from a place to the end, a few entries at a time.
+    /// Checks the entries from a position to the end, 500 at a time.
     ///
-    /// - Returns: false at the first entry that does not fit; `end` is then before it.
+    /// - Returns: false at the first entry that does not match; `end` is then the position before it.
     private static func walk(
         after end: inout Position, on connection: isolated Connection, _ passed: (Position) -> Void
     ) throws -> Bool {

@@ -2,15 +2,15 @@ import Foundation
 import Hashing
 import Postgres
 
-/// What anchors are made and checked with: 32 bytes that the database does not hold.
+/// The key that signs and verifies anchors: 32 bytes that are not stored in the database.
 public struct AuditKey: Sendable {
     public static let size = 32
 
-    /// Names the key and tells nothing of it.
+    /// An identifier of the key that reveals nothing about its bytes.
     public let id: String
     private let bytes: [UInt8]
 
-    /// - Returns: nil for what has not 32 bytes.
+    /// - Returns: nil if `bytes` does not have 32 bytes.
     public init?(_ bytes: [UInt8]) {
         guard bytes.count == Self.size else { return nil }
         self.bytes = bytes
@@ -20,11 +20,11 @@ public struct AuditKey: Sendable {
     func code(of text: String) -> [UInt8] { hmacSHA256(key: bytes, text.utf8) }
 }
 
-/// Which ledger a chain is of, and where it stands.
+/// The identity of the ledger that a chain belongs to, and of its server and database.
 public struct AuditIdentity: Sendable, Hashable {
-    /// Drawn when the ledger was made, and copied with it.
+    /// A random identifier that is created with the ledger, and copied with it.
     public let ledger: UUID
-    /// The server's system identifier, which no SQL changes; `-` where the role may not read it.
+    /// The server's system identifier, which SQL cannot change; `-` if the role may not read it.
     public let server: String
     /// The database's name on its server.
     public let database: String
@@ -35,40 +35,41 @@ public struct AuditIdentity: Sendable, Hashable {
         self.database = database
     }
 
-    /// Whether both stand at the same place: the same name on the same server.
+    /// Whether both identities have the same database name on the same server.
     func isAtPlace(of other: AuditIdentity) -> Bool { server == other.server && database == other.database }
 }
 
-/// A statement about a chain that requires the key: how many entries it had at a time, and the hash of the last one.
+/// A signed statement about a chain: the number of its entries at a time, and the hash of the last entry. Signing
+/// requires the key.
 ///
-/// Written where the owner of the database does not reach, it shows later that the chain still begins so. As text it is
-/// one line, whose last word is the HMAC-SHA256 of all before; what is signed is the text itself, as in the signed notes
-/// of transparency logs (https://c2sp.org/tlog-checkpoint).
+/// It is stored where the owner of the database cannot write. It can later prove that the chain still begins with the
+/// same entries. Its text is one line, and the last word is the HMAC-SHA256 of the text before it. The text itself is
+/// signed, as in the signed notes of transparency logs (https://c2sp.org/tlog-checkpoint).
 public struct AuditAnchor: Sendable, Hashable {
     public enum Kind: String, Sendable {
         case anchor
-        /// Somebody who has the key says that the chain is to count from here on, whatever earlier anchors say.
+        /// A holder of the key accepts the chain as it is. Earlier anchors no longer count.
         case accepted
     }
 
     public let kind: Kind
     public let identity: AuditIdentity
-    /// The database's name in the configuration.
+    /// The name of the database in the configuration.
     public let name: String
     public let entries: Int64
-    /// The hash of the last entry; zeros without one.
+    /// The hash of the last entry; zeros if there is none.
     public let hash: [UInt8]
-    /// By the clock of the machine that anchored.
+    /// The time on the clock of the machine that made the anchor.
     public let at: Timestamp
-    /// Who accepted, and why; else empty.
+    /// Who accepted the chain, and why; otherwise empty.
     public let note: String
     public let keyID: String
     private let code: [UInt8]
 
-    /// Begins the text of an anchor, also within the line of a log.
+    /// The first word of an anchor's text. It also marks the start of an anchor in a line of a log.
     public static let label = "reeve-audit-anchor/1"
 
-    /// Makes an anchor.
+    /// Creates and signs an anchor.
     public init(
         _ kind: Kind = .anchor, of identity: AuditIdentity, name: String, entries: Int64, hash: [UInt8],
         at: Timestamp = .now, note: String = "", key: AuditKey
@@ -78,16 +79,16 @@ public struct AuditAnchor: Sendable, Hashable {
         self.name = name
         self.entries = entries
         self.hash = hash
-        // As its text says it, so that what is read is equal to what was made.
+        // The same values as in the text, so that an anchor that is read is equal to the anchor that was made.
         self.at = at
         self.note = note
         keyID = key.id
         code = key.code(of: Self.text(kind, identity, name, entries, hash, at, note, key.id))
     }
 
-    /// Reads the text of an anchor; what stands around it is passed over, as in the line of a log.
+    /// Parses the text of an anchor. Text before and after the anchor is ignored, for instance in a line of a log.
     ///
-    /// - Returns: nil for what is no anchor. Whether it is genuine, `isGenuine` tells.
+    /// - Returns: nil if the line does not contain an anchor. `isGenuine` checks the signature.
     public init?(_ line: String) {
         guard let start = Self.firstRange(of: Self.label, in: line) else { return nil }
         let words = line.utf8[start...].split(separator: UInt8(ascii: " "), maxSplits: Self.words - 1).map {
@@ -111,12 +112,12 @@ public struct AuditAnchor: Sendable, Hashable {
         self.code = code
     }
 
-    /// The line that is kept.
+    /// The line to store.
     public var text: String {
         Self.text(kind, identity, name, entries, hash, at, note, keyID) + " " + Digest.hex(code)
     }
 
-    /// Whether it was made with this key, and not changed since.
+    /// Whether the anchor was signed with this key and is unchanged.
     public func isGenuine(_ key: AuditKey) -> Bool {
         guard keyID == key.id else { return false }
         let expected = key.code(of: Self.text(kind, identity, name, entries, hash, at, note, keyID))
@@ -138,8 +139,9 @@ public struct AuditAnchor: Sendable, Hashable {
         ].joined(separator: " ")
     }
 
-    /// A name as one word without spaces, quotes, slashes, dots or line ends: letters, digits and a few signs stay, the rest is
-    /// `%` and two digits a byte (RFC 3986, section 2.1); an empty text is `%`.
+    /// Encodes a name as one word without spaces, quotes, slashes, dots or line ends. Letters, digits, `-` and `_` are
+    /// unchanged. Every other byte becomes `%` and two hexadecimal digits (RFC 3986, section 2.1). An empty text
+    /// becomes `%`.
     public static func encodedName(_ name: String) -> String { encoded(name) }
 
     private static func encoded(_ text: String) -> String {
@@ -174,9 +176,9 @@ public struct AuditAnchor: Sendable, Hashable {
 
     // MARK: Thinning
 
-    /// The times of those that stay when there are many: all of the last two days, then the newest of each day for two
-    /// months, of each month for ten years, of each year; and the newest in any case. A later anchor vouches for all
-    /// entries before it, so that nothing is lost by it but how closely the time of a change can be told.
+    /// Returns the times of the anchors to keep: all of the last two days, then the newest of each day for 62 days, of
+    /// each month for 3650 days, and of each year. The newest anchor is always kept. A later anchor also proves all
+    /// entries before it, so that deleting an anchor loses only precision about the time of a change.
     public static func kept(_ times: [Timestamp], now: Timestamp = .now) -> Set<Timestamp> {
         var kept: Set<Timestamp> = []
         var newest = NewestOfPeriods()

@@ -1,24 +1,25 @@
 import Postgres
 
-/// What the anchors that were found are worth for one chain. Pure.
+/// The value of the found anchors as evidence for one chain. Pure: no I/O.
 public struct AuditEvidence: Sendable, Equatable {
-    /// Genuine, of this ledger, and not overruled by an acceptance.
+    /// Genuine anchors of this ledger that no later acceptance overrules.
     public private(set) var valid: [AuditAnchor] = []
-    /// Genuine, of another ledger that stood in this database, and not overruled: the ledger was made anew.
+    /// Genuine anchors of an earlier ledger in the same database that no later acceptance overrules. They show that the
+    /// ledger was created again.
     public private(set) var remade: [AuditAnchor] = []
-    /// Lines that falsely claim to be made with this key, or that are no anchors at all.
+    /// Lines that are not anchors, and anchors that name this key but have a wrong signature.
     public private(set) var forged: [String] = []
-    /// Made with another key.
+    /// Anchors of this ledger or of this database that were signed with another key.
     public private(set) var unknown: [AuditAnchor] = []
-    /// Of another database.
+    /// Genuine anchors of other databases.
     public private(set) var foreign: [AuditAnchor] = []
-    /// What somebody who has the key said last, that this chain counts from there on.
+    /// The newest acceptance of this chain by a holder of the key. Earlier anchors do not count.
     public private(set) var acceptance: AuditAnchor?
 
     /// - Parameters:
-    ///   - lines: the texts that were found, as they were found.
-    ///   - key: nil where it could not be read; then nothing is valid.
-    ///   - name: the database's name in the configuration.
+    ///   - lines: the texts of the anchors, as they were found.
+    ///   - key: nil if the key could not be read; then no anchor is valid.
+    ///   - name: the name of the database in the configuration.
     public init(_ lines: some Sequence<String>, key: AuditKey?, identity: AuditIdentity, name: String) {
         var seen: Set<AuditAnchor> = []
         var genuine: [AuditAnchor] = []

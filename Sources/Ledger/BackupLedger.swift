@@ -1,28 +1,28 @@
 import Postgres
 
-/// A backup as the ledger of the database remembers it; the truth is the repository's.
+/// A backup as recorded in the ledger of the database. The repository is authoritative.
 public struct BackupRecord: Sendable, Equatable {
     public let id: String
     public let place: String
     public let bytes: Int
     public let startedAt: Timestamp
     public let finishedAt: Timestamp
-    /// Whether it was found in the repository, and no session recorded that it made it: anybody who may write there can have
-    /// put it there.
+    /// Whether the backup was found in the repository, and no session recorded that it made it. Any account that may write
+    /// to the repository can create such a backup.
     public let isFound: Bool
-    /// When it was last restored and shown equal.
+    /// When the newest restore test took place, if it found no differences; otherwise nil.
     public let provenAt: Timestamp?
-    /// How long that restore took.
+    /// The duration of the restore in the newest restore test, in seconds.
     public let restoreSeconds: Double?
     /// How many differences the newest restore test found.
     public let differences: Int?
-    /// How many tables were among them.
+    /// How many tables differed in the newest restore test.
     public let mismatchedTables: Int?
 }
 
-/// Backups and their proofs.
+/// The records of backups and of their restore tests.
 public enum BackupLedger {
-    /// A backup as its manifest tells of it.
+    /// A backup as described by its manifest.
     public struct Entry: Sendable {
         public let id: String
         public let bytes: Int
@@ -74,7 +74,7 @@ public enum BackupLedger {
         COMMENT ON COLUMN reeve.backups.is_found IS 'Whether it was found in the repository, and not recorded by its maker';
         """
 
-    /// Records a backup that was made, in all its places or in none; what is recorded already stays as it is.
+    /// Records a new backup, in all its places or in none. Of an existing record only `isFound` changes.
     public static func record(
         _ backup: Entry, places: [String], actor: String, on connection: isolated Connection
     ) throws {
@@ -85,9 +85,10 @@ public enum BackupLedger {
         }
     }
 
-    /// Records a backup that the repository has and the ledger does not know: its maker was killed before it told of it.
+    /// Records a backup that is in the repository but not in the ledger: the process that made the backup was killed
+    /// before it could record the backup.
     ///
-    /// It counts as unproven: whoever may write to the repository can put a manifest there.
+    /// The backup counts as unproven, because any user who can write to the repository can store a manifest there.
     public static func find(
         _ backup: Entry, place: String, actor: String, on connection: isolated Connection
     ) throws {
@@ -96,8 +97,9 @@ public enum BackupLedger {
         }
     }
 
-    /// Adds a row in the open transaction. An existing row is kept; one that was found becomes one that was made. An entry
-    /// that claims to be from the future is ignored: the clocks of machines differ only a little.
+    /// Adds a row in the open transaction. An existing row is not changed, except that a backup that was found counts as
+    /// made once its maker records it. A backup whose finish time is more than one hour in the future is ignored, because
+    /// the clocks of machines differ only a little.
     private static func insert(
         _ backup: Entry, place: String, isFound: Bool, actor: String, on connection: isolated Connection
     ) throws {
@@ -114,9 +116,9 @@ public enum BackupLedger {
         try Audit.append(actor: actor, action: action, subject: backup.id, on: connection)
     }
 
-    /// Records that backups are begun.
+    /// Records that backups begin.
     ///
-    /// - Returns: the attempts' numbers, to be passed to `finish`.
+    /// - Returns: the numbers of the attempts, in the order of `places`, for `finish`.
     public static func begin(places: [String], on connection: isolated Connection) throws -> [Int] {
         // All sessions use the same order, because each row locks the totals of its place.
         let rows = try connection.query(
@@ -129,9 +131,9 @@ public enum BackupLedger {
         return places.compactMap { ids[LedgerText.clean($0)]?.popLast() }
     }
 
-    /// Records what became of an attempt, once.
+    /// Records the result of an attempt. A second call for the same attempt has no effect.
     ///
-    /// - Parameter failure: nil for a backup that is whole.
+    /// - Parameter failure: the error message; nil for a complete backup.
     public static func finish(_ attempt: Int, failure: String?, on connection: isolated Connection) throws {
         try connection.query(
             """
@@ -140,13 +142,13 @@ public enum BackupLedger {
             """, [attempt, failure.map { LedgerText.message($0) }])
     }
 
-    /// When a backup was last begun, whatever became of it, by place; reads a row a place.
+    /// Returns the time when the newest backup began, by place, whatever its result. Reads one row per place.
     public static func lastAttempts(on connection: isolated Connection) throws -> [String: Timestamp] {
         let rows = try connection.query("SELECT place, last_started_at FROM reeve.place_totals")
         return Dictionary(try rows.map { (try $0.get(0), try $0.get(1)) }) { one, _ in one }
     }
 
-    /// A backup was restored into a database.
+    /// Records that a backup was restored into a database.
     public static func restored(id: String, target: String, actor: String, on connection: isolated Connection) throws {
         try connection.transaction {
             try Events.record("backup.restored", subject: id, on: connection)
@@ -155,7 +157,7 @@ public enum BackupLedger {
         }
     }
 
-    /// Records the result of a restore test, also of a backup that the ledger does not know yet.
+    /// Records the result of a restore test. Adds the backup if the ledger does not have it.
     public static func prove(
         _ backup: Entry, place: String, restoreSeconds: Double, differences: Int, mismatchedTables: Int, actor: String,
         on connection: isolated Connection
@@ -173,9 +175,9 @@ public enum BackupLedger {
         }
     }
 
-    /// A backup was removed.
+    /// Records that a backup was removed.
     ///
-    /// - Parameter isMissed: whether it was found to be gone, and nobody told how.
+    /// - Parameter isMissed: whether the backup was found to be missing without a recorded removal.
     public static func forget(
         id: String, place: String, isMissed: Bool = false, actor: String, on connection: isolated Connection
     ) throws {
@@ -187,7 +189,7 @@ public enum BackupLedger {
         }
     }
 
-    /// All that are known, oldest first.
+    /// Returns all recorded backups, oldest first.
     public static func records(on connection: isolated Connection) throws -> [BackupRecord] {
         try connection.query("SELECT * FROM reeve.backups ORDER BY started_at").map {
             BackupRecord(

@@ -1,6 +1,6 @@
 import Postgres
 
-/// What happened, for those who watch: a table that `NOTIFY reeve_events` tells about.
+/// The table of events, for observers. Each insertion sends `NOTIFY reeve_events`.
 public enum Events {
     /// The table, in the first version of the ledger.
     static let table = """
@@ -21,11 +21,11 @@ public enum Events {
             FOR EACH STATEMENT EXECUTE FUNCTION reeve.announce_events();
         """
 
-    /// Records an event in the open transaction; watchers see it when that commits.
+    /// Records an event in the open transaction. Observers see the event when the transaction commits.
     ///
     /// - Parameters:
-    ///   - kind: what happened, as `noun.verb`, for instance `migration.applied`.
-    ///   - subject: to what.
+    ///   - kind: the event as `noun.verb`, for instance `migration.applied`.
+    ///   - subject: the object of the event.
     public static func record(
         _ kind: String, subject: String, detail: JSONText = JSONText("{}"), on connection: isolated Connection
     ) throws {

@@ -1,14 +1,14 @@
 import Foundation
 import Postgres
 
-/// Something that a check found, as the ledger remembers it.
+/// A finding of a check, as recorded in the ledger.
 public struct FindingRecord: Sendable, Hashable {
-    /// nil if the finding belongs to no system.
+    /// The system of the object; nil if it belongs to no system.
     public let system: String?
-    /// What kind of object it is about.
+    /// The kind of the object.
     public let objectKind: String
     public let object: String
-    /// Which of its properties.
+    /// The property of the object that differs.
     public let property: String
     public let expected: String?
     public let found: String?
@@ -25,7 +25,7 @@ public struct FindingRecord: Sendable, Hashable {
     }
 }
 
-/// What checks found: since when it has been so, when it was last seen, and when it was gone.
+/// The findings of checks, each with the times when it was first seen, last seen and cleared.
 public enum FindingLedger {
     /// The table, in the second version of the ledger.
     static let table = """
@@ -47,15 +47,15 @@ public enum FindingLedger {
             WHERE cleared_at IS NULL;
         """
 
-    /// What a record changed.
+    /// The changes that `record` made.
     public struct Change: Sendable, Equatable {
-        /// Seen for the first time, or again after it was gone.
+        /// Findings that were seen for the first time, or again after they were cleared.
         public var new: [FindingRecord] = []
-        /// How many are no longer there.
+        /// The number of findings that no longer exist.
         public var cleared = 0
     }
 
-    /// How many objects of a kind have open findings.
+    /// The number of objects of one kind that have open findings.
     public struct Count: Sendable, Equatable {
         public let system: String?
         public let objectKind: String
@@ -71,13 +71,13 @@ public enum FindingLedger {
         let found: String?
     }
 
-    /// Records all that a check found, in one transaction: what it had found before and found no more is cleared.
-    /// With something new or cleared, watchers are told by an event `CHECK.changed`.
+    /// Records all findings of a check, in one transaction. Open findings that are not among them are cleared. If a
+    /// finding is new or cleared, records an event `CHECK.changed` for observers.
     ///
     /// - Parameters:
-    ///   - check: which check, for instance `drift`.
-    ///   - patience: how long to wait for another who records the same check.
-    /// - Throws: `LedgerError.recording` when that one is not done by then; `PostgresError`.
+    ///   - check: the name of the check, for instance `drift`.
+    ///   - patience: how long to wait for another session that records the same check.
+    /// - Throws: `LedgerError.recording` if the other session is not done by then; `PostgresError`.
     public static func record(
         _ findings: [FindingRecord], of check: String, patience: Duration = .seconds(20),
         on connection: isolated Connection
@@ -137,16 +137,17 @@ public enum FindingLedger {
         }
     }
 
-    /// What was expected or found is cut at so many bytes.
+    /// The maximum length of an expected or found value, in bytes.
     private static let valueLimit = 10_000
 
-    /// Locks a check to the end of the transaction: two at once would each clear what the other found.
+    /// Locks a check until the end of the transaction. Without the lock, two concurrent sessions would each clear the
+    /// findings of the other.
     ///
-    /// The lock is the check's row, so that only who may write the ledger can hold it. It is tried, not waited for, so
-    /// that the one who holds it can be named.
+    /// The lock is on the row of the check, so that only roles that may write to the ledger can hold it. The row is
+    /// tried repeatedly with SKIP LOCKED instead of waited for, so that the error can name the holder.
     private static func lock(_ check: String, _ patience: Duration, on connection: isolated Connection) throws {
         let end = ContinuousClock.now + patience
-        // Not inserted blindly: that would wait for whoever has changed the row.
+        // Checked first, because an INSERT would wait for a session that has changed the row.
         if try connection.query(#"SELECT 1 FROM reeve.checks WHERE "check" = $1"#, [check]).isEmpty {
             try connection.query(#"INSERT INTO reeve.checks ("check") VALUES ($1) ON CONFLICT DO NOTHING"#, [check])
         }
@@ -158,7 +159,8 @@ public enum FindingLedger {
             }
             Thread.sleep(forTimeInterval: .random(in: 0.02...0.06))
         }
-        // The time of this record, which is not when its transaction began, and later than all before it.
+        // The time of this record: later than the time of every earlier record, and not the start time of the
+        // transaction.
         try connection.query(
             """
             UPDATE reeve.checks SET recorded_at = greatest(clock_timestamp(), recorded_at + interval '1 microsecond')
@@ -166,7 +168,8 @@ public enum FindingLedger {
             """, [check])
     }
 
-    /// The session that has locked a check, as far as this role may see: the one whose transaction is the row's xmax.
+    /// Returns the session that has locked a check, if this role may see it. The session's transaction is the `xmax` of
+    /// the row.
     private static func holder(of check: String, on connection: isolated Connection) throws -> String? {
         try connection.query(
             """
@@ -186,7 +189,7 @@ public enum FindingLedger {
         }
     }
 
-    /// The objects with open findings, by system and kind; 0 where there were some once.
+    /// Returns the number of objects with open findings, by system and kind; 0 for a kind that had findings before.
     ///
     /// - Throws: `PostgresError`.
     public static func counts(of check: String, on connection: isolated Connection) throws -> [Count] {

@@ -1,14 +1,14 @@
 import Reporting
 
-/// Why the ledger cannot be used.
+/// An error that makes the ledger unusable.
 public enum LedgerError: Error, CustomStringConvertible {
-    /// A newer program has changed the ledger, or a feature's part of it.
+    /// A newer program has upgraded the ledger, or a feature's part of it.
     case newer(part: String? = nil, found: Int, known: Int)
     /// Another process is changing the ledger.
     case busy(holder: String?)
-    /// There is a schema `reeve`, and it is not ours.
+    /// There is a schema `reeve` that Reeve did not create.
     case foreign([String])
-    /// Somebody else records the findings of a check, for longer than was waited.
+    /// Another session was still recording the findings of a check when the wait ended.
     case recording(check: String, holder: String?)
 
     public var description: String {

@@ -1,9 +1,9 @@
 import Postgres
 
-/// Session locks under keys that only roles with read access to the ledger know.
+/// Session-level advisory locks. Only roles with read access to the ledger know their keys.
 public enum LedgerLock {
-    /// - Parameter purpose: what the lock keeps apart, for messages.
-    /// - Throws: as `LedgerSchema.estate`. Without a ledger the key is the name's.
+    /// - Parameter purpose: the work that the lock protects; it is part of the key, and appears in messages.
+    /// - Throws: the errors of `LedgerSchema.estate`. Without a ledger, the key depends on the purpose only.
     public static func named(_ purpose: String, on connection: isolated Connection) throws -> AdvisoryLock {
         AdvisoryLock(purpose, secret: try LedgerSchema.estate(on: connection) ?? "")
     }

@@ -1,14 +1,14 @@
-/// The tables that a feature keeps in the ledger, with versions of their own; declared beside what reads them.
+/// The tables of a feature in the ledger, with their own versions. They are declared next to the code that reads them.
 ///
 ///     static let part = LedgerPart("queues", ["CREATE TABLE reeve.queues (…);", "ALTER TABLE reeve.queues …;"])
 ///
-/// Names in the schema `reeve` are shared by all parts: begin them with the part's own. Functions are written in PL/pgSQL
-/// with `SET search_path = pg_catalog, pg_temp`; anything else counts as foreign.
+/// All parts share the names in the schema `reeve`, so the names of a part begin with the part's name. Functions must
+/// be PL/pgSQL with `SET search_path = pg_catalog, pg_temp`; any other function counts as foreign.
 public struct LedgerPart: Sendable {
     public let name: String
-    /// What each version adds to the one before. Entries are never changed once released, only added.
+    /// The statements that upgrade each version to the next. Released entries are never changed; new ones are appended.
     public let changes: [String]
-    /// The version that this program writes.
+    /// The version that this program installs.
     public var version: Int { changes.count }
 
     public init(_ name: String, _ changes: [String]) {
@@ -16,7 +16,8 @@ public struct LedgerPart: Sendable {
         self.changes = changes
     }
 
-    /// The parts of the program's features. The program sets them around all that it does, for rooms that know no features
-    /// compare what is in the schema with all that is made there.
+    /// The parts of all features of the program. The program sets this value for everything that it runs. Modules that
+    /// do not depend on features need it, because they compare the content of the schema with everything that the
+    /// program creates there.
     @TaskLocal public static var all: [LedgerPart] = []
 }

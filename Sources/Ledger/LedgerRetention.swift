@@ -1,18 +1,19 @@
 import Postgres
 
-/// How long the ledger keeps what grows with time. Migrations, backups, open findings and the audit chain stay.
+/// How long the ledger keeps rows that accumulate. Migrations, backups, open findings and the audit chain are never
+/// removed.
 public struct LedgerRetention: Sendable, Equatable {
-    /// Runs that have ended, their occurrences, and attempts at backups.
+    /// How long to keep finished runs, their occurrences, and attempts at backups.
     public var runs: Duration = .seconds(90 * 86400)
     public var events: Duration = .seconds(30 * 86400)
-    /// Findings that are cleared, from then on.
+    /// How long to keep cleared findings, counted from when they were cleared.
     public var findings: Duration = .seconds(90 * 86400)
-    /// Rows that one transaction looks at.
+    /// The number of rows that one transaction reads.
     public var batch = 5000
 
     public init() {}
 
-    /// What a run of `tidy` removed.
+    /// The number of rows that `tidy` removed.
     public struct Removed: Sendable, Equatable {
         public var runs = 0
         public var occurrences = 0
@@ -23,12 +24,13 @@ public struct LedgerRetention: Sendable, Equatable {
         public init() {}
     }
 
-    /// Removes what is older, by key in short transactions, so that neither writers nor vacuum wait for it.
+    /// Removes the rows that are older, in short transactions by key, so that neither writers nor vacuum wait for it.
     ///
-    /// Never goes: what runs, the newest run of each task, the newest attempt of each place, an occurrence whose run is
-    /// kept. The totals that metrics read stay what they are.
+    /// Never removed are: unfinished runs, the newest run of each task, the newest attempt of each place, and
+    /// occurrences whose run is kept. The totals that metrics read do not change.
     ///
-    /// - Throws: `PostgresError`; `CancellationError` between two batches. What was removed until then stays so.
+    /// - Throws: `PostgresError`; `CancellationError` between two batches. Rows removed before the error are not
+    ///   restored.
     public func tidy(on connection: Connection) async throws -> Removed {
         var removed = Removed()
         removed.runs = try await walk(
@@ -82,9 +84,9 @@ public struct LedgerRetention: Sendable, Equatable {
         return removed
     }
 
-    /// Goes through a table in the order of its key, which is that of time but for a little; ends at the first batch in
-    /// which something is young. Beginning after what was seen, and not at the first row that is there, it does not pass
-    /// again and again over what it has just deleted.
+    /// Reads a table in the order of its key, which is almost the order of time. Ends at the first batch that contains
+    /// a young row. Each batch begins after the last key that was read, not at the first existing row, so that it does
+    /// not scan the rows that were just deleted.
     private func walk(on connection: Connection, older: Duration, _ sql: String) async throws -> Int {
         let limit = try await cutoff(older, on: connection)
         var last: Int64 = 0
@@ -106,7 +108,7 @@ public struct LedgerRetention: Sendable, Equatable {
         }
     }
 
-    /// By the database's clock, which wrote the times.
+    /// Returns the cutoff time by the database's clock, because that clock wrote the times.
     private func cutoff(_ older: Duration, on connection: Connection) async throws -> Timestamp {
         try await connection.with { connection in
             try connection.query("SELECT clock_timestamp() - $1::interval", [older]).first?.get(0)
@@ -114,8 +116,8 @@ public struct LedgerRetention: Sendable, Equatable {
         }
     }
 
-    /// Occurrences without a run that is kept. Before the first goes, the task's totals say from when on they are kept, so
-    /// that one which is gone is not claimed a second time.
+    /// Removes old occurrences without a run. First sets `kept_since` in the totals of each task, so that a removed
+    /// occurrence cannot be claimed again.
     private func tidyOccurrences(on connection: Connection) async throws -> Int {
         let limit = try await cutoff(runs, on: connection)
         let tasks = try await connection.with { connection in

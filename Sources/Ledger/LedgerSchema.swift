@@ -1,22 +1,22 @@
 import Postgres
 import Reporting
 
-/// Reeve's own record in a database: the schema `reeve`, with its own migrations.
+/// The ledger, Reeve's own record in a database: the schema `reeve`, with its own migrations.
 ///
-/// The tables are made on first contact and brought up to date in one transaction. An older program that meets a newer
-/// ledger refuses to touch it. Features keep tables of their own in it: `LedgerPart`.
+/// The tables are created when the program first uses a database, and upgraded in one transaction. An older program
+/// refuses to use a newer ledger. Features have their own tables in it (`LedgerPart`).
 public enum LedgerSchema {
-    /// The version that this program writes, without the features' parts.
+    /// The version that this program installs, without the features' parts.
     public static var version: Int { changes.count }
 
-    /// The version that is there; nil when there is no ledger.
+    /// Returns the installed version; nil if there is no ledger.
     ///
-    /// - Throws: `LedgerError.foreign` for a schema `reeve` that is not ours; `PostgresError`.
+    /// - Throws: `LedgerError.foreign` for a schema `reeve` that Reeve did not create; `PostgresError`.
     public static func installedVersion(on connection: isolated Connection) throws -> Int? {
         try installed(on: connection)?.version
     }
 
-    /// What is there.
+    /// The installed versions.
     private struct Installed {
         let version: Int
         /// The versions of the parts, by name.
@@ -40,7 +40,8 @@ public enum LedgerSchema {
     }
 
     private static func installed(on connection: isolated Connection) throws -> Installed? {
-        // Not to_regclass, which may answer from a cache that does not yet know what another has just committed.
+        // A query instead of `to_regclass`, whose cache may not contain a relation that another session has just
+        // committed.
         let there = try connection.query(
             """
             SELECT n.oid, c.oid IS NOT NULL FROM pg_catalog.pg_namespace n
@@ -52,7 +53,7 @@ public enum LedgerSchema {
         let foreign = try LedgerTrust.foreign(on: connection)
         if !foreign.isEmpty { throw LedgerError.foreign(foreign) }
         guard try there.get(1, as: Bool.self) else { return nil }
-        // An older ledger has no column of that name.
+        // `to_jsonb`, because the ledger of an older version has no column `parts`.
         let rows = try connection.query(
             """
             SELECT l.version, p.key, p.value::integer AS part_version FROM reeve.ledger l
@@ -66,17 +67,18 @@ public enum LedgerSchema {
         return installed
     }
 
-    /// The estate's own number, which nobody knows who may not read the ledger; nil when there is no ledger.
+    /// Returns the random identifier of the ledger, which only roles with read access to the ledger know; nil if there
+    /// is no ledger.
     ///
-    /// - Throws: as `installedVersion`.
+    /// - Throws: the errors of `installedVersion`.
     public static func estate(on connection: isolated Connection) throws -> String? {
         guard try installedVersion(on: connection) != nil else { return nil }
         return try connection.query("SELECT estate::text FROM reeve.ledger").first?.get(0)
     }
 
-    /// Makes the ledger, or brings it up to date; does nothing when it is.
+    /// Creates or upgrades the ledger. Does nothing if it is current.
     ///
-    /// - Throws: `LedgerError`; `PostgresError`, for instance without the right to create a schema.
+    /// - Throws: `LedgerError`; `PostgresError`, for instance if the role may not create a schema.
     public static func install(on connection: isolated Connection) throws {
         let found = try installed(on: connection)
         try found?.check()
@@ -86,12 +88,13 @@ public enum LedgerSchema {
             do {
                 return try change(on: connection)
             } catch let error as PostgresError where attempt < 20 && isRace(error) {
-                attempt += 1  // another has just made it
+                attempt += 1  // another session has just created it
             }
         }
     }
 
-    /// Two that create the same schema: one waits for the other, and then finds it there.
+    /// Whether the error can be caused by two sessions that create the schema concurrently. One waits for the other,
+    /// and then finds the schema.
     private static func isRace(_ error: PostgresError) -> Bool {
         ["23505", "42P06", "42P07", "40P01", "XX000"].contains(error.sqlState ?? "")
     }
@@ -101,7 +104,8 @@ public enum LedgerSchema {
         options.lockTimeout = .seconds(60)
         do {
             try connection.transaction(options) {
-                // The DDL here fires event triggers, whose functions may be others'. Only superusers create them.
+                // The DDL here fires event triggers, whose functions may belong to other roles. Only superusers can
+                // create event triggers.
                 let fires = try connection.query("SELECT EXISTS (SELECT FROM pg_catalog.pg_event_trigger)")
                 try Confinement.during(on: connection, isNeeded: fires.first?.get(0) ?? true) {
                     try lockOrMake(on: connection)
@@ -111,23 +115,24 @@ public enum LedgerSchema {
                 }
             }
         } catch let error as PostgresError where error.sqlState == "55P03" && error.hint == nil {
-            // With a hint it is a confinement's, and names the holder itself.
+            // An error with a hint is from `Confinement`, and already names the holder.
             throw LedgerError.busy(holder: try holder(on: connection))
         }
     }
 
-    /// Locks the ledger before anything of it is read, or makes its schema. Of several who upgrade it one comes after the
-    /// other: who held a weaker lock and waited for the upgrade's would stand in everybody's way.
+    /// Locks the ledger before any of it is read, or creates the schema. Concurrent upgrades then run one after the
+    /// other. The strongest lock is acquired first, because a session that held a weaker lock and waited for a stronger
+    /// one would block all other sessions.
     private static func lockOrMake(on connection: isolated Connection) throws {
         do {
-            // A lock that only those can take who may write the ledger.
+            // Only roles that may write to the ledger can acquire this lock.
             try connection.savepoint { _ = try connection.execute("LOCK TABLE reeve.ledger IN ACCESS EXCLUSIVE MODE") }
         } catch let error as PostgresError where ["3F000", "42P01"].contains(error.sqlState) {
             try connection.execute("CREATE SCHEMA IF NOT EXISTS reeve")
         }
     }
 
-    /// Makes what is missing, in the open transaction.
+    /// Applies the missing changes, in the open transaction.
     private static func upgrade(from found: Installed?, on connection: isolated Connection) throws {
         for change in changes.dropFirst(found?.version ?? 0) { try connection.execute(change) }
         var parts: [String: Int] = [:]
@@ -143,7 +148,7 @@ public enum LedgerSchema {
             """, [version, parts.keys.sorted(), parts.keys.sorted().map { parts[$0] ?? 0 }])
     }
 
-    /// Who has a lock on the ledger.
+    /// Returns the session that holds a lock on the ledger.
     private static func holder(on connection: isolated Connection) throws -> String? {
         try connection.query(
             """
@@ -157,7 +162,7 @@ public enum LedgerSchema {
         ).first?.get(0)
     }
 
-    /// - Returns: whether there is a ledger that can be read.
+    /// - Returns: whether a readable ledger is installed.
     /// - Throws: `LedgerError.newer`.
     public static func isInstalled(on connection: isolated Connection) throws -> Bool {
         let found = try installed(on: connection)
@@ -165,8 +170,8 @@ public enum LedgerSchema {
         return found != nil
     }
 
-    /// What each version adds to the one before, in the files that read it. Entries are never changed once released, only
-    /// added.
+    /// The statements that upgrade each version to the next; most are declared in the file that uses the tables.
+    /// Released entries are never changed; new ones are appended.
     static let changes: [String] = [
         [ledger, MigrationLedger.tables, RunLedger.tables, Events.table, Audit.tables].joined(separator: "\n"),
         FindingLedger.table,

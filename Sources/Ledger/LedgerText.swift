@@ -1,19 +1,19 @@
 import Postgres
 
-/// Text from outside (the output of programs, errors, names of people) as the ledger can keep it.
+/// Converts text from outside (program output, errors, names of people) into text that the ledger can store.
 ///
-/// Everything that the ledger takes passes here, so that no byte of it makes a write fail.
+/// All text that is written to the ledger is converted here, so that no byte of it can make a write fail.
 public enum LedgerText {
-    /// A message is cut at so many bytes.
+    /// The maximum length of a message, in bytes.
     static let limit = 4000
 
-    /// A message: without what PostgreSQL and its programs tell in DETAIL and CONTEXT, where the values of rows stand,
-    /// and not longer than the ledger keeps it.
+    /// Returns a message cut to the maximum length, without the DETAIL, CONTEXT and STATEMENT texts of PostgreSQL and
+    /// its programs, because these contain values of rows.
     public static func message(_ text: String) -> String {
         clean(withoutRowData(text), limit: limit)
     }
 
-    /// The same text, with U+FFFD for NUL, which PostgreSQL cannot hold.
+    /// Returns the text with U+FFFD in place of NUL, which PostgreSQL cannot store, and cut to the limit.
     static func clean(_ text: String, limit: Int = .max) -> String {
         var result = text
         if text.utf8.contains(0) {
@@ -24,12 +24,12 @@ public enum LedgerText {
         let utf8 = result.utf8
         guard utf8.count > limit else { return result }
         var end = utf8.index(utf8.startIndex, offsetBy: max(limit, 0))
-        // Not within a scalar, whose further bytes begin with the bits 10.
+        // Do not cut within a scalar, whose continuation bytes begin with the bits 10.
         while end > utf8.startIndex, utf8[end] & 0xC0 == 0x80 { end = utf8.index(before: end) }
         return String(Substring(utf8[..<end])) + "…"
     }
 
-    /// The same JSON, with U+FFFD where a string escapes NUL, which `jsonb` cannot hold.
+    /// Returns the JSON with U+FFFD in place of NUL and of escaped NUL, which `jsonb` cannot store.
     static func clean(_ json: JSONText) -> JSONText {
         let escape = Array("\\u0000".utf8)
         let bytes = Array(json.text.utf8)
@@ -41,7 +41,7 @@ public enum LedgerText {
                 result += Array("\\ufffd".utf8)
                 index += escape.count
             } else if bytes[index] == UInt8(ascii: "\\"), index + 1 < bytes.count {
-                // A backslash escapes what follows, itself too.
+                // A backslash escapes the next character, which may be a backslash.
                 result += bytes[index...(index + 1)]
                 index += 2
             } else {
@@ -52,8 +52,8 @@ public enum LedgerText {
         return JSONText(String(decoding: result, as: UTF8.self))
     }
 
-    /// What comes before the first DETAIL or CONTEXT. What stands after may be anything, a further line of the message in
-    /// looks, so nothing of it is kept.
+    /// Returns the text before the first line that begins with DETAIL, CONTEXT or STATEMENT. All text after it is
+    /// removed, because row data can look like a further line of the message.
     private static func withoutRowData(_ text: String) -> String {
         let lines = text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
         guard let first = lines.firstIndex(where: tellsRowData) else { return text }

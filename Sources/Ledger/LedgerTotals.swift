@@ -1,8 +1,8 @@
 extension LedgerSchema {
-    /// Totals of runs, backups and findings, which scrapes read, so that retention may delete the rows.
+    /// Totals of runs, backups and findings. Scrapes read the totals, so that retention can delete the rows.
     ///
-    /// The totals are written by triggers, in the transaction of what they count: no writer can forget them, and an older
-    /// program that still runs beside this one is counted too. Nothing is subtracted when rows are deleted.
+    /// Triggers update the totals in the transaction that writes the rows. No writer can forget them, and an older
+    /// program that still runs at the same time is also counted. Nothing is subtracted when rows are deleted.
     static let totals = """
         ALTER TABLE reeve.occurrences
             ADD COLUMN claim uuid,

@@ -1,13 +1,14 @@
 import Foundation
 import Postgres
 
-/// Whether a schema `reeve` that is there is ours: whoever owns it, or puts a function, trigger or rule into it, would
-/// have his code run by whoever works with the ledger.
+/// Checks whether an existing schema `reeve` is Reeve's own. A role that owns the schema, or that can add a function,
+/// trigger or rule to it, could otherwise run its own code with the rights of any role that uses the ledger.
 ///
-/// It is used only where the schema and all that is in it belong to the role that works, to `reeve_owner` or to a
-/// superuser, nobody else may create anything in it, and every table, function and trigger is one that this program makes.
+/// The schema is used only if all three hold: the schema and everything in it belong to the current role, to
+/// `reeve_owner` or to a superuser; no other role may create objects in it; and every table, function and trigger is
+/// one that this program creates.
 enum LedgerTrust {
-    /// What is in the schema that is not ours, one line each.
+    /// Returns the objects in the schema that are not Reeve's own, one line each.
     ///
     /// - Throws: `PostgresError`.
     static func foreign(on connection: isolated Connection) throws -> [String] {
@@ -25,10 +26,11 @@ enum LedgerTrust {
         return foreign
     }
 
-    /// What the ledger's own changes make, by bytes: a String is equal to another that looks alike.
+    /// The objects that the ledger's own changes create. Compared by bytes, because two Strings with different bytes
+    /// can be equal.
     private struct Made {
         private let changes: [[UInt8]]
-        /// The statements that make triggers, with one space between two words.
+        /// The `CREATE TRIGGER` statements, with one space between words.
         private let triggers: [[UInt8]]
 
         init(_ changes: [String]) {
@@ -43,7 +45,7 @@ enum LedgerTrust {
             case "schema": return true
             case "table": return changes.contains { Self.holds($0, "CREATE TABLE reeve.\(name) (") }
             case "function":
-                // The body word for word, in a function of the name; `definition` begins with its name.
+                // The name and the exact body must match. `definition` is the name, U+0001 and the body.
                 let halves = definition.split(separator: "\u{1}", maxSplits: 1, omittingEmptySubsequences: false)
                 guard halves.count == 2 else { return false }
                 return changes.contains {
@@ -60,7 +62,8 @@ enum LedgerTrust {
         }
     }
 
-    /// The objects of the schema: kind, name, owner, whether that is to be trusted, and what tells it from another.
+    /// The query for the objects of the schema: kind, name, owner, whether the owner is trusted, and the definition to
+    /// compare.
     private static let query = """
         WITH trusted AS (
             SELECT r.oid FROM pg_catalog.pg_roles r

@@ -1,9 +1,9 @@
 import Postgres
 
-/// A migration as the ledger remembers it.
+/// A migration as recorded in the ledger.
 public struct MigrationRecord: Sendable, Equatable {
     public enum State: String, Sendable {
-        /// Begun, in steps of its own, and not yet ended.
+        /// Begun step by step, outside a single transaction, and not finished.
         case applying, reverting
         case applied
     }
@@ -12,9 +12,9 @@ public struct MigrationRecord: Sendable, Equatable {
     /// nil for a repeatable migration.
     public let version: Int?
     public let name: String
-    /// SHA-256 of its tokens.
+    /// The SHA-256 of its tokens.
     public let tokenDigest: [UInt8]
-    /// SHA-256 of the file.
+    /// The SHA-256 of the file.
     public let textDigest: [UInt8]
     public let state: State
     public let appliedAt: Timestamp
@@ -33,7 +33,7 @@ public struct MigrationRecord: Sendable, Equatable {
     }
 }
 
-/// What the ledger knows of migrations. Each call is part of the transaction that is open, if one is.
+/// The records of migrations. Each call runs in the open transaction, if there is one.
 public enum MigrationLedger {
     /// The tables, in the first version of the ledger.
     static let tables = """
@@ -103,7 +103,7 @@ public enum MigrationLedger {
         END $$;
         """
 
-    /// All records, by system and version, the repeatable ones last.
+    /// Returns all records, by system and version; within a system, repeatable migrations are last.
     public static func records(on connection: isolated Connection) throws -> [MigrationRecord] {
         let rows = try connection.query(
             """
@@ -120,7 +120,7 @@ public enum MigrationLedger {
         }
     }
 
-    /// The text of a migration as it was applied.
+    /// Returns the text of a migration as it was applied.
     public static func source(
         system: String, version: Int?, name: String, on connection: isolated Connection
     ) throws -> String? {
@@ -132,9 +132,9 @@ public enum MigrationLedger {
         ).first?.get(0)
     }
 
-    /// Remembers a system's schema.
+    /// Records the schema of a system.
     ///
-    /// - Returns: the schema that was remembered before, if the system was known.
+    /// - Returns: the recorded schema, if the system was already recorded; it is not changed.
     @discardableResult
     public static func register(
         system: String, schema: String, madeSchema: Bool, on connection: isolated Connection
@@ -145,7 +145,7 @@ public enum MigrationLedger {
         return nil
     }
 
-    /// The schema in which a system was migrated, and whether it was made for it.
+    /// Returns the schema in which a system was migrated, and whether it was created for the system.
     public static func schema(
         of system: String, on connection: isolated Connection
     ) throws -> (name: String, wasMade: Bool)? {
@@ -154,15 +154,15 @@ public enum MigrationLedger {
         return try row.map { (try $0.get(0), try $0.get(1)) }
     }
 
-    /// Forgets a system that has no migrations left.
+    /// Deletes the record of a system that has no migrations left.
     public static func forget(system: String, on connection: isolated Connection) throws {
         try connection.query("DELETE FROM reeve.systems WHERE system = $1", [system])
     }
 
-    /// The statement that writes the row, the event and the audit entry of a migration. It has no parameters, so that
-    /// it can be sent together with the migration.
+    /// Returns the statement that writes the row, the event and the audit entry of a migration. The statement has no
+    /// parameters, so that it can be sent together with the migration.
     ///
-    /// - Parameter milliseconds: what it took; nil: since the transaction began.
+    /// - Parameter milliseconds: the duration; nil for the time since the transaction began.
     public static func recordStatement(
         _ record: MigrationRecord, source: String, milliseconds: Int?, actor: String
     ) -> String {
@@ -175,13 +175,13 @@ public enum MigrationLedger {
         return "SELECT reeve.record_migration(\(values.joined(separator: ", ")))"
     }
 
-    /// Notes that a migration is being reverted step by step.
+    /// Records that a migration is being reverted step by step.
     public static func markReverting(system: String, version: Int, on connection: isolated Connection) throws {
         try connection.query(
             "UPDATE reeve.migrations SET state = 'reverting' WHERE system = $1 AND version = $2", [system, version])
     }
 
-    /// Takes away the row of a migration that was reverted, and writes the event and the audit entry.
+    /// Deletes the row of a reverted migration, and writes the event and the audit entry.
     public static func remove(
         system: String, version: Int?, name: String, actor: String, on connection: isolated Connection
     ) throws {
@@ -201,7 +201,7 @@ public enum MigrationLedger {
             """, [system, version, name, actor])
     }
 
-    /// Replaces the text of a migration whose comments or white space changed since it was applied.
+    /// Replaces the text of a migration whose comments or white space changed after it was applied.
     public static func updateText(
         system: String, version: Int?, name: String, textDigest: [UInt8], source: String,
         on connection: isolated Connection
@@ -214,7 +214,7 @@ public enum MigrationLedger {
     }
 }
 
-/// The journal of one migration that does not run in one transaction.
+/// The journal of one migration that does not run in a single transaction.
 public struct StepJournal: Sendable {
     public enum State: String, Sendable { case started, done }
 
@@ -230,7 +230,7 @@ public struct StepJournal: Sendable {
         self.direction = direction
     }
 
-    /// The steps that were begun, with the digests of their tokens.
+    /// Returns the begun steps, with the digests of their tokens.
     public func steps(on connection: isolated Connection) throws -> [Int: (tokenDigest: [UInt8], state: State)] {
         let rows = try connection.query(
             """
@@ -245,7 +245,7 @@ public struct StepJournal: Sendable {
         return steps
     }
 
-    /// Notes that a step begins, or is done.
+    /// Records that a step begins, or is done.
     public func note(
         step: Int, tokenDigest: [UInt8], _ state: State, on connection: isolated Connection
     ) throws {
@@ -259,7 +259,7 @@ public struct StepJournal: Sendable {
             """, [system, version, direction.rawValue, step, Bytes(tokenDigest), state.rawValue])
     }
 
-    /// Clears the journal of a migration that is done.
+    /// Deletes the journal of a finished migration.
     public func clear(on connection: isolated Connection) throws {
         try connection.query(
             "DELETE FROM reeve.migration_steps WHERE system = $1 AND version = $2", [system, version])

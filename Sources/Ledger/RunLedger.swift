@@ -1,7 +1,7 @@
 import Foundation
 import Postgres
 
-/// A run of a task as the ledger remembers it.
+/// A run of a task, as recorded in the ledger.
 public struct RunRecord: Sendable, Equatable {
     public enum State: String, Sendable, CaseIterable {
         case running, succeeded, failed, cancelled, lost
@@ -14,7 +14,7 @@ public struct RunRecord: Sendable, Equatable {
 
     public let id: Int64
     public let task: String
-    /// When it was due; nil when it was asked for by hand.
+    /// The time when it was due; nil for a run that was requested by hand.
     public let occurrence: Timestamp?
     public let attempt: Int
     public let state: State
@@ -25,11 +25,11 @@ public struct RunRecord: Sendable, Equatable {
     public let message: String?
 }
 
-/// The runs of tasks. An occurrence is claimed by its key (task, due time), so that of any number of processes one runs
-/// it; a running one holds a lease, and once that has passed it counts as lost.
+/// The runs of tasks. An occurrence is claimed by its key (task, due time), so that only one of several processes runs
+/// it. A running run has a lease. When the lease expires, the run counts as lost.
 ///
-/// A wish to run has a name of its own, `wish`: whoever asks again under the same name, because the answer was lost on
-/// the way, is told of the run that was granted then.
+/// Each request to run has its own identifier, `wish`. A process may not receive the answer to a request. If it repeats
+/// the request with the same `wish`, it receives the run that was granted before.
 public enum RunLedger {
     /// The tables, in the first version of the ledger.
     static let tables = """
@@ -64,22 +64,22 @@ public enum RunLedger {
         CREATE INDEX runs_history ON reeve.runs (task, started_at DESC);
         """
 
-    /// What became of a wish to run.
+    /// The result of a request to run.
     public enum Claim: Sendable, Equatable {
         case granted(run: Int64)
-        /// Another process has, or had, this occurrence; or it is older than what the ledger keeps.
+        /// Another process has or had this occurrence, or the occurrence is older than what the ledger keeps.
         case taken
-        /// The run before it has not ended; the occurrence is recorded as skipped.
+        /// The previous run has not ended. The occurrence is recorded as skipped.
         case overlaps
-        /// By the database's clock it is not due yet; come back after so many seconds.
+        /// The occurrence is not due yet by the database's clock. Try again after this number of seconds.
         case early(seconds: Double)
     }
 
-    /// Claims an occurrence, or with nil asks for a run by hand.
+    /// Claims an occurrence, or requests a run by hand if `occurrence` is nil.
     ///
     /// - Parameters:
-    ///   - lease: how long the run counts as alive without a sign of life.
-    ///   - wish: the same at every try.
+    ///   - lease: how long the run counts as running without a renewal.
+    ///   - wish: the identifier of the request; the same for every try.
     public static func claim(
         task: String, occurrence: Timestamp?, instance: String, lease: Duration, wish: UUID = UUID(),
         on connection: isolated Connection
@@ -102,10 +102,10 @@ public enum RunLedger {
         }
     }
 
-    /// Starts a further attempt at what failed.
+    /// Starts a further attempt of a failed run.
     ///
-    /// - Parameter wish: the same at every try.
-    /// - Returns: its run; nil when another run of the task has begun meanwhile.
+    /// - Parameter wish: the identifier of the request; the same for every try.
+    /// - Returns: the number of the run; nil if another run of the task has begun in the meantime.
     public static func retry(
         task: String, occurrence: Timestamp?, attempt: Int, instance: String, lease: Duration, wish: UUID = UUID(),
         on connection: isolated Connection
@@ -119,7 +119,7 @@ public enum RunLedger {
         }
     }
 
-    /// The run that a wish was granted at an earlier try, if it is still under way; its lease begins anew.
+    /// Returns the run that an earlier try of this request was granted, if the run has not ended. Renews its lease.
     private static func granted(
         _ wish: UUID, _ lease: Duration, on connection: isolated Connection
     ) throws -> Int64? {
@@ -131,9 +131,9 @@ public enum RunLedger {
         ).first?.get(0)
     }
 
-    /// Takes an occurrence.
+    /// Claims an occurrence for a request.
     ///
-    /// - Returns: nil when it is this wish's now; else what to answer.
+    /// - Returns: nil if the occurrence now belongs to this request; otherwise the result to return.
     private static func take(
         _ occurrence: Timestamp, of task: String, _ instance: String, _ lease: Duration, _ wish: UUID,
         on connection: isolated Connection
@@ -147,14 +147,14 @@ public enum RunLedger {
             ON CONFLICT DO NOTHING RETURNING task
             """, [task, occurrence, instance, wish])
         if claimed.isEmpty {
-            // The INSERT may have waited for an earlier try of this wish, which has committed by now.
+            // The INSERT may have waited for an earlier try of this request, which has committed by now.
             if let run = try granted(wish, lease, on: connection) { return .granted(run: run) }
             let ours = try connection.query(
                 "SELECT 1 FROM reeve.occurrences WHERE task = $1 AND due_at = $2 AND claim = $3 AND state = 'skipped'",
                 [task, occurrence, wish])
             return ours.isEmpty ? .taken : .overlaps
         }
-        // Checked only after the INSERT, so that a row that was removed meanwhile is noticed.
+        // Checked after the INSERT, because the row may have been removed in the meantime.
         let forgotten = try connection.query(
             "SELECT 1 FROM reeve.task_totals WHERE task = $1 AND kept_since > $2", [task, occurrence])
         guard !forgotten.isEmpty else { return nil }
@@ -180,11 +180,11 @@ public enum RunLedger {
             VALUES ($1, $2, $3, $4, 'running', $5, clock_timestamp() + $6::interval, $7)
             ON CONFLICT DO NOTHING RETURNING id
             """, [task, occurrence, attempt, reason.rawValue, instance, lease, wish])
-        // What stands in the way may be an earlier try of this wish.
+        // The conflicting row may be from an earlier try of this request.
         return try started.first?.get(0) ?? granted(wish, lease, on: connection)
     }
 
-    /// Ends the runs of a task whose process has given no sign of life for longer than their lease.
+    /// Marks the runs of a task whose lease has expired as lost.
     private static func buryLost(task: String, on connection: isolated Connection) throws {
         try connection.query(
             """
@@ -196,7 +196,7 @@ public enum RunLedger {
 
     /// Renews the lease of a run.
     ///
-    /// - Returns: false when the run is no longer this process's.
+    /// - Returns: false if the run no longer belongs to this process.
     public static func renew(run: Int64, lease: Duration, on connection: isolated Connection) throws -> Bool {
         let rows = try connection.query(
             """
@@ -206,9 +206,9 @@ public enum RunLedger {
         return !rows.isEmpty
     }
 
-    /// Records how a run ended.
+    /// Records the result of a run.
     ///
-    /// - Returns: false when it had ended already, or was taken for lost meanwhile.
+    /// - Returns: false if the run had already ended, or was marked as lost.
     @discardableResult
     public static func finish(
         run: Int64, _ state: RunRecord.State, message: String, on connection: isolated Connection
@@ -226,11 +226,11 @@ public enum RunLedger {
         }
     }
 
-    /// The newest runs, newest first.
+    /// Returns the newest runs, newest first.
     ///
     /// - Parameters:
-    ///   - task: only of this one.
-    ///   - run: only this one.
+    ///   - task: return only the runs of this task.
+    ///   - run: return only this run.
     public static func history(
         task: String? = nil, run: Int64? = nil, limit: Int = 50, on connection: isolated Connection
     ) throws -> [RunRecord] {
@@ -251,8 +251,8 @@ public enum RunLedger {
         }
     }
 
-    /// What metrics need after a restart: by task, when it last ended well, when it was last begun, and how often its
-    /// runs ended in each state, those included that are no longer kept.
+    /// The totals of a task that metrics need after a restart: when it last succeeded, when it last began, and how
+    /// often its runs ended in each state. Runs that are no longer kept are included.
     public struct Summary: Sendable, Equatable {
         public let task: String
         public let lastStarted: Timestamp
@@ -260,7 +260,7 @@ public enum RunLedger {
         public let counts: [RunRecord.State: Int]
     }
 
-    /// The totals of all tasks, by name; reads a row a task.
+    /// Returns the totals of all tasks, by name. Reads one row per task.
     public static func summaries(on connection: isolated Connection) throws -> [Summary] {
         try connection.query("SELECT * FROM reeve.task_totals ORDER BY task").map { row in
             var counts: [RunRecord.State: Int] = [:]

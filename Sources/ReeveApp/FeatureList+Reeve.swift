@@ -7,7 +7,7 @@ import ProgramFeature
 import SchemaFeature
 
 extension FeatureList {
-    /// The features of `reeve`, in the order in which help and references list what they bring. A feature is a folder in
+    /// The features of `reeve`, in the order in which help and references list them. Each feature is a folder in
     /// `Sources/Features` and a line here.
     public static let reeve = FeatureList([
         .service,

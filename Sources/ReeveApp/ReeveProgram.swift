@@ -6,7 +6,7 @@ import Processes
 import Reporting
 import Telemetry
 
-/// The program `reeve`: reads its arguments, runs one command and tells how it ended.
+/// The program `reeve`: parses its arguments, runs one command and reports the result.
 public enum ReeveProgram {
     /// - Returns: the exit status.
     public static func main(arguments: [String], environment: [String: String]) async -> Int32 {
@@ -30,7 +30,7 @@ public enum ReeveProgram {
         }
     }
 
-    /// Runs a command in a task of its own, which a signal cancels.
+    /// Runs a command in a separate task, which a signal cancels.
     private static func run(
         _ spec: CommandSpec, _ arguments: ParsedArguments, _ console: Console, _ environment: [String: String]
     ) async throws -> Int32 {
@@ -53,7 +53,7 @@ public enum ReeveProgram {
         }
     }
 
-    /// - Parameter patience: how long to wait for whoever reads; nil: as long as it takes.
+    /// - Parameter patience: how long to wait for the reader of the output; nil for no limit.
     private static func report(_ error: any Error, _ console: Console, patience: Duration? = nil) -> Int32 {
         let report = ErrorReport(error)
         let said = DispatchSemaphore(value: 0)

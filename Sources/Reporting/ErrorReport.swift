@@ -1,10 +1,10 @@
 /// An error as the program reports it.
 public struct ErrorReport: Sendable, Equatable {
-    /// Lower case, without a full stop: what happened, and to what.
+    /// What happened, and to which object. In lower case, without a full stop.
     public let message: String
-    /// A word that scripts may depend on.
+    /// A word that identifies the error; scripts may depend on it.
     public let code: String
-    /// The remedy, where there is one.
+    /// The remedy, if it is known.
     public let hint: String?
     public let exitCode: ExitCode
 
@@ -16,9 +16,9 @@ public struct ErrorReport: Sendable, Equatable {
     }
 }
 
-/// An error that says itself how it is reported.
+/// An error that defines its own report.
 public protocol ReportedError: Error, CustomStringConvertible {
-    /// All codes that its reports may carry, for the reference.
+    /// All codes that its reports can have, for the reference.
     static var codes: [ErrorCode] { get }
 
     var report: ErrorReport { get }
@@ -28,7 +28,7 @@ public protocol ReportedError: Error, CustomStringConvertible {
 public struct ErrorCode: Sendable, Equatable {
     /// The code as it is reported. `sqlState` stands for all codes of PostgreSQL.
     public let name: String
-    /// The exit statuses that go with it.
+    /// The exit codes that can occur with it.
     public let exitCodes: [ExitCode]
     /// A sentence for the reference.
     public let meaning: String
@@ -39,12 +39,12 @@ public struct ErrorCode: Sendable, Equatable {
         self.meaning = meaning
     }
 
-    /// The name of the row for the codes that PostgreSQL defines.
+    /// The name of the row for all codes that PostgreSQL defines.
     public static let sqlState = "SQLSTATE"
 }
 
 extension ErrorReport {
-    /// The report of any error: its own if it has one.
+    /// Creates the report of any error. Uses the error's own report if it has one.
     public init(_ error: any Error) {
         switch error {
         case let error as any ReportedError: self = error.report
@@ -53,7 +53,7 @@ extension ErrorReport {
         }
     }
 
-    /// The codes of errors that have no report of their own.
+    /// The codes of errors that do not have their own report.
     public static let commonCodes = [
         ErrorCode("cancelled", [.failed], "The command was cancelled before it was done."),
         ErrorCode("failed", [.failed], "Any other error; the message tells what happened."),

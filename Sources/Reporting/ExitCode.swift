@@ -7,10 +7,10 @@ public enum ExitCode: Int32, Sendable, CaseIterable {
     case notPermitted = 4
     case locked = 5
     case confirmationNeeded = 6
-    /// `EX_TEMPFAIL` of sysexits.h.
+    /// The number of `EX_TEMPFAIL` in sysexits.h.
     case temporary = 75
 
-    /// What it is called in help and documentation.
+    /// The name in help and documentation.
     public var name: String {
         switch self {
         case .done: "done"
@@ -38,8 +38,8 @@ public enum ExitCode: Int32, Sendable, CaseIterable {
         }
     }
 
-    /// The status that tells most of several pieces of work: a failure that stays before one that may pass, each of them
-    /// before a finding; `done` where there is nothing else.
+    /// Returns the most severe of several exit codes: permanent failures before temporary failures, and these before a
+    /// finding; `done` if there are none.
     public static func worst(of codes: [ExitCode]) -> ExitCode {
         let order: [ExitCode] = [
             .failed, .usage, .notPermitted, .confirmationNeeded, .locked, .temporary, .finding, .done,

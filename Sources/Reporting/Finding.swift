@@ -1,13 +1,13 @@
-/// Something that is not as it should be: what a check, a verification or a trial tells.
+/// A problem that a check, a verification or a trial found.
 public struct Finding: Sendable, Hashable {
     public enum Severity: String, Sendable { case warning, error }
 
-    /// What it is about.
+    /// The object of the finding.
     public let subject: String
     public let severity: Severity
-    /// What was seen.
+    /// What was found.
     public let evidence: String
-    /// What to do about it, where that is known.
+    /// The remedy, if it is known.
     public let mend: String?
 
     public init(_ subject: String, _ severity: Severity, _ evidence: String, mend: String?) {
@@ -17,6 +17,6 @@ public struct Finding: Sendable, Hashable {
         self.mend = mend
     }
 
-    /// For a terminal: the remedy on a line of its own.
+    /// The text for a terminal, with the remedy on a separate line.
     public var text: String { "\(severity.rawValue): \(subject): \(evidence)" + (mend.map { "\n  \($0)" } ?? "") }
 }

@@ -15,8 +15,8 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
     let daysOfWeek: Set<Int>
     private let anyDayOfMonth: Bool
     private let anyDayOfWeek: Bool
-    /// Whether neither minute nor hour begins with a `*`: such a time is a time of the day rather than an interval, and
-    /// the clock changes treat it so.
+    /// Whether neither minute nor hour begins with a `*`. The expression then means times of the day, not an interval,
+    /// which matters when the clocks change (see `Schedule`).
     public let isFixedTime: Bool
 
     /// - Throws: `CronError` that names the field.
@@ -52,7 +52,7 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
         "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
     ]
 
-    /// Whether the expression comes on a day.
+    /// Whether the expression is due on a day.
     func matches(_ day: CivilDate) -> Bool {
         guard months.contains(Int(day.month)) else { return false }
         let ofMonth = daysOfMonth.contains(Int(day.dayOfMonth))
@@ -60,7 +60,7 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
         return anyDayOfMonth || anyDayOfWeek ? ofMonth && ofWeek : ofMonth || ofWeek
     }
 
-    /// The minutes of a day at which it comes, in order.
+    /// The minutes of a due day at which the expression is due, in ascending order.
     var minutesOfDay: [Int] {
         hours.sorted().flatMap { hour in minutes.sorted().map { hour * 60 + $0 } }
     }
@@ -72,7 +72,7 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
     }
 }
 
-/// What is wrong with a cron expression.
+/// An error in a cron expression.
 public struct CronError: Error, CustomStringConvertible {
     public let description: String
     public let hint: String?
@@ -95,7 +95,7 @@ private struct CronField {
     static let month = CronField(
         title: "month", range: 1...12,
         names: ["", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"])
-    /// Sunday is 0 and 7.
+    /// Sunday is both 0 and 7.
     static let dayOfWeek = CronField(
         title: "day of week", range: 0...7, names: ["sun", "mon", "tue", "wed", "thu", "fri", "sat"])
 

@@ -3,11 +3,11 @@ import Postgres
 import Synchronization
 import Telemetry
 
-/// The clocks of the machine that this process runs on, in seconds.
+/// The clocks of this machine, in seconds.
 public struct HostClock: Sendable {
-    /// Since 1970-01-01T00:00:00Z; may be set, forward and back.
+    /// The seconds since 1970-01-01T00:00:00Z. This clock may be set, forward and back.
     public var wall: @Sendable () -> Double
-    /// Since whenever; never set, and goes on while the machine sleeps.
+    /// The seconds since an arbitrary time. This clock is never set, and continues while the machine sleeps.
     public var monotonic: @Sendable () -> Double
 
     public init(wall: @escaping @Sendable () -> Double, monotonic: @escaping @Sendable () -> Double) {
@@ -22,27 +22,28 @@ public struct HostClock: Sendable {
     }()
 }
 
-/// What the clocks showed at one moment.
+/// The values of all clocks at one moment.
 struct ClockReading: Sendable, Equatable {
     var database: Double
     var host: Double
     var monotonic: Double
 
-    /// The database's time at another moment of the monotonic clock.
+    /// Returns the database's time at another moment of the monotonic clock.
     func time(at monotonic: Double) -> Double { database + (monotonic - self.monotonic) }
 
-    /// By how many seconds the host's clock is ahead of the database's.
+    /// How many seconds the host's clock is ahead of the database's clock.
     var difference: Double { host - database }
 }
 
-/// The database's clock as this process knows it: asked for, and counted on with the monotonic clock.
+/// The database's clock as measured by this process: a reading of the clock, continued with the monotonic clock.
 ///
-/// Occurrences are due by the database's clock, for it is the one that all processes share; the host's own may be set,
-/// or be wrong.
+/// The database's clock decides when occurrences are due, because all processes share it. The host's clock may be set,
+/// or may be wrong.
 final class DatabaseClock: Sendable {
-    /// The difference in seconds from which on it is logged.
+    /// A difference between the clocks is logged if it exceeds this number of seconds.
     static let notable = 5.0
-    /// A step of the host's clock after which the database's is asked again: it may be the same one.
+    /// The change of the host's clock, in seconds, after which the database's clock is read again: both may be the same
+    /// clock.
     private static let step = 0.5
 
     private let host: HostClock
@@ -57,7 +58,7 @@ final class DatabaseClock: Sendable {
     }
 
     /// - Parameters:
-    ///   - interval: how often the database is asked.
+    ///   - interval: how often the database's clock is read.
     ///   - ask: reads all three clocks at one moment.
     init(
         host: HostClock, interval: Duration, logger: Logger, ask: @escaping @Sendable () async throws -> ClockReading
@@ -68,15 +69,15 @@ final class DatabaseClock: Sendable {
         self.ask = ask
     }
 
-    /// The last reading; nil before the first.
+    /// The last reading; nil before the first reading.
     var reading: ClockReading? { state.withLock { $0.reading } }
 
-    /// The database's time; the host's until it was asked.
+    /// The database's time; the host's time before the first reading.
     var now: Double { reading?.time(at: host.monotonic()) ?? host.wall() }
 
-    /// Asks the database for its time. After a failure the last reading stays in use.
+    /// Reads the database's clock. After a failure the last reading remains in use.
     ///
-    /// - Returns: whether it answered.
+    /// - Returns: whether the reading succeeded.
     @discardableResult
     func measure() async -> Bool {
         guard let reading = try? await ask() else { return false }
@@ -97,14 +98,14 @@ final class DatabaseClock: Sendable {
         return true
     }
 
-    /// Whether the database is to be asked: regularly, and when the host's clock was set.
+    /// Whether the database's clock must be read again: at every interval, and when the host's clock was set.
     var isStale: Bool {
         guard let reading else { return true }
         let passed = host.monotonic() - reading.monotonic
         return passed >= interval || abs(host.wall() - reading.host - passed) > Self.step
     }
 
-    /// Asks whenever the answer is stale, until cancelled.
+    /// Reads the database's clock whenever the last reading is stale, until cancelled.
     func keep() async {
         while !Task.isCancelled {
             if isStale { await measure() }
@@ -113,30 +114,31 @@ final class DatabaseClock: Sendable {
     }
 }
 
-/// What the loop of a task does next: a decision from the database's time alone.
+/// The next step of a task's loop. It depends on the database's time only.
 enum NextStep: Equatable {
     /// This occurrence is due.
     case claim(due: Int)
-    /// Look again at this time of the monotonic clock.
+    /// Decide again at this time of the monotonic clock.
     case sleep(until: Double)
     /// There is no further occurrence.
     case end
 
-    /// How long nobody looks at the clock, in seconds: it may be set meanwhile.
+    /// The maximum time between two looks at the clock, in seconds, because the clock may be set in the meantime.
     static let stretch = 5.0
-    /// What two measurements of one clock may differ by, in seconds.
+    /// The maximum difference between two measurements of the same clock, in seconds.
     static let tolerance = 1.0
 
-    /// The instant after which to look for the next occurrence. If the last one lies in the future, the clock
-    /// was set back: tasks do not wait for the old time, and the ledger knows which occurrences have already run.
+    /// Returns the instant after which to search for the next occurrence. If the last occurrence is in the future, the
+    /// clock was set back. Tasks then do not wait until the old time is reached again; the ledger records which
+    /// occurrences have already run.
     static func start(last: Int, time: Double) -> Int {
         Double(last) > time + tolerance ? Int(time.rounded(.down)) - 1 : last
     }
 
     /// - Parameters:
-    ///   - start: see there; it stays until an occurrence was dealt with.
-    ///   - lag: how many seconds after it is due an occurrence is claimed.
-    ///   - time: by the database's clock, at `monotonic`.
+    ///   - start: the result of `NextStep.start`; the same until an occurrence was handled.
+    ///   - lag: how many seconds after its due time an occurrence is claimed.
+    ///   - time: the time of the database's clock, at `monotonic`.
     static func decide(_ schedule: Schedule, after start: Int, lag: Double, time: Double, monotonic: Double) -> NextStep
     {
         guard let due = schedule.next(after: start) else { return .end }
@@ -144,12 +146,13 @@ enum NextStep: Equatable {
         return left <= 0 ? .claim(due: due) : .sleep(until: monotonic + min(left, stretch))
     }
 
-    /// What the last occurrence counts as, once a run has ended: those that came while it ran have been another's, or
-    /// are over. Not so those that the clock was only put over.
+    /// Returns the instant after which to search for the next occurrence when a run has ended. Occurrences that were
+    /// due during the run are skipped: another process ran them, or their time is over. Occurrences that the clock only
+    /// skipped because it was set forward do not count as due during the run.
     ///
     /// - Parameters:
-    ///   - began: the database's time when it began.
-    ///   - took: how many seconds it ran.
+    ///   - began: the database's time when the run began.
+    ///   - took: the duration of the run in seconds.
     static func last(after due: Int, began: Double, took: Double) -> Int {
         max(due, Int((began + took).rounded(.down)) - 1)
     }

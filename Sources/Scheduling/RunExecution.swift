@@ -4,7 +4,7 @@ import Postgres
 import Synchronization
 import Telemetry
 
-/// How one attempt ended.
+/// The result of one attempt.
 public struct RunOutcome: Sendable, Equatable {
     public let run: Int64
     public let state: RunRecord.State
@@ -12,7 +12,7 @@ public struct RunOutcome: Sendable, Equatable {
     public let duration: Duration
 }
 
-/// One attempt at a task that was granted: the work under its timeout and its lease, and its end in the ledger.
+/// One granted attempt of a task: runs the work with its timeout and its lease, and records the result in the ledger.
 struct RunExecution: Sendable {
     let task: TaskDefinition
     let run: Int64
@@ -21,7 +21,7 @@ struct RunExecution: Sendable {
     let database: Database
     let logger: Logger
 
-    /// Runs to the end; never throws, for every end is one that the ledger knows.
+    /// Runs the attempt to its end. Does not throw, because every result is a state that the ledger can record.
     func perform() async -> RunOutcome {
         let log = logger.tagged("task", task.name).tagged("run", run)
         log.info("a run begins", [LogField("attempt", attempt)])
@@ -55,7 +55,7 @@ struct RunExecution: Sendable {
                 return .failed(LedgerText.message("\(error)"))
             }
         }
-        /// Why the work was told to end, where it was not asked from outside.
+        /// Why this code cancelled the work; nil if the work was not cancelled, or the caller cancelled it.
         let cause = Mutex<Ending?>(nil)
         let end = { @Sendable (ending: Ending) in
             cause.withLock { $0 = $0 ?? ending }
@@ -65,7 +65,8 @@ struct RunExecution: Sendable {
             guard (try? await Task.sleep(for: task.timeout)) != nil else { return }
             end(.timedOut)
         }
-        // Not a child of what may be cancelled: whatever tells the work to end, nobody else may begin it before it has.
+        // An unstructured task, so that cancellation does not stop it: no other process may begin the task before the
+        // work has ended.
         let keeper = Task { if await !keepLease() { end(.lostLease) } }
         let result = await withTaskCancellationHandler {
             await work.value
@@ -74,7 +75,7 @@ struct RunExecution: Sendable {
         }
         timer.cancel()
         keeper.cancel()
-        // What was done is done, also when it was told to end in the same instant or did not heed it.
+        // Completed work counts as succeeded, even if it was cancelled at the same moment or ignored the cancellation.
         var ending = result
         if case .worked = result {} else { ending = cause.withLock { $0 } ?? result }
         switch ending {
@@ -86,9 +87,9 @@ struct RunExecution: Sendable {
         }
     }
 
-    /// Renews the lease until cancelled. A database that is away for a while is no reason to stop.
+    /// Renews the lease until cancelled. Continues if the database is temporarily unreachable.
     ///
-    /// - Returns: false when the lease is another's.
+    /// - Returns: false if the lease no longer belongs to this run.
     private func keepLease() async -> Bool {
         var pause = lease / 3
         while !Task.isCancelled {
@@ -97,14 +98,16 @@ struct RunExecution: Sendable {
                 guard try await renew() else { return false }
                 pause = lease / 3
             } catch {
-                // A connection that hangs leaves time for another one before the lease is over.
+                // Retry soon, so that another connection can renew the lease before it expires if this connection
+                // hangs.
                 pause = lease / 12
             }
         }
         return true
     }
 
-    /// Renews the lease within a part of it, whatever takes its time: the turn for a connection, its making, the answer.
+    /// Renews the lease with a time limit that is a fraction of it. The limit includes the wait for a connection, its
+    /// opening, and the answer.
     private func renew() async throws -> Bool {
         let limit = max(lease / 6, .seconds(2))
         return try await withThrowingTaskGroup(of: Bool.self) { group in
@@ -122,11 +125,11 @@ struct RunExecution: Sendable {
         }
     }
 
-    /// Writes the end to the ledger; tries for as long as the lease lasts when the database is away.
+    /// Records the result in the ledger. If the database is unreachable, retries for the duration of the lease.
     private func record(_ outcome: RunOutcome, _ log: Logger) async {
         guard outcome.state != .lost else { return }
         let database = database
-        // Not a child of what may have been cancelled: the end has to be written all the same.
+        // An unstructured task, because the result must be recorded even if this task was cancelled.
         await Task {
             let end = ContinuousClock.now + lease
             while true {

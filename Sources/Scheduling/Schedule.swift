@@ -1,22 +1,22 @@
 import Foundation
 import Postgres
 
-/// When a task is due.
+/// The times at which a task is due.
 ///
-/// At the clock changes a cron expression does as Debian's cron does (cron(8), "Daylight Saving Time and other time
-/// changes"): a fixed time comes once, at its first showing where the clocks are put back and at the jump where they
-/// are put forward over it; one with a wildcard in minute or hour follows the clocks.
+/// When the clocks change, a cron expression behaves as in Debian's cron (cron(8), "Daylight Saving Time and other time
+/// changes"). A fixed time is due once: at its first occurrence if the clocks are set back over it, and at the moment
+/// of the change if they are set forward over it. An expression with a wildcard in minute or hour follows the clocks.
 public enum Schedule: Sendable, Equatable {
     case cron(CronExpression, TimeZone)
-    /// Every so many seconds, counted from 1970-01-01T00:00:00Z, so that all processes agree. Less than one, or more than
-    /// a calendar has, is never.
+    /// An interval of this many seconds, counted from 1970-01-01T00:00:00Z, so that all processes agree. A value below
+    /// 1 or above the end of `instants` is never due.
     case every(seconds: Int)
 
-    /// The instants that a schedule knows: from the year 1 to the year 9999, as RFC 3339 does.
+    /// The instants that a schedule supports: from the year 1 to the year 9999, as in RFC 3339.
     public static let instants = -62_135_596_800...253_402_300_799
 
-    /// The first time at which the task is due after an instant; nil when there is none within 41 years, or for an instant
-    /// that is none of `instants`.
+    /// Returns the first time at which the task is due after an instant. nil if the instant is not in `instants`, or if
+    /// a cron expression is not due within 41 years.
     ///
     /// Instants are whole seconds since 1970-01-01T00:00:00Z.
     public func next(after instant: Int) -> Int? {
@@ -30,7 +30,7 @@ public enum Schedule: Sendable, Equatable {
         }
     }
 
-    /// The times from an instant on, that one included.
+    /// Returns up to `count` due times from an instant on, including the instant.
     public func times(from instant: Int, count: Int) -> [Int] {
         guard Self.instants.contains(instant) else { return [] }
         var times: [Int] = []
@@ -49,7 +49,7 @@ private struct CronWalk {
 
     func next(after instant: Int) -> Int? {
         let minutes = expression.minutesOfDay
-        // A local time can be an hour or more off; the day before covers it.
+        // A local time can differ from UTC by an hour or more. Starting one day earlier covers the difference.
         let today = (instant + zone.offset(at: instant)).flooredDivision(by: CivilDate.seconds).quotient
         for number in (today - 1)...(today + 41 * 366) {
             guard expression.matches(CivilDate(number: Int64(number))) else { continue }

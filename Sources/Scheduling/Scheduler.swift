@@ -5,24 +5,25 @@ import Reporting
 import Synchronization
 import Telemetry
 
-/// Runs tasks when they are due, in any number of processes on one database, each occurrence once.
+/// Runs tasks when they are due. Several processes can share one database; each occurrence runs in only one of them.
 ///
-/// Every task has a loop of its own: sleep until it is due, claim the occurrence in the ledger, run it, try again after
-/// a failure. What is due is told by the database's clock, whatever the host's shows. A database that is away is waited
-/// for; an occurrence whose turn passes meanwhile is run late, until the next one is due.
+/// Each task has its own loop: sleep until an occurrence is due, claim it in the ledger, run it, and retry after a
+/// failure. The database's clock decides when an occurrence is due, not the host's clock. If the database is
+/// unreachable, the loop waits for it. An occurrence that was due in the meantime runs late, unless the next occurrence
+/// is already due.
 public final class Scheduler: Sendable {
     public struct Settings: Sendable {
-        /// Names this process in the ledger.
+        /// The name of this process in the ledger.
         public var instance: String
-        /// How long a run counts as alive without a sign of life.
+        /// How long a run counts as running without a renewal of its lease.
         public var lease: Duration = .seconds(60)
-        /// The pause between two tries to reach the database.
+        /// The pause between two attempts to reach the database.
         public var patience: Duration = .seconds(2)
-        /// Whether a run ends with the task that asked for it by `runNow`; the schedule's never do.
+        /// Whether a run is cancelled together with the task that waits for it, such as the caller of `runNow`.
         public var endsWithCaller = false
         /// The clocks of this machine.
         public var hostClock = HostClock.system
-        /// How often the database is asked for its time.
+        /// How often the database's clock is read.
         public var clockInterval: Duration = .seconds(10)
 
         public init(instance: String) { self.instance = instance }
@@ -36,7 +37,7 @@ public final class Scheduler: Sendable {
     private let running = Mutex<[Int64: Task<RunOutcome, Never>]>([:])
     private let clock: DatabaseClock
 
-    /// - Parameter observe: told of every end of a run, for metrics.
+    /// - Parameter observe: called after every attempt, for metrics.
     public init(
         tasks: [TaskDefinition], database: Database, settings: Settings, logger: Logger,
         observe: @escaping @Sendable (TaskDefinition, RunOutcome) -> Void = { _, _ in }
@@ -55,22 +56,23 @@ public final class Scheduler: Sendable {
                 guard let time = try rows.first?.get(0, as: Double.self) else {
                     throw PostgresError(.server, "the database did not report its time")
                 }
-                // The clock was read in the middle of the exchange.
+                // Assume that the server read its clock in the middle of the round trip.
                 return ClockReading(database: time, host: host.wall() - wait / 2, monotonic: asked + wait / 2)
             }
         }
     }
 
-    /// The time by the database's clock, in seconds since 1970; the host's until the database was asked.
+    /// The time of the database's clock, in seconds since 1970; the host's time before the first reading.
     public var databaseTime: Double { clock.now }
 
-    /// By how many seconds the host's clock is ahead of the database's; nil until the database was asked.
+    /// How many seconds the host's clock is ahead of the database's clock; nil before the first reading.
     public var clockDifference: Double? { clock.reading?.difference }
 
-    /// Beyond how many seconds a difference is worth a word.
+    /// A difference between the clocks is reported if it exceeds this number of seconds.
     public static let notableDifference = DatabaseClock.notable
 
-    /// Runs until cancelled; then returns when what runs has ended (see `stopRunning`).
+    /// Runs the schedule until cancelled, and then waits for the running tasks to end (see `stopRunning`). Returns
+    /// immediately if no task is enabled.
     public func run() async {
         let enabled = tasks.filter(\.isEnabled)
         guard !enabled.isEmpty, await readClock() else { return }
@@ -83,7 +85,7 @@ public final class Scheduler: Sendable {
         }
     }
 
-    /// Waits for the database to tell its time.
+    /// Waits until the database's clock was read.
     private func readClock() async -> Bool {
         while await !clock.measure() {
             guard (try? await Task.sleep(for: settings.patience)) != nil else { return false }
@@ -91,16 +93,16 @@ public final class Scheduler: Sendable {
         return !Task.isCancelled
     }
 
-    /// Cancels the work that still runs; `run` then returns soon.
+    /// Cancels the running work, so that `run` returns soon.
     public func stopRunning() {
         let all = running.withLock { Array($0.values) }
         for task in all { task.cancel() }
     }
 
-    /// How many runs are under way in this process.
+    /// The number of runs of this process that have not ended.
     public var runningCount: Int { running.withLock { $0.count } }
 
-    /// Runs a task now, whatever its schedule says, with its retries.
+    /// Runs a task now, independent of its schedule, with its retries.
     ///
     /// - Throws: `SchedulingError`, `PostgresError`.
     public func runNow(_ name: String) async throws -> RunOutcome {
@@ -109,7 +111,7 @@ public final class Scheduler: Sendable {
         return await attempts(task, run, occurrence: nil)
     }
 
-    /// Claims a run by hand. Where the answer was lost on the way it asks again, under the same name.
+    /// Claims a run by hand. If the answer was lost with the connection, repeats the same request.
     private func claimNow(_ name: String) async throws -> RunLedger.Claim {
         let wish = UUID()
         var tries = 0
@@ -162,9 +164,9 @@ public final class Scheduler: Sendable {
 
     private enum Claimed {
         case granted(Int64)
-        /// Another process has it, or its time is over.
+        /// Another process has claimed the occurrence, or its time is over.
         case passed
-        /// By the database's clock it is not due; that was read anew.
+        /// The occurrence is not due yet by the database's clock, which was read again.
         case early
     }
 
@@ -219,8 +221,8 @@ public final class Scheduler: Sendable {
         }
     }
 
-    /// - Returns: its run; nil when there is none: another has begun, the next occurrence is due, or the ledger cannot be
-    ///   worked with.
+    /// - Returns: the number of the next run; nil if another run has begun, the next occurrence is due, or the ledger
+    ///   refuses the attempt.
     private func nextAttempt(_ task: TaskDefinition, _ occurrence: Timestamp?, _ attempt: Int) async -> Int64? {
         let wish = UUID()
         let log = logger.tagged("task", task.name).tagged("attempt", attempt)
@@ -253,12 +255,12 @@ public final class Scheduler: Sendable {
         return nil
     }
 
-    /// Whether waiting may help.
+    /// Whether the error may be temporary.
     private static func mayPass(_ error: any Error) -> Bool {
         guard let error = error as? PostgresError else { return error is CancellationError }
         switch error.kind {
         case .timedOut, .commitOutcomeUnknown: return true
-        // The server lacks resources, or an operator intervened.
+        // The server lacks resources, or an administrator intervened.
         case .server: return error.isTransient || ["53", "57"].contains { error.sqlState?.hasPrefix($0) == true }
         default: return error.isTransient
         }
@@ -267,7 +269,7 @@ public final class Scheduler: Sendable {
     private func perform(_ task: TaskDefinition, _ run: Int64, _ attempt: Int) async -> RunOutcome {
         let execution = RunExecution(
             task: task, run: run, attempt: attempt, lease: settings.lease, database: database, logger: logger)
-        // Of its own, so that the end of the schedule does not end the work.
+        // An unstructured task, so that cancelling the schedule does not cancel the work.
         let work = Task { await execution.perform() }
         running.withLock { $0[run] = work }
         defer { running.withLock { _ = $0.removeValue(forKey: run) } }

@@ -1,21 +1,22 @@
 import Telemetry
 
-/// A piece of maintenance that is run on a schedule or by hand.
+/// A maintenance task that runs on a schedule or by hand.
 public struct TaskDefinition: Sendable {
     public let name: String
-    /// One line that says what it does.
+    /// A description in one line.
     public let summary: String
     public var schedule: Schedule
     public var isEnabled: Bool
-    /// Each run begins up to this much after it is due.
+    /// The maximum random delay of each run after its due time.
     public var jitter: Duration
-    /// How long one attempt may take.
+    /// The time limit of one attempt.
     public var timeout: Duration
-    /// How often a failed run is tried again.
+    /// How often a failed run is retried.
     public var retries: Int
-    /// The pause before the first retry; it doubles each time, with jitter.
+    /// The pause before the first retry. It doubles with each retry, and has a random part.
     public var backoff: Duration
-    /// Does the work, and says in one line what it did. It must be safe to run again after it was cut short.
+    /// Does the work, and returns a one-line description of what it did. It must be safe to run again after an
+    /// interruption.
     public let work: @Sendable (TaskContext) async throws -> String
 
     public init(
@@ -34,7 +35,7 @@ public struct TaskDefinition: Sendable {
         self.work = work
     }
 
-    /// The pause after an attempt that failed; a day at the most.
+    /// Returns the pause after a failed attempt: at most a day, changed randomly by up to 25 %.
     func pause(after attempt: Int) -> Duration {
         let longest = Duration.seconds(86400)
         return min(min(backoff, longest) * (1 << (max(1, min(attempt, 11)) - 1)), longest)
@@ -42,7 +43,7 @@ public struct TaskDefinition: Sendable {
     }
 }
 
-/// What the work of a task is given.
+/// The input of a task's work.
 public struct TaskContext: Sendable {
     public let logger: Logger
 }

@@ -5,7 +5,7 @@ import Postgres
 import Processes
 import Reporting
 
-/// What `reeve doctor` looks at for backups.
+/// The checks of `reeve doctor` for backups.
 enum BackupChecks {
     static let all = [
         Check("programs", "the programs that backups and restores use are installed", run: programs),
@@ -39,7 +39,7 @@ enum BackupChecks {
     }
 
     private static func finding(_ subject: String, _ record: UnfinishedRestore) -> Finding {
-        // Whoever may create schemas may write such a record.
+        // Any role that may create schemas can create such a record, so its texts are escaped.
         let missing = record.missingNames.map { visible($0) }.joined(separator: ", ")
         let unless = "unless that restore is running, "
         return Finding(
@@ -104,7 +104,8 @@ enum BackupChecks {
         return findings
     }
 
-    /// Finds backups that cannot be read, are not proven, or cannot be opened with any known identity.
+    /// Finds backups that cannot be read, backups that no known identity opens, and a repository whose backups are
+    /// missing, unproven or old.
     private static func examine(
         _ repository: Repository, _ name: String, _ identities: [String]
     ) async -> [Finding] {

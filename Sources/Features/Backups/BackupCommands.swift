@@ -4,7 +4,7 @@ import Kernel
 import Reporting
 import Storage
 
-/// `reeve backup …`
+/// The commands `reeve backup …`.
 enum BackupCommands {
     static let all =
         [create, list, show, verify, prune] + RestoreCommands.all + BackupKeyCommands.all
@@ -82,7 +82,7 @@ enum BackupCommands {
                         invocation.console.note("warning: \($0)")
                     }
                 } catch let error as StorageError {
-                    // The others may be what is needed now.
+                    // Continue with the other repositories, which may have the backup that the user needs.
                     status = .failed
                     isWhole = false
                     invocation.console.note("error: \(error)")
@@ -188,6 +188,7 @@ enum BackupCommands {
                         invocation.console.note("error: \($0)")
                     }
                 } catch let error as StorageError {
+                    // The repository may contain backups to remove, so the command has failed.
                     status = .failed
                     invocation.console.note("error: \(error)")
                 }
@@ -215,6 +216,5 @@ enum BackupCommands {
                 decisions.isEmpty ? BackupText.none(isWhole: status == .done) : table.text + "\n" + sum, status
             )
         }
-        // Repositories that could not be examined may hold backups to be removed.
     }
 }

@@ -3,10 +3,10 @@ import Foundation
 import Kernel
 import Processes
 
-/// A command of the user's at a moment of a backup or restore.
+/// A shell command of the user that runs before or after a backup, or after a restore.
 ///
-/// It gets the fixed environment of every child, what it is to know as `REEVE_…`, and the variables that
-/// `backup.hooks.environment` names.
+/// Its environment is the fixed environment of every child process, the hook's own `REEVE_…` variables, and the
+/// variables that `backup.hooks.environment` names.
 struct BackupHook: Sendable {
     static let before = BackupHook("before", "A shell command to run before a backup; when it fails, there is none.")
     static let after = BackupHook(
@@ -33,9 +33,9 @@ struct BackupHook: Sendable {
         setting = Setting("backup.hooks.\(name)", .text, summary)
     }
 
-    /// Runs it, if there is one.
+    /// Runs the command, if one is configured.
     ///
-    /// - Throws: `BackupError.hook` when it fails, or takes more than ten minutes.
+    /// - Throws: `BackupError.hook` if the command fails or takes more than ten minutes.
     func run(_ configuration: Configuration, _ values: [String: String]) async throws {
         guard let line = configuration[setting] else { return }
         let names = configuration[Self.environment]

@@ -4,12 +4,13 @@ import Postgres
 import Processes
 
 extension Interruption {
-    /// Makes a backup; when a signal stops that, says whether there is one all the same.
+    /// Makes a backup. If a signal stops it, reports whether the backup nevertheless exists.
     func telling(
         _ work: BackupWork, _ settings: BackupMaker.Settings,
         _ body: (BackupMaker.Settings) async throws -> BackupMaker.Result
     ) async throws -> BackupMaker.Result {
-        // Another process may make one while this one waits for the lock.
+        // Remember the IDs of this process's backups, because another process may make a backup while this one waits
+        // for the lock.
         let own = Gathered<String>()
         var settings = settings
         settings.begun = { own.add([$0]) }
@@ -24,11 +25,12 @@ extension Interruption {
         }
     }
 
-    /// The manifest is written last: with it there is a backup, whatever was cut short after it.
+    /// Reports whether one of the process's own backups exists. The manifest is written last, so a backup with a
+    /// manifest is complete, even if later work was interrupted.
     private func tell(_ work: BackupWork, _ own: Set<String>) async {
         let (repositories, database) = (work.repositories, work.open.name)
         stands("whether a backup was made is not known; 'reeve backup list' tells")
-        // A task of its own, for this one is cancelled; if a repository hangs, the sentence above holds.
+        // A separate task, because this one is cancelled. If a repository hangs, the state set above remains.
         let looking = Task { () async throws -> [String] in
             var made: [String] = []
             for repository in repositories {
@@ -44,7 +46,7 @@ extension Interruption {
         stands("the ledger may not know of it")
     }
 
-    /// Says what a restore leaves if it is stopped.
+    /// Sets the state to report if a restore is stopped.
     func restores(_ order: BackupWork.RestoreOrder, into target: ConnectionSettings) {
         let name = target.parameters["dbname"].map { "'\($0)'" } ?? "the target"
         if !order.selection.isEmpty {

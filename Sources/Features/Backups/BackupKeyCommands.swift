@@ -4,7 +4,7 @@ import Kernel
 import Processes
 import Reporting
 
-/// `reeve backup key …`
+/// The command `reeve backup key`.
 enum BackupKeyCommands {
     static let all = [key]
 

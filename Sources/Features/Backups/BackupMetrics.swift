@@ -5,7 +5,7 @@ import Processes
 import Storage
 import Telemetry
 
-/// What the ledger knows of backups, as metrics.
+/// The metrics of backups, read from the ledger.
 enum BackupMetrics {
     private static let labels = ["database", "target"]
     private static let lastSuccess = MetricDescription(
@@ -41,7 +41,7 @@ enum BackupMetrics {
         }
         set(records, attempts, open.name, &sample)
         for place in Set(records.map(\.place)) where place.hasPrefix("/") {
-            // Of a folder that does not answer at once nothing is said.
+            // If a folder does not answer within 2 s, its free space is not reported.
             let bytes = try? await BoundedThreads.named(place).call(limit: .seconds(2)) { FolderStore(place).freeBytes }
             if let bytes = bytes ?? nil { sample.set(free, Double(bytes), open.name, place) }
         }

@@ -3,7 +3,7 @@ import Foundation
 import Kernel
 import Reporting
 
-/// What the commands about backups have in common.
+/// The common options and functions of the backup commands.
 enum BackupScope {
     static let identity = OptionSpec.option("identity", "FILE", "the age identity that opens the backup")
     static let repository = OptionSpec.option("repository", "PLACE", "look only into this one of the repositories")
@@ -11,7 +11,7 @@ enum BackupScope {
         "trust", "ROLE", "let this role's functions run while rows come; beside trusted_roles", repeated: true)
     static let backup = ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)
 
-    /// Runs `body` for the backups of each database that is selected, and prints what it says (`DatabaseScope.forEach`).
+    /// Runs `body` for the backups of each selected database, and prints the results (see `DatabaseScope.forEach`).
     static func forEach(
         _ invocation: Invocation, _ body: (BackupWork) async throws -> DatabaseScope.Report
     ) async throws -> ExitCode {
@@ -22,13 +22,13 @@ enum BackupScope {
         }
     }
 
-    /// The repositories that a command looks into.
+    /// Returns the repositories that a command uses: the named one, or all.
     static func repositories(_ invocation: Invocation, _ work: BackupWork) throws -> [Repository] {
         guard let place = invocation.option("repository") else { return work.repositories }
         return [try BackupWork.repository(place, of: work.repositories)]
     }
 
-    /// Shows how far a restore is, how fast it goes and how long it will take.
+    /// Returns a function that prints the progress, the speed and the remaining time of a restore.
     static func progress(_ console: Console) -> Restorer.Progress {
         let began = ContinuousClock.now
         let shown = LastShown()
@@ -43,9 +43,9 @@ enum BackupScope {
         }
     }
 
-    /// Lets something be shown a few times a second.
+    /// Limits the progress messages to five per second.
     private final class LastShown: @unchecked Sendable {
-        // Under the lock.
+        // @unchecked: `last` is accessed only while `lock` is held.
         private let lock = NSLock()
         private var last = ContinuousClock.now - .seconds(1)
 

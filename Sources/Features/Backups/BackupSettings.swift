@@ -3,7 +3,8 @@ import Foundation
 import Kernel
 import Postgres
 
-/// The settings of backups, and what they say to those who make and restore them.
+/// The settings of backups. They are also converted here to the settings of `BackupMaker`, `Restorer` and
+/// `RetentionPolicy`.
 enum BackupSettings {
     static let bandwidth = Setting<Int?>(
         "backup.bandwidth", .integer(1...100_000), "The most MiB a second that a backup writes.")
@@ -49,9 +50,9 @@ enum BackupSettings {
             keepMonthly.key, keepAtLeast.key, keepWithin.key, jobs.key,
         ]
 
-    /// Where backups lie, in the order in which they are named.
+    /// Returns the configured repositories, in their order.
     ///
-    /// - Throws: `ConfigurationError` where none is named.
+    /// - Throws: `ConfigurationError` if none is configured.
     static func repositories(_ configuration: Configuration) throws -> [Repository] {
         let stores = RepositorySettings.stores(configuration)
         guard !stores.isEmpty else {
@@ -85,11 +86,11 @@ enum BackupSettings {
     }
 
     static func identity(_ configuration: Configuration, given: String? = nil) -> String? {
-        // The programs that get this path run in another working directory.
+        // An absolute path, because the programs that receive it run in another working directory.
         (given ?? configuration.path(identity)).map { URL(fileURLWithPath: $0).path }
     }
 
-    /// - Parameter trusting: roles that are trusted besides those of the configuration.
+    /// - Parameter trusting: trusted roles in addition to the configured ones.
     static func restorer(
         _ configuration: Configuration, identity given: String?, trusting: [String] = []
     ) -> Restorer.Settings {
@@ -106,13 +107,13 @@ enum BackupSettings {
         return settings
     }
 
-    /// Whether this machine can open the backups that it makes.
+    /// Whether this machine can decrypt the backups that it makes.
     static func canOpen(_ configuration: Configuration) -> Bool {
         configuration[encryption] == .none || configuration[identity] != nil
     }
 
-    /// The checks of the systems: `backups/checks/SYSTEM/*.sql` beside the shipped migrations, or `checks` in a system's
-    /// own folder.
+    /// Reads the checks of the systems, from `checks` in the system's own folder and from `backups/checks/SYSTEM` next
+    /// to the shipped migrations.
     static func checks(_ systems: [System]) throws -> [SystemCheck] {
         try systems.flatMap { system -> [SystemCheck] in
             let shipped = URL(fileURLWithPath: system.folder).deletingLastPathComponent().deletingLastPathComponent()

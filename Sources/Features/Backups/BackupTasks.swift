@@ -5,8 +5,8 @@ import Postgres
 import Storage
 import Telemetry
 
-/// The task that backs the database up. After a change of the server's version the backup is tested at once, where this
-/// machine can open it: what restored before may not any more.
+/// The task that backs up the database. If the server's version has changed since the last proven backup, the new
+/// backup is tested immediately if this machine can decrypt it, because a backup may not restore with the new version.
 enum BackupTask {
     static func run(_ call: TaskCall) async throws -> String {
         let work = try BackupWork(call)
@@ -26,7 +26,7 @@ enum BackupTask {
     }
 }
 
-/// The task that removes the backups that the policy does not keep.
+/// The task that removes the backups that the retention policy does not keep.
 enum PruneTask {
     static func run(_ call: TaskCall) async throws -> String {
         let work = try BackupWork(call)
@@ -35,7 +35,7 @@ enum PruneTask {
     }
 }
 
-/// The task that looks whether all parts are there, and reads some of them.
+/// The task that checks whether all parts of the backups exist, and reads some of them.
 enum VerifyTask {
     static func run(_ call: TaskCall) async throws -> String {
         let work = try BackupWork(call)
@@ -49,7 +49,7 @@ enum VerifyTask {
     }
 }
 
-/// The task that proves that the newest backup restores.
+/// The task that proves that the newest backup can be restored.
 enum RestoreTestTask {
     static func run(_ call: TaskCall) async throws -> String {
         let work = try BackupWork(call)

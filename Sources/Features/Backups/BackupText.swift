@@ -1,7 +1,7 @@
 import Backups
 import Kernel
 
-/// Backups and proofs as people and scripts read them.
+/// The text and JSON forms of backups and proofs.
 enum BackupText {
     static func created(_ result: BackupMaker.Result) -> JSONValue {
         summary(
@@ -13,9 +13,9 @@ enum BackupText {
             ])
     }
 
-    /// Where none is shown.
+    /// Returns the text for an empty list.
     ///
-    /// - Parameter isWhole: whether everything was read.
+    /// - Parameter isWhole: whether all manifests could be read.
     static func none(isWhole: Bool) -> String { isWhole ? "no backups" : "no backup could be read" }
 
     private static func summary(_ manifest: Manifest, _ more: [String: JSONValue] = [:]) -> JSONValue {
@@ -90,7 +90,7 @@ enum BackupText {
         return (lines + [summary(result)]).joined(separator: "\n")
     }
 
-    /// The counts, in one line.
+    /// Returns the counts, in one line.
     static func summary(_ result: Verification) -> String {
         var text = "\(count(result.parts, "part")), \(result.read) of them read (\(size(result.bytes)))"
         if result.unopened > 0 { text += ", \(result.unopened) of these not opened for lack of an identity" }

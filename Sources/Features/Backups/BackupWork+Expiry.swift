@@ -6,15 +6,16 @@ import Postgres
 import Storage
 import Telemetry
 
-/// Backups are removed.
+/// The removal of backups.
 extension BackupWork {
-    /// What the policy says of each backup in a repository.
+    /// Returns the policy's decision about each backup in a repository.
     ///
-    /// Whoever may write to the repository can invent backups and proofs, and push out with them those that are there. So
-    /// those are proven that the ledger knows as proven, and what says that it was made in the future does not count.
+    /// Any user who can write to the repository can store false backups and proofs there, and so displace real backups.
+    /// Therefore a backup counts as proven only if the ledger records it as proven, and a backup with a time in the
+    /// future is ignored.
     ///
-    /// - Parameter damaged: gets the manifests that cannot be read, or cannot be.
-    /// - Throws: `LedgerError`, `PostgresError` where the database cannot be asked; `StorageError`.
+    /// - Parameter damaged: called for each manifest that cannot be read, or whose times are not valid.
+    /// - Throws: `LedgerError` or `PostgresError` if the database cannot be queried; `StorageError`.
     func decisions(
         _ repository: Repository, damaged: (BackupError) -> Void = { _ in }
     ) async throws -> [RetentionPolicy.Decision] {
@@ -22,7 +23,7 @@ extension BackupWork {
         var candidates: [RetentionPolicy.Candidate] = []
         for manifest in try await repository.manifests(of: open.name, damaged: damaged) {
             let times = [manifest.startedAt, manifest.finishedAt].map { try? Timestamp.fromPostgres($0) }
-            // The clocks of machines differ a little.
+            // Allows one hour, because the clocks of machines differ a little.
             guard let began = times[0], let finished = times[1], max(began, finished) - .seconds(3600) <= now else {
                 damaged(
                     .badManifest(
@@ -37,7 +38,7 @@ extension BackupWork {
         return BackupSettings.retention(configuration).decide(candidates, now: now)
     }
 
-    /// The backups in a repository that the ledger knows as proven, and the time of the database's clock.
+    /// Returns the backups in a repository that the ledger records as proven, and the time of the database's clock.
     private func evidence(of place: String) async throws -> (proven: Set<String>, now: Timestamp) {
         try await open.database.withDirectConnection(named: "reeve backup") { connection in
             try await connection.with { connection in
@@ -50,9 +51,9 @@ extension BackupWork {
         }
     }
 
-    /// Brings the ledger up to what the repositories hold. Refuses to go on where the name in one belongs to another
-    /// database, whose backups would be judged by this one's policy. A repository that does not answer is left to whoever
-    /// asks it next.
+    /// Updates the ledger from the content of the repositories. Refuses to continue if the database's name in a
+    /// repository belongs to another database, because this database's policy would be applied to the backups of the
+    /// other. A repository that does not answer is skipped; the next access to it reports the error.
     ///
     /// - Throws: `BackupError.foreign`, `.locked`; `PostgresError`.
     func reconcile(actor: String) async throws {
@@ -65,9 +66,10 @@ extension BackupWork {
         }
     }
 
-    /// Removes what the policy does not keep, judged anew once no backup is being made.
+    /// Removes the backups that the policy does not keep. The policy is applied again under the lock, when no backup is
+    /// being made.
     ///
-    /// - Returns: how many backups went, and the bytes that were freed.
+    /// - Returns: the number of removed backups, and of freed bytes.
     func prune(actor: String) async throws -> (removed: Int, freed: Int) {
         try await alone { try await prune(actor: actor, on: $0, $1) }
     }

@@ -2,11 +2,11 @@ import Backups
 import Kernel
 import Postgres
 
-/// Backups are encrypted anew.
+/// The re-encryption of backups.
 extension BackupWork {
-    /// Encrypts all backups for the recipients that are configured now.
+    /// Encrypts all backups again for the configured recipients.
     ///
-    /// - Returns: how many parts were written anew, and the manifests that cannot be read.
+    /// - Returns: the number of parts that were written again, and an error for each manifest that cannot be read.
     func rewrap(
         identity: String?, progress: @escaping @Sendable (String) -> Void
     ) async throws -> (parts: Int, damaged: [BackupError]) {

@@ -4,9 +4,9 @@ import Ledger
 import Postgres
 import Telemetry
 
-/// The ledger is told of the backups that there are.
+/// The synchronization of the ledger with the repositories.
 extension BackupWork {
-    /// - Throws: `BackupError.badManifest` for one whose times are none.
+    /// - Throws: `BackupError.badManifest` if the times in the manifest are not valid.
     static func entry(of manifest: Manifest) throws -> BackupLedger.Entry {
         do {
             return BackupLedger.Entry(
@@ -19,8 +19,8 @@ extension BackupWork {
         }
     }
 
-    /// Tells the ledger of the backups in a repository that it does not know: their makers were killed after the manifest
-    /// was written, or did not reach the ledger. They are not proven by that.
+    /// Records the backups in a repository that the ledger does not have. Their makers were killed after the manifest
+    /// was written, or could not reach the ledger. The backups count as unproven.
     ///
     /// - Throws: `StorageError`; `LedgerError`; `PostgresError`.
     func findUnknown(in repository: Repository, actor: String, on connection: Connection) async throws {
@@ -38,13 +38,13 @@ extension BackupWork {
         }
     }
 
-    /// Makes the ledger tell of the backups that are in a repository, and of no others. To be called under the lock.
+    /// Makes the ledger's records equal to the backups in a repository. Call this only under the lock.
     ///
-    /// - Throws: `BackupError.foreign` where they are another database's; as `findUnknown`.
+    /// - Throws: `BackupError.foreign` if the backups belong to another database; the errors of `findUnknown`.
     func reconcile(_ repository: Repository, actor: String, on connection: Connection) async throws {
         try await repository.claim(open.name, on: connection)
         try await findUnknown(in: repository, actor: actor, on: connection)
-        // A removal that was cut, or what others have done there.
+        // A removal was interrupted, or another program has removed the backup.
         let known = try await knownBackups(in: repository, on: connection)
         for id in known.subtracting(try await repository.ids(of: open.name)).sorted() {
             try await connection.with {

@@ -5,7 +5,7 @@ import Ledger
 import Postgres
 import Telemetry
 
-/// Backups are made.
+/// The creation of backups.
 extension BackupWork {
     func create(
         _ settings: BackupMaker.Settings, actor: String,
@@ -41,7 +41,8 @@ extension BackupWork {
         return result
     }
 
-    /// Makes the backup; where there is none after all, says so to the ledger and to the hook.
+    /// Runs the hook `before` and makes the backup. If that fails, records the failure in the ledger and runs the hook
+    /// `after`.
     private func make(
         _ maker: BackupMaker, _ attempts: [Int], _ progress: @escaping @Sendable (String, Int) -> Void
     ) async throws -> BackupMaker.Result {
@@ -49,7 +50,7 @@ extension BackupWork {
             try await BackupHook.before.run(configuration, ["REEVE_DATABASE": open.name])
             return try await maker.make(progress: progress)
         } catch {
-            // A task of its own, for this one may be cancelled.
+            // A separate task, because this one may be cancelled.
             await Task {
                 try? await withLedger { connection in
                     for attempt in attempts { try BackupLedger.finish(attempt, failure: "\(error)", on: connection) }
@@ -61,8 +62,8 @@ extension BackupWork {
         }
     }
 
-    /// Tells the ledger of the backups in a repository that it does not know, for one whose maker was killed is a backup
-    /// too. What cannot be looked at now is told of by the next.
+    /// Records the backups in a repository that the ledger does not have, because a backup whose maker was killed is
+    /// valid too. If the repository or the ledger cannot be reached now, the next backup records them.
     private func tellLedger(of repository: Repository, _ actor: String) async {
         do {
             try await open.database.withDirectConnection(named: "reeve backup") { connection in
@@ -75,7 +76,7 @@ extension BackupWork {
         }
     }
 
-    /// Records a complete backup in the ledger; the backup is valid even if this fails.
+    /// Records a complete backup in the ledger. The backup is valid even if this fails.
     private func tellLedger(_ body: @Sendable (isolated Connection) throws -> Void) async {
         for attempt in 1...5 {
             do { return try await withLedger(body) } catch {

@@ -3,7 +3,7 @@ import Kernel
 import Ledger
 import Postgres
 
-/// Backups are tried out and restored.
+/// The test and the restore of backups.
 extension BackupWork {
     func test(
         _ manifest: Manifest, in repository: Repository, identity: String?, actor: String,
@@ -25,28 +25,29 @@ extension BackupWork {
         return proof
     }
 
-    /// Where scratch clusters are made.
+    /// The folder for scratch clusters.
     var scratchFolder: String { "\(configuration.stateFolder)/scratch" }
 
-    /// What a restore is to do.
+    /// The options of a restore.
     struct RestoreOrder: Sendable {
         var identity: String?
         var makesRoles = false
         var isMasked = false
-        /// Whether what is in the target may be put aside.
+        /// Whether the current content of the target may be replaced. It is kept in another database.
         var replaces = false
-        /// Whether the target was made for this, so that it gets the owner, the grants and the connection limit of the backup.
+        /// Whether the target was created for this restore. It then gets the owner, the grants and the connection limit
+        /// of the backup.
         var isMade = false
-        /// Roles that are trusted besides those of the configuration.
+        /// Trusted roles in addition to the configured ones.
         var trustedRoles: [String] = []
         var selection = PartialRestore.Selection()
-        /// The record of the restore whose constraints alone are to be made.
+        /// The record of an unfinished restore. If it is set, only the missing constraints of that restore are created.
         var unfinished: UnfinishedRestore?
     }
 
-    /// Restores tables or schemas, or what such a restore has left.
+    /// Restores tables or schemas, or creates the constraints that such a restore has not created.
     ///
-    /// - Returns: what was left out, and what has come otherwise than it was.
+    /// - Returns: a note for each object that was left out, or that differs from the backup.
     func restoreTables(
         _ manifest: Manifest, from repository: Repository, into target: ConnectionSettings, _ order: RestoreOrder,
         progress: @escaping Restorer.Progress
@@ -74,9 +75,9 @@ extension BackupWork {
         return Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
     }
 
-    /// Restores everything.
+    /// Restores a whole backup.
     ///
-    /// - Returns: what there is to say about it.
+    /// - Returns: notes for the user.
     func restore(
         _ manifest: Manifest, from repository: Repository, into target: ConnectionSettings, _ order: RestoreOrder,
         progress: @escaping Restorer.Progress

@@ -7,15 +7,15 @@ import Postgres
 import Storage
 import Telemetry
 
-/// Backups of one database of the estate, with what the ledger knows of them: made, tried out and restored, removed, and
-/// encrypted anew, each in a file of its own.
+/// The work on the backups of one database and on their records in the ledger. The extensions create, test, restore,
+/// remove and re-encrypt backups; each is in its own file.
 struct BackupWork: Sendable {
     let open: OpenDatabase
     let configuration: Configuration
     let logger: Logger
     let repositories: [Repository]
 
-    /// - Throws: `ConfigurationError` where no repository is named.
+    /// - Throws: `ConfigurationError` if no repository is configured.
     init(open: OpenDatabase, configuration: Configuration, logger: Logger) throws {
         self.open = open
         self.configuration = configuration
@@ -27,9 +27,9 @@ struct BackupWork: Sendable {
         try self.init(open: call.open, configuration: call.configuration, logger: call.logger)
     }
 
-    /// The one that is named.
+    /// Returns the repository at a place.
     ///
-    /// - Throws: `UsageError` for one that is not configured.
+    /// - Throws: `UsageError` if the place is not configured.
     static func repository(_ place: String, of repositories: [Repository]) throws -> Repository {
         if let found = repositories.first(where: { $0.store.place == place }) { return found }
         throw UsageError(
@@ -37,18 +37,18 @@ struct BackupWork: Sendable {
             hint: "configured: \(repositories.map(\.store.place).joined(separator: ", "))")
     }
 
-    /// Called with a message about each repository that could not be examined.
+    /// Called with a warning about each repository or manifest that could not be read.
     typealias Note = (String) -> Void
 
-    /// A backup, in the repository that is named, or in the first that has it.
+    /// Finds a backup in the named repository, or in the first repository that has it.
     ///
-    /// - Parameter id: its name, or `latest`: the newest of all.
+    /// - Parameter id: the ID of the backup, or `latest` for the newest backup of all repositories.
     func find(_ id: String, in place: String?, note: Note) async throws -> (Repository, Manifest) {
         let chosen = if let place { [try Self.repository(place, of: repositories)] } else { repositories }
         return try await Self.find(id, of: open.name, in: chosen, note: note)
     }
 
-    /// A backup, in the first repository that has it.
+    /// Finds a backup in the first of the repositories that has it.
     static func find(
         _ id: String, of database: String, in repositories: [Repository], note: Note
     ) async throws -> (Repository, Manifest) {
@@ -66,12 +66,14 @@ struct BackupWork: Sendable {
         throw first ?? BackupError.unknown(id: id)
     }
 
-    /// Does something with the backups of the database alone.
+    /// Runs `body` under the lock, so that no other process changes the backups of the database.
     ///
-    /// - Throws: `BackupError.locked`, `.foreign` where they are another database's; what `body` throws.
+    /// - Throws: `BackupError.locked`; the errors of `body`, such as `BackupError.foreign` if the backups belong to
+    ///   another database.
     func alone<T: Sendable>(_ body: @Sendable (Connection, BackupLock) async throws -> T) async throws -> T {
         try await open.database.withDirectConnection(named: "reeve backup") { connection in
-            // Without a ledger the lock would have a key that everybody knows, and another one than with it.
+            // Install the ledger first. Without a ledger the key of the lock is known to every role, and differs from
+            // the key with a ledger.
             try await connection.with { try LedgerSchema.install(on: $0) }
             return try await Repository.locked(on: connection, wait: .seconds(60)) { lock in
                 try await body(connection, lock)
@@ -79,12 +81,13 @@ struct BackupWork: Sendable {
         }
     }
 
-    /// The newest backup of all repositories that answer: one of them may lag behind.
+    /// Returns the newest backup of all repositories that answer, because a repository may lack newer backups.
     ///
     /// - Parameters:
-    ///   - wanted: the name by which the backup was requested.
-    ///   - time: only those that were begun by then.
-    /// - Throws: `BackupError.unknown` where there is none; `StorageError` where one that does not answer may have some.
+    ///   - wanted: the name by which the backup was requested, for the error.
+    ///   - time: if given, only backups that began at or before this time are considered.
+    /// - Throws: `BackupError.unknown` if there is none; `StorageError` if there is none, and a repository that may
+    ///   have one does not answer.
     static func newest(
         of database: String, in repositories: [Repository], _ wanted: String, by time: Timestamp? = nil, note: Note
     ) async throws -> (Repository, Manifest) {
@@ -105,7 +108,7 @@ struct BackupWork: Sendable {
         throw failure ?? BackupError.unknown(id: wanted)
     }
 
-    /// Works in the ledger of the database, which is made where it is not there.
+    /// Runs `body` with the ledger of the database, and installs the ledger first if it is missing.
     @discardableResult
     func withLedger<T: Sendable>(_ body: @Sendable (isolated Connection) throws -> T) async throws -> T {
         try await open.database.withDirectConnection(named: "reeve backup") { connection in

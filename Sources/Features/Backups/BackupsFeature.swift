@@ -3,14 +3,14 @@ import Kernel
 import Storage
 
 extension Feature {
-    /// Backups: made, verified, proved to restore, restored, thinned out.
+    /// Backups: their creation, verification, test, restore and removal.
     public static let backups = Feature(
         "backups", commands: BackupCommands.all + [RecoverCommand.spec], settings: BackupSettings.keys,
         sections: [MaskSection.section.key], tasks: BackupTasks.all, collectors: [BackupMetrics.collector],
         checks: BackupChecks.all, errors: [BackupError.self, StorageError.self])
 }
 
-/// The tasks of backups, with their schedules. Where a repository is configured, they are on.
+/// The tasks of backups, with their schedules. They are enabled if a repository is configured.
 enum BackupTasks {
     static let all = [
         TaskSpec(

@@ -1,7 +1,7 @@
 import Backups
 import Kernel
 
-/// `mask:` in a `system.yaml`: how columns are masked in a copy for others.
+/// The key `mask` in a `system.yaml`: the columns to mask in a copy for other people.
 enum MaskSection {
     static let section = SystemSection<[String: [String: MaskingRules.Mask]]>(
         "mask",
@@ -31,7 +31,7 @@ enum MaskSection {
         return masks
     }
 
-    /// How the systems' columns are masked.
+    /// Returns the masking rules of all systems.
     static func rules(_ systems: [System]) -> MaskingRules {
         var rules: [String: [String: [String: MaskingRules.Mask]]] = [:]
         for system in systems {

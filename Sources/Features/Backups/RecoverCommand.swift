@@ -6,7 +6,7 @@ import Ledger
 import Postgres
 import Reporting
 
-/// `reeve recover`
+/// The command `reeve recover`.
 enum RecoverCommand {
     static let spec = CommandSpec(
         noun: "recover", verb: nil,
@@ -72,7 +72,8 @@ enum RecoverCommand {
                 try BackupLedger.restored(
                     id: manifest.id, target: target.withoutPassword.uri, actor: Invocation.person, on: $0)
             }
-            // The chain ends where the backup was made, which earlier anchors contradict. Who recovers says that it is right.
+            // The restored chain ends at the time of the backup, and anchors made after that time contradict it. The
+            // user who recovers the database thereby accepts the chain.
             do {
                 try await AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
                     .anchor(accepting: "\(Invocation.person): recovered from backup \(manifest.id)")

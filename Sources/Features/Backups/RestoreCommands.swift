@@ -5,7 +5,7 @@ import Ledger
 import Postgres
 import Reporting
 
-/// `reeve backup test` and `reeve backup restore`
+/// The commands `reeve backup test` and `reeve backup restore`.
 enum RestoreCommands {
     static let all = [test, restore]
 
@@ -84,7 +84,7 @@ enum RestoreCommands {
                 : try await work.restore(manifest, from: repository, into: target, order, progress: progress)
             let seconds = (ContinuousClock.now - began).inSeconds
             for note in notes { invocation.console.note(note) }
-            // The source may be gone: that is what backups are for.
+            // Errors are ignored, because the source database may no longer exist.
             try? await work.withLedger {
                 try BackupLedger.restored(
                     id: manifest.id, target: target.withoutPassword.uri, actor: Invocation.person, on: $0)
@@ -96,7 +96,7 @@ enum RestoreCommands {
                     "the restore of \(manifest.id) has left nothing to do"
                 case _?: "made what the restore of \(manifest.id) had left"
                 }
-            // Of a whole backup nothing is left out.
+            // A restore of a whole backup leaves nothing out, so its notes are not findings.
             let hasFindings = isPartial && !notes.isEmpty
             return DatabaseScope.Report(
                 [
@@ -141,7 +141,7 @@ enum RestoreCommands {
         return order
     }
 
-    /// - Parameter unfinished: the restore that is to go on, with the backup that it was begun with.
+    /// - Parameter unfinished: the restore to continue. It continues with the backup that it began with.
     private static func choose(
         _ invocation: Invocation, _ work: BackupWork, _ unfinished: UnfinishedRestore?
     ) async throws -> (Repository, Manifest) {
@@ -168,7 +168,7 @@ enum RestoreCommands {
         ) { invocation.console.note($0) }
     }
 
-    /// Whether the target holds something, and may be put aside.
+    /// Whether the target is not empty, and may be replaced.
     private static func mayReplace(_ target: ConnectionSettings, _ invocation: Invocation) async throws -> Bool {
         let (name, count) = try await TargetContent.read(target)
         if count == 0 { return false }
@@ -182,10 +182,10 @@ enum RestoreCommands {
     }
 }
 
-/// What a database that is to be restored into holds already.
+/// The existing content of the target of a restore.
 enum TargetContent {
-    /// - Returns: the database's name, and how many tables, functions, types and other objects are in its schemas, besides
-    ///   those of extensions.
+    /// - Returns: the database's name, and the number of tables, functions, types and other objects in its schemas,
+    ///   without the objects of extensions.
     static func read(_ target: ConnectionSettings) async throws -> (name: String, objects: Int) {
         try await Connection.opened(target) { connection in
             try await connection.with { connection in

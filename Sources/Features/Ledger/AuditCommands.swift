@@ -4,7 +4,7 @@ import Kernel
 import Ledger
 import Reporting
 
-/// `reeve audit …`
+/// The commands `reeve audit …`.
 enum AuditCommands {
     static let all = [verify, anchor]
 
@@ -24,14 +24,14 @@ enum AuditCommands {
         return try await DatabaseScope.forEach(invocation) { [more] one, estate in
             let open = try await estate.open(one)
             let work = AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
-            // A file may hold the anchors of several databases.
+            // A file may contain the anchors of several databases.
             let own = more.mapValues { lines in lines.filter { AuditAnchor($0)?.name == one.name } }
             let report = try await work.verify(more: own)
             return DatabaseScope.Report(report.json, report.text, report.isIntact ? .done : .finding)
         }
     }
 
-    /// The lines of a file that hold an anchor.
+    /// Returns the lines of a file that contain an anchor.
     private static func lines(_ file: String) throws -> [String] {
         guard let data = FileManager.default.contents(atPath: file) else {
             throw UsageError("--anchors: '\(file)' cannot be read")

@@ -4,16 +4,16 @@ import Ledger
 import Telemetry
 
 extension Feature {
-    /// The ledger itself: the audit chain, its anchors, and what is kept for how long.
+    /// The ledger itself: the audit chain, its anchors, and the retention of its rows.
     public static let ledger = Feature(
         "ledger", commands: AuditCommands.all, settings: LedgerSettings.keys + [AuditWork.key.key],
         tasks: [AnchorTask.spec, TidyTask.spec], collectors: [AuditMetrics.collector],
         errors: [AuditError.self])
 }
 
-/// How long the ledger keeps what it no longer needs.
+/// The settings of the ledger's retention.
 enum LedgerSettings {
-    /// Long enough that nobody still asks for what goes.
+    /// At least one day, so that no process still needs the rows that are removed.
     private static let kept = ValueSyntax.duration(.seconds(86400)...WrittenDuration.longest)
     private static let runs = Setting(
         "ledger.keep.runs", kept, default: "90d",
@@ -44,7 +44,7 @@ enum AnchorTask {
     }
 }
 
-/// The task that removes what the ledger no longer keeps.
+/// The task that removes old rows of the ledger and old anchors.
 enum TidyTask {
     static let spec = TaskSpec(
         "tidy", "remove runs, events and cleared findings that are older than ledger.keep", schedule: "50 3 * * *",
@@ -59,7 +59,7 @@ enum TidyTask {
     }
 }
 
-/// How long the audit chain is.
+/// The metric of the length of the audit chain.
 enum AuditMetrics {
     private static let entries = MetricDescription(
         "reeve_audit_entries", .gauge, "Entries of the audit chain.", labels: ["database"])

@@ -2,22 +2,23 @@ import Kernel
 import Postgres
 import Telemetry
 
-/// The task that refreshes the planner's statistics of tables that changed much since they were gathered, in the
-/// schemas of the systems that are administered.
+/// The task that runs ANALYZE on tables that have changed much since the last ANALYZE, in the schemas of the configured
+/// systems and of the ledger.
 enum AnalyzeTask {
-    /// How a table stands, as pg_stat_user_tables and pg_class tell.
+    /// The state of a table, from pg_stat_all_tables and pg_class.
     struct TableStatistics: Sendable, Equatable {
         let schema: String
         let name: String
-        /// Rows, as estimated when they were last counted; negative when they never were.
+        /// The number of rows as the planner estimates it; negative if the table was never analyzed.
         let rows: Double
-        /// Rows that were changed since the statistics were gathered.
+        /// The number of rows that were changed since the last ANALYZE.
         let changes: Int
         let wasAnalyzed: Bool
     }
 
-    /// Whether the statistics are stale: never gathered with rows there, or more than 50 rows and a tenth of the table
-    /// changed since, which is autovacuum's own default measure (PostgreSQL manual, section 25.1.6).
+    /// Whether the statistics are stale: they were never gathered and the table has rows or changes, or more than 50
+    /// rows plus a tenth of the table have changed. That is autovacuum's default threshold (PostgreSQL manual, section
+    /// 25.1.6).
     static func isStale(_ table: TableStatistics) -> Bool {
         if !table.wasAnalyzed { return table.changes > 0 || table.rows > 0 }
         return Double(table.changes) > 50 + 0.1 * max(table.rows, 0)
@@ -41,7 +42,8 @@ enum AnalyzeTask {
                 try await open.database.pool.with { try analyze(table, on: $0) }
                 done += 1
             } catch let error as PostgresError where ["55P03", "42P01", "42501"].contains(error.sqlState) {
-                // Locked, dropped meanwhile, or not ours to analyse: the next run will see.
+                // The table is locked, was dropped in the meantime, or belongs to another role. The next run checks it
+                // again.
                 call.logger.warning(
                     "a table could not be analysed",
                     [LogField("table", "\(table.schema).\(table.name)"), LogField("error", error.message)])

@@ -1,6 +1,6 @@
 import Kernel
 
 extension Feature {
-    /// Care of the database itself.
+    /// The maintenance of the database itself.
     public static let maintenance = Feature("maintenance", tasks: [AnalyzeTask.spec])
 }

@@ -4,9 +4,10 @@ import Migrations
 import Postgres
 import Synchronization
 
-/// The migrations that a run has begun in one database, to report their state when the run is interrupted.
+/// The migrations that a run has begun in one database, to report their state if the run is interrupted.
 ///
-/// What was cut short may have been committed, or may go on by its journal: the ledger is asked, not guessed.
+/// An interrupted migration may have been committed, or its journal may allow it to continue. The state is therefore
+/// read from the ledger.
 final class BegunMigrations: Sendable {
     private let database: Database
     private let actions = Mutex<[MigrationAction]>([])
@@ -15,12 +16,12 @@ final class BegunMigrations: Sendable {
 
     func add(_ action: MigrationAction) { actions.withLock { $0.append(action) } }
 
-    /// Runs `body`; when a signal stops it, says what was and was not done.
+    /// Runs `body`. If a signal stops it, reports which migrations were applied or reverted.
     func telling<T>(_ interruption: Interruption, _ body: () async throws -> T) async throws -> T {
         do {
             return try await body()
         } catch {
-            // A task of its own, for this one is cancelled.
+            // A separate task, because this one is cancelled.
             if interruption.signal != nil { await Task { await tell(interruption) }.value }
             throw error
         }
@@ -31,7 +32,7 @@ final class BegunMigrations: Sendable {
         guard let last = actions.last else { return }
         let word = last.direction == .up ? "applied" : "reverted"
         guard let (records, isStillAtIt) = await readState() else {
-            // One is begun when the one before it is through.
+            // A migration begins only after the migration before it has ended, so all but the last are complete.
             for action in actions.dropLast() { interruption.did("\(word) \(Self.title(action))") }
             interruption.stands(
                 "whether \(Self.title(last)) was \(word) is not known; 'reeve migrate status' tells, once the server answers"
@@ -58,7 +59,8 @@ final class BegunMigrations: Sendable {
         interruption.stands(standing.joined(separator: "; "))
     }
 
-    /// What the ledger says, and whether a session of a migration is still busy; nil when the server does not answer soon.
+    /// Returns the ledger's records, and whether a session of a migration is still busy; nil if the server does not
+    /// answer within 3 s.
     private func readState() async -> (records: [MigrationRecord], isStillAtIt: Bool)? {
         await withTaskGroup(of: ([MigrationRecord], Bool)?.self) { group in
             group.addTask { [database] in

@@ -4,7 +4,7 @@ import Migrations
 import Postgres
 import Reporting
 
-/// `reeve migrate …`
+/// The commands `reeve migrate …`.
 enum MigrateCommands {
     static let all = [plan, up, down, status, verify, new]
 
@@ -116,7 +116,7 @@ enum MigrateCommands {
         return .done
     }
 
-    // MARK: What they share
+    // MARK: Shared functions
 
     private static func target(_ invocation: Invocation) throws -> Int? {
         let target = try invocation.integer("to", in: 0...999_999_999)
@@ -126,7 +126,7 @@ enum MigrateCommands {
         return target
     }
 
-    /// Shows what would be done; a finding when that is something.
+    /// Prints what would be done. The exit code is `finding` if there is something to do.
     private static func dryRun(_ goal: MigrationGoal, _ invocation: Invocation) async throws -> ExitCode {
         var goingDown = false
         if case .down = goal { goingDown = true }
@@ -138,13 +138,14 @@ enum MigrateCommands {
         }
     }
 
-    /// Runs `body` with a migrator for each database that is selected, and prints what it says.
+    /// Runs `body` with a migrator for each selected database, and prints the reports.
     private static func forEach(
         _ invocation: Invocation, goingDown: Bool = false,
         _ body: (Migrator, OpenDatabase) async throws -> MigrationReport
     ) async throws -> ExitCode {
         try await DatabaseScope.forEach(invocation) { one, estate in
-            // Only the named systems are reverted; when applying, the systems that they require are included.
+            // For 'down' only the named systems are reverted. For the other commands, the systems that they require are
+            // included.
             let open = try await estate.open(
                 one, chosen: invocation.options("system"), options: invocation.options("with"),
                 withRequirements: !goingDown || invocation.options("system").isEmpty)
@@ -167,7 +168,7 @@ enum MigrateCommands {
 }
 
 extension Interruption {
-    /// Writes down what a run did in one database, for a signal that comes in another.
+    /// Records what a run did in one database, for a signal that arrives while the command works on another database.
     fileprivate func did(_ outcome: Migrator.Outcome, _ word: String, in database: String) {
         for one in outcome.done {
             did("\(word) \(one.system)/\(one.version.map { "\($0) " } ?? "R ")\(one.name) in '\(database)'")
@@ -176,11 +177,11 @@ extension Interruption {
     }
 }
 
-/// What a command on migrations prints.
+/// The output of a migration command for one database.
 private struct MigrationReport {
     let json: [String: JSONValue]
     let text: String
-    /// Whether there is something to be done about it.
+    /// Whether the report requires an action, so that the exit code is `finding`.
     var isFinding = false
 
     init(plan: MigrationPlan, console: Console) {

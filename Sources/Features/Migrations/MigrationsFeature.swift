@@ -5,7 +5,7 @@ import Reporting
 import Telemetry
 
 extension Feature {
-    /// Migrations: files, plan, apply, revert, verify.
+    /// Migrations: their commands, task, metrics and readiness probe.
     public static let migrations = Feature(
         "migrations", commands: MigrateCommands.all, settings: MigratorSettings.keys, tasks: [MigrateTask.spec],
         collectors: [MigrationMetrics.collector], probes: [PendingProbe.probe], errors: [MigrationError.self])
@@ -55,7 +55,7 @@ enum MigrateTask {
     }
 }
 
-/// How many migrations are applied, and how many are not.
+/// The metrics of applied and pending migrations.
 enum MigrationMetrics {
     private static let applied = MetricDescription(
         "reeve_migrations_applied", .gauge, "Migrations that are applied.", labels: ["database", "system"])
@@ -71,8 +71,8 @@ enum MigrationMetrics {
     }
 }
 
-/// Whether the schema is as the systems' migrations make it, where this service applies them. Where others do, what is
-/// pending is for them to apply.
+/// Reports the database as not ready while migrations are pending, if this service applies them. If another program
+/// applies them, pending migrations do not matter here.
 enum PendingProbe {
     static let probe = ReadinessProbe("schema") { open, configuration in
         let status = try await Migrator(database: open.database, systems: open.systems.map(\.migrations)).status()

@@ -2,14 +2,14 @@ import Foundation
 import Kernel
 import Migrations
 
-/// The files of a migration that is yet to be written.
+/// The files of a new migration.
 struct NewMigration {
     let system: MigrationSystem
     let name: String
     let isRepeatable: Bool
 
     /// - Returns: the paths of the files.
-    /// - Throws: `MigrationError` when the folder cannot be read; `UsageError` when a file is there already.
+    /// - Throws: `MigrationError` if the folder cannot be read; `UsageError` if a file already exists.
     func write() throws -> [String] {
         let folder = try MigrationFolder(reading: system.folder)
         let files: [(String, String)]
@@ -19,7 +19,8 @@ struct NewMigration {
                 ("R__\(name).down.sql", "-- Takes away what R__\(name).sql makes.\n"),
             ]
         } else {
-            // Above all that are there, those that are chosen by option apart, which have numbers of their own.
+            // The highest existing version plus one. Opt-in migrations do not count, because they have their own
+            // numbers.
             let highest = folder.versioned.filter { $0.up.directives.option == nil }.compactMap(\.version).max() ?? 0
             let digits = String(highest + 1)
             let title = String(repeating: "0", count: max(0, 4 - digits.count)) + digits + "_" + name

@@ -3,7 +3,7 @@ import Kernel
 import Postgres
 import Reporting
 
-/// `reeve config …`
+/// The commands `reeve config …`.
 enum ConfigCommands {
     static let all = [check, show, reference]
 

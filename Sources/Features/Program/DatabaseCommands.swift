@@ -2,7 +2,7 @@ import Kernel
 import Postgres
 import Reporting
 
-/// `reeve database …`
+/// The commands `reeve database …`.
 enum DatabaseCommands {
     static let all = [url]
 

@@ -2,7 +2,7 @@ import Kernel
 import Postgres
 import Reporting
 
-/// `reeve doctor`
+/// The command `reeve doctor`.
 enum DoctorCommand {
     static let spec = CommandSpec(
         noun: "doctor", verb: nil, summary: "look for what would fail when it is needed: programs, repositories, keys",
@@ -19,7 +19,7 @@ enum DoctorCommand {
         for one in try estate.selected(invocation.option("database")) {
             findings += await examine(one, estate, checks, invocation.options("identity"))
         }
-        // What was cut short by a signal is no finding.
+        // A check that a signal interrupted is not a finding.
         try Task.checkCancellation()
         invocation.console.result(
             ["healthy": .bool(findings.isEmpty), "findings": .array(findings.map(\.json))],
@@ -62,7 +62,7 @@ enum DoctorCommand {
     }
 }
 
-/// Checks of one database, side by side, each within its limit.
+/// The checks of one database. They run concurrently, each with its time limit.
 struct CheckRun: Sendable {
     private let checks: [Check]
     private let call: Check.Call
@@ -72,7 +72,7 @@ struct CheckRun: Sendable {
         self.call = call
     }
 
-    /// What they found, in the order of the checks.
+    /// Returns the findings, in the order of the checks.
     func findings() async -> [Finding] {
         await withTaskGroup(of: (Int, [Finding]).self) { group in
             for (number, check) in checks.enumerated() {
@@ -99,7 +99,7 @@ struct CheckRun: Sendable {
 
     private struct TimeIsOver: Error {}
 
-    /// Does not wait for work that ignores being cancelled.
+    /// Runs `work` with a time limit. Does not wait for work that ignores cancellation.
     private func within<T: Sendable>(
         _ limit: Duration, _ work: @escaping @Sendable () async throws -> T
     ) async throws -> T {
@@ -116,6 +116,6 @@ struct CheckRun: Sendable {
             timer.cancel()
         }
         for await one in results { return try one.get() }
-        throw CancellationError()  // the stream ends early only when this task is cancelled
+        throw CancellationError()  // the stream ends early only if this task is cancelled
     }
 }

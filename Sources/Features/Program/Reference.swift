@@ -2,14 +2,15 @@ import Foundation
 import Kernel
 import Reporting
 
-/// A reference that is made from what the features bring. The documentation holds each, and a test compares them.
+/// A reference that is generated from the features. The documentation contains each reference, and a test compares
+/// them.
 public enum Reference: String, CaseIterable, Sendable {
     case settings
     case system = "system-yaml"
     case tasks, checks, metrics, errors
     case exitCodes = "exit-codes"
 
-    /// The table of what these features bring.
+    /// Returns the table for the given features.
     public func table(_ features: FeatureList) -> ReferenceTable {
         switch self {
         case .settings: Self.settings(features.settings.keys)
@@ -105,7 +106,7 @@ extension Reference {
     }
 }
 
-/// Rows that are printed as Markdown or as JSON.
+/// A table that is printed as Markdown or as JSON.
 public struct ReferenceTable: Sendable {
     enum Cell: Sendable {
         case text(String)
@@ -119,8 +120,8 @@ public struct ReferenceTable: Sendable {
 
     /// - Parameters:
     ///   - fields: the names of the columns in JSON.
-    ///   - heads: their heads in Markdown.
-    ///   - extra: a field that only JSON has.
+    ///   - heads: the column headings in Markdown.
+    ///   - extra: the name of an additional field that only JSON has.
     init(_ fields: [String], heads: [String], extra: String? = nil) {
         self.fields = fields
         self.heads = heads
@@ -159,11 +160,11 @@ public struct ReferenceTable: Sendable {
     }
 }
 
-/// The alert rules that come with the program, by the metrics that they use.
+/// The shipped alert rules. They can be searched by metric.
 struct AlertRules: Sendable {
     private let rules: [(name: String, expression: String)]
 
-    /// Those of `monitoring/rules`; none where it was not installed.
+    /// Reads the rules of `monitoring/rules`; none if the folder is not installed.
     static func shipped() -> AlertRules {
         guard let folder = ShippedFiles.path("monitoring/rules") else { return AlertRules(rules: []) }
         let files = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
@@ -191,7 +192,7 @@ struct AlertRules: Sendable {
 }
 
 extension YAMLNode {
-    /// The nodes of a key: the elements of a list, or the one value; none where there is no such key.
+    /// Returns the values of a key: the elements of a list, or a single value; none if the key is missing.
     fileprivate subscript(_ key: String) -> [YAMLNode] {
         guard case .mapping(let entries, _) = self, let value = entries.first(where: { $0.key == key })?.value else {
             return []

@@ -3,7 +3,7 @@ import Kernel
 import Postgres
 import Reporting
 
-/// `reeve sql …`
+/// The commands `reeve sql …`.
 enum SQLCommands {
     static let all = [split]
 

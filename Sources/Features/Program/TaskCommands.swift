@@ -5,7 +5,7 @@ import Postgres
 import Reporting
 import Scheduling
 
-/// `reeve task …`
+/// The commands `reeve task …`.
 enum TaskCommands {
     static let all = [list, run, history, next]
 
@@ -59,7 +59,7 @@ enum TaskCommands {
         }
     }
 
-    /// The person who runs the command sees the failure immediately.
+    /// Disables retries, so that the user sees a failure immediately.
     private static func withoutRetries(_ task: TaskDefinition) -> TaskDefinition {
         var task = task
         task.retries = 0
@@ -108,7 +108,7 @@ enum TaskCommands {
             guard let time = try? Timestamp.fromPostgres(text) else {
                 throw UsageError("--from: '\(text)' is not an RFC 3339 time", hint: "write 2026-03-29T00:00:00Z")
             }
-            // The first whole second that is not before it.
+            // The first whole second that is not before the given time.
             from = time.secondsRoundedUp
             guard Schedule.instants.contains(from) else {
                 throw UsageError("--from: '\(text)' is not a time from the year 0001 to the year 9999")
@@ -121,7 +121,7 @@ enum TaskCommands {
         return .done
     }
 
-    // MARK: What they share
+    // MARK: Shared functions
 
     private static func rfc3339(_ seconds: Int) -> String {
         (Timestamp(seconds: seconds) ?? .infinity).rfc3339

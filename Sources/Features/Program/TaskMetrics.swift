@@ -2,7 +2,7 @@ import Kernel
 import Ledger
 import Telemetry
 
-/// What the ledger knows of the runs of tasks, so that a restart blanks nothing.
+/// The metrics of task runs, read from the ledger, so that a restart of the service does not reset them.
 enum TaskMetrics {
     private static let labels = ["database", "task"]
     private static let runs = MetricDescription(

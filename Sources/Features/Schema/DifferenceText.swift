@@ -3,12 +3,12 @@ import Kernel
 import Migrations
 import Postgres
 
-/// Differences as people and scripts read them.
+/// The text and JSON forms of differences.
 struct DifferenceText {
     private let differences: [Difference]
     private let mender: (Difference) -> MendScript
     private let whole: () -> MendScript
-    /// What is worth saying beside them.
+    /// Notes for the user in addition to the differences.
     let notes: [String]
 
     init(differences: [Difference], mender: Mender) {
@@ -37,7 +37,7 @@ struct DifferenceText {
         self.notes = notes
     }
 
-    /// One line a difference.
+    /// The text: one line per difference.
     var lines: String {
         if differences.isEmpty { return "no difference" }
         let all = differences.map { "\($0.system.map { "\($0): " } ?? "")\(Self.line($0))" }
@@ -56,7 +56,7 @@ struct DifferenceText {
         }
     }
 
-    /// Values on one line each: of long ones the place where they begin to differ.
+    /// Shortens two values to one line each. A long value is shown from just before the first difference.
     private static func shortened(_ expected: String?, _ found: String?) -> (String, String) {
         let common = zip(expected ?? "", found ?? "").prefix { $0 == $1 }.count
         func short(_ value: String?) -> String {
@@ -69,7 +69,7 @@ struct DifferenceText {
         return (short(expected), short(found))
     }
 
-    /// All that mends them, as one script.
+    /// The SQL script that mends all differences.
     var script: String { differences.isEmpty ? "" : whole().script }
 
     var json: [JSONValue] {

@@ -5,7 +5,7 @@ import Migrations
 import Postgres
 import Reporting
 
-/// `reeve schema …`
+/// The commands `reeve schema …`.
 enum SchemaCommands {
     static let all = [validate, show, diff, snapshot]
 
@@ -54,7 +54,7 @@ enum SchemaCommands {
         }
     }
 
-    /// The systems that were named, without those that they require.
+    /// Returns the systems named on the command line, without the systems that they require; nil if none is named.
     private static func only(_ invocation: Invocation, _ open: OpenDatabase) throws -> Set<String>? {
         let chosen = invocation.options("system")
         return chosen.isEmpty ? nil : Set(open.systems.prefix(chosen.count).map(\.name))
@@ -162,7 +162,7 @@ enum SchemaCommands {
         return .done
     }
 
-    /// A source that is named, or the database's systems.
+    /// Returns the catalog of the named source, or of the database's systems if no source is named.
     private static func catalog(_ source: String?, _ invocation: Invocation) async throws -> SchemaCatalog {
         let schemas = Set(invocation.options("schema").map(ExactText.init))
         if let source { return try await SchemaSource.open(source, schemas: schemas, invocation).catalog }

@@ -5,7 +5,7 @@ import Migrations
 import Telemetry
 
 extension Feature {
-    /// What the schema is: compared with its migrations, with others, and tried out.
+    /// Schemas: their comparison with migrations and with other schemas, and the test of constraints and triggers.
     public static let schema = Feature(
         "schema", commands: SchemaCommands.all, settings: ValidationSettings.keys, tasks: [ValidateTask.spec],
         collectors: [DriftMetrics.collector], errors: [SnapshotError.self, ValidationError.self])
@@ -39,7 +39,8 @@ enum ValidationSettings {
     }
 }
 
-/// How many objects differ from what the migrations make, as the task `validate` last found.
+/// The metric of schema drift: the number of objects that differ from the migrations, as the last run of the task
+/// `validate` found.
 enum DriftMetrics {
     private static let objects = MetricDescription(
         "reeve_schema_drift_objects", .gauge, "Objects that differ from what the migrations make, by kind.",
@@ -54,7 +55,7 @@ enum DriftMetrics {
                 }
             )
         }
-        // A system that was compared has a series even when nothing differs, so that no alert starts from nothing.
+        // Every compared system has a series, even without differences, so that an alert can detect a change from 0.
         if wasChecked {
             for system in open.systems { sample.set(objects, 0, open.name, system.name, ObjectKind.table.name) }
         }

@@ -2,14 +2,15 @@ import Catalog
 import Kernel
 import Postgres
 
-/// Objects of a schema as `schema show` prints them.
+/// The objects of a schema, in the form that `schema show` prints.
 struct SchemaListing {
     private let objects: [CatalogObject]
     private let catalog: SchemaCatalog
     private let isWhole: Bool
 
-    /// - Parameter pattern: which objects, by kind and name or by name alone, `*` for any characters.
-    /// - Returns: nil when there is none of that name.
+    /// - Parameter pattern: selects objects by kind and name, or by name; `*` matches any characters. nil selects all
+    ///   objects except parts of tables and domains.
+    /// - Returns: nil if no object matches.
     init?(catalog: SchemaCatalog, pattern: String?) {
         self.catalog = catalog
         isWhole = pattern == nil
@@ -47,7 +48,7 @@ struct SchemaListing {
         return SchemaSnapshot.shown(shown) + references
     }
 
-    /// The foreign keys of other tables that lead here.
+    /// The foreign keys that refer to the shown tables.
     private var references: String {
         let tables = Set(objects.map(\.identity).filter { $0.kind == .table })
         let keys = ForeignKeyGraph(catalog).keys.filter { tables.contains($0.to) }

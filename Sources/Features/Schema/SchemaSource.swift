@@ -4,19 +4,20 @@ import Kernel
 import Migrations
 import Postgres
 
-/// What a word names from which a schema can be had: a database, a folder of migrations or a system, a snapshot file.
+/// A schema from a source on the command line: a database, a folder of migrations, a system, or a snapshot file.
 struct SchemaSource {
-    /// The schema as values.
+    /// The catalog of the schema.
     let catalog: SchemaCatalog
-    /// Whether it is the whole of a database; else what a database has beyond it is no difference.
+    /// Whether the catalog is of a whole database. If it is not, additional objects of a database that it is compared
+    /// with are not differences.
     let isWhole: Bool
-    /// Who migrates, where it is a database.
+    /// The role that connected, if the source is a database.
     let owner: String?
 
     /// - Parameters:
-    ///   - word: a connection string without a password, a path, the name of a configured database or of a system.
-    ///   - schemas: the only schemas that count; empty: all.
-    /// - Throws: `UsageError` for what is none of these; `PostgresError`, `MigrationError`, `SnapshotError`.
+    ///   - word: a connection string without a password, a path, or the name of a configured database or of a system.
+    ///   - schemas: the schemas to include; empty for all.
+    /// - Throws: `UsageError` if the word is none of these; `PostgresError`, `MigrationError`, `SnapshotError`.
     static func open(_ word: String, schemas: Set<ExactText>, _ invocation: Invocation) async throws -> SchemaSource {
         let estate = try invocation.estate()
         if word.contains("://") { return try await database(try settings(word), schemas) }
@@ -79,7 +80,7 @@ struct SchemaSource {
             settings: ValidationSettings.make(estate.configuration),
             logger: estate.logger)
         let expected = try await validator.expected(allMigrations: true).catalog
-        // What it requires is not it.
+        // Without the objects of the systems that it requires.
         let own = open.systems.first?.name
         let catalog = expected.filtered { expected.system(of: $0) == own }
         return SchemaSource(catalog: restricted(catalog, to: schemas), isWhole: false, owner: nil)
@@ -90,7 +91,8 @@ struct SchemaSource {
         return catalog.filtered { $0.owningSchema.map { schemas.contains(ExactText($0)) } ?? false }
     }
 
-    /// The part of this that a restricted other one could have too.
+    /// Returns the objects that the other source can also have. If only this source is a whole database, these are the
+    /// objects in the schemas of the other source.
     func comparable(with other: SchemaSource) -> SchemaCatalog {
         guard isWhole, !other.isWhole else { return catalog }
         let schemas = Set(other.catalog.objects.keys.compactMap { $0.owningSchema.map(ExactText.init) })

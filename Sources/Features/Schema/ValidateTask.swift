@@ -6,12 +6,12 @@ import Migrations
 import Postgres
 import Telemetry
 
-/// The task that compares the database with its migrations, and writes what differs into the ledger.
+/// The task that compares the database with its migrations, and records the differences in the ledger.
 enum ValidateTask {
     static let check = "drift"
 
     static let spec = TaskSpec(
-        // Not at the full hour, when migrations are applied.
+        // Not at the full hour, because migrations are applied then.
         "validate", "compare the schema with what the migrations say", schedule: "10 * * * *",
         timeout: .seconds(600), retries: 2, work: run)
 

@@ -1,17 +1,17 @@
 import Postgres
 import Reporting
 
-/// Something that `reeve doctor` looks at, for one database.
+/// A check that `reeve doctor` runs on one database.
 public struct Check: Sendable {
-    /// What a check of one database works with.
+    /// The input of a check.
     public struct Call: Sendable {
         public let database: DatabaseConfiguration
         public let estate: Estate
-        /// The database, where it can be opened.
+        /// The open database; nil if it could not be opened.
         public let open: OpenDatabase?
-        /// The server's version, as `server_version_num`; nil where it does not answer.
+        /// The server's version, as `server_version_num`; nil if the server does not answer.
         public let serverVersion: Int?
-        /// The age identities that are given, besides the configured one.
+        /// The age identities from the command line, in addition to the configured one.
         public let identities: [String]
 
         public init(
@@ -26,13 +26,13 @@ public struct Check: Sendable {
         }
     }
 
-    /// What `--only` names it by.
+    /// The name of the check in `--only`.
     public let name: String
-    /// One line that says what it looks at.
+    /// What it checks, in one line.
     public let summary: String
-    /// How long it may take.
+    /// The time limit of one run.
     public let limit: Duration
-    /// Looks, and changes nothing. What it throws is itself a finding.
+    /// Runs the check. It changes nothing. An error that it throws is reported as a finding.
     public let run: @Sendable (Call) async throws -> [Finding]
 
     public init(
@@ -47,7 +47,7 @@ public struct Check: Sendable {
 }
 
 extension Finding {
-    /// As `reeve doctor --json` gives it.
+    /// The finding in the form that `reeve doctor --json` prints.
     public var json: JSONValue {
         [
             "check": .string(subject), "severity": .string(severity.rawValue), "evidence": .string(evidence),

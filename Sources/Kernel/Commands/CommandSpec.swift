@@ -1,19 +1,20 @@
 import Reporting
 
-/// One command: what it is called, what it takes and what it does. The parser and the help are made from it.
+/// A command: its name, its arguments and options, and its function. The parser and the help are generated from it.
 public struct CommandSpec: Sendable {
     public let noun: String
     /// nil for a command of one word, such as `serve`.
     public let verb: String?
-    /// One line.
+    /// A description in one line, for the help.
     public let summary: String
-    /// What the help says beyond that.
+    /// Further text for the help of this command.
     public let discussion: String
     public let arguments: [ArgumentSpec]
     public let options: [OptionSpec]
-    /// The state to report if a signal stops the command, until it reports a more exact one (`Interruption.stands`).
+    /// The state to report if a signal stops the command, until the command reports a more exact state with
+    /// `Interruption.stands`.
     public let whenInterrupted: String
-    /// Whether it runs until it is stopped; a signal is then no failure.
+    /// Whether the command runs until a signal stops it. A signal is then not a failure.
     public let isService: Bool
     public let run: @Sendable (Invocation) async throws -> ExitCode
 
@@ -49,11 +50,11 @@ public struct ArgumentSpec: Sendable {
     }
 }
 
-/// An option; without a value it is a switch.
+/// An option. An option without a value is a switch.
 public struct OptionSpec: Sendable {
-    /// Without its hyphens.
+    /// The name without the leading hyphens.
     public let name: String
-    /// What stands for the value in the help; nil: a switch.
+    /// The placeholder for the value in the help; nil for a switch.
     public var value: String?
     public let help: String
     public var isRepeated = false
@@ -66,7 +67,7 @@ public struct OptionSpec: Sendable {
         OptionSpec(name: name, value: value, help: help, isRepeated: repeated)
     }
 
-    /// Those that every command takes.
+    /// The options that every command accepts.
     public static let global: [OptionSpec] = [
         .option("config", "FILE", "read this configuration file"),
         .option("database", "NAME", "work on this one of the configured databases"),

@@ -2,7 +2,7 @@ import Foundation
 import Postgres
 import Synchronization
 
-/// Where a command writes: data on standard output, all else on standard error.
+/// The output of a command: data on standard output, everything else on standard error.
 public struct Console: Sendable {
     public let isJSON: Bool
     public let isTerminal: Bool
@@ -18,23 +18,25 @@ public struct Console: Sendable {
 
     /// Prints the result of a command: one object with `--json`, else text.
     public func result(_ json: @autoclosure () -> JSONValue, text: @autoclosure () -> String) {
-        // A terminal obeys what is in a name; a file or a pipe gets it as it is.
+        // A terminal interprets control characters in names, so they are escaped there. A file or a pipe receives the
+        // exact text.
         let output = isJSON ? json().text : isTerminal ? visible(text(), keepsLines: true) : text()
         if output.isEmpty { return }
         Self.write(output.hasSuffix("\n") ? output : output + "\n", to: STDOUT_FILENO)
     }
 
-    /// Says something beside the result, for people: a file or a pipe is shown on a terminal later.
+    /// Prints a message for people on standard error. Control characters are escaped even in a file or a pipe, because
+    /// its content may be shown on a terminal later.
     public func note(_ text: String) {
         Self.write(visible(text, keepsLines: true) + "\n", to: STDERR_FILENO)
     }
 
-    /// Shows what goes on, on a terminal only.
+    /// Prints a progress message, on a terminal only.
     public func progress(_ text: String) {
         if isatty(STDERR_FILENO) == 1, !isJSON { note(text) }
     }
 
-    /// Says why a command failed.
+    /// Prints why a command failed.
     public func error(_ message: String, code: String, hint: String?) {
         if isJSON {
             let value: JSONValue = [
@@ -48,9 +50,9 @@ public struct Console: Sendable {
         if let hint, !message.contains("\nhint: ") { note("hint: \(hint)") }
     }
 
-    /// Says that a command was interrupted, and how far it had come.
+    /// Prints that a command was interrupted, and what it had done.
     ///
-    /// - Parameter mayWait: whether to wait for a reader that does not read.
+    /// - Parameter mayWait: whether to wait if the reader of the output does not read.
     public func interrupted(_ message: String, mayWait: Bool = true) {
         let descriptor = isJSON ? STDOUT_FILENO : STDERR_FILENO
         if !mayWait {
@@ -67,13 +69,13 @@ public struct Console: Sendable {
             if count > 0 {
                 rest = rest.dropFirst(count)
             } else if errno != EINTR {
-                return  // whoever read it has gone
+                return  // cannot be written, for instance because the reader has closed the pipe
             }
         }
     }
 }
 
-/// Lines up columns, as wide as their widest cell.
+/// A table whose columns are as wide as their widest cell.
 public struct TextTable {
     private var rows: [[String]]
 
@@ -81,7 +83,7 @@ public struct TextTable {
     public init(_ header: [String]) { rows = [header] }
 
     public mutating func add(_ cells: String...) { add(cells) }
-    /// A cell stays on its line, whatever is in it.
+    /// Adds a row. Line ends and control characters in a cell are escaped, so that each cell is on one line.
     public mutating func add(_ cells: [String]) { rows.append(cells.map { visible($0) }) }
 
     public var text: String {

@@ -2,15 +2,15 @@ import Reporting
 
 /// The databases that a command works on, one after the other.
 public enum DatabaseScope {
-    /// What a command says of one database.
+    /// The result of a command for one database.
     public struct Report: Sendable {
         let object: [String: JSONValue]
         let text: String
         let status: ExitCode
 
         /// - Parameters:
-        ///   - object: an object, which gets the database's name as `database` where it has no such field.
-        ///   - status: how the command ended for this database.
+        ///   - object: an object; the database's name is added as `database` if the object has no such field.
+        ///   - status: the exit code for this database.
         public init(_ object: JSONValue, _ text: String, _ status: ExitCode = .done) {
             self.object = object.fields ?? [:]
             self.text = text
@@ -18,14 +18,14 @@ public enum DatabaseScope {
         }
     }
 
-    /// Runs `body` for each database that is selected, and prints what it says.
+    /// Runs `body` for each selected database, and prints the results.
     ///
-    /// With one database the result is its object and its text. With several it is `{"databases":[…]}` with the object of
-    /// each, and each text under a heading.
+    /// For one database, prints its object or its text. For several databases, prints `{"databases":[…]}` with the
+    /// object of each, or the text of each under a heading.
     ///
-    /// - Parameter heading: a line above a text, for the database of that name.
+    /// - Parameter heading: returns the heading of a text, from the name of the database.
     /// - Returns: the worst of the statuses (`ExitCode.worst`).
-    /// - Throws: what `body` throws; the databases that follow are left alone then, and nothing is printed.
+    /// - Throws: the errors of `body`; the databases that follow are then skipped, and nothing is printed.
     public static func forEach(
         _ invocation: Invocation, heading: (String) -> String = { "[\($0)]" },
         _ body: (DatabaseConfiguration, Estate) async throws -> Report

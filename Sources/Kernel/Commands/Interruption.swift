@@ -3,13 +3,13 @@ import Processes
 import Reporting
 import Synchronization
 
-/// What a signal does to a command, and what is said of it.
+/// The effect of signals on a command, and the report of what an interrupted command did.
 ///
-/// The first one cancels the command's task, which cancels what runs on the server, ends children and cleans up. If that
-/// takes too long, or with a second signal, the process ends at once. Commands write down here what they have done, so
-/// that whoever stopped them is told.
+/// The first signal cancels the command's task. The cancellation stops statements on the server, ends child processes
+/// and cleans up. If this takes longer than `limit`, or if a second signal arrives, the process ends immediately. A
+/// command records its completed steps here, so that the report lists them.
 public final class Interruption: Sendable {
-    /// How long a command may take to end.
+    /// How long a command may take to end after the first signal.
     public static let limit: Duration = .seconds(15)
 
     private struct State {
@@ -21,40 +21,41 @@ public final class Interruption: Sendable {
 
     private let state: Mutex<State>
     private let console: Console
-    /// Whether it is to end in order on a signal, in its own time, and with success.
+    /// Whether the command is a service: on a signal it ends in order, without a time limit, and with success.
     private let isService: Bool
 
-    /// - Parameter standing: what is true whenever the command is stopped.
+    /// - Parameter standing: the state to report until `stands` is called.
     public init(console: Console, standing: String, isService: Bool = false) {
         self.console = console
         self.isService = isService
         state = Mutex(State(standing: standing))
     }
 
-    /// The first signal that came.
+    /// The first signal that was received.
     public var signal: Int32? { state.withLock { $0.signal } }
 
-    /// Writes down what has been done and stays.
+    /// Records a completed step, for the report.
     public func did(_ what: String) { state.withLock { $0.done.append(what) } }
 
-    /// Says what stands from now on if the command is stopped, in place of what was said before.
+    /// Sets the state to report if the command is stopped from now on. It replaces the previous state.
     public func stands(_ what: String) { state.withLock { $0.standing = what } }
 
-    /// Runs what waits for a person, where there is nothing to cancel.
+    /// Runs a function that waits for a person's answer. A signal then ends the process immediately, because there is
+    /// nothing to cancel.
     public func asking<T>(_ body: () throws -> T) rethrows -> T {
         state.withLock { $0.isAsking = true }
         defer { state.withLock { $0.isAsking = false } }
         return try body()
     }
 
-    /// Takes the signals from now on, on a thread of their own.
+    /// Handles the signals from now on, on a separate thread.
     public func watch(_ cancel: @escaping @Sendable () -> Void) throws {
         try Signals.listen([SIGINT, SIGTERM, SIGHUP]) { [self] event in take(event, cancel) }
     }
 
-    /// `interrupted: ` and what was and was not done.
+    /// Returns `interrupted: ` and what was and was not done.
     ///
-    /// - Parameter failure: what the command ended with, where that was something else.
+    /// - Parameter failure: the error that the command ended with, if it was not the cancellation.
     public func message(_ failure: String? = nil) -> String {
         let (done, standing) = state.withLock { ($0.done, $0.standing) }
         var text = "interrupted: " + (done + [standing]).filter { !$0.isEmpty }.joined(separator: "; ")
@@ -76,7 +77,7 @@ public final class Interruption: Sendable {
         return isService ? nil : Self.limit
     }
 
-    /// Ends the process without asking anybody, and without waiting for a reader who does not read.
+    /// Ends the process immediately. It does not wait if the reader of the output does not read.
     private func end(because reason: String?) -> Never {
         let (number, done) = state.withLock { ($0.signal ?? SIGTERM, $0.done) }
         let told = done + [reason ?? (done.isEmpty ? "nothing was done" : "nothing else was done")]

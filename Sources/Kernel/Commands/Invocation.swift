@@ -3,13 +3,13 @@ import Postgres
 import Reporting
 import Telemetry
 
-/// One call of a command: what was given, and the world that it works in.
+/// One call of a command: its arguments, console and environment.
 public struct Invocation: Sendable {
     public let arguments: ParsedArguments
     public let console: Console
     public let environment: [String: String]
     public let interruption: Interruption
-    /// What the program consists of.
+    /// The features of the program.
     public let features: FeatureList
 
     public init(
@@ -23,7 +23,7 @@ public struct Invocation: Sendable {
         self.features = features
     }
 
-    /// Who works here, for the audit: the account, and the machine by its own name.
+    /// The user for the audit chain: the account and the name of the machine.
     public static var person: String { "\(NSUserName())@\(ProcessInfo.processInfo.hostName)" }
 
     public var isDryRun: Bool { has("dry-run") }
@@ -32,7 +32,7 @@ public struct Invocation: Sendable {
     public func option(_ name: String) -> String? { arguments.values[name]?.last }
     public func options(_ name: String) -> [String] { arguments.values[name] ?? [] }
 
-    /// - Throws: `UsageError` when the value is no duration.
+    /// - Throws: `UsageError` if the value is not a duration.
     public func duration(_ name: String) throws -> Duration? {
         guard let text = option(name) else { return nil }
         do throws(InvalidValue) {
@@ -42,7 +42,7 @@ public struct Invocation: Sendable {
         }
     }
 
-    /// - Throws: `UsageError` when the value is no whole number in the range.
+    /// - Throws: `UsageError` if the value is not a whole number in the range.
     public func integer(_ name: String, in range: ClosedRange<Int>) throws -> Int? {
         guard let text = option(name) else { return nil }
         guard let number = Int(text), range.contains(number) else {
@@ -57,7 +57,8 @@ public struct Invocation: Sendable {
         try features.configuration(path: option("config"), environment: environment)
     }
 
-    /// For commands: warnings and what is worse, unless more is asked for.
+    /// Returns the logger for a command. It logs warnings and errors only, unless `--verbose` or the configuration sets
+    /// a level.
     public func logger(_ configuration: Configuration) -> Logger {
         var logger = configuration.logger(
             verbose: has("verbose"),
@@ -71,9 +72,9 @@ public struct Invocation: Sendable {
         return Estate(configuration: configuration, features: features, logger: logger(configuration))
     }
 
-    /// Asks for a yes, or for the name, before something is destroyed.
+    /// Asks the user to type the name of an object before it is destroyed. `--confirm=NAME` answers in advance.
     ///
-    /// - Throws: `ConfirmationNeeded`.
+    /// - Throws: `ConfirmationNeeded`; `UsageError` if `--confirm` has another name.
     public func confirm(_ what: String, name: String) throws {
         if let given = option("confirm") {
             if given == name { return }
@@ -95,9 +96,9 @@ public struct ConfirmationNeeded: ReportedError {
         ErrorCode("confirmation_needed", [.confirmationNeeded], "A command that destroys data was not confirmed.")
     ]
 
-    /// What would be destroyed.
+    /// The object that would be destroyed, as a message.
     public let what: String
-    /// What must be given to confirm it.
+    /// The name that `--confirm` must have.
     public let name: String
 
     public init(what: String, name: String) {

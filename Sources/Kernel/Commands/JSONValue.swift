@@ -1,7 +1,7 @@
 import Foundation
 import Postgres
 
-/// A JSON value, as commands print them.
+/// A JSON value, as commands print it.
 public enum JSONValue: Encodable, Sendable, Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiteral,
     ExpressibleByBooleanLiteral, ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral
 {
@@ -25,7 +25,7 @@ public enum JSONValue: Encodable, Sendable, Equatable, ExpressibleByStringLitera
     public static func int(_ value: Int?) -> JSONValue { value.map { .int($0) } ?? .null }
     public static func time(_ value: Timestamp?) -> JSONValue { value.map { .string($0.rfc3339) } ?? .null }
 
-    /// The fields of an object.
+    /// The fields of an object; nil for any other value.
     public var fields: [String: JSONValue]? {
         if case .object(let fields) = self { fields } else { nil }
     }
@@ -43,7 +43,7 @@ public enum JSONValue: Encodable, Sendable, Equatable, ExpressibleByStringLitera
         }
     }
 
-    /// The value on one line, its keys in order.
+    /// The value on one line, with its keys sorted.
     public var text: String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

@@ -1,6 +1,6 @@
 import Reporting
 
-/// What was given to a command.
+/// The arguments and options that were given to a command.
 public struct ParsedArguments: Sendable {
     public var positional: [String] = []
     public var flags: Set<String> = []

@@ -1,11 +1,12 @@
-/// The one of the known words that was most likely meant, if any is near.
+/// Returns the known word that was most likely meant; nil if no known word is similar.
 public func closest(to word: String, among known: [String]) -> String? {
     let near = known.map { ($0, editDistance(word, $0)) }.min { $0.1 < $1.1 }
     guard let near, near.1 <= max(1, near.0.count / 3) else { return nil }
     return near.0
 }
 
-/// The least number of insertions, deletions, replacements and swaps of neighbours (optimal string alignment).
+/// Returns the edit distance: the least number of insertions, deletions, replacements and swaps of adjacent characters
+/// (optimal string alignment).
 func editDistance(_ left: String, _ right: String) -> Int {
     let a = Array(left)
     let b = Array(right)

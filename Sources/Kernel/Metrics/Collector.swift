@@ -1,15 +1,16 @@
 import Telemetry
 
-/// Reads metrics of one database, on a clock of its own. A scrape only sees what was read last.
+/// A reader of metrics of one database, which runs at its own interval. A scrape returns the result of the last
+/// reading.
 public struct Collector: Sendable {
     public let name: String
-    /// The families that it may give, for the reference and for scrapes before the first reading.
+    /// The metric families that it may return, for the reference and for scrapes before the first reading.
     public let families: [MetricDescription]
-    /// How long after the end of one reading the next begins.
+    /// The pause between the end of one reading and the start of the next.
     public let interval: Duration
-    /// How long one reading may take.
+    /// The time limit of one reading.
     public let limit: Duration
-    /// Reads; what it gives takes the place of what it gave for this database before.
+    /// Reads the metrics. The result replaces the result of the previous reading of this database.
     public let collect: @Sendable (OpenDatabase, inout MetricSample) async throws -> Void
 
     public init(

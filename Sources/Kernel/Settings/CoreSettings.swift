@@ -1,7 +1,7 @@
 import Foundation
 import Telemetry
 
-/// The settings of the program itself: its databases, their connections, its state folder and its log.
+/// The settings of the program itself: databases, connections, state folder and log.
 public enum CoreSettings {
     static let state = Setting<String?>(
         "state", .path,

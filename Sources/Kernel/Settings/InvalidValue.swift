@@ -1,8 +1,8 @@
 import Reporting
 
-/// A text is not a value of what it is read as.
+/// A text is not a valid value of a setting or option.
 public struct InvalidValue: Error, Sendable {
-    /// What is wrong with it, beginning with the text itself.
+    /// What is wrong with the text.
     public let message: String
     public let hint: String?
 

@@ -1,27 +1,28 @@
-/// A setting of the configuration: its key, its default and the type of its value, in one place.
+/// A setting of the configuration: its key, its default and the type of its value.
 ///
-///     static let jobs = Setting("backup.jobs", .integer(1...64), default: "2", "Dumps, or restores, that run at once.")
+///     static let jobs = Setting("backup.jobs", .integer(1...64), default: "2", "Concurrent dumps or restores.")
 ///     …
 ///     let jobs = configuration[BackupSettings.jobs]    // Int
 ///
-/// A feature lists the keys of its settings; only then can they be set.
+/// A setting can be set only if a feature lists its key.
 public struct Setting<Value: Sendable>: Sendable {
     public let key: SettingKey
-    /// From the texts that are set, or else the default; they were checked when they were read.
+    /// Returns the value from the configured texts, or else the default. The texts were already checked when they were
+    /// read.
     let value: @Sendable ([String]) throws(InvalidValue) -> Value
 
     /// A setting that always has a value.
     ///
     /// - Parameters:
-    ///   - path: words with dots between; `*` for a name that is the user's to choose.
-    ///   - fallback: the default, as it would be written.
-    ///   - summary: what it is for, in one or two sentences.
+    ///   - path: words separated by dots; `*` stands for a name that the user chooses.
+    ///   - fallback: the default, in the form in which a user would write it.
+    ///   - summary: the purpose, in one or two sentences.
     public init(_ path: String, _ syntax: ValueSyntax<Value>, default fallback: String, _ summary: String) {
         key = SettingKey(path, .value, syntax, fallback, summary)
         value = { (texts) throws(InvalidValue) in try syntax.parse(texts.first ?? fallback) }
     }
 
-    /// A setting that has no value unless it is set.
+    /// A setting without a default; its value is nil unless it is set.
     public init<One>(_ path: String, _ syntax: ValueSyntax<One>, _ summary: String) where Value == One? {
         key = SettingKey(path, .value, syntax, nil, summary)
         value = { (texts) throws(InvalidValue) in
@@ -41,14 +42,14 @@ public struct Setting<Value: Sendable>: Sendable {
     }
 }
 
-/// Something that is accepted, and why.
+/// A pattern of accepted objects, and the reason.
 public struct ReasonedPattern: Sendable, Equatable {
     public let pattern: String
     public let reason: String
 }
 
 extension Setting where Value == [ReasonedPattern] {
-    /// A setting that maps patterns to the reasons for them.
+    /// A setting that maps patterns to reasons.
     public init(reasons path: String, _ summary: String) {
         key = SettingKey(path, .reasons, .reasoned, nil, summary)
         value = { (texts) throws(InvalidValue) in

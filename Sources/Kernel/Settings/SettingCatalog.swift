@@ -1,7 +1,8 @@
-/// The settings that the features of a program bring.
+/// The settings of the program and of its features.
 public struct SettingCatalog: Sendable {
     public let keys: [SettingKey]
-    /// The names that are known below a key such as `tasks`, whatever the file says; they can be set in variables.
+    /// Names that exist below a key such as `tasks`, even if the file does not contain them. Variables can set their
+    /// keys.
     let knownNames: [String: [String]]
 
     public init(_ keys: [SettingKey], knownNames: [String: [String]] = [:]) {
@@ -11,15 +12,15 @@ public struct SettingCatalog: Sendable {
 
     func key(at path: [String]) -> SettingKey? { keys.first { $0.matches(path) } }
 
-    /// Whether a key has this path, or lies below it.
+    /// Whether a path is a key, or the beginning of a key's path.
     func isKnown(_ path: [String]) -> Bool { keys.contains { Self.begins($0, with: path) } }
 
-    /// Whether a name that the user chooses stands below a path.
+    /// Whether the next word after a path can be a name that the user chooses.
     func takesName(below path: [String]) -> Bool {
         keys.contains { $0.path.count > path.count && Self.begins($0, with: path) && $0.path[path.count] == "*" }
     }
 
-    /// The next words of the keys below a path; empty where any name may stand.
+    /// Returns the words that can follow a path; none if only a chosen name can follow.
     func children(of path: [String]) -> [String] {
         let children = keys.compactMap { key -> String? in
             guard key.path.count > path.count, Self.begins(key, with: path) else { return nil }
@@ -29,9 +30,9 @@ public struct SettingCatalog: Sendable {
         return Set(children).sorted()
     }
 
-    /// All paths that a variable can set: those of keys without a name, and those with the names that are known.
+    /// Returns all paths that a variable can set: the keys without a name, and the keys with a known name.
     ///
-    /// - Parameter named: names that the file gives, such as `["databases", "shop"]`.
+    /// - Parameter named: names from the file, such as `["databases", "shop"]`.
     func paths(named: Set<[String]>) -> [[String]] {
         let known = knownNames.flatMap { key, names in names.map { [key, $0] } }
         let prefixes = named.union(known).sorted { $0.lexicographicallyPrecedes($1) }

@@ -1,22 +1,22 @@
-/// A key of the configuration, whatever the type of its value: where it stands, what it takes and what it is for.
+/// A key of the configuration, for any type of value: its path, the form of its value and its purpose.
 ///
-/// Validation, environment variables, `config show` and the reference are made from these.
+/// Validation, environment variables, `config show` and the reference are generated from these keys.
 public struct SettingKey: Sendable {
     public enum Shape: Sendable {
         case value
-        /// Any number of values; in a variable, with commas between.
+        /// Any number of values; in a variable they are separated by commas.
         case list
-        /// A mapping from patterns to the reasons for them, each kept as `pattern: reason`.
+        /// A mapping from patterns to reasons. Each entry is stored as `pattern: reason`.
         case reasons
     }
 
-    /// Between a pattern and its reason.
+    /// The separator between a pattern and its reason.
     public static let reasonSeparator = ": "
 
-    /// The words of the path; `*` stands for a name that is the user's to choose.
+    /// The words of the path; `*` stands for a name that the user chooses.
     public let path: [String]
     public let shape: Shape
-    /// The default, as it would be written.
+    /// The default, in the form in which a user would write it.
     public let fallback: String?
     public let summary: String
     public let isConnectionString: Bool
@@ -36,14 +36,14 @@ public struct SettingKey: Sendable {
 
     public var dotted: String { path.joined(separator: ".") }
 
-    /// Whether part of the path is a name that the user chooses.
+    /// Whether a part of the path is a name that the user chooses.
     public var hasName: Bool { path.contains("*") }
 
     func matches(_ words: [String]) -> Bool {
         words.count == path.count && zip(path, words).allSatisfy { $0 == "*" || $0 == $1 }
     }
 
-    /// `REEVE_` and the path in capitals.
+    /// Returns `REEVE_` and the path in capitals, with underscores.
     public static func environmentName(_ path: [String]) -> String {
         let words = path.map { String($0.uppercased().map { $0.isLetter || $0.isNumber ? $0 : "_" }) }
         return "REEVE_" + words.joined(separator: "_")

@@ -1,6 +1,6 @@
 import Foundation
 
-/// The settings that were made, each with where it was made; the strongest source wins.
+/// The configured settings, each with its source. If several sources set a key, the strongest source counts.
 public struct SettingStore: Sendable {
     public enum Origin: Sendable, Equatable, CustomStringConvertible {
         case file(String, line: Int)
@@ -18,27 +18,27 @@ public struct SettingStore: Sendable {
         }
     }
 
-    /// What was written for a key.
+    /// The values that were written for a key.
     public struct Entry: Sendable {
         public let key: SettingKey
-        /// One value; a list has any number.
+        /// One value, or any number of values for a list.
         public let values: [String]
         public let origin: Origin
     }
 
     public let catalog: SettingCatalog
-    /// By dotted path.
+    /// The entries by dotted path.
     public private(set) var entries: [String: Entry] = [:]
-    /// The variables `REEVE_…` that name no key, with what was likely meant.
+    /// The `REEVE_…` variables that match no key, each with the variable that was likely meant.
     public private(set) var unknownVariables: [String: String?] = [:]
 
     public init(_ catalog: SettingCatalog) { self.catalog = catalog }
 
     // MARK: Reading
 
-    /// Reads a file's tree; every key must be known.
+    /// Reads the tree of a file. Every key must be known.
     ///
-    /// - Throws: `ConfigurationError` with the line, and the key that was likely meant.
+    /// - Throws: `ConfigurationError` with the line and, for an unknown key, the key that was likely meant.
     public mutating func read(_ node: YAMLNode, file: String) throws {
         try read(node, at: [], file: file)
     }
@@ -58,8 +58,8 @@ public struct SettingStore: Sendable {
         }
         for entry in entries {
             let inner = path + [entry.key]
-            // The paths of settings have dots between their words, variables have their names in capitals, and repositories
-            // have folders of databases.
+            // A name is part of dotted setting paths, of variable names in capitals, and of folder names in
+            // repositories. Other characters are therefore not allowed.
             if catalog.takesName(below: path), entry.key.wholeMatch(of: /[A-Za-z0-9][A-Za-z0-9_-]*/) == nil {
                 throw ConfigurationError(
                     file, entry.keyLine, "'\(entry.key)' cannot be a name below '\(path.joined(separator: "."))'",
@@ -101,7 +101,7 @@ public struct SettingStore: Sendable {
         }
     }
 
-    /// Reads `REEVE_…` variables, and those that other tools use, which yield to them.
+    /// Reads the variables of other tools and the `REEVE_…` variables. The latter take precedence.
     public mutating func read(environment: [String: String]) throws {
         let foreign = [
             "DATABASE_POOL_SIZE": ["pool", "size"], "DATABASE_MAX_OVERFLOW": ["pool", "max_overflow"],
@@ -110,7 +110,7 @@ public struct SettingStore: Sendable {
         for (name, path) in foreign {
             if let value = environment[name], !value.isEmpty { try set(path, [value], .environment(name)) }
         }
-        // Names that the file gives stand in variables in capitals.
+        // The names from the file are part of variable names, in capitals.
         let named = Set(
             entries.compactMap { path, entry in
                 entry.key.hasName ? Array(path.split(separator: ".").map(String.init).prefix(2)) : nil
@@ -137,9 +137,9 @@ public struct SettingStore: Sendable {
         }
     }
 
-    /// Sets a key, in place of what a weaker source said: later calls are stronger.
+    /// Sets a key and replaces its value from a weaker source. A later call has the stronger source.
     ///
-    /// - Throws: `ConfigurationError`, when a value is not of its type.
+    /// - Throws: `ConfigurationError` if a value is not valid for the key.
     public mutating func set(_ path: [String], _ values: [String], _ origin: Origin) throws {
         guard let key = catalog.key(at: path) else { return }
         let dotted = path.joined(separator: ".")
@@ -157,9 +157,9 @@ public struct SettingStore: Sendable {
         text.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
     }
 
-    // MARK: Asking
+    // MARK: Queries
 
-    /// The names that the user chose below a key.
+    /// Returns the names that the user chose below a key.
     public func names(below key: String) -> [String] {
         let names = entries.keys.compactMap { path -> String? in
             let words = path.split(separator: ".").map(String.init)
@@ -168,7 +168,7 @@ public struct SettingStore: Sendable {
         return Set(names).sorted()
     }
 
-    /// The values of a key as they were written, or its default.
+    /// Returns the values of a key as they were written, or its default.
     public func texts(_ path: String) -> [String] {
         if let entry = entries[path] { return entry.values }
         return catalog.key(at: path.split(separator: ".").map(String.init))?.fallback.map { [$0] } ?? []
@@ -176,14 +176,14 @@ public struct SettingStore: Sendable {
 
     public func origin(_ path: String) -> Origin { entries[path]?.origin ?? .fallback }
 
-    /// The value of a setting.
+    /// Returns the value of a setting.
     ///
-    /// - Parameter name: what stands for the `*` in the setting's path.
+    /// - Parameter name: the name in place of the `*` in the setting's path.
     public subscript<Value>(_ setting: Setting<Value>, _ name: String? = nil) -> Value {
         do throws(InvalidValue) {
             return try setting.value(entries[path(setting, name)]?.values ?? [])
         } catch {
-            // Values are checked when they are set, and a test reads every default.
+            // Values are checked when they are set, and a test parses every default.
             preconditionFailure("'\(setting.key.dotted)' has a value that was not checked: \(error.message)")
         }
     }

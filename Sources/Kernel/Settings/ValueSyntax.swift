@@ -3,11 +3,11 @@ import Postgres
 import Scheduling
 import Telemetry
 
-/// How a value is written, and how it is read.
+/// The written form of a value, and its parser.
 public struct ValueSyntax<Value: Sendable>: Sendable {
-    /// What the reference adds to a setting's summary; empty when the summary says it all.
+    /// The text that the reference appends to a setting's summary; empty if the summary is enough.
     public let note: String
-    /// Whether a value may hold a password, which is never shown.
+    /// Whether a value may contain a password, which is never shown.
     public let isConnectionString: Bool
     public let parse: @Sendable (String) throws(InvalidValue) -> Value
 
@@ -46,7 +46,7 @@ extension ValueSyntax where Value == String {
         }
     }
 
-    /// `pattern: reason`
+    /// An entry of the form `pattern: reason`.
     public static var reasoned: Self {
         Self { (text) throws(InvalidValue) in
             let halves = text.split(separator: SettingKey.reasonSeparator, maxSplits: 1)
@@ -93,9 +93,9 @@ extension ValueSyntax where Value == Duration {
         }
     }
 
-    /// A time limit, which is more than nothing.
+    /// A time limit; it must be greater than zero.
     public static var limit: Self { duration(WrittenDuration.limits) }
-    /// A duration that the server counts in milliseconds of 32 bits.
+    /// A duration that the server stores as milliseconds in 32 bits.
     public static var serverDuration: Self { duration(WrittenDuration.ofServer) }
 }
 

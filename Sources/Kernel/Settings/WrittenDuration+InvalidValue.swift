@@ -1,7 +1,7 @@
 import Telemetry
 
 extension WrittenDuration {
-    /// The error about a text that `parse` refuses.
+    /// Returns the error for a text that `parse` rejects.
     static func invalid(_ text: String, in range: ClosedRange<Duration>) -> InvalidValue {
         InvalidValue(problem(with: text, in: range), hint: hint)
     }

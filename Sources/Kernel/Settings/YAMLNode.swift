@@ -2,7 +2,7 @@ import CYAML
 import Foundation
 import Reporting
 
-/// A node of a YAML file, with the line on which it stands.
+/// A node of a YAML file, with its line number.
 public indirect enum YAMLNode: Sendable {
     case scalar(String, isPlain: Bool, line: Int)
     case sequence([YAMLNode], line: Int)
@@ -14,16 +14,16 @@ public indirect enum YAMLNode: Sendable {
         }
     }
 
-    /// Whether it says nothing: an empty value, `~` or `null`.
+    /// Whether the node has no value: an empty value, `~` or `null`.
     public var isNull: Bool {
         guard case .scalar(let text, let isPlain, _) = self else { return false }
         return isPlain && ["", "~", "null", "Null", "NULL"].contains(text)
     }
 
-    /// Reads the only document of a text; an empty one is an empty mapping.
+    /// Parses a text that contains one document. An empty text is an empty mapping.
     ///
-    /// - Throws: `ConfigurationError` with the line: no YAML, a second document, a key that is there twice, a key that is
-    ///   no plain word, more than `YAMLLimits`.
+    /// - Throws: `ConfigurationError` with the line, if the text is not YAML, has a second document, has the same key
+    ///   twice in a mapping, has a key that is not a scalar, or exceeds a limit of `YAMLLimits`.
     public static func parse(_ text: String, file: String) throws -> YAMLNode {
         let bytes = Array(text.utf8)
         guard bytes.count <= YAMLLimits.bytes else {
@@ -55,18 +55,18 @@ public indirect enum YAMLNode: Sendable {
     }
 }
 
-/// How much a file may hold. A few bytes of YAML can stand for billions of nodes, and libyaml takes time that grows with the
-/// square of the depth and of the number of anchors.
+/// The size limits of a file. A few bytes of YAML can expand to billions of nodes, and the time that libyaml needs
+/// grows with the square of the depth and of the number of anchors.
 enum YAMLLimits {
     static let bytes = 4 << 20
     static let depth = 100
     static let nodes = 100_000
     static let anchors = 1000
 
-    /// Looks through a file, event by event, before it is loaded as a whole.
+    /// Checks a file event by event, before the whole file is loaded.
     ///
-    /// - Throws: `ConfigurationError` where it is no YAML, has a second document, or exceeds a limit. Nodes that aliases
-    ///   stand for are not counted here.
+    /// - Throws: `ConfigurationError` if the file is not YAML, has a second document, or exceeds a limit. The nodes
+    ///   that aliases stand for are not counted here.
     fileprivate static func check(_ bytes: [UInt8], _ text: String, _ file: String) throws {
         try YAMLNode.withParser(bytes, file) { parser in
             let event = UnsafeMutablePointer<yaml_event_t>.allocate(capacity: 1)
@@ -118,7 +118,7 @@ enum YAMLLimits {
         ConfigurationError(file, line, "more than \(nodes) values, with those that aliases stand for")
     }
 
-    /// What libyaml has against the file.
+    /// Returns libyaml's error.
     fileprivate static func problem(
         _ parser: UnsafeMutablePointer<yaml_parser_t>, _ text: String, _ file: String
     ) -> ConfigurationError {
@@ -142,7 +142,7 @@ private struct YAMLTreeBuilder {
 
     mutating func build(_ node: UnsafeMutablePointer<yaml_node_t>, depth: Int) throws -> YAMLNode {
         let line = Int(node.pointee.start_mark.line) + 1
-        // An alias to a node that holds it would go round for ever.
+        // A node that contains an alias to itself would recurse forever.
         guard depth <= YAMLLimits.depth else { throw YAMLLimits.tooDeep(file, line) }
         nodes += 1
         guard nodes <= YAMLLimits.nodes else { throw YAMLLimits.tooMany(file, line) }

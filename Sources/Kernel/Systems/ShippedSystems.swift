@@ -1,8 +1,8 @@
 import Foundation
 
-/// Files that come with the program: beside its sources, or below `share/reeve` where it is installed.
+/// Files that are part of the program. They are next to its sources, or below `share/reeve` in an installation.
 public enum ShippedFiles {
-    /// The absolute path of a file or folder of the repository; nil where it was not installed.
+    /// Returns the absolute path of a file or folder of the repository; nil if it is not installed.
     public static func path(_ relative: String) -> String? {
         let executable = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         var place = executable.deletingLastPathComponent()
@@ -17,9 +17,9 @@ public enum ShippedFiles {
     }
 }
 
-/// The systems that come with the program.
+/// The systems that are shipped with the program.
 public enum ShippedSystems {
-    /// The folder of their folders.
+    /// The folder that contains the folders of the shipped systems; nil if it is not installed.
     public static let folder: String? = ShippedFiles.path("migrations/platform/system.yaml").map { file in
         URL(fileURLWithPath: file).deletingLastPathComponent().deletingLastPathComponent().path
     }

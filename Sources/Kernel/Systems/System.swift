@@ -1,31 +1,31 @@
 import Foundation
 import Migrations
 
-/// A system: a folder of migrations, and what its `system.yaml` says of it.
+/// A system: a folder of migrations, and the content of its `system.yaml`.
 public struct System: Sendable {
     public let name: String
-    /// The PostgreSQL schema that holds it.
+    /// The PostgreSQL schema that contains the system's objects.
     public let schema: String
-    /// The systems whose migrations come before its own.
+    /// The systems whose migrations are applied before those of this system.
     public let requires: [String]
     public let description: String
     public let folder: String
-    /// The opt-in migrations that are applied too.
+    /// The opt-in migrations to apply.
     public let options: Set<String>
-    /// What the features' sections of the file say, by key.
+    /// The values of the features' keys in `system.yaml`, by key.
     let sections: [String: any Sendable]
 
-    /// It, as the migrator sees it.
+    /// The system in the form that the migrator uses.
     public var migrations: MigrationSystem {
         MigrationSystem(
             name: name, schema: schema, requires: requires, description: description, folder: folder, options: options)
     }
 
-    /// What a section of its `system.yaml` says; nil where it is left out.
+    /// Returns the value of a section of `system.yaml`; nil if the file does not have the section.
     public subscript<Value>(_ section: SystemSection<Value>) -> Value? { sections[section.key.name] as? Value }
 }
 
-/// A `system.yaml`.
+/// The content of a `system.yaml`.
 public struct SystemFile: Sendable {
     let name: String
     let schema: String
@@ -50,7 +50,7 @@ public struct SystemFile: Sendable {
             example: "requires: [platform]", read: { try $0.words("requires", $1) }),
     ]
 
-    /// - Parameter sections: the keys that features bring.
+    /// - Parameter sections: the keys that features add.
     /// - Throws: `ConfigurationError` with file and line.
     public init(folder: String, sections: [SystemKey]) throws {
         let file = "\(folder)/system.yaml"

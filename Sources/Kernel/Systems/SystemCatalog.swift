@@ -1,9 +1,9 @@
 import Foundation
 
-/// Finds systems by name or folder, with those that they require.
+/// Finds systems by name or folder, together with the systems that they require.
 public struct SystemCatalog: Sendable {
     let configuration: Configuration
-    /// The keys of `system.yaml` that features bring.
+    /// The keys that features add to `system.yaml`.
     let sections: [SystemKey]
 
     public init(configuration: Configuration, sections: [SystemKey]) {
@@ -11,7 +11,7 @@ public struct SystemCatalog: Sendable {
         self.sections = sections
     }
 
-    /// - Parameter origin: where the words were written, for paths that are not absolute.
+    /// - Parameter origin: the place where the words were written. Relative paths are resolved from it.
     /// - Throws: `ConfigurationError`.
     public func systems(
         _ words: [String], origin: SettingStore.Origin, options: [String], withRequirements: Bool

@@ -1,15 +1,15 @@
-/// A key of `system.yaml`, whatever the type of its value.
+/// A key of `system.yaml`, for any type of value.
 public struct SystemKey: Sendable {
     public let name: String
-    /// What it is for, in one or two sentences.
+    /// The purpose, in one or two sentences.
     public let summary: String
-    /// How it is written, as YAML; for the reference.
+    /// An example in YAML, for the reference.
     public let example: String
     /// - Throws: `ConfigurationError` with file and line.
     let read: @Sendable (YAMLNode, _ file: String) throws -> any Sendable
 }
 
-/// A part of `system.yaml` that a feature brings: its key, how it is read and the type of its value.
+/// A key of `system.yaml` that a feature adds: its name, its parser and the type of its value.
 ///
 ///     static let section = SystemSection<[String: Mask]>("mask", …) { node, file in … }
 ///     …
@@ -27,9 +27,9 @@ public struct SystemSection<Value: Sendable>: Sendable {
 }
 
 extension YAMLNode {
-    /// The text of a single value that is not empty.
+    /// Returns the text of a single value that is not empty.
     ///
-    /// - Parameter key: what the node is the value of, for the error.
+    /// - Parameter key: the key of this node, for the error message.
     /// - Throws: `ConfigurationError`.
     public func word(_ key: String, _ file: String) throws -> String {
         guard case .scalar(let text, _, let line) = self else {
@@ -39,7 +39,7 @@ extension YAMLNode {
         return text
     }
 
-    /// The texts of a list, or of one value.
+    /// Returns the texts of a list, or of a single value.
     ///
     /// - Throws: `ConfigurationError`.
     public func words(_ key: String, _ file: String) throws -> [String] {

@@ -2,22 +2,23 @@ import Foundation
 import Scheduling
 import Telemetry
 
-/// A task that a feature brings: its work, and its schedule where the configuration does not say otherwise.
+/// A task of a feature: its work and its defaults, which the configuration can override.
 public struct TaskSpec: Sendable {
     public let name: String
-    /// One line that says what it does.
+    /// A description in one line.
     public let summary: String
-    /// A cron expression.
+    /// The default schedule, as a cron expression.
     public let schedule: String
-    /// How long one attempt may take.
+    /// The default time limit of one attempt.
     public let timeout: Duration
-    /// How often a failed run is tried again.
+    /// How often a failed run is retried by default.
     public let retries: Int
-    /// Whether `reeve serve` runs it as soon as it has started, too.
+    /// Whether `reeve serve` also runs the task when it starts.
     public let runsAtStart: Bool
-    /// Whether the schedule runs it where `tasks.NAME.enabled` is not set.
+    /// Whether the schedule runs the task if `tasks.NAME.enabled` is not set.
     public let isOn: @Sendable (Configuration, _ isEmbedded: Bool) -> Bool
-    /// Does the work, and says in one line what it did. It must be safe to run again after it was cut short.
+    /// Does the work, and returns a one-line description of what it did. It must be safe to run again after an
+    /// interruption.
     public let work: @Sendable (TaskCall) async throws -> String
 
     public init(
@@ -37,14 +38,14 @@ public struct TaskSpec: Sendable {
     }
 }
 
-/// What the work of a task is given.
+/// The input of a task's work.
 public struct TaskCall: Sendable {
     public let open: OpenDatabase
     public let configuration: Configuration
     public let logger: Logger
 }
 
-/// When and how a task runs, from its defaults and the configuration.
+/// The schedule and state of a task, from its defaults and the configuration.
 public struct TaskPlan: Sendable {
     public let spec: TaskSpec
     public let schedule: Schedule
@@ -73,7 +74,7 @@ public struct TaskPlan: Sendable {
         return .cron(expression, configuration[TaskSettings.zone, spec.name])
     }
 
-    /// The task for the scheduler of one database.
+    /// Returns the task for the scheduler of one database.
     public func definition(for open: OpenDatabase, _ configuration: Configuration) -> TaskDefinition {
         let spec = spec
         return TaskDefinition(
@@ -112,14 +113,14 @@ public enum TaskSettings {
     ]
 }
 
-/// A task found what it looks for: its run has failed, and says with what.
+/// A task found a problem that it checks for. The run fails with this description.
 public struct TaskFinding: Error, CustomStringConvertible {
     public let description: String
 
     public init(_ description: String) { self.description = description }
 }
 
-/// Names this process in the ledger: host and process.
+/// The name of this process in the ledger: the host name and the process ID.
 public enum ServiceInstance {
     public static let name = "\(ProcessInfo.processInfo.hostName):\(getpid())"
 }

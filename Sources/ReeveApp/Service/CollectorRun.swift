@@ -2,15 +2,15 @@ import Foundation
 import Kernel
 import Telemetry
 
-/// The collectors of one database, each on its own clock: one that fails or hangs spoils no other, and is not asked again
-/// before it has ended.
+/// The collectors of one database. Each runs at its own interval. A collector that fails or hangs does not affect the
+/// others, and its next reading does not begin before the last one has ended.
 struct CollectorRun: Sendable {
     let collectors: [Collector]
     let open: OpenDatabase
     let metrics: ServiceMetrics
     let logger: Logger
 
-    /// Reads until cancelled.
+    /// Runs all collectors until cancelled.
     func run() async {
         await withTaskGroup(of: Void.self) { group in
             for collector in collectors { group.addTask { await self.run(collector) } }
@@ -34,7 +34,7 @@ struct CollectorRun: Sendable {
         }
     }
 
-    /// One reading, cancelled at the limit.
+    /// Reads once. The reading is cancelled at the collector's time limit.
     private func read(_ collector: Collector) async throws -> MetricSample {
         let work = Task { [open] in
             var sample = MetricSample()

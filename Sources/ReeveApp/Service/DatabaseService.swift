@@ -6,22 +6,22 @@ import Scheduling
 import Synchronization
 import Telemetry
 
-/// What `reeve serve` does for one database: waits until it is there, makes the ledger, migrates where that is
-/// wanted, runs the schedule and looks after its health.
+/// The work of `reeve serve` for one database: waits until the database can be reached, installs the ledger, applies
+/// migrations if that is configured, runs the schedule and checks the health.
 final class DatabaseService: Sendable {
     private let open: OpenDatabase
     private let configuration: Configuration
     private let probes: [ReadinessProbe]
     private let collectors: CollectorRun
-    /// The tasks that are run as soon as the ledger is there.
+    /// The tasks to run as soon as the ledger is installed.
     private let first: [String]
     private let metrics: ServiceMetrics
     private let readiness: Readiness
     private let logger: Logger
     private let scheduler: Scheduler
-    /// The embedded cluster when it had to be started again.
+    /// The embedded cluster after it had to be restarted.
     private let restarted = Mutex<EmbeddedCluster?>(nil)
-    /// Since when what is looked at has not answered.
+    /// The checks that have not answered, each with the time of the first query without an answer.
     private let unanswered = Mutex<[String: ContinuousClock.Instant]>([:])
 
     init(
@@ -51,18 +51,18 @@ final class DatabaseService: Sendable {
         for probe in probes { readiness.set("\(probe.name)/\(open.name)", false, "not looked at yet") }
     }
 
-    /// Runs until cancelled, or until it cannot go on; then returns when what runs has ended.
+    /// Runs until cancelled or until a permanent error, and then waits for the running tasks to end.
     ///
-    /// - Parameter failing: told why it cannot go on as soon as that is known.
-    /// - Throws: why the ledger can never be worked with as it is, such as `LedgerError.newer`, for which only a newer
-    ///   program is a remedy. What may pass is waited for, and told in the log and in `/readyz`.
+    /// - Parameter failing: called with a permanent error as soon as it is known.
+    /// - Throws: a permanent error that makes the ledger unusable, such as `LedgerError.newer`, which only a newer
+    ///   program can remedy. Temporary errors are retried, and reported in the log and in `/readyz`.
     func run(failing: @escaping @Sendable (any Error) -> Void) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await self.watchHealth() }
             group.addTask { try await self.watchState() }
             group.addTask {
                 try await self.makeLedger()
-                // Side by side: a migration that fails, and is tried again, holds up no other task.
+                // Concurrently, so that a migration that fails and is retried does not delay other tasks.
                 async let begun: Void = self.runFirst()
                 async let collected: Void = self.collectors.run()
                 await self.scheduler.run()
@@ -71,7 +71,7 @@ final class DatabaseService: Sendable {
             do {
                 for try await _ in group {}
             } catch {
-                // The others are ended, but what they run may take its time.
+                // The other tasks of the group are cancelled, but their running work may need time to end.
                 if !(error is CancellationError) { failing(error) }
                 throw error
             }
@@ -85,7 +85,7 @@ final class DatabaseService: Sendable {
     private func makeLedger() async throws {
         while true {
             try Task.checkCancellation()
-            // An upgrade may take its time, so it has no limit; but it is not waited for without a word.
+            // An upgrade may take long, so it has no time limit. A wait of more than 5 s is reported.
             let telling = Task {
                 try await Task.sleep(for: .seconds(5))
                 readiness.set("ledger/\(open.name)", false, "it is waited for; another process may hold it")
@@ -105,7 +105,8 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// Whether waiting may help: the database is away or busy, or somebody has yet to grant something in it.
+    /// Whether the error may be temporary: the database is unreachable or busy, or an administrator has yet to grant a
+    /// right in it.
     private static func mayPass(_ error: any Error) -> Bool {
         switch error {
         case LedgerError.busy, LedgerError.recording: return true
@@ -118,7 +119,7 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// Some tasks do not wait for their schedule.
+    /// Runs the tasks that do not wait for their schedule.
     private func runFirst() async {
         for name in first {
             do {
@@ -130,19 +131,19 @@ final class DatabaseService: Sendable {
                 logger.warning("the task waits for its schedule", [LogField("task", name), LogField("error", error)])
             }
         }
-        // What it finds that cannot pass, the watch finds too.
+        // Errors are ignored here, because `watchState` reports a permanent error too.
         try? await readStateInTime()
     }
 
     // MARK: Health
 
-    /// The pause between two pings, and between two looks at the state.
+    /// The pause between two pings, and between two readings of the state.
     private static let pingPause: Duration = .seconds(5)
     private static let statePause: Duration = .seconds(15)
-    /// How long one of them may take.
+    /// The time limit of one ping or one reading.
     private static let lookLimit: Duration = .seconds(10)
 
-    /// Three rounds.
+    /// The validity of a result: three rounds.
     private static func validity(_ pause: Duration) -> Duration { (pause + lookLimit) * 3 }
 
     private func watchHealth() async {
@@ -155,7 +156,7 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// Runs beside the pings, which are not affected by a lock on a table.
+    /// Reads the state repeatedly. This runs concurrently with the pings, which a lock on a table does not affect.
     private func watchState() async throws {
         while !Task.isCancelled {
             let isUp = readiness.isGood("database/\(open.name)")
@@ -165,15 +166,15 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// Somebody was not answered in time.
+    /// A check did not answer within the time limit.
     private struct Late: Error, CustomStringConvertible {
         var description: String { "no answer came within \(lookLimit)" }
     }
 
-    /// Looks at something. When that takes too long it is broken off, and what is looked at is not ready, for as long as
-    /// no answer comes.
+    /// Runs a check with a time limit. At the limit the check is cancelled, and it counts as not ready until it
+    /// answers.
     ///
-    /// - Throws: `Late`; what `look` throws.
+    /// - Throws: `Late`; the errors of `look`.
     private func inTime(
         _ check: String, whenLate: @escaping @Sendable () -> Void = {},
         _ look: @escaping @Sendable () async throws -> Void
@@ -240,15 +241,15 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// The schedule follows the database's clock, so a difference is no fault of the service's; but whoever looks for one
-    /// is to see it.
+    /// The message about the host's clock. A difference is not an error of the service, because the schedule follows
+    /// the database's clock. It is reported so that an administrator can find it.
     static func words(onDifference seconds: Double) -> String {
         guard abs(seconds) > Scheduler.notableDifference else { return "the host's agrees with the database's" }
         let way = seconds > 0 ? "ahead of" : "behind"
         return "the host's is \(Int(abs(seconds).rounded())) s \(way) the database's, which the schedule follows"
     }
 
-    /// - Throws: `LedgerError`, when another program has changed the ledger so that this one can not go on.
+    /// - Throws: `LedgerError` if another program has changed the ledger so that this program cannot use it.
     private func readState() async throws {
         do {
             guard try await open.database.pool.with(within: .seconds(10), { try LedgerSchema.isInstalled(on: $0) })

@@ -3,7 +3,7 @@ import Ledger
 import Postgres
 import Synchronization
 
-/// What `/readyz` tells, kept up to date by those who know, so that asking costs nothing.
+/// The state that `/readyz` reports. The checks update it, so that a request does no work.
 final class Readiness: Sendable {
     struct Check: Sendable, Equatable {
         let name: String
@@ -22,7 +22,7 @@ final class Readiness: Sendable {
 
     init(now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) { self.now = now }
 
-    /// - Parameter lasts: for how long it may be taken for true; nil: until something else is said.
+    /// - Parameter lasts: how long a good result is valid; nil for no limit.
     func set(_ name: String, _ isGood: Bool, _ message: String, lasts: Duration? = nil) {
         let entry = Entry(
             check: Check(name: name, isGood: isGood, message: message), since: now(), lasts: lasts)
@@ -35,7 +35,7 @@ final class Readiness: Sendable {
 
     var all: [Check] { entries.withLock { Array($0.values) }.map(current).sorted { $0.name < $1.name } }
 
-    /// What nobody has looked at for too long is good no more.
+    /// Returns the check. A good result that was not renewed within its validity is no longer good.
     private func current(_ entry: Entry) -> Check {
         let age = now() - entry.since
         guard entry.check.isGood, let lasts = entry.lasts, age > lasts else { return entry.check }
@@ -44,7 +44,8 @@ final class Readiness: Sendable {
             message: "has not been looked at for \(age.components.seconds) s; it was: \(entry.check.message)")
     }
 
-    /// 200 when every check is good, else 503; with `verbose` a line a check, in the form of Kubernetes's own.
+    /// Returns 200 if every check is good, otherwise 503. With `verbose` the body has one line per check, in the format
+    /// of Kubernetes.
     func answer(verbose: Bool) -> AdminResponse {
         let all = all
         let isReady = !all.isEmpty && all.allSatisfy(\.isGood)
@@ -60,7 +61,8 @@ final class Readiness: Sendable {
 }
 
 extension Readiness {
-    /// What may be said of an error to whoever asks: no host, user or name of a database. The log has all of it.
+    /// Returns the part of an error that any client may see, without a host, user or database name. The log has the
+    /// full error.
     static func publicMessage(_ error: any Error) -> String {
         switch error {
         case LedgerError.newer: return "\(error)"

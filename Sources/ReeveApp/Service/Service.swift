@@ -6,15 +6,15 @@ import Processes
 import Synchronization
 import Telemetry
 
-/// `reeve serve`: all databases of the estate, the HTTP server, and an orderly end.
+/// `reeve serve`: serves all configured databases and HTTP, and stops in an orderly way.
 struct Service: Sendable {
     let features: FeatureList
     let configuration: Configuration
     let logger: Logger
 
-    /// Runs until cancelled, or until one of the databases can never be worked on.
+    /// Runs until cancelled, or until a database has a permanent error.
     ///
-    /// - Throws: `CancellationError` when everything has ended in order; else why it could not go on.
+    /// - Throws: `CancellationError` after an orderly stop; otherwise the permanent error.
     func run() async throws {
         for name in configuration.store.unknownVariables.keys.sorted() {
             logger.warning("a variable names no key of the configuration", [LogField("name", name)])
@@ -65,8 +65,8 @@ struct Service: Sendable {
         throw ending
     }
 
-    /// All databases beside each other. The first that fails ends the others, in order: whoever looks after the service
-    /// is to see that it cannot do its work.
+    /// Serves all databases concurrently. The first permanent error stops all of them in an orderly way, so that a
+    /// supervisor notices that the service cannot do its work.
     private func work(
         _ services: [DatabaseService], _ readiness: Readiness, _ served: SharedServices
     ) async throws {
@@ -75,7 +75,8 @@ struct Service: Sendable {
             for service in services {
                 group.addTask { try await service.run { failing.yield($0) } }
             }
-            // One that fails still waits for what it runs: that is to be said, and all told to end, at once.
+            // A service that fails still waits for its running work. Its error is therefore sent here immediately, so
+            // that it is logged and the other services stop.
             group.addTask { for await error in failures { throw error } }
             do {
                 for try await _ in group {}
@@ -89,8 +90,8 @@ struct Service: Sendable {
         }
     }
 
-    /// Cancels what still runs when the time to end in order is over. On a thread of its own: a pool of threads that are
-    /// all blocked is not to hold that up.
+    /// Cancels the work that still runs when the time limit of an orderly stop expires. It uses a separate thread, so
+    /// that it works even if all threads of the cooperative pool are blocked.
     private func stopRunning(_ served: SharedServices, _ tell: @escaping @Sendable () -> Void) {
         let limit = configuration[CoreSettings.drain]
         let thread = Thread {
@@ -103,7 +104,7 @@ struct Service: Sendable {
         thread.start()
     }
 
-    /// The databases that are served, for whoever ends what they run.
+    /// The served databases, for the code that cancels their work.
     private final class SharedServices: Sendable {
         private let services = Mutex<[DatabaseService]>([])
 
@@ -112,7 +113,7 @@ struct Service: Sendable {
         func set(_ services: [DatabaseService]) { self.services.withLock { $0 = services } }
     }
 
-    /// How long it may take to find where to listen: a resolver, or a file system, may be silent.
+    /// The time limit for resolving and opening the listen address, because a resolver or a file system may hang.
     private static let listenLimit: Duration = .seconds(20)
 
     private func startServer(_ metrics: ServiceMetrics, _ readiness: Readiness) async throws -> AdminServer? {
@@ -132,8 +133,8 @@ struct Service: Sendable {
         return server
     }
 
-    /// The open routes. Anybody who can connect may use them, so they name no host and no user. They are immediate, so
-    /// that they answer even if the cooperative pool is exhausted.
+    /// The open routes. Any client that can connect may use them, so their answers contain no host or user name. They
+    /// are immediate, so that they work even if the cooperative pool is exhausted.
     static func routes(_ metrics: ServiceMetrics, _ readiness: Readiness) -> [Route] {
         [
             .immediate("GET", "/livez", access: .open) { _ in

@@ -5,13 +5,13 @@ import Processes
 import Telemetry
 
 extension Feature {
-    /// The service: the schedule, and HTTP.
+    /// The service: the schedule and the HTTP server.
     static let service = Feature(
         "service", commands: [ServeCommand.spec], settings: HTTPSettings.keys, metrics: ServiceMetrics.families,
         errors: [ServerError.self])
 }
 
-/// Where the service listens, and to whom.
+/// The settings of the HTTP server: its address, and the clients and host names that it accepts.
 enum HTTPSettings {
     static let listen = Setting(
         "http.listen", .listen, default: "127.0.0.1:7433",
@@ -28,7 +28,7 @@ enum HTTPSettings {
 
     static let keys = [listen.key, remote.key, hosts.key]
 
-    /// An address, or nothing where the server is off.
+    /// The address to listen on; nil if the server is off.
     struct Listening: Sendable { let address: ListenAddress? }
 }
 
@@ -45,7 +45,7 @@ extension ValueSyntax where Value == HTTPSettings.Listening {
     }
 }
 
-/// `reeve serve`
+/// The command `reeve serve`.
 enum ServeCommand {
     static let spec = CommandSpec(
         noun: "serve", verb: nil, summary: "run the schedule, and serve metrics, until stopped",
@@ -55,7 +55,7 @@ enum ServeCommand {
         isService: true
     ) { invocation in
         let configuration = try invocation.configuration()
-        // The work never waits for whoever reads the log.
+        // A queue, so that the work never waits for the reader of the log.
         let log = QueuedSink(
             configuration.logSink(isTerminal: isatty(STDERR_FILENO) == 1, colour: invocation.console.usesColour))
         let logger = configuration.logger(verbose: invocation.has("verbose"), to: log)
@@ -70,6 +70,6 @@ enum ServeCommand {
         throw ending
     }
 
-    /// How long an orderly end waits for whoever reads the log.
+    /// How long an orderly stop waits for the reader of the log.
     private static let lastWords: Duration = .seconds(2)
 }

@@ -3,7 +3,7 @@ import Kernel
 import Scheduling
 import Telemetry
 
-/// The metrics of `reeve serve`: those of the process itself, and what collectors read.
+/// The metrics of `reeve serve`: those of the process itself, and those of the collectors.
 struct ServiceMetrics: Sendable {
     private static let build = MetricDescription(
         "reeve_build_info", .gauge, "The version of the program; the value is 1.", labels: ["version"])
@@ -28,7 +28,7 @@ struct ServiceMetrics: Sendable {
         "reeve_collector_last_success_timestamp_seconds", .gauge, "When the collector last read its metrics.",
         labels: ["collector", "database"])
 
-    /// The families that are the service's own.
+    /// The metric families of the service itself.
     static let families = [
         build, started, up, nextDue, duration, connections, waiting, answers, collectorUp, collectorLastSuccess,
         MetricRegistry.droppedSeries,
@@ -49,7 +49,7 @@ struct ServiceMetrics: Sendable {
         registry.histogram(Self.duration).observe(outcome.duration.inSeconds, database, task.name)
     }
 
-    /// - Parameter time: the database's, in seconds since 1970.
+    /// - Parameter time: the time of the database's clock, in seconds since 1970.
     func setDue(_ tasks: [TaskDefinition], database: String, time: Double) {
         let gauge = registry.gauge(Self.nextDue)
         for task in tasks where task.isEnabled {
@@ -67,14 +67,14 @@ struct ServiceMetrics: Sendable {
         registry.gauge(Self.waiting).set(Double(usage.waiting), open.name)
     }
 
-    /// Puts what a collector has read in the place of what it read before.
+    /// Replaces the metrics of a collector's last reading.
     func replace(_ collector: Collector, database: String, with sample: MetricSample) {
         registry.replace("\(collector.name)/\(database)", with: sample)
         registry.gauge(Self.collectorUp).set(1, collector.name, database)
         registry.gauge(Self.collectorLastSuccess).set(Date().timeIntervalSince1970, collector.name, database)
     }
 
-    /// A reading failed; what was read before stays.
+    /// Records that a reading failed. The metrics of the last successful reading are kept.
     func setFailed(_ collector: Collector, database: String) {
         registry.gauge(Self.collectorUp).set(0, collector.name, database)
     }
