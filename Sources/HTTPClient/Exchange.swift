@@ -1,7 +1,7 @@
 import CCurl
 import Foundation
 
-/// One request and its answer, on the calling thread.
+/// Sends one request and receives its response, on the calling thread.
 final class Exchange {
     private let handle: UnsafeMutableRawPointer
     private let request: HTTPRequest
@@ -26,7 +26,8 @@ final class Exchange {
         var reason = [CChar](repeating: 0, count: Int(CURL_ERROR_SIZE))
         var list: UnsafeMutablePointer<curl_slist>?
         defer { curl_slist_free_all(list) }
-        // No 'Expect: 100-continue', which costs a second where a server does not know it, and no type that is not given.
+        // 'Expect: 100-continue' is not sent, because it costs a second if the server does not support it. Neither is a
+        // default Content-Type.
         for line in ["Expect:", "Content-Type:"] + request.headers.map({ "\($0.name): \($0.value)" }) {
             guard !line.utf8.contains(where: { $0 < 32 }) else {
                 throw HTTPError.invalid(url: request.url, reason: "a header contains a control character")
@@ -64,7 +65,7 @@ final class Exchange {
             throw HTTPError.invalid(url: request.url, reason: "it is not a URL")
         }
         reeve_curl_set_text(handle, CURLOPT_PROTOCOLS_STR, "http,https")
-        // Signals would meet the whole process.
+        // Signals would affect the whole process.
         reeve_curl_set_long(handle, CURLOPT_NOSIGNAL, 1)
         reeve_curl_set_long(handle, CURLOPT_PATH_AS_IS, 1)
         reeve_curl_set_pointer(handle, CURLOPT_ERRORBUFFER, reason.baseAddress)
@@ -77,7 +78,8 @@ final class Exchange {
         case "HEAD": reeve_curl_set_long(handle, CURLOPT_NOBODY, 1)
         case "GET": reeve_curl_set_long(handle, CURLOPT_HTTPGET, 1)
         default:
-            // As a POST with another name, the body goes from memory, and once more where a kept connection was closed.
+            // Sent as a POST with another name, so that libcurl reads the body from memory. It can then send the body
+            // again if the server has closed a kept connection.
             reeve_curl_set_long(handle, CURLOPT_POST, 1)
             reeve_curl_set_size(handle, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(bytes.count))
             let start = bytes.baseAddress.map(UnsafeMutableRawPointer.init(mutating:)) ?? reason.baseAddress
@@ -104,7 +106,7 @@ final class Exchange {
             return bytes.count
         }
 
-    /// Called about once a second, also while nothing comes.
+    /// Called about once a second, even if no data arrive.
     private static let watch:
         @convention(c) (UnsafeMutableRawPointer?, curl_off_t, curl_off_t, curl_off_t, curl_off_t) -> Int32 = {
             context, _, _, _, _ in

@@ -2,38 +2,38 @@ import CCurl
 import Foundation
 import Synchronization
 
-/// Sends requests over HTTP and HTTPS, with limits. Calls block, and are made on threads of their own.
+/// Sends requests over HTTP and HTTPS, with limits. Calls block, and should be made on a separate thread.
 ///
 ///     let client = HTTPClient()
 ///     let response = try client.send(HTTPRequest("GET", "https://storage.example/backups?list-type=2"))
 ///
-/// Redirects are not followed and no proxy is asked that the environment does not name. Connections are kept and used
-/// again. libcurl does the protocol: Foundation's session grows to the size of what it downloads.
+/// Redirects are not followed. A proxy is used only if the environment names one. Connections are kept and reused.
+/// libcurl implements the protocol, because Foundation's session uses as much memory as it downloads.
 public final class HTTPClient: Sendable {
     public struct Limits: Sendable {
-        /// For name, connection and TLS.
+        /// The time limit for name resolution, the connection and the TLS handshake.
         public var connect: Duration = .seconds(10)
-        /// How long nothing may arrive or leave.
+        /// How long the transfer may stall, in both directions.
         public var stall: Duration = .seconds(30)
-        /// For the whole exchange.
+        /// The time limit for the whole exchange.
         public var total: Duration = .seconds(600)
-        /// The largest body that is taken, in bytes.
+        /// The maximum size of a response body, in bytes.
         public var body = 64 << 20
 
         public init() {}
     }
 
     private let limits: Limits
-    /// Handles at rest, each with the connection that it keeps.
+    /// Unused handles, each with the connection that it keeps open.
     private let idle = Mutex<[Handle]>([])
 
-    /// One of libcurl's handles: used by one thread at a time.
+    /// A handle of libcurl. One thread at a time uses it.
     private struct Handle: @unchecked Sendable {
-        // libcurl lets a handle go from thread to thread as long as no two use it at once.
+        // libcurl allows a handle to be used by several threads, but not at the same time.
         let raw: UnsafeMutableRawPointer
     }
 
-    /// libcurl wants to be set up once, before any thread uses it.
+    /// Initialises libcurl, which must be done once, before any thread uses it.
     private static let isReady: Bool = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
 
     public init(limits: Limits = Limits()) { self.limits = limits }
@@ -42,10 +42,10 @@ public final class HTTPClient: Sendable {
         for handle in idle.withLock({ $0 }) { curl_easy_cleanup(handle.raw) }
     }
 
-    /// Sends one request and reads the whole answer.
+    /// Sends one request and reads the whole response.
     ///
-    /// - Parameter isStopped: asked about once a second; when it says so, the exchange is broken off.
-    /// - Throws: `HTTPError`. An answer with an error's status is an answer.
+    /// - Parameter isStopped: called about once a second. If it returns true, the exchange is aborted.
+    /// - Throws: `HTTPError`. A response with an error status is returned as a response.
     public func send(
         _ request: HTTPRequest, isStopped: @escaping @Sendable () -> Bool = { false }
     ) throws -> HTTPResponse {
@@ -53,7 +53,7 @@ public final class HTTPClient: Sendable {
             throw HTTPError.broken(url: request.url, reason: "libcurl cannot be initialized")
         }
         defer {
-            // It must not keep pointers to what is gone.
+            // The handle must not keep pointers to freed memory.
             curl_easy_reset(handle.raw)
             idle.withLock { $0.append(handle) }
         }

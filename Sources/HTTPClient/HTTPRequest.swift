@@ -1,7 +1,7 @@
-/// One request, with its body in memory: whoever sends much sends it in pieces.
+/// One request, with its body in memory. Large data must be sent in several requests.
 public struct HTTPRequest: Sendable {
     public var method: String
-    /// Absolute, percent-encoded.
+    /// The absolute URL, percent-encoded.
     public var url: String
     public var headers: [(name: String, value: String)]
     public var body: [UInt8]
@@ -16,10 +16,10 @@ public struct HTTPRequest: Sendable {
     }
 }
 
-/// What came back, whatever its status says.
+/// The response to a request, with any status.
 public struct HTTPResponse: Sendable {
     public let status: Int
-    /// By their names in lower case; of several with one name the last.
+    /// The values of the headers, by lower-case name. If a name occurs several times, the last value is kept.
     public let headers: [String: String]
     public let body: [UInt8]
 
@@ -34,13 +34,13 @@ public struct HTTPResponse: Sendable {
 
 /// Why no complete response was received.
 public enum HTTPError: Error, CustomStringConvertible {
-    /// The exchange broke off, or took too long; it may be tried again.
+    /// The exchange was interrupted or took too long. It may be tried again.
     case broken(url: String, reason: String)
-    /// It was not wanted any more.
+    /// The caller stopped the exchange.
     case stopped(url: String)
-    /// The body is larger than was allowed.
+    /// The response body is larger than the limit.
     case tooLarge(url: String, limit: Int)
-    /// The request cannot be sent as it is.
+    /// The request is not valid.
     case invalid(url: String, reason: String)
 
     public var description: String {
@@ -52,7 +52,7 @@ public enum HTTPError: Error, CustomStringConvertible {
         }
     }
 
-    /// A URL without user, password and query, which may hold secrets.
+    /// Returns a URL without user, password, query and fragment, which may contain secrets.
     public static func redacted(_ url: String) -> String {
         var text = String(url.prefix { $0 != "?" && $0 != "#" })
         if let scheme = text.range(of: "://"),

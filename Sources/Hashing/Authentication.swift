@@ -1,6 +1,6 @@
 import COpenSSL
 
-/// HMAC with SHA-256 (RFC 2104): 32 bytes that only who has the key can make.
+/// Returns the HMAC with SHA-256 (RFC 2104): 32 bytes that cannot be computed without the key.
 public func hmacSHA256(key: [UInt8], _ bytes: some Sequence<UInt8>) -> [UInt8] {
     var result = [UInt8](repeating: 0, count: 32)
     let bytes = Array(bytes)
@@ -8,7 +8,7 @@ public func hmacSHA256(key: [UInt8], _ bytes: some Sequence<UInt8>) -> [UInt8] {
     return result
 }
 
-/// The MD5 of bytes (RFC 1321), where a protocol wants it; it protects against nobody.
+/// Returns the MD5 digest of bytes (RFC 1321), for protocols that require it. It is not secure.
 public func md5(_ bytes: [UInt8]) -> [UInt8] {
     var result = [UInt8](repeating: 0, count: 16)
     EVP_Digest(bytes, bytes.count, &result, nil, EVP_md5(), nil)

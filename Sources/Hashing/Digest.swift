@@ -1,6 +1,6 @@
 import COpenSSL
 
-/// A SHA-256 that is fed a piece at a time (FIPS 180-4).
+/// A SHA-256 digest that is computed one piece at a time (FIPS 180-4).
 public struct Digest: ~Copyable {
     private let context: OpaquePointer?
 
@@ -25,21 +25,21 @@ public struct Digest: ~Copyable {
         EVP_DigestUpdate(context, bytes.baseAddress, bytes.count)
     }
 
-    /// The 32 bytes of the digest.
+    /// Returns the 32 bytes of the digest.
     public consuming func finish() -> [UInt8] {
         var result = [UInt8](repeating: 0, count: 32)
         EVP_DigestFinal_ex(context, &result, nil)
         return result
     }
 
-    /// The digest of all the bytes at once.
+    /// Returns the SHA-256 digest of `bytes`.
     public static func of(_ bytes: some Sequence<UInt8>) -> [UInt8] {
         var digest = Digest()
         digest.update(bytes)
         return digest.finish()
     }
 
-    /// Bytes as lower-case hexadecimal digits, two each.
+    /// Returns the bytes as lower-case hexadecimal digits, two for each byte.
     public static func hex(_ bytes: [UInt8]) -> String {
         let digits = Array("0123456789abcdef".utf8)
         return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)

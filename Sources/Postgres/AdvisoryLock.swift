@@ -1,31 +1,33 @@
 import Foundation
 
-/// A lock of the session on a number that stands for a name (PostgreSQL manual, section 13.3.5).
+/// A session-level advisory lock, on a number that is derived from a name (PostgreSQL manual, section 13.3.5).
 ///
-/// It is only ever tried, in a loop: a session that waits *within* the server for such a lock holds a snapshot that
-/// CREATE INDEX CONCURRENTLY waits for, and both wait for ever.
+/// The lock is only tried, in a loop. A session that waits for it *within* the server holds a snapshot. If the holder
+/// of the lock runs CREATE INDEX CONCURRENTLY, that command waits for the snapshot, and both wait for ever.
 public struct AdvisoryLock: Sendable {
     public let name: String
     public let key: Int64
 
-    /// A lock whose key is derived from its name.
+    /// A lock with a key that is derived from its name.
     ///
-    /// - Parameter secret: enters the key, so that whoever does not know it cannot take the lock beforehand: any role that
-    ///   may connect can take any key, and while a lock is held `pg_locks` shows its key to everybody.
+    /// - Parameter secret: a part of the key, so that a role that does not have the secret cannot acquire the lock
+    ///   beforehand. Any role that may connect can acquire any key, and while a lock is held, `pg_locks` shows its key
+    ///   to every role.
     public init(_ name: String, secret: String = "") {
         self.name = name
-        // FNV-1a, 64 bits (RFC draft-eastlake-fnv): stable between versions and machines.
+        // FNV-1a, 64 bits (RFC draft-eastlake-fnv). The result is the same in all versions and on all machines.
         let hash = (name + secret).utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
         key = Int64(bitPattern: hash)
     }
 
-    /// Tries to take the lock until it is had.
+    /// Tries to acquire the lock until it succeeds or the time is over.
     ///
     /// - Parameters:
-    ///   - wait: how long to try; zero tries once.
-    ///   - waiting: called after the first try that fails, with the process of the server that holds it.
-    /// - Returns: whether it was had. It is held until `release`, or the connection's end.
-    /// - Throws: `PostgresError` of kind `configuration` behind a pooler, where session locks are stranded.
+    ///   - wait: how long to try. With zero, the lock is tried once.
+    ///   - waiting: called once, after the first attempt has failed, with the session that holds the lock.
+    /// - Returns: whether the lock was acquired. It is held until `release`, or until the connection is closed.
+    /// - Throws: `PostgresError` of kind `configuration` behind a pooler, because a session-level lock would stay
+    ///   behind on the pooler's connection.
     public func acquire(
         on connection: Connection, wait: Duration, waiting: @Sendable (AdvisoryLockHolder?) -> Void = { _ in }
     ) async throws -> Bool {
@@ -46,7 +48,7 @@ public struct AdvisoryLock: Sendable {
         }
     }
 
-    /// Lets go of the lock.
+    /// Releases the lock.
     public func release(on connection: Connection) async throws {
         try await connection.with { [key] in
             _ = try $0.query("SELECT pg_catalog.pg_advisory_unlock($1::pg_catalog.int8)", [key])
@@ -65,7 +67,7 @@ public struct AdvisoryLock: Sendable {
         }
     }
 
-    /// Who holds the lock, as far as this role may see.
+    /// Returns the session that holds the lock, with the details that this role may see.
     public func holder(on connection: Connection) async throws -> AdvisoryLockHolder? {
         try await connection.with { [key] connection in
             let sql = """

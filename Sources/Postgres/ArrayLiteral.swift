@@ -1,8 +1,9 @@
-/// PostgreSQL's text form of arrays (manual, section 8.15.6), read and written byte by byte.
+/// Reads and writes PostgreSQL's text form of arrays (manual, section 8.15.6), byte by byte.
 enum ArrayLiteral {
-    /// The elements of the outermost dimension; nil is NULL. An inner array comes as its own literal.
+    /// Returns the elements of the outermost dimension. nil stands for NULL. An inner array is returned as its own
+    /// literal.
     ///
-    /// - Returns: nil when the text is not an array literal.
+    /// - Returns: nil if the text is not an array literal.
     static func parse(_ text: String) -> [String?]? {
         var rest = Array(text.utf8)[...]
         if rest.first == UInt8(ascii: "[") {  // explicit bounds, as in [0:1]={…}
@@ -98,11 +99,11 @@ extension Array: PostgresEncodable where Element: PostgresEncodable {
     }
 }
 
-/// Tells an array of arrays, whose elements are not quoted.
+/// Marks `Array`, so that an array of arrays is recognised. Its elements are not quoted.
 private protocol NestedArray {}
 extension Array: NestedArray {}
 
-/// Tells a nil within an array of optionals.
+/// Marks `Optional`, so that a nil in an array of optionals is recognised.
 private protocol NullableParameter { var isNull: Bool { get } }
 extension Optional: NullableParameter { var isNull: Bool { self == nil } }
 

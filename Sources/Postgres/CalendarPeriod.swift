@@ -6,7 +6,7 @@ public enum CalendarPeriod: Sendable, Hashable {
     case month
     case year
 
-    /// The number of the period that an instant is in; consecutive periods have consecutive numbers.
+    /// Returns the number of the period that contains `time`. Consecutive periods have consecutive numbers.
     public func number(of time: Timestamp) -> Int64 {
         let date = CivilDate(time)
         switch self {
@@ -19,7 +19,7 @@ public enum CalendarPeriod: Sendable, Hashable {
     }
 }
 
-/// Finds the newest instant of each period: the rule by which backups and anchors are thinned out.
+/// Finds the newest time of each period. Backups and anchors of these times are kept when the others are thinned out.
 ///
 ///     var newest = NewestOfPeriods()
 ///     let kept = times.sorted(by: >).filter { newest.isFirst($0, of: .day) }
@@ -33,7 +33,8 @@ public struct NewestOfPeriods: Sendable {
 
     public init() {}
 
-    /// Whether an instant is the first one of its period that is passed here: the newest one, if the newest come first.
+    /// Returns whether `time` is the first time of its period that is passed to this method. If the times are passed in
+    /// descending order, it is the newest time of its period.
     public mutating func isFirst(_ time: Timestamp, of period: CalendarPeriod) -> Bool {
         seen.insert(Key(period: period, number: period.number(of: time))).inserted
     }

@@ -1,6 +1,6 @@
-/// A day of the proleptic Gregorian calendar, counted with a year 0, without a time zone.
+/// A day of the proleptic Gregorian calendar, with a year 0 and without a time zone.
 public struct CivilDate: Sendable, Equatable {
-    /// The seconds of a day in UTC.
+    /// The number of seconds in a UTC day.
     public static let seconds = 86400
 
     /// Days since 1970-01-01.
@@ -9,9 +9,10 @@ public struct CivilDate: Sendable, Equatable {
     public let month: Int64
     public let dayOfMonth: Int64
 
-    /// Years run from March here, so that the leap day is a year's last.
+    /// Converts a day number to a date. Internally, a year begins in March, so that the leap day is the last day of a
+    /// year.
     ///
-    /// - Parameter number: days since 1970-01-01, less than 2^60 of them either way.
+    /// - Parameter number: days since 1970-01-01, with an absolute value of less than 2^60.
     public init(number: Int64) {
         self.number = number
         let (era, dayOfEra) = (number + 719_468).flooredDivision(by: 146_097)
@@ -23,12 +24,12 @@ public struct CivilDate: Sendable, Equatable {
         year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
     }
 
-    /// The day of an instant in UTC.
+    /// The UTC day that contains `time`.
     public init(_ time: Timestamp) {
         self.init(number: time.microseconds.flooredDivision(by: Int64(Self.seconds) * 1_000_000).quotient)
     }
 
-    /// - Returns: nil when the calendar has no such day.
+    /// - Returns: nil if the calendar has no such day, or if the year is not from -1000000 to 1000000.
     public init?(year: Int64, month: Int64, dayOfMonth: Int64) {
         guard (-1_000_000...1_000_000).contains(year), (1...12).contains(month), (1...31).contains(dayOfMonth) else {
             return nil
@@ -38,18 +39,18 @@ public struct CivilDate: Sendable, Equatable {
         let dayOfYear = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + dayOfMonth - 1
         let dayOfEra = yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear
         self.init(number: era * 146_097 + dayOfEra - 719_468)
-        // The 31st of April is the 1st of May.
+        // Rejects days that do not exist. April 31, for instance, has become May 1 here.
         guard self.month == month, self.dayOfMonth == dayOfMonth else { return nil }
     }
 
-    /// 0 is Sunday; 1970-01-01 was a Thursday.
+    /// The day of the week, from 0 for Sunday. 1970-01-01 was a Thursday.
     public var dayOfWeek: Int64 { (number + 4).flooredDivision(by: 7).remainder }
 }
 
 extension BinaryInteger {
-    /// The quotient rounded towards negative infinity, and a remainder that is not negative.
+    /// Divides, and rounds the quotient towards negative infinity. The remainder is never negative.
     ///
-    /// - Parameter divisor: above 0.
+    /// - Parameter divisor: greater than 0.
     public func flooredDivision(by divisor: Self) -> (quotient: Self, remainder: Self) {
         let (quotient, remainder) = quotientAndRemainder(dividingBy: divisor)
         return remainder < 0 ? (quotient - 1, remainder + divisor) : (quotient, remainder)

@@ -1,23 +1,26 @@
-/// Keeps what others wrote into a database from running with the rights of a superuser who restores, tries or changes
-/// something there: for a transaction, or for sessions that come after one another.
+/// Keeps code that other roles wrote into a database from running with the rights of a superuser who restores, tests or
+/// changes something in that database. "Other roles" are roles that are not superusers. A confinement lasts for one
+/// transaction, or for several sessions in succession.
 ///
-/// - Functions run as their owners (`FunctionConfinement`), also those that are made, replaced, altered or given to another
-///   owner meanwhile: an event trigger sees to that.
-/// - Event triggers whose function belongs to others are silent meanwhile.
-/// - Others' functions change nothing in the schema meanwhile, but for temporary objects.
-/// - Others' CHECK constraints are not enforced: while rows are restored, which met them when they were dumped, none of
-///   domains, and none of tables once `suspendChecks` was called; otherwise those of domains with a risky expression
+/// While it lasts:
+/// - Functions run with the rights of their owners (`FunctionConfinement`). An event trigger extends this to functions
+///   that are created, replaced, altered or given to another owner.
+/// - Event triggers are disabled if their functions belong to other roles.
+/// - Functions of other roles cannot change the schema, except for temporary objects.
+/// - CHECK constraints of other roles are suspended. With `Checks.met`, which is for restores, these are all
+///   constraints of domains, and after `suspendChecks` all constraints of tables: the rows satisfied them when they
+///   were dumped. With `Checks.tried`, these are only the constraints of domains with a risky expression
 ///   (`RiskyExpression`).
 ///
-/// The catalog is changed directly, for ALTER FUNCTION would run event triggers, which are others' functions too. Only a
-/// superuser can; any other role lends its rights to nobody who has fewer, as long as it is not itself privileged, and
-/// nothing is changed for it.
+/// The catalog is changed directly, because ALTER FUNCTION would run event triggers, and their functions may belong to
+/// other roles. Only a superuser can change the catalog directly. If the role is not a superuser, nothing is changed:
+/// unless the role is privileged in another way, no role with fewer rights gains anything from it.
 public struct Confinement: Sendable {
-    /// What to do with the CHECK constraints of other roles.
+    /// How the CHECK constraints of other roles are treated.
     public enum Checks: Sendable {
-        /// Rows met them before.
+        /// The rows have satisfied the constraints before.
         case met
-        /// The constraints are to be tried, as far as that is safe.
+        /// The constraints are enforced, except for those that are not safe to evaluate.
         case tried
     }
 
@@ -25,17 +28,17 @@ public struct Confinement: Sendable {
     private let target: ConnectionSettings?
     private let checks: Checks
 
-    /// - Parameter target: where its scripts are run by `suspendChecks`; nil: they are run by others.
+    /// - Parameter target: the database in which `suspendChecks` runs its script. nil: `suspendChecks` does nothing.
     public init(target: ConnectionSettings? = nil, checks: Checks = .met) {
         self.checks = checks
-        // A name that nobody can have taken beforehand.
+        // The random number keeps other roles from creating the schema beforehand.
         let number = UInt64.random(in: .min ... .max)
         schema = "reeve_confinement_\(String(number, radix: 36))"
         self.target = target
     }
 
-    /// A script that confines what is there, and all that comes, until `end`; in one transaction, which may be that of the
-    /// work itself.
+    /// A script that confines the existing code, and code that is created until `end`. The script must run in one
+    /// transaction, which may be the transaction of the work itself.
     public var begin: String {
         """
         SET LOCAL search_path = pg_catalog, pg_temp;
@@ -113,11 +116,13 @@ public struct Confinement: Sendable {
         """
     }
 
-    /// Ends what functions of others may have left to be run at COMMIT with the rights of the session: deferred triggers,
-    /// while the functions are confined, and cursors WITH HOLD.
+    /// SQL that keeps functions of other roles from running at COMMIT with the rights of the session. It runs deferred
+    /// triggers now, while the functions are confined, and closes all cursors, because COMMIT runs the queries of
+    /// cursors WITH HOLD.
     public static let leaveNothing = "SET CONSTRAINTS ALL IMMEDIATE; CLOSE ALL;"
 
-    /// Takes back what `begin`, its event trigger and `suspendChecks` did; in one transaction.
+    /// A script that reverts the changes of `begin`, of its event trigger and of `suspendChecks`. It must run in one
+    /// transaction.
     public var end: String {
         """
         \(Self.leaveNothing)
@@ -146,15 +151,16 @@ public struct Confinement: Sendable {
         """
     }
 
-    /// Suspends others' CHECK constraints of tables until the end. To be called between the making of the tables and their
-    /// rows: those of a table that inherits are copies of its parent's.
+    /// Suspends the CHECK constraints of tables of other roles until `end`. Must be called after all tables are
+    /// created, because a table that inherits copies the constraints of its parent, and before the rows are restored.
     public func suspendChecks() async throws {
         guard let target else { return }
         try await Self.run(
             "DO $$ BEGIN \(suspension(of: "k.conrelid <> 0")) END $$", in: target)
     }
 
-    /// PL/pgSQL that puts `true` in the place of the expressions of those who are no superusers.
+    /// PL/pgSQL that replaces the expressions of CHECK constraints by `true`, if their tables or domains belong to
+    /// roles that are not superusers.
     private func suspension(of which: String) -> String {
         """
         WITH found AS (
@@ -175,10 +181,11 @@ public struct Confinement: Sendable {
         """
     }
 
-    /// Confines for as long as `body` works in sessions of its own on a database that nobody else uses. Where the role is
-    /// no superuser, nothing is changed.
+    /// Confines the code in a database while `body` runs. `body` works in its own sessions, and no other process may
+    /// use the database. If the role is not a superuser, nothing is changed.
     ///
-    /// After an error, and when the task is cancelled, it ends too: what is left in the database is as its owner wrote it.
+    /// The confinement also ends after an error and when the task is cancelled. The objects in the database then are as
+    /// their owners wrote them.
     public static func during<T: Sendable>(
         in target: ConnectionSettings, _ body: (Confinement) async throws -> T
     ) async throws -> T {
@@ -193,7 +200,8 @@ public struct Confinement: Sendable {
         do {
             value = try await body(confinement)
         } catch {
-            // In a task of its own, for this one may be cancelled. What stopped the work is what is told.
+            // In a separate task, because this one may be cancelled. The error of `body` is thrown, not an error of
+            // this script.
             try? await Task { try await run(confinement.end, in: target) }.value
             throw error
         }
@@ -201,13 +209,14 @@ public struct Confinement: Sendable {
         return value
     }
 
-    /// Confines in the open transaction for as long as `body` works. What it set for the transaction is not taken back.
+    /// Confines the code in a database while `body` runs, within the open transaction. The settings that it makes for
+    /// the transaction are not reverted.
     ///
-    /// Until the transaction ends, whoever alters or replaces a function that is confined waits for it, and is then refused
-    /// by the server ("tuple concurrently updated").
+    /// Until the transaction ends, a session that alters or replaces a confined function waits. The server then refuses
+    /// the change ("tuple concurrently updated").
     ///
-    /// - Throws: what `body` throws; `PostgresError` with SQLSTATE 55P03 and a hint that names the session that is changing
-    ///   a function, where it does so for longer than the transaction's `lock_timeout`, or else a minute.
+    /// - Throws: the error of `body`; `PostgresError` with SQLSTATE 55P03 if another session is changing a function for
+    ///   longer than the transaction's `lock_timeout`, or than a minute if there is none. The hint names that session.
     public static func during<T>(
         on connection: isolated Connection, isNeeded: Bool = true, _ body: () throws -> T
     ) throws -> T {
@@ -219,13 +228,14 @@ public struct Confinement: Sendable {
         return value
     }
 
-    /// How long is waited for somebody who changes a function or an event trigger, where nothing else is said.
+    /// How long to wait for a session that changes a function or an event trigger, if `lock_timeout` is not set.
     static let lockLimit: Duration = .seconds(60)
 
-    /// Waits until nobody is changing what a confinement in this database has to change; nothing is left behind. To be
-    /// called before a program that runs `begin`, whose error would not say who is in the way.
+    /// Waits until no other session is changing a catalog row that a confinement in this database has to change.
+    /// Changes nothing itself. Must be called before a program that runs `begin`, because the program's error would not
+    /// name the session that it waits for.
     ///
-    /// - Throws: as `during`.
+    /// - Throws: as `during(on:isNeeded:_:)`.
     public static func awaitTurn(in target: ConnectionSettings) async throws {
         struct Undo: Error {}
         try await Connection.opened(target) { connection in
@@ -240,10 +250,11 @@ public struct Confinement: Sendable {
         }
     }
 
-    /// Runs `begin` in the open transaction. Where a lock was not to be had in time, the error names its holder.
+    /// Runs `begin` in the open transaction. If a lock is not available in time, the hint of the error names its
+    /// holder.
     private static func begin(_ confinement: Confinement, on connection: isolated Connection) throws {
         do {
-            // Under a savepoint, so that the question for the holder can follow.
+            // Under a savepoint, so that the query for the holder can run after the error.
             try connection.savepoint { _ = try connection.execute(confinement.begin) }
         } catch var error as PostgresError where error.sqlState == "55P03" {
             if let holder = try holder(on: connection) {
@@ -253,7 +264,7 @@ public struct Confinement: Sendable {
         }
     }
 
-    /// Who has changed a function or an event trigger in a transaction that is open.
+    /// Returns a description of a session that has changed a function or an event trigger in an open transaction.
     private static func holder(on connection: isolated Connection) throws -> String? {
         try connection.query(
             """
@@ -270,14 +281,14 @@ public struct Confinement: Sendable {
         ).first?.get(0)
     }
 
-    /// Whether the role of these settings is a superuser.
+    /// Returns whether the role of these settings is a superuser.
     public static func isSuperuser(in target: ConnectionSettings) async throws -> Bool {
         try await Connection.opened(target) { connection in
             try await connection.with { try isSuperuser(on: $0) }
         }
     }
 
-    /// Whether the role that works is a superuser.
+    /// Returns whether the current role of the session is a superuser.
     public static func isSuperuser(on connection: isolated Connection) throws -> Bool {
         try connection.query(
             "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"

@@ -4,19 +4,21 @@ import Processes
 import Synchronization
 import Telemetry
 
-/// One connection being made, on the thread of its `Connection`.
+/// One attempt to connect, on the thread of its `Connection`.
 ///
-/// Names are resolved first, all at once, each within the time that one address may take; one that is not is passed over.
-/// Then libpq is polled, so that a cancelled task and a limit end the attempt at once. One of its calls blocks and so runs
-/// on a thread of its own, which is left behind when it takes too long: `PQreset`, where one of several hosts or addresses
-/// does not answer. Only the blocking call goes on to the next address by itself then; `connect_timeout`, the order of
-/// hosts and `target_session_attrs` are as in libpq.
+/// Host names are resolved first, concurrently, each within the time limit of one address. A name that cannot be
+/// resolved is skipped. Then libpq is polled, so that a cancelled task or a time limit ends the attempt immediately.
+///
+/// One function of libpq blocks: `PQreset`. It is called if one of several hosts or addresses does not answer, because
+/// only the blocking function then continues with the next address by itself. It runs on a separate thread, which is
+/// abandoned if it takes too long. `connect_timeout`, the order of the hosts and `target_session_attrs` work as in
+/// libpq.
 struct ConnectAttempt {
     let settings: ConnectionSettings
     let logger: Logger
     let wake: WakeUp
 
-    /// - Throws: `PostgresError` of kind `cannotConnect` with libpq's own reasons; `CancellationError`.
+    /// - Throws: `PostgresError` of kind `cannotConnect` with the reasons that libpq reports; `CancellationError`.
     func connect() throws -> LibpqHandle {
         var parameters = settings.libpqParameters
         var list = try HostList(parameters, logger: logger)
@@ -49,7 +51,7 @@ struct ConnectAttempt {
         return handle
     }
 
-    /// - Returns: what is known of each name when its time is over.
+    /// - Returns: the answers that arrived in time, by name.
     private func resolve(_ names: [String]) throws -> [String: HostResolution.Answer] {
         let resolutions = try names.map { ($0, try HostResolution.of($0)) }
         let end = settings.addressTimeout.map { ContinuousClock.now + $0 }
@@ -59,13 +61,13 @@ struct ConnectAttempt {
         return resolutions.reduce(into: [:]) { $0[$1.0] = $1.1.answer }
     }
 
-    /// - Returns: false when an address did not answer in its time.
+    /// - Returns: false if an address did not answer in time.
     private func poll(_ handle: LibpqHandle, _ unresolved: [String]) throws -> Bool {
         var state = PGRES_POLLING_WRITING
         var address = ""
         var end: ContinuousClock.Instant?
         while state != PGRES_POLLING_OK {
-            // Each address has its time; libpq goes on by itself when one refuses.
+            // Each address has its own time limit. libpq continues with the next address by itself if one refuses.
             let current = handle.address
             if current != address {
                 address = current
@@ -86,7 +88,8 @@ struct ConnectAttempt {
         return true
     }
 
-    /// Runs a call of libpq that blocks on a thread of its own; one that is late is left behind with what it holds.
+    /// Runs a blocking function of libpq on a separate thread. If it takes longer than `limit`, the thread is abandoned
+    /// together with its resources.
     private func apart<T: Sendable>(_ limit: Duration?, _ body: @escaping @Sendable () throws -> T) throws -> T {
         let call = BlockingCall<T>(done: try WakeUp())
         let thread = Thread { call.finish(Result { try body() }) }
@@ -99,9 +102,9 @@ struct ConnectAttempt {
         return try result.get()
     }
 
-    /// Waits for another thread.
+    /// Waits until another thread is done.
     ///
-    /// - Returns: whether it is done in time.
+    /// - Returns: whether it was done in time.
     /// - Throws: `CancellationError`.
     private func wait(
         for done: WakeUp, until end: ContinuousClock.Instant?, _ isDone: () -> Bool
@@ -122,7 +125,7 @@ struct ConnectAttempt {
         return true
     }
 
-    /// How long an address, or the resolver, may take, in words.
+    /// The time limit of one address, or of the resolver, in words.
     private var time: String { settings.addressTimeout.map { "\($0.components.seconds) s" } ?? "its time" }
 
     private var silence: PostgresError {
@@ -135,7 +138,7 @@ struct ConnectAttempt {
     }
 }
 
-/// A call on another thread, and what came of it.
+/// A call on another thread, and its result.
 private final class BlockingCall<T: Sendable>: Sendable {
     let done: WakeUp
     private let outcome = Mutex<Result<T, any Error>?>(nil)
@@ -151,17 +154,17 @@ private final class BlockingCall<T: Sendable>: Sendable {
 }
 
 extension ConnectionSettings {
-    /// How long one address may take to answer (libpq's `connect_timeout`); nil: as long as it likes.
+    /// The time within which one address must answer (libpq's `connect_timeout`). nil: no limit.
     var addressTimeout: Duration? {
         let given = parameters["connect_timeout"] ?? ProcessInfo.processInfo.environment["PGCONNECT_TIMEOUT"]
         guard let given else { return connectTimeout }
         guard let seconds = Int32(given.trimmingCharacters(in: .whitespaces)) else { return connectTimeout }
-        // libpq's own rule: 0 is for ever, and 1 is too little.
+        // The rule of libpq: 0 means no limit, and 1 is raised to 2.
         return seconds > 0 ? .seconds(max(2, seconds)) : nil
     }
 
-    /// A text without what is secret here. What is short is masked where it is a word by itself: within words it would be
-    /// guessed from what is missing.
+    /// Returns a text with the secrets of these settings masked. A secret of up to 3 bytes is masked only where it is a
+    /// whole word. If it were masked within a word, the rest of the word would reveal it.
     func masking(_ text: String) -> String {
         let secrets = Self.secretKeywords.compactMap { parameters[$0] }.filter { !$0.isEmpty }
         return secrets.sorted { $0.utf8.count > $1.utf8.count }.reduce(text) { text, secret in

@@ -1,7 +1,7 @@
 import CLibpq
 import Foundation
 
-/// What a `NOTIFY` sent.
+/// A message that was sent with `NOTIFY`.
 public struct Notification: Sendable, Equatable {
     public let channel: String
     public let payload: String
@@ -9,9 +9,9 @@ public struct Notification: Sendable, Equatable {
 }
 
 extension Connection {
-    /// Listens on a channel, until the connection is closed.
+    /// Listens on a channel until the connection is closed.
     ///
-    /// - Throws: `PostgresError` of kind `configuration` behind a pooler, where notifications are lost.
+    /// - Throws: `PostgresError` of kind `configuration` behind a pooler, because notifications are lost there.
     public func listen(to channel: String) throws {
         guard !isPooled else {
             throw PostgresError(
@@ -20,7 +20,8 @@ extension Connection {
         try execute("LISTEN \(quoteIdentifier(channel))")
     }
 
-    /// The notifications that have arrived, or else the next that arrive within `limit`; empty when none did.
+    /// Returns the notifications that have arrived. If there are none, waits up to `limit` for the next ones. Returns
+    /// an empty array if none arrive.
     ///
     /// - Throws: `PostgresError` of kind `connectionLost`; `CancellationError`.
     public func notifications(within limit: Duration) throws -> [Notification] {

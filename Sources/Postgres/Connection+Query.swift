@@ -4,15 +4,15 @@ import Foundation
 extension Connection {
     /// Runs one statement and returns its rows.
     ///
-    /// - Parameter parameters: the values of `$1`, `$2` …; nil is NULL. Their types are inferred by the server.
+    /// - Parameter parameters: the values of `$1`, `$2` …; nil is NULL. The server infers their types.
     /// - Throws: `PostgresError`, `CancellationError`.
     @discardableResult
     public func query(_ sql: String, _ parameters: [(any PostgresEncodable)?] = []) throws -> Rows {
         try pinned { try queryAsIs(sql, parameters) }
     }
 
-    /// Runs a statement by itself on a session that no pooler stands before, and otherwise in a transaction: there alone
-    /// the settings hold that names are looked up by.
+    /// Runs `body`. Behind a pooler, runs it in a transaction if none is open, because there the settings by which
+    /// names are looked up apply only within a transaction.
     private func pinned<T>(_ body: () throws -> T) throws -> T {
         isPooled && transactionDepth == 0 && !isInTransaction ? try transaction(TransactionOptions(), body) : try body()
     }
@@ -37,7 +37,8 @@ extension Connection {
         return collector.rows
     }
 
-    /// Runs one or several statements without parameters, as psql sends them; returns what the last one said.
+    /// Runs one or several statements without parameters, as psql sends them. Returns the command tag of the last
+    /// statement.
     ///
     /// - Throws: `PostgresError`, `CancellationError`.
     @discardableResult
@@ -56,12 +57,12 @@ extension Connection {
         return tag
     }
 
-    /// Runs statements without parameters in one exchange; the first that fails ends it.
+    /// Runs statements without parameters in one exchange. The first statement that fails ends the exchange.
     ///
-    /// The server reads them all before it runs the first.
+    /// The server parses all statements before it runs the first one.
     ///
-    /// - Returns: the rows of the last one.
-    /// - Throws: `PostgresError`, whose `batchIndex` tells the statement; `CancellationError`.
+    /// - Returns: the rows of the last statement.
+    /// - Throws: `PostgresError`, whose `batchIndex` is the index of the failed statement; `CancellationError`.
     @discardableResult
     func execute(batch statements: [String]) throws -> Rows {
         let separator = ";\n"
@@ -72,7 +73,7 @@ extension Connection {
             try exchange(sql) {
                 PQsendQuery($0, sql)
             } take: {
-                // Rows come one at a time, and their statement is counted when it is complete.
+                // Each row arrives as a separate result. A statement is counted when it is complete.
                 if completed == statements.count - 1 { try last.take($0) }
                 if PQresultStatus($0) != PGRES_SINGLE_TUPLE { completed += 1 }
             }
@@ -80,7 +81,8 @@ extension Connection {
             var before = 0
             var index = completed
             if let position = error.position {
-                // A syntax error comes before any statement has run.
+                // A syntax error is reported before any statement has run, so `completed` does not lead to its
+                // statement.
                 index = 0
                 while index + 1 < statements.count {
                     let length = statements[index].unicodeScalars.count + separator.unicodeScalars.count
@@ -96,7 +98,7 @@ extension Connection {
         return last.rows
     }
 
-    /// Runs a `COPY … FROM STDIN` with its data.
+    /// Runs a `COPY … FROM STDIN` and sends its data.
     ///
     /// - Throws: `PostgresError`, `CancellationError`.
     @discardableResult
@@ -122,11 +124,11 @@ extension Connection {
         return tag
     }
 
-    /// Runs a `COPY … TO STDOUT` and hands its data over as it comes.
+    /// Runs a `COPY … TO STDOUT` and passes its data to `take` as they arrive.
     ///
-    /// - Parameter take: gets whole rows, in pieces of some 64 KB; while it works, the server waits. What it throws
-    ///   cancels the statement.
-    /// - Throws: `PostgresError`, `CancellationError`, or what `take` threw.
+    /// - Parameter take: receives whole rows, in pieces of about 64 KB. While it runs, the server waits. If it throws
+    ///   an error, the statement is cancelled.
+    /// - Throws: `PostgresError`, `CancellationError`, or the error of `take`.
     @discardableResult
     public func copyOut(_ sql: String, _ take: (UnsafeRawBufferPointer) throws -> Void) throws -> CommandTag {
         var tag = CommandTag("")
@@ -142,13 +144,14 @@ extension Connection {
         return tag
     }
 
-    /// Takes the session back to what it was after connecting: role, settings, temporary objects and what the connection
-    /// relies on. Locks of the session stay.
+    /// Resets the role, the settings and the temporary objects of the session to their state after connecting. Then
+    /// makes the settings again that the connection relies on. Session-level locks are kept.
     ///
-    /// - Throws: `PostgresError`; the connection is closed then, for nobody knows what holds on it.
+    /// - Throws: `PostgresError`. The connection is closed in that case, because the state of its session is unknown.
     public func resetSession() throws {
         let pins = isPooled ? [] : [settings.settingsStatement(local: false)]
-        // Also when the task is cancelled or its time is over, as with a rollback: what follows may need the session.
+        // Also when the task is cancelled or its deadline has passed, as with a rollback: the next unit of work may
+        // need the session.
         let outer = (interruptible, deadline)
         interruptible = false
         deadline = .now + settings.drainTimeout
@@ -200,7 +203,7 @@ extension Connection {
 }
 
 extension StatementRun {
-    /// Sends buffered COPY data until libpq holds none back.
+    /// Sends the COPY data that libpq has buffered, until none are left.
     func drainOutput() throws {
         while try !flushOnce() {
             if interruptible { try Task.checkCancellation() }
@@ -216,12 +219,12 @@ extension StatementRun {
     }
 }
 
-/// What the server says when a command is done, for instance `INSERT 0 5`.
+/// The command tag that the server returns when a command completes, for instance `INSERT 0 5`.
 public struct CommandTag: Sendable, Equatable {
     public let text: String
 
     init(_ text: String) { self.text = text }
 
-    /// The rows that were selected, inserted, changed or copied; 0 for other commands.
+    /// The number of rows that were selected, inserted, changed or copied; 0 for other commands.
     public var rowCount: Int { text.split(separator: " ").last.flatMap { Int($0) } ?? 0 }
 }

@@ -1,19 +1,21 @@
-/// Queries that run with the rights of somebody else.
+/// Queries that run with the rights of another role.
 extension Connection {
-    /// Makes a function of a query, which has the rights of a role and may only read, for as long as `body` works.
+    /// Creates a temporary function from a query, for use in `body`. The function has the rights of `role` and may only
+    /// read.
     ///
-    /// Whoever plans a query on a table runs code of the table's owner: PostgreSQL evaluates the predicates and expressions
-    /// of its indexes and statistics as far as they are constant. A role that is set with SET ROLE does not help, for such
-    /// code can take it back; within a function with SECURITY DEFINER there is no way back. When the work is done a
-    /// savepoint takes back the function and all that such code has changed in the session, such as its settings.
+    /// Planning a query on a table can run code of the table's owner: PostgreSQL evaluates the constant parts of the
+    /// predicates and expressions of its indexes and statistics. SET ROLE does not protect against that, because such
+    /// code can reset the role. Within a function with SECURITY DEFINER it cannot. After `body`, the transaction is
+    /// rolled back to a savepoint. This removes the function and all changes that such code has made in the session,
+    /// such as settings.
     ///
-    /// To be called by a superuser in an open transaction that may write. Event triggers are silent while the function is
-    /// made, except those that fire always.
+    /// Must be called by a superuser in an open transaction that may write. Event triggers do not fire while the
+    /// function is created, except those that are enabled as ALWAYS or REPLICA.
     ///
     /// - Parameters:
-    ///   - query: with all names qualified.
-    ///   - type: what comes behind `RETURNS`.
-    ///   - body: gets the call of the function. After an error of it the transaction can only be rolled back.
+    ///   - query: the query, with all names qualified.
+    ///   - type: the type that follows `RETURNS`.
+    ///   - body: receives the call of the function. If it throws an error, the transaction can only be rolled back.
     public func withQuery<T>(
         _ query: String, returning type: String, as role: String, _ body: (_ call: String) throws -> T
     ) throws -> T {

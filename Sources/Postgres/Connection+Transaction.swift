@@ -1,6 +1,6 @@
 import Telemetry
 
-/// How a transaction is begun.
+/// The options of a transaction.
 public struct TransactionOptions: Sendable {
     public enum Isolation: String, Sendable {
         case repeatableRead = "REPEATABLE READ"
@@ -8,12 +8,12 @@ public struct TransactionOptions: Sendable {
     }
 
     public var isolation: Isolation?
-    /// It changes nothing and notifies nobody: a COMMIT of it that is cut off has lost nothing.
+    /// The transaction changes nothing and sends no notifications. Nothing is lost if the answer to its COMMIT is lost.
     public var readOnly = false
-    /// Instead of the connection's own, for this transaction.
+    /// Replaces the connection's setting in this transaction, as does `statementTimeout`.
     public var lockTimeout: Duration?
     public var statementTimeout: Duration?
-    /// Statements that are sent together with BEGIN, which saves their round trips.
+    /// Statements that are sent together with BEGIN, to save round trips.
     public var preamble: [String] = []
 
     public init(isolation: Isolation? = nil, readOnly: Bool = false) {
@@ -22,7 +22,7 @@ public struct TransactionOptions: Sendable {
     }
 
     var begin: String {
-        // Always stated explicitly, because the owner of a database can set the default.
+        // Always stated, because the owner of a database can change the default.
         var sql = "BEGIN ISOLATION LEVEL \(isolation?.rawValue ?? "READ COMMITTED")"
         if readOnly { sql += " READ ONLY" }
         return sql
@@ -30,14 +30,15 @@ public struct TransactionOptions: Sendable {
 }
 
 extension Connection {
-    /// Runs `body` in a transaction: committed when it returns, rolled back when it throws.
+    /// Runs `body` in a transaction. Commits it when `body` returns, and rolls it back when `body` throws.
     ///
-    /// COMMIT is not broken off by a cancelled task or a deadline. Where its answer is lost, another connection asks what
-    /// became of it: a transaction that was committed returns as if nothing had happened, on a connection that is closed.
+    /// A cancelled task or a deadline does not interrupt COMMIT. If the answer to COMMIT is lost, its outcome is looked
+    /// up on another connection. If the transaction was committed, this method returns normally, but the connection is
+    /// closed.
     ///
-    /// - Throws: what `body` throws; `PostgresError` of kind `misuse` when a transaction is already open (use
-    ///   `savepoint`), of kind `connectionLost` when it was not committed, of kind `commitOutcomeUnknown` when nobody can
-    ///   tell whether it was.
+    /// - Throws: the error of `body`; `PostgresError` of kind `misuse` if a transaction is already open (use
+    ///   `savepoint`), of kind `connectionLost` if the transaction was not committed, of kind `commitOutcomeUnknown` if
+    ///   its outcome cannot be determined.
     @discardableResult
     public func transaction<T>(_ options: TransactionOptions = TransactionOptions(), _ body: () throws -> T) throws -> T
     {
@@ -65,9 +66,9 @@ extension Connection {
         return value
     }
 
-    /// Runs statements in one transaction with two exchanges: BEGIN and all of them, then COMMIT.
+    /// Runs statements in one transaction with two exchanges: BEGIN and all statements, then COMMIT.
     ///
-    /// - Throws: as `transaction`; the error of a statement tells its number in `batchIndex`.
+    /// - Throws: as `transaction`. If a statement fails, `batchIndex` is its index.
     public func transaction(_ options: TransactionOptions = TransactionOptions(), batch statements: [String]) throws {
         guard transactionDepth == 0 else {
             throw PostgresError(.misuse, "a transaction is already open", hint: "use a savepoint within it")
@@ -89,7 +90,8 @@ extension Connection {
         try commit(id, options)
     }
 
-    /// Identifies the transaction, to look up the outcome of COMMIT; nil while nothing was written.
+    /// Returns the ID of the transaction, for looking up the outcome of COMMIT. nil if the transaction has written
+    /// nothing.
     private func transactionID() throws -> TransactionID? {
         if isFailed {
             throw PostgresError(.server, "the transaction was rolled back because a statement in it had failed")
@@ -99,7 +101,7 @@ extension Connection {
 
     private func opening(_ options: TransactionOptions) -> [String] {
         var statements = [options.begin]
-        // Behind a pooler nothing may be set on the session, so each transaction repeats the settings.
+        // Behind a pooler no settings may be made for the session, so each transaction repeats them.
         if isPooled { statements.append(settings.settingsStatement(local: true)) }
         if let timeout = options.lockTimeout { statements.append("SET LOCAL lock_timeout = \(timeout.milliseconds)") }
         if let timeout = options.statementTimeout {
@@ -108,7 +110,8 @@ extension Connection {
         return statements + options.preamble
     }
 
-    /// Runs `body` under a savepoint of the open transaction: kept when it returns, undone when it throws.
+    /// Runs `body` under a savepoint of the open transaction. Keeps its changes when it returns, and undoes them when
+    /// it throws.
     @discardableResult
     public func savepoint<T>(_ body: () throws -> T) throws -> T {
         guard transactionDepth > 0 else {
@@ -128,7 +131,8 @@ extension Connection {
         }
     }
 
-    /// A cancelled task, or one whose time is over, rolls back before COMMIT; COMMIT itself is not broken off.
+    /// Commits the transaction. If the task is cancelled or its deadline has passed, rolls back before COMMIT and
+    /// throws. COMMIT itself is not interrupted.
     private func commit(_ id: TransactionID?, _ options: TransactionOptions) throws {
         let outer = (interruptible, deadline)
         defer {
@@ -162,7 +166,7 @@ extension Connection {
         }
     }
 
-    /// Finds out what became of a COMMIT whose answer is lost.
+    /// Determines the outcome of a COMMIT whose answer was lost.
     private func settle(
         _ id: TransactionID?, _ options: TransactionOptions, _ process: Int, _ error: PostgresError
     ) throws {
@@ -170,7 +174,7 @@ extension Connection {
         let cause =
             error.kind == .timedOut ? "no answer to COMMIT came in time" : "the connection was lost during COMMIT"
         guard let id else {
-            // One that notifies, and writes nothing, gets its number only with COMMIT.
+            // A transaction that notifies and writes nothing receives its number only during COMMIT.
             throw PostgresError(
                 .commitOutcomeUnknown,
                 "\(cause), and whether it took effect is unknown: \(error.message); it wrote nothing, but may have notified"
@@ -192,8 +196,8 @@ extension Connection {
         }
     }
 
-    /// Undoes, also when the task is cancelled or its time is over. A connection that cannot even do that is closed,
-    /// and the server then undoes by itself.
+    /// Rolls back, also when the task is cancelled or its deadline has passed. If that fails, closes the connection,
+    /// and the server rolls back by itself.
     private func rollBack(_ sql: String) {
         guard handle != nil else { return }
         let outer = (interruptible, deadline)

@@ -3,33 +3,36 @@ import Foundation
 import Processes
 import Telemetry
 
-/// One connection to PostgreSQL: an actor on a thread of its own.
+/// One connection to PostgreSQL: an actor that runs on its own thread.
 ///
-/// A unit of work is one synchronous closure, so that nothing comes between its statements and no statement pays a
-/// hop between threads:
+/// A unit of work is one synchronous closure. No other work runs between its statements, and no statement needs a
+/// switch between threads:
 ///
 ///     let names = try await connection.with { connection in
 ///         try connection.transaction {
-///             try connection.query("SELECT name FROM t WHERE id = $1", [id]).map { try $0.get("name", as: String.self) }
+///             try connection.query("SELECT name FROM t WHERE id = $1", [id])
+///                 .map { try $0.get("name", as: String.self) }
 ///         }
 ///     }
 ///
-/// When the task that waits is cancelled, or the unit's deadline passes, the statement that runs is cancelled on the
-/// server and its results are drained; the connection then serves the next unit.
+/// When the waiting task is cancelled, or the deadline of the unit passes, the running statement is cancelled on the
+/// server and its results are drained. The connection then serves the next unit.
 public actor Connection {
     public nonisolated let settings: ConnectionSettings
     nonisolated let logger: Logger
     nonisolated let wake: WakeUp
     private nonisolated let thread: ConnectionThread
     var handle: LibpqHandle?
-    /// When the unit of work that runs has to be done.
+    /// The deadline of the running unit of work.
     var deadline: ContinuousClock.Instant?
-    /// Whether the cancellation of the task counts; not while a transaction is being rolled back.
+    /// Whether cancelling the task interrupts the statement. False during COMMIT, and while a transaction is rolled
+    /// back or the session is reset.
     var interruptible = true
-    /// Whether the statement is a COMMIT, which is never broken off on the server.
+    /// Whether the statement is a COMMIT, which is never cancelled on the server.
     var isCommitting = false
     var transactionDepth = 0
-    /// Whether a pooler in transaction mode stands between: then nothing is set on the session, and it holds no locks.
+    /// Whether there is a pooler in transaction mode between this process and the server. If there is one, no settings
+    /// are made for the session, and the session holds no locks.
     public private(set) var isPooled = false
 
     public nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
@@ -41,19 +44,20 @@ public actor Connection {
         thread = ConnectionThread(name: "postgres")
     }
 
-    /// Connects.
+    /// Opens a connection.
     ///
-    /// - Throws: `PostgresError` of kind `cannotConnect` with the reasons of all addresses that were tried, or with
-    ///   the server's own refusal and SQLSTATE-like message; `CancellationError`.
+    /// - Throws: `PostgresError` of kind `cannotConnect` with the reasons of all addresses that were tried, or with the
+    ///   server's own message; of kind `configuration` if a pooler answers and `settings.pooling` is `refused`;
+    ///   `CancellationError`.
     public static func open(_ settings: ConnectionSettings, logger: Logger = .silent) async throws -> Connection {
         let connection = try Connection(settings, logger: logger)
         try await connection.with { try $0.connect() }
         return connection
     }
 
-    /// Connects, lends the connection to `body`, and closes it.
+    /// Opens a connection, passes it to `body`, and closes it.
     ///
-    /// - Throws: as `open`, and what `body` throws.
+    /// - Throws: as `open`, and the error of `body`.
     @discardableResult
     public static func opened<T: Sendable>(
         _ settings: ConnectionSettings, logger: Logger = .silent, _ body: @Sendable (Connection) async throws -> T
@@ -72,7 +76,7 @@ public actor Connection {
     /// Runs a unit of work on the connection's thread.
     ///
     /// - Parameter limit: how long the whole unit may take.
-    /// - Throws: what `body` throws; `PostgresError` of kind `timedOut`; `CancellationError`.
+    /// - Throws: the error of `body`; `PostgresError` of kind `timedOut`; `CancellationError`.
     @discardableResult
     public nonisolated func with<T: Sendable>(
         within limit: Duration? = nil, _ body: @Sendable (isolated Connection) throws -> T
@@ -80,7 +84,7 @@ public actor Connection {
         try await withTaskCancellationHandler {
             try await perform(within: limit, body)
         } onCancel: {
-            // A late one does no harm: whoever is woken looks whether it is its own task that was cancelled.
+            // A late wake-up does no harm: the unit that it wakes checks whether its own task was cancelled.
             wake.raise()
         }
     }
@@ -94,18 +98,18 @@ public actor Connection {
         return try body(self)
     }
 
-    /// Closes the connection; further work on it throws.
+    /// Closes the connection. Further work on it throws an error.
     public func close() {
         handle = nil
     }
 
-    /// Whether statements can be sent, as far as can be told without asking the server.
+    /// Whether statements can be sent. The answer is local: the server is not queried.
     public var isOpen: Bool { idleState != .closed }
 
     enum IdleState { case quiet, heard, closed }
 
-    /// What has come unasked on the idle connection: nothing, something (a notification, or the server's farewell), or
-    /// the end of the stream.
+    /// What has arrived on the idle connection: `quiet` means nothing, `heard` means messages (a notification, or the
+    /// server's last message before it closes the connection), `closed` means the end of the stream.
     var idleState: IdleState {
         guard let handle, PQstatus(handle.raw) == CONNECTION_OK else { return .closed }
         var state = IdleState.quiet
@@ -123,22 +127,22 @@ public actor Connection {
         return PQtransactionStatus(handle.raw) != PQTRANS_IDLE
     }
 
-    /// Whether a statement of the open transaction has failed, so that it can only be rolled back.
+    /// Whether a statement of the open transaction has failed. Such a transaction can only be rolled back.
     var isFailed: Bool { handle.map { PQtransactionStatus($0.raw) == PQTRANS_INERROR } ?? false }
 
-    /// The server's version as `server_version_num` gives it, for instance 150018.
+    /// The server's version as in `server_version_num`, for instance 150018.
     public var serverVersion: Int {
         handle.map { Int(PQserverVersion($0.raw)) } ?? 0
     }
 
-    /// Whether the server can be told to refuse views and foreign tables where a table is meant
-    /// (`restrict_nonsystem_relation_kind`), which came with a minor release of each version.
+    /// Whether the server has the setting `restrict_nonsystem_relation_kind`, with which it refuses views and foreign
+    /// tables in the place of tables. Minor releases of the versions 13 to 16 added this setting.
     public var canRefuseViews: Bool {
         let first = [130_000: 130_016, 140_000: 140_013, 150_000: 150_008, 160_000: 160_004]
         return serverVersion >= (first[serverVersion / 10000 * 10000] ?? 170_000)
     }
 
-    /// The number of the server's process at the other end; behind a pooler, not that of the one that runs statements.
+    /// The process ID of the server process. Behind a pooler, this is not the process that runs the statements.
     public var serverProcess: Int {
         handle.map { Int(PQbackendPID($0.raw)) } ?? 0
     }
@@ -160,11 +164,11 @@ public actor Connection {
         deadline = .now + settings.connectTimeout
         defer { deadline = outer }
         isPooled = settings.pooling == .expected
-        // Nothing is run by its bare name before the search path is pinned.
+        // No name is used without its schema before the search path is set.
         let sql =
             settings.pooling == .refused
             ? settings.settingsStatement(local: false) : "SELECT pg_catalog.pg_backend_pid()"
-        // A pooler hands out a process number of its own.
+        // A pooler reports a process ID of its own.
         if try queryAsIs(sql).first?.get(0, as: Int32.self) != PQbackendPID(handle.raw) { isPooled = true }
         guard isPooled else {
             if settings.pooling == .detected { try queryAsIs(settings.settingsStatement(local: false)) }

@@ -1,37 +1,38 @@
 import CLibpq
 import Foundation
 
-/// Whether a pooler in transaction mode, such as PgBouncer, may stand between.
+/// Whether a pooler in transaction mode, such as PgBouncer, may be between this process and the server.
 public enum Pooling: Sendable, Equatable {
-    /// None may: the connection is for what needs a session, and fails to open behind one.
+    /// No pooler is allowed, because the connection needs a session of its own. Opening it behind a pooler fails.
     case refused
-    /// One may; whether it does is found out when the connection is made.
+    /// A pooler is allowed. It is detected when the connection is opened.
     case detected
-    /// One does.
+    /// There is a pooler.
     case expected
 }
 
-/// How to reach one database, and what holds on each connection to it.
+/// How to connect to one database, and the settings of each connection.
 public struct ConnectionSettings: Sendable, Equatable {
-    /// libpq's parameter keywords (PostgreSQL manual, section 34.1.2). What is absent, libpq takes from its own
-    /// environment variables, service file and `.pgpass`.
+    /// libpq's parameter keywords (PostgreSQL manual, section 34.1.2). libpq takes missing parameters from its
+    /// environment variables, its service file and `.pgpass`.
     public var parameters: [String: String]
     public var pooling = Pooling.refused
     public var connectTimeout: Duration = .seconds(10)
     public var statementTimeout: Duration?
     public var lockTimeout: Duration?
     public var idleInTransactionTimeout: Duration?
-    /// How long a cancelled statement may take to end before the connection is given up.
+    /// How long a cancelled statement may take to end before the connection is closed.
     public var drainTimeout: Duration = .seconds(10)
-    /// How long a COMMIT may go without an answer before its outcome is looked up on another connection.
+    /// How long to wait for the answer to COMMIT before its outcome is looked up on another connection.
     public var commitPatience: Duration = .seconds(60)
-    /// How long the outcome of a COMMIT is looked for.
+    /// How long to look for the outcome of a COMMIT.
     public var outcomeTimeout: Duration = .seconds(30)
-    /// Where names without a schema are looked up. Anybody may create a function or an operator in a schema that he
-    /// owns, and the session would run it with its own rights. So only pg_catalog is searched, and pg_temp last,
-    /// where it shadows nothing. Code that runs a system's own SQL sets that system's path while the SQL runs.
+    /// The schemas in which names without a schema are looked up. Any role may create a function or an operator in a
+    /// schema that it owns, and the session would run that code with its own rights. Therefore only pg_catalog is
+    /// searched, and then pg_temp: in the last place, its objects hide no others. Code that runs a system's own SQL
+    /// sets that system's search path while the SQL runs.
     public var searchPath = "pg_catalog, pg_temp"
-    /// Bytes that one result may hold before its statement is cancelled.
+    /// The maximum size of one result, in bytes. A statement with a larger result is cancelled.
     public var resultLimit = 1 << 30
 
     public init(parameters: [String: String] = [:]) {
@@ -40,7 +41,8 @@ public struct ConnectionSettings: Sendable, Equatable {
 
     /// Reads a libpq connection string: a URI or `keyword=value` pairs.
     ///
-    /// - Throws: `PostgresError` of kind `configuration` that says what is wrong in it and never repeats a password.
+    /// - Throws: `PostgresError` of kind `configuration`. Its message describes the mistake and never repeats a
+    ///   password.
     public init(connectionString text: String) throws {
         if let problem = ConnectionStringProblem(text) { throw problem.error }
         var message: UnsafeMutablePointer<CChar>?
@@ -61,21 +63,21 @@ public struct ConnectionSettings: Sendable, Equatable {
         }
     }
 
-    /// The same server and session settings, another database.
+    /// The same server and session settings, with another database.
     public func database(_ name: String) -> ConnectionSettings {
         var copy = self
         copy.parameters["dbname"] = name
         return copy
     }
 
-    /// The same, under another `application_name`.
+    /// The same settings, with another `application_name`.
     public func named(_ application: String) -> ConnectionSettings {
         var copy = self
         copy.parameters["application_name"] = application
         return copy
     }
 
-    /// Host, port, database and user, for messages; never a password.
+    /// Host, port, database and user, for messages. Never contains a password.
     public var summary: String {
         let host = parameters["host"] ?? parameters["hostaddr"] ?? parameters["service"].map { "service \($0)" }
         let port = parameters["port"].map { ":\($0)" } ?? ""
@@ -83,19 +85,20 @@ public struct ConnectionSettings: Sendable, Equatable {
         return "\(user)\(host ?? "localhost")\(port)/\(parameters["dbname"] ?? "")"
     }
 
-    /// Keywords of secrets or of files with them (PostgreSQL manual, section 34.1.2; the last three since version 18).
+    /// The keywords of secrets, and of files that contain secrets (PostgreSQL manual, section 34.1.2). The last three
+    /// exist since version 18.
     static let secretKeywords: Set = [
         "password", "passfile", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key",
     ]
 
-    /// The same, without what is secret.
+    /// The same settings, without secrets.
     public var withoutPassword: ConnectionSettings {
         var copy = self
         copy.parameters = parameters.filter { !Self.secretKeywords.contains($0.key) }
         return copy
     }
 
-    /// The parameters as a URI, as libpq and psql read it; with no parameter, the one that takes all from the
+    /// The parameters as a URI that libpq and psql accept. If there are no parameters, libpq takes all of them from the
     /// environment.
     public var uri: String {
         let pairs = parameters.sorted { $0.key < $1.key }.map { key, value in
@@ -105,7 +108,7 @@ public struct ConnectionSettings: Sendable, Equatable {
         return "postgresql://" + (pairs.isEmpty ? "" : "?" + pairs.joined(separator: "&"))
     }
 
-    /// What goes to libpq: the parameters, over defaults that notice a peer that is gone.
+    /// The parameters that are passed to libpq. The defaults for missing parameters make libpq detect a lost peer.
     var libpqParameters: [String: String] {
         var all = [
             "client_encoding": "UTF8",
@@ -115,15 +118,16 @@ public struct ConnectionSettings: Sendable, Equatable {
             "keepalives_count": "3",
             "tcp_user_timeout": "60000",
         ]
-        // Only the blocking way of making a connection looks at it; see `ConnectAttempt`.
+        // Only libpq's blocking functions use this parameter; see `ConnectAttempt`.
         if let timeout = addressTimeout { all["connect_timeout"] = String(max(2, timeout.components.seconds)) }
         all.merge(parameters) { _, ours in ours }
         all["client_encoding"] = "UTF8"
         return all
     }
 
-    /// SQL that takes back what the owner of a database sets for all who come (`ALTER DATABASE … SET`), in a case; nil
-    /// where another value was asked for. What is set for the user stays. Written for any search path.
+    /// SQL that reverts a setting that the owner of a database has made for all its users (`ALTER DATABASE … SET`), if
+    /// `condition` is true. A setting that was made for the role is kept. nil if the connection options request another
+    /// value. The SQL works with any search path.
     private func takenBack(_ name: String, to value: String, when condition: String, local: Bool) -> String? {
         let asked = [parameters["options"], ProcessInfo.processInfo.environment["PGOPTIONS"]]
         if asked.contains(where: { $0?.contains(name) == true }) { return nil }
@@ -140,8 +144,9 @@ public struct ConnectionSettings: Sendable, Equatable {
             """
     }
 
-    /// What an owner may set is taken back only in these cases. What works under his role would belong to it, and be
-    /// trusted; and what a COMMIT was told to have done would not have reached the disk.
+    /// SQL that reverts two settings of a database's owner; all others are kept. `role`: objects that Reeve creates
+    /// would belong to the owner's role, although Reeve trusts them. `synchronous_commit` off: a transaction would be
+    /// reported as committed before it is on disk.
     private func ownersChoices(local: Bool) -> [String] {
         [
             takenBack(
@@ -152,33 +157,35 @@ public struct ConnectionSettings: Sendable, Equatable {
         ].compactMap { $0 }
     }
 
-    /// What changes how the text of a statement, or a value in it, is understood. A system's own SQL has them as they are
-    /// set for its database.
+    /// Settings that change the meaning of a statement's text, or of a value in it. A system's own SQL runs with the
+    /// values that are set for its database.
     public static let pinsOfMeaning = [
         ("array_nulls", "on"), ("transform_null_equals", "off"), ("xmloption", "content"),
     ]
 
-    /// What else the owner of a database may set for all who come, and would change what Reeve does. Not among them is what
-    /// only makes a statement fail, such as `default_transaction_read_only`: that may be what he wants.
+    /// Further settings that the owner of a database may make for all its users and that would change what Reeve does.
+    /// Settings that only make a statement fail, such as `default_transaction_read_only`, are not included: the owner
+    /// may want that.
     private static let pins = [
-        // The lexer that splits statements, also those of a system, assumes this setting.
+        // The lexer that splits statements, including those of a system, relies on this value.
         ("standard_conforming_strings", "on"),
-        // Names that are read from the server are compared as text.
+        // Names that the server returns are compared as text.
         ("quote_all_identifiers", "off"),
-        // An error is an answer, not the end of the session.
+        // An error must not end the session.
         ("exit_on_error", "off"),
         // For statements outside of explicit transactions.
         ("default_transaction_isolation", "read committed"),
-        // The planner overrates queries of the catalogs, which take less time than their compilation.
+        // The planner overestimates queries on the catalogs, which take less time than their compilation.
         ("jit", "off"),
     ]
 
-    /// Settings of a session or, with `local`, of a transaction, as a statement without parameters.
+    /// Returns a statement without parameters that makes the settings of a session or, with `local`, of a transaction.
+    /// Its first column is the process ID of the server process.
     func settingsStatement(local: Bool) -> String {
         var settings: [(String, String)] = [
             ("search_path", searchPath), ("DateStyle", "ISO, YMD"), ("IntervalStyle", "iso_8601"), ("TimeZone", "UTC"),
             ("bytea_output", "hex"), ("extra_float_digits", "1"),
-            // With `on`, planning evaluates CHECK constraints, which are their owners' code.
+            // With `on`, planning evaluates CHECK constraints, which are code of their owners.
             ("constraint_exclusion", "partition"),
         ]
         settings += Self.pins + Self.pinsOfMeaning

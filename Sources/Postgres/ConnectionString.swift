@@ -1,6 +1,6 @@
 import Foundation
 
-/// What commonly is wrong with a URL that was written for another stack.
+/// A common mistake in a URL that was written for another library.
 enum ConnectionStringProblem {
     case foreignDriver(scheme: String)
     case unknownScheme(String)
@@ -39,17 +39,17 @@ enum ConnectionStringProblem {
     }
 }
 
-/// What may be secret in a connection string that cannot be read: libpq repeats the part that it stumbled over, between
-/// double quotes.
+/// Masks secrets in libpq's error about a connection string that it cannot parse. libpq repeats the rejected part
+/// between double quotes.
 struct ConnectionStringSecrets {
-    /// Parts of the string that hold a password, or may hold the rest of one.
+    /// Parts of the string that contain a password, or may contain the rest of a password.
     private let regions: [String]
 
     init(_ text: String) {
         var regions: [String] = []
         if let scheme = text.range(of: "://") {
             let authority = text[scheme.upperBound...]
-            // Up to the last '@': one that is not escaped belongs to a password.
+            // Up to the last '@': an '@' that is not escaped belongs to the password.
             if let at = authority.lastIndex(of: "@"), let colon = authority[..<at].firstIndex(of: ":") {
                 regions.append(String(authority[authority.index(after: colon)..<at]))
             }
@@ -60,24 +60,24 @@ struct ConnectionStringSecrets {
         } else if let word = Self.words.compactMap({ text.range(of: $0, options: .caseInsensitive) })
             .min(by: { $0.lowerBound < $1.lowerBound })
         {
-            // A space that is not quoted ends a password early, and what follows is taken for a keyword.
+            // A space that is not quoted ends the password early, and libpq takes the next word for a keyword.
             let rest = text[word.upperBound...]
             regions.append(String(rest[(rest.firstIndex(of: "=") ?? rest.startIndex)...]))
         }
         self.regions = regions.filter { !$0.isEmpty }
     }
 
-    /// What the names of secret keywords have in them: password, passfile, sslpassword, oauth_client_secret, scram_….
+    /// Parts of the names of the secret keywords: password, passfile, sslpassword, oauth_client_secret, scram_….
     private static let words = ["pass", "secret", "scram"]
 
     func masking(_ message: String) -> String {
         let parts = message.split(separator: "\"", omittingEmptySubsequences: false)
-        // A quote within what is quoted: nothing after it can be told apart.
+        // The quoted text itself contains a quote, so the parts after it cannot be told apart.
         guard !regions.isEmpty, parts.count % 2 == 1 else {
             return regions.isEmpty ? message : String(parts[0]) + "\"********\""
         }
         return parts.enumerated().map { number, part in
-            // A piece of a secret, or, where the whole string is repeated, what has one in it.
+            // The part is a piece of a secret or, if libpq repeats the whole string, contains a secret.
             let isSecret =
                 number % 2 == 1 && !part.isEmpty && regions.contains { $0.contains(part) || part.contains($0) }
             return isSecret ? "********" : String(part)

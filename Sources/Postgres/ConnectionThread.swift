@@ -1,6 +1,6 @@
 import Foundation
 
-/// The thread on which one connection's actor runs, so that a blocking wait on its socket holds up nobody else.
+/// The thread on which the actor of one connection runs. A blocking wait on its socket blocks no other work.
 final class ConnectionThread: SerialExecutor {
     private let queue: JobQueue
 
@@ -12,7 +12,7 @@ final class ConnectionThread: SerialExecutor {
         thread.start()
     }
 
-    // The thread holds only the queue: when the last reference to the executor goes, the thread ends.
+    // The thread refers only to the queue. It ends when the last reference to the executor is released.
     deinit { queue.stop() }
 
     func enqueue(_ job: consuming ExecutorJob) {
@@ -26,7 +26,7 @@ final class ConnectionThread: SerialExecutor {
     func isIsolatingCurrentContext() -> Bool? { queue.isCurrentThread }
 }
 
-// @unchecked: `jobs`, `stopped` and `thread` are touched only while `condition` is locked.
+// @unchecked: `jobs`, `stopped` and `thread` are accessed only while `condition` is locked.
 private final class JobQueue: @unchecked Sendable {
     private let condition = NSCondition()
     private var jobs: [(UnownedJob, UnownedSerialExecutor)] = []

@@ -1,16 +1,17 @@
 import Telemetry
 
-/// One database, with its two ways in: direct connections, which may hold locks and listen, and pooled ones.
+/// One database and the two ways to connect to it: direct connections, which may hold locks and listen, and pooled
+/// ones.
 public struct Database: Sendable {
-    /// Straight to the server.
+    /// Connects directly to the server.
     public let direct: ConnectionSettings
     /// For short units of work that need no session state.
     public let pool: Pool
     private let logger: Logger
 
     /// - Parameters:
-    ///   - url: where units of work go; there may be a pooler.
-    ///   - direct: the server itself; nil: `url` is.
+    ///   - url: the address for units of work. It may be the address of a pooler.
+    ///   - direct: the address of the server itself. nil: `url` is that address.
     public init(
         _ url: ConnectionSettings, direct: ConnectionSettings? = nil, limits: Pool.Limits = Pool.Limits(),
         logger: Logger = .silent
@@ -24,9 +25,9 @@ public struct Database: Sendable {
         pool = Pool(shared, limits: limits, logger: logger)
     }
 
-    /// Lends a direct connection of its own to `body`, and closes it.
+    /// Opens a separate direct connection, passes it to `body`, and closes it.
     ///
-    /// - Throws: `PostgresError` of kind `configuration` when a pooler answers there.
+    /// - Throws: `PostgresError` of kind `configuration` if a pooler answers; the errors of `Connection.opened`.
     public func withDirectConnection<T: Sendable>(
         named application: String? = nil, _ body: @Sendable (Connection) async throws -> T
     ) async throws -> T {

@@ -1,14 +1,14 @@
-/// How a database encodes, compares and spells text, which is fixed when it is made.
+/// The encoding and the locale of a database, which are fixed when the database is created.
 public struct DatabaseLocale: Codable, Sendable, Equatable {
     public let encoding: String
     public let collate: String
     public let ctype: String
-    /// `c` for the C library, `i` for ICU, `b` for PostgreSQL's own (17 and later).
+    /// `c` for the C library, `i` for ICU, `b` for PostgreSQL's builtin provider (17 and later).
     public let provider: String
-    /// Of ICU or PostgreSQL's own.
+    /// The locale name for ICU or for the builtin provider.
     public let locale: String?
 
-    /// That of the database that the connection is on.
+    /// Reads the locale of the connection's database.
     ///
     /// - Throws: `PostgresError`.
     public static func read(on connection: isolated Connection) throws -> DatabaseLocale {
@@ -28,7 +28,7 @@ public struct DatabaseLocale: Codable, Sendable, Equatable {
             locale: try row.get(4))
     }
 
-    /// The options of CREATE DATABASE for it.
+    /// The options of CREATE DATABASE for a database with this encoding and locale.
     public var clause: String {
         var sql =
             "ENCODING \(quoteLiteral(encoding)) LC_COLLATE \(quoteLiteral(collate)) LC_CTYPE \(quoteLiteral(ctype))"

@@ -1,5 +1,5 @@
-/// A text that is equal to another one only when their bytes are, as names are in PostgreSQL. Swift's own `String` takes
-/// `é` in one scalar and in two for the same.
+/// A text that equals another text only if their bytes are equal, as names do in PostgreSQL. Swift's own `String` also
+/// treats `é` as one scalar and `é` as two scalars as equal.
 public struct ExactText: Hashable, Comparable, Sendable, ExpressibleByStringLiteral, CustomStringConvertible {
     public let text: String
 
@@ -11,7 +11,7 @@ public struct ExactText: Hashable, Comparable, Sendable, ExpressibleByStringLite
 
     public static func == (left: ExactText, right: ExactText) -> Bool { same(left.text, right.text) }
 
-    /// In the order of their bytes.
+    /// Compares the bytes.
     public static func < (left: ExactText, right: ExactText) -> Bool { precedes(left.text, right.text) }
 
     public func hash(into hasher: inout Hasher) {
@@ -20,19 +20,19 @@ public struct ExactText: Hashable, Comparable, Sendable, ExpressibleByStringLite
         hasher.combine(0xFF as UInt8)
     }
 
-    /// Whether two texts have the same bytes.
+    /// Returns whether two texts have the same bytes.
     public static func same(_ left: String, _ right: String) -> Bool {
         var (left, right) = (left, right)
         return left.withUTF8 { one in right.withUTF8 { other in one.elementsEqual(other) } }
     }
 
-    /// Whether two texts have the same bytes, or neither is there.
+    /// Returns whether two texts have the same bytes, or are both nil.
     public static func same(_ left: String?, _ right: String?) -> Bool {
         guard let left, let right else { return left == nil && right == nil }
         return same(left, right)
     }
 
-    /// Whether the bytes of one text come before those of another.
+    /// Returns whether the bytes of `left` sort before the bytes of `right`.
     public static func precedes(_ left: String, _ right: String) -> Bool {
         var (left, right) = (left, right)
         return left.withUTF8 { one in right.withUTF8 { other in one.lexicographicallyPrecedes(other) } }

@@ -1,18 +1,20 @@
-/// Which functions a `Confinement` confines.
+/// Selects the functions that a `Confinement` confines.
 ///
-/// A row that is inserted, a constraint that is checked and a trigger that fires run functions of the database, and a
-/// function without SECURITY DEFINER runs as whoever happens to be there: a superuser, where Reeve is one. Changing the
-/// role around the statement does not help, for the function can change it back. So every function whose owner is no
-/// superuser is made SECURITY DEFINER for as long as it matters: it runs as its owner, and PostgreSQL refuses to change the
-/// role within it (manual, CREATE FUNCTION, "Writing SECURITY DEFINER Functions Safely").
+/// Inserting a row, checking a constraint and firing a trigger run functions of the database. A function without
+/// SECURITY DEFINER runs with the rights of the current role, which is a superuser if Reeve connects as one. Changing
+/// the role before the statement does not help, because the function can change it back. Therefore every function whose
+/// owner is not a superuser is made SECURITY DEFINER for as long as necessary. It then runs with the rights of its
+/// owner, and PostgreSQL refuses to change the role within it (manual, CREATE FUNCTION, "Writing SECURITY DEFINER
+/// Functions Safely").
 ///
-/// Membership in an extension exempts none: the owner of a database installs trusted extensions, and puts functions into
-/// them.
+/// Functions that belong to an extension are not exempt, because the owner of a database may install trusted extensions
+/// and add functions to them.
 enum FunctionConfinement {
-    /// SQL for a condition on a row `p` of pg_proc: functions that would run as whoever calls them.
+    /// An SQL condition on a row `p` of pg_proc: the function is not an aggregate and runs with the rights of its
+    /// caller.
     static let isConfinable = "NOT p.prosecdef AND p.prokind <> 'a'"
 
-    /// SQL for a condition on a row `p` of pg_proc and the row `o` of pg_roles of its owner: functions that would run as
-    /// whoever calls them, and whose owner is no superuser.
+    /// An SQL condition on a row `p` of pg_proc and the row `o` of pg_roles of its owner: the function is not an
+    /// aggregate and runs with the rights of its caller, and its owner is not a superuser.
     static let unconfined = "\(isConfinable) AND NOT o.rolsuper"
 }

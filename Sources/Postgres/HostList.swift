@@ -4,19 +4,18 @@ import Processes
 import Synchronization
 import Telemetry
 
-/// The hosts that a connection is tried with, in their order, whether they come from the parameters, the environment or a
-/// service file.
+/// The hosts that a connection tries, in order. They are read from the parameters, the environment or a service file.
 ///
-/// libpq resolves each name where it blocks, for as long as a silent resolver takes, and in the midst of polling. So names
-/// are resolved here, each with a limit, and libpq gets their addresses beside them: the name is still what a certificate
-/// is checked for, and what `.pgpass` is searched for.
+/// libpq resolves a name in a blocking call, even while it is polled, and waits as long as a silent resolver takes.
+/// Therefore names are resolved here, each with a time limit. libpq receives the addresses in addition to the names: it
+/// still checks the certificate against the name, and searches `.pgpass` for the name.
 struct HostList {
     struct Entry: Equatable {
         var host: String
         var address: String
         var port: String
 
-        /// Whether the host has to be resolved: not an address, a folder or an abstract socket.
+        /// Whether the host has to be resolved: it is not an address, a folder or an abstract socket.
         var isName: Bool {
             guard address.isEmpty, !host.isEmpty, !host.hasPrefix("/"), !host.hasPrefix("@") else { return false }
             return NumericAddress(host) == nil
@@ -25,9 +24,10 @@ struct HostList {
 
     private(set) var entries: [Entry]
 
-    /// - Returns: nil where libpq refuses the parameters; it tells why when it is asked to connect.
+    /// - Returns: nil if libpq refuses the parameters. libpq reports the reason when it is called to connect.
     init?(_ parameters: [String: String], logger: Logger) throws {
-        // libpq fills in the rest, and gives up before it connects for what it checks after the hosts.
+        // libpq fills in the other parameters. The invalid `sslmode`, which libpq checks after the hosts, makes it stop
+        // before it connects.
         let filled = try LibpqHandle(parameters: parameters.merging(["sslmode": "unknown"]) { $1 }, logger: logger)
         guard let options = PQconninfo(filled.raw) else { return nil }
         defer { PQconninfoFree(options) }
@@ -59,10 +59,10 @@ struct HostList {
         text.isEmpty ? [] : text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
     }
 
-    /// The names that are to be resolved, each once.
+    /// The names that have to be resolved, each once.
     var names: [String] { Set(entries.filter(\.isName).map(\.host)).sorted() }
 
-    /// Puts a name's addresses beside it, each in an entry of its own; without any the name is left out.
+    /// Replaces each entry of a name by one entry for each of its addresses. Without addresses, removes the name.
     mutating func set(_ addresses: [String], of name: String) {
         entries = entries.flatMap { entry -> [Entry] in
             guard entry.isName, entry.host == name else { return [entry] }
@@ -70,7 +70,7 @@ struct HostList {
         }
     }
 
-    /// As libpq takes them.
+    /// The entries as parameters of libpq.
     var parameters: [String: String] {
         [
             "host": entries.map(\.host).joined(separator: ","),
@@ -80,7 +80,7 @@ struct HostList {
     }
 }
 
-/// An IP address that was written as one.
+/// An IP address in numeric form.
 private struct NumericAddress {
     init?(_ text: String) {
         var hints = addrinfo()
@@ -91,15 +91,15 @@ private struct NumericAddress {
     }
 }
 
-/// A name being resolved, on a thread of its own, which is left behind when it takes too long; whoever wants the same
-/// name meanwhile waits for the same answer.
+/// The lookup of one name, on a separate thread, which is abandoned if it takes too long. Concurrent lookups of the
+/// same name share one answer.
 final class HostResolution: Sendable {
     enum Answer: Equatable {
         case addresses([String])
         case failed(reason: String)
     }
 
-    /// Readable from when there is an answer.
+    /// Raised when the answer is available.
     let done: WakeUp
     private let state = Mutex<Answer?>(nil)
 
@@ -107,7 +107,7 @@ final class HostResolution: Sendable {
 
     private static let underWay = Mutex<[String: HostResolution]>([:])
 
-    /// - Throws: `POSIXError` when no descriptor is to be had.
+    /// - Throws: `POSIXError` if no descriptor is available.
     static func of(_ name: String) throws -> HostResolution {
         try underWay.withLock { underWay in
             if let found = underWay[name] { return found }

@@ -3,20 +3,22 @@ import Foundation
 import Processes
 import Telemetry
 
-/// A `PGconn` with one owner, finished when the owner lets go.
-// @unchecked: used by one thread at a time: that which makes the connection, then the connection's own.
+/// A `PGconn` with one owner. `PQfinish` is called when the owner releases it.
+// @unchecked: used by one thread at a time: by the thread that makes the connection, then by the connection's own
+// thread.
 final class LibpqHandle: @unchecked Sendable {
     let raw: OpaquePointer
     private let notices: Unmanaged<NoticeReceiver>
 
-    /// - Throws: `PostgresError` when libpq has no memory for a connection.
+    /// - Throws: `PostgresError` if libpq has no memory for a connection.
     init(parameters: [String: String], logger: Logger) throws {
         var keywords = parameters.keys.map { UnsafePointer(strdup($0)) } + [nil]
         var values = parameters.values.map { UnsafePointer(strdup($0)) } + [nil]
         defer {
             for pointer in keywords + values { free(UnsafeMutablePointer(mutating: pointer)) }
         }
-        // What was given as a string or a URL has been read: the name of a database is just that, whatever it looks like.
+        // `expand_dbname` is 0: libpq must not parse the name of a database as a connection string, even if it looks
+        // like one.
         guard let raw = PQconnectStartParams(&keywords, &values, 0) else {
             throw PostgresError(.cannotConnect, "no memory for a connection")
         }
@@ -30,7 +32,7 @@ final class LibpqHandle: @unchecked Sendable {
         notices.release()
     }
 
-    /// Which host and address is being connected to.
+    /// The host, the address and the port that libpq is connecting to.
     var address: String {
         [PQhost(raw), PQhostaddr(raw), PQport(raw)].map { $0.map { String(cString: $0) } ?? "" }
             .joined(separator: " ")
@@ -42,7 +44,7 @@ final class LibpqHandle: @unchecked Sendable {
             .map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: "; ")
     }
 
-    /// Waits until the socket is ready for one of `events`.
+    /// Waits until the socket is ready for one of `events`, `wake` is raised, or the deadline passes.
     func wait(for events: Int32, until deadline: ContinuousClock.Instant?, wake: WakeUp?) throws -> Readiness {
         let socket = PQsocket(raw)  // may change while a connection is being made
         guard socket >= 0 else { return .lost }
@@ -96,10 +98,10 @@ private final class NoticeReceiver {
     private func field(_ code: DiagnosticField, of result: OpaquePointer) -> String? { code.text(of: result) }
 }
 
-/// Cancels what a connection runs, from a thread of its own.
+/// Cancels the running statement of a connection, from a separate thread.
 ///
-/// A cancel that comes late would hit the next statement, so the connection waits for `finished` before it goes on:
-/// `PQcancel` returns after the server has sent the signal, and an idle backend ignores it.
+/// A late cancel request would hit the next statement. Therefore the connection waits for `finished` before it
+/// continues: `PQcancel` returns after the server has sent the signal, and an idle backend ignores the signal.
 final class CancelRequest: Sendable {
     private let done: WakeUp
 
@@ -114,7 +116,8 @@ final class CancelRequest: Sendable {
         thread.start()
     }
 
-    /// Waits until the server has been told, at most until `deadline`.
+    /// Waits until the cancel request has been processed, but no longer than until `deadline`. Returns whether it was
+    /// processed.
     func finished(by deadline: ContinuousClock.Instant) -> Bool {
         var polls = [pollfd(fd: done.descriptor, events: Int16(POLLIN), revents: 0)]
         while true {
@@ -125,7 +128,7 @@ final class CancelRequest: Sendable {
     }
 }
 
-// @unchecked: libpq documents that PQcancel may be called from any thread, since it only reads the PGcancel.
+// @unchecked: libpq documents that PQcancel may be called from any thread, because it only reads the PGcancel.
 private final class CancelToken: @unchecked Sendable {
     private let raw: OpaquePointer
 
@@ -142,7 +145,8 @@ private final class CancelToken: @unchecked Sendable {
     }
 }
 
-/// The fields of an error or notice, by libpq's codes (`PG_DIAG_…` of postgres_ext.h), whose macros Swift does not see.
+/// The fields of an error or notice, by libpq's codes (`PG_DIAG_…` in postgres_ext.h). Swift does not import these
+/// macros.
 private enum DiagnosticField: UInt8 {
     case severity = 0x56  // V, not localised
     case sqlState = 0x43  // C
@@ -162,7 +166,7 @@ private enum DiagnosticField: UInt8 {
 }
 
 extension PostgresError {
-    /// The error that a result carries.
+    /// The error that is described by a result.
     init(result: OpaquePointer, kind: Kind = .server) {
         func field(_ code: DiagnosticField) -> String? { code.text(of: result) }
         let message = String(cString: PQresultErrorMessage(result)).trimmingCharacters(in: .whitespacesAndNewlines)

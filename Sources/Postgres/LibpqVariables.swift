@@ -1,8 +1,10 @@
-/// The environment variables that a connection's settings may come from, for programs that connect through libpq.
+/// The environment variables that contain connection settings, for programs that connect through libpq.
 public enum LibpqVariables {
-    /// Libpq's own (PostgreSQL manual, section 34.15), and those of the libraries that it authenticates and encrypts with.
+    /// The variables of libpq (PostgreSQL manual, section 34.15), and of the libraries that it uses for authentication
+    /// and encryption.
     ///
-    /// Not those that change how text is encoded and spelled: what such a program reads and writes is this program's.
+    /// Variables that change the encoding or the format of text are not included, because this program determines the
+    /// text that such programs read and write.
     public static let names = [
         "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGPASSFILE", "PGREQUIREAUTH",
         "PGCHANNELBINDING", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGOPTIONS", "PGSSLMODE", "PGREQUIRESSL",

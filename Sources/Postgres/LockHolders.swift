@@ -1,8 +1,9 @@
-/// Who keeps others from reading relations of the database.
+/// The sessions and transactions that keep other sessions from reading relations of the database.
 public enum LockHolders {
-    /// Who holds, or waits for, an ACCESS EXCLUSIVE lock: sessions, and prepared transactions, which no session can end.
+    /// Returns the sessions and prepared transactions that hold, or wait for, an ACCESS EXCLUSIVE lock. A prepared
+    /// transaction belongs to no session, so ending a session does not end it.
     ///
-    /// - Returns: at most five, in words: who, what he is doing, and the relation.
+    /// - Returns: at most five descriptions. Each names the session or transaction, its state, and the relation.
     /// - Throws: `PostgresError`.
     public static func read(on connection: isolated Connection) throws -> [String] {
         try connection.query(
@@ -30,7 +31,7 @@ public enum LockHolders {
         ).map { "\(try $0.get("holder", as: String.self)): \(try $0.get("relation", as: String.self))" }
     }
 
-    /// SQL for a session in words, from a row `a` of pg_stat_activity.
+    /// SQL for a description of a session, from a row `a` of pg_stat_activity.
     private static func session(_ pid: String) -> String {
         """
         pg_catalog.format('process %s of %s, %s', \(pid), coalesce(a.usename, 'an unknown user'),
@@ -40,19 +41,20 @@ public enum LockHolders {
 
     /// A session that waits for a lock.
     public struct Waiter: Sendable {
-        /// Which of all statements it is that waits.
+        /// Identifies the statement that waits.
         public struct Statement: Sendable, Hashable {
             let process: Int32
-            /// As the server reports it; hidden from an ordinary role for sessions of other roles.
+            /// The start of the statement, as the server reports it. For sessions of other roles, it is hidden from an
+            /// ordinary role.
             let began: String?
         }
 
         public let statement: Statement
-        /// Who keeps it waiting, and from what, in words.
+        /// Descriptions of the sessions that block this session, each with the relation that this session waits for.
         public let holders: [String]
     }
 
-    /// The sessions of an application in this database that wait for somebody's lock.
+    /// Returns the sessions of an application in this database that wait for a lock of another session.
     ///
     /// - Throws: `PostgresError`.
     public static func waiters(of application: String, on connection: isolated Connection) throws -> [Waiter] {
@@ -79,7 +81,8 @@ public enum LockHolders {
         }
     }
 
-    /// An error of a lock that was not had in time, with who holds it as its hint.
+    /// Adds the holders of the locks as the hint to an error about a lock that was not acquired in time (SQLSTATE
+    /// 55P03). Returns other errors unchanged.
     public static func explained(_ error: PostgresError, on connection: isolated Connection) -> PostgresError {
         guard error.sqlState == "55P03", let holders = try? read(on: connection), !holders.isEmpty else { return error }
         var error = error

@@ -2,16 +2,17 @@ import Foundation
 import Processes
 import Telemetry
 
-/// Connections that are kept open and lent, one borrower at a time.
+/// A pool of open connections. A connection is lent to one borrower at a time.
 public actor Pool {
     public struct Limits: Sendable, Equatable {
-        /// Connections that are kept open.
+        /// The number of connections that are kept open.
         public var size = 10
-        /// Connections beyond `size` that may be opened in a rush; they are closed when they come back.
+        /// The number of connections that may be opened in addition to `size` under load. They are closed when they are
+        /// returned.
         public var overflow = 20
-        /// How long a borrower waits.
+        /// How long a borrower waits for a connection.
         public var wait: Duration = .seconds(30)
-        /// A connection that was idle for longer is asked whether it is alive before it is lent.
+        /// A connection that was idle for longer than this is checked with a query before it is lent.
         public var checkAfter: Duration = .seconds(30)
 
         public init(size: Int = 10, overflow: Int = 20, wait: Duration = .seconds(30)) {
@@ -21,7 +22,7 @@ public actor Pool {
         }
     }
 
-    /// How the pool is used at one moment.
+    /// The numbers of connections and of waiting borrowers at one moment.
     public struct Usage: Sendable, Equatable {
         public let idle: Int
         public let lent: Int
@@ -47,10 +48,10 @@ public actor Pool {
 
     /// Lends a connection to `body`.
     ///
-    /// A connection that comes back lost, or within a transaction, is not lent again.
+    /// A connection that is returned closed, or with an open transaction, is not lent again.
     ///
-    /// - Throws: what `body` throws; `PostgresError` of kind `poolExhausted` when none came free in time, or
-    ///   `cannotConnect`.
+    /// - Throws: the error of `body`; `PostgresError` of kind `poolExhausted` if no connection became free in time, of
+    ///   kind `misuse` if the pool is closed, or of kind `cannotConnect`.
     @discardableResult
     public func withConnection<T: Sendable>(
         _ body: @Sendable (Connection) async throws -> T
@@ -82,7 +83,7 @@ public actor Pool {
         try await withConnection { try await $0.with(within: limit, body) }
     }
 
-    /// Closes what is idle and refuses further borrowers; what is lent is closed when it comes back.
+    /// Closes the idle connections and refuses further borrowers. Lent connections are closed when they are returned.
     public func close() async {
         closed = true
         for waiter in waiters { waiter.continuation.resume(throwing: Self.closedError) }
@@ -124,7 +125,7 @@ public actor Pool {
         waiters.remove(at: index).continuation.resume(throwing: error)
     }
 
-    /// Passes the place of a borrower that is done to the next waiter.
+    /// Gives the place of a finished borrower to the next waiter.
     private func wakeNext() {
         guard lent < limits.size + limits.overflow, !waiters.isEmpty else { return }
         lent += 1
@@ -160,7 +161,7 @@ public actor Pool {
 }
 
 extension Connection {
-    /// A unit of work that cannot fail.
+    /// Runs a unit of work that cannot fail.
     nonisolated func with<T: Sendable>(_ body: @Sendable (isolated Connection) -> T) async -> T {
         await body(self)
     }

@@ -1,50 +1,51 @@
 import Reporting
 
-/// An error between this process and PostgreSQL.
+/// An error in the use of PostgreSQL, reported by the server or detected by this program.
 public struct PostgresError: Error, Sendable {
     public enum Kind: Sendable, Equatable {
-        /// The server refused a statement; `sqlState` says why.
+        /// The server reported an error; `sqlState` is its code.
         case server
         /// No connection could be made.
         case cannotConnect
-        /// The connection was lost or closed; what was running may or may not have taken effect.
+        /// The connection was lost or closed. The running statement may or may not have taken effect.
         case connectionLost
-        /// A deadline of this process passed; the statement was cancelled.
+        /// A deadline of this process passed. The statement was cancelled.
         case timedOut
-        /// The connection was lost while COMMIT was under way: whether it took effect is unknown.
+        /// The connection was lost, or no answer arrived in time, during COMMIT. It is unknown whether the transaction
+        /// was committed.
         case commitOutcomeUnknown
         /// A value cannot be sent to the server or read from it.
         case badValue
-        /// The result was larger than the limit; the statement was cancelled.
+        /// The result was larger than the limit. The statement was cancelled.
         case resultTooLarge
         /// A script cannot be split into statements.
         case badScript
-        /// The call does not suit the state of the connection, pool or script.
+        /// The call is not allowed in the state of the connection, pool or script.
         case misuse
-        /// A connection string, or what stands behind it, is not what the work needs.
+        /// A connection string is wrong, or leads to a server or pooler that does not suit the work.
         case configuration
-        /// The pool had no connection to give within the limit.
+        /// The pool had no free connection within the time limit.
         case poolExhausted
     }
 
     public var kind: Kind
-    /// Five characters (PostgreSQL manual, appendix A).
+    /// The SQLSTATE, five characters (PostgreSQL manual, appendix A).
     public var sqlState: String?
     public var severity: String?
     public var message: String
     public var detail: String?
     public var hint: String?
-    /// The call stack of PL/pgSQL functions and the like.
+    /// The call stack of functions in PL/pgSQL and similar languages.
     public var context: String?
     public var schema: String?
     public var table: String?
     public var column: String?
     public var constraint: String?
-    /// Where in the statement, in characters from 1, as the server counts.
+    /// The position in the statement, in characters from 1, as the server counts them.
     public var position: Int?
-    /// Which statement of a batch it was, from 0; `position` then counts within that one.
+    /// The index of the statement in a batch, from 0. `position` then refers to that statement.
     public var batchIndex: Int?
-    /// Where in a file, when the statement came from one.
+    /// The place in the file, if the statement was read from a file.
     public var excerpt: SourceExcerpt?
 
     public init(_ kind: Kind, _ message: String, sqlState: String? = nil, hint: String? = nil) {
@@ -54,7 +55,7 @@ public struct PostgresError: Error, Sendable {
         self.hint = hint
     }
 
-    /// Whether the same work may succeed if it is tried again, on another connection where this one was lost.
+    /// Whether the same work may succeed if it is tried again, on a new connection if this one was lost.
     public var isTransient: Bool {
         switch kind {
         case .cannotConnect, .connectionLost, .poolExhausted: return true
@@ -69,7 +70,8 @@ public struct PostgresError: Error, Sendable {
 }
 
 extension PostgresError: CustomStringConvertible {
-    /// The message, with place and excerpt, for logs and records. Detail and context are left out: they quote rows.
+    /// The message, with the place and the excerpt, for logs and records. Detail and context are left out because they
+    /// quote rows.
     public var description: String {
         var text = message
         if let sqlState { text += " (SQLSTATE \(sqlState))" }
@@ -77,7 +79,7 @@ extension PostgresError: CustomStringConvertible {
         return text
     }
 
-    /// The description with detail, hint and context on lines of their own. Not for logs: these quote rows.
+    /// The description, with detail, hint and context on separate lines. Not for logs, because these quote rows.
     public var fullDescription: String {
         var text = description
         if let detail { text += "\ndetail: \(detail)" }
@@ -114,20 +116,20 @@ extension PostgresError: ReportedError {
     }
 }
 
-/// A place in a file, with the line that it stands on.
+/// A place in a file, with the text of its line.
 public struct SourceExcerpt: Sendable, Equatable {
     public let file: String
-    /// From 1.
+    /// The number of the line, from 1.
     public let line: Int
-    /// In characters, from 1.
+    /// The column in characters, from 1.
     public let column: Int
-    /// The line, without its end.
+    /// The text of the line, without its line end.
     public let text: String
 
     /// `file:line:column`
     public var location: String { "\(file):\(line):\(column)" }
 
-    /// The line, and below it a caret at the column. A long line is cut around the column.
+    /// The line, with a caret under the column. A long line is cut around the column.
     public var drawing: String {
         let characters = Array(text)
         let from = column > 100 ? column - 60 : 0
@@ -139,7 +141,7 @@ public struct SourceExcerpt: Sendable, Equatable {
 }
 
 extension SourceExcerpt {
-    /// The place at `offset` bytes into `source`, which is UTF-8.
+    /// The place that is `offset` bytes after the start of `source`, which is UTF-8.
     public init(file: String, source: [UInt8], offset: Int) {
         let offset = max(0, min(offset, source.count))
         let newline = UInt8(ascii: "\n")

@@ -1,39 +1,43 @@
-/// Names and values as text of another language: SQL, PostgreSQL's configuration files, patterns of pg_dump.
+/// Functions that quote names and values for other languages: SQL, PostgreSQL's configuration files and the patterns of
+/// pg_dump.
 ///
-/// This is the one place that quotes. Everything here works on bytes: a quote followed by a combining mark is one
-/// `Character` in Swift, and a quote like any other to PostgreSQL. A value goes to the server as a parameter where the
-/// statement takes one; these functions are for where it does not. docs/quoting.md tells which is for what.
+/// All quoting is done in this file. The functions work on bytes: a quote followed by a combining mark is one
+/// `Character` in Swift, but an ordinary quote in PostgreSQL. A value is sent to the server as a parameter if the
+/// statement accepts parameters; these functions are for the other cases. docs/quoting.md describes which function is
+/// for which case.
 ///
-/// None of them makes a NUL safe, which ends a text in PostgreSQL: `Connection` refuses statements that hold one.
+/// None of the functions handles NUL, which ends a text in PostgreSQL. `Connection` refuses statements that contain
+/// NUL.
 
-/// A name as SQL writes it between quotes (PostgreSQL manual, section 4.1.1).
+/// Quotes a name as an SQL identifier (PostgreSQL manual, section 4.1.1).
 public func quoteIdentifier(_ name: String) -> String {
     delimited(name, by: UInt8(ascii: "\""))
 }
 
-/// A text as an SQL literal that reads the same with either setting of `standard_conforming_strings` (PostgreSQL
-/// manual, section 4.1.2).
+/// Quotes a text as an SQL literal that has the same value with either setting of `standard_conforming_strings`
+/// (PostgreSQL manual, section 4.1.2).
 public func quoteLiteral(_ text: String) -> String {
     let quoted = delimited(text, by: UInt8(ascii: "'"))
     guard quoted.utf8.contains(UInt8(ascii: "\\")) else { return quoted }
     return "E" + String(decoding: doubling(quoted.utf8, UInt8(ascii: "\\")), as: UTF8.self)
 }
 
-/// A text between dollar signs (PostgreSQL manual, section 4.1.2.4), under a tag that does not end it early.
+/// Quotes a text between dollar signs (PostgreSQL manual, section 4.1.2.4), with a tag that does not end the text
+/// early.
 public func quoteDollar(_ text: String) -> String {
     let dollar = UInt8(ascii: "$")
     var number = 0
     while true {
         number += 1
         let tag = Array("$function\(number == 1 ? "" : String(number))$".utf8)
-        // What the text ends with may begin the tag that closes it.
+        // The last characters of the text may be the first characters of the closing tag.
         let body = Array(text.utf8) + tag
         let first = body.indices.first { body[$0] == dollar && body[$0...].starts(with: tag) }
         if first == body.count - tag.count { return String(decoding: tag + body, as: UTF8.self) }
     }
 }
 
-/// A value as `postgresql.conf` writes it (PostgreSQL manual, section 20.1.2).
+/// Quotes a value for `postgresql.conf` (PostgreSQL manual, section 20.1.2).
 public func quoteSetting(_ value: String) -> String {
     var bytes = doubling(value.utf8, UInt8(ascii: "\\"))
     bytes = doubling(bytes, UInt8(ascii: "'"))
@@ -41,34 +45,36 @@ public func quoteSetting(_ value: String) -> String {
     return "'" + String(decoding: Array(lines.joined(separator: Array("\\n".utf8))), as: UTF8.self) + "'"
 }
 
-/// A name as `pg_dump` and `pg_restore` match it and nothing else: within quotes no character is a wildcard (PostgreSQL
-/// manual, psql, "Patterns").
+/// Quotes a name as a pattern with which `pg_dump` and `pg_restore` match only that name. Within quotes no character is
+/// a wildcard (PostgreSQL manual, psql, "Patterns").
 public func quotePattern(_ name: String) -> String { quoteIdentifier(name) }
 
-/// A schema and some names in it as one pattern of `pg_dump`.
+/// Returns one pattern of `pg_dump` for some names in a schema.
 public func quotePattern(schema: String, names: [String]) -> String {
     let names = names.map { quotePattern($0) }
     return quotePattern(schema) + "." + (names.count == 1 ? names[0] : "(" + names.joined(separator: "|") + ")")
 }
 
-/// An element of an array's literal (PostgreSQL manual, section 8.15.6).
+/// Quotes an element of an array literal (PostgreSQL manual, section 8.15.6).
 func quoteArrayElement(_ text: String) -> String {
     let escaped = escaping(text.utf8, [UInt8(ascii: "\""), UInt8(ascii: "\\")])
     return "\"" + String(decoding: escaped, as: UTF8.self) + "\""
 }
 
-/// The name that SQL means by an identifier with or without quotes; nil when quotes do not match.
+/// Returns the name that an SQL identifier stands for, with or without quotes; nil if the quotes do not match.
 public func unquoteIdentifier(_ identifier: String) -> String? { undelimited(identifier, UInt8(ascii: "\"")) }
 
-/// The text that a plain literal means, without `E` and prefixes; nil when quotes do not match.
+/// Returns the text that a plain SQL literal stands for; nil if it has a prefix such as `E`, or if the quotes do not
+/// match.
 public func unquoteLiteral(_ literal: String) -> String? {
     literal.utf8.first == UInt8(ascii: "'") ? undelimited(literal, UInt8(ascii: "'")) : nil
 }
 
-/// A text from outside as people read it, on one line where nothing hides: `⏎` for the end of a line, and `\u{1b}` for
-/// what moves the cursor, turns the direction of writing, or is not seen. It is for reading; nothing takes it back.
+/// Makes a text from outside readable for people, on one line and without hidden characters. `⏎` replaces the end of a
+/// line. Escapes such as `\u{1b}` replace characters that move the cursor, change the direction of writing or are
+/// invisible. The result cannot be converted back.
 ///
-/// - Parameter keepsLines: whether line feeds and tabs stay: for texts that have lines of their own, on a terminal.
+/// - Parameter keepsLines: whether line feeds and tabs are kept, for a text of several lines on a terminal.
 public func visible(_ text: String, keepsLines: Bool = false) -> String {
     var result = String.UnicodeScalarView()
     var last: Unicode.Scalar?
@@ -88,8 +94,8 @@ public func visible(_ text: String, keepsLines: Bool = false) -> String {
 }
 
 extension String {
-    /// The name cut to at most so many bytes, never within a character: the server cuts names at 63 by itself, and then
-    /// two may be the same.
+    /// Returns the name cut to at most `count` bytes, but never within a Unicode scalar. The server itself cuts names
+    /// to 63 bytes, and two cut names may be the same.
     public func clipped(toBytes count: Int) -> String {
         var bytes = 0
         let scalars = unicodeScalars.prefix { scalar in
@@ -99,7 +105,7 @@ extension String {
         return String(scalars)
     }
 
-    /// The text with each occurrence of a marker, compared byte by byte, replaced.
+    /// Returns the text with each occurrence of `marker` replaced. Compares byte by byte.
     public func substituting(_ marker: String, with value: String) -> String {
         let (text, wanted) = (Array(utf8), Array(marker.utf8))
         guard !wanted.isEmpty else { return self }

@@ -1,23 +1,27 @@
-/// Expressions that call functions with the rights of whoever evaluates them.
+/// Finds expressions that call functions with the rights of the role that evaluates the expression.
 ///
-/// The owner of a table, a domain or a trigger writes expressions into it, and PostgreSQL evaluates them as the role that
-/// inserts a row, not as their owner. Functions of his own are confined (`FunctionConfinement`); those that PostgreSQL and
-/// extensions bring are a superuser's and cannot be: `CHECK (lo_export(a, '/some/file') > 0)` writes the file when a
-/// superuser inserts.
+/// The owner of a table, a domain or a trigger writes expressions into it. PostgreSQL evaluates them with the rights of
+/// the role that inserts a row, not with the rights of the owner. The owner's own functions are confined
+/// (`FunctionConfinement`). Functions of PostgreSQL and of extensions belong to a superuser and cannot be confined:
+/// `CHECK (lo_export(a, '/some/file') > 0)` writes the file when a superuser inserts a row.
 ///
-/// Functions are told apart by what PostgreSQL says of them: one that is immutable or stable changes nothing and says
-/// nothing but to its caller, with the exception of those that run a query that they are given, as extensions' may, and of
-/// aggregates, whose parts are whatever their owner chose. The rest is risky, also
-/// what may not be executed by everybody, since that is asked of whoever evaluates. Nothing of this is found in
-/// `pg_depend`, which leaves out what PostgreSQL itself brings; the stored expression names functions by their number.
+/// Functions are judged by their catalog rows. Volatile functions are risky, except for a list of harmless ones.
+/// Immutable and stable functions are not risky: they change nothing, and reveal nothing except to their caller. There
+/// are three exceptions:
+/// - stable functions that run a query that they receive as an argument. Any stable function of an extension may do so;
+/// - aggregates of roles that are not superusers. Their owners choose the functions that they consist of;
+/// - functions that PUBLIC may not execute. PostgreSQL checks this right for the role that evaluates the expression.
+///
+/// `pg_depend` cannot be used, because it does not list functions of PostgreSQL itself. The stored expression contains
+/// the OIDs of its functions.
 public enum RiskyExpression {
-    /// Functions that are volatile, and do no harm.
+    /// Volatile functions that do no harm.
     private static let harmless = """
         'nextval', 'gen_random_uuid', 'clock_timestamp', 'timeofday', 'random', 'random_normal', 'uuidv4', 'uuidv7',
         'gen_random_bytes', 'uuid_generate_v1', 'uuid_generate_v1mc', 'uuid_generate_v4'
         """
 
-    /// SQL for a condition on a row `p` of pg_proc.
+    /// An SQL condition on a row `p` of pg_proc: the function is risky.
     private static let isRisky = """
         NOT p.prosecdef AND EXISTS (
             SELECT FROM pg_catalog.pg_roles o WHERE o.oid = p.proowner AND NOT (\(FunctionConfinement.unconfined)))
@@ -35,19 +39,20 @@ public enum RiskyExpression {
                 WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE'))
         """
 
-    /// SQL for a condition: whether a stored expression calls a function of somebody who is no superuser.
+    /// Returns an SQL condition: a stored expression calls a function of a role that is not a superuser.
     ///
     /// - Parameter tree: SQL for a value of type `pg_node_tree`.
     public static func isForeign(_ tree: String) -> String {
         calls(tree, "EXISTS (SELECT FROM pg_catalog.pg_roles o WHERE o.oid = p.proowner AND NOT o.rolsuper)")
     }
 
-    /// SQL for a condition: whether a stored expression calls one of them.
+    /// Returns an SQL condition: a stored expression calls a risky function.
     ///
     /// - Parameter tree: SQL for a value of type `pg_node_tree`.
     public static func isRisky(_ tree: String) -> String { calls(tree, isRisky) }
 
-    /// SQL for the items of a FROM clause: a row `p` of pg_proc for each function that a stored expression calls.
+    /// Returns SQL for the items of a FROM clause. They yield a row `p` of pg_proc for each function that a stored
+    /// expression calls.
     ///
     /// - Parameter tree: SQL for a value of type `pg_node_tree`.
     public static func functions(of tree: String) -> String {

@@ -1,14 +1,14 @@
 import CLibpq
 import Foundation
 
-/// The rows of a result, held as the server's text.
+/// The rows of a result, stored as the text that the server sent.
 public struct Rows: Sendable, RandomAccessCollection {
-    /// The columns' names, in order.
+    /// The names of the columns, in order.
     public let columns: [String]
     public let tag: CommandTag
     private let index: [String: Int]
     private let bytes: [UInt8]
-    /// Where each cell ends; `cells` of NULLs are marked in `nulls`.
+    /// The end of each cell in `bytes`. The indexes of NULL cells are in `nulls`.
     private let ends: [Int]
     private let nulls: Set<Int>
 
@@ -39,10 +39,10 @@ public struct Row: Sendable {
     let rows: Rows
     let number: Int
 
-    /// The value in a column, by name.
+    /// Returns the value in the column with this name.
     ///
-    /// - Throws: `PostgresError` of kind `badValue` when there is no such column, the value does not have the type,
-    ///   or it is NULL and the type is not optional.
+    /// - Throws: `PostgresError` of kind `badValue` if there is no such column, if the value does not have the type, or
+    ///   if the value is NULL and the type is not optional.
     public func get<T: PostgresDecodable>(_ column: String, as type: T.Type = T.self) throws -> T {
         guard let position = rows.position(of: column) else {
             throw PostgresError(.badValue, "the result has no column '\(column)' (it has \(rows.columns))")
@@ -50,7 +50,7 @@ public struct Row: Sendable {
         return try get(position, as: type)
     }
 
-    /// The value in a column, by position from 0.
+    /// Returns the value in the column at this position, from 0.
     public func get<T: PostgresDecodable>(_ column: Int, as type: T.Type = T.self) throws -> T {
         guard rows.columns.indices.contains(column) else {
             throw PostgresError(.badValue, "the result has no column \(column) (it has \(rows.columns.count))")
@@ -69,7 +69,7 @@ public struct Row: Sendable {
     }
 }
 
-/// Gathers the results of a statement, a row at a time.
+/// Collects the results of a statement, one row at a time.
 struct RowCollector {
     let limit: Int
     private var columns: [String]?

@@ -2,14 +2,14 @@ import Foundation
 
 /// Splits a script into statements exactly as psql does, in one pass over its bytes.
 ///
-/// A semicolon ends a statement unless it stands in quotes, comments, parentheses, or the body of a
-/// `CREATE FUNCTION … BEGIN ATOMIC`. The data after a `COPY … FROM STDIN` belong to it. The meta-commands `\restrict`
-/// and `\unrestrict`, which pg_dump writes, are passed over; every other one is refused.
+/// A semicolon ends a statement unless it is in quotes, in a comment, in parentheses, or in the body of an SQL-standard
+/// function (`CREATE FUNCTION … BEGIN ATOMIC`). The data after a `COPY … FROM STDIN` belong to that statement. The
+/// meta-commands `\restrict` and `\unrestrict`, which pg_dump writes, are skipped. All other meta-commands are refused.
 public enum SQLLexer {
     /// - Parameters:
-    ///   - source: the script, UTF-8.
-    ///   - file: its name, for errors.
-    /// - Throws: `PostgresError` of kind `badScript` with the place.
+    ///   - source: the script, in UTF-8.
+    ///   - file: the name of the script, for errors.
+    /// - Throws: `PostgresError` of kind `badScript` with the place in the script.
     public static func split(_ source: [UInt8], file: String = "<script>") throws -> [SQLStatement] {
         do {
             return try source.withUnsafeBufferPointer { bytes in
@@ -21,9 +21,9 @@ public enum SQLLexer {
         }
     }
 
-    /// The tokens of a part of a source, without comments and white space.
+    /// Returns the tokens of a part of a source, without comments and white space.
     ///
-    /// - Throws: `PostgresError` of kind `badScript` with the place.
+    /// - Throws: `PostgresError` of kind `badScript` with the place in the source.
     public static func tokens(
         of source: [UInt8], in range: Range<Int>? = nil, standardConformingStrings: Bool = true,
         file: String = "<script>"
@@ -41,10 +41,11 @@ public enum SQLLexer {
         }
     }
 
-    /// The tokens and COPY data of statements, as bytes to compare or to hash: without comments, white space between
-    /// tokens, and the CR of line ends. Each token ends with a zero byte, and each statement with another one.
+    /// Returns the tokens and the COPY data of statements, as bytes to compare or to hash. Comments, white space
+    /// between tokens, and the CR of line ends are left out. A zero byte follows each token, and another one follows
+    /// each statement.
     ///
-    /// - Throws: `PostgresError` of kind `badScript` with the place.
+    /// - Throws: `PostgresError` of kind `badScript` with the place in the source.
     public static func canonicalTokens(
         of statements: [SQLStatement], in source: [UInt8], file: String = "<script>"
     ) throws -> [UInt8] {
@@ -93,13 +94,13 @@ public enum SQLLexer {
 
 /// One statement of a script.
 public struct SQLStatement: Sendable, Equatable {
-    /// Its bytes, without its semicolon and the space and comments around it.
+    /// The bytes of the statement, without its semicolon and the white space and comments around it.
     public let range: Range<Int>
-    /// The line on which it begins, from 1.
+    /// The line on which the statement begins, from 1.
     public let line: Int
-    /// The bytes of the data of a `COPY … FROM STDIN`, without the `\.` that ends them.
+    /// The bytes of the data of a `COPY … FROM STDIN`, without the final `\.`.
     public let copyData: Range<Int>?
-    /// The setting under which its strings are read.
+    /// The value of `standard_conforming_strings` that applies to the strings of the statement.
     public let standardConformingStrings: Bool
 }
 
@@ -118,7 +119,7 @@ struct SQLSplitter {
 
     init(_ bytes: UnsafeBufferPointer<UInt8>) {
         self.bytes = bytes
-        // A byte order mark at the start is passed over, as psql does.
+        // A byte order mark at the start is skipped, as in psql.
         scanner = SQLScanner(bytes, from: bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0)
         lineCounter = LineCounter(bytes)
     }
@@ -183,7 +184,7 @@ struct SQLSplitter {
         }
     }
 
-    /// The lines after the statement, up to one that holds `\.` alone.
+    /// Returns the lines after the statement, up to a line that contains only `\.`.
     private mutating func copyData(after semicolon: Int) throws -> Range<Int> {
         let newline = UInt8(ascii: "\n")
         var place = semicolon
@@ -215,14 +216,14 @@ struct SQLSplitter {
     }
 }
 
-/// How deep a statement is in the body of an SQL-standard function, within which semicolons do not end it.
+/// The nesting depth in the body of an SQL-standard function. Semicolons in the body do not end the statement.
 private struct AtomicBlock {
     private(set) var depth = 0
     private var initials: [UInt8] = []
     private var count = 0
 
-    /// Follows psql's rule: only where the statement begins with CREATE [OR REPLACE] FUNCTION or PROCEDURE, `BEGIN`
-    /// opens, `CASE` opens within, and `END` closes.
+    /// Follows psql's rule: in a statement that begins with CREATE [OR REPLACE] FUNCTION or PROCEDURE, `BEGIN` opens a
+    /// block, `CASE` within a block opens a nested one, and `END` closes one.
     mutating func see(_ word: UnsafeBufferPointer<UInt8>, atTopLevel: Bool) {
         if count < 4 {
             let creates: [StaticString] = ["create", "or", "replace", "function", "procedure"]
@@ -248,7 +249,7 @@ private struct AtomicBlock {
     }
 }
 
-/// What the first words of a statement tell the splitter.
+/// Detects whether a statement is a `COPY … FROM STDIN`, and whether it sets `standard_conforming_strings`.
 private struct LeadingWords {
     private var isCopy = false
     private var sawFrom = false
@@ -278,7 +279,7 @@ private struct LeadingWords {
     }
 }
 
-/// Counts lines up to places that only go forward.
+/// Counts the lines up to given places. The places must be in ascending order.
 private struct LineCounter {
     private let bytes: UnsafeBufferPointer<UInt8>
     private var place = 0
@@ -298,7 +299,7 @@ private struct LineCounter {
 }
 
 extension UnsafeBufferPointer<UInt8> {
-    /// Whether the bytes are this word, written in any case. The word is given in lower case.
+    /// Whether the bytes are this word, in any case. `word` must be in lower case.
     @inline(__always)
     func isKeyword(_ word: StaticString) -> Bool {
         guard count == word.utf8CodeUnitCount else { return false }

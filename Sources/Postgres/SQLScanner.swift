@@ -2,12 +2,12 @@ import Foundation
 
 /// Finds the tokens of an SQL source, one after the other, in one pass.
 ///
-/// The rules are those of psql's own scanner (`psqlscan.l` of PostgreSQL), which a server of the same version shares.
+/// The rules are those of psql's scanner (`psqlscan.l` of PostgreSQL). A server of the same version has the same rules.
 struct SQLScanner {
     private let bytes: UnsafeBufferPointer<UInt8>
     private(set) var position: Int
     private let end: Int
-    /// Off: a backslash escapes in plain strings too.
+    /// If false, a backslash is an escape character in plain strings too.
     var standardConformingStrings = true
 
     init(_ bytes: UnsafeBufferPointer<UInt8>, from start: Int = 0, to end: Int? = nil) {
@@ -16,12 +16,12 @@ struct SQLScanner {
         self.end = end ?? bytes.count
     }
 
-    /// Goes on at another place.
+    /// Continues at another place.
     mutating func move(to place: Int) { position = place }
 
-    /// The next token, or nil at the end.
+    /// Returns the next token, or nil at the end.
     ///
-    /// - Throws: `SQLScanError` when a comment, string or quoted identifier is not closed.
+    /// - Throws: `SQLScanError` if a comment, string or quoted identifier is not closed.
     mutating func next() throws -> SQLToken? {
         try skipSpace()
         guard position < end else { return nil }
@@ -109,7 +109,8 @@ struct SQLScanner {
 
     // MARK: Quotes
 
-    /// From the prefix or quote at `position` to the end of the literal, its continuations on later lines included.
+    /// Scans from the prefix or quote at `position` to the end of the literal, including its continuations on later
+    /// lines.
     private mutating func string(escapes: Bool, prefix: Int = 0) throws -> SQLToken.Kind {
         let start = position
         position += prefix + 1
@@ -130,8 +131,8 @@ struct SQLScanner {
         }
     }
 
-    /// Where the next quote is, if only white space with a line break in it, or line comments, come before it: then
-    /// the literal goes on there, under the same rules (PostgreSQL manual, section 4.1.2.1).
+    /// Returns the position of the next quote, if only white space with a line break, and line comments after that
+    /// break, precede it. The literal then continues there, under the same rules (PostgreSQL manual, section 4.1.2.1).
     private func continuation() -> Int? {
         var place = position
         var sawLineBreak = false
@@ -176,7 +177,7 @@ struct SQLScanner {
         throw SQLScanError(message: "unterminated quoted identifier", offset: start)
     }
 
-    /// `$1`, `$tag$…$tag$`, or a lone dollar.
+    /// Scans `$1`, `$tag$…$tag$`, or a single dollar sign.
     private mutating func dollar() throws -> SQLToken.Kind {
         let start = position
         position += 1
@@ -240,7 +241,7 @@ struct SQLScanner {
 
     private mutating func number() -> SQLToken.Kind {
         while peek(0).isDigit { position += 1 }
-        // Two dots are PL/pgSQL's range, not a fraction.
+        // Two dots are PL/pgSQL's range operator, not a decimal point.
         if peek(0) == UInt8(ascii: "."), peek(1) != UInt8(ascii: ".") {
             position += 1
             while peek(0).isDigit { position += 1 }
@@ -253,7 +254,7 @@ struct SQLScanner {
         return .number
     }
 
-    /// As far as operator characters reach, but a comment may begin within them.
+    /// Scans all consecutive operator characters, up to the start of a comment.
     private mutating func op() -> SQLToken.Kind {
         repeat { position += 1 } while peek(0).isOperator && !startsComment
         return .symbol

@@ -1,4 +1,4 @@
-/// A piece of SQL between white space and comments, as psql's scanner sees it.
+/// A token of SQL, as psql's scanner defines it. White space and comments are not tokens.
 public struct SQLToken: Sendable, Equatable {
     public enum Kind: Sendable, Equatable {
         /// A key word or an identifier without quotes.
@@ -12,18 +12,18 @@ public struct SQLToken: Sendable, Equatable {
         case openParenthesis
         case closeParenthesis
         case semicolon
-        /// An operator, as long as it reaches, or another single character.
+        /// An operator of any length, or another single character.
         case symbol
         /// A psql meta-command: a backslash and the rest of its line.
         case metaCommand
     }
 
     public let kind: Kind
-    /// The bytes of the source that it takes.
+    /// The bytes of the token in the source.
     public let range: Range<Int>
 }
 
-/// Why a source cannot be scanned.
+/// The reason why a source cannot be scanned.
 struct SQLScanError: Error {
     let message: String
     let offset: Int

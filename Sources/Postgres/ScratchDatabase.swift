@@ -1,16 +1,16 @@
 import Foundation
 
-/// A database beside another one, on the same server and like it in encoding and collation, that lives for one use.
+/// A temporary database on the same server as another database, by default with the same encoding and collation.
 ///
-/// A session that is named after it is kept open meanwhile, so that one that was left behind by a process that was killed
-/// is found by the next use, and dropped.
+/// While it is in use, a session stays open whose application name contains the name of the database. If the process is
+/// killed, that session ends. The next use finds the abandoned database and drops it.
 public enum ScratchDatabase {
     public static let prefix = "reeve_scratch_"
 
-    /// Makes one, lends it to `body` and drops it.
+    /// Creates a scratch database, passes its settings to `body`, and drops it.
     ///
-    /// - Parameter locale: nil: that of the database beside it.
-    /// - Throws: `PostgresError`: 42501 where the role may not create databases; what `body` throws.
+    /// - Parameter locale: the locale of the scratch database. nil: that of the database in `settings`.
+    /// - Throws: `PostgresError`, with SQLSTATE 42501 if the role may not create databases; the error of `body`.
     public static func with<T: Sendable>(
         beside settings: ConnectionSettings, locale: DatabaseLocale? = nil,
         _ body: @Sendable (ConnectionSettings) async throws -> T
@@ -22,32 +22,33 @@ public enum ScratchDatabase {
                 try await drop(name, beside: settings)
                 return result
             } catch {
-                // A task of its own, for this one may be cancelled; what stays behind is dropped by the next use.
+                // In a separate task, because this one may be cancelled. If it fails, a later use drops the database.
                 try? await Task { try await drop(name, beside: settings) }.value
                 throw error
             }
         }
     }
 
-    /// - Returns: the name of a new database, after which the session is named from now on.
+    /// - Returns: the name of a new database. The session is now the keeper of the database: its application name is
+    ///   set.
     private static func make(_ locale: DatabaseLocale?, on connection: isolated Connection) throws -> String {
         try dropAbandoned(on: connection)
         let name = try newName(on: connection)
         let locale = try locale ?? DatabaseLocale.read(on: connection)
-        // Before the database is there, so that it never is without its keeper.
-        // Behind a pooler a session has no name of its own.
+        // Before the database exists, so that it is never without its keeper. Behind a pooler, a session has no
+        // application name of its own.
         if !connection.isPooled {
             try connection.execute("SET application_name = \(quoteLiteral(keeper(of: name)))")
         }
-        // From template0, so that nothing local is in it; what comes into it is for nobody else, who would be let in by
-        // default.
+        // From template0, so that the database contains no local objects. By default every role may connect to a new
+        // database, but its contents are private. Connections are therefore allowed only after the rights are revoked.
         try connection.execute("CREATE DATABASE \(name) TEMPLATE template0 ALLOW_CONNECTIONS false \(locale.clause)")
         try connection.execute("REVOKE ALL ON DATABASE \(name) FROM PUBLIC")
         try connection.execute("ALTER DATABASE \(name) ALLOW_CONNECTIONS true")
         return name
     }
 
-    /// The application name of the session that keeps a scratch database, which every role can see.
+    /// The application name of the session that keeps a scratch database. Every role can see it.
     public static func keeper(of name: String) -> String { "reeve \(name)" }
 
     private static func drop(_ name: String, beside settings: ConnectionSettings) async throws {
@@ -61,8 +62,8 @@ public enum ScratchDatabase {
         return "\(prefix)\(now)_\(UInt32.random(in: 0...UInt32.max))"
     }
 
-    /// Those that are older than an hour and that nobody uses. A keeper whose connection was cut counts for nothing, so that
-    /// the age is asked too.
+    /// Drops the scratch databases that are older than an hour and not in use. The age is checked too, because the
+    /// connection of a keeper may be lost while its database is still needed.
     private static func dropAbandoned(on connection: isolated Connection) throws {
         let names = try connection.query(
             """
@@ -74,7 +75,7 @@ public enum ScratchDatabase {
                     WHERE a.datid = d.oid OR a.application_name = $1 || d.datname)
             """, [keeper(of: "")])
         for row in names {
-            // Another process may be faster, or just have come in.
+            // Another process may have dropped the database, or may have just connected to it.
             _ = try? connection.execute("DROP DATABASE IF EXISTS \(quoteIdentifier(try row.get(0)))")
         }
     }

@@ -2,10 +2,10 @@ import CLibpq
 import Foundation
 import Processes
 
-/// One exchange with the server: what was sent, until the server is ready for the next.
+/// One exchange with the server: from sending a statement until the server is ready for the next one.
 ///
-/// libpq is used non-blocking, and the results are always drained to the end; whatever interrupts the exchange
-/// (deadline, cancellation, a result too large) cancels it on the server first.
+/// libpq is used in non-blocking mode, and the results are always drained to the end. If the exchange is interrupted
+/// (by a deadline, a cancellation or a result that is too large), the statement is cancelled on the server first.
 struct StatementRun {
     let handle: LibpqHandle
     let wake: WakeUp
@@ -29,11 +29,12 @@ struct StatementRun {
         self.drainTimeout = drainTimeout
     }
 
-    /// Reads all results. `take` gets each that carries rows or a completion, and the data of COPY IN is asked of
-    /// `copy`; the first error of the server is thrown when everything is drained.
+    /// Reads all results. `take` receives each result that contains rows or a completion. `copy` supplies the data of
+    /// COPY IN, and `copyOut` receives the data of COPY OUT. The first error of the server is thrown after all results
+    /// are drained.
     ///
-    /// - Throws: `PostgresError`, `CancellationError`, or what `take` threw. `ConnectionGivenUp` when the connection
-    ///   cannot be used any more.
+    /// - Throws: `PostgresError`, `CancellationError`, or the error of a closure. `ConnectionGivenUp` if the connection
+    ///   can no longer be used.
     mutating func finish(
         take: (OpaquePointer) throws -> Void, copy: ((borrowing StatementRun) throws -> Void)? = nil,
         copyOut: ((UnsafeRawBufferPointer) throws -> Void)? = nil
@@ -43,7 +44,7 @@ struct StatementRun {
             try drain(take: take, copy: copy, copyOut: copyOut, failure: &failure)
             try settle()
         } catch let error as ConnectionGivenUp {
-            // Before it closed the connection, the server may have said why.
+            // The server may have sent the reason before it closed the connection.
             throw failure.map { ConnectionGivenUp(cause: lost($0)) } ?? error
         }
         if let interruption { throw interruption }
@@ -65,13 +66,13 @@ struct StatementRun {
             case PGRES_COPY_OUT: try takeCopyOut(copyOut)
             default:
                 failure = failure ?? PostgresError(result: result)
-                // PQgetResult repeats the loss of a connection for ever.
+                // PQgetResult reports a lost connection again and again.
                 if PQstatus(handle.raw) == CONNECTION_BAD { throw ConnectionGivenUp(cause: lost(nil)) }
             }
         }
     }
 
-    /// A cancel that is still on its way must not meet the next statement.
+    /// Waits for a cancel request that is still under way, because it must not hit the next statement.
     private func settle() throws {
         guard let cancel, let drainDeadline else { return }
         if !cancel.finished(by: drainDeadline) {
@@ -87,7 +88,8 @@ struct StatementRun {
         drainDeadline = .now + drainTimeout
     }
 
-    /// Sends what libpq still holds back; reads meanwhile, as the server may wait for that.
+    /// Sends data that libpq has buffered. Returns false if some are left: the caller must then also read, because the
+    /// server may wait for that.
     func flushOnce() throws -> Bool {
         switch PQflush(handle.raw) {
         case 0: return true
@@ -111,12 +113,12 @@ struct StatementRun {
         return PQgetResult(handle.raw)
     }
 
-    /// Waits for the socket; turns a deadline or a cancelled task into a cancel request, once.
+    /// Waits for the socket. When the deadline passes or the task is cancelled, sends a cancel request, once.
     private mutating func pause(for events: Int32) throws {
         if interruption == nil, interruptible, Task.isCancelled { interrupt(CancellationError()) }
         switch try handle.wait(for: events, until: drainDeadline ?? deadline, wake: interruptible ? wake : nil) {
         case .ready: break
-        case .woken: break  // looked at when this is called again
+        case .woken: break  // the next call checks for cancellation
         case .lost: throw ConnectionGivenUp(cause: lost(nil))
         case .late:
             if let interruption { throw ConnectionGivenUp(cause: interruption) }
@@ -143,7 +145,8 @@ struct StatementRun {
         try flush()
     }
 
-    /// Hands out what COPY TO STDOUT gives, in pieces of some 64 KB; without a taker it is refused.
+    /// Passes the output of COPY TO STDOUT to `copyOut`, in pieces of about 64 KB. Without `copyOut`, the statement is
+    /// refused.
     private mutating func takeCopyOut(_ copyOut: ((UnsafeRawBufferPointer) throws -> Void)?) throws {
         if copyOut == nil {
             interrupt(PostgresError(.misuse, "COPY TO STDOUT is not a query", hint: "use copyOut"))
@@ -188,7 +191,7 @@ struct StatementRun {
     }
 }
 
-/// The connection cannot be used any more; what to tell the caller.
+/// The connection can no longer be used. `cause` is the error for the caller.
 struct ConnectionGivenUp: Error {
     let cause: any Error
 }

@@ -1,8 +1,8 @@
 import Foundation
 
-/// A `timestamptz`: an instant to the microsecond, or one of the two infinities.
+/// A `timestamptz`: a time with a precision of one microsecond, or one of the two infinities.
 public struct Timestamp: PostgresCodable, Hashable, Comparable {
-    /// Microseconds since 1970-01-01T00:00:00Z; the largest and smallest stand for the infinities.
+    /// Microseconds since 1970-01-01T00:00:00Z. The largest and the smallest value represent the infinities.
     public let microseconds: Int64
 
     public static let infinity = Timestamp(microseconds: .max)
@@ -10,23 +10,23 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
 
     public init(microseconds: Int64) { self.microseconds = microseconds }
 
-    /// The instant nearest to a date; an infinity for one that is too far away.
+    /// The time nearest to a date. Infinite if the date is out of range.
     public init(_ date: Date) {
         let exact = (date.timeIntervalSince1970 * 1_000_000).rounded()
         microseconds = Int64(exactly: exact) ?? (exact < 0 ? .min : .max)
     }
 
-    /// So many seconds after 1970-01-01T00:00:00Z; nil for what no timestamp can hold.
+    /// The time that is `seconds` after 1970-01-01T00:00:00Z; nil if it is out of range.
     public init?(seconds: Int) {
         let (microseconds, overflow) = Int64(seconds).multipliedReportingOverflow(by: 1_000_000)
         if overflow { return nil }
         self.microseconds = microseconds
     }
 
-    /// By this machine's clock.
+    /// The current time, by the clock of this machine.
     public static var now: Timestamp { Timestamp(Date()) }
 
-    /// Seconds since 1970-01-01T00:00:00Z, as metrics want them.
+    /// Seconds since 1970-01-01T00:00:00Z, the form for metrics.
     public var secondsSince1970: Double { Double(microseconds) / 1_000_000 }
 
     public var isFinite: Bool { self != .infinity && self != .negativeInfinity }
@@ -48,8 +48,8 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
         return Int(seconds) + (fraction > 0 ? 1 : 0)
     }
 
-    /// The instant that much earlier, to the microsecond. An infinite instant stays as it is; one out of range becomes
-    /// infinite.
+    /// Returns the time that is `duration` earlier, with a precision of one microsecond. An infinite time is returned
+    /// unchanged. A result that is out of range becomes infinite.
     public static func - (time: Timestamp, duration: Duration) -> Timestamp {
         guard time.isFinite else { return time }
         let (seconds, attoseconds) = duration.components
@@ -62,7 +62,7 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
 
     public static func < (left: Timestamp, right: Timestamp) -> Bool { left.microseconds < right.microseconds }
 
-    /// RFC 3339 in UTC, with as many fractional digits as are not zero.
+    /// RFC 3339 in UTC, without trailing zeros in the fraction of a second.
     public var rfc3339: String {
         if !isFinite { return self == .infinity ? "infinity" : "-infinity" }
         let (seconds, fraction) = microseconds.flooredDivision(by: 1_000_000)
@@ -80,16 +80,17 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
 
     public var postgresText: String {
         guard isFinite else { return rfc3339 }
-        // PostgreSQL counts no year 0: 1 BC comes before 1 AD.
+        // PostgreSQL has no year 0: 1 BC is followed by 1 AD.
         let year = CivilDate(self).year
         guard year < 1 else { return rfc3339 }
         return padded(1 - year, 4) + rfc3339.drop { $0 == "-" }.drop { $0 != "-" } + " BC"
     }
 
-    /// Reads PostgreSQL's ISO output, for instance `2026-03-29 01:30:00.5+02` or `0044-03-15 12:00:00+00 BC`; also
-    /// RFC 3339, and a date alone.
+    /// Reads PostgreSQL's ISO output, for instance `2026-03-29 01:30:00.5+02` or `0044-03-15 12:00:00+00 BC`. Also
+    /// reads RFC 3339, and a date without a time.
     ///
-    /// - Throws: `PostgresError` of kind `badValue`, also for an instant beyond the year 294246, which no `Timestamp` holds.
+    /// - Throws: `PostgresError` of kind `badValue`, also for a time after the year 294246, which does not fit into a
+    ///   `Timestamp`.
     public static func fromPostgres(_ text: String) throws -> Timestamp {
         if text == "infinity" { return .infinity }
         if text == "-infinity" { return .negativeInfinity }
@@ -99,7 +100,7 @@ public struct Timestamp: PostgresCodable, Hashable, Comparable {
     }
 }
 
-/// Reads a timestamp's text from left to right.
+/// Parses the text of a timestamp from left to right.
 private struct TimestampReader {
     private var rest: Substring.UTF8View
 
@@ -130,14 +131,14 @@ private struct TimestampReader {
         }
         guard rest.isEmpty else { return nil }
         guard let date = CivilDate(year: year, month: month, dayOfMonth: day) else { return nil }
-        // Six digits of a year are more than fit.
+        // A year of six digits may be out of range.
         let (microseconds, overflow) = (date.number * Int64(CivilDate.seconds) + seconds).multipliedReportingOverflow(
             by: 1_000_000)
         let (sum, sumOverflow) = microseconds.addingReportingOverflow(fraction)
         return overflow || sumOverflow ? nil : Timestamp(microseconds: sum)
     }
 
-    /// The zone's distance from UTC, in seconds; none is UTC.
+    /// Reads the offset from UTC, in seconds. If it is missing, the time is UTC.
     private mutating func offset() -> Int64? {
         if skip("Z") { return 0 }
         let isWest = rest.first == UInt8(ascii: "-")

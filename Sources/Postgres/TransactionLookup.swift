@@ -3,14 +3,16 @@ import Foundation
 import Processes
 import Telemetry
 
-/// Which transaction it is, and of which server: after a failover the same number may be another transaction's, and also
-/// after a crash, for the server then gives the numbers out again whose log had not reached the disk.
+/// Identifies a transaction of one server. The number alone does not: after a failover, another transaction may have
+/// the same number. The same can happen after a crash, because the server reuses numbers whose log records had not
+/// reached the disk.
 struct TransactionID: Equatable {
-    /// As `pg_current_xact_id` gives it.
+    /// The number, as `pg_current_xact_id` returns it.
     let number: String
-    /// When the server was started, in microseconds, which tells it from all others.
+    /// The start time of the server, in microseconds, which distinguishes the server from all others.
     let server: String
-    /// What changes when the server recovers from a crash of one of its processes, after which it is not started anew.
+    /// A value that changes when the server recovers from the crash of one of its processes. Such a recovery does not
+    /// change the start time of the server.
     let recovery: String
 
     static let query = """
@@ -19,12 +21,12 @@ struct TransactionID: Equatable {
 
     static let serverColumn = microseconds("pg_catalog.pg_postmaster_start_time()")
 
-    /// This is what an ordinary role can see of a recovery: it discards the statistics, and so sets the time of
-    /// their last reset. Where somebody has reset them (`pg_stat_reset_shared`), it looks like a recovery.
+    /// The only sign of a recovery that an ordinary role can see: a recovery discards the statistics and so sets the
+    /// time of their last reset. If the statistics were reset with `pg_stat_reset_shared`, that looks like a recovery.
     static let recoveryColumn = microseconds(
         "coalesce(pg_catalog.pg_stat_get_bgwriter_stat_reset_time(), pg_catalog.clock_timestamp())")
 
-    /// Whatever the session's settings are, it is spelled the same.
+    /// SQL for a time in microseconds, as text that does not depend on the settings of the session.
     private static func microseconds(_ time: String) -> String {
         """
         (pg_catalog.date_part('epoch', \(time))
@@ -38,14 +40,14 @@ struct TransactionID: Equatable {
         self.recovery = recovery
     }
 
-    /// Reads what `query` gave; nil while nothing was written.
+    /// Reads the result of `query`. nil if the transaction has written nothing.
     init?(_ rows: Rows) throws {
         guard let row = rows.first, let number: String = try row.get(0, as: String?.self) else { return nil }
         self.init(number: number, server: try row.get(1), recovery: try row.get(2))
     }
 }
 
-/// Finds out, on another connection, what became of a transaction whose connection was lost.
+/// Determines, on another connection, the outcome of a transaction whose connection was lost.
 struct TransactionLookup {
     enum Outcome: Equatable {
         case committed
@@ -56,11 +58,11 @@ struct TransactionLookup {
     let settings: ConnectionSettings
     let logger: Logger
 
-    /// Asks until the server knows, for as long as `settings.outcomeTimeout`.
+    /// Queries the server until it reports the outcome, for at most `settings.outcomeTimeout`.
     ///
     /// - Parameters:
-    ///   - id: the transaction, as it was known before COMMIT.
-    ///   - process: the server's process that ran it; nil where a pooler hides it.
+    ///   - id: the transaction, as it was identified before COMMIT.
+    ///   - process: the ID of the server process that ran the transaction; nil if a pooler hides it.
     func outcome(of id: TransactionID, process: Int?) -> Outcome {
         let end = ContinuousClock.now + settings.outcomeTimeout
         var reason = "no answer came"
@@ -96,7 +98,7 @@ struct TransactionLookup {
                         AND \(TransactionID.recoveryColumn) OPERATOR(pg_catalog.=) $3::pg_catalog.text
                     THEN pg_catalog.pg_xact_status($1::pg_catalog.xid8) END
             """, [id.number, id.server, id.recovery])
-        // A standby knows only what has reached it.
+        // A standby has only the transactions that were replicated to it.
         if row[0] == "true" { return .settled(.unknown(reason: "a standby answers in the server's place")) }
         guard row[1] == id.server else {
             return .settled(
@@ -118,8 +120,8 @@ struct TransactionLookup {
         }
     }
 
-    /// Ends the session of the transaction where it only waits for its client, which it does not know to be gone: it never
-    /// got the COMMIT. One that works on COMMIT is left alone.
+    /// Ends the session of the transaction if it is only waiting for its client. Such a session never received the
+    /// COMMIT, and does not detect that its client is gone. A session that is running the COMMIT is left alone.
     private func endIdle(_ process: Int, _ id: String, _ session: LookupSession) throws {
         _ = try session.row(
             """
@@ -132,15 +134,16 @@ struct TransactionLookup {
     }
 }
 
-/// A connection for a question or two, within the thread of another one: a transaction, for a pooler may stand between, in
-/// which the settings of every session hold before anything is asked.
+/// A connection for one or two queries, on the thread of the lost connection. It runs them in one transaction, because
+/// there may be a pooler, and makes the settings of every session in that transaction first.
 private struct LookupSession {
     private let handle: LibpqHandle
     private let wake: WakeUp
     private let end: ContinuousClock.Instant
 
     init(_ settings: ConnectionSettings, logger: Logger, until end: ContinuousClock.Instant) throws {
-        // A flag of its own: that of the connection tells of a cancelled task, which does not end the search.
+        // A separate flag, because the flag of the lost connection is raised when its task is cancelled, and that does
+        // not end the lookup.
         wake = try WakeUp()
         self.end = end
         handle = try ConnectAttempt(settings: settings, logger: logger, wake: wake).connect()
@@ -149,10 +152,10 @@ private struct LookupSession {
         _ = try row(settings.settingsStatement(local: true), [])
     }
 
-    /// Gives the session back to a pooler as it was.
+    /// Ends the transaction, so that a pooler gets its session back unchanged.
     func leave() { _ = try? rows("COMMIT", []) }
 
-    /// The texts of the only row.
+    /// Returns the texts of the only row.
     func row(_ sql: String, _ parameters: [String]) throws -> [String?] {
         guard let cells = try rows(sql, parameters).last else {
             throw PostgresError(.badValue, "the lookup returned no row")

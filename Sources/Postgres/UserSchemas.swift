@@ -4,44 +4,45 @@
 /// - schemas whose names begin with `pg_`: `pg_catalog`, `pg_toast`, and those of temporary objects (`pg_temp_N`,
 ///   `pg_toast_temp_N`). PostgreSQL reserves these names, and CREATE SCHEMA refuses them;
 /// - `information_schema`, which initdb creates;
-/// - schemas in which a restore of tables keeps its record until it has ended: `reeve_restore_` and thirteen letters and
-///   digits. They are empty.
+/// - schemas that serve as the record of a restore of tables until the restore has ended. Their names are
+///   `reeve_restore_` followed by thirteen letters and digits. They are empty.
 ///
-/// `public` is a user schema, whoever created it. So is the schema of an extension: where an extension's objects are
-/// left out, it is because they are members of the extension.
+/// `public` is a user schema, no matter which role created it. The schema of an extension is a user schema too. Where
+/// objects of an extension are left out, the reason is that they are members of the extension, not that they are in its
+/// schema.
 ///
-/// The ledger's schema is a user schema for backups and restores, which include it. Comparisons of schemas leave it out:
-/// no migration creates it, and the ledger checks its own tables.
+/// The ledger's schema is a user schema for backups and restores, which include it. Comparisons of schemas leave it
+/// out: no migration creates it, and the ledger checks its own tables.
 public enum UserSchemas {
     /// The ledger's schema.
     public static let ledger = "reeve"
 
-    /// What the names of restores' records begin with.
+    /// The prefix of the schemas that serve as records of restores.
     public static let restorePrefix = "reeve_restore_"
 
-    /// The names of restores' records, as pg_dump matches names.
+    /// The names of the schemas that serve as records of restores, as a pattern of pg_dump and as a regular expression.
     public static let restorePattern = restorePrefix + String(repeating: "[0-9a-z]", count: 13)
 
-    /// An SQL condition: the schema is the record of a restore.
+    /// Returns an SQL condition: the schema is the record of a restore.
     ///
-    /// - Parameter name: an SQL expression for the schema's name.
+    /// - Parameter name: an SQL expression for the name of the schema.
     public static func isRestore(_ name: String) -> String { "(\(name) ~ '^\(restorePattern)$')" }
 
-    /// An SQL condition: the schema is a user schema.
+    /// Returns an SQL condition: the schema is a user schema.
     ///
-    /// - Parameter name: an SQL expression for the schema's name.
+    /// - Parameter name: an SQL expression for the name of the schema.
     public static func condition(_ name: String) -> String {
         "(\(name) !~ '^pg_' AND \(name) <> 'information_schema' AND NOT \(isRestore(name)))"
     }
 
-    /// An SQL condition: the schema is a user schema, but not the ledger's.
+    /// Returns an SQL condition: the schema is a user schema, but not the ledger's.
     ///
-    /// - Parameter name: an SQL expression for the schema's name.
+    /// - Parameter name: an SQL expression for the name of the schema.
     public static func conditionWithoutLedger(_ name: String) -> String {
         "(\(condition(name)) AND \(name) <> '\(ledger)')"
     }
 
-    /// Whether a schema is a user schema. Compares bytes, as the server does.
+    /// Returns whether a schema is a user schema. Compares bytes, as the server does.
     public static func contains(_ schema: String) -> Bool {
         !schema.utf8.starts(with: "pg_".utf8) && !schema.utf8.elementsEqual("information_schema".utf8)
             && !isRestore(schema.utf8)

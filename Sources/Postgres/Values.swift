@@ -4,11 +4,11 @@ import Foundation
 public protocol PostgresDecodable: Sendable {
     /// - Throws: `PostgresError` of kind `badValue`.
     static func fromPostgres(_ text: String) throws -> Self
-    /// What NULL reads as; only optionals have it.
+    /// Returns the value that represents NULL. Only optional types have one; all others throw a `PostgresError`.
     static func fromPostgresNull() throws -> Self
 }
 
-/// A type whose values can be given as a statement's parameters.
+/// A type whose values can be sent as parameters of a statement.
 public protocol PostgresEncodable: Sendable {
     /// The value as the text input of a PostgreSQL type.
     var postgresText: String { get throws }
@@ -104,7 +104,7 @@ public struct JSONText: PostgresCodable, Hashable {
 
     public init(_ text: String) { self.text = text }
 
-    /// Encodes a value.
+    /// Encodes a value as JSON.
     public init(encoding value: some Encodable) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -141,7 +141,7 @@ public struct Bytes: PostgresCodable, Hashable {
 
     public var postgresText: String { "\\x" + hex }
 
-    /// Lower-case hexadecimal digits, two a byte.
+    /// The bytes as lower-case hexadecimal digits, two for each byte.
     public var hex: String {
         let digits = Array("0123456789abcdef".utf8)
         return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
@@ -157,7 +157,7 @@ public struct Bytes: PostgresCodable, Hashable {
     }
 }
 
-/// An `interval`, to the microsecond.
+/// An `interval` with a precision of one microsecond.
 extension Duration: PostgresEncodable {
     public var postgresText: String {
         let (seconds, attoseconds) = components

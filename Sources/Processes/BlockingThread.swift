@@ -1,9 +1,9 @@
 import Foundation
 
-/// Runs `body` on a thread of its own and waits for it without holding a thread of the cooperative pool.
+/// Runs `body` on a separate thread and waits for it without blocking a thread of the cooperative pool.
 ///
-/// For what ends by itself, or is told to by its caller's cancellation handler. What may never end is a call of
-/// `BoundedThreads`, which leaves it behind.
+/// For calls that end by themselves, or that the caller's cancellation handler ends. Calls that may never end need
+/// `BoundedThreads`, which can abandon them.
 public func onOwnThread<T: Sendable>(
     named name: String, _ body: @escaping @Sendable () throws -> T
 ) async throws -> T {

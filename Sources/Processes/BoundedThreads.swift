@@ -1,35 +1,38 @@
 import Foundation
 import Synchronization
 
-/// Threads for calls that block and that nobody can make end: so many at once, each waited for so long.
+/// Threads for blocking calls that cannot be interrupted. Limits the number of concurrent calls, and how long each is
+/// waited for.
 ///
 ///     let threads = BoundedThreads.named("/mnt/backups")
 ///     let names = try await threads.call(limit: .seconds(60)) { try listing(of: "/mnt/backups") }
 ///
-/// A call that takes too long, or whose caller is cancelled, is left behind, and its caller goes on at once. Its thread
-/// counts as hung until the call comes back; beside too many of these further calls fail without being tried.
+/// A call that takes too long, or whose caller is cancelled, is abandoned, and its caller continues immediately. Its
+/// thread counts as hung until the call returns. While too many threads are hung, further calls fail without being
+/// tried.
 public final class BoundedThreads: Sendable {
-    /// Why a call was not waited for, or not made.
+    /// The reason why a call was abandoned or not made.
     public enum GivenUp: Error {
         case late(limit: Duration)
         case tooManyHung(Int)
     }
 
-    /// What runs on a thread, and may be left behind there.
+    /// Work that runs on a thread and may be abandoned there.
     private protocol Job: AnyObject, Sendable {
         func run()
-        /// Ends the job with an error instead of running it.
+        /// Ends the job with an error: does not run it, or abandons it if it is running.
         func giveUp(_ error: any Error)
     }
 
     private struct State {
-        /// Threads whose calls are waited for.
+        /// The number of threads whose calls are still waited for.
         var busy = 0
         var hung = 0
         /// Calls that wait for a thread.
         var queue: [(job: any Job, hungLimit: Int)] = []
 
-        /// Takes the next call that may be made, and those before it that may not be beside so many that hang.
+        /// Removes the next call that may be made from the queue. Also removes the calls before it that are refused
+        /// because too many threads are hung.
         mutating func dequeue() -> (next: (any Job)?, refused: [any Job]) {
             var refused: [any Job] = []
             while !queue.isEmpty {
@@ -52,7 +55,8 @@ public final class BoundedThreads: Sendable {
 
     private static let known = Mutex<[String: BoundedThreads]>([:])
 
-    /// Those for one place or thing that may hang, which are the same wherever in the process they are asked for.
+    /// Returns the threads for one place or resource that may hang. Within this process, the same name always returns
+    /// the same threads.
     public static func named(_ name: String) -> BoundedThreads {
         known.withLock { known in
             if let found = known[name] { return found }
@@ -62,16 +66,16 @@ public final class BoundedThreads: Sendable {
         }
     }
 
-    /// How many calls were left behind and have not come back.
+    /// The number of calls that were abandoned and have not returned.
     public var hung: Int { state.withLock { $0.hung } }
 
-    /// Runs a call on a thread, and waits for it without holding a thread of the cooperative pool.
+    /// Runs a call on a thread, and waits for it without blocking a thread of the cooperative pool.
     ///
     /// - Parameters:
-    ///   - limit: how long the call, and its wait for a thread, may take.
-    ///   - hungLimit: beside how many hung calls it is not made.
-    ///   - stop: raised when the call is given up, so that one that can ends.
-    /// - Throws: `GivenUp`; `CancellationError`; what the call throws.
+    ///   - limit: the time limit for the call, including its wait for a thread.
+    ///   - hungLimit: the number of hung calls at which this call is refused.
+    ///   - stop: raised when the call is abandoned, so that `body` can end early if it checks the flag.
+    /// - Throws: `GivenUp`; `CancellationError`; the error of the call.
     public func call<T: Sendable>(
         limit: Duration, hungLimit: Int = 4, stop: StopFlag = StopFlag(), _ body: @escaping @Sendable () throws -> T
     ) async throws -> T {
@@ -104,14 +108,14 @@ public final class BoundedThreads: Sendable {
         thread.start()
     }
 
-    /// A thread was left behind: the next in line gets one in its place.
+    /// Replaces an abandoned thread: starts the next waiting job on a new thread.
     private func leave() {
         if let next = next(leaving: true) { start(next) }
     }
 
     private func comeBack() { state.withLock { $0.hung -= 1 } }
 
-    /// - Returns: what the thread, or another in its place, is to do next, if anything.
+    /// - Returns: the next job for this thread or for its replacement; nil if none waits.
     private func next(leaving: Bool = false) -> (any Job)? {
         let (next, refused, hung) = state.withLock { state in
             if leaving { state.hung += 1 }
@@ -153,7 +157,7 @@ public final class BoundedThreads: Sendable {
                 if wasLeft { return threads.comeBack() }
                 outcome.settle(result)
             }
-            // Not by recursion, for a line may be long.
+            // On a new thread and not by recursion, because the queue may be long.
             if let next = threads.next() { threads.start(next) }
         }
 
@@ -176,19 +180,19 @@ public final class BoundedThreads: Sendable {
 
     // MARK: Streams
 
-    /// A thread of the caller's own that works for the same place, for longer than a call.
+    /// A thread of the caller that works on the same resource for longer than one call.
     public final class Lane: Sendable {
         private let threads: BoundedThreads
         private let phase = Mutex(Phase.running)
 
         private enum Phase { case running, left, done }
 
-        /// How long a thread that nobody waits for may take to end before it counts as hung.
+        /// How long a thread may take to end before it counts as hung, after its caller has stopped waiting.
         private static let patience: Duration = .seconds(2)
 
         fileprivate init(_ threads: BoundedThreads) { self.threads = threads }
 
-        /// Nobody waits for the thread any more.
+        /// Must be called when the caller stops waiting for the thread.
         public func leave() { Deadline.after(Self.patience) { [self] in count() } }
 
         private func count() {
@@ -200,7 +204,7 @@ public final class BoundedThreads: Sendable {
             if isHung { threads.state.withLock { $0.hung += 1 } }
         }
 
-        /// The thread has come to its end.
+        /// Must be called when the thread ends.
         public func end() {
             let wasLeft = phase.withLock { phase in
                 defer { phase = .done }
@@ -210,6 +214,8 @@ public final class BoundedThreads: Sendable {
         }
     }
 
+    /// Returns a lane for a thread that the caller starts.
+    ///
     /// - Throws: `GivenUp.tooManyHung`.
     public func lane(hungLimit: Int = 4) throws -> Lane {
         try state.withLock { if $0.hung >= hungLimit { throw GivenUp.tooManyHung($0.hung) } }

@@ -1,13 +1,14 @@
 import Foundation
 
-/// Hands bytes from one thread to another, a few pieces ahead: what one side pushes, the other side pulls.
+/// Passes bytes from one thread to another through a small buffer. One side pushes pieces, and the other side pulls
+/// them.
 ///
 ///     let feed = ByteFeed()
 ///     async let packed: Void = pipeline.run(source: { try feed.next() }, letGo: feed.close, take: write)
 ///     try await connection.with { try $0.copyOut(sql) { try feed.push($0) } }
 ///     feed.finish()
 public final class ByteFeed: @unchecked Sendable {
-    // All under the condition.
+    // All are accessed only while `condition` is locked.
     private var pieces: [[UInt8]] = []
     private var bytes = 0
     private var isFinished = false
@@ -16,18 +17,18 @@ public final class ByteFeed: @unchecked Sendable {
     private let condition = NSCondition()
     private let capacity: Int
 
-    /// Nobody pulls any more, or what is pulled is not wanted.
+    /// No thread pulls any more, or the pulled bytes are not wanted.
     public struct Closed: Error {}
 
-    /// The other side has not moved in time.
+    /// The other side did not push or pull in time.
     public struct Late: Error {}
 
-    /// - Parameter capacity: the bytes that wait at most; a single piece may be larger.
+    /// - Parameter capacity: the maximum number of bytes in the buffer. A single piece may be larger.
     public init(capacity: Int = 256 << 10) { self.capacity = capacity }
 
-    /// Waits until there is room.
+    /// Waits until the buffer has space, and adds the bytes.
     ///
-    /// - Parameter limit: how long; nil: as long as it takes.
+    /// - Parameter limit: how long to wait; nil: no limit.
     /// - Throws: `Closed`, `Late`.
     public func push(_ bytes: UnsafeRawBufferPointer, within limit: Duration? = nil) throws {
         try push(Array(bytes), within: limit)
@@ -38,7 +39,7 @@ public final class ByteFeed: @unchecked Sendable {
             try wait(limit) { bytes < capacity || isClosed }
             if isClosed { throw Closed() }
             bytes += piece.count
-            // Rows come one by one, and go on together.
+            // Rows are pushed one by one, and are pulled together.
             if let last = pieces.last, last.count < 32 << 10, piece.count < 32 << 10 {
                 pieces[pieces.count - 1] += piece
             } else {
@@ -48,7 +49,7 @@ public final class ByteFeed: @unchecked Sendable {
         }
     }
 
-    /// Says that nothing more comes, or why.
+    /// Marks the end of the bytes. `error` is the reason if they are incomplete.
     public func finish(_ error: (any Error)? = nil) {
         condition.withLock {
             isFinished = true
@@ -57,7 +58,7 @@ public final class ByteFeed: @unchecked Sendable {
         }
     }
 
-    /// Lets go of both sides: what is pushed or pulled now is not wanted any more.
+    /// Ends the waiting of both sides, because the bytes are no longer wanted.
     public func close() {
         condition.withLock {
             isClosed = true
@@ -65,10 +66,10 @@ public final class ByteFeed: @unchecked Sendable {
         }
     }
 
-    /// Waits for the next piece; nil at the end.
+    /// Waits for the next piece. Returns nil at the end.
     ///
-    /// - Parameter limit: how long; nil: as long as it takes.
-    /// - Throws: what `finish` was given; `Closed` before the end; `Late`.
+    /// - Parameter limit: how long to wait; nil: no limit.
+    /// - Throws: the error that was passed to `finish`; `Closed` if the feed was closed before `finish`; `Late`.
     public func next(within limit: Duration? = nil) throws -> [UInt8]? {
         try condition.withLock {
             try wait(limit) { !pieces.isEmpty || isFinished || isClosed }

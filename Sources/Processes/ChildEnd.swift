@@ -1,9 +1,10 @@
 import CSystem
 import Foundation
 
-/// The end of a child, for which `poll(2)` can wait. Where no descriptor is to be had, it is looked for again and again.
+/// The end of a child, in a form for which `poll(2)` can wait. If no descriptor is available, the end has to be checked
+/// at short intervals.
 struct ChildEnd: ~Copyable {
-    /// Gives a descriptor that can be read once the child has ended, or a negative number.
+    /// Returns a descriptor that becomes readable when the child ends, or a negative number.
     typealias Opening = (pid_t) -> Int32
 
     private let pid: pid_t
@@ -14,20 +15,21 @@ struct ChildEnd: ~Copyable {
         opened = OwnedDescriptor(open(pid))
     }
 
-    /// Readable once the child has ended; negative, which `poll(2)` passes over, where there is none.
+    /// Readable when the child has ended. Negative if there is no descriptor; `poll(2)` ignores negative descriptors.
     var descriptor: Int32 { opened.number }
 
-    /// Whether the child has ended; it is still to be reaped.
+    /// Whether the child has ended. It still has to be reaped.
     var hasCome: Bool {
         var info = siginfo_t()
         while waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT) < 0 {
-            // The process is not our child any more, so nothing more can be learned.
+            // The process is no longer a child of this process, so its end cannot be observed.
             if errno != EINTR { return true }
         }
         return info.si_signo != 0
     }
 
-    /// How many milliseconds `poll(2)` may wait at most, where nothing else ends before `milliseconds` (negative: ever).
+    /// Returns the timeout in milliseconds for `poll(2)`. This is `milliseconds` (negative: no timeout), but at most 20
+    /// if there is no descriptor.
     func limit(_ milliseconds: Int32) -> Int32 {
         if descriptor >= 0 { return milliseconds }
         return milliseconds < 0 ? 20 : min(20, milliseconds)

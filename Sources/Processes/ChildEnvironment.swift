@@ -1,38 +1,42 @@
 import Foundation
 
-/// What a child gets of this process's environment: what a program needs to run at all, and what is asked for by name.
+/// Selects the environment variables of this process that a child receives: the variables that a program needs to run
+/// at all, and those that are requested by name.
 ///
-/// Whoever started this process may have put secrets into its environment. A child can show its environment to others
-/// (a superuser's `COPY … FROM PROGRAM 'env'` does), so nothing comes to it that was not thought of. Pure.
+/// The environment of this process may contain secrets, and a child can show its environment to others. For instance, a
+/// superuser's `COPY … FROM PROGRAM 'env'` does so. A child therefore receives only variables that were chosen
+/// explicitly. Pure, except for `locate`.
 public enum ChildEnvironment {
-    /// Where programs are looked for when the parent's PATH names no place.
+    /// The folders in which programs are searched if the parent's PATH contains no absolute folder.
     public static let usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-    /// What every child gets, if the parent has it.
+    /// The variables that every child receives, if the parent has them.
     static let fixedNames = ["HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"]
 
     /// - Parameters:
-    ///   - parent: where it is taken from.
-    ///   - names: further variables that this child gets, if the parent has them.
+    ///   - parent: the environment from which the variables are taken.
+    ///   - names: further variables that this child receives, if the parent has them.
     public static func fixed(
         of parent: [String: String] = ProcessInfo.processInfo.environment, with names: [String] = []
     ) -> [String: String] {
         var environment = parent.filter { names.contains($0.key) || fixedNames.contains($0.key) }
         environment["PATH"] = folders(of: parent["PATH"]).joined(separator: ":")
-        // Children start elsewhere, where a relative path means another place.
+        // Children start in another folder, where a relative path means another place.
         for name in ["HOME", "TMPDIR"] where environment[name]?.hasPrefix("/") == false { environment[name] = nil }
         return environment
     }
 
-    /// The folders of a PATH that mean the same wherever one is; never the current folder, which an empty entry is too.
+    /// Returns the absolute folders of a PATH, or those of `usualPath` if there are none. Relative folders are left
+    /// out, and so are empty entries, which mean the current folder.
     public static func folders(of path: String?) -> [String] {
         let folders = (path ?? "").split(separator: ":").map(String.init).filter { $0.utf8.first == UInt8(ascii: "/") }
         return folders.isEmpty ? usualPath.split(separator: ":").map(String.init) : folders
     }
 
-    /// The path of a program: as it is given where it has a slash, else in the first of the folders that has it.
+    /// Returns the path of a program. A program with a slash is returned unchanged. Other programs are searched in
+    /// `folders`, in order.
     ///
-    /// - Returns: nil where no folder has it.
+    /// - Returns: nil if no folder contains the program.
     static func locate(_ program: String, in folders: [String]) -> String? {
         if program.utf8.contains(UInt8(ascii: "/")) { return program }
         return folders.lazy.map { "\($0)/\(program)" }.first { access($0, X_OK) == 0 && !isFolder($0) }

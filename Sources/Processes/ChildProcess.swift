@@ -3,9 +3,9 @@ import Foundation
 import Synchronization
 import Telemetry
 
-/// A program that runs beside this one: it can be signalled, and its end awaited.
+/// A program that runs concurrently with this one. It can be signalled, and its end can be awaited.
 ///
-/// It is reaped when it ends, whether or not somebody waits.
+/// It is reaped when it ends, whether or not a task waits for it.
 public final class ChildProcess: Sendable {
     public let pid: pid_t
     private let state = Mutex(State())
@@ -15,12 +15,12 @@ public final class ChildProcess: Sendable {
         var waiting: [CheckedContinuation<CommandOutcome.Ending, Never>] = []
     }
 
-    /// Starts a program with nothing on its standard input and output.
+    /// Starts a program whose standard input and output are /dev/null.
     ///
     /// - Parameters:
-    ///   - error: a descriptor that takes its standard error; nil: nothing does.
-    ///   - newSession: in a session of its own, which the terminal's signals do not reach.
-    /// - Throws: `CommandError` when it cannot be started.
+    ///   - error: a descriptor for its standard error; nil: /dev/null.
+    ///   - newSession: whether it runs in its own session, which signals of the terminal do not reach.
+    /// - Throws: `CommandError` if the program cannot be started.
     public init(_ command: Command, error: Int32? = nil, newSession: Bool = false) throws {
         pid = try command.spawn(output: -1, error: error ?? -1, newSession: newSession)
         let thread = Thread { [self] in reap() }
@@ -28,7 +28,7 @@ public final class ChildProcess: Sendable {
         thread.start()
     }
 
-    /// How it ended; nil while it runs.
+    /// How the program ended; nil while it runs.
     public var ending: CommandOutcome.Ending? { state.withLock { $0.ending } }
 
     /// Sends a signal, unless the program has ended.
@@ -36,7 +36,7 @@ public final class ChildProcess: Sendable {
         state.withLock { if $0.ending == nil { kill(pid, number) } }
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the program.
     public func end() async -> CommandOutcome.Ending {
         await withCheckedContinuation { continuation in
             let ending = state.withLock { state in
@@ -49,7 +49,8 @@ public final class ChildProcess: Sendable {
 
     private func reap() {
         var info = siginfo_t()
-        // Left as a zombie until the lock is held, so that no signal goes to another process of the same number.
+        // The process remains a zombie until the lock is held, so that no signal is sent to another process with the
+        // same PID.
         while waitid(P_PID, id_t(pid), &info, WEXITED | WNOWAIT) < 0, errno == EINTR {}
         let (ending, waiting) = state.withLock { state in
             let ending = Self.reap(pid)
@@ -60,9 +61,11 @@ public final class ChildProcess: Sendable {
         for continuation in waiting { continuation.resume(returning: ending) }
     }
 
-    /// Asks children's process groups to end, and kills those that have not within `grace`; also those that are stopped.
+    /// Sends SIGTERM to the process groups of children, and kills the groups of children that have not ended within
+    /// `grace`. Stopped groups are continued, so that they can end.
     ///
-    /// One that does not go even then, for it is stuck within the kernel, is reaped when it goes, by nobody's waiting.
+    /// A child that does not end even then is stuck in the kernel. A separate thread reaps it when it ends; this call
+    /// does not wait for that.
     static func endGroups(
         _ pids: [pid_t], grace: Duration, _ watch: ChildEnd.Opening = csystem_pidfd_open
     ) -> [CommandOutcome.Ending] {
@@ -82,7 +85,7 @@ public final class ChildProcess: Sendable {
         }
     }
 
-    /// - Returns: those that have not ended by then.
+    /// - Returns: the children that have not ended by then.
     @discardableResult
     private static func waitForEnds(
         _ pids: [pid_t], until end: ContinuousClock.Instant, _ watch: ChildEnd.Opening

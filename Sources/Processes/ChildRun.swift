@@ -2,7 +2,7 @@ import CSystem
 import Foundation
 import Telemetry
 
-/// One child from its start to its end, on the thread that calls `finish`.
+/// Runs one child from its start to its end, on the thread that calls `finish`.
 final class ChildRun {
     private let command: Command
     private let deadline: ContinuousClock.Instant
@@ -54,12 +54,13 @@ final class ChildRun {
         init(_ descriptor: Int32) { self.descriptor = descriptor }
     }
 
-    /// Reads both streams until the child has ended. What its own children still hold open is not waited for.
+    /// Reads both streams until the child has ended. Does not wait for the child's own children, which may keep the
+    /// streams open.
     private func pump(_ streams: inout [Stream], _ ended: borrowing ChildEnd) -> Stop {
         while true {
             let left = ContinuousClock.now.duration(to: deadline)
             if left <= .zero { return .late }
-            // Before the streams are looked at: what it has said is read first.
+            // Checked before the streams are read, so that all output of the child is read before the method returns.
             let hasEnded = ended.hasCome
             var polls = [
                 pollfd(fd: ended.descriptor, events: Int16(POLLIN), revents: 0),

@@ -1,16 +1,16 @@
 import CSystem
 import Foundation
 
-/// A program to run, with its arguments; never a shell's line.
+/// A program to run, with its arguments. Never a command line for a shell.
 public struct Command: Sendable {
     public var program: String
     public var arguments: [String]
-    /// The child's whole environment; see `ChildEnvironment` for what it is unless something else is given.
+    /// The whole environment of the child. See `ChildEnvironment` for the default.
     public var environment: [String: String]
     /// The folder in which the child starts.
     public var directory: String
 
-    /// - Parameter program: a path, or a name that is looked for in the folders of the child's PATH.
+    /// - Parameter program: a path, or a name that is searched in the folders of the child's PATH.
     public init(
         _ program: String, _ arguments: [String] = [], environment: [String: String] = ChildEnvironment.fixed(),
         directory: String = "/"
@@ -21,15 +21,15 @@ public struct Command: Sendable {
         self.directory = directory
     }
 
-    /// Runs the program to its end and collects what it prints.
+    /// Runs the program to its end and collects its output.
     ///
-    /// A child that outlives the limit, or whose caller is cancelled, is asked to stop (SIGTERM to its process
-    /// group), given `grace`, and killed; it never outlives this call.
+    /// If the child exceeds the limit, or the caller is cancelled, its process group receives SIGTERM. After `grace` it
+    /// is killed. The child does not outlive this call, unless it is stuck in the kernel.
     ///
     /// - Parameters:
     ///   - limit: how long the child may take.
-    ///   - outputLimit: how many bytes of each stream are kept; the rest is read and dropped.
-    /// - Throws: `CommandError` when it cannot be started or took too long; `CancellationError`.
+    ///   - outputLimit: the number of bytes of each stream that are kept. Further output is read and discarded.
+    /// - Throws: `CommandError` if the program cannot be started or takes too long; `CancellationError`.
     public func run(
         limit: Duration = .seconds(60), grace: Duration = .seconds(5), outputLimit: Int = 1 << 20
     ) async throws -> CommandOutcome {
@@ -44,10 +44,10 @@ public struct Command: Sendable {
     }
 
     func spawn(input: Int32 = -1, output: Int32, error: Int32, newSession: Bool) throws -> pid_t {
-        // Not by posix_spawnp, which looks into the parent's PATH, and from there into the current folder.
+        // posix_spawnp is not used, because it searches the parent's PATH, which may include the current folder.
         guard let path = ChildEnvironment.locate(program, in: ChildEnvironment.folders(of: self.environment["PATH"]))
         else { throw CommandError.notStarted(program: program, reason: String(cString: strerror(ENOENT))) }
-        // What lies behind a NUL would be lost without a word.
+        // The text after a NUL would be lost without an error.
         guard !(self.arguments + Array(self.environment.values)).contains(where: { $0.utf8.contains(0) }) else {
             throw CommandError.notStarted(program: program, reason: "an argument contains a NUL character")
         }
@@ -73,7 +73,7 @@ public struct Command: Sendable {
     }
 }
 
-/// How a program ended and what it printed, as `programText` makes it.
+/// How a program ended, and its output as converted by `programText`.
 public struct CommandOutcome: Sendable {
     public enum Ending: Sendable, Equatable {
         case exited(Int32)
@@ -87,7 +87,7 @@ public struct CommandOutcome: Sendable {
     public var succeeded: Bool { ending == .exited(0) }
 }
 
-/// Why a program could not be run to its end.
+/// The reason why a program could not be run to its end.
 public enum CommandError: Error, CustomStringConvertible {
     case notStarted(program: String, reason: String)
     case tookTooLong(program: String, limit: Duration, errorOutput: String)

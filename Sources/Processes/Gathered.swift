@@ -1,6 +1,6 @@
 import Synchronization
 
-/// What comes in pieces from threads that another one waits for.
+/// Elements that several threads collect for another thread, which waits for those threads.
 public final class Gathered<Element: Sendable>: Sendable {
     private let pieces = Mutex<[Element]>([])
 

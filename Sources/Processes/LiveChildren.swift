@@ -1,20 +1,21 @@
 import Foundation
 import Synchronization
 
-/// The children that run, so that a process that has to end at once leaves none behind.
+/// The running children. A process that must end immediately uses this list to leave none of them behind.
 final class LiveChildren: Sendable {
     static let shared = LiveChildren()
 
     private struct State {
         var pids: Set<pid_t> = []
-        /// Programs that are being started: that may take long, where they lie on a file system that hangs.
+        /// The number of programs that are being started. This may take long if the program is on a file system that
+        /// hangs.
         var starting = 0
         var isEnding = false
     }
 
     private let state = Mutex(State())
 
-    /// - Parameter outlivesParent: whether the child is meant to stay when this process is gone.
+    /// - Parameter outlivesParent: whether the child is meant to keep running after this process has ended.
     func adding(outlivesParent: Bool, _ spawn: () throws -> pid_t) throws -> pid_t {
         if outlivesParent { return try spawn() }
         state.withLock { $0.starting += 1 }
@@ -32,7 +33,7 @@ final class LiveChildren: Sendable {
         return started
     }
 
-    /// Waits for a child's end and takes its status; its number may be another's from then on.
+    /// Waits for the end of a child and returns its status. Its PID may then be reused for another process.
     func reap(_ pid: pid_t) -> Int32 {
         var info = siginfo_t()
         while waitid(P_PID, id_t(pid), &info, WEXITED | WNOWAIT) < 0, errno == EINTR {}
@@ -44,7 +45,7 @@ final class LiveChildren: Sendable {
         }
     }
 
-    /// How long a child that is just being started is waited for.
+    /// How long `killAll` waits for children that are being started.
     private static let patience: Duration = .milliseconds(500)
 
     func killAll() {
@@ -58,7 +59,7 @@ final class LiveChildren: Sendable {
 }
 
 extension Command {
-    /// Kills the process groups of all children that run, but for those in a session of their own, which are meant to
-    /// stay: for a process that ends at once.
+    /// Kills the process groups of all running children, for a process that ends immediately. Children in their own
+    /// session are not killed, because they are meant to keep running.
     public static func killAll() { LiveChildren.shared.killAll() }
 }

@@ -1,7 +1,7 @@
 import CSystem
 import Foundation
 
-/// A file descriptor with one owner: closed once, by hand or when the value goes.
+/// A file descriptor with one owner. It is closed once: by `closeNow`, or when the value is destroyed.
 struct OwnedDescriptor: ~Copyable {
     private(set) var number: Int32
 
@@ -9,7 +9,7 @@ struct OwnedDescriptor: ~Copyable {
 
     deinit { if number >= 0 { close(number) } }
 
-    /// Hands the descriptor over to the caller.
+    /// Passes the ownership of the descriptor to the caller.
     mutating func release() -> Int32 {
         defer { number = -1 }
         return number

@@ -1,35 +1,35 @@
 import Foundation
 import Reporting
 
-/// Programs whose output flows into each other, the last one's into this process.
+/// Programs that are connected by pipes. This process reads the output of the last one.
 ///
 ///     let dump = Pipeline([pgDump, zstd, age])
 ///     try await dump.run { bytes in try file.write(bytes) }
 ///
-/// The whole has succeeded only when every program has: a pipe hides how the first ones ended. Bytes flow as they come,
-/// with the pipes' own back-pressure; nothing is gathered.
+/// The pipeline succeeds only if every program succeeds, because a pipe hides how the first programs ended. Bytes are
+/// passed on as they arrive, with the back-pressure of the pipes, and are not collected in memory.
 public struct Pipeline: Sendable {
     public let commands: [Command]
     let lastMayStopEarly: Bool
 
     /// - Parameters:
     ///   - commands: at least one.
-    ///   - lastMayStopEarly: whether it is a success when the last program ends well without having read all that the
-    ///     others write: these may die of the broken pipe then.
+    ///   - lastMayStopEarly: whether the pipeline succeeds if the last program exits with 0 before it has read all of
+    ///     its input. The other programs may then be killed by the broken pipe.
     public init(_ commands: [Command], lastMayStopEarly: Bool = false) {
         self.commands = commands
         self.lastMayStopEarly = lastMayStopEarly
     }
 
-    /// Runs the programs to their ends.
+    /// Runs the programs until all have ended.
     ///
     /// - Parameters:
-    ///   - source: gives the first program's input, a piece at a time, nil at the end; it is called on a thread of its
-    ///     own, and not any more when this returns. Without one the input is empty.
-    ///   - letGo: called when nothing more is wanted of `source`: one that waits is to return.
-    ///   - take: gets the last program's output, on another thread.
-    /// - Throws: `PipelineError` when a program cannot be started or does not end with 0; what `source` or `take` throw;
-    ///   `CancellationError`. No program outlives the call.
+    ///   - source: returns the first program's input, one piece at a time, and nil at the end. It is called on a
+    ///     separate thread, and no longer after this method has returned. Without a source, the input is empty.
+    ///   - letGo: called when no more input is needed. If `source` is waiting, it must then return.
+    ///   - take: receives the last program's output, on another thread.
+    /// - Throws: `PipelineError` if a program cannot be started or does not exit with 0; the errors of `source` and
+    ///   `take`; `CancellationError`. No program outlives the call, unless it is stuck in the kernel.
     public func run(
         source: (@Sendable () throws -> [UInt8]?)? = nil, letGo: @escaping @Sendable () -> Void = {},
         take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
@@ -46,7 +46,7 @@ public struct Pipeline: Sendable {
 }
 
 extension Pipeline {
-    /// Runs the programs to their ends and gathers what the last one writes.
+    /// Runs the programs until all have ended, and returns the output of the last one.
     ///
     /// - Throws: as `run`.
     public func output() async throws -> [UInt8] {
@@ -56,11 +56,11 @@ extension Pipeline {
     }
 }
 
-/// Which program of a pipeline failed, and what it said.
+/// The program of a pipeline that failed, and its error output.
 public struct PipelineError: Error, CustomStringConvertible {
     public let program: String
     public let ending: CommandOutcome.Ending?
-    /// As `programMessage` makes it.
+    /// As converted by `programMessage`.
     public let errorOutput: String
 
     public var description: String {

@@ -16,10 +16,10 @@ final class PipelineRun {
     private let feeding: Feeding
     private var isFeeding = false
 
-    /// How long programs may take to end once they are asked to.
+    /// How long programs may take to end after SIGTERM.
     private static let grace: Duration = .seconds(5)
 
-    /// What the thread that feeds the first program met, and how it is told to stop.
+    /// The error of the thread that feeds the first program, and the flags that stop the thread and report its end.
     private final class Feeding: Sendable {
         let error = Mutex<(any Error)?>(nil)
         let ended = DispatchSemaphore(value: 0)
@@ -58,13 +58,14 @@ final class PipelineRun {
         let endings =
             failure == nil
             ? children.map(ChildProcess.reap) : ChildProcess.endGroups(children, grace: Self.grace, watch)
-        // Read before the source is released: an error after that is not the cause.
+        // Read before the source is told to end, because a later error is not the cause.
         let fed = feeding.error.withLock { $0 }
         stopFeeding()
         for index in errors.indices { drain(index) }
         if let failure { throw failure }
         if let fed { throw fed }
-        // The first to fail breaks the pipe for those before it; what it said is what matters.
+        // A program that fails breaks the pipe for the programs before it, which then die of SIGPIPE. The first program
+        // that failed in another way is therefore the cause, and its error output is reported.
         let failed = endings.indices.filter { endings[$0] != .exited(0) }
         let broken = failed.first { endings[$0] != .killed(signal: SIGPIPE) }
         if broken == nil, lastMayStopEarly, endings.last == .exited(0) { return }
@@ -73,7 +74,7 @@ final class PipelineRun {
             program: commands[culprit].program, ending: endings[culprit], errorOutput: programMessage(said[culprit]))
     }
 
-    /// - Returns: where the last program's output is read.
+    /// - Returns: a descriptor from which the last program's output is read.
     private func start() throws -> Int32 {
         var input = OwnedDescriptor(-1)
         if source != nil {
@@ -103,11 +104,12 @@ final class PipelineRun {
 
     private func feed(_ descriptor: Int32) {
         let (source, feeding) = (source, feeding)
-        // So that a program that reads nothing holds up nobody for longer than it runs.
+        // Non-blocking, so that a program that reads nothing cannot block the thread after the program has ended.
         let flags = fcntl(descriptor, F_GETFL)
         _ = fcntl(descriptor, F_SETFL, flags | O_NONBLOCK)
         let thread = Thread {
-            // A program that reads no more is no reason to end this one, whatever it does with SIGPIPE elsewhere.
+            // A program that stops reading must not end this process, no matter how this process treats SIGPIPE
+            // elsewhere.
             var signals = sigset_t()
             sigemptyset(&signals)
             sigaddset(&signals, SIGPIPE)
@@ -128,7 +130,8 @@ final class PipelineRun {
         thread.start()
     }
 
-    /// - Returns: false when nobody reads any more; how the program has ended, its status tells.
+    /// - Returns: false if the program no longer reads, or if `stop` is raised. The status of the program shows how it
+    ///   ended.
     private static func write(_ bytes: [UInt8], to descriptor: Int32, _ stop: WakeUp) -> Bool {
         var rest = bytes[...]
         while !rest.isEmpty {
@@ -149,7 +152,7 @@ final class PipelineRun {
         return true
     }
 
-    /// With the programs gone, whoever feeds them is let go, and waited for.
+    /// Stops the feeding thread after the programs have ended, and waits for the thread.
     private func stopFeeding() {
         guard source != nil else { return }
         feeding.stop.raise()
@@ -171,7 +174,7 @@ final class PipelineRun {
         }
     }
 
-    /// Waits until every program has ended, which one may do long after it has closed its output.
+    /// Waits until every program has ended. A program may end long after it has closed its output.
     private func awaitEnds() throws {
         for pid in children {
             let ended = ChildEnd(pid, watch)
@@ -179,10 +182,10 @@ final class PipelineRun {
         }
     }
 
-    /// Waits until something can be read, and takes what the programs say on their standard errors meanwhile.
+    /// Waits until a descriptor is readable. In the meantime, reads the standard errors of the programs.
     ///
-    /// - Parameter limit: in milliseconds; negative: there is none.
-    /// - Returns: for each of the descriptors whether there is something.
+    /// - Parameter limit: in milliseconds; negative: no limit.
+    /// - Returns: for each descriptor, whether it is readable.
     /// - Throws: `CancellationError`.
     private func wait(for descriptors: [Int32], limit: Int32 = -1) throws -> [Bool] {
         var polls = ([wake.descriptor] + descriptors + errors).map {
@@ -195,7 +198,7 @@ final class PipelineRun {
         return polls[1..<behind].map { $0.revents != 0 }
     }
 
-    /// Reads what a program has said, without waiting for what its own children may still say.
+    /// Reads the available error output of a program. Does not wait for output of the program's own children.
     private func drain(_ index: Int) {
         while errors[index] >= 0 {
             var polls = [pollfd(fd: errors[index], events: Int16(POLLIN), revents: 0)]
@@ -204,7 +207,7 @@ final class PipelineRun {
         }
     }
 
-    /// Reads from a program's standard error; the first 64 KB are kept.
+    /// Reads from the standard error of a program. Only the first 64 KB are kept.
     private func take(_ index: Int) {
         guard errors[index] >= 0 else { return }
         var chunk = [UInt8](repeating: 0, count: 4096)

@@ -1,5 +1,5 @@
-/// What a program wrote, as text for people and for the ledger: bytes that are no UTF-8, and NUL, which PostgreSQL's text
-/// cannot hold, become U+FFFD.
+/// Converts the output of a program to text, for people and for the ledger. Bytes that are not UTF-8 become U+FFFD. So
+/// does NUL, which PostgreSQL's text cannot contain.
 public func programText(_ bytes: some Collection<UInt8>) -> String {
     let text = String(decoding: bytes, as: UTF8.self)
     guard text.utf8.contains(0) else { return text }
@@ -8,10 +8,11 @@ public func programText(_ bytes: some Collection<UInt8>) -> String {
     return String(scalars)
 }
 
-/// What one of PostgreSQL's programs, or another, has said on its standard error, without the rows that stand in it: DETAIL
-/// and CONTEXT quote them, with whatever line ends are in them.
+/// Converts the error output of a program to text, without rows of the database. DETAIL and CONTEXT in the output of
+/// PostgreSQL's programs are left out, because they quote rows, including the line ends in the rows.
 ///
-/// What follows such a line is left out too, up to one that a program begins with its name, or that names the statement.
+/// The lines after a DETAIL or CONTEXT line are also left out, up to a line that begins with a program's name or quotes
+/// the statement (`messageBeginnings`).
 public func programMessage(_ bytes: some Collection<UInt8>) -> String {
     var isLeftOut = false
     let lines = programText(bytes).split(separator: "\n", omittingEmptySubsequences: false)

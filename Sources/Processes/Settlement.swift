@@ -2,7 +2,7 @@ import Dispatch
 import Foundation
 import Synchronization
 
-/// A result that comes once, from any thread, to one who waits for it without holding a thread.
+/// A result that is set once, from any thread. One task waits for it without blocking a thread.
 public final class Settlement<Value: Sendable>: Sendable {
     private struct State {
         var result: Result<Value, any Error>?
@@ -13,7 +13,9 @@ public final class Settlement<Value: Sendable>: Sendable {
 
     public init() {}
 
-    /// - Returns: whether this is the result; only the first one counts.
+    /// Sets the result, unless there already is one.
+    ///
+    /// - Returns: whether this call set the result.
     @discardableResult
     public func settle(_ result: Result<Value, any Error>) -> Bool {
         let (isFirst, waiting) = state.withLock { state in
@@ -26,7 +28,7 @@ public final class Settlement<Value: Sendable>: Sendable {
         return isFirst
     }
 
-    /// Waits for the result, however long that takes; one may wait.
+    /// Waits for the result, without a time limit. Only one task may wait.
     public func value() async throws -> Value {
         try await withCheckedThrowingContinuation { continuation in
             let result = state.withLock { state in
@@ -38,12 +40,12 @@ public final class Settlement<Value: Sendable>: Sendable {
     }
 }
 
-/// Instants at which something is given up.
+/// Timers for actions that end a wait.
 public enum Deadline {
-    // A queue of its own has threads of its own: it is on time also when the cooperative pool is not.
+    // A dispatch queue has its own threads. Its timers are punctual even if the cooperative pool is blocked.
     private static let queue = DispatchQueue(label: "deadlines")
 
-    /// Does something, which must be short, after a while.
+    /// Runs `body` after `duration`. `body` must be short.
     public static func after(_ duration: Duration, _ body: @escaping @Sendable () -> Void) {
         queue.asyncAfter(deadline: .now() + max(0, duration / .seconds(1)), execute: body)
     }

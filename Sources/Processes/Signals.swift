@@ -2,24 +2,24 @@ import CSystem
 import Foundation
 import Telemetry
 
-/// The signals that a process is sent, one after the other, in place of their default effects.
+/// Delivers the signals of this process, one after the other, in place of their default effects.
 ///
-/// A C handler writes each to a pipe (`sigwait` does not see them under an async `main`), and a thread of its own reads
-/// the pipe: whatever is blocked elsewhere, a signal is heard.
+/// A C handler writes each signal to a pipe, and a separate thread reads the pipe. A signal is therefore received even
+/// if all other threads are blocked. (`sigwait` does not receive signals under an async `main`.)
 public enum Signals {
     public enum Event: Sendable, Equatable {
         case came(Int32)
-        /// The time that was allowed after the signal before has passed.
+        /// The time that was allowed after the previous signal is over.
         case timeIsOver
     }
 
-    /// Listens from now on, for as long as the process lives.
+    /// Listens from now on, until the process ends.
     ///
     /// - Parameters:
-    ///   - signals: for instance `[SIGTERM, SIGINT, SIGHUP]`. One that the process was started with as ignored stays so
-    ///     (nohup and a shell's background jobs do that), SIGTERM excepted.
-    ///   - take: called on the thread; gives back how long it may be until `timeIsOver`, nil for ever.
-    /// - Throws: `POSIXError` when no pipe is to be had.
+    ///   - signals: for instance `[SIGTERM, SIGINT, SIGHUP]`. A signal that was ignored when the process was started
+    ///     remains ignored, except for SIGTERM. (nohup and a shell's background jobs ignore signals in this way.)
+    ///   - take: called on the thread with each event. Returns the time until `timeIsOver`; nil: no limit.
+    /// - Throws: `POSIXError` if no pipe is available, or if a signal cannot be handled.
     public static func listen(_ signals: [Int32], _ take: @escaping @Sendable (Event) -> Duration?) throws {
         var ends: [Int32] = [-1, -1]
         guard csystem_pipe(&ends) == 0 else { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EMFILE) }

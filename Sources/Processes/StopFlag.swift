@@ -1,8 +1,8 @@
 import Foundation
 
-/// Says to work on a thread that it is not wanted any more. Raised once, never lowered.
+/// A flag that stops work on another thread. It is raised once, and never lowered.
 public final class StopFlag: @unchecked Sendable {
-    // Under the condition.
+    // Accessed only while `condition` is locked.
     private var raised = false
     private let condition = NSCondition()
 
@@ -17,9 +17,9 @@ public final class StopFlag: @unchecked Sendable {
         }
     }
 
-    /// Waits on the calling thread, until the flag is raised at most.
+    /// Blocks the calling thread for a duration, or until the flag is raised.
     ///
-    /// - Returns: whether it is raised.
+    /// - Returns: whether the flag is raised.
     public func sleep(for duration: Duration) -> Bool {
         let end = ContinuousClock.now + duration
         return condition.withLock {

@@ -1,12 +1,12 @@
 import CSystem
 import Foundation
 
-/// A flag that `poll(2)` can wait for: raised from any thread, lowered by the one that waits.
+/// A flag for which `poll(2)` can wait. Any thread may raise it. The thread that waits lowers it.
 public final class WakeUp: Sendable {
     /// Readable while the flag is raised.
     public let descriptor: Int32
 
-    /// - Throws: `POSIXError` when no descriptor is to be had.
+    /// - Throws: `POSIXError` if no descriptor is available.
     public init() throws {
         descriptor = csystem_eventfd()
         if descriptor < 0 { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EMFILE) }

@@ -1,11 +1,11 @@
-/// The two text forms in which Prometheus reads metrics.
+/// The two text formats in which Prometheus reads metrics.
 public enum ExpositionFormat: Sendable {
     /// Prometheus's text format, version 0.0.4.
     case text
     /// OpenMetrics 1.0.0.
     case openMetrics
 
-    /// What the `Content-Type` header says.
+    /// The value of the `Content-Type` header.
     public var contentType: String {
         switch self {
         case .text: "text/plain; version=0.0.4; charset=utf-8"
@@ -13,7 +13,7 @@ public enum ExpositionFormat: Sendable {
         }
     }
 
-    /// The families as a scrape receives them.
+    /// Returns the text of a scrape with these families. Families without series are left out.
     public func render(_ families: [MetricFamily]) -> String {
         var text = ""
         for family in families where !family.series.isEmpty { render(family, into: &text) }

@@ -1,14 +1,14 @@
-/// `text` as a JSON string with its quotes (RFC 8259, section 7), by the bytes of its UTF-8.
+/// Returns `text` as a JSON string with its quotes (RFC 8259, section 7). Works on the UTF-8 bytes.
 ///
-/// Escaped is what must be (the quote, the backslash and U+0000 to U+001F) and what may be and does harm in a log, a
-/// terminal or a script: U+007F to U+009F, which terminals obey, and U+2028 and U+2029, which some readers take for the
-/// end of a line. All else stands as it is. What comes out is UTF-8 on one line.
+/// Escapes the characters that must be escaped: the quote, the backslash and U+0000 to U+001F. Also escapes characters
+/// that can do harm in a log, a terminal or a script: U+007F to U+009F, which control terminals, and U+2028 and U+2029,
+/// which some readers treat as line ends. All other characters are unchanged. The result is UTF-8 on one line.
 public func jsonString(_ text: String) -> String {
     var text = text
     return text.withUTF8 { JSONEscaper.escaped($0) }
 }
 
-/// `bytes` as a JSON string with its quotes; sequences that are not UTF-8 become U+FFFD.
+/// Returns `bytes` as a JSON string with its quotes. Sequences that are not UTF-8 become U+FFFD.
 public func jsonString(bytes: some Collection<UInt8>) -> String {
     jsonString(String(decoding: bytes, as: UTF8.self))
 }
@@ -31,7 +31,7 @@ private enum JSONEscaper {
             case UInt8(ascii: "\r"): result += "\\r".utf8
             case UInt8(ascii: "\t"): result += "\\t".utf8
             case ..<0x20, 0x7F: append(UInt16(byte), to: &result)
-            // U+0080 to U+009F; a String's bytes are whole sequences, so that the next one is there.
+            // U+0080 to U+009F. The bytes of a String are complete sequences, so there is a next byte.
             case 0xC2 where bytes[index] < 0xA0:
                 append(UInt16(bytes[index]), to: &result)
                 index += 1

@@ -1,4 +1,4 @@
-/// How much a log line matters, least first; the names are syslog's (RFC 5424, section 6.2.1).
+/// The severity of a log line, lowest first. The names are those of syslog (RFC 5424, section 6.2.1).
 public enum LogLevel: String, Sendable, Comparable, CaseIterable {
     case debug, info, notice, warning, error
 

@@ -1,10 +1,10 @@
 import Foundation
 
-/// A structured log: a message that is the same for every event of its kind, and fields that tell them apart.
+/// A structured log. All events of one kind have the same message, and their fields distinguish them.
 ///
-/// Copies are cheap and share their sink. Nothing secret belongs in a message or a field.
+/// Copies are cheap and share one sink. Messages and fields must not contain secrets.
 public struct Logger: Sendable {
-    /// Lines below this level are not made.
+    /// Lines below this level are not written.
     public var level: LogLevel
     private let sink: any LogSink
     private var fields: [LogField]
@@ -18,7 +18,7 @@ public struct Logger: Sendable {
     /// A logger that writes nothing.
     public static let silent = Logger(level: .error, sink: SilentSink())
 
-    /// The same log, with `value` under `key` on each of its lines that has no other value for it.
+    /// Returns a logger that adds `value` under `key` to each line, unless the line has another value for that key.
     public func tagged(_ key: String, _ value: some CustomStringConvertible) -> Logger {
         var copy = self
         copy.fields.removeAll { $0.key == key }
@@ -49,7 +49,7 @@ public struct Logger: Sendable {
     private func log(_ level: LogLevel, _ message: () -> String, _ more: () -> [LogField]) {
         guard level >= self.level else { return }
         let own = more()
-        // A key stands once in a line.
+        // Each key occurs only once in a line.
         let others = fields.filter { field in !own.contains { $0.key == field.key } }
         sink.write(LogLine(time: Date(), level: level, message: message(), fields: others + own))
     }
@@ -71,7 +71,7 @@ public struct LogField: Sendable {
     }
 }
 
-/// What a sink is given to write.
+/// A log line, as it is passed to a sink.
 public struct LogLine: Sendable {
     public let time: Date
     public let level: LogLevel
@@ -79,7 +79,7 @@ public struct LogLine: Sendable {
     public let fields: [LogField]
 }
 
-/// Where log lines go. `write` is called from any thread.
+/// A destination of log lines. `write` may be called from any thread.
 public protocol LogSink: Sendable {
     func write(_ line: LogLine)
 }

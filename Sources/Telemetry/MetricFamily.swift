@@ -1,4 +1,4 @@
-/// The series that share a name, as a snapshot of a registry holds them.
+/// The series that share a name, in a snapshot of a registry.
 public struct MetricFamily: Sendable {
     public enum Kind: String, Sendable {
         case counter, gauge, histogram
@@ -32,11 +32,11 @@ public struct MetricFamily: Sendable {
             buckets: description.buckets)
     }
 
-    /// Adds the series of another family of the same name; where both have one, its own stays.
+    /// Adds the series of another family with the same name. If both families have a series, the existing one is kept.
     mutating func merge(_ other: MetricFamily) { series.merge(other.series) { own, _ in own } }
 }
 
-/// One time series: a value, or for a histogram its count, sum and (not cumulated) buckets.
+/// One time series: a value or, for a histogram, its count (`value`), sum and buckets (not cumulative).
 public struct MetricSeries: Sendable {
     public internal(set) var value: Double = 0
     public internal(set) var sum: Double = 0

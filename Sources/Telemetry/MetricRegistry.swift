@@ -1,11 +1,12 @@
 import Synchronization
 
-/// The metrics of one process: families of time series, written by any thread and read as a snapshot.
+/// The metrics of one process: families of time series that any thread may write. They are read as a snapshot.
 ///
-/// Names and units follow Prometheus's conventions (https://prometheus.io/docs/practices/naming/): base units,
-/// `_total` on counters. A family that is asked for twice is the same one.
+/// Names and units follow Prometheus's conventions (https://prometheus.io/docs/practices/naming/): base units, and
+/// `_total` for counters. Registering the same name twice returns the same family.
 public final class MetricRegistry: Sendable {
-    /// Series of one family beyond this many are dropped and counted in `reeve_metric_series_dropped_total`.
+    /// The maximum number of series in one family. Further series are dropped and counted in
+    /// `reeve_metric_series_dropped_total`.
     public let seriesLimit: Int
     private let families = Mutex<[String: MetricFamily]>([:])
     private let samples = Mutex<[String: MetricSample]>([:])
@@ -15,24 +16,24 @@ public final class MetricRegistry: Sendable {
         self.seriesLimit = seriesLimit
     }
 
-    /// A value that only grows; its name ends in `_total`.
+    /// Returns a value that only grows. Its name ends in `_total`.
     public func counter(_ description: MetricDescription) -> Counter {
         Counter(registry: self, name: register(description))
     }
 
-    /// A value that goes up and down.
+    /// Returns a value that goes up and down.
     public func gauge(_ description: MetricDescription) -> Gauge {
         Gauge(registry: self, name: register(description))
     }
 
-    /// A distribution over fixed buckets.
+    /// Returns a distribution over fixed buckets.
     public func histogram(_ description: MetricDescription) -> Histogram {
         Histogram(registry: self, name: register(description))
     }
 
-    /// Puts a sample in the place of the last one of the same source, all at once.
+    /// Replaces the last sample of a source by a new one, as a whole.
     ///
-    /// - Parameter source: whoever reads it, such as a collector and a database.
+    /// - Parameter source: the name of the source, such as a collector and its database.
     public func replace(_ source: String, with sample: MetricSample) {
         var sample = sample
         let refused = sample.limit(to: seriesLimit)
@@ -40,7 +41,7 @@ public final class MetricRegistry: Sendable {
         samples.withLock { $0[source] = sample }
     }
 
-    /// All families with their series, sorted by name and labels.
+    /// Returns all families with their series, sorted by name.
     public func snapshot() -> [MetricFamily] {
         var all = families.withLock { $0 }
         let count = dropped.withLock { $0 }
@@ -59,7 +60,7 @@ public final class MetricRegistry: Sendable {
         return all.values.sorted { $0.name < $1.name }
     }
 
-    /// What the registry says of itself.
+    /// The registry's own metric.
     public static let droppedSeries = MetricDescription(
         "reeve_metric_series_dropped_total", .counter, "Series refused by the limit of their family.")
 
@@ -89,12 +90,12 @@ public final class MetricRegistry: Sendable {
     }
 }
 
-/// A counter of a registry. Label values stand in the order in which the labels were declared.
+/// A counter of a registry. Label values are passed in the order in which the labels were declared.
 public struct Counter: Sendable {
     fileprivate let registry: MetricRegistry
     fileprivate let name: String
 
-    /// Adds `amount`; a negative one is ignored, for a counter never falls.
+    /// Adds `amount`. A negative amount is ignored, because a counter never falls.
     public func increment(by amount: Double = 1, _ labels: String...) {
         guard amount >= 0 else { return }
         registry.update(name, labels) { $0.value += amount }

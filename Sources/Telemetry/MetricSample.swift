@@ -1,10 +1,10 @@
-/// What a metric is called and means: a line of the reference, and the head of its family in a scrape.
+/// The name and the meaning of a metric, for the reference and for the head of its family in a scrape.
 ///
 /// Names and units follow Prometheus's conventions (https://prometheus.io/docs/practices/naming/).
 public struct MetricDescription: Sendable, Equatable {
     public let name: String
     public let kind: MetricFamily.Kind
-    /// What it means, in one sentence.
+    /// The meaning of the metric, in one sentence.
     public let help: String
     public let labels: [String]
     /// The upper bounds of a histogram's buckets, ascending.
@@ -20,22 +20,24 @@ public struct MetricDescription: Sendable, Equatable {
         self.buckets = buckets
     }
 
-    /// The base unit that the name ends in, as Prometheus's conventions have it.
+    /// The base unit with which the name ends, according to Prometheus's conventions; empty if there is none.
     public var unit: String {
         let bare = name.hasSuffix("_total") ? String(name.dropLast("_total".count)) : name
         return ["seconds", "bytes", "ratio", "info"].first { bare.hasSuffix("_\($0)") } ?? ""
     }
 }
 
-/// The values of some metrics, as one reading gave them.
+/// The values of some metrics that were read together.
 public struct MetricSample: Sendable {
     private(set) var families: [String: MetricFamily] = [:]
 
     public init() {}
 
-    /// Sets one series. A counter must be given as what a lasting record counts.
+    /// Sets the value of one series. The value of a counter must come from a persistent record, because samples are
+    /// replaced.
     ///
-    /// - Parameter labels: the values of the labels, in the order of the description's; others are dropped.
+    /// - Parameter labels: the values of the labels, in the order of `metric.labels`. If their number differs, the call
+    ///   has no effect.
     public mutating func set(_ metric: MetricDescription, _ value: Double, _ labels: String...) {
         guard labels.count == metric.labels.count else { return }
         var family = families[metric.name] ?? MetricFamily(metric)
@@ -43,9 +45,9 @@ public struct MetricSample: Sendable {
         families[metric.name] = family
     }
 
-    /// Drops what is beyond a number of series in each family.
+    /// Limits the number of series in each family, and drops further series.
     ///
-    /// - Returns: how many were dropped.
+    /// - Returns: the number of series that were dropped.
     mutating func limit(to most: Int) -> Int {
         var dropped = 0
         for (name, family) in families where family.series.count > most {

@@ -1,20 +1,21 @@
 import Foundation
 
-/// Takes log lines at once, whoever reads them: a bounded queue, and a thread of its own that writes.
+/// Accepts log lines without blocking, even if their reader is slow. A bounded queue holds the lines, and a separate
+/// thread writes them.
 ///
-/// Where the queue is full because nobody reads, lines are dropped, and how many is said once there is room again.
-public final class QueuedSink: LogSink, @unchecked Sendable {  // what varies is touched under `condition` alone
+/// If the queue is full, lines are dropped. A line with their number is logged when there is space again.
+public final class QueuedSink: LogSink, @unchecked Sendable {  // mutable state is accessed only under `condition`
     private let sink: any LogSink
     private let limit: Int
     private let condition = NSCondition()
     private var lines: [LogLine] = []
-    /// What the lines hold that are queued or being written, in bytes.
+    /// The size of the lines that are queued or being written, in bytes.
     private var held = 0
     private var dropped = 0
     private var isWriting = false
     private var isEnding = false
 
-    /// - Parameter limit: how many bytes of lines may wait, about.
+    /// - Parameter limit: the approximate maximum size of the waiting lines, in bytes.
     public init(_ sink: any LogSink, limit: Int = 4 << 20) {
         self.sink = sink
         self.limit = limit
@@ -23,7 +24,7 @@ public final class QueuedSink: LogSink, @unchecked Sendable {  // what varies is
         thread.start()
     }
 
-    /// Never waits for a reader.
+    /// Queues a line. Never waits for a reader.
     public func write(_ line: LogLine) {
         condition.lock()
         defer { condition.unlock() }
@@ -36,10 +37,10 @@ public final class QueuedSink: LogSink, @unchecked Sendable {  // what varies is
         condition.broadcast()
     }
 
-    /// Waits until what is queued has been written. Nothing that comes later is.
+    /// Waits until the queued lines have been written. Later lines are not written.
     ///
-    /// - Parameter limit: how long to wait for whoever reads.
-    /// - Returns: whether all was written.
+    /// - Parameter limit: how long to wait for the reader.
+    /// - Returns: whether all queued lines were written.
     @discardableResult
     public func finish(within limit: Duration) -> Bool {
         let end = Date(timeIntervalSinceNow: limit.inSeconds)
@@ -82,7 +83,7 @@ public final class QueuedSink: LogSink, @unchecked Sendable {  // what varies is
         held += Self.cost(line)
     }
 
-    /// Says how many lines are missing here, if any are.
+    /// Queues a line with the number of dropped lines, if any were dropped.
     private func queueTally() {
         guard dropped > 0 else { return }
         let count = LogField("count", dropped)

@@ -1,7 +1,7 @@
 import Foundation
 import Synchronization
 
-/// Writes log lines to a file descriptor, a line at a time: text for people, JSON for machines.
+/// Writes log lines to a file descriptor, one at a time: as text for people, or as JSON for machines.
 public final class StreamSink: LogSink {
     public enum Format: String, Sendable, CaseIterable {
         case text, json
@@ -12,7 +12,7 @@ public final class StreamSink: LogSink {
     private let colour: Bool
     private let turn = Mutex(())
 
-    /// - Parameter descriptor: open for writing as long as the sink lives; not closed by it.
+    /// - Parameter descriptor: must be open for writing while the sink exists. The sink does not close it.
     public init(descriptor: Int32, format: Format, colour: Bool = false) {
         self.descriptor = descriptor
         self.format = format
@@ -29,11 +29,12 @@ public final class StreamSink: LogSink {
                 if count > 0 {
                     rest = rest.dropFirst(count)
                 } else if errno == EAGAIN {
-                    // Whoever shares the stream may have made it non-blocking; half a line helps nobody.
+                    // Another process that shares the stream may have made it non-blocking. Waiting avoids half-written
+                    // lines.
                     var polls = [pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)]
                     poll(&polls, 1, -1)
                 } else if errno != EINTR {
-                    return  // a log that cannot be written has nowhere to complain
+                    return  // an error of the log itself cannot be logged
                 }
             }
         }
@@ -67,7 +68,7 @@ public final class StreamSink: LogSink {
         }
     }
 
-    /// A line break in a message would let its sender forge the next line.
+    /// Joins the lines of a message, because a line break in a message could be used to forge the next log line.
     private static func oneLine(_ text: String) -> String {
         text.contains(where: \.isNewline)
             ? text.split(whereSeparator: \.isNewline).joined(separator: " ⏎ ") : text

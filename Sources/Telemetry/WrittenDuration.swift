@@ -1,22 +1,23 @@
-/// Durations as people write them: in the configuration, on the command line and in the directives of migrations.
+/// Durations as people write them in the configuration, on the command line and in the directives of migrations.
 ///
-/// A whole number and a unit: `500ms`, `30s` (`30sec`), `5min` (`5m`), `2h` or `1d`; a bare number is seconds.
+/// A whole number and a unit: `500ms`, `30s` (`30sec`), `5min` (`5m`), `2h` or `1d`. A number without a unit is in
+/// seconds.
 public enum WrittenDuration {
-    /// Ten years: what every timer, clock and server takes.
+    /// Ten years, which every timer, clock and server accepts.
     public static let longest: Duration = .seconds(3650 * 86400)
-    /// Every duration that can be written.
+    /// The range of all durations that can be written.
     public static let all: ClosedRange<Duration> = .zero...longest
-    /// Time limits, which are more than nothing.
+    /// The range of time limits, which must be greater than zero.
     public static let limits: ClosedRange<Duration> = .milliseconds(1)...longest
-    /// Settings of the server, which counts milliseconds in 32 bits.
+    /// The range of settings of the server, which stores milliseconds in 32 bits.
     public static let ofServer: ClosedRange<Duration> = .zero...(.seconds(24 * 86400))
 
-    /// How to write a duration.
+    /// The hint for a text that is not a duration.
     public static let hint = "write 500ms, 30s, 5min, 2h or 1d"
 
     /// Reads a duration.
     ///
-    /// - Returns: nil for a text that is not a duration, and for a duration out of range.
+    /// - Returns: nil if the text is not a duration, or if the duration is out of range.
     public static func parse(_ text: String, in range: ClosedRange<Duration> = all) -> Duration? {
         guard let match = text.wholeMatch(of: /([0-9]{1,12})\s*(ms|s|sec|m|min|h|d)?/), let number = Int64(match.1)
         else { return nil }
@@ -31,7 +32,7 @@ public enum WrittenDuration {
         return range.contains(duration) ? duration : nil
     }
 
-    /// What is wrong with a text that `parse` refuses.
+    /// Returns the message about a text that `parse` refuses.
     public static func problem(with text: String, in range: ClosedRange<Duration> = all) -> String {
         "'\(text)' is not a duration from \(written(range.lowerBound)) to \(written(range.upperBound))"
     }

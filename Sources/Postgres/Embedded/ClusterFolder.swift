@@ -2,27 +2,27 @@ import Foundation
 import Processes
 import Reporting
 
-/// The folder of an embedded cluster and what lies in it.
+/// The folder of an embedded cluster, and the paths in it.
 struct ClusterFolder: Sendable {
     /// `<state>/cluster`
     let path: String
 
     var data: String { "\(path)/data" }
-    /// Where initdb works, so that a cluster that was not finished is never taken for one.
+    /// The folder in which initdb works, so that an unfinished cluster is never mistaken for a finished one.
     var unfinished: String { "\(path)/data.unfinished" }
     var log: String { "\(path)/postgresql.log" }
     var settings: String { "\(path)/reeve.conf" }
-    /// Held in shared mode by all users of the cluster, and exclusively by the process that stops it.
+    /// Locked in shared mode by all users of the cluster, and in exclusive mode by the process that stops the cluster.
     var holdersLock: String { "\(path)/holders.lock" }
-    /// Held while a cluster is made or started.
+    /// Locked while the cluster is created or started.
     var startLock: String { "\(path)/start.lock" }
-    /// Held by the one process that waits to stop the cluster.
+    /// Locked by the one process that waits to stop the cluster.
     var watchLock: String { "\(path)/watch.lock" }
-    /// Says that the folder is ours.
+    /// A file that marks the folder as one of Reeve. It contains the path of the server programs.
     var marker: String { "\(path)/REEVE-CLUSTER" }
     var pidFile: String { "\(data)/postmaster.pid" }
 
-    /// A folder for the socket: within the cluster's, or in /tmp where that path is longer than a socket's name may be
+    /// The folder of the socket. It is in the cluster's folder, or in /tmp if that path would be too long for a socket
     /// (107 bytes, unix(7)).
     var socket: String {
         let inside = "\(path)/run"
@@ -30,13 +30,14 @@ struct ClusterFolder: Sendable {
         return "/tmp/reeve-\(String(UInt64(bitPattern: AdvisoryLock(path).key), radix: 36))"
     }
 
-    /// The major version that made the data, if there are any.
+    /// The major version of PostgreSQL that created the data; nil if there are no data.
     var majorVersion: Int? {
         guard let text = Self.line(of: "\(data)/PG_VERSION") else { return nil }
         return Int(text.trimmingCharacters(in: .whitespacesAndNewlines))
     }
 
-    /// The first line of a small file in a folder of the server's account, which may have put something else in its place.
+    /// Returns the first line of a small file in a folder of the server's account. That account may have put something
+    /// else in the place of the file.
     private static func line(of path: String) -> String? {
         let descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
@@ -50,7 +51,7 @@ struct ClusterFolder: Sendable {
         }
     }
 
-    /// - Throws: `EmbeddedClusterError.notOurs` when something lies there that was not made by this program.
+    /// - Throws: `EmbeddedClusterError.notOurs` if the folder contains something and was not created by this program.
     func checkOwnership() throws {
         let manager = FileManager.default
         let contents = (try? manager.contentsOfDirectory(atPath: path)) ?? []
@@ -60,7 +61,7 @@ struct ClusterFolder: Sendable {
         }
     }
 
-    /// Removes a pid file whose process is gone or is another program by now.
+    /// Removes a pid file if its process has ended or is now another program.
     func removeStalePidFile(as account: ServerAccount) async throws {
         guard let pid = Self.line(of: pidFile).flatMap({ Int32($0) }) else { return }
         let executable = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/exe")
@@ -70,28 +71,29 @@ struct ClusterFolder: Sendable {
         }
     }
 
-    /// Removes a folder of the server's account as that account, whose links and renaming lead to nothing but its own.
+    /// Removes a folder of the server's account, with the rights of that account. If the account puts links in the
+    /// folder or renames it, only files of that account can be removed.
     ///
-    /// - Throws: `EmbeddedClusterError.folder` when something is left.
+    /// - Throws: `EmbeddedClusterError.folder` if the folder was not removed completely.
     func removeServersFolder(_ path: String) async throws {
         var status = stat()
         guard lstat(path, &status) == 0 else { return }
         let clear = ServerAccount.owner(of: status).command(
             "sh", ["-c", #"chmod -R u+rwX -- "$1"; rm -rf -- "$1""#, "sh", path])
         let outcome = try await clear.run(limit: .seconds(600))
-        // It lies in a folder in which the account may remove nothing.
+        // This process removes the empty folder, because the account may not remove anything from the parent folder.
         if rmdir(path) != 0, errno != ENOENT {
             let reason = String(cString: strerror(errno))
             throw EmbeddedClusterError.folder(path, reason: "\(reason)\n\(outcome.errorOutput)")
         }
     }
 
-    /// Removes the cluster, whose server has ended.
+    /// Removes the cluster. Its server must have ended.
     ///
-    /// - Throws: `EmbeddedClusterError.folder` when something is left.
+    /// - Throws: `EmbeddedClusterError.folder` if the folder was not removed completely.
     func remove() async throws {
         for folder in [data, unfinished, socket] { try await removeServersFolder(folder) }
-        // What is left belongs to this process.
+        // The other files belong to this process.
         let path = path
         try await onOwnThread(named: "removal") {
             do {
@@ -105,7 +107,7 @@ struct ClusterFolder: Sendable {
     }
 }
 
-/// Why the embedded cluster cannot serve.
+/// The reason why the embedded cluster cannot be used.
 public enum EmbeddedClusterError: Error, CustomStringConvertible {
     case noServer
     case notOurs(folder: String)

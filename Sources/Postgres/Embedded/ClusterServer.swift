@@ -2,15 +2,15 @@ import Foundation
 import Processes
 import Telemetry
 
-/// Makes and starts the server of one cluster folder. Its caller holds the start lock.
+/// Creates and starts the server of one cluster folder. The caller must hold the start lock.
 struct ClusterServer {
     let folder: ClusterFolder
     let account: ServerAccount
     let options: EmbeddedCluster.Options
     let logger: Logger
 
-    /// - Parameter watch: is called before there is a process that could be left behind.
-    /// - Returns: whether the cluster was made anew.
+    /// - Parameter watch: called before the server is started, so that no server is left running without a watcher.
+    /// - Returns: whether the cluster was created by this call.
     func start(watch: () throws -> Void) async throws -> Bool {
         let programs = try await choosePrograms()
         let isNew = folder.majorVersion == nil
@@ -38,10 +38,12 @@ struct ClusterServer {
         return isNew
     }
 
-    /// Makes a cluster and starts its server in namespaces of its own (`IsolatedServer`), without waiting until it answers.
+    /// Creates a cluster and starts its server in separate namespaces (`IsolatedServer`). Does not wait until the
+    /// server answers.
     func startIsolated() async throws -> IsolatedServer {
         let programs = try await choosePrograms()
-        // Of a process that is in namespaces the number says nothing.
+        // An existing cluster is refused: the PID in its pid file may belong to another PID namespace, and then does
+        // not show whether the server still runs.
         if folder.majorVersion != nil {
             throw EmbeddedClusterError.folder(folder.path, reason: "a server that runs apart is made anew")
         }
@@ -78,7 +80,7 @@ struct ClusterServer {
         let outcome = try await account.command(programs.path("initdb"), arguments).run(limit: .seconds(120))
         guard outcome.succeeded else { throw EmbeddedClusterError.program("initdb", output: outcome.errorOutput) }
         let include = "\ninclude = \(quoteSetting(folder.settings))\n"
-        // As the account, for it may have put a link there.
+        // With the rights of the account, because the account may have put a link in the place of the file.
         let append = account.command(
             "sh", ["-c", #"printf %s "$2" >> "$1""#, "sh", "\(folder.unfinished)/postgresql.conf", include])
         let written = try await append.run(limit: .seconds(10))
@@ -99,7 +101,8 @@ struct ClusterServer {
             "port": "5432", "wal_level": "logical", "timezone": "UTC", "log_timezone": "UTC",
             "log_line_prefix": "%m [%p] %q%u@%d ",
         ]
-        // Counts statements for the performance views; part of the distributions' server packages.
+        // The module counts statements for the performance views. It is part of the server packages of the
+        // distributions.
         if programs.hasModule("pg_stat_statements") { settings["shared_preload_libraries"] = "pg_stat_statements" }
         settings.merge(options.settings) { _, given in given }
         let lines = settings.sorted { $0.key < $1.key }.map { "\($0) = \(quoteSetting($1))" }
@@ -111,7 +114,8 @@ struct ClusterServer {
     private func makeFolder(_ path: String) throws {
         try FileManager.default.createDirectory(
             atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-        // In /tmp anybody may have been there first, with a link to where we would change the owner.
+        // In /tmp another user may have created the folder first, or a link to a folder whose owner would then be
+        // changed.
         try account.own(folder: path)
     }
 

@@ -2,24 +2,27 @@ import Foundation
 import Processes
 import Telemetry
 
-/// A PostgreSQL cluster of this program's own: initialised under a state folder, reachable by a Unix socket only.
+/// A PostgreSQL cluster that belongs to this program. It is created in a state folder, and reachable only through a
+/// Unix socket.
 ///
-/// Whoever holds a value of this type needs the cluster. When the last holder among all processes releases it, or
-/// dies however it may, a process that waits for the holders' lock stops the cluster.
+/// A value of this type keeps the cluster running. A separate process waits for the holders' lock. It stops the cluster
+/// when the last holder of all processes releases the lock, or ends for any reason.
 public final class EmbeddedCluster: Sendable {
     public struct Options: Sendable {
-        /// The cluster lives in the folder `cluster` below it.
+        /// The folder that contains the folder `cluster`.
         public var stateFolder: String
-        /// The database that is made on first use.
+        /// The database that is created on first use.
         public var database = "reeve"
         /// Further server settings, for instance `fsync` off in tests.
         public var settings: [String: String] = [:]
         public var startTimeout: Duration = .seconds(60)
-        /// Where the server's programs are looked for; nil: where distributions put them, and in PATH.
+        /// The folders in which the server programs are searched. nil: the folders of the distributions' packages, and
+        /// PATH.
         public var programFolders: [String]?
-        /// Whether root has the server run under an account that runs no other server, as far as there is one, and where
-        /// namespaces can be made (`canRunApart`) in some of its own, with which everything ends that it started: for code
-        /// that nobody vouches for. The folder beside `stateFolder` is out of its sight then.
+        /// Whether root runs the server apart from other servers, for untrusted code. The server then runs under an
+        /// account that runs no other server, if there is such an account. It also runs in its own namespaces, if they
+        /// can be created (`canRunApart`): everything that it started ends with it, and it sees nothing else in the
+        /// folder that contains `stateFolder`.
         public var runsApart = false
 
         public init(stateFolder: String) { self.stateFolder = stateFolder }
@@ -28,9 +31,9 @@ public final class EmbeddedCluster: Sendable {
     private let folder: ClusterFolder
     private let options: Options
     private let holder: FileLock
-    /// Where the server runs apart.
+    /// The server, if it runs apart.
     private let isolated: IsolatedServer?
-    /// Whether this call made the cluster; its first user may want to fill it.
+    /// Whether this call created the cluster. Its first user may want to fill it.
     public let wasCreated: Bool
 
     private init(
@@ -43,8 +46,8 @@ public final class EmbeddedCluster: Sendable {
         self.wasCreated = wasCreated
     }
 
-    /// Whether `Options.runsApart` is done on this machine, so that nothing outlives the server and nothing of others is in
-    /// its reach.
+    /// Whether this machine supports `Options.runsApart` completely: no process outlives the server, and the server
+    /// cannot reach other servers or their files.
     public static var canRunApart: Bool {
         get async {
             guard ServerAccount.current(isApart: true).user == ServerAccount.unused else { return false }
@@ -52,12 +55,12 @@ public final class EmbeddedCluster: Sendable {
         }
     }
 
-    /// How to connect to a database of the cluster as its superuser.
+    /// Returns the settings for connections to a database of the cluster, as its superuser.
     public func settings(database: String? = nil) -> ConnectionSettings {
         Self.settings(folder, database ?? options.database)
     }
 
-    /// How to connect to a cluster that may not be running.
+    /// Returns the settings for connections to a cluster that may not be running.
     public static func settings(for options: Options) -> ConnectionSettings {
         settings(folder(of: options), options.database)
     }
@@ -73,14 +76,15 @@ public final class EmbeddedCluster: Sendable {
         return ClusterFolder(path: state.appendingPathComponent("cluster").standardizedFileURL.path)
     }
 
-    /// Finds the cluster running, or starts it, making it first if need be.
+    /// Returns the running cluster. Starts it if it is not running, and creates it first if it does not exist.
     ///
     /// - Throws: `EmbeddedClusterError`, `CommandError`, `PostgresError`.
     public static func acquire(_ options: Options, logger: Logger = .silent) async throws -> EmbeddedCluster {
         let folder = folder(of: options)
         let account = ServerAccount.current(isApart: options.runsApart)
         try prepare(folder, account)
-        // Made and started by one at a time; the shared lock is taken first, so that nobody stops it meanwhile.
+        // Only one process at a time creates or starts the cluster. The shared lock is acquired before anything else is
+        // done, so that no process stops the cluster in the meantime.
         let (starting, holder) = try await onOwnThread(named: "cluster lock") {
             let starting = try FileLock(folder.startLock, .exclusive, limit: options.startTimeout)
             return (starting, try FileLock(folder.holdersLock, .shared, limit: options.startTimeout))
@@ -125,11 +129,12 @@ public final class EmbeddedCluster: Sendable {
         }
     }
 
-    /// Stops the server at once and removes the folder: for clusters that were made to be thrown away. What cannot be
-    /// removed stays; see `remove`.
+    /// Stops the server immediately and removes the folder, for temporary clusters. Files that cannot be removed are
+    /// kept; see `remove`.
     public func destroy() async {
         await stop()
-        // In a task of its own, for this one may be cancelled: a server must not outlive its folder.
+        // In a separate task, because this one may be cancelled, and the folder must be removed together with its
+        // server.
         await Task { [folder] in try? await folder.remove() }.value
     }
 
@@ -145,9 +150,9 @@ public final class EmbeddedCluster: Sendable {
         }
     }
 
-    /// Removes the folder of a cluster whose server has ended, if it is there.
+    /// Removes the folder of a cluster whose server has ended, if the folder exists.
     ///
-    /// - Throws: `EmbeddedClusterError.folder` when something is left.
+    /// - Throws: `EmbeddedClusterError.folder` if the folder was not removed completely.
     public static func remove(_ options: Options) async throws { try await folder(of: options).remove() }
 
     private static func prepare(_ folder: ClusterFolder, _ account: ServerAccount) throws {
@@ -160,9 +165,11 @@ public final class EmbeddedCluster: Sendable {
         try account.checkEntry(to: folder.path)
     }
 
-    /// Leaves a process behind that waits until nobody holds the cluster, and stops it. Only one waits at a time; a
-    /// second gives up after a while in which one that is just ending would have ended. A server whose starter was killed
-    /// may still be about to start, so it is tried a few times.
+    /// Starts a process that outlives this one. It waits until no process holds the cluster, and then stops the server.
+    ///
+    /// Only one such process waits at a time. A second one gives up after 5 seconds, because a first one that is about
+    /// to end has ended by then. Stopping is tried up to five times, because a server whose starter was killed may
+    /// still be about to start.
     private static func startWatcher(_ folder: ClusterFolder, _ account: ServerAccount) throws {
         guard let programs = try? String(contentsOfFile: folder.marker, encoding: .utf8) else { return }
         let bin = programs.trimmingCharacters(in: .whitespacesAndNewlines)
@@ -174,7 +181,7 @@ public final class EmbeddedCluster: Sendable {
         _ = try ChildProcess(Command("flock", arguments), newSession: true)
     }
 
-    /// Whether the server of this very folder answers on the socket.
+    /// Returns whether a server answers on the socket, and uses the data of this very folder.
     private func isAnswering() async throws -> Bool {
         guard FileManager.default.fileExists(atPath: "\(folder.socket)/.s.PGSQL.5432") else { return false }
         guard let connection = try? await Connection.open(settings(database: "postgres")) else { return false }

@@ -2,15 +2,15 @@ import CSystem
 import Foundation
 import Synchronization
 
-/// A lock on a file (flock(2)), held until `release` or the end of the process, however it ends.
+/// A lock on a file (flock(2)). It is held until `release`, or until the process ends in any way.
 final class FileLock: Sendable {
     private let descriptor: Mutex<Int32>
 
     enum Mode { case shared, exclusive }
 
-    /// Tries until the lock is had.
+    /// Tries to acquire the lock until it succeeds or the time is over.
     ///
-    /// - Throws: `EmbeddedClusterError` when the file cannot be opened, or the lock is not had within `limit`.
+    /// - Throws: `EmbeddedClusterError` if the file cannot be opened, or if the lock is not acquired within `limit`.
     init(_ path: String, _ mode: Mode, limit: Duration) throws {
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {

@@ -1,19 +1,21 @@
 import Foundation
 import Processes
 
-/// A server in namespaces of its own, for code that nobody vouches for.
+/// A server in its own namespaces, for untrusted code.
 ///
-/// Whatever it starts ends with it, however it was detached: the first process of the PID namespace is a shell of root's,
-/// and the kernel kills all others when that one ends. It ends when the server does, or when nobody holds the cluster any
-/// more. Nothing in it reaches the network, sees other processes, or finds the files of another such server: an empty file
-/// system covers each place where they could meet.
+/// All processes that it starts end with it, even if they are detached. The first process of the PID namespace is a
+/// shell that runs as root, and the kernel kills all other processes of the namespace when that shell ends. The shell
+/// ends when the server ends, or when no process holds the cluster any more. Processes in the namespaces cannot reach
+/// the network, see other processes, or find the files of another isolated server: an empty file system is mounted on
+/// each folder that both could use.
 struct IsolatedServer: Sendable {
     private let process: ChildProcess
 
     /// - Parameters:
-    ///   - command: the server, as the account that it runs under.
-    ///   - folder: the cluster's, and with `hidden` all that is left of what lies in there.
-    ///   - log: takes what the server says.
+    ///   - command: the command that runs the server under its account.
+    ///   - folder: the folder of the cluster.
+    ///   - hidden: a folder that is empty for the server, except for the cluster's folder.
+    ///   - log: a descriptor for the standard error of the server; nil: it is discarded.
     init(_ command: Command, in folder: ClusterFolder, hiding hidden: String, log: Int32?) throws {
         process = try ChildProcess(
             Self.isolated(
@@ -23,12 +25,12 @@ struct IsolatedServer: Sendable {
 
     var hasEnded: Bool { process.ending != nil }
 
-    /// Waits until nothing of it runs any more; its holder has let go of the lock before.
+    /// Waits until no process of the server runs any more. The caller must have released the holders' lock.
     func end() async {
-        // In a task of its own, for this one may be cancelled.
+        // In a separate task, because this one may be cancelled.
         await Task {
             if await ends(within: .seconds(30)) { return }
-            // Takes the first process of the namespace along.
+            // This also kills the first process of the namespace.
             process.signal(SIGKILL)
             _ = await ends(within: .seconds(10))
         }.value
@@ -40,7 +42,7 @@ struct IsolatedServer: Sendable {
         return hasEnded
     }
 
-    /// The first process of the namespaces. The folders are opened before they are covered.
+    /// The script of the first process of the namespaces. It opens the folders before it mounts file systems over them.
     private static let script = #"""
         set -e
         folder=$1 socket=$2 lock=$3 hidden=$4; shift 4
@@ -67,10 +69,10 @@ struct IsolatedServer: Sendable {
                 + ["setpriv", "--no-new-privs", "--", command.program] + command.arguments)
     }
 
-    /// Whether this process may make such namespaces here: root outside of most containers, on Linux.
+    /// Whether this process can create such namespaces here. It can as root on Linux, outside of most containers.
     static var isPossible: Bool { get async { await probe.value } }
 
-    /// Tries it with a program that does nothing but say so.
+    /// Tries to run a program that only prints a word.
     private static let probe = Task {
         guard geteuid() == 0 else { return false }
         var template = Array("/tmp/reeve-probe-XXXXXX".utf8CString)
@@ -78,7 +80,7 @@ struct IsolatedServer: Sendable {
         let hidden = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
         let inner = "\(hidden)/inner"
         defer { for path in ["\(inner)/lock", inner, hidden] { remove(path) } }
-        // Held while the program runs.
+        // Held while the program runs, because the script ends when no process holds this lock.
         guard mkdir(inner, 0o755) == 0, let lock = try? FileLock("\(inner)/lock", .shared, limit: .zero) else {
             return false
         }

@@ -1,18 +1,18 @@
 import Foundation
 import Processes
 
-/// The account under which the server's programs run: this process's, or for root, which PostgreSQL refuses, an
-/// unprivileged one.
+/// The account under which the server programs run. It is the account of this process or, if that is root, which
+/// PostgreSQL refuses, an unprivileged account.
 struct ServerAccount: Sendable {
-    /// nil: this process's own.
+    /// The name or the number of the user; nil: the user of this process.
     let user: String?
     private let uid: uid_t
     private let gid: gid_t
 
-    /// The account that owns nothing.
+    /// An account that owns no files.
     static let unused = "nobody"
 
-    /// - Parameter isApart: whether other servers' account is the second choice.
+    /// - Parameter isApart: whether the account of other servers, `postgres`, is only the second choice.
     static func current(isApart: Bool = false) -> ServerAccount {
         guard geteuid() == 0 else { return ServerAccount(user: nil, uid: geteuid(), gid: getegid()) }
         for name in isApart ? [unused, "postgres"] : ["postgres", unused] {
@@ -23,23 +23,24 @@ struct ServerAccount: Sendable {
         return ServerAccount(user: nil, uid: 0, gid: 0)
     }
 
-    /// The account that something belongs to, for root; else this process's.
+    /// Returns the account that owns a file, if this process runs as root. Otherwise returns the account of this
+    /// process.
     static func owner(of status: stat) -> ServerAccount {
         let isOther = geteuid() == 0 && status.st_uid != 0
         return ServerAccount(
             user: isOther ? String(status.st_uid) : nil, uid: status.st_uid, gid: status.st_gid)
     }
 
-    /// A command that runs as this account, in a folder that everybody may enter.
+    /// Returns a command that runs as this account, in a folder that every account may enter.
     func command(_ program: String, _ arguments: [String]) -> Command {
         guard user != nil else { return Command(program, arguments) }
         let switching = ["--reuid", String(uid), "--regid", String(gid), "--clear-groups", "--", program]
         return Command("setpriv", switching + arguments)
     }
 
-    /// Makes a folder the account's that is already, or this process's.
+    /// Makes this account the owner of a folder that belongs to this account or to the account of this process.
     ///
-    /// - Throws: `EmbeddedClusterError.folder` where it is another's, or no folder.
+    /// - Throws: `EmbeddedClusterError.folder` if the folder belongs to a third account, or if `path` is not a folder.
     func own(folder path: String) throws {
         let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
         defer { if descriptor >= 0 { close(descriptor) } }
@@ -59,7 +60,7 @@ struct ServerAccount: Sendable {
         }
     }
 
-    /// - Throws: `EmbeddedClusterError.notEnterable` when a folder above `path` is closed to this account.
+    /// - Throws: `EmbeddedClusterError.notEnterable` if this account may not enter `path` or a folder above it.
     func checkEntry(to path: String) throws {
         guard let user else { return }
         var folder = path

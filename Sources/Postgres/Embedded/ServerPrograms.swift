@@ -1,7 +1,7 @@
 import Foundation
 import Processes
 
-/// The folder with PostgreSQL's server programs of one major version.
+/// The folder of PostgreSQL's server programs of one major version.
 public struct ServerPrograms: Sendable, Equatable {
     public let folder: String
     public let majorVersion: Int
@@ -9,16 +9,17 @@ public struct ServerPrograms: Sendable, Equatable {
     /// The path of a program, for instance `initdb`.
     public func path(_ program: String) -> String { "\(folder)/\(program)" }
 
-    /// Where the modules are that `shared_preload_libraries` names, if that folder is where packages put it.
+    /// Returns whether a module for `shared_preload_libraries` is installed. Checks the folders in which packages
+    /// install modules.
     func hasModule(_ name: String) -> Bool {
         let folders = ["\(folder)/../lib", "\(folder)/../lib/postgresql"]
         return folders.contains { FileManager.default.fileExists(atPath: "\($0)/\(name).so") }
     }
 
-    /// All server programs that are installed, newest first.
+    /// Returns all installed server programs, newest version first.
     ///
-    /// - Parameter folders: where to look; nil: `pg_config --bindir`, the folders of Debian's, Red Hat's and Homebrew's
-    ///   packages, and `PATH`.
+    /// - Parameter folders: the folders to search; nil: `pg_config --bindir`, the folders of Debian's, Red Hat's and
+    ///   Homebrew's packages, and `PATH`.
     public static func installed(in folders: [String]? = nil) async -> [ServerPrograms] {
         let folders = if let folders { folders } else { await usualFolders() }
         var found: [ServerPrograms] = []
@@ -55,7 +56,7 @@ public struct ServerPrograms: Sendable, Equatable {
     }
 
     private static func version(in folder: String) async -> Int? {
-        // `postgres (PostgreSQL) 15.18 (Debian …)`
+        // For instance `postgres (PostgreSQL) 15.18 (Debian …)`.
         let outcome = try? await Command("\(folder)/postgres", ["--version"]).run(limit: .seconds(5))
         return outcome?.output.firstMatch(of: /PostgreSQL\) (\d+)/).flatMap { Int($0.1) }
     }
