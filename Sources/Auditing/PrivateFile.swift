@@ -2,7 +2,7 @@ import CSystem
 import Foundation
 import Kernel
 
-/// A file that only this user can read and write. It is refused if other users can access it.
+/// A file that only this user can read and write. The file is refused if other users can access it.
 struct PrivateFile: Sendable {
     let path: String
 

@@ -33,8 +33,8 @@ struct ArchiveCode: Sendable {
     ///
     /// - Parameters:
     ///   - trusted: the roles whose code may run.
-    ///   - roles: all roles that may be owners. Without all of them, a role could be taken for an owner whose longer
-    ///     name ends with the role's name.
+    ///   - roles: all roles that may be owners. If an owner is missing, a trusted role whose name is the end of the
+    ///     owner's name would be taken for the owner.
     static func foreign(in contents: TableOfContents, trusted: Set<ExactText>, among roles: [String]) -> Piece? {
         for entry in contents.entries where entry.type.map(passive.contains) != true {
             let owner = contents.owner(of: entry, among: roles)

@@ -15,8 +15,8 @@ import Telemetry
 /// their earlier parts.
 public struct BackupMaker: Sendable {
     public struct Settings: Sendable {
-        /// The age recipients that can decrypt the backup. Empty: it is not encrypted, which `isUnencryptedAllowed`
-        /// must allow.
+        /// The age recipients that can decrypt the backup. If empty, the backup is not encrypted, and
+        /// `isUnencryptedAllowed` must be true.
         public var recipients: [String] = []
         public var isUnencryptedAllowed = false
         /// The number of dumps that run concurrently.
@@ -25,7 +25,7 @@ public struct BackupMaker: Sendable {
         public var isFull = false
         public var lockWait: Duration = .zero
         public var version = ""
-        /// The limit of all repositories together; nil: unlimited.
+        /// The maximum write rate of all repositories together; nil: unlimited.
         public var bytesPerSecond: Int?
         /// Whether a repository is skipped if it has less free space than the backup is expected to need.
         public var checksRoom = true
@@ -72,8 +72,8 @@ public struct BackupMaker: Sendable {
     /// Makes a backup.
     ///
     /// - Parameter progress: called for each finished part, with its name and its size in bytes.
-    /// - Throws: `BackupError`, `PipelineError`, `StorageError`, `PostgresError`; the backup is then removed. The
-    ///   failure of one of several repositories is not thrown.
+    /// - Throws: `BackupError`, `PipelineError`, `StorageError`, `PostgresError`; the objects of the failed backup are
+    ///   removed. The failure of one of several repositories is not thrown.
     public func make(progress: @escaping @Sendable (String, Int) -> Void = { _, _ in }) async throws -> Result {
         if settings.recipients.isEmpty, !settings.isUnencryptedAllowed { throw BackupError.noRecipients }
         try await BackupTools.check(encrypts: !settings.recipients.isEmpty)
@@ -160,9 +160,9 @@ public struct BackupMaker: Sendable {
         throw BackupError.noRoom(place: repository.store.place, free: free, needed: needed)
     }
 
-    /// Removes the objects that this backup has written before it failed, even if it was cancelled. Then the removal is
-    /// limited to 5 s, because the next backup removes them, too. It removes nothing else: the lock may belong to
-    /// another process by now, and so may other objects that no manifest refers to.
+    /// Removes the objects that this backup has written before it failed or was cancelled. After a cancellation, the
+    /// removal is limited to 5 s, because the next backup removes the objects, too. Other objects that no manifest
+    /// refers to are not removed: the lock, and these objects, may belong to another process by now.
     private func clear(_ id: String, in destinations: Destinations) async {
         let repositories = destinations.answering
         let prefix = "\(name)/\(id)/"

@@ -15,7 +15,7 @@ struct BackupRun: Sendable {
     let progress: @Sendable (String, Int) -> Void
     let id: String
     let plan: DumpPlan
-    /// Whether the sessions of the backup have to take turns with their locks.
+    /// Whether the server's lock table is too small for the sessions of the backup to hold their locks concurrently.
     let isCrowded: Bool
     private let startedAt: String
 
@@ -30,7 +30,7 @@ struct BackupRun: Sendable {
         self.lock = lock
         self.destinations = destinations
         self.progress = progress
-        // The snapshot's session, each dump and each reader.
+        // The snapshot's session, one session for each dump, and one for each reader.
         isCrowded = snapshot.isCrowded(by: 1 + plan.parts.count + maker.settings.jobs)
         startedAt = Timestamp.now.rfc3339
         // IDs sort by time, and differ even within the same second.
@@ -88,8 +88,8 @@ struct BackupRun: Sendable {
             Array(Self.script(around.sequences).utf8), kind: .sequences, name: "sequences.sql")
         parts += try await [stored, roles, sequences]
         // Roles belong to the whole server, and are not part of the snapshot. Only roles that have not changed during
-        // the backup are recorded. They are read again on another connection, because this one still sees the old
-        // roles.
+        // the backup are recorded. So the roles are read again, on another connection, because the connection with the
+        // snapshot still sees the old roles.
         let rolesAfter = try await maker.database.withDirectConnection(named: "reeve backup") { connection in
             try await connection.with { try DatabaseContent.roles(on: $0) }
         }

@@ -75,7 +75,7 @@ struct BackupTools: Sendable {
 
     /// Returns the arguments with which psql reads a script from its standard input, and refuses meta-commands in it,
     /// such as `\!`. So write access to a repository does not allow writing to this machine. `\restrict` exists since
-    /// the minor versions of August 2025 (CVE-2025-8714); older versions read the script without it.
+    /// the minor versions of August 2025 (CVE-2025-8714); older versions of psql read the script without `\restrict`.
     func restrictedScript() async -> [String] {
         let outcome = try? await Command(programs.path("psql"), ["--version"]).run(limit: .seconds(10))
         guard Self.canRestrict(psql: outcome?.output ?? "") else { return ["-f", "-"] }

@@ -118,7 +118,7 @@ extension Manifest.Part {
     }
 }
 
-/// Checks whether a stream of bytes can have a format. Used by one thread at a time.
+/// Checks whether a stream of bytes can have the expected format. Used by one thread at a time.
 final class FormatCheck: @unchecked Sendable {
     private let format: PartFormat
     private var count = 0
@@ -139,7 +139,7 @@ final class FormatCheck: @unchecked Sendable {
 
     /// Returns what is wrong with the bytes so far; nil if nothing is.
     ///
-    /// - Parameter given: the number of bytes of input that they were made from, if it is known.
+    /// - Parameter given: the size of the input from which these bytes were made, if it is known.
     func problem(given: Int? = nil) -> String? {
         if case .text = format { return nil }
         if count == 0 { return "it is empty" }

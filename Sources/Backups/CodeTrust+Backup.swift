@@ -1,6 +1,6 @@
 import Postgres
 
-/// Checks of the code in a backup and in its target.
+/// The checks of the code that a backup and its target contain.
 extension CodeTrust {
     /// Refuses a backup that contains code of roles that are not trusted, before any of the backup is restored.
     ///
@@ -9,7 +9,7 @@ extension CodeTrust {
     ///   - target: the server whose superusers are trusted. The restoring role is trusted, too.
     ///   - owners: the roles that own objects in the source, including roles that the target does not have yet.
     ///   - isThrough: whether the restored objects are dumped again and read by a session in `target`. Then the check
-    ///     is made for every role, and not only for superusers.
+    ///     is made even if the restoring role is not a superuser.
     /// - Throws: `BackupError.foreignCode`; `PostgresError`.
     func check(
         _ archives: [TableOfContents], for target: ConnectionSettings, owners: [String], isThrough: Bool = false

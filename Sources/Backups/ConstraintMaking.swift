@@ -88,8 +88,8 @@ struct ConstraintMaking: Sendable {
         }
     }
 
-    /// Drops the record, and the records of earlier restores of the same selection. Their tables no longer had these
-    /// names.
+    /// Drops the record, and the records of earlier restores of the same selection, whose tables no longer exist under
+    /// their names.
     private func drop(_ record: UnfinishedRestore) async throws {
         let schemas = try await Connection.opened(settings) { connection in
             try await connection.with { connection in

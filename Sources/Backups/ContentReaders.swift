@@ -8,9 +8,9 @@ struct ContentReaders: Sendable {
     /// nil: no session changes the database.
     let snapshot: SnapshotTransaction?
     let count: Int
-    /// Whether each reader locks all tables when it begins, and not only those that it reads while it reads them.
+    /// Whether each reader locks all tables when it begins. Otherwise, it locks only the tables that it reads.
     let locksAll: Bool
-    /// Limits the reads and dumps that run concurrently to the number of jobs.
+    /// Limits the number of reads and dumps that run concurrently.
     let slots: DispatchSemaphore
 
     init(
@@ -86,7 +86,7 @@ struct ContentReaders: Sendable {
         let access = needsFunctions ? "READ WRITE" : "READ ONLY"
         try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ \(access); SET LOCAL lock_timeout = '5s'")
         if let snapshot {
-            // Immediately, before another session waits for a stronger lock, behind which later ones would queue.
+            // Lock immediately, before a session that waits for a stronger lock queues up and blocks later requests.
             if locksAll { for lock in SnapshotTransaction.locks(snapshot.relations) { try connection.execute(lock) } }
             try connection.execute("SET TRANSACTION SNAPSHOT \(quoteLiteral(snapshot.id))")
         }
@@ -145,7 +145,7 @@ struct ContentReaders: Sendable {
         return gathered.prints
     }
 
-    /// Filled under the lock, and read after that.
+    /// Readers fill it under the lock. It is read after they have ended.
     private final class Gathered: @unchecked Sendable {
         private let lock = NSLock()
         private(set) var prints: Prints = [:]

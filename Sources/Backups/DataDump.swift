@@ -96,7 +96,7 @@ final class DataDump: @unchecked Sendable {
 
     private func keep(_ part: Manifest.Part) { lock.withLock { parts.append(part) } }
 
-    // MARK: What is unchanged
+    // MARK: Unchanged parts
 
     /// Starts those of pg_dump's parts whose tables have changed, and reuses the earlier parts of the others.
     private func decide() async throws {

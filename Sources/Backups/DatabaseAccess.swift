@@ -30,7 +30,7 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
     /// nil in older manifests, which do not record it.
     var owner: String?
 
-    /// Reads the access of the current database.
+    /// Reads the owner, the connection limit and the privileges of the current database.
     static func read(on connection: isolated Connection) throws -> DatabaseAccess {
         let own = try connection.query(
             """

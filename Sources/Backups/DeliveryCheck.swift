@@ -19,10 +19,9 @@ struct DeliveryCheck: Sendable {
         try await checkSchemas()
     }
 
-    /// Refuses tables whose expressions use schemas that roles that are not trusted can write to. PostgreSQL evaluates
-    /// the constant parts of a generated column or a partition key as soon as a table is created or attached to a
-    /// parent, and resolves the names in the target. So a role that is not trusted must not have objects in those
-    /// schemas, or be able to create them.
+    /// Refuses tables whose expressions use a schema in which a role that is not trusted has objects or may create
+    /// them. PostgreSQL evaluates the constant parts of a generated column or a partition key as soon as a table is
+    /// created or attached to a parent, and it resolves the names in the target. So code of that role could be called.
     private func checkSchemas() async throws {
         guard case .roles(let trusted) = trust else { return }
         let used = try await Connection.opened(scratch) { connection in

@@ -27,7 +27,7 @@ final class Destinations: @unchecked Sendable {
         lock.withLock { failures.sorted { $0.key < $1.key }.map { (repositories[$0.key].store.place, $0.value) } }
     }
 
-    /// The repositories that may answer another attempt: all but those whose failure was that they did not answer.
+    /// The repositories for which another attempt is worth the time: all except those that have failed to answer.
     var answering: [Repository] {
         lock.withLock {
             repositories.indices.filter { index in
@@ -41,8 +41,8 @@ final class Destinations: @unchecked Sendable {
 
     func hasFailed(_ index: Int) -> Bool { lock.withLock { failures[index] != nil } }
 
-    /// Runs an operation on all repositories that have not failed, concurrently: one that hangs does not delay the
-    /// others.
+    /// Runs an operation concurrently on all repositories that have not failed, so that one that hangs does not delay
+    /// the others.
     ///
     /// - Throws: the last repository's error if none is left; `CancellationError`.
     func each(_ body: @escaping @Sendable (Repository) async throws -> Void) async throws {
@@ -94,8 +94,8 @@ final class Destinations: @unchecked Sendable {
         return nil
     }
 
-    /// Returns the names of those parts of an earlier backup that every repository has. Parts that were written by a
-    /// backup whose last test has shown, in any repository, that it cannot be restored are left out.
+    /// Returns the names of those parts of an earlier backup that every repository has. A part is left out if the last
+    /// test of the backup that has written it has shown, in any repository, that this backup cannot be restored.
     func common(_ manifest: Manifest) async throws -> Set<String> {
         let parts = manifest.parts
         // Grouped by the backup that has written them.
@@ -158,7 +158,7 @@ final class PartSink: @unchecked Sendable {
         }
     }
 
-    /// Writes bytes. Blocks the calling thread, which must belong to the caller.
+    /// Writes bytes. Blocks the calling thread, which must be a dedicated one.
     func take(_ bytes: UnsafeRawBufferPointer) throws {
         throttle?.pass(bytes.count * writers.count)
         for (index, writer) in writers where !destinations.hasFailed(index) {

@@ -10,7 +10,7 @@ struct LockWatch: Sendable {
     let application: String
     /// How long one statement may wait.
     let limit: Duration
-    /// The time between two checks. A statement that is found waiting only once is ignored.
+    /// The time between two checks. A statement that only one check finds waiting is ignored.
     var interval: Duration = .seconds(5)
 
     /// Checks until a statement has waited too long, or until the task is cancelled.

@@ -97,7 +97,7 @@ public struct Manifest: Codable, Sendable, Equatable {
     public var recipients: [String]
     public let tables: [Table]
     public let sequences: [Sequence]
-    /// nil if the role of the backup may not read them.
+    /// nil if the role that made the backup may not read large objects.
     public let largeObjects: LargeObjects?
     /// The versions of the extensions, by name.
     public let extensions: [String: String]

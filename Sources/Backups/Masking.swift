@@ -4,7 +4,7 @@ import Postgres
 
 /// Rules that replace the values of columns in a copy for people who must not see the original values.
 ///
-/// Equal values get equal masks, so that keys still match. The salt prevents that a value is found by hashing guesses.
+/// Equal values get equal masks, so that keys still match. The salt prevents finding a value by hashing guesses.
 public struct MaskingRules: Sendable, Equatable {
     public enum Mask: String, Sendable, CaseIterable {
         /// A hash of the value, as long as the column allows.

@@ -43,7 +43,7 @@ extension PipelineError {
 }
 
 extension BackupError {
-    /// Classifies the error of a program that has read a part: an error of the part, or an outage.
+    /// Classifies the error of a program that has read a part: an outage, a failed decryption, or a damaged part.
     init(for error: PipelineError, _ part: Manifest.Part) {
         if error.saysNothingOfItsInput {
             self = .notRestored(object: part.object, reason: error.description)

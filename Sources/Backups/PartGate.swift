@@ -20,7 +20,9 @@ final class PartGate: @unchecked Sendable {
         }
     }
 
-    /// Waits until the part is known to be wanted, and for a slot. Later calls return immediately.
+    /// Waits until it is known whether the part is wanted, and then for a slot. Later calls return immediately.
+    ///
+    /// - Throws: `NotWanted` if the part is not wanted.
     func enter() throws {
         if isInside { return }
         let isWanted = lock.withLock {

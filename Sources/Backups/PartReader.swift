@@ -153,7 +153,7 @@ final class PartReader: @unchecked Sendable {
         }
     }
 
-    /// Returns the late constraints of tables, read from the backup's archive of definitions that follow the rows.
+    /// Returns the late constraints of tables, read from the backup's part of kind `after`.
     func lateConstraints(of tables: Set<FetchedTable>, _ tools: BackupTools) async throws -> LateConstraints {
         guard let part = restorer.manifest.parts.first(where: { $0.kind == .after }) else { return LateConstraints() }
         return try await withFile(part) { path in

@@ -6,9 +6,8 @@ import Postgres
 ///
 /// The tables are first rebuilt in a scratch server, with indexes, constraints, triggers, policies and grants. There
 /// they are moved to another schema if that is requested. Then they are copied into the target in one transaction.
-/// Foreign keys are made after that, each in its own transaction. Keys that the target refuses are left out and
-/// reported. The restored tables are compared with the manifest.
-/// said. What has come is compared with what the backup says of it.
+/// Foreign keys and other late constraints are made after that, each in its own transaction. Constraints that the
+/// target refuses are left out and reported. The restored tables are compared with the manifest.
 public struct PartialRestore: Sendable {
     public struct Selection: Sendable {
         /// `schema.table`, or `table` if only one schema has such a table. A partitioned table includes all of its
@@ -51,7 +50,8 @@ public struct PartialRestore: Sendable {
         // The size of the tables is known only after they are resolved.
         return try await server.with(roomFor: 0) { scratch, isOwn in
             let reader = PartReader(restorer, parts: [], { _, _ in })
-            // Output of the scratch server is run in the target, so no untrusted code may run in the scratch server.
+            // Statements from the scratch server are run in the target, so no untrusted code may run in the scratch
+            // server.
             try await restorer.settings.trust.check(
                 try await reader.definitions(tools), for: target, owners: manifest.neededRoles, isThrough: true)
             if isOwn { try await restorer.makeRoles(scratch, reader) }

@@ -1,6 +1,6 @@
 import Postgres
 
-/// Replaces an existing database by a restored one. The existing database is kept under another name, so nothing is
+/// Replaces an existing database with a restored one. The existing database is kept under another name, so nothing is
 /// lost.
 public struct Replacement: Sendable {
     private let target: ConnectionSettings

@@ -6,8 +6,8 @@ import Storage
 
 /// The backups of databases in a store.
 ///
-/// Objects are named `DATABASE/ID/PART`. A part is the output of `pg_dump | zstd | age`, so that `age -d | zstd -d |
-/// pg_restore` reads it. The manifest, `DATABASE/ID/manifest.json`, is written last.
+/// Objects are named `DATABASE/ID/PART`. A part is the output of `pg_dump | zstd | age`, so that
+/// `age -d | zstd -d | pg_restore` reads it. The manifest, `DATABASE/ID/manifest.json`, is written last.
 public struct Repository: Sendable {
     public let store: BoundedStore
 
@@ -41,7 +41,7 @@ public struct Repository: Sendable {
 
     /// Removes backups: first the manifest of each, then the parts that no manifest refers to any more.
     ///
-    /// If the removal is interrupted after that of a manifest, the next backup removes the remaining parts.
+    /// If the removal is interrupted after a manifest was removed, the next backup removes the remaining parts.
     ///
     /// - Parameter removed: called with the ID of each backup as soon as its manifest is removed, before any of its
     ///   parts is.

@@ -38,8 +38,8 @@ extension Repository {
     ///
     /// - Parameter adopts: whether to take over a name that belongs to another database, and to start again if the
     ///   backups are gone.
-    /// - Throws: `BackupError.foreign`; `.emptied` if the ledger records backups in the repository but it has none, for
-    ///   example because the disk below a mount point is not mounted; `StorageError`; `PostgresError`.
+    /// - Throws: `BackupError.foreign`; `.emptied` if the ledger records backups in the repository but the repository
+    ///   has none, for example because the disk below a mount point is not mounted; `StorageError`; `PostgresError`.
     public func claim(_ database: String, on connection: Connection, adopts: Bool = false) async throws {
         let (own, recorded) = try await connection.with { [place = store.place] connection in
             let own = try RepositoryOwner.read(on: connection)

@@ -2,8 +2,8 @@ import Postgres
 
 /// Keeps sessions out of a database while it is restored.
 ///
-/// During the restore, the database belongs to the restoring role. Its owner could change the connection limit, or copy
-/// the database as a template.
+/// During the restore, the database belongs to the restoring role. Otherwise, its owner could change the connection
+/// limit, or copy the database as a template.
 struct RestoreGuard: Sendable {
     private let target: ConnectionSettings
 

@@ -1,7 +1,7 @@
 import Postgres
 
-/// The steps of a restore, in order. Each step restores parts of a backup, or entries of an archive, with its options
-/// of pg_restore. Pure: no I/O.
+/// The steps of a restore, in order. Each step restores parts of a backup, or entries of an archive, with its own
+/// options of pg_restore. Pure: no I/O.
 ///
 /// Rows are restored before indexes and constraints, which are built faster when the rows exist, and before triggers,
 /// which must not fire for them. Masks are applied between rows and triggers, because a trigger could see and keep the
@@ -43,7 +43,7 @@ struct RestorePlan: Sendable {
     /// The options that pg_restore gets in every step.
     static let options = ["--exit-on-error", "--no-tablespaces", "-Fc"]
 
-    /// Constraints that check the existing rows when they are made. This may call functions of other roles, whose
+    /// Constraints that check the existing rows when they are made. The check may call functions of other roles, whose
     /// settings and cursors must not remain in the session, so each constraint is made in its own session. A partial
     /// restore makes them in the target.
     static let lateConstraints: Set<String> = ["FK CONSTRAINT", "CHECK CONSTRAINT"]
@@ -96,7 +96,8 @@ struct RestorePlan: Sendable {
             dependents = parts(.after).map { .entries(.allBut(leftOut), of: $0) }
             last = []
         }
-        // Sequences follow the rows, because pg_dump's data also sets them, to their values at the time of the dump.
+        // Sequences follow the rows, because pg_dump's data sections set them, too, to their values at the time of the
+        // dump.
         contents =
             [.refuseUntrusted(in: filled), .suspendChecks, rows, .parts(parts(.sequences))]
             // All masks, because a rule for a table also applies to its partitions and to tables that inherit from it.

@@ -19,7 +19,8 @@ public struct Proof: Sendable, Equatable, Codable {
     public let isProved: Bool
     public let tables: Int
     public let differences: [RestoreDifference]
-    /// The duration of the restore, without making the cluster and comparing. A real restore would take this long here.
+    /// The duration of the restore, without making the cluster and comparing. A real restore on this machine would take
+    /// as long.
     public let restoreSeconds: Double
     /// The duration of the restore and the comparison.
     public let testSeconds: Double
@@ -61,7 +62,7 @@ public struct RestoreTest: Sendable {
     ///
     /// - Throws: `BackupError`, `EmbeddedClusterError` and others if the test could not be carried out, for example
     ///   because a program was killed, the server was lost or the disk was full. A backup that cannot be restored, or
-    ///   differs after that, is a result and not an error.
+    ///   whose restored contents differ, is a result and not an error.
     public func run(progress: @escaping Restorer.Progress = { _, _ in }) async throws -> Proof {
         if !manifest.recipients.isEmpty, settings.identity == nil { throw BackupError.needsIdentity(id: manifest.id) }
         let proof = try await scratch.with(roomFor: manifest.databaseBytes) { target, isOwn in

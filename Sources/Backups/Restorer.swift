@@ -15,7 +15,8 @@ public struct Restorer: Sendable {
         public var jobs = 2
         /// Whether missing roles are created.
         public var makesRoles = false
-        /// Whether existing roles get the attributes of the backup, too. Only for a server with no other databases.
+        /// Whether existing roles get the attributes of the backup, too. Only for a server that is used for nothing
+        /// else.
         var restoresAllRoles = false
         /// Whether the target gets the owner, the grants and the connection limit of the backup. For a target that was
         /// made for the restore.
@@ -126,8 +127,8 @@ public struct Restorer: Sendable {
 
     private var databaseSettings: [DatabaseSetting] { manifest.settings.compactMap(DatabaseSetting.init) }
 
-    /// Returns messages about the settings that the server refuses. Each is set in a transaction that is rolled back,
-    /// because settings are applied last, after all rows. Settings of missing roles are skipped.
+    /// Returns messages about the settings that the server refuses. Each setting is tried in a transaction that is
+    /// rolled back, because settings are applied only after all rows. Settings of missing roles are skipped.
     private func lackingSettings(on connection: isolated Connection) throws -> [String] {
         let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
         let roles = Set(try Self.roles(on: connection))
@@ -151,7 +152,7 @@ public struct Restorer: Sendable {
     private struct Tried: Error {}
 
     /// Describes how the owner, the grants and the connection limit of the target differ from the backup; nil if they
-    /// are equal.
+    /// are equal, or if the backup does not record them.
     public func keptAccess(of target: ConnectionSettings) async throws -> String? {
         guard let wanted = manifest.access else { return nil }
         let found = try await Connection.opened(target.restoring) { connection in

@@ -2,7 +2,7 @@ import Postgres
 
 /// Decides which backups are kept: grandfather, father, son. Pure: no I/O.
 public struct RetentionPolicy: Sendable, Equatable {
-    /// The numbers of days, weeks and months of each of which the newest proven backup is kept.
+    /// How many days, weeks and months keep their newest proven backup. Periods without a proven backup do not count.
     public var daily = 7
     public var weekly = 5
     public var monthly = 12

@@ -16,7 +16,7 @@ struct ScratchRebuild: Sendable {
     private var manifest: Manifest { restorer.manifest }
 
     struct Result: Sendable {
-        /// The tables, as they are named in the scratch server at that time.
+        /// The tables under their names in the scratch server, before `move`.
         let tables: [FetchedTable]
         let constraints: LateConstraints
     }

@@ -18,7 +18,7 @@ struct ScratchServer: Sendable {
     /// everything afterwards.
     ///
     /// - Parameters:
-    ///   - bytes: the size of the contents, to the extent that it is known.
+    ///   - bytes: the expected size of the contents; 0 if it is not known.
     ///   - body: called with the database, and with whether the server is a separate one, in which roles may be made.
     /// - Throws: `BackupError.noPgDump` if there are neither server programs nor another server; `.noRoom`; the errors
     ///   of `body`.

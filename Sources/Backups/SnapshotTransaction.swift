@@ -14,12 +14,12 @@ struct SnapshotTransaction: Sendable {
     let wal: String?
     let relations: [DatabaseContent.Relation]
     let hasLargeObjects: Bool
-    /// How many locks the server's lock table has room for, at least: twice `max_locks_per_transaction` for each session and
-    /// prepared transaction (`InitLocks` of PostgreSQL's lock.c).
+    /// The minimum number of locks that the server's lock table can hold: twice `max_locks_per_transaction` for each
+    /// session and each prepared transaction (`InitLocks` in PostgreSQL's lock.c).
     let lockCapacity: Int
 
-    /// Whether the lock table has no room for so many sessions, each with locks on all relations. The dumps are then made
-    /// one after the other, and readers lock only what they read.
+    /// Whether the lock table is too small for this number of sessions, each with locks on all relations. If so, the
+    /// dumps run one after another, and readers lock only the tables that they read.
     func isCrowded(by sessions: Int) -> Bool { relations.count * sessions > lockCapacity }
 
     private static let attempts = 10

@@ -18,7 +18,7 @@ public struct SystemCheck: Sendable {
     ///
     /// Views run functions with the rights of the role that reads them. So if the session's role is a superuser, the
     /// query runs as a role that may read everything and do nothing else. That role exists only in this transaction.
-    /// Within a SECURITY DEFINER function, code cannot switch back to the superuser.
+    /// The query runs in a SECURITY DEFINER function, in which code cannot switch back to the superuser.
     ///
     /// - Returns: the number of rows.
     /// - Throws: `PostgresError`; of kind `badScript` if the SQL is not exactly one statement.

@@ -1,4 +1,4 @@
-/// The table of contents of an archive, as `pg_restore -l -v` prints it. Pure.
+/// The table of contents of an archive, as `pg_restore -l -v` prints it. Pure: no I/O.
 ///
 ///     3233; 2606 16400 FK CONSTRAINT public orders orders_customer_fkey owner
 ///     ;       depends on: 3227

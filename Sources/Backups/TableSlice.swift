@@ -19,7 +19,7 @@ struct TableSlice: Sendable, Hashable {
     /// The size from which a table is stored separately, and the approximate size of its slices, in bytes.
     struct Sizes: Sendable {
         var large = 64 << 20
-        /// Larger if the table would have more than 64 slices.
+        /// Larger if the table would otherwise have more than 64 slices.
         var slice = 128 << 20
     }
 
@@ -30,11 +30,11 @@ struct TableSlice: Sendable, Hashable {
     }
 
     /// Returns the slices of a table. Their boundaries are the same in every backup as long as the table's size stays
-    /// between the same powers of two. So if rows were only appended to the table, only its last slices are dumped
+    /// between the same two powers of two. So if rows were only appended to the table, only its last slices are dumped
     /// again.
     ///
-    /// - Parameter server: before version 14, reading a slice would read the whole table, so the table has one slice
-    ///   there.
+    /// - Parameter server: before version 14, reading a slice would read the whole table, so tables have only one
+    ///   slice.
     static func slices(
         of relation: DatabaseContent.Relation, server: Int, _ sizes: Sizes = Sizes()
     ) -> [TableSlice] {
@@ -80,8 +80,8 @@ struct TableSlice: Sendable, Hashable {
             return
         }
         try connection.withQuery("SELECT t.* \(rows)", returning: "SETOF \(relation.path)", as: role) { call in
-            // OFFSET 0: one call for all columns. A function in a SELECT list returns its rows one by one, and collects
-            // none.
+            // OFFSET 0: the function is called once for all columns. In a SELECT list, its rows are returned one by
+            // one, and are not collected first.
             let query = "SELECT \(columns(of: "(s.r)")) FROM (SELECT \(call) AS r OFFSET 0) s"
             _ = try connection.copyOut("COPY (\(query)) TO STDOUT (ENCODING 'UTF8')", take)
         }

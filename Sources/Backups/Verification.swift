@@ -130,7 +130,8 @@ extension Repository {
         return result
     }
 
-    /// Returns the objects that no manifest refers to, without manifests, the test results next to them, and owners.
+    /// Returns the objects that no manifest refers to. Manifests, test results next to a manifest, and `owner.json` are
+    /// not included.
     static func orphans(_ objects: [StoredObject], _ manifests: [Manifest]) -> [String] {
         let parts = Set(manifests.flatMap { $0.parts.map(\.object) })
         let names = objects.map(\.name)
