@@ -5,35 +5,36 @@ import Postgres
 import Processes
 import Storage
 
-/// A place outside the database where anchors are kept. Calls block.
+/// A place outside the database that stores anchors. Calls block.
 public protocol AnchorPlace: Sendable {
     var place: String { get }
 
-    /// Keeps an anchor; one that is there already stays as it is.
+    /// Stores an anchor. The same anchor is not stored twice.
     func keep(_ anchor: AuditAnchor) throws
 
-    /// Whether it keeps this very anchor.
+    /// Whether the place stores exactly this anchor.
     func has(_ anchor: AuditAnchor) throws -> Bool
 
-    /// The texts that are kept of a database, whoever wrote them.
+    /// Returns the stored texts of a database, whether or not they are genuine anchors.
     func texts(of name: String) throws -> [String]
 
-    /// Removes the anchors that need not be kept for ever.
+    /// Removes the anchors that need not be kept forever.
     func thin(_ name: String) throws
 
-    /// Whether it has neither a backup nor an anchor of a database, as below a mount point whose disk is away.
+    /// Whether the place has neither a backup nor an anchor of a database, for example because the disk below a mount
+    /// point is not mounted.
     func isEmpty(of name: String) throws -> Bool
 }
 
 extension AnchorPlace {
-    /// Where no backups lie nothing is missed.
+    /// A place that stores no backups is never reported as emptied.
     func isEmpty(of name: String) throws -> Bool { false }
 }
 
-/// Lines of a file in the state folder, of all databases.
+/// Stores the anchors of all databases as lines of a file in the state folder.
 struct AnchorFile: AnchorPlace {
     let file: PrivateFile
-    /// The file is thinned once it has so many lines.
+    /// The number of lines above which the file is thinned.
     var limit = 4000
 
     init(state: String) { file = PrivateFile(path: "\(state)/audit.anchors") }
@@ -74,7 +75,8 @@ struct AnchorFile: AnchorPlace {
         }
     }
 
-    /// The newest anchors are kept per ledger and key, so that one ledger's lines do not displace another's.
+    /// Returns the key by which anchors are grouped for thinning: name, ledger and key. So the anchors of one ledger do
+    /// not displace those of another ledger.
     private static func chain(_ anchor: AuditAnchor) -> String {
         "\(anchor.name) \(anchor.identity.ledger) \(anchor.keyID)"
     }
@@ -85,10 +87,11 @@ struct AnchorFile: AnchorPlace {
     }
 }
 
-/// Objects of a repository. No backup lies there: a database cannot have a name with a dot.
+/// Stores anchors as objects of a repository. Their folder never contains a backup, because the name of a database
+/// cannot contain a dot.
 struct AnchorFolder: AnchorPlace {
     let store: any ObjectStore
-    /// The newest that are read.
+    /// The number of newest anchors that are read, in addition to all accepted ones.
     var limit = 2000
 
     private static let folder = "audit.anchors"
@@ -99,7 +102,8 @@ struct AnchorFolder: AnchorPlace {
 
     private func prefix(_ name: String) -> String { "\(Self.folder)/\(AuditAnchor.encodedName(name))/" }
 
-    /// Named by its time in microseconds, so that what was anchored last is listed last.
+    /// Returns the name of an anchor's object. It begins with the anchor's time in microseconds, so that the newest is
+    /// last in a list.
     private func object(_ anchor: AuditAnchor) -> String {
         let time = String(max(0, anchor.at.microseconds))
         let code = String(Substring(anchor.text.utf8.suffix(12)))
@@ -161,10 +165,10 @@ struct AnchorFolder: AnchorPlace {
     }
 }
 
-/// Runs a call that may hang on a thread of its own, and does not wait for it longer than the limit.
+/// Runs a call that may hang on a separate thread, and waits for it no longer than the limit.
 ///
-/// - Throws: `AuditError.late`, when the thread is left to itself; `StorageError.hung` beside too many such threads; what
-///   `body` throws.
+/// - Throws: `AuditError.late` if the limit is exceeded, and the thread is abandoned; `StorageError.hung` if too many
+///   threads are hanging already; the errors of `body`.
 func withinLimit<T: Sendable>(
     _ limit: Duration, place: String, _ body: @escaping @Sendable () throws -> T
 ) async throws -> T {

@@ -1,17 +1,17 @@
 import Kernel
 import Reporting
 
-/// Why the audit chain cannot be anchored.
+/// The reason why the audit chain cannot be anchored.
 public enum AuditError: Error, CustomStringConvertible {
     case file(String, reason: String)
     case notAKey(String)
-    /// The chain does not go on from its newest anchor, or is another ledger's.
+    /// The chain does not continue from its newest anchor, or belongs to another ledger.
     case contradicted(database: String, reason: String)
-    /// Some places have the anchor, and these do not.
+    /// The anchor could not be written to these places. Other places may have it.
     case notWritten([(place: String, reason: String)])
     case late(place: String, limit: Duration)
     case noLedger(database: String)
-    /// The place has nothing, and the ledger knows backups there.
+    /// The place is empty, but the ledger records backups in it.
     case emptied(backups: Int)
 
     public var description: String {

@@ -8,7 +8,7 @@ struct AuditKeyFile: Sendable {
 
     init(path: String) { file = PrivateFile(path: path) }
 
-    /// - Returns: nil when there is none.
+    /// - Returns: nil if the file does not exist.
     /// - Throws: `AuditError`.
     func read() throws -> AuditKey? {
         guard let bytes = try file.read(limit: 4096) else { return nil }
@@ -17,7 +17,7 @@ struct AuditKeyFile: Sendable {
         return key
     }
 
-    /// The key that is there, or a new one; of several who make one at once all get the same.
+    /// Returns the existing key, or makes one. Processes that make a key concurrently all get the same one.
     func readOrMake() throws -> AuditKey {
         if let key = try read() { return key }
         var generator = SystemRandomNumberGenerator()

@@ -2,26 +2,26 @@ import Foundation
 import Kernel
 import Ledger
 
-/// What `reeve audit verify` says of one database.
+/// The result of `reeve audit verify` for one database.
 public struct AuditReport: Sendable {
     public let name: String
     public let chain: Audit.Verification
     /// Findings against the chain, or against the existing anchors.
     private(set) var problems: [String] = []
-    /// What could not be checked, so that the report makes no statement about it.
+    /// Descriptions of what could not be checked. The report makes no statement about it.
     private(set) var notChecked: [String] = []
-    /// Further facts worth knowing, none of which is a problem.
+    /// Further facts that are not problems.
     private(set) var notes: [String] = []
     private(set) var anchored: AuditAnchor?
     private(set) var acceptance: AuditAnchor?
-    /// Which places vouch for how many entries.
+    /// The number of valid anchors in each place, and the newest of them.
     private(set) var vouching: [(place: String, anchors: Int, newest: AuditAnchor)] = []
 
     public var isIntact: Bool { chain.isIntact && problems.isEmpty }
-    /// The entries behind the newest anchor.
+    /// The number of entries after the newest anchor.
     var unanchored: Int64 { chain.entries - (anchored?.entries ?? 0) }
 
-    /// A database without a ledger: there is nothing to say.
+    /// Makes the report on a database without a ledger.
     init(name: String) {
         self.name = name
         chain = Audit.Verification()
@@ -82,7 +82,7 @@ public struct AuditReport: Sendable {
             let keys = Set(unknown.map(\.keyID)).sorted().joined(separator: ", ")
             let text =
                 "\(count(unknown.count, "anchor")) made with the key \(keys): \(keyProblem ?? "it is not at hand")"
-            // With none that could be checked, nobody vouches for anything.
+            // If no anchor could be checked, nothing confirms the chain.
             if evidence.valid.isEmpty { problems.append(text) } else { notChecked.append(text) }
         } else if let keyProblem {
             notChecked.append("anchors: \(keyProblem)")
@@ -94,7 +94,7 @@ public struct AuditReport: Sendable {
 
     private func count(_ number: Int, _ what: String) -> String { "\(number) \(what)\(number == 1 ? "" : "s")" }
 
-    // MARK: Saying it
+    // MARK: Output
 
     public var text: String {
         var lines: [String] = []
@@ -152,9 +152,9 @@ public struct AuditReport: Sendable {
 }
 
 extension AuditWork {
-    /// Looks at the chain and at all the anchors that can be reached; makes nothing, not even a key.
+    /// Checks the chain against all anchors that can be read. Creates nothing, not even a key.
     ///
-    /// - Parameter more: lines with further anchors, as from a log, by where they are from.
+    /// - Parameter more: lines with further anchors, for example from a log, by their source.
     public func verify(more: [String: [String]] = [:]) async throws -> AuditReport {
         let isInstalled = try await open.database.pool.with { try LedgerSchema.isInstalled(on: $0) }
         let keyFile = keyFile
@@ -166,7 +166,7 @@ extension AuditWork {
         } catch {
             keyProblem = "\(error)"
         }
-        // Before the chain: what is anchored is in it by then.
+        // Anchors are read before the chain, so that the chain already contains every anchored entry.
         var found = await texts()
         found.byPlace.merge(more) { $0 + $1 }
         guard isInstalled else {
@@ -182,7 +182,7 @@ extension AuditWork {
 }
 
 extension AuditReport {
-    /// A ledger that is gone altogether is told by the anchors that are left of it.
+    /// Reports a ledger that no longer exists. Its remaining anchors show that it existed.
     fileprivate mutating func noteMissingLedger(_ found: AuditWork.Found, _ key: AuditKey?) {
         let genuine = found.lines.compactMap { AuditAnchor($0) }.filter { anchor in key.map(anchor.isGenuine) ?? false }
         guard let last = genuine.filter({ $0.name == name }).max(by: { $0.at < $1.at }) else { return }

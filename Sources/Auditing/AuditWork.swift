@@ -5,8 +5,8 @@ import Postgres
 import Storage
 import Telemetry
 
-/// The anchors of one database's audit chain: made with a key that the database does not hold, and kept where its owner
-/// does not reach.
+/// The anchors of one database's audit chain. They are made with a key that the database does not contain, and are
+/// stored where the owner of the database has no access.
 public struct AuditWork: Sendable {
     public static let key = Setting<String?>(
         "audit.key", .path,
@@ -16,10 +16,10 @@ public struct AuditWork: Sendable {
     let configuration: Configuration
     let logger: Logger
     public let places: [any AnchorPlace]
-    /// How long one place may take.
+    /// The time limit for a call on one place.
     let limit: Duration
 
-    /// With the places that the configuration names: the state folder, and every repository.
+    /// Uses the places of the configuration: the state folder, and every repository.
     public init(open: OpenDatabase, configuration: Configuration, logger: Logger) {
         let stores = RepositorySettings.stores(configuration)
         self.init(
@@ -46,17 +46,18 @@ public struct AuditWork: Sendable {
 
     // MARK: Anchoring
 
-    /// What an anchoring came to.
+    /// The result of anchoring.
     public struct Anchored: Sendable {
         public let anchor: AuditAnchor
-        /// Whether there was something to anchor.
+        /// Whether a new anchor was made.
         public let isNew: Bool
     }
 
-    /// Anchors the end of the chain in all places, if it has moved; else writes the newest anchor where it is missing.
+    /// Anchors the end of the chain in all places, if the chain has grown. Otherwise writes the newest anchor to the
+    /// places that lack it.
     ///
-    /// - Parameter reason: why the chain is to count from here on, whatever earlier anchors say; nil: it is to go on from
-    ///   the newest one.
+    /// - Parameter reason: the reason for accepting the chain as it is now, whatever earlier anchors contain; nil: the
+    ///   chain must continue from its newest anchor.
     /// - Throws: `AuditError`; `PostgresError`.
     @discardableResult
     public func anchor(accepting reason: String? = nil) async throws -> Anchored {
@@ -65,7 +66,8 @@ public struct AuditWork: Sendable {
         let identity = try await identity()
         var evidence = AuditEvidence(
             await texts(in: Array(places.prefix(1))).lines, key: key, identity: identity, name: open.name)
-        // The state folder is the nearest; without it, as on another machine, the others are asked.
+        // The state folder is local, so it is read first. If it has no anchors, as on another machine, all places are
+        // read.
         if evidence.valid.isEmpty {
             evidence = AuditEvidence(await texts().lines, key: key, identity: identity, name: open.name)
         }
@@ -102,7 +104,7 @@ public struct AuditWork: Sendable {
         return Anchored(anchor: anchor, isNew: isNew)
     }
 
-    /// Anchors, and says in the log when that fails: what was done before stands all the same.
+    /// Anchors the chain, and logs a failure as a warning. The operation before it is not affected by a failure.
     public static func anchor(
         after what: String, _ open: OpenDatabase, _ configuration: Configuration, _ logger: Logger
     ) async {
@@ -113,7 +115,7 @@ public struct AuditWork: Sendable {
         }
     }
 
-    /// Lets go of the anchors that are not needed for ever, in every place.
+    /// Removes the anchors that need not be kept forever, in every place.
     public func thin() async {
         for place in places {
             do {
@@ -139,13 +141,13 @@ public struct AuditWork: Sendable {
         return end
     }
 
-    /// How many backups the ledger knows, by place.
+    /// Returns the number of backups that the ledger records, by place.
     private func backups() async throws -> [String: Int] {
         let records = try await open.database.pool.with { try BackupLedger.records(on: $0) }
         return Dictionary(grouping: records, by: \.place).mapValues(\.count)
     }
 
-    /// Writes an anchor into each place that lacks it, in parallel: none waits for another.
+    /// Writes an anchor to each place that lacks it. The places are written concurrently, so that none delays another.
     private func keep(
         _ anchor: AuditAnchor, backups: [String: Int]
     ) async -> (hasOne: Bool, notWritten: [(place: String, reason: String)]) {
@@ -174,7 +176,7 @@ public struct AuditWork: Sendable {
 
     // MARK: Reading
 
-    /// The texts of all places that answer.
+    /// The texts of all places that have answered, and the errors of the other places.
     struct Found: Sendable {
         var byPlace: [String: [String]] = [:]
         var failed: [(place: String, reason: String)] = []

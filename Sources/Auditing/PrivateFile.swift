@@ -2,15 +2,16 @@ import CSystem
 import Foundation
 import Kernel
 
-/// A file that only this user reads and writes, and that is used only if that is so.
+/// A file that only this user can read and write. The file is refused if other users can access it.
 struct PrivateFile: Sendable {
     let path: String
 
     private var folder: String { (path as NSString).deletingLastPathComponent }
 
-    /// What it holds; nil when it is not there.
+    /// Returns the contents; nil if the file does not exist.
     ///
-    /// - Throws: `AuditError.file` for one that is a link, another's, or open to others.
+    /// - Throws: `AuditError.file` for a file that is a link, belongs to another user, is accessible to other users, or
+    ///   is larger than the limit.
     func read(limit: Int = 64 << 20) throws -> [UInt8]? {
         let descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)
         if descriptor < 0, errno == ENOENT { return nil }
@@ -29,7 +30,7 @@ struct PrivateFile: Sendable {
         }
     }
 
-    /// Creates the file, complete and on the disk; an existing file is left as it is.
+    /// Creates the file and syncs it to disk. An existing file is not changed.
     ///
     /// - Throws: `AuditError.file`.
     func makeOnce(_ bytes: [UInt8]) throws {
@@ -38,7 +39,7 @@ struct PrivateFile: Sendable {
         }
     }
 
-    /// Puts other bytes in the file's place at once.
+    /// Replaces the contents of the file atomically.
     ///
     /// - Throws: `AuditError.file`.
     func replace(_ bytes: [UInt8]) throws {
@@ -47,7 +48,7 @@ struct PrivateFile: Sendable {
         }
     }
 
-    /// Adds bytes at the end, and has them on the disk; makes the file when it is not there.
+    /// Appends bytes and syncs them to disk. Creates the file if it does not exist.
     ///
     /// - Throws: `AuditError.file`.
     func append(_ bytes: [UInt8]) throws {
@@ -59,9 +60,9 @@ struct PrivateFile: Sendable {
         try write(bytes, to: descriptor)
     }
 
-    /// Does something while no other process that asks for this file's lock does.
+    /// Runs `body` under this file's lock, which excludes all other calls of `locked` for the same file.
     ///
-    /// - Throws: `AuditError.file` when the lock is not had within ten seconds; what `body` throws.
+    /// - Throws: `AuditError.file` if the lock is not acquired within ten seconds; the errors of `body`.
     func locked<T>(_ body: () throws -> T) throws -> T {
         try prepareFolder()
         let lock = PrivateFile(path: path + ".lock")
@@ -70,7 +71,8 @@ struct PrivateFile: Sendable {
         defer { close(descriptor) }
         try lock.check(descriptor)
         let end = ContinuousClock.now + .seconds(10)
-        // Of the open file and not of the process, so that threads of one process wait for each other too.
+        // The lock belongs to the open file and not to the process, so that threads of one process exclude each other,
+        // too.
         while csystem_flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK || errno == EINTR else { throw lock.failure() }
             guard ContinuousClock.now < end else {
@@ -81,7 +83,7 @@ struct PrivateFile: Sendable {
         return try body()
     }
 
-    // MARK: Ours alone
+    // MARK: Access
 
     private func check(_ descriptor: Int32) throws {
         var status = stat()

@@ -1,20 +1,21 @@
 import Postgres
 
-/// Finds the entries of an archive that can run code, and their owners. Pure.
+/// Finds the entries of an archive that define code, and their owners. Pure: no I/O.
 ///
-/// PostgreSQL calls functions and operators while an archive is restored: it evaluates what is constant in an expression as
-/// soon as a table is made, and generated columns, partition keys and constraints with the rows. No list of the places is
-/// complete, so it is looked at who has brought functions, operators, casts or the like at all.
+/// PostgreSQL calls functions and operators while it restores an archive. It evaluates constant subexpressions when it
+/// creates a table, and generated columns, partition keys and constraints when it inserts rows. No list of these places
+/// is complete. So an entry that defines a function, an operator or similar code counts, whether or not anything calls
+/// it.
 struct ArchiveCode: Sendable {
     struct Piece: Sendable, Equatable {
-        /// As pg_restore lists it: type, schema, name and owner.
+        /// Type, schema, name and owner, as pg_restore lists them.
         let name: String
-        /// nil: a role that is not known.
+        /// nil if the role is not known.
         let owner: String?
     }
 
-    /// Entries that nobody calls: tables and their parts, types that only hold values, notes. Triggers, rules, policies
-    /// and casts call functions, but are none.
+    /// The types of entries that define no code: tables and their parts, types that only store values, and comments.
+    /// Triggers, rules, policies and casts call functions, but do not define them.
     private static let passive: Set<String> = [
         "ACL", "BLOB", "BLOB COMMENTS", "BLOB METADATA", "BLOBS", "CAST", "CHECK CONSTRAINT", "COLLATION", "COMMENT",
         "CONSTRAINT",
@@ -28,11 +29,12 @@ struct ArchiveCode: Sendable {
         "TRANSFORM", "TRIGGER", "TYPE", "USER MAPPING", "VIEW",
     ]
 
-    /// The first entry that can run and belongs to none of those who are trusted.
+    /// Returns the first entry that defines code and does not belong to a trusted role.
     ///
     /// - Parameters:
-    ///   - trusted: roles whose code may run.
-    ///   - roles: all that there are where it is restored: an owner's name can hold another one's.
+    ///   - trusted: the roles whose code may run.
+    ///   - roles: all roles that may be owners. If an owner is missing, a trusted role whose name is the end of the
+    ///     owner's name would be taken for the owner.
     static func foreign(in contents: TableOfContents, trusted: Set<ExactText>, among roles: [String]) -> Piece? {
         for entry in contents.entries where entry.type.map(passive.contains) != true {
             let owner = contents.owner(of: entry, among: roles)

@@ -2,7 +2,7 @@ import Postgres
 import Reporting
 import Storage
 
-/// Why there is no backup, or no restore.
+/// The reason why a backup or a restore failed.
 public enum BackupError: Error, CustomStringConvertible {
     case badManifest(object: String, reason: String)
     case noPgDump(server: Int)
@@ -10,25 +10,26 @@ public enum BackupError: Error, CustomStringConvertible {
     case changing(attempts: Int)
     case locked(holder: String?)
     case lockLost
-    /// The repository holds another database's backups under the name.
+    /// The repository contains backups of another database under the name.
     case foreign(place: String, name: String, owner: RepositoryOwner)
-    /// The restored database could not take the place of the former one.
+    /// The restored database could not be renamed to the name of the former one.
     case notExchanged(database: String, made: String, statements: [String], cause: any Error)
-    /// The answer to the COMMIT of that is lost. `later`: what the former one is called if it took effect.
+    /// The answer to the COMMIT of that exchange is lost. `later`: the new name of the former database if it was
+    /// committed.
     case exchangeUnknown(database: String, made: String, later: String, statements: [String], cause: any Error)
     case prepared(database: String, transactions: [String])
     case noRecipients
     case noProgram(String)
     case part(object: String, reason: String)
-    /// The restore could not be tried, which says nothing about the part.
+    /// The restore could not be tried. This proves nothing about the part.
     case notRestored(object: String, reason: String)
     case unknown(id: String)
-    /// Without an `id`: all that are encrypted.
+    /// Without an `id`: all encrypted backups.
     case needsIdentity(id: String?)
     case cannotOpen(object: String, reason: String)
-    /// The backup would hold something that cannot be read back.
+    /// The manifest of the backup would be refused when it is read back.
     case unreadable(reason: String)
-    /// The backup is there.
+    /// The hook failed after the backup was made.
     case hookAfter(id: String, reason: String)
     case noRoom(place: String, free: Int, needed: Int)
     case notWritten([(place: String, reason: String)])
@@ -36,36 +37,37 @@ public enum BackupError: Error, CustomStringConvertible {
     case targetLacks([String])
     case notInBackup(String)
     case targetHas([String])
-    /// The target has tables of a restore that has not ended, whose record is the schema.
+    /// The target has tables of an unfinished restore, which the schema records.
     case unfinished(names: [String], backup: String, missing: [String], schema: String)
-    /// The tables that were restored are gone, or others have their names; what recorded the restore is the schema.
+    /// The tables that were restored are gone, or other tables have their names. The schema records the restore.
     case notThoseRestored([String], schema: String)
-    /// The target has no record of a restore of these.
+    /// The target has no record of an unfinished restore of these tables.
     case noUnfinished([String])
-    /// The tables have come, but not all of their constraints were made. `findings`: what else there is to say of them.
+    /// The tables were restored, but not all of their constraints were made. `findings`: other messages about the
+    /// tables.
     case constraintsLeft(missing: [String], findings: [String], cause: any Error)
-    /// The answer to COMMIT is lost: the tables are there if the schema is.
+    /// The answer to COMMIT is lost. The tables exist if the schema exists.
     case outcomeUnknown(schema: String, reason: String, cause: any Error)
     case unreachable(place: String, reason: String)
     case secretKeyword(String)
     case risky(table: String, what: String)
-    /// A row of the table runs a function of a role that is not trusted, in a superuser's session.
+    /// A row of the table would call a function of a role that is not trusted, in a superuser's session.
     case untrusted(table: String, what: String, role: String)
-    /// The backup brings a function, an operator or the like of a role that is not trusted.
+    /// The backup contains a function, an operator or similar code of a role that is not trusted.
     case foreignCode(what: String, role: String?)
-    /// The target, although it counts as empty, holds code of a role that is not trusted.
+    /// The target counts as empty, but contains code of a role that is not trusted.
     case foreignTarget(what: String, role: String)
-    /// In the schema, which expressions of the table use, others than who is trusted may have functions.
+    /// Expressions of the table use the schema, and a role that is not trusted has objects in it or may create them.
     case openSchema(table: String, schema: String, role: String)
-    /// The restore took the database from its owner and failed. `reopening`: the statements that give it back where its
-    /// content is whole; nil where it is not.
+    /// The restore took the database from its owner and failed. `reopening`: the statements that return the database to
+    /// its owner, if its contents are complete; otherwise nil.
     case leftClosed(database: String, reopening: [String]?, cause: any Error)
     case held(holders: [String])
     case noBackup(place: String)
     case badOutput(program: String, reason: String)
-    /// Nothing is where the ledger knows backups.
+    /// The repository is empty, but the ledger records backups in it.
     case emptied(place: String, name: String, backups: Int)
-    /// The place answers, but not for this one.
+    /// The repository answers, but this manifest could not be read.
     case manifestNotRead(object: String, cause: StorageError)
 
     public var description: String {

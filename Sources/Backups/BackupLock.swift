@@ -1,15 +1,17 @@
 import Ledger
 import Postgres
 
-/// The lock under which one process alone adds backups of a database, or removes some.
+/// The lock under which only one process at a time adds or removes backups of a database.
 ///
-/// It is the session's: where the server has ended that, another process may have taken the lock, and the parts without a
-/// manifest may be its own. So it is asked for again before anything is removed.
+/// The lock belongs to the session. If the server has ended the session, another process may hold the lock, and parts
+/// without a manifest may belong to that process. So the lock is checked again before anything is removed.
 public struct BackupLock: Sendable {
     let lock: AdvisoryLock
     let connection: Connection
 
-    /// - Throws: `BackupError.lockLost`; `PostgresError` where the session has ended.
+    /// Checks that the session still holds the lock.
+    ///
+    /// - Throws: `BackupError.lockLost`; `PostgresError` if the session has ended.
     public func check() async throws {
         let isHeld = try await connection.with { [key = lock.key] connection in
             try connection.query(
@@ -22,16 +24,16 @@ public struct BackupLock: Sendable {
         if !isHeld { throw BackupError.lockLost }
     }
 
-    /// Does something that takes long, and ends it once the lock is lost.
+    /// Runs a long operation, and cancels it once the lock is lost.
     ///
-    /// - Throws: as `check`; what `body` throws.
+    /// - Throws: the errors of `check` and of `body`.
     func watching<T: Sendable>(
         every interval: Duration, _ body: @escaping @Sendable () async throws -> T
     ) async throws -> T {
         try await withWatch(
             {
                 while (try? await Task.sleep(for: interval)) != nil {
-                    // After an error in the open transaction `body` says what it was.
+                    // In a failed transaction (25P02), `body` reports the error.
                     do { try await check() } catch let error as PostgresError where error.sqlState == "25P02" {}
                 }
             }, body)

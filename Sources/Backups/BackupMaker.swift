@@ -7,38 +7,40 @@ import Telemetry
 
 /// Makes backups.
 ///
-///     let maker = BackupMaker(database: database, name: "main", repository: repository, settings: settings)
-///     let manifest = try await maker.make()
+///     let maker = BackupMaker(database: database, name: "main", repositories: [repository], settings: settings)
+///     let result = try await maker.make()
 ///
-/// holds a snapshot, reads the content's fingerprints at it, dumps at it in parts, and writes the manifest last. Tables
-/// that are what they were in the backup before are not dumped again: their part is referred to.
+/// `make` takes a snapshot, reads the fingerprints of the contents in it, dumps the contents in parts, and writes the
+/// manifest last. Tables that have not changed since the previous backup are not dumped again: the manifest refers to
+/// their earlier parts.
 public struct BackupMaker: Sendable {
     public struct Settings: Sendable {
-        /// Who can read the backup; empty: everybody, which must be asked for.
+        /// The age recipients that can decrypt the backup. If empty, the backup is not encrypted, and
+        /// `isUnencryptedAllowed` must be true.
         public var recipients: [String] = []
         public var isUnencryptedAllowed = false
-        /// Dumps that run at once.
+        /// The number of dumps that run concurrently.
         public var jobs = 2
-        /// Whether to dump also what has not changed.
+        /// Whether unchanged tables are dumped, too.
         public var isFull = false
         public var lockWait: Duration = .zero
         public var version = ""
-        /// nil: as fast as it goes; over all repositories together.
+        /// The maximum write rate of all repositories together; nil: unlimited.
         public var bytesPerSecond: Int?
-        /// Whether a repository without room for about what is expected is left alone.
+        /// Whether a repository is skipped if it has less free space than the backup is expected to need.
         public var checksRoom = true
-        /// Whether the passwords of roles, as the server keeps them, are backed up; needs a superuser.
+        /// Whether the passwords of roles are backed up, as the server stores them. Requires a superuser.
         public var hasRolePasswords = false
-        /// Called with the ID of a backup before anything of it is written; each attempt has its own ID.
+        /// Called with the ID of a backup before any of it is written. Each attempt has its own ID.
         public var begun: (@Sendable (String) -> Void)?
-        /// Whether the backups that another database has made under the name are taken over.
+        /// Whether to take over the backups that another database has made under the name.
         public var adopts = false
         var sizes = TableSlice.Sizes()
-        /// How often the lock is asked for while the dumps run.
+        /// How often the lock is checked while the dumps run.
         var lockCheck: Duration = .seconds(30)
-        /// How long to wait for a table that somebody has locked.
+        /// How long to wait for a table that another session has locked.
         var tableWait: Duration = .seconds(30)
-        /// How often to look whether a dump waits for one.
+        /// How often to check whether a dump waits for a locked table.
         var tableWatch: Duration = .seconds(5)
 
         public init() {}
@@ -60,16 +62,18 @@ public struct BackupMaker: Sendable {
         self.logger = logger
     }
 
-    /// A backup, and where it could not be written.
+    /// A backup, the repositories that have it, and those that could not be written.
     public struct Result: Sendable {
         public let manifest: Manifest
         public let places: [String]
         public let failed: [(place: String, error: any Error)]
     }
 
-    /// - Parameter progress: called for each part that is done, with its size in bytes.
-    /// - Throws: `BackupError`, `PipelineError`, `StorageError`, `PostgresError`; nothing of the backup stays. That one of
-    ///   several repositories could not be written is not thrown.
+    /// Makes a backup.
+    ///
+    /// - Parameter progress: called for each finished part, with its name and its size in bytes.
+    /// - Throws: `BackupError`, `PipelineError`, `StorageError`, `PostgresError`; the objects of the failed backup are
+    ///   removed. The failure of one of several repositories is not thrown.
     public func make(progress: @escaping @Sendable (String, Int) -> Void = { _, _ in }) async throws -> Result {
         if settings.recipients.isEmpty, !settings.isUnencryptedAllowed { throw BackupError.noRecipients }
         try await BackupTools.check(encrypts: !settings.recipients.isEmpty)
@@ -102,8 +106,8 @@ public struct BackupMaker: Sendable {
         try await destinations.each { try await checkRoom($0, databaseBytes: bytes) }
         let server = await connection.serverVersion
         let tools = try await BackupTools.dumping(server: server, beside: connection)
-        // Somebody who waits for a table stands between our lock on it and the dump's: then all is let go, and begun
-        // anew after them.
+        // A session that waits for a table may be queued between our lock on it and the dump's lock. The dump then
+        // times out, all locks are released, and the backup starts again after that session.
         for attempt in 1... {
             let snapshot = try await SnapshotTransaction.begin(on: connection, wait: settings.tableWait)
             var id: String?
@@ -122,7 +126,7 @@ public struct BackupMaker: Sendable {
                 }
                 settings.begun?(run.id)
                 let manifest = try await run.finish()
-                // The backup is whole, whatever becomes of this connection.
+                // The backup is complete, even if this connection fails now.
                 try? await snapshot.end()
                 if !destinations.failed.isEmpty { await clear(run.id, in: destinations) }
                 return Result(
@@ -143,11 +147,11 @@ public struct BackupMaker: Sendable {
     private static func isLockTimeout(_ error: any Error) -> Bool {
         if let error = error as? PostgresError { return error.sqlState == "55P03" }
         guard let error = error as? PipelineError else { return false }
-        // pg_dump's way to wait for a lock is a statement timeout.
+        // pg_dump implements --lock-wait-timeout as a statement timeout.
         return error.program.hasSuffix("/pg_dump") && error.errorOutput.contains("LOCK TABLE")
     }
 
-    /// A third of the database is about what a backup takes, or what the last one took.
+    /// Checks the free space. A backup needs about as much as the last one, or, without one, a third of the database.
     private func checkRoom(_ repository: Repository, databaseBytes: Int) async throws {
         guard settings.checksRoom, let free = try await repository.store.freeBytes() else { return }
         let last = settings.isFull ? nil : try await repository.manifests(of: name).last?.ownBytes
@@ -156,8 +160,9 @@ public struct BackupMaker: Sendable {
         throw BackupError.noRoom(place: repository.store.place, free: free, needed: needed)
     }
 
-    /// Removes what a backup that failed has written itself, also when that is because it was cancelled; not for long then,
-    /// for the next backup does it too. The lock may be another's by now, and so may all else that no manifest names.
+    /// Removes the objects that this backup has written before it failed or was cancelled. After a cancellation, the
+    /// removal is limited to 5 s, because the next backup removes the objects, too. Other objects that no manifest
+    /// refers to are not removed: the lock, and these objects, may belong to another process by now.
     private func clear(_ id: String, in destinations: Destinations) async {
         let repositories = destinations.answering
         let prefix = "\(name)/\(id)/"
@@ -166,10 +171,10 @@ public struct BackupMaker: Sendable {
                 for repository in repositories {
                     group.addTask {
                         guard let objects = try? await repository.store.list(prefix).map(\.name) else { return }
-                        // With a manifest it is a backup.
+                        // With a manifest, it is a complete backup.
                         if objects.contains(prefix + Manifest.name) { return }
                         for object in objects { try? await repository.store.delete(object) }
-                        // And the folder that was made for them.
+                        // Also remove the folder of the objects.
                         _ = try? await repository.store.clearUnfinished(prefix)
                     }
                 }
@@ -182,8 +187,9 @@ public struct BackupMaker: Sendable {
         }
     }
 
-    /// Objects that no manifest names belong to an unfinished backup or change of keys. An unreadable manifest
-    /// may name any of them, and may still be repaired by hand: then everything is kept.
+    /// Removes objects that no manifest refers to. They are left over from interrupted backups or changes of keys. If a
+    /// manifest cannot be read, everything is kept: it may refer to any of the objects, and may still be repaired by
+    /// hand.
     private func clearParts(_ repository: Repository, under lock: BackupLock) async throws {
         var isDamaged = false
         let manifests = try await repository.manifests(of: name) { _ in isDamaged = true }
@@ -192,7 +198,7 @@ public struct BackupMaker: Sendable {
         try await repository.remove(orphans, under: lock)
     }
 
-    /// Refuses, before anything is dumped, a backup that is already known to be unreadable later.
+    /// Refuses, before anything is dumped, a backup that would not be readable later.
     private func refuseUnreadable(on connection: isolated Connection) throws {
         let now = Timestamp.now.rfc3339
         let needs = try DatabaseContent.needs(on: connection)
@@ -211,7 +217,7 @@ public struct BackupMaker: Sendable {
         _ = try sketch.readable(as: "\(sketch.prefix)/\(Manifest.name)")
     }
 
-    /// A role that policies apply to would dump a part of the rows, or fail half-way.
+    /// Refuses a role that row-level security policies apply to: it would dump only some of the rows, or fail halfway.
     private func refuseHiddenRows(on connection: isolated Connection) throws {
         let row = try connection.query(
             """

@@ -15,7 +15,7 @@ struct BackupRun: Sendable {
     let progress: @Sendable (String, Int) -> Void
     let id: String
     let plan: DumpPlan
-    /// Whether the sessions of the backup have to take turns with their locks.
+    /// Whether the server's lock table is too small for the sessions of the backup to hold their locks concurrently.
     let isCrowded: Bool
     private let startedAt: String
 
@@ -30,7 +30,7 @@ struct BackupRun: Sendable {
         self.lock = lock
         self.destinations = destinations
         self.progress = progress
-        // The snapshot's session, each dump and each reader.
+        // The snapshot's session, one session for each dump, and one for each reader.
         isCrowded = snapshot.isCrowded(by: 1 + plan.parts.count + maker.settings.jobs)
         startedAt = Timestamp.now.rfc3339
         // IDs sort by time, and differ even within the same second.
@@ -43,7 +43,7 @@ struct BackupRun: Sendable {
         self.tools = tools
     }
 
-    /// What is read beside the rows.
+    /// The properties of the database that are read in addition to the rows.
     private struct Surroundings: Sendable {
         let sequences: [Manifest.Sequence]
         let roles: [String]
@@ -55,13 +55,16 @@ struct BackupRun: Sendable {
         let access: DatabaseAccess
     }
 
-    /// The backup before this one, as far as it may be referred to.
+    /// The previous backup, and those of its objects that this backup may refer to.
     struct Reuse: Sendable {
         let previous: Manifest?
         let objects: Set<String>
     }
 
-    /// - Throws: also once the lock on the backups is lost, or a program waits too long for somebody's lock.
+    /// Makes the backup.
+    ///
+    /// - Throws: also if the lock on the backups is lost, or if a program waits too long for the lock of another
+    ///   session.
     func finish() async throws -> Manifest {
         let watch = LockWatch(
             database: maker.database, application: tools.application, limit: maker.settings.tableWait,
@@ -84,8 +87,9 @@ struct BackupRun: Sendable {
         async let sequences = store(
             Array(Self.script(around.sequences).utf8), kind: .sequences, name: "sequences.sql")
         parts += try await [stored, roles, sequences]
-        // Roles are the whole server's, and outside of snapshots: those that came or went meanwhile prove nothing. Read
-        // anew, for the connection that holds the snapshot sees what was.
+        // Roles belong to the whole server, and are not part of the snapshot. Only roles that have not changed during
+        // the backup are recorded. So the roles are read again, on another connection, because the connection with the
+        // snapshot still sees the old roles.
         let rolesAfter = try await maker.database.withDirectConnection(named: "reeve backup") { connection in
             try await connection.with { try DatabaseContent.roles(on: $0) }
         }
@@ -107,7 +111,7 @@ struct BackupRun: Sendable {
             // If the lock is lost, another process may remove parts whose presence was just checked.
             try await lock.check()
             try Task.checkCancellation()
-            // The manifest makes it a backup: an interrupted write would leave unclear whether there is one.
+            // The manifest makes it a backup. An interrupted write would leave it unclear whether the backup exists.
             try await Task { try await repository.store.write(encoded, to: name) }.value
         }
         return manifest
@@ -128,7 +132,8 @@ struct BackupRun: Sendable {
         }
     }
 
-    /// The newest backup that every repository has the parts of, for those who can read this one too.
+    /// Returns the newest backup, if it has the same recipients as this one, and those of its objects that every
+    /// repository has.
     private func reuse() async throws -> Reuse {
         let none = Reuse(previous: nil, objects: [])
         if maker.settings.isFull { return none }
@@ -140,7 +145,7 @@ struct BackupRun: Sendable {
 
     // MARK: Parts
 
-    /// The schema as canonical text.
+    /// Returns the schema as canonical text.
     private func catalog() async throws -> String {
         try await maker.database.withDirectConnection(named: "reeve backup") { connection in
             try await connection.with { try DatabaseContent.schema(snapshot.id, on: $0) }
@@ -153,7 +158,7 @@ struct BackupRun: Sendable {
         return try await write([dump], nil, Manifest.Part(kind: .roles), "roles.sql")
     }
 
-    /// Sets each sequence to its value.
+    /// Returns a script that sets each sequence to its value.
     private static func script(_ sequences: [Manifest.Sequence]) -> String {
         sequences.map { sequence in
             let path = ObjectIdentity(.sequence, schema: sequence.schema, sequence.name).path
@@ -161,9 +166,9 @@ struct BackupRun: Sendable {
         }.joined()
     }
 
-    /// What one pg_dump writes.
+    /// Stores the output of one pg_dump.
     ///
-    /// - Returns: nil for a part that is not wanted after all.
+    /// - Returns: nil if the part turns out not to be needed.
     func store(_ part: DumpPlan.Part, _ gate: PartGate) async throws -> Manifest.Part? {
         let arguments =
             [
@@ -181,7 +186,7 @@ struct BackupRun: Sendable {
         }
     }
 
-    /// The rows of a slice, from a connection on which the snapshot is open.
+    /// Stores the rows of a slice. They are read on a connection on which the snapshot is open.
     func store(
         _ slice: TableSlice, _ kept: Manifest.Part.Slice, name: String, from connection: Connection
     ) async throws -> Manifest.Part {
@@ -195,7 +200,7 @@ struct BackupRun: Sendable {
             }
             feed.finish()
         } catch is ByteFeed.Closed {
-            // The pipeline tells why.
+            // The pipeline reports the cause.
         } catch {
             feed.finish(error)
             _ = try? await part
@@ -218,7 +223,7 @@ struct BackupRun: Sendable {
         return try await write([], CheckedChain.Source(next: { once.next() }), Manifest.Part(kind: kind), name)
     }
 
-    /// Sends what a program, or `source`, gives through compression and encryption into the repositories.
+    /// Compresses and encrypts the output of a program, or of `source`, and writes it to the repositories.
     private func write(
         _ commands: [Command], _ source: CheckedChain.Source?, _ part: Manifest.Part, _ name: String,
         _ gate: PartGate? = nil

@@ -2,19 +2,21 @@ import Foundation
 import Postgres
 import Processes
 
-/// The programs that a backup flows through.
+/// The programs that make and restore backups: PostgreSQL's programs, zstd and age.
 struct BackupTools: Sendable {
     let programs: ServerPrograms
-    /// Whether the programs leave the role that the owner of a database sets for all who come, as our own sessions do.
+    /// Whether the programs reset the role that the owner of the database sets for all sessions, as our own sessions
+    /// do.
     private var leavesRole = false
-    /// The encoding of the database, in which its dumps are written whatever is set for it.
+    /// The encoding of the database. Its dumps are written in this encoding, whatever client encoding is set for it.
     private var encoding: String?
-    /// What the server shows as the programs' application name; at most 63 bytes.
+    /// The application name of the programs on the server; at most 63 bytes.
     var application = "reeve backup"
 
     private init(programs: ServerPrograms) { self.programs = programs }
 
-    /// The oldest installed programs that can dump a server: pg_dump refuses one that is newer than itself.
+    /// Returns the oldest installed programs that can dump a server. pg_dump refuses a server that is newer than
+    /// itself.
     ///
     /// - Throws: `BackupError.noPgDump`.
     static func dumping(server: Int) async throws -> BackupTools {
@@ -25,7 +27,7 @@ struct BackupTools: Sendable {
         return BackupTools(programs: best)
     }
 
-    /// The same, for programs that work where a connection does, in the role that it has.
+    /// Returns the same programs, set up for the database and the role of a connection.
     static func dumping(server: Int, beside connection: Connection) async throws -> BackupTools {
         var tools = try await dumping(server: server)
         (tools.leavesRole, tools.encoding) = try await connection.with { connection in
@@ -37,9 +39,10 @@ struct BackupTools: Sendable {
         return tools
     }
 
-    /// A program of PostgreSQL's on a database. What is secret goes by the environment, for arguments are for all to see.
+    /// Returns the command that runs one of PostgreSQL's programs on a database. Secrets are passed in the environment,
+    /// because all users of the machine can see the arguments.
     ///
-    /// - Throws: `BackupError.secretKeyword` for what libpq takes from the connection string alone.
+    /// - Throws: `BackupError.secretKeyword` for a secret that libpq accepts only in the connection string.
     func command(_ program: String, _ arguments: [String], on settings: ConnectionSettings) throws -> Command {
         let parameters = settings.parameters
         for keyword in ["sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"]
@@ -50,29 +53,29 @@ struct BackupTools: Sendable {
         if let password = parameters["password"] { environment["PGPASSWORD"] = password }
         if let file = parameters["passfile"] { environment["PGPASSFILE"] = file }
         environment["PGAPPNAME"] = application
-        // Scripts for psql name their encoding themselves.
+        // Scripts for psql set their own encoding.
         environment["PGCLIENTENCODING"] = program.hasPrefix("pg_dump") ? encoding : nil
         // English labels, such as DETAIL, show which parts of a message quote rows.
         environment["LANG"] = environment["LC_ALL"] ?? environment["LANG"]
         environment["LC_ALL"] = nil
         environment["LC_MESSAGES"] = "C"
-        // A dump is long, and waits for nobody's locks: its tables are locked already.
+        // A dump takes long, and does not wait for locks of other sessions: its tables are locked already.
         let unlimited = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
-        // Settings of the database's owner must not decide with whose rights, and on whose code, the programs work.
+        // Settings of the database's owner must not decide which rights the programs have, or whose code they run.
         let pins = " -c constraint_exclusion=partition" + (leavesRole ? " -c role=none" : "")
         let options = parameters["options"] ?? environment["PGOPTIONS"]
         environment["PGOPTIONS"] = (options.map { "\($0) " } ?? "") + unlimited + pins
         var shown = settings.withoutPassword
-        // Options in the connection string would replace all of these.
+        // `options` in the connection string would replace PGOPTIONS.
         shown.parameters["options"] = nil
-        // Messages without details, which quote rows.
+        // Messages without details, because details quote rows.
         let quiet = program == "psql" ? ["-v", "VERBOSITY=terse", "-v", "SHOW_CONTEXT=never"] : []
         return Command(programs.path(program), quiet + arguments + ["--dbname", shown.uri], environment: environment)
     }
 
-    /// Arguments with which psql reads a script from its input and runs no commands of its own for it, such as `\!`: who
-    /// writes to a repository does not write to this machine. `\restrict` came with the minor versions of August 2025
-    /// (CVE-2025-8714); older ones read without it.
+    /// Returns the arguments with which psql reads a script from its standard input, and refuses meta-commands in it,
+    /// such as `\!`. So write access to a repository does not allow writing to this machine. `\restrict` exists since
+    /// the minor versions of August 2025 (CVE-2025-8714); older versions of psql read the script without `\restrict`.
     func restrictedScript() async -> [String] {
         let outcome = try? await Command(programs.path("psql"), ["--version"]).run(limit: .seconds(10))
         guard Self.canRestrict(psql: outcome?.output ?? "") else { return ["-f", "-"] }
@@ -80,7 +83,7 @@ struct BackupTools: Sendable {
         return ["-c", "\\restrict \(key)", "-f", "-", "-c", "\\unrestrict \(key)"]
     }
 
-    /// - Parameter version: what `psql --version` says.
+    /// - Parameter version: the output of `psql --version`.
     static func canRestrict(psql version: String) -> Bool {
         guard let word = version.split(separator: " ").first(where: { $0.first?.isNumber == true }) else {
             return false
@@ -91,7 +94,8 @@ struct BackupTools: Sendable {
         return major > 17 || first[major].map { numbers.count > 1 && numbers[1] >= $0 } ?? false
     }
 
-    /// Compressed, and encrypted where there are recipients. One thread: PostgreSQL is to have the others.
+    /// Returns the stages that compress a part, and encrypt it if there are recipients. zstd uses one thread, to leave
+    /// the other CPUs to PostgreSQL.
     static func packing(_ recipients: [String]) -> [CheckedChain.Stage] {
         let pack = CheckedChain.Stage(command: Command("zstd", ["-q", "-2", "-T1", "-c"]), format: .zstd)
         if recipients.isEmpty { return [pack] }

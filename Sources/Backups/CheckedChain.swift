@@ -1,29 +1,29 @@
 import Foundation
 import Processes
 
-/// Programs in a row, where the output of each passes through this process and is looked at: that a program ends with 0
-/// does not show that it has done anything.
+/// A chain of programs. The output of each program passes through this process, which checks its format: exit status 0
+/// does not prove that a program has done its work.
 struct CheckedChain: Sendable {
     struct Stage: Sendable {
         let command: Command
-        /// Of its output.
+        /// The format of the program's output.
         let format: PartFormat
     }
 
     let stages: [Stage]
 
-    /// What the first program is given.
+    /// The input of the first program.
     struct Source: Sendable {
         let next: @Sendable () throws -> [UInt8]?
         var letGo: @Sendable () -> Void = {}
     }
 
-    /// Runs the programs to their ends, as a `Pipeline` does.
+    /// Runs the programs until all of them have ended, as a `Pipeline` does.
     ///
     /// - Parameters:
     ///   - first: called with each piece of the first program's output; it may wait.
-    ///   - take: gets the last program's output.
-    /// - Throws: as `Pipeline`; `BackupError.badOutput`; what `first` throws.
+    ///   - take: called with each piece of the last program's output.
+    /// - Throws: the errors of `Pipeline`, `first` and `take`; `BackupError.badOutput`.
     func run(
         _ source: Source?, first: @escaping @Sendable () throws -> Void = {},
         take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
@@ -43,13 +43,14 @@ struct CheckedChain: Sendable {
                         if index < feeds.count { feeds[index].finish() }
                     } catch {
                         failures.add([(index, error)])
-                        // The next stage must not take the bytes so far for the whole input.
+                        // The next stage must not mistake the bytes so far for the whole input.
                         if index < feeds.count { feeds[index].finish(error) }
                     }
                 }
             }
         }
-        // Stages before the failed one get `Closed` because nobody reads any more; stages after it get its error.
+        // Stages before the failed one get `Closed`, because their output is not read any more; later stages get its
+        // error.
         let sorted = failures.all.sorted { $0.stage < $1.stage }
         if let failure = sorted.first(where: { !($0.error is ByteFeed.Closed) }) ?? sorted.first { throw failure.error }
     }
@@ -81,7 +82,7 @@ struct CheckedChain: Sendable {
         throw BackupError.badOutput(program: name, reason: problem)
     }
 
-    /// What was given to a program: used by the thread that feeds it, and read when that has ended.
+    /// Counts the input of a program. Used by the thread that feeds the program, and read after that thread has ended.
     private final class Given: @unchecked Sendable {
         private(set) var count = 0
         private(set) var isWhole = false
@@ -93,21 +94,21 @@ struct CheckedChain: Sendable {
     }
 }
 
-/// What bytes are, as far as it shows at their two ends.
+/// The format of a part, to the extent that its first and last bytes show it.
 enum PartFormat: Sendable {
-    /// Anything, and nothing too.
+    /// Any bytes, or none.
     case text
-    /// What pg_dump writes with -Fc.
+    /// The output of pg_dump -Fc.
     case archive
-    /// What pg_restore writes with -f.
+    /// The output of pg_restore -f.
     case script
-    /// What pg_dumpall writes.
+    /// The output of pg_dumpall.
     case clusterScript
     case zstd, age
 }
 
 extension Manifest.Part {
-    /// Of what was packed.
+    /// The format of the part before compression.
     var format: PartFormat {
         switch kind {
         case .roles: .clusterScript
@@ -117,13 +118,13 @@ extension Manifest.Part {
     }
 }
 
-/// Looks at bytes that pass by, whether they can be what they are to be. Used by one thread at a time.
+/// Checks whether a stream of bytes can have the expected format. Used by one thread at a time.
 final class FormatCheck: @unchecked Sendable {
     private let format: PartFormat
     private var count = 0
     private var head: [UInt8] = []
     private var tail: [UInt8] = []
-    /// The head of a file for many recipients is long.
+    /// The age header of a file for many recipients is long.
     private static let headBytes = 65536
     private static let tailBytes = 512
 
@@ -136,9 +137,9 @@ final class FormatCheck: @unchecked Sendable {
         if tail.count > Self.tailBytes { tail.removeFirst(tail.count - Self.tailBytes) }
     }
 
-    /// What is wrong with all that has passed by.
+    /// Returns what is wrong with the bytes so far; nil if nothing is.
     ///
-    /// - Parameter given: the bytes that it was made of, where they are known.
+    /// - Parameter given: the size of the input from which these bytes were made, if it is known.
     func problem(given: Int? = nil) -> String? {
         if case .text = format { return nil }
         if count == 0 { return "it is empty" }
@@ -146,7 +147,7 @@ final class FormatCheck: @unchecked Sendable {
         case .text: return nil
         case .archive:
             if !head.starts(with: "PGDMP".utf8) { return "it is not an archive of pg_dump" }
-            // The end of the last table's rows, of large objects, and of a list of contents alone.
+            // Five zero bytes end the rows of the last table, large objects, and an archive without data.
             return tail.suffix(5).elementsEqual([0, 0, 0, 0, 0]) ? nil : "it is truncated"
         case .script: return ends(with: "PostgreSQL database dump complete")
         case .clusterScript: return ends(with: "PostgreSQL database cluster dump complete")
@@ -159,8 +160,8 @@ final class FormatCheck: @unchecked Sendable {
         String(decoding: tail, as: UTF8.self).contains(words) ? nil : "it stops before its end"
     }
 
-    /// By the format age-encryption.org/v1: a header whose last line begins with ---, a nonce of 16 bytes, and pieces of 64
-    /// KiB, each with 16 bytes more.
+    /// Checks the format age-encryption.org/v1: a header whose last line begins with ---, a nonce of 16 bytes, and
+    /// chunks of 64 KiB, each with a tag of 16 bytes.
     private func ageProblem(_ given: Int?) -> String? {
         guard head.starts(with: "age-encryption.org/v1\n".utf8) else { return "it is not encrypted with age" }
         guard let last = head.firstRange(of: Array("\n--- ".utf8)),

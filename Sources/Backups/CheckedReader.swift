@@ -3,14 +3,14 @@ import Hashing
 import Processes
 import Storage
 
-/// Reads a part and tells at its end whether it is what was written.
+/// Reads a part, and checks at its end that it is what was written.
 final class CheckedReader: @unchecked Sendable {
-    // Used by one thread at a time: that which feeds a pipeline, and the one that reads the rest after it.
+    // Used by one thread at a time: first the thread that feeds a pipeline, then the thread that reads the rest.
     private let reader: StreamReader
     private let part: Manifest.Part
     /// Called with the number of bytes of each piece.
     private let progress: @Sendable (Int) -> Void
-    /// Whether the object is not there.
+    /// Whether the object does not exist.
     private(set) var isMissing = false
     private var count = 0
     private var digest: Digest? = Digest()
@@ -24,14 +24,14 @@ final class CheckedReader: @unchecked Sendable {
 
     deinit { reader.close() }
 
-    /// Whether anything of it was passed on.
+    /// Whether any bytes of the part were passed on.
     var hasBegun: Bool { count > 0 }
 
-    /// Sends the part through programs, and reads what these leave of it, for its hash.
+    /// Sends the part through programs, and then reads the rest that they have not read, to complete the hash.
     ///
-    /// - Parameter lastMayStopEarly: whether the last program may leave a rest of what the others write.
-    /// - Throws: `BackupError.part` for a part that is not what was written, whatever the programs made of it;
-    ///   `PipelineError`; what `take` throws.
+    /// - Parameter lastMayStopEarly: whether the last program may end before it has read all of its input.
+    /// - Throws: `BackupError.part` if the part is not what was written, whatever the programs made of it;
+    ///   `PipelineError`; the errors of `take`.
     func run(
         _ programs: [Command], lastMayStopEarly: Bool = false,
         take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
@@ -44,14 +44,14 @@ final class CheckedReader: @unchecked Sendable {
                 reader.close()
             }
         } catch let error as PipelineError {
-            // A hash that does not fit says more than a program that stumbles over it.
+            // A wrong hash explains more than the error of a program that read the wrong bytes.
             try await readRest()
             throw error
         }
         try await readRest()
     }
 
-    /// Reads what is left.
+    /// Reads the rest of the part.
     func readRest() async throws {
         try await withTaskCancellationHandler {
             try await onOwnThread(named: "part") { while try self.next() != nil {} }
@@ -89,11 +89,11 @@ final class CheckedReader: @unchecked Sendable {
 }
 
 extension Repository {
-    /// Reads a part of a backup; where its object is gone, what the manifest names in its place by now. A change of keys
-    /// writes parts anew while others read, and a removal takes them away.
+    /// Reads a part of a backup. If its object is gone, reads the object that the manifest refers to now: a change of
+    /// keys rewrites parts while other processes read them, and a removal deletes them.
     ///
-    /// - Throws: `BackupError.part` for one that is missing although its manifest names it; `.notRestored` where the backup
-    ///   is gone, or the part was replaced while it was read; what `body` throws.
+    /// - Throws: `BackupError.part` if the object is missing although the manifest refers to it; `.notRestored` if the
+    ///   backup was removed, or the part was replaced while it was read; the errors of `body`.
     func reading(
         _ part: Manifest.Part, of manifest: Manifest, progress: @escaping @Sendable (Int) -> Void = { _ in },
         _ body: (CheckedReader) async throws -> Void
@@ -117,9 +117,9 @@ extension Repository {
         }
     }
 
-    /// What the manifest of a backup names today in the place of a part.
+    /// Finds the part that the backup's current manifest has in the place of a part.
     ///
-    /// - Returns: nil where the backup is gone, or is another one by now.
+    /// - Returns: nil if the backup is gone, or is a different one by now.
     func current(_ part: Manifest.Part, of manifest: Manifest) async throws -> Manifest.Part? {
         let now: Manifest
         do {
@@ -133,7 +133,7 @@ extension Repository {
 }
 
 extension Manifest {
-    /// Without what a change of keys changes.
+    /// The manifest without the fields that a change of keys modifies.
     fileprivate var content: Manifest {
         var content = self
         content.recipients = []

@@ -1,13 +1,15 @@
 import Postgres
 
-/// What a database was before a restore closed it, written down as its setting `reeve.restoring`, which goes when the
-/// database is opened: a restore that is killed loses nothing of it.
+/// The owner, the connection limit and the template flag of a database before a restore closed it. They are stored in
+/// the database's setting `reeve.restoring`, which is reset when the database is opened. So they survive a restore that
+/// is killed.
 ///
-/// Only superusers can set it. It is of no use in a backup, which leaves it out, and a manifest that has it is refused.
+/// Only superusers can set this setting. It is useless in a backup: backups leave it out, and a manifest that has it is
+/// refused.
 public struct ClosedDatabase: Sendable {
     static let setting = "reeve.restoring"
 
-    /// As a number, for a role may be renamed meanwhile.
+    /// The OID of the owner, because the role may be renamed in the meantime.
     let owner: Int
     let limit: Int
     let isTemplate: Bool
@@ -21,7 +23,7 @@ public struct ClosedDatabase: Sendable {
         self.backup = backup
     }
 
-    /// Reads what `text` has written; nil for anything else.
+    /// Parses the output of `text`; nil for any other text.
     init?(_ text: String) {
         let words = text.split(separator: " ").map(String.init)
         guard words.count == 4, let owner = Int(words[0]), let limit = Int(words[1]),
@@ -32,7 +34,7 @@ public struct ClosedDatabase: Sendable {
 
     var text: String { "\(owner) \(limit) \(isTemplate ? "template" : "keep") \(backup)" }
 
-    /// That of the database that a connection is to; nil where that is open.
+    /// Reads the state of the current database; nil if the database is not closed.
     ///
     /// - Throws: `PostgresError`.
     public static func read(on connection: isolated Connection) throws -> ClosedDatabase? {
@@ -46,7 +48,7 @@ public struct ClosedDatabase: Sendable {
         return try row.flatMap { ClosedDatabase(try $0.get(0, as: String.self)) }
     }
 
-    /// The name of the former owner; nil where that role is gone.
+    /// The name of the former owner; nil if that role no longer exists.
     func ownerName(on connection: isolated Connection) throws -> String? {
         try connection.query("SELECT rolname::text FROM pg_roles WHERE oid = $1::int8::oid", [owner]).first?.get(0)
     }

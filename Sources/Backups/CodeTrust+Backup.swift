@@ -1,14 +1,15 @@
 import Postgres
 
-/// Whose code a backup brings, and whose its target has.
+/// The checks of the code that a backup and its target contain.
 extension CodeTrust {
-    /// Looks, before anything of a backup is made, whether it brings code of roles that are not trusted.
+    /// Refuses a backup that contains code of roles that are not trusted, before any of the backup is restored.
     ///
     /// - Parameters:
-    ///   - archives: the tables of contents of its definitions.
-    ///   - target: whose superusers are trusted, as is the role that restores.
-    ///   - owners: the roles that own something in the source: those that are not in the target yet, too.
-    ///   - isThrough: whether what is made is to be read again by a session in `target`, whoever's that is.
+    ///   - archives: the tables of contents of the archives with its definitions.
+    ///   - target: the server whose superusers are trusted. The restoring role is trusted, too.
+    ///   - owners: the roles that own objects in the source, including roles that the target does not have yet.
+    ///   - isThrough: whether the restored objects are dumped again and read by a session in `target`. Then the check
+    ///     is made even if the restoring role is not a superuser.
     /// - Throws: `BackupError.foreignCode`; `PostgresError`.
     func check(
         _ archives: [TableOfContents], for target: ConnectionSettings, owners: [String], isThrough: Bool = false
@@ -26,15 +27,16 @@ extension CodeTrust {
         }
         if trusted.isEmpty { return }
         for contents in archives {
-            // A role that is not there yet may be trusted too.
+            // A role that does not exist yet may be trusted, too.
             if let piece = ArchiveCode.foreign(in: contents, trusted: trusted, among: roles + named + owners) {
                 throw BackupError.foreignCode(what: piece.name, role: piece.owner)
             }
         }
     }
 
-    /// Looks, once nobody else can get into a target, whether it holds code of roles that are not trusted, which definitions of
-    /// the backup could mean: also what is a part of an extension, or lies in a schema that no backup has.
+    /// Refuses a target that contains code of roles that are not trusted, because the backup's definitions could refer
+    /// to it. Members of extensions count, and so do schemas that no backup contains. To be called when no other
+    /// session can connect to the target.
     ///
     /// - Throws: `BackupError.foreignTarget`; `PostgresError`.
     func checkIsClean(_ target: ConnectionSettings) async throws {

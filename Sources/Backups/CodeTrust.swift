@@ -1,29 +1,31 @@
 import Catalog
 import Postgres
 
-/// Whose functions may run in a superuser's sessions while rows are restored.
+/// The roles whose functions may run in a superuser's sessions while rows are restored.
 ///
-/// PostgreSQL evaluates the expressions of generated columns and partition keys when a row comes. `Confinement` makes
-/// others' functions run as their owners; it cannot take back what they leave in the session: settings, such as
-/// `search_path` and `standard_conforming_strings`, under which the statements that follow are read, and cursors WITH
-/// HOLD and deferred triggers, which run at COMMIT with the rights of the superuser. So the functions of roles that are
-/// not trusted are not run at all: a backup that brings any is refused before it is begun (`ArchiveCode`), and so are
-/// tables that would call some of the target's.
+/// PostgreSQL evaluates the expressions of generated columns and partition keys when a row is inserted. `Confinement`
+/// makes functions of other roles run with the rights of their owners. It cannot undo what they leave in the session:
+/// settings, such as `search_path` and `standard_conforming_strings`, under which later statements are parsed, and
+/// cursors WITH HOLD and deferred triggers, which run at COMMIT with the rights of the superuser. So functions of roles
+/// that are not trusted are not run at all. A backup that contains such functions is refused before the restore begins
+/// (`ArchiveCode`), and so are tables that would call such functions of the target.
 ///
-/// What is evaluated otherwise is held back: CHECK constraints are suspended while rows come, those that are added later
-/// and foreign keys are checked in sessions of their own, and indexes and materialized views are built by PostgreSQL in a
-/// security-restricted operation.
+/// All other evaluation is prevented: CHECK constraints are suspended while rows are inserted; CHECK constraints that
+/// are added later, and foreign keys, are checked in separate sessions; and PostgreSQL builds indexes and materialized
+/// views in a security-restricted operation.
 public enum CodeTrust: Sendable, Equatable {
-    /// On a server that is thrown away, whose files and processes are those of an account that has nothing else.
+    /// All roles. For a server that is discarded afterwards, and whose files and processes belong to an account that
+    /// owns nothing else.
     case everybody
-    /// Of these roles and of superusers.
+    /// These roles, and superusers.
     case roles([String])
 
-    /// Looks, once the tables are there and before their rows come.
+    /// Refuses tables whose rows would call functions of roles that are not trusted. To be called when the tables
+    /// exist, and before their rows are inserted.
     ///
     /// - Parameters:
-    ///   - tables: those that get rows; nil: all.
-    ///   - areChecked: whether rows have to meet the CHECK constraints.
+    ///   - tables: the tables that get rows; nil: all tables.
+    ///   - areChecked: whether rows must satisfy the CHECK constraints.
     /// - Throws: `BackupError.untrusted`; `PostgresError`.
     func check(
         in target: ConnectionSettings, tables: Set<FetchedTable>? = nil, areChecked: Bool = false
@@ -43,7 +45,8 @@ public enum CodeTrust: Sendable, Equatable {
         }
     }
 
-    /// SQL for the expressions that a row's coming evaluates: of which relation (oid), in words, and as a tree.
+    /// SQL for the expressions that are evaluated when a row is inserted: the relation's OID, a description, and the
+    /// expression tree.
     private static let evaluated = """
         SELECT a.attrelid, 'the generated column ' || a.attname, d.adbin FROM pg_catalog.pg_attribute a
             JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -52,14 +55,14 @@ public enum CodeTrust: Sendable, Equatable {
         WHERE t.partexprs IS NOT NULL
         """
 
-    /// The same with CHECK constraints.
+    /// The same SQL, with CHECK constraints in addition.
     private static let evaluatedOrChecked = """
         \(evaluated)
         UNION ALL SELECT k.conrelid, 'the constraint ' || k.conname, k.conbin FROM pg_catalog.pg_constraint k
         WHERE k.contype = 'c' AND k.conrelid <> 0
         """
 
-    /// SQL for what calls functions of those who are not trusted: schema, table, what, role.
+    /// SQL for the expressions that call functions of roles that are not trusted: schema, table, description, role.
     private static func untrusted(_ trusted: [String], among expressions: String, of tables: String = "true") -> String
     {
         """
@@ -73,13 +76,14 @@ public enum CodeTrust: Sendable, Equatable {
         """
     }
 
-    /// SQL for a condition on a row `o` of pg_roles.
+    /// SQL for a condition on a row `o` of pg_roles: the role is not trusted.
     static func isUntrusted(_ trusted: [String]) -> String {
         let names = trusted.map { quoteLiteral($0) }.joined(separator: ", ")
         return "NOT o.rolsuper AND o.rolname <> ALL (ARRAY[\(names)]::pg_catalog.name[])"
     }
 
-    /// SQL for a condition on a row `c` of pg_class: one of the tables `made`, or a partitioned table above one.
+    /// SQL for a condition on a row `c` of pg_class: it is one of the tables `made`, or a partitioned table above one
+    /// of them.
     private static let madeOrAbove = """
         (c.oid = ANY (made) OR EXISTS (
             SELECT FROM pg_catalog.unnest(made) AS m (id)
@@ -87,15 +91,17 @@ public enum CodeTrust: Sendable, Equatable {
             WHERE a.relid = c.oid))
         """
 
-    /// A script that fails, in the transaction that has made tables in a database that is in use, where a row of theirs
-    /// would run such a function. Also one that is risky (`RiskyExpression`), for a constraint that a parent in the target
-    /// brings was never looked at; and where a table has such a parent that belongs to somebody who is not trusted, whose
-    /// triggers and keys it has then.
+    /// Returns a script that fails if a row of the new tables would call a function of a role that is not trusted. The
+    /// script runs in the transaction that has created the tables in a database that is in use.
     ///
-    /// - Parameter tables: their paths.
+    /// It also fails if an expression is risky (`RiskyExpression`), because constraints that are inherited from a
+    /// parent in the target were not checked before; and if a parent in the target belongs to a role that is not
+    /// trusted, because the table then has the parent's triggers and keys.
+    ///
+    /// - Parameter tables: the paths of the tables.
     func guarding(_ tables: [String]) -> String {
         guard case .roles(let trusted) = self else { return "" }
-        // A tag that no name contains.
+        // A dollar-quote tag that no name contains.
         let tag = "$reeve_\(String(UInt64.random(in: .min ... .max), radix: 36))$"
         let made = tables.map { "\(quoteLiteral($0))::pg_catalog.regclass" }.joined(separator: ", ")
         return """

@@ -3,7 +3,7 @@ import Foundation
 import Hashing
 import Postgres
 
-/// Compares a database with what a manifest says.
+/// Compares a database with a manifest.
 struct Comparison: Sendable {
     let manifest: Manifest
     let restorer: Restorer
@@ -21,7 +21,8 @@ struct Comparison: Sendable {
         let (all, server) = try await Connection.opened(target) { connection in
             try await connection.with { (try DatabaseContent.relations(on: $0), $0.serverVersion) }
         }
-        // As they were read for the manifest. Planning runs code that came with the backup, whatever the manifest says.
+        // Tables are read in the same way as for the manifest. The reading is confined, because planning a query can
+        // run code from the backup, whatever the manifest records.
         let copied = Set(manifest.tables.filter { $0.isOfCopy == true }.map { ExactText($0.path) })
         let relations = all.map { relation in
             var relation = relation
@@ -48,7 +49,7 @@ struct Comparison: Sendable {
         }
     }
 
-    /// What the manifest cannot tell of its tables, in words.
+    /// Describes the columns that the manifest has no fingerprint of.
     func notCompared() async throws -> [String] {
         let copied = Set(manifest.tables.filter { $0.isOfCopy == true }.map { ExactText($0.path) })
         if copied.isEmpty { return [] }

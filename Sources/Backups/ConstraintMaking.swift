@@ -1,29 +1,31 @@
 import Postgres
 
-/// Makes the late constraints of tables in a database that is in use, each in a transaction of its own: one that the target
-/// cannot have is no reason to lack the tables, and the tables that a key refers to are locked no longer than it takes.
+/// Makes the late constraints of tables in a database that is in use, each in its own transaction. So a constraint that
+/// the target refuses does not prevent the restore of the tables, and the tables that a foreign key refers to are
+/// locked no longer than necessary.
 ///
-/// Each transaction also takes the constraint off the record of the restore, so that this can be stopped at any time.
+/// Each transaction also removes the constraint from the record of the restore, so that the work can be interrupted at
+/// any time.
 struct ConstraintMaking: Sendable {
     let target: ConnectionSettings
     let patience: LockPatience
 
-    /// How long is waited for locks that sessions of the target hold.
+    /// How long to wait for locks that sessions of the target hold.
     struct LockPatience: Sendable {
-        /// At a time: meanwhile others wait behind the constraint.
+        /// The limit of one attempt. During the attempt, other sessions queue behind the constraint.
         var once: Duration = .seconds(10)
-        /// Between two tries, in which they go on.
+        /// The pause between two attempts, in which those sessions continue.
         var pause: Duration = .seconds(2)
-        /// For all constraints together; each is tried at least once.
+        /// The limit for all constraints together. Each is tried at least once.
         var whole: Duration = .seconds(180)
     }
 
-    /// Makes what the record says is missing, and drops it.
+    /// Makes constraints that the record lists as missing, and then drops the record.
     ///
-    /// - Parameter findings: what there is to say already.
-    /// - Returns: these, and the constraints that the target refused, in words.
-    /// - Throws: `BackupError.constraintsLeft` where some may be made by another try, which the record is kept for;
-    ///   `CancellationError`.
+    /// - Parameter findings: the messages so far.
+    /// - Returns: `findings`, and a message for each constraint that the target refused.
+    /// - Throws: `BackupError.constraintsLeft` if another attempt may make the missing constraints; the record is kept
+    ///   for it; `CancellationError`.
     func make(
         _ constraints: [LateConstraints.Constraint], _ record: UnfinishedRestore, findings: [String] = []
     ) async throws -> [String] {
@@ -56,7 +58,8 @@ struct ConstraintMaking: Sendable {
         return settings
     }
 
-    /// The record is written first: what a constraint's functions leave behind in the session changes nothing of it.
+    /// Makes one constraint. The record is updated first, so that nothing that the constraint's functions leave in the
+    /// session affects the update.
     private func make(
         _ one: LateConstraints.Constraint, _ record: inout UnfinishedRestore, until end: ContinuousClock.Instant
     ) async throws {
@@ -85,7 +88,8 @@ struct ConstraintMaking: Sendable {
         }
     }
 
-    /// Removes the record, and those of earlier restores of the same, whose tables were in the way no more.
+    /// Drops the record, and the records of earlier restores of the same selection, whose tables no longer exist under
+    /// their names.
     private func drop(_ record: UnfinishedRestore) async throws {
         let schemas = try await Connection.opened(settings) { connection in
             try await connection.with { connection in
@@ -108,7 +112,7 @@ extension UnfinishedRestore {
         index(of: one).map { missing[$0].isMade == true } ?? false
     }
 
-    /// The record once a constraint is there, and perhaps the comments on it are not.
+    /// Returns the record after a constraint was made. `hasComments`: whether its comments are not made yet.
     fileprivate func having(_ one: LateConstraints.Constraint, hasComments: Bool) -> UnfinishedRestore {
         var record = self
         guard let index = index(of: one) else { return record }
@@ -120,9 +124,9 @@ extension UnfinishedRestore {
         if let index = index(of: one) { missing[index].reason = reason }
     }
 
-    /// Those of the constraints that are missing.
+    /// Returns those of the constraints that the record lists as missing.
     ///
-    /// - Throws: `BackupError.part` where one is not among them.
+    /// - Throws: `BackupError.part` if a missing constraint is not among `constraints`.
     func missing(of constraints: [LateConstraints.Constraint], object: String) throws -> [LateConstraints.Constraint] {
         let wanted = constraints.filter { index(of: $0) != nil }
         guard wanted.count >= missing.count else {

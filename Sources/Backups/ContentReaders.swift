@@ -2,15 +2,15 @@ import Catalog
 import Foundation
 import Postgres
 
-/// Connections that share the work of reading the tables of a database, at one snapshot where one is held.
+/// Connections that read the tables of a database in parallel, in the same snapshot if there is one.
 struct ContentReaders: Sendable {
     let settings: ConnectionSettings
-    /// nil: nobody changes anything.
+    /// nil: no session changes the database.
     let snapshot: SnapshotTransaction?
     let count: Int
-    /// Whether each reader locks all tables when it begins, and not only those that it reads while it reads them.
+    /// Whether each reader locks all tables when it begins. Otherwise, it locks only the tables that it reads.
     let locksAll: Bool
-    /// As much at once as there are jobs, dumps included.
+    /// Limits the number of reads and dumps that run concurrently.
     let slots: DispatchSemaphore
 
     init(
@@ -24,7 +24,7 @@ struct ContentReaders: Sendable {
         self.slots = slots ?? DispatchSemaphore(value: max(1, count))
     }
 
-    /// What a reader is given to do.
+    /// A unit of work for one reader.
     enum Work: Sendable {
         case small([DatabaseContent.Relation])
         case slice(TableSlice)
@@ -39,7 +39,7 @@ struct ContentReaders: Sendable {
             }
         }
 
-        /// How all of it is read.
+        /// How the tables of this unit are read.
         var reading: DatabaseContent.Reading {
             switch self {
             case .small(let relations): relations.first?.reading ?? .direct
@@ -50,11 +50,12 @@ struct ContentReaders: Sendable {
 
     typealias Prints = [DatabaseContent.Relation: ContentFingerprint]
 
-    /// Gives each piece of work to one of the readers.
+    /// Distributes the work among the readers.
     ///
     /// - Parameters:
-    ///   - small: is told the fingerprints of tables that are read whole.
-    ///   - slice: is told the fingerprint of a slice; with the connection, on which the snapshot is open, it may read more.
+    ///   - small: called with the fingerprints of tables that were read as a whole.
+    ///   - slice: called with the fingerprint of a slice, and with the connection, on which the snapshot is open, to
+    ///     read more.
     func run(
         _ work: [Work], small: @escaping @Sendable (Prints) async throws -> Void,
         slice: @escaping @Sendable (TableSlice, ContentFingerprint, Connection) async throws -> Void
@@ -78,12 +79,14 @@ struct ContentReaders: Sendable {
         }
     }
 
-    /// - Parameter needsFunctions: whether it reads by functions that it makes and takes back.
+    /// Begins the transaction of a reader.
+    ///
+    /// - Parameter needsFunctions: whether tables are read by functions, which are created and rolled back.
     private func open(on connection: isolated Connection, needsFunctions: Bool) throws {
         let access = needsFunctions ? "READ WRITE" : "READ ONLY"
         try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ \(access); SET LOCAL lock_timeout = '5s'")
         if let snapshot {
-            // Immediately, before another session waits for a stronger lock, behind which later ones would queue.
+            // Lock immediately, before a session that waits for a stronger lock queues up and blocks later requests.
             if locksAll { for lock in SnapshotTransaction.locks(snapshot.relations) { try connection.execute(lock) } }
             try connection.execute("SET TRANSACTION SNAPSHOT \(quoteLiteral(snapshot.id))")
         }
@@ -95,7 +98,7 @@ struct ContentReaders: Sendable {
         _ work: Work, on connection: Connection, _ small: @Sendable (Prints) async throws -> Void,
         _ slice: @Sendable (TableSlice, ContentFingerprint, Connection) async throws -> Void
     ) async throws {
-        // On the connection's own thread, where waiting holds up nobody.
+        // Waits on the connection's own thread, where waiting blocks no other task.
         try await connection.with { [slots] _ in slots.wait() }
         defer { slots.signal() }
         let role: String? = if case .owner(let owner) = work.reading { owner } else { nil }
@@ -116,7 +119,8 @@ struct ContentReaders: Sendable {
         }
     }
 
-    /// Planning may run code of others, which may change settings of the session: all of that is taken back.
+    /// Planning may run code of other roles, which may change settings of the session. The savepoint undoes these
+    /// changes.
     private func prints(
         _ requests: [ContentFingerprint.Request], as role: String?, on connection: isolated Connection
     ) throws -> [ContentFingerprint] {
@@ -126,7 +130,7 @@ struct ContentReaders: Sendable {
         return prints
     }
 
-    /// The fingerprints of all tables.
+    /// Returns the fingerprints of all tables.
     func prints(of relations: [DatabaseContent.Relation], server: Int) async throws -> Prints {
         let tables = relations.filter(\.hasRows)
         let slices = tables.flatMap { TableSlice.slices(of: $0, server: server) }
@@ -141,7 +145,7 @@ struct ContentReaders: Sendable {
         return gathered.prints
     }
 
-    /// Under the lock while it is filled; read when that is over.
+    /// Readers fill it under the lock. It is read after they have ended.
     private final class Gathered: @unchecked Sendable {
         private let lock = NSLock()
         private(set) var prints: Prints = [:]

@@ -3,15 +3,16 @@ import Foundation
 import Hashing
 import Postgres
 
-/// The fingerprint of a table that no query may be planned on (`DatabaseContent.Reading.copy`): the sum of hashes of its
-/// rows as COPY writes them. It is another one than that of `ContentFingerprint.read`, and leaves out generated columns.
+/// The fingerprint of a table that no query may be planned on (`DatabaseContent.Reading.copy`): the sum of the hashes
+/// of its rows as COPY writes them. It differs from the fingerprint of `ContentFingerprint.read`, and excludes
+/// generated columns.
 struct CopyFingerprint {
     private var rows = 0
     private var halves: (UInt64, UInt64) = (0, 0)
-    /// A row whose end has not come yet.
+    /// The beginning of a row whose end has not been read yet.
     private var rest: [UInt8] = []
 
-    /// Reads it in the open transaction, after `ContentFingerprint.pinSettings`.
+    /// Reads the fingerprint in the open transaction, after `ContentFingerprint.pinSettings`.
     static func read(
         _ relation: DatabaseContent.Relation, on connection: isolated Connection
     ) throws -> ContentFingerprint {
@@ -22,7 +23,7 @@ struct CopyFingerprint {
         return print.result
     }
 
-    /// Adds a piece of what COPY writes.
+    /// Adds a piece of COPY's output.
     mutating func add(_ bytes: UnsafeRawBufferPointer) {
         let newline = UInt8(ascii: "\n")
         var start = bytes.startIndex

@@ -3,12 +3,12 @@ import Foundation
 import Postgres
 import Processes
 
-/// The rows of one backup: fingerprints and parts.
+/// Reads the fingerprints of a backup's rows, and dumps the rows in parts.
 ///
-/// Small tables are read first, for what they hold decides which of pg_dump's parts are wanted; then each slice of a large
-/// table is read, and dumped by the same connection if it is not what it was.
+/// Small tables are read first, because their fingerprints decide which of pg_dump's parts are needed. Then each slice
+/// of a large table is read, and dumped by the same connection if it has changed.
 final class DataDump: @unchecked Sendable {
-    // What is gathered is under the lock.
+    // The collected results are under the lock.
     private let run: BackupRun
     private let plan: DumpPlan
     private let reuse: Task<BackupRun.Reuse, any Error>
@@ -20,7 +20,8 @@ final class DataDump: @unchecked Sendable {
     private var unread: Int
     private var parts: [Manifest.Part] = []
 
-    /// - Parameter reuse: tells what may be referred to; it is asked at once, and waited for when it matters.
+    /// - Parameter reuse: returns the parts that may be reused. It starts immediately; its result is awaited when
+    ///   needed.
     init(_ run: BackupRun, _ plan: DumpPlan, reuse: @escaping @Sendable () async throws -> BackupRun.Reuse) {
         self.run = run
         self.plan = plan
@@ -32,7 +33,7 @@ final class DataDump: @unchecked Sendable {
         unread = small.count
     }
 
-    /// - Throws: what reading, dumping or writing throw; all of it is ended then.
+    /// - Throws: the errors of reading, dumping and writing, after all of this work has ended.
     func finish() async throws -> (parts: [Manifest.Part], tables: [Manifest.Table]) {
         try await withTaskCancellationHandler {
             try await dump()
@@ -95,9 +96,9 @@ final class DataDump: @unchecked Sendable {
 
     private func keep(_ part: Manifest.Part) { lock.withLock { parts.append(part) } }
 
-    // MARK: What is unchanged
+    // MARK: Unchanged parts
 
-    /// Lets those of pg_dump's parts go on whose tables are not what they were.
+    /// Starts those of pg_dump's parts whose tables have changed, and reuses the earlier parts of the others.
     private func decide() async throws {
         let (previous, reusable) = (try await reuse.value.previous, try await reuse.value.objects)
         let now = lock.withLock { prints }

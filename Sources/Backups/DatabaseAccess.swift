@@ -1,9 +1,9 @@
 import Postgres
 
-/// Whose a database is, who may connect to it and how many at once: what ALTER DATABASE and GRANT ON DATABASE keep outside
-/// of it, and pg_dump writes only with CREATE DATABASE.
+/// The owner of a database, its connection limit, and the privileges on it. ALTER DATABASE and GRANT ON DATABASE store
+/// these outside the database, and pg_dump writes them only with CREATE DATABASE.
 ///
-/// A manifest is other people's data: only these privileges are read out of it, and every name is quoted.
+/// A manifest is untrusted input: only these privileges are accepted, and every name is quoted.
 public struct DatabaseAccess: Codable, Sendable, Equatable {
     enum Privilege: String, Codable, Sendable {
         case connect = "CONNECT"
@@ -12,7 +12,7 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
     }
 
     enum Grantee: Codable, Sendable, Hashable {
-        /// Whoever owns the database.
+        /// The owner of the database, whatever role that is.
         case owner
         case everybody
         case role(String)
@@ -24,13 +24,13 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
         let isGrantable: Bool
     }
 
-    /// -1: any number of sessions.
+    /// The maximum number of sessions; -1: unlimited.
     let limit: Int
     let grants: Set<Grant>
-    /// nil in manifests of before it was kept.
+    /// nil in older manifests, which do not record it.
     var owner: String?
 
-    /// That of the database that a connection is to.
+    /// Reads the owner, the connection limit and the privileges of the current database.
     static func read(on connection: isolated Connection) throws -> DatabaseAccess {
         let own = try connection.query(
             """
@@ -64,7 +64,7 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
         return DatabaseAccess(limit: limit, grants: grants, owner: try own?.get(1))
     }
 
-    /// The roles that must be there.
+    /// The roles that the target must have.
     var roles: [String] {
         Set(
             grants.compactMap { if case .role(let name) = $0.grantee { name } else { nil } } + [owner].compactMap { $0 }
@@ -72,12 +72,13 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
         .sorted()
     }
 
-    /// Whether a database has this, as far as it is known here.
+    /// Whether a database has this access. An owner that is not recorded is not compared.
     func isMet(by found: DatabaseAccess) -> Bool {
         found.limit == limit && found.grants == grants && (owner == nil || found.owner == owner)
     }
 
-    /// Grants this and nothing else, in the open transaction; the limit is for who opens the database.
+    /// Grants these privileges and revokes all others, in the open transaction. The connection limit is set later, when
+    /// the database is opened.
     func grant(on connection: isolated Connection) throws {
         let now = try Self.read(on: connection)
         if now.grants == grants { return }
@@ -105,7 +106,7 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
         }
     }
 
-    /// For people.
+    /// A description for people.
     public var description: String {
         let words = grants.map { grant in
             let who =

@@ -2,15 +2,15 @@ import Catalog
 import Foundation
 import Postgres
 
-/// What a database holds, in values that a backup and its restore are compared by.
+/// Reads the contents of a database, as values by which a backup and its restore are compared.
 enum DatabaseContent {
-    /// How the rows of a table are read, so that no code of its owner runs with more rights than his.
+    /// How the rows of a table are read, so that no code of its owner runs with more rights than the owner has.
     enum Reading: Sendable, Hashable {
-        /// By queries: planning one runs no code of somebody who has fewer rights.
+        /// By queries. Planning them runs no code of a role with fewer rights.
         case direct
         /// By queries with the rights of the owner.
         case owner(String)
-        /// By nothing but COPY of the whole table, which plans nothing.
+        /// Only by COPY of the whole table, which plans no query.
         case copy
     }
 
@@ -19,22 +19,22 @@ enum DatabaseContent {
         let schema: String
         let name: String
         let kind: String
-        /// With what lies outside of the rows (TOAST).
+        /// The size of the table with its TOAST table, in bytes.
         let bytes: Int
-        /// Of the rows themselves, in blocks.
+        /// The size of the table without its TOAST table, in blocks.
         let pages: Int
         let isHeap: Bool
         let columns: [ContentFingerprint.Column]
-        /// Those that are not generated from others.
+        /// The names of the columns that are not generated.
         let storedColumns: [String]
         let definition: String
         var reading = Reading.direct
-        /// Its oid, while the database is read.
+        /// The OID, valid while the database is read.
         var id = 0
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
 
-        // Compared by name alone, which is unique in a database.
+        // Compared by schema and name, which are unique in a database.
         static func == (left: Relation, right: Relation) -> Bool {
             left.name.utf8.elementsEqual(right.name.utf8) && left.schema.utf8.elementsEqual(right.schema.utf8)
         }
@@ -47,13 +47,15 @@ enum DatabaseContent {
         var hasRows: Bool { kind == "r" }
     }
 
-    /// SQL for how a table is read, a row `c` of pg_class in the schema `n`, whose owner is `o`. See
-    /// `Connection.withQuery` for what could run.
+    /// SQL for how a table is read: an expression over a row `c` of pg_class, its schema `n` and its owner `o`. See
+    /// `Connection.withQuery` for the code that could run.
     ///
-    /// Where the owner is trusted, a superuser or the reading role itself, so must those be of the tables that it inherits
-    /// from or is a partition of, and of the functions that its indexes and statistics call. Where a function can be made,
-    /// and the owner may read the table, it is read with his rights. A role that is no superuser cannot make one for
-    /// others, and may have rights that they lack.
+    /// A trusted role is a superuser or the reading role itself. A table of a trusted owner is read directly if the
+    /// owners of the tables that it inherits from or is a partition of are trusted, and so are the owners of the
+    /// functions that its indexes and statistics call; otherwise by COPY. Any other table is read with the rights of
+    /// its owner, if a function can be created and the owner may read the table; otherwise by COPY. A role that is not
+    /// a superuser always uses COPY for such tables: it cannot create functions for other roles, and may have rights
+    /// that those roles lack.
     private static func reading(server: Int) -> String {
         func isTrusted(_ role: String) -> String { "(\(role).rolsuper OR \(role).rolname = current_user)" }
         func isForeign(_ tree: String) -> String {
@@ -87,7 +89,7 @@ enum DatabaseContent {
             """
     }
 
-    /// Tables, sequences and what else is dumped, outside of PostgreSQL's own schemas.
+    /// Returns the tables and sequences that are dumped, outside of PostgreSQL's own schemas.
     static func relations(on connection: isolated Connection) throws -> [Relation] {
         try connection.query(
             """
@@ -129,14 +131,14 @@ enum DatabaseContent {
         }
     }
 
-    /// What to read of a part of a table.
+    /// Returns the request for the fingerprint of a slice.
     static func request(_ slice: TableSlice) -> ContentFingerprint.Request {
         ContentFingerprint.Request(
             ObjectIdentity(.table, schema: slice.relation.schema, slice.relation.name),
             columns: slice.relation.columns, where: slice.condition)
     }
 
-    /// The value of each sequence, by its path.
+    /// Returns the value of each sequence, by the path of the sequence.
     static func sequenceValues(
         _ relations: [Relation], on connection: isolated Connection
     ) throws -> [ExactText: Manifest.Sequence] {
@@ -154,7 +156,7 @@ enum DatabaseContent {
         return values
     }
 
-    /// What a server must have before this database can be restored into it.
+    /// The requirements that a server must meet before this database can be restored into it.
     struct Needs: Sendable {
         let extensions: [String: String]
         let tablespaces: [String]
@@ -186,7 +188,7 @@ enum DatabaseContent {
             roles: try roles.map { try $0.get(0) }, locale: try DatabaseLocale.read(on: connection), bytes: bytes)
     }
 
-    /// nil where the role may not read them.
+    /// Returns the number and the fingerprint of the large objects; nil if the role may not read them.
     static func largeObjects(on connection: isolated Connection) throws -> Manifest.LargeObjects? {
         let mayRead: Bool =
             try connection.query("SELECT has_table_privilege('pg_largeobject', 'SELECT')").first?.get(0) ?? false
@@ -202,7 +204,8 @@ enum DatabaseContent {
         return Manifest.LargeObjects(count: count, digest: print.digest)
     }
 
-    /// The schema as canonical text, Reeve's own included; only what a dump brings back.
+    /// Returns the schema as canonical text, Reeve's own schema included. Only objects that a dump restores are part of
+    /// it.
     static func schema(_ snapshot: String?, on connection: isolated Connection) throws -> String {
         let names = try connection.query(
             "SELECT nspname::text FROM pg_namespace WHERE \(UserSchemas.condition("nspname"))")
@@ -211,7 +214,7 @@ enum DatabaseContent {
         return SchemaSnapshot.text(of: try reader.read(on: connection))
     }
 
-    /// The roles with their attributes and memberships, one line each.
+    /// Returns the roles with their attributes and memberships, one line each.
     static func roles(on connection: isolated Connection) throws -> [String] {
         try connection.query(
             """
@@ -229,7 +232,8 @@ enum DatabaseContent {
         ).map { try $0.get(0) }
     }
 
-    /// ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET, which pg_dump writes only with CREATE DATABASE.
+    /// Returns the settings of ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET as statements. pg_dump writes
+    /// them only with CREATE DATABASE.
     static func settings(on connection: isolated Connection) throws -> [String] {
         try connection.query(
             """

@@ -1,17 +1,17 @@
 import Postgres
 
-/// A setting of a database, or of a role in it, as a manifest has it: a statement about `%database%`.
+/// A setting of a database, or of a role in it. A manifest stores it as a statement about `%database%`.
 ///
-/// A manifest is other people's data. The statement is never run: it is taken apart here, and whatever is not just that is
-/// refused; what is run is made anew of the parts. Pure.
+/// A manifest is untrusted input. The statement is never run. It is parsed here, and any other statement is refused.
+/// The statement that is run is built from the parsed parts. Pure: no I/O.
 struct DatabaseSetting: Sendable, Equatable {
-    /// nil: everybody's.
+    /// nil: all roles.
     var role: String?
     var name: String
-    /// More than one for a setting that is a list.
+    /// More than one value for a setting that is a list.
     var values: [String]
 
-    /// - Returns: nil for what is no such statement.
+    /// - Returns: nil if the text is not such a statement.
     init?(_ statement: String) {
         var rest = Scanner(statement)
         guard rest.skip("ALTER ") else { return nil }
@@ -28,11 +28,12 @@ struct DatabaseSetting: Sendable, Equatable {
         } else {
             return nil
         }
-        // What a database is opened with is not for a backup to say; the server compares names so.
+        // A backup must not set `ClosedDatabase.setting`, which decides how the database is opened. The server ignores
+        // the case of names, too.
         guard rest.isAtEnd, name.lowercased() != ClosedDatabase.setting else { return nil }
     }
 
-    /// Those that the server keeps as lists of names (`GUC_LIST_QUOTE`), as pg_dump knows them too.
+    /// The settings that the server stores as lists of names (`GUC_LIST_QUOTE`); pg_dump has the same list.
     private static let lists: Set = [
         "local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries",
         "temp_tablespaces", "unix_socket_directories",
@@ -44,7 +45,7 @@ struct DatabaseSetting: Sendable, Equatable {
         return "ALTER \(whose)DATABASE \(quoteIdentifier(database)) SET \(quoteIdentifier(name)) TO \(value)"
     }
 
-    /// Reads bytes from the start of what is left.
+    /// Reads bytes from the start of the remaining text.
     private struct Scanner {
         private var rest: ArraySlice<UInt8>
 
@@ -58,7 +59,7 @@ struct DatabaseSetting: Sendable, Equatable {
             return true
         }
 
-        /// As `quote_ident` writes it.
+        /// Reads an identifier as `quote_ident` writes it.
         mutating func identifier() -> String? {
             if rest.first == UInt8(ascii: "\"") { return quoted(UInt8(ascii: "\"")) }
             let word = rest.prefix { Self.isWord($0) }
@@ -66,7 +67,7 @@ struct DatabaseSetting: Sendable, Equatable {
             return word.isEmpty ? nil : String(decoding: word, as: UTF8.self)
         }
 
-        /// As `quote_literal` writes it, also with `E`.
+        /// Reads a literal as `quote_literal` writes it, with or without `E`.
         mutating func literal() -> String? {
             if rest.first == UInt8(ascii: "'") { return quoted(UInt8(ascii: "'")) }
             guard rest.starts(with: "E'".utf8) else { return nil }
@@ -74,7 +75,7 @@ struct DatabaseSetting: Sendable, Equatable {
             return quoted(UInt8(ascii: "'"), escape: UInt8(ascii: "\\"))
         }
 
-        /// As the server keeps a list of names: with commas between, in quotes where they must be.
+        /// Reads a list of names as the server stores it: separated by commas, and quoted if necessary.
         mutating func list() -> [String]? {
             var names: [String] = []
             while !rest.isEmpty {
@@ -97,7 +98,7 @@ struct DatabaseSetting: Sendable, Equatable {
             return names
         }
 
-        /// The text between two marks, where a doubled mark stands for one; `escape` makes the next byte literal.
+        /// Reads text between two quotes. A doubled quote stands for one; `escape` makes the next byte literal.
         private mutating func quoted(_ mark: UInt8, escape: UInt8? = nil) -> String? {
             guard rest.popFirst() == mark else { return nil }
             var bytes: [UInt8] = []

@@ -3,7 +3,7 @@ import Foundation
 import Postgres
 import Processes
 
-/// Brings tables from a scratch server into the database that wants them: schemas, tables and rows in one transaction.
+/// Copies tables from a scratch server into the target database: schemas, tables and rows in one transaction.
 struct Delivery: Sendable {
     let tables: [FetchedTable]
     let selection: PartialRestore.Selection
@@ -11,22 +11,23 @@ struct Delivery: Sendable {
     let target: ConnectionSettings
     let tools: BackupTools
     let trust: CodeTrust
-    /// The record of the restore, which comes with the tables.
+    /// The record of the restore, which is created in the same transaction as the tables.
     let record: UnfinishedRestore
 
-    /// Copies, and returns once that is committed.
+    /// Copies the tables, and returns once the transaction is committed.
     ///
-    /// psql takes the end of its input for the end of the rows, wherever that comes. So what commits is not in the script
-    /// that the programs write: it is given to psql once each of them has ended well. Whatever is killed before that, this
-    /// process included, the transaction is rolled back. Where the answer to COMMIT is lost, the record tells.
+    /// psql takes any end of its input for the end of the rows. So the script that the programs write does not contain
+    /// the COMMIT: psql gets it only after each program has ended successfully. If any process is killed before that,
+    /// this one included, the transaction is rolled back. If the answer to COMMIT is lost, the record shows whether it
+    /// was committed.
     ///
-    /// - Throws: `PipelineError`, `BackupError.badOutput`, `.notRestored`, `CancellationError`: nothing is there then;
-    ///   `BackupError.outcomeUnknown`.
+    /// - Throws: `PipelineError`, `BackupError.badOutput`, `.notRestored`, `CancellationError`, if nothing was
+    ///   committed; `BackupError.outcomeUnknown`.
     func copy() async throws {
         let isConfined = try await Confinement.isSuperuser(in: target.restoring)
         if isConfined { try await Confinement.awaitTurn(in: target.restoring) }
         let confinement = isConfined ? Confinement() : nil
-        // The session is known by the record's name, and not by one of the connection string.
+        // The record's name identifies the session; an application name from the connection string must not replace it.
         var (named, plain) = (tools, target)
         named.application = record.schema
         plain.parameters["application_name"] = nil
@@ -40,7 +41,7 @@ struct Delivery: Sendable {
             try await write(to: feed, confinement)
             feed.finish()
         } catch is ByteFeed.Closed {
-            // psql tells why it reads no more.
+            // psql reports why it has stopped reading.
         } catch {
             feed.finish(error)
             _ = try? await committed
@@ -51,7 +52,7 @@ struct Delivery: Sendable {
             if String(decoding: said.all, as: UTF8.self).contains(record.schema) { return }
             throw BackupError.notRestored(object: "the tables", reason: "psql ended before the end of its script")
         } catch {
-            // Without the COMMIT there was none.
+            // psql did not get the COMMIT, so nothing was committed.
             guard ending.next() == nil else { throw error }
             switch await record.outcome(in: target) {
             case .committed: return
@@ -62,7 +63,7 @@ struct Delivery: Sendable {
         }
     }
 
-    /// In the transaction functions of the target run with their owners' rights.
+    /// Returns the start of the transaction. In it, functions of the target run with the rights of their owners.
     private func beginning(_ confinement: Confinement?) -> String {
         let schemas = Set(tables.map(\.schema)).union(selection.intoSchema.map { [$0] } ?? selection.schemas)
         return "BEGIN;\nSET LOCAL client_min_messages = warning;\n"
@@ -70,7 +71,7 @@ struct Delivery: Sendable {
             + schemas.sorted().map { "CREATE SCHEMA IF NOT EXISTS \(quoteIdentifier($0));\n" }.joined()
     }
 
-    /// The record is made while others' event triggers are silent.
+    /// Returns the end of the transaction. The record is made while event triggers of other roles are disabled.
     private func ending(_ confinement: Confinement?) throws -> String {
         try record.script() + (confinement?.end ?? "") + "COMMIT;\n\\echo \(record.schema)\n"
     }
@@ -88,21 +89,22 @@ struct Delivery: Sendable {
                     throw BackupError.badOutput(program: "pg_restore", reason: problem)
                 }
             }
-            // Checks the functions that the expressions call in the target: they may differ from the backup's.
+            // Check the functions that the expressions call in the target: they may differ from the backup's functions.
             if confinement != nil, section == "pre-data" {
                 try await push(trust.guarding(tables.map(\.path)), to: feed)
             }
         }
     }
 
-    /// Waits on a thread of its own: psql reads nothing while it waits for a lock.
+    /// Waits on a separate thread, because psql reads nothing while it waits for a lock.
     private func push(_ script: String, to feed: ByteFeed) async throws {
         try await onOwnThread(named: "delivery") { try feed.push(Array(script.utf8)) }
     }
 
-    /// Of pg_dump and pg_restore, for each dump that is needed: with `--table`, pg_dump ignores `--schema`.
+    /// The options of pg_dump and pg_restore, for each dump that is needed. pg_dump ignores `--schema` if it has
+    /// `--table`, so schemas and tables need separate dumps.
     private var options: [(dump: [String], restore: [String])] {
-        // Whole schemas go with their functions, types and views; of tables' own schemas only the tables.
+        // Whole schemas are copied with their functions, types and views; of other schemas, only the tables are copied.
         let whole = selection.intoSchema == nil ? selection.schemas : []
         let wholeNames = Set(whole.map(ExactText.init))
         let single = tables.filter { !wholeNames.contains(ExactText($0.schema)) }
@@ -124,7 +126,8 @@ struct Delivery: Sendable {
         ]
     }
 
-    /// How the tables differ from those of the scratch server, in words; before the late constraints are made.
+    /// Describes how the tables differ from those on the scratch server. To be called before the late constraints are
+    /// made.
     func differences() async throws -> [String] {
         let (expected, found) = (try await catalog(scratch), try await catalog(target.restoring))
         return TableComparison(tables: tables).notes(expected: expected, found: found)

@@ -1,7 +1,7 @@
 import Catalog
 import Postgres
 
-/// Looks, before anything is written, whether a target can take tables from a scratch server.
+/// Checks, before anything is written, whether a target can accept tables from a scratch server.
 struct DeliveryCheck: Sendable {
     let tables: [FetchedTable]
     let selection: PartialRestore.Selection
@@ -19,8 +19,9 @@ struct DeliveryCheck: Sendable {
         try await checkSchemas()
     }
 
-    /// PostgreSQL evaluates what is constant in a generated column or a partition key as soon as a table is made or joins a
-    /// parent, with what the names mean in the target. So nobody who is not trusted may have made that, or make it now.
+    /// Refuses tables whose expressions use a schema in which a role that is not trusted has objects or may create
+    /// them. PostgreSQL evaluates the constant parts of a generated column or a partition key as soon as a table is
+    /// created or attached to a parent, and it resolves the names in the target. So code of that role could be called.
     private func checkSchemas() async throws {
         guard case .roles(let trusted) = trust else { return }
         let used = try await Connection.opened(scratch) { connection in
@@ -67,7 +68,7 @@ struct DeliveryCheck: Sendable {
         }
     }
 
-    /// Whether there is room for the tables.
+    /// Checks that the names of the tables are free in the target.
     private func checkNames() async throws {
         let names = tables.map(\.path)
         try await Connection.opened(target.restoring) { connection in
@@ -79,7 +80,7 @@ struct DeliveryCheck: Sendable {
                     """, [names]
                 ).map { try $0.get(0) }
                 if there.isEmpty { return }
-                // Of tables that have gone elsewhere no constraint is made later.
+                // No constraints are made later for tables that were restored into another schema.
                 if selection.intoSchema == nil,
                     let record = try UnfinishedRestore.own(on: connection).first(where: { $0.isOf(selection) })
                 {
@@ -91,7 +92,7 @@ struct DeliveryCheck: Sendable {
         }
     }
 
-    /// Whether the roles of the tables are there.
+    /// Checks that the target has the roles that the tables refer to.
     private func checkRoles() async throws {
         let roles: [String] = try await Connection.opened(scratch) { connection in
             try await connection.with { connection in
@@ -114,7 +115,8 @@ struct DeliveryCheck: Sendable {
         if !lacking.isEmpty { throw BackupError.targetLacks(lacking.map { "the role \($0)" }) }
     }
 
-    /// Into a database that is in use, tables and rows come in one go, and no constraint can be suspended in between.
+    /// Refuses risky expressions. In a database that is in use, tables and rows are restored in one transaction, and no
+    /// constraint can be suspended in between.
     private func checkExpressions() async throws {
         let risky = try await Connection.opened(scratch) { connection in
             try await connection.with { try RiskyTables.read(on: $0) }

@@ -3,10 +3,10 @@ import Hashing
 import Processes
 import Storage
 
-/// The repositories that one backup is written into at the same time. One that fails is left alone from then on; when the
-/// last one fails, the backup does.
+/// The repositories that one backup is written to concurrently. A repository that fails is skipped from then on; if the
+/// last one fails, the backup fails.
 final class Destinations: @unchecked Sendable {
-    // The failures are under the lock.
+    // `failures` is under the lock.
     private let repositories: [Repository]
     private let throttle: Throttle?
     private let lock = NSLock()
@@ -17,17 +17,17 @@ final class Destinations: @unchecked Sendable {
         throttle = bytesPerSecond.map(Throttle.init)
     }
 
-    /// Those that have not failed.
+    /// The repositories that have not failed.
     var live: [Repository] {
         lock.withLock { repositories.indices.filter { failures[$0] == nil }.map { repositories[$0] } }
     }
 
-    /// Where the backup is not, and why.
+    /// The repositories that have failed, and their errors.
     var failed: [(place: String, error: any Error)] {
         lock.withLock { failures.sorted { $0.key < $1.key }.map { (repositories[$0.key].store.place, $0.value) } }
     }
 
-    /// Those that are not known to be away, so that trying them once more is worth the time.
+    /// The repositories for which another attempt is worth the time: all except those that have failed to answer.
     var answering: [Repository] {
         lock.withLock {
             repositories.indices.filter { index in
@@ -41,9 +41,10 @@ final class Destinations: @unchecked Sendable {
 
     func hasFailed(_ index: Int) -> Bool { lock.withLock { failures[index] != nil } }
 
-    /// Does something with each that has not failed, with all at once: one that hangs holds up no other.
+    /// Runs an operation concurrently on all repositories that have not failed, so that one that hangs does not delay
+    /// the others.
     ///
-    /// - Throws: the last one's error when none is left; `CancellationError`.
+    /// - Throws: the last repository's error if none is left; `CancellationError`.
     func each(_ body: @escaping @Sendable (Repository) async throws -> Void) async throws {
         try await each(repositories.indices.map { $0 }) { [repositories] in try await body(repositories[$0]) }
     }
@@ -59,6 +60,8 @@ final class Destinations: @unchecked Sendable {
         }
     }
 
+    /// Records the failure of a repository.
+    ///
     /// - Throws: the error, if no repository is left, or if the repository did not cause it.
     func fail(_ index: Int, _ error: any Error) throws {
         if error is CancellationError { throw error }
@@ -69,7 +72,7 @@ final class Destinations: @unchecked Sendable {
         if isLast { throw error }
     }
 
-    /// Begins a part in each.
+    /// Begins a part in each repository.
     func open(_ object: String) throws -> PartSink {
         var writers: [Int: StreamWriter] = [:]
         for index in repositories.indices where !hasFailed(index) {
@@ -78,7 +81,7 @@ final class Destinations: @unchecked Sendable {
         return PartSink(self, writers, throttle)
     }
 
-    /// The newest backup of the first that tells, where it is one for these recipients.
+    /// Returns the newest backup of the first repository that answers, if that backup has these recipients.
     func newest(of database: String, for recipients: [String]) async throws -> Manifest? {
         for index in repositories.indices where !hasFailed(index) {
             do {
@@ -91,11 +94,11 @@ final class Destinations: @unchecked Sendable {
         return nil
     }
 
-    /// The parts of an earlier backup that every one of them has, by object; none of a backup whose last test has shown
-    /// anywhere that it does not restore.
+    /// Returns the names of those parts of an earlier backup that every repository has. A part is left out if the last
+    /// test of the backup that has written it has shown, in any repository, that this backup cannot be restored.
     func common(_ manifest: Manifest) async throws -> Set<String> {
         let parts = manifest.parts
-        // By the backup that has written them.
+        // Grouped by the backup that has written them.
         let makers = Dictionary(grouping: parts.map(\.object)) {
             $0.split(separator: "/").dropLast().joined(separator: "/")
         }
@@ -108,7 +111,7 @@ final class Destinations: @unchecked Sendable {
             for (maker, objects) in makers where sizes["\(maker)/\(Proof.name)"] != nil {
                 if try await Proof.isRefuted(maker, in: repository) { good.subtract(objects) }
             }
-            // Any of its parts may be the damaged one.
+            // Any part of a backup that cannot be restored may be the damaged one.
             if try await Proof.isRefuted(manifest.prefix, in: repository) { good = [] }
             there.add([good])
         }
@@ -117,9 +120,10 @@ final class Destinations: @unchecked Sendable {
 }
 
 extension Proof {
-    /// Whether the newest test of a backup has shown that it does not restore, or has left what cannot be read.
+    /// Whether the newest test of a backup has shown that it cannot be restored, or has left a result that cannot be
+    /// read.
     ///
-    /// - Parameter prefix: of the backup's objects.
+    /// - Parameter prefix: the prefix of the backup's objects.
     fileprivate static func isRefuted(_ prefix: String, in repository: Repository) async throws -> Bool {
         do {
             let bytes = try await repository.store.bytes(of: "\(prefix)/\(name)")
@@ -130,9 +134,9 @@ extension Proof {
     }
 }
 
-/// Writes an object into each repository, and hashes what is written.
+/// Writes an object to each repository, and computes its hash.
 final class PartSink: @unchecked Sendable {
-    // What changes is used by the pipeline's thread alone until that has ended.
+    // Only the pipeline's thread uses the mutable state until that thread has ended.
     private let destinations: Destinations
     private let writers: [Int: StreamWriter]
     private let throttle: Throttle?
@@ -145,7 +149,7 @@ final class PartSink: @unchecked Sendable {
         self.throttle = throttle
     }
 
-    /// Does what calls `take`, and lets go of the thread that waits in there when this task is cancelled.
+    /// Runs `body`, which calls `take`. If this task is cancelled, the thread that waits in `take` is released.
     func letGoOnCancel(_ body: () async throws -> Void) async throws {
         try await withTaskCancellationHandler {
             try await body()
@@ -154,7 +158,7 @@ final class PartSink: @unchecked Sendable {
         }
     }
 
-    /// Blocks the calling thread, which must be the caller's own.
+    /// Writes bytes. Blocks the calling thread, which must be a dedicated one.
     func take(_ bytes: UnsafeRawBufferPointer) throws {
         throttle?.pass(bytes.count * writers.count)
         for (index, writer) in writers where !destinations.hasFailed(index) {
@@ -168,7 +172,7 @@ final class PartSink: @unchecked Sendable {
     func commit() async throws -> (bytes: Int, sha256: String) {
         let writers = writers
         try await destinations.each(writers.keys.sorted()) { try await writers[$0]?.commit() }
-        // Nothing remains in repositories that have failed meanwhile.
+        // Leave nothing in repositories that have failed in the meantime.
         for (index, writer) in writers where destinations.hasFailed(index) { await writer.discard() }
         guard let digest = digest.take() else { return (count, "") }
         return (count, Digest.hex(digest.finish()))
@@ -181,16 +185,16 @@ final class PartSink: @unchecked Sendable {
     }
 }
 
-/// Lets so many bytes a second pass, over all who ask together.
+/// Limits the bytes per second of all callers together.
 final class Throttle: @unchecked Sendable {
-    // The time is under the lock.
+    // `free` is under the lock.
     private let bytesPerSecond: Int
     private var free = ContinuousClock.now
     private let lock = NSLock()
 
     init(_ bytesPerSecond: Int) { self.bytesPerSecond = bytesPerSecond }
 
-    /// Waits until the bytes may go.
+    /// Waits until the bytes may be written.
     func pass(_ bytes: Int) {
         let wait = lock.withLock {
             let now = ContinuousClock.now

@@ -1,24 +1,25 @@
 import Postgres
 
-/// What a backup consists of: which tables lie in which part. Pure.
+/// The contents of a backup: the tables in each part. Pure: no I/O.
 struct DumpPlan: Sendable {
-    /// What one pg_dump writes.
+    /// The output of one pg_dump.
     struct Part: Sendable {
         let kind: Manifest.Part.Kind
         let name: String
-        /// The tables that it holds all rows of.
+        /// The tables of which the part contains all rows.
         let tables: [String]
         let arguments: [String]
     }
 
-    /// The parts that pg_dump makes; all of them are begun at once.
+    /// The parts that pg_dump writes. All of them are started at the same time.
     let parts: [Part]
-    /// Tables whose fingerprints decide about those parts.
+    /// The tables whose fingerprints decide whether those parts are needed.
     let small: [DatabaseContent.Relation]
-    /// Pieces of large tables, the largest table first.
+    /// The slices of the large tables, the largest table first.
     let slices: [TableSlice]
 
-    /// About the bytes of the tables that share a part: few parts, for each pg_dump reads the whole catalog.
+    /// The approximate size of the tables that share a part, in bytes. Parts are few, because each pg_dump reads the
+    /// whole catalog.
     private static let bundle = 1 << 30
 
     init(
@@ -40,7 +41,7 @@ struct DumpPlan: Sendable {
                     kind: .largeObjects, name: "large-objects.dump", tables: [],
                     arguments: ["--section=data", "--blobs", "--exclude-table=*.*"]))
         }
-        // The ledger changes with each backup; what lies with it would never be unchanged.
+        // The ledger changes with each backup. A part that also contained other tables would never be unchanged.
         let own = small.filter { $0.schema == UserSchemas.ledger }
         if !own.isEmpty {
             parts.append(
@@ -52,8 +53,8 @@ struct DumpPlan: Sendable {
         self.parts = parts
     }
 
-    /// All but the last name their tables; the last is of everything that no other part holds, so that nothing is left
-    /// out of which pg_dump knows better.
+    /// Every part except the last names its tables. The last part contains everything that no other part contains, so
+    /// that objects that only pg_dump finds are not left out.
     private static func bundles(
         _ tables: [DatabaseContent.Relation], besides large: [DatabaseContent.Relation]
     ) -> [Part] {
@@ -83,7 +84,8 @@ struct DumpPlan: Sendable {
         }
     }
 
-    /// Patterns that match just these tables, many with each: pg_dump asks the server once for a pattern.
+    /// Returns patterns that match exactly these tables, with many tables in each pattern, because pg_dump queries the
+    /// server once for each pattern.
     static func patterns(_ tables: [DatabaseContent.Relation]) -> [String] {
         var patterns: [String] = []
         for (schema, members) in Dictionary(grouping: tables, by: \.schema).sorted(by: { $0.key < $1.key }) {
@@ -95,7 +97,7 @@ struct DumpPlan: Sendable {
                 length = 0
             }
             for table in members {
-                // An argument may have 128 KB.
+                // Linux limits an argument to 128 KiB.
                 if length + table.name.utf8.count > 60_000 { close() }
                 names.append(table.name)
                 length += 2 * table.name.utf8.count + 3

@@ -1,13 +1,13 @@
 import Postgres
 
-/// Foreign keys of other tables that refer to those that were fetched: they went when these were dropped, and only their
-/// owners know whether they are to come back.
+/// Foreign keys of other tables that refer to the restored tables. They were dropped together with the former tables.
+/// Only their owners can decide whether to make them again.
 struct InboundKeys: Sendable {
     private let keys: [LateConstraints.Constraint]
 
     init(_ keys: [LateConstraints.Constraint]) { self.keys = keys }
 
-    /// Those of tables that are there, and are not there themselves, in words.
+    /// Describes the keys that are missing although their tables exist.
     func missing(in target: ConnectionSettings) async throws -> [String] {
         if keys.isEmpty { return [] }
         return try await Connection.opened(target.restoring) { connection in

@@ -2,28 +2,28 @@ import Foundation
 import Processes
 import Storage
 
-/// Pairs of age keys.
+/// Key pairs of age.
 public enum BackupKey {
-    /// Makes a pair; the identity goes into a file that must not exist.
+    /// Makes a key pair, and writes the identity to a file that must not exist yet.
     ///
-    /// - Parameter path: an absolute one.
+    /// - Parameter path: the absolute path of the file.
     /// - Returns: the recipient.
-    /// - Throws: `PipelineError` with what age-keygen says.
+    /// - Throws: `PipelineError` with the message of age-keygen.
     public static func make(at path: String) async throws -> String {
         _ = try await Pipeline([Command("age-keygen", ["-o", path])]).output()
         return try await recipients(of: path).first ?? ""
     }
 
-    /// The recipients that an identity file opens for.
+    /// Returns the recipients of the identities in a file.
     ///
-    /// - Throws: `PipelineError` for a file that holds no identity.
+    /// - Throws: `PipelineError` for a file that contains no identity.
     public static func recipients(of path: String) async throws -> [String] {
         let output = try await Pipeline([Command("age-keygen", ["-y", path])]).output()
         return String(decoding: output, as: UTF8.self).split(whereSeparator: \.isNewline).map(String.init)
     }
 }
 
-/// Which identities open a backup, as tried on its smallest part.
+/// The identities that open a backup, found by decrypting its smallest part.
 public struct KeyTrial: Sendable {
     public let backup: String
     /// The identity files that open it; nil for a backup that is not encrypted.
@@ -31,9 +31,9 @@ public struct KeyTrial: Sendable {
 }
 
 extension Repository {
-    /// Tries really to open each backup with each of the identities.
+    /// Tries to decrypt the smallest part of each backup with each of the identities.
     ///
-    /// - Throws: `StorageError`, `BackupError.noProgram`; `.notRestored` where it could not be tried.
+    /// - Throws: `StorageError`, `BackupError.noProgram`; `.notRestored` if an attempt could not be made.
     public func trials(_ manifests: [Manifest], identities: [String]) async throws -> [KeyTrial] {
         try await BackupTools.check(encrypts: true)
         var trials: [KeyTrial] = []
@@ -49,7 +49,7 @@ extension Repository {
         return trials
     }
 
-    /// A part that is damaged opens with none.
+    /// Whether an identity opens a part. No identity opens a damaged part.
     private func opens(_ part: Manifest.Part, _ identity: String) async throws -> Bool {
         do {
             try await CheckedReader(part, in: store).run(BackupTools.unpacking(identity, isEncrypted: true)) { _ in }
@@ -62,17 +62,18 @@ extension Repository {
         }
     }
 
-    /// Encrypts the parts of all backups of a database anew, for other recipients; what they hold stays what it was.
+    /// Encrypts the parts of all backups of a database again, for other recipients. Their contents do not change.
     ///
-    /// New objects are written beside the old ones, then the manifests that name them, each at once, then the old ones are
-    /// removed: whenever it is killed, every backup is whole, and running it again goes on. Where a manifest cannot be read,
-    /// nothing is removed: it may name any of the old ones, and may still be mended by hand.
+    /// New objects are written next to the old ones. Then the manifests are replaced, each in one step, and then the
+    /// old objects are removed. So if the process is killed, every backup is complete, and another run continues the
+    /// work. If a manifest cannot be read, nothing is removed: it may refer to any of the old objects, and may still be
+    /// repaired by hand.
     ///
     /// - Parameters:
-    ///   - identity: opens the parts as they are.
-    ///   - damaged: gets the manifests that cannot be read; their parts stay encrypted as they are.
-    ///   - progress: is told of each part.
-    /// - Returns: how many parts were written anew.
+    ///   - identity: the identity that opens the existing parts.
+    ///   - damaged: called for each manifest that cannot be read. Its parts are not encrypted again.
+    ///   - progress: called with the object of each part that was encrypted again.
+    /// - Returns: the number of parts that were encrypted again.
     /// - Throws: `BackupError.cannotOpen`, `.part`; `StorageError`.
     public func rewrap(
         database: String, identity: String, recipients: [String], under lock: BackupLock,

@@ -1,7 +1,7 @@
 import Catalog
 import Postgres
 
-/// The foreign keys and CHECK constraints of tables that are made once all rows are there (`RestorePlan.lateConstraints`).
+/// The foreign keys and CHECK constraints that are made after all rows are restored (`RestorePlan.lateConstraints`).
 struct LateConstraints: Sendable {
     struct Constraint: Sendable, Equatable {
         let table: FetchedTable
@@ -9,21 +9,22 @@ struct LateConstraints: Sendable {
         let statement: String
         /// The table that a foreign key refers to.
         var references: FetchedTable?
-        /// Statements about it.
+        /// COMMENT statements about the constraint.
         var comments: [String] = []
 
-        /// The statement in one line.
+        /// The statement on one line.
         var words: String { statement.split(whereSeparator: \.isWhitespace).joined(separator: " ") }
     }
 
-    /// Those of the tables.
+    /// The constraints of the restored tables.
     var constraints: [Constraint] = []
-    /// Foreign keys of other tables that refer to these.
+    /// Foreign keys of other tables that refer to the restored tables.
     var inbound: [Constraint] = []
-    /// Those of the tables that name where they were, and are not made, for the tables have gone elsewhere.
+    /// Constraints of the restored tables that are not made, because their statements contain the original names and
+    /// the tables were moved to another schema.
     var moved: [Constraint] = []
 
-    /// Out of a script of pg_restore's. Pure.
+    /// Reads the constraints from a script of pg_restore. Pure: no I/O.
     ///
     /// - Throws: `PostgresError` of kind `badScript`.
     static func read(_ script: [UInt8], of tables: Set<FetchedTable>, file: String) throws -> LateConstraints {
@@ -50,13 +51,14 @@ struct LateConstraints: Sendable {
             inbound: all.filter { !tables.contains($0.table) && $0.references.map(tables.contains) == true })
     }
 
-    /// A statement that makes one, and the tables that it locks.
+    /// A statement that makes a constraint, and the tables that it locks.
     struct Making: Sendable, Equatable {
         let statement: String
         let tables: Set<FetchedTable>
     }
 
-    /// What makes the constraints of a script of pg_restore's, and what is said of them after. Pure.
+    /// Splits a script of pg_restore into the statements that make constraints and the comments and security labels on
+    /// the constraints. Pure: no I/O.
     ///
     /// - Throws: `PostgresError` of kind `badScript`.
     static func statements(of script: [UInt8], file: String) throws -> (makes: [Making], notes: [String]) {
@@ -77,12 +79,13 @@ struct LateConstraints: Sendable {
         return (makes, notes)
     }
 
-    /// The statements in rounds, in each of which no table is locked by two, so that none waits for another. Pure.
+    /// Arranges statements in rounds. No two statements of a round lock the same table, so none waits for another.
+    /// Pure: no I/O.
     ///
-    /// - Parameter width: how many a round may have.
+    /// - Parameter width: the maximum number of statements in a round.
     static func rounds(of makes: [Making], width: Int) -> [[Making]] {
         var rounds: [(makes: [Making], tables: Set<FetchedTable>)] = []
-        // Every round before it is full, as far as is known.
+        // All rounds before this one are full.
         var open = 0
         for one in makes {
             while open < rounds.count, rounds[open].makes.count >= width { open += 1 }
@@ -97,10 +100,12 @@ struct LateConstraints: Sendable {
         return rounds.map(\.makes)
     }
 
-    /// Runs statements in a session of their own, with its limits (`ConnectionSettings.restoring`), and in one transaction: what a function that they call sets or leaves
-    /// there ends with it. Where they and somebody else wait for each other, they are tried again.
+    /// Runs statements in one transaction of a separate session. So settings and other state that a called function
+    /// leaves in the session end with it. After a deadlock with another session, the statements are tried again.
     ///
-    /// - Parameter isConfined: whether the functions of the database are confined already, and not for this alone.
+    /// - Parameters:
+    ///   - target: settings with the limits of a restore (`ConnectionSettings.restoring`).
+    ///   - isConfined: whether the caller has already confined the functions of the database.
     static func make(_ statements: [String], in target: ConnectionSettings, isConfined: Bool = false) async throws {
         var attempt = 1
         while true {
@@ -121,7 +126,7 @@ struct LateConstraints: Sendable {
         }
     }
 
-    /// What follows ALTER TABLE.
+    /// The tokens after ALTER TABLE [ONLY].
     private static func ownTable(_ tokens: [String]) -> ArraySlice<String> {
         tokens.dropFirst(tokens.dropFirst(2).first == "ONLY" ? 3 : 2)
     }
@@ -130,7 +135,7 @@ struct LateConstraints: Sendable {
         table(tokens.drop { $0 != "REFERENCES" }.dropFirst())
     }
 
-    /// What `schema.name` names.
+    /// Parses `schema.name`.
     private static func table(_ tokens: ArraySlice<String>) -> FetchedTable? {
         let parts = Array(tokens.prefix(3))
         guard parts.count == 3, parts[1] == "." else { return nil }

@@ -1,25 +1,26 @@
 import Postgres
 
-/// Ends a backup whose programs wait for somebody's lock.
+/// Ends a backup whose programs wait for a lock of another session.
 ///
-/// pg_dump has a limit for the tables that it locks at its start. For what it locks later, such as a materialized view
-/// whose definition it reads, it waits without one, and says nothing.
+/// pg_dump limits its wait for the tables that it locks at its start. It waits without a limit, and without a message,
+/// for locks that it acquires later, such as the lock on a materialized view whose definition it reads.
 struct LockWatch: Sendable {
     let database: Database
-    /// The application name of the programs, which nothing else has.
+    /// The application name of the programs. No other session has it.
     let application: String
     /// How long one statement may wait.
     let limit: Duration
-    /// How often is looked; a statement that is found waiting once only is let be.
+    /// The time between two checks. A statement that only one check finds waiting is ignored.
     var interval: Duration = .seconds(5)
 
-    /// Looks until a statement has waited for too long, or until it is cancelled.
+    /// Checks until a statement has waited too long, or until the task is cancelled.
     ///
     /// - Throws: `BackupError.held`.
     func run() async throws {
         var waiting: [LockHolders.Waiter.Statement: ContinuousClock.Instant] = [:]
         while (try? await Task.sleep(for: interval)) != nil {
-            // Where the server does not answer, the programs say so themselves; what waited before may wait still.
+            // If the server does not answer, the programs report that. Statements that were waiting may still be
+            // waiting.
             let look = try? await database.withDirectConnection(named: "reeve backup watch") { connection in
                 try await connection.with { try LockHolders.waiters(of: application, on: $0) }
             }
@@ -36,10 +37,10 @@ struct LockWatch: Sendable {
     }
 }
 
-/// Does something that takes long, and ends it once a watch beside it throws.
+/// Runs a long operation, and cancels it once `watch` throws.
 ///
-/// - Parameter watch: returns when it is cancelled.
-/// - Throws: what either throws; `CancellationError`.
+/// - Parameter watch: runs concurrently with `body`, and returns when it is cancelled.
+/// - Throws: the errors of `watch` and `body`; `CancellationError`.
 func withWatch<T: Sendable>(
     _ watch: @escaping @Sendable () async throws -> Void, _ body: @escaping @Sendable () async throws -> T
 ) async throws -> T {

@@ -1,9 +1,10 @@
 import Postgres
 import Storage
 
-/// Anybody who can write to the repository can write a manifest: no name in it may lead outside the backup.
+/// The validation of manifests. Anyone who can write to the repository can write a manifest, so no name in it may refer
+/// to an object outside the backup's database.
 extension Manifest {
-    /// Why it cannot be the manifest that is stored under a name; nil: it can. Pure.
+    /// Returns why this cannot be the manifest that is stored as `object`; nil if it can. Pure: no I/O.
     func problem(as object: String) -> String? {
         guard ObjectName.isValid(object), object.utf8.elementsEqual("\(prefix)/\(Self.name)".utf8) else {
             return "it claims to be backup \(id.debugDescription) of \(database.debugDescription)"
@@ -17,7 +18,7 @@ extension Manifest {
             return "\(setting.debugDescription) is not a setting of a database"
         }
         if let estate, !Self.isSHA256(estate) { return "it has no estate" }
-        // The names of databases and roles may hold any.
+        // The names of databases and roles may contain control characters.
         let words = [reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt] + recipients
         if let word = words.first(where: Self.hasControl) {
             return "\(word.debugDescription) contains control characters"
@@ -25,10 +26,10 @@ extension Manifest {
         return hasPlausibleNumbers ? nil : "its numbers are implausible"
     }
 
-    /// The source's name in one line, for people.
+    /// The name of the source database on one line, for people.
     public var shownSource: String { Self.hasControl(source) ? source.debugDescription : source }
 
-    /// `DATABASE/ID/PART`, and none of the names that something else has.
+    /// Whether a name has the form `DATABASE/ID/PART`, and is not the name of another kind of object.
     private func isOwn(_ object: String) -> Bool {
         let words = object.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         let others = [Self.name, Proof.name, Proof.reportName]
@@ -44,7 +45,7 @@ extension Manifest {
         text.unicodeScalars.contains { $0.properties.generalCategory == .control }
     }
 
-    /// Small enough that no sum of them is too large for a number.
+    /// Whether all numbers are so small that no sum of them overflows.
     private var hasPlausibleNumbers: Bool {
         let sizes = 0...1 << 44
         let counts = 0...1 << 42

@@ -3,7 +3,8 @@ import Foundation
 import Hashing
 import Postgres
 
-/// What a backup holds and what it must be equal to. A backup without its manifest does not exist.
+/// The contents of a backup, and the values that a restored database must be equal to. A backup without a manifest does
+/// not exist.
 public struct Manifest: Codable, Sendable, Equatable {
     public static let format = 2
 
@@ -11,17 +12,19 @@ public struct Manifest: Codable, Sendable, Equatable {
         public let schema: String
         public let name: String
         public let rows: Int
-        /// The content's fingerprint at the backup's snapshot.
+        /// The fingerprint of the contents at the backup's snapshot.
         public let digest: String
-        /// Changes with the names and types of the columns.
+        /// A digest of the names and types of the columns.
         public let definition: String
-        /// Whether the fingerprint is that of the rows as COPY writes them, for it may be read by nothing else; nil: no.
+        /// Whether the fingerprint is that of the rows as COPY writes them, because only COPY may read the table; nil:
+        /// no.
         public var isOfCopy: Bool?
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
     }
 
-    /// A sequence's value, read once the snapshot was taken: no number that a row has is given out again.
+    /// The value of a sequence. It is read after the snapshot was taken, so that the restored sequence does not return
+    /// a number that a restored row already has.
     public struct Sequence: Codable, Sendable, Equatable {
         public let schema: String
         public let name: String
@@ -40,14 +43,14 @@ public struct Manifest: Codable, Sendable, Equatable {
         }
 
         public let kind: Kind
-        /// Its name in the repository; that of an earlier backup where nothing has changed since.
+        /// The name of the object in the repository. An unchanged part has the name of an object of an earlier backup.
         public let object: String
-        /// The tables that it holds the rows of.
+        /// The tables whose rows it contains.
         public let tables: [String]
         public let bytes: Int
         /// SHA-256 of the object as it is stored.
         public let sha256: String
-        /// The pages of its one table that it holds the rows of; nil: all.
+        /// The range of pages of its single table whose rows it contains; nil: all rows.
         public var slice: Slice?
 
         init(kind: Kind, tables: [String] = [], slice: Slice? = nil) {
@@ -67,10 +70,10 @@ public struct Manifest: Codable, Sendable, Equatable {
             Part(kind, object: object, tables, bytes: bytes, sha256: sha256, slice)
         }
 
-        /// A part of a large table, stored as `COPY` for psql.
+        /// A range of pages of a large table, stored as a `COPY` script for psql.
         public struct Slice: Codable, Sendable, Equatable {
             public let firstPage: Int
-            /// The one after the last; nil: to the end.
+            /// The page after the last one; nil: the end of the table.
             public let endPage: Int?
             public let rows: Int
             public let digest: String
@@ -90,16 +93,16 @@ public struct Manifest: Codable, Sendable, Equatable {
     public let wal: String?
     public let startedAt: String
     public var finishedAt: String
-    /// Who can read it; empty: everybody.
+    /// The age recipients that can decrypt the backup; empty: it is not encrypted.
     public var recipients: [String]
     public let tables: [Table]
     public let sequences: [Sequence]
-    /// nil where the role may not read them.
+    /// nil if the role that made the backup may not read large objects.
     public let largeObjects: LargeObjects?
-    /// With their versions.
+    /// The versions of the extensions, by name.
     public let extensions: [String: String]
     public let tablespaces: [String]
-    /// The roles that own something or may do something here.
+    /// The roles that own objects or have privileges in the database.
     public let neededRoles: [String]
     public let locale: DatabaseLocale
     /// The size of the database on its server.
@@ -108,20 +111,21 @@ public struct Manifest: Codable, Sendable, Equatable {
     public let catalog: String
     /// Settings of the database and of roles in it, as statements about `%database%`.
     public let settings: [String]
-    /// The roles with their attributes and memberships, as values.
+    /// The roles with their attributes and memberships, one line each.
     public let roles: [String]
     public var parts: [Part]
-    /// The database that it is of, as a digest of its ledger's number; nil where it has none, and in earlier backups.
+    /// The identity of the source database: a digest of its ledger's number. nil if it has no ledger, and in earlier
+    /// backups.
     public var estate: String?
-    /// Who may connect to the database; nil in earlier backups.
+    /// The owner, the connection limit and the privileges of the database; nil in earlier backups.
     public var access: DatabaseAccess?
 
-    /// The bytes of its own parts, without those of earlier backups.
+    /// The size of its own parts, without the parts of earlier backups.
     public var ownBytes: Int { parts.filter { $0.object.hasPrefix("\(prefix)/") }.reduce(0) { $0 + $1.bytes } }
     public var bytes: Int { parts.reduce(0) { $0 + $1.bytes } }
 
-    /// About how many bytes of the database are these tables', with their indexes: as much of it as their parts are of all
-    /// rows' parts. What shares a part with them counts too.
+    /// Estimates the size of these tables with their indexes in the database, in bytes. The database's size is
+    /// multiplied by the share that their parts have in all data parts. Other tables in the same parts count, too.
     func estimatedBytes(of tables: Set<FetchedTable>) -> Int {
         let paths = Set(tables.map { ExactText($0.path) })
         let data = parts.filter { $0.kind == .data }
@@ -130,13 +134,13 @@ public struct Manifest: Codable, Sendable, Equatable {
         return all > 0 ? Int((Double(databaseBytes) * Double(wanted) / Double(all)).rounded(.up)) : 0
     }
 
-    /// When it was begun; an ID tells it to the second only.
+    /// The time at which the backup was begun. Its ID contains the same time in whole seconds.
     public var began: Timestamp { (try? Timestamp.fromPostgres(startedAt)) ?? .negativeInfinity }
 
     var prefix: String { "\(database)/\(id)" }
     static let name = "manifest.json"
 
-    /// As it is stored: one line, and the SHA-256 of it on the next.
+    /// The stored form of the manifest: one line of JSON, and its SHA-256 on the next line.
     func encoded() throws -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -144,7 +148,7 @@ public struct Manifest: Codable, Sendable, Equatable {
         return body + Array("\n\(Digest.hex(Digest.of(body)))\n".utf8)
     }
 
-    /// The same, once it was read back by the rules that it will be read by.
+    /// Returns the stored form, after checking that `decode` reads the same manifest from it.
     ///
     /// - Throws: `BackupError.unreadable`.
     func readable(as object: String) throws -> [UInt8] {
@@ -159,7 +163,8 @@ public struct Manifest: Codable, Sendable, Equatable {
         return bytes
     }
 
-    /// - Throws: `BackupError.badManifest` for one that was changed or cut short, or that names what is not its own.
+    /// - Throws: `BackupError.badManifest` for a manifest that was changed or truncated, that has another format, or
+    ///   that has a `problem`.
     static func decode(_ bytes: [UInt8], object: String) throws -> Manifest {
         let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: true)
         guard lines.count == 2, String(decoding: lines[1], as: UTF8.self) == Digest.hex(Digest.of(lines[0])) else {

@@ -2,10 +2,9 @@ import Foundation
 import Hashing
 import Postgres
 
-/// How columns are made harmless in a copy for people who must not see what they hold.
+/// Rules that replace the values of columns in a copy for people who must not see the original values.
 ///
-/// Equal values get equal masks, so that keys still fit together; the salt makes sure that nobody finds a value by hashing
-/// guesses. Pure: it says which statements do it.
+/// Equal values get equal masks, so that keys still match. The salt prevents finding a value by hashing guesses.
 public struct MaskingRules: Sendable, Equatable {
     public enum Mask: String, Sendable, CaseIterable {
         /// A hash of the value, as long as the column allows.
@@ -15,17 +14,18 @@ public struct MaskingRules: Sendable, Equatable {
         case fake
     }
 
-    /// By schema, table and column.
+    /// The masks by schema, table and column.
     public let rules: [String: [String: [String: Mask]]]
 
     public init(_ rules: [String: [String: [String: Mask]]]) { self.rules = rules }
 
     public var isEmpty: Bool { rules.isEmpty }
 
-    /// The statements, one a table.
+    /// Returns the statements, one for each table. Pure: no I/O.
     ///
-    /// - Parameter columns: the type of each column that is there, by schema, table and name.
-    /// - Throws: `BackupError.notInBackup` for a rule whose column is not there: nothing is left open by a slip of the pen.
+    /// - Parameter columns: the type of each existing column, by schema, table and name.
+    /// - Throws: `BackupError.notInBackup` for a rule whose column does not exist, so that a misspelled rule does not
+    ///   leave a column unmasked.
     func statements(_ columns: [String: [String: [String: String]]], salt: String) throws -> [String] {
         try rules.sorted { $0.key < $1.key }.flatMap { schema, tables in
             try tables.sorted { $0.key < $1.key }.map { table, masks in
@@ -47,7 +47,7 @@ public struct MaskingRules: Sendable, Equatable {
         let value: String
         switch (mask, family(of: type)) {
         case (.null, _): return "NULL"
-        // 13 digits, so that it is the same as bigint, double and in JavaScript.
+        // At most 13 digits: exact as bigint, as double precision, and in JavaScript.
         case (_, .number): value = "('x' || substr(\(hex), 1, 11))::bit(44)::bigint % \(numberLimit(type))"
         case (_, .uuid): value = "substr(\(hex), 1, 32)"
         case (_, .bytes): value = "sha256(\(key))"
@@ -100,7 +100,7 @@ public struct MaskingRules: Sendable, Equatable {
         return "'text ' || substr(\(hex), 1, 12)"
     }
 
-    /// No longer than `character varying(n)` allows.
+    /// Shortens a value to the length that `character varying(n)` allows.
     private static func fitted(_ value: String, _ type: String) -> String {
         guard type.hasPrefix("character"), let open = type.firstIndex(of: "("),
             let length = Int(type[type.index(after: open)...].prefix { $0.isNumber })
@@ -108,7 +108,7 @@ public struct MaskingRules: Sendable, Equatable {
         return "left(\(value), \(length))"
     }
 
-    /// Masks a database, all of it or nothing.
+    /// Masks a database in one transaction.
     ///
     /// - Throws: `PostgresError`, `BackupError.notInBackup`.
     func apply(on connection: isolated Connection) throws {
@@ -125,7 +125,7 @@ public struct MaskingRules: Sendable, Equatable {
                 column] =
                 try row.get(3, as: String.self)
         }
-        // Of this restore alone, and kept nowhere.
+        // The salt is used only for this restore, and is not stored.
         let salt = Digest.hex((0..<16).map { _ in UInt8.random(in: 0...255) })
         let statements = try statements(columns, salt: salt)
         try connection.transaction { for statement in statements { try connection.execute(statement) } }

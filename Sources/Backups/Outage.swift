@@ -2,25 +2,27 @@ import Foundation
 import Postgres
 import Processes
 
-/// Errors that tell of the server, or of the machine, and not of what was asked of it.
+/// Errors that are caused by the server or by the machine, and not by the request.
 extension PostgresError {
-    /// SQLSTATE's classes for a lack of resources, for what an operator does, and for what is outside of PostgreSQL.
+    /// Whether the SQLSTATE class is that of insufficient resources (53), operator intervention (57) or a system error
+    /// (58).
     var isOutage: Bool { ["53", "57", "58"].contains { sqlState?.hasPrefix($0) == true } }
 }
 
 extension PipelineError {
-    /// Whether the program was ended, could not be started, lost its server, or was told by it of an outage; also whatever
-    /// it was that it read.
+    /// Whether the error proves nothing about the program's input: the program was killed, could not be started, lost
+    /// its server, or got an outage error from it.
     ///
-    /// PostgreSQL's programs pass on the server's message without its SQLSTATE. A function of the database's may raise an
-    /// error that reads like one of these: then a test says that it could not be carried out, which is no proof either.
+    /// PostgreSQL's programs print the server's message without its SQLSTATE. A function of the database may raise an
+    /// error with one of these texts. A test then reports that it could not be carried out, which is not a proof of the
+    /// backup either.
     var saysNothingOfItsInput: Bool {
         guard case .exited = ending else { return true }
         guard program.hasSuffix("/pg_restore") || program.hasSuffix("/psql") else { return false }
         return errorOutput.utf8.split(separator: UInt8(ascii: "\n")).contains { line in
             let text = String(Substring(line))
             if Self.losses.contains(where: text.contains) { return true }
-            // Of the server's messages; not of the statements that are quoted after them.
+            // Searches the server's messages, and not the statements that are quoted after them.
             guard let start = ["ERROR:  ", "FATAL:  ", "PANIC:  "].compactMap({ text.range(of: $0)?.upperBound }).min()
             else { return false }
             return Self.outages.contains { text[start...].contains($0) }
@@ -41,7 +43,7 @@ extension PipelineError {
 }
 
 extension BackupError {
-    /// What a program says of a part that it was given, or of something else.
+    /// Classifies the error of a program that has read a part: an outage, a failed decryption, or a damaged part.
     init(for error: PipelineError, _ part: Manifest.Part) {
         if error.saysNothingOfItsInput {
             self = .notRestored(object: part.object, reason: error.description)

@@ -1,8 +1,8 @@
 import Foundation
 
-/// Holds a dump back until it is known to be wanted, and until it is its turn.
+/// Delays a dump until it is known to be needed, and until one of the slots is free.
 final class PartGate: @unchecked Sendable {
-    // The flags of turn and wish are under the lock; `isInside` is the pipeline's thread's, until that has ended.
+    // `isWanted` is under the lock. Only the pipeline's thread uses `isInside` until that thread has ended.
     struct NotWanted: Error {}
 
     private let slots: DispatchSemaphore
@@ -20,7 +20,9 @@ final class PartGate: @unchecked Sendable {
         }
     }
 
-    /// Waits for its turn, once.
+    /// Waits until it is known whether the part is wanted, and then for a slot. Later calls return immediately.
+    ///
+    /// - Throws: `NotWanted` if the part is not wanted.
     func enter() throws {
         if isInside { return }
         let isWanted = lock.withLock {
@@ -38,9 +40,9 @@ final class PartGate: @unchecked Sendable {
     }
 }
 
-/// Hands out pieces of work, each once, to whoever asks.
+/// Hands out items, each of them once, to concurrent callers.
 final class SharedQueue<Item: Sendable>: @unchecked Sendable {
-    // All under the lock.
+    // `items` is under the lock.
     private var items: ArraySlice<Item>
     private let lock = NSLock()
 

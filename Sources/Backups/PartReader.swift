@@ -3,9 +3,9 @@ import Postgres
 import Processes
 import Storage
 
-/// Reads parts of a backup: unpacks them, checks them against the manifest, and sends them on.
+/// Reads parts of a backup: unpacks them, checks them against the manifest, and passes them on.
 final class PartReader: @unchecked Sendable {
-    // The count is under the lock.
+    // `done` is under the lock.
     private let restorer: Restorer
     private let progress: Restorer.Progress
     private let total: Int
@@ -18,9 +18,9 @@ final class PartReader: @unchecked Sendable {
         total = parts.reduce(0) { $0 + $1.bytes }
     }
 
-    /// The text of a part.
+    /// Returns the text of a part.
     ///
-    /// - Throws: `BackupError.part` for one that is larger than a text may be.
+    /// - Throws: `BackupError.part` if the text is larger than `Restorer.Settings.textLimit`.
     func text(of part: Manifest.Part) async throws -> String {
         let text = try await gather(part.object) { try await unpack(part, take: $0) }
         return String(decoding: text, as: UTF8.self)
@@ -40,8 +40,8 @@ final class PartReader: @unchecked Sendable {
         return gathered.all
     }
 
-    /// Sends a part through the programs that unpack it, and through more; whatever these make of it, a part that is not
-    /// what was written is an error.
+    /// Sends a part through the programs that unpack it, and then through `more`. A part that is not what was written
+    /// is an error, whatever the programs make of it.
     func unpack(
         _ part: Manifest.Part, through more: [Command] = [], lastMayStopEarly: Bool = false,
         take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
@@ -65,9 +65,9 @@ final class PartReader: @unchecked Sendable {
         progress(now, total)
     }
 
-    /// Restores a part by the program that it was made for.
+    /// Restores a part with psql or pg_restore, depending on its format.
     ///
-    /// - Parameter options: more for pg_restore.
+    /// - Parameter options: additional options of pg_restore.
     func restore(
         _ part: Manifest.Part, into target: ConnectionSettings, _ tools: BackupTools, _ options: [String] = []
     ) async throws {
@@ -78,14 +78,15 @@ final class PartReader: @unchecked Sendable {
                 "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"] + (await tools.restrictedScript()),
                 on: target)
             : tools.command("pg_restore", RestorePlan.options + options, on: target)
-        // The selected tables may all come early in the archive; pg_restore then stops reading.
+        // The selected tables may all be near the start of the archive; pg_restore then stops reading.
         try await unpack(part, through: [command], lastMayStopEarly: !options.isEmpty) { _ in }
     }
 
-    /// A part as a file, which pg_restore wants for a list, and for several connections at once.
+    /// Unpacks a part into a temporary file. pg_restore requires a file to list an archive, and to use several
+    /// connections.
     func withFile<T: Sendable>(_ part: Manifest.Part, _ body: (String) async throws -> T) async throws -> T {
-        // A folder that nobody else can look into, let alone put something in the way of what is written there. By its name
-        // `ScratchServer` knows that it may be removed once the process is gone.
+        // No other user can read the folder, or place anything at the paths of the files in it. By the folder's name,
+        // `ScratchServer` recognizes that it may be removed once the process has ended.
         let parent = restorer.settings.temporaryFolder
         try? FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
         var template = Array("\(parent)/parts-\(getpid())-XXXXXX".utf8CString)
@@ -111,7 +112,7 @@ final class PartReader: @unchecked Sendable {
 
     // MARK: Files
 
-    /// What is in the archives of the backup's definitions.
+    /// Returns the tables of contents of the archives with the backup's definitions.
     func definitions(_ tools: BackupTools) async throws -> [TableOfContents] {
         var archives: [TableOfContents] = []
         for part in restorer.manifest.parts where [.before, .after].contains(part.kind) {
@@ -120,15 +121,15 @@ final class PartReader: @unchecked Sendable {
         return archives
     }
 
-    /// What is in an archive.
+    /// Returns the table of contents of an archive.
     func contents(of path: String, _ tools: BackupTools) async throws -> TableOfContents {
         let list = Pipeline([Command(tools.programs.path("pg_restore"), ["-l", "-v", path])])
         return try TableOfContents(try await gather("the list of an archive") { try await list.run(take: $0) })
     }
 
-    /// Restores some entries of a part that is a file.
+    /// Restores some entries of an archive that is stored in a file.
     ///
-    /// - Parameter jobs: how many connections make indexes and constraints at once.
+    /// - Parameter jobs: the number of connections that make indexes and constraints in parallel.
     func restore(
         _ entries: TableOfContents, of part: Manifest.Part, at path: String, into target: ConnectionSettings,
         _ tools: BackupTools, jobs: Int
@@ -145,14 +146,14 @@ final class PartReader: @unchecked Sendable {
         }
     }
 
-    /// The statements that make some entries.
+    /// Returns the statements that make some entries of an archive.
     func script(of entries: TableOfContents, at path: String, _ tools: BackupTools) async throws -> [UInt8] {
         try await withList(entries, path) { list in
             try await Pipeline([Command(tools.programs.path("pg_restore"), ["-L", list, "-f", "-", path])]).output()
         }
     }
 
-    /// The late constraints of tables, out of the backup's archive of them.
+    /// Returns the late constraints of tables, read from the backup's part of kind `after`.
     func lateConstraints(of tables: Set<FetchedTable>, _ tools: BackupTools) async throws -> LateConstraints {
         guard let part = restorer.manifest.parts.first(where: { $0.kind == .after }) else { return LateConstraints() }
         return try await withFile(part) { path in

@@ -2,18 +2,19 @@ import Catalog
 import Foundation
 import Postgres
 
-/// Fetches some tables or schemas out of a backup, and reads only the parts that hold them.
+/// Restores some tables or schemas of a backup, and reads only the parts that contain them.
 ///
-/// They are put together in a scratch server first, with indexes, constraints, triggers, policies and grants, moved there
-/// into another schema where that is wanted, and copied from it into the target in one transaction: all of it or nothing.
-/// Foreign keys are made after it, each in a transaction of its own; those that the target cannot have are left out, and
-/// said. What has come is compared with what the backup says of it.
+/// The tables are first rebuilt in a scratch server, with indexes, constraints, triggers, policies and grants. There
+/// they are moved to another schema if that is requested. Then they are copied into the target in one transaction.
+/// Foreign keys and other late constraints are made after that, each in its own transaction. Constraints that the
+/// target refuses are left out and reported. The restored tables are compared with the manifest.
 public struct PartialRestore: Sendable {
     public struct Selection: Sendable {
-        /// As `schema.table` or, where only one schema has it, `table`; a partitioned table with all partitions.
+        /// `schema.table`, or `table` if only one schema has such a table. A partitioned table includes all of its
+        /// partitions.
         public var tables: [String] = []
         public var schemas: [String] = []
-        /// Where they go; nil: where they were.
+        /// The schema that the tables are moved to; nil: their original schemas.
         public var intoSchema: String?
 
         public init() {}
@@ -27,8 +28,8 @@ public struct PartialRestore: Sendable {
     private var manifest: Manifest { restorer.manifest }
 
     /// - Parameters:
-    ///   - folder: where the scratch cluster is made.
-    ///   - beside: a server that lends a scratch database where no server programs are installed.
+    ///   - folder: the folder for the scratch cluster.
+    ///   - beside: the server in which a scratch database is made if no server programs are installed.
     public init(_ restorer: Restorer, _ selection: Selection, folder: String, beside: ConnectionSettings?) {
         self.restorer = restorer
         self.selection = selection
@@ -36,17 +37,21 @@ public struct PartialRestore: Sendable {
             manifest: restorer.manifest, folder: folder, beside: beside, logger: restorer.logger)
     }
 
-    /// - Returns: what was left out, and what has come otherwise than it was, in words.
-    /// - Throws: `BackupError.notInBackup`, `.targetHas`, `.unfinished`, `.targetLacks` before anything is written;
-    ///   `.outcomeUnknown`; `.constraintsLeft` where the tables are there; `PipelineError`, `PostgresError`, `StorageError`.
+    /// Restores the selection into a target.
+    ///
+    /// - Returns: messages about what was left out, and about what differs from the backup.
+    /// - Throws: `BackupError.notInBackup`, `.targetHas`, `.unfinished`, `.targetLacks`, all before anything is
+    ///   written; `.outcomeUnknown`; `.constraintsLeft` if the tables were restored; `PipelineError`, `PostgresError`,
+    ///   `StorageError`.
     public func restore(
         into target: ConnectionSettings, progress: @escaping Restorer.Progress = { _, _ in }
     ) async throws -> [String] {
         let tools = try await tools(for: target)
-        // How much the tables take is known once they are resolved.
+        // The size of the tables is known only after they are resolved.
         return try await server.with(roomFor: 0) { scratch, isOwn in
             let reader = PartReader(restorer, parts: [], { _, _ in })
-            // What the scratch server says is run in the target: nobody may have captured it.
+            // Statements from the scratch server are run in the target, so no untrusted code may run in the scratch
+            // server.
             try await restorer.settings.trust.check(
                 try await reader.definitions(tools), for: target, owners: manifest.neededRoles, isThrough: true)
             if isOwn { try await restorer.makeRoles(scratch, reader) }
@@ -88,10 +93,10 @@ public struct PartialRestore: Sendable {
         return try await making(in: target).make(late.constraints, record, findings: findings)
     }
 
-    /// Makes what a restore of the same tables has not made of their late constraints, because it was cut off.
+    /// Makes the late constraints that an interrupted restore of the same tables has not made.
     ///
-    /// - Parameter record: that of the restore; the backup must be the one that it names.
-    /// - Returns: the constraints that the target refused, in words.
+    /// - Parameter record: the record of that restore; the backup must be the one that the record names.
+    /// - Returns: messages about the constraints that the target refused.
     /// - Throws: `BackupError.constraintsLeft`; `PipelineError`, `PostgresError`, `StorageError`.
     public func makeConstraints(_ record: UnfinishedRestore, in target: ConnectionSettings) async throws -> [String] {
         let tools = try await tools(for: target)

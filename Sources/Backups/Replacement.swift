@@ -1,6 +1,7 @@
 import Postgres
 
-/// Puts a restored database in the place of one that is there, which stays under another name: nothing is lost.
+/// Replaces an existing database with a restored one. The existing database is kept under another name, so nothing is
+/// lost.
 public struct Replacement: Sendable {
     private let target: ConnectionSettings
     private let manifest: Manifest
@@ -10,12 +11,12 @@ public struct Replacement: Sendable {
         self.manifest = manifest
     }
 
-    /// A database that is to make room.
+    /// The database that is replaced.
     private struct Former: Sendable {
         let name: String
         let owner: String
         let access: DatabaseAccess
-        /// What the new one is called until then, and what this one is called after.
+        /// `made`: the name of the new database before the exchange. `later`: the name of this database after it.
         let made: String
         let later: String
         let prepared: [String]
@@ -28,14 +29,15 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// Makes a database beside the target, lends it to be filled, and exchanges the two.
+    /// Makes a database next to the target, calls `fill` with it, and exchanges the names of the two.
     ///
-    /// The new one gets the former one's grants and connection limit where the manifest does not know those of its source.
+    /// The new database gets the grants and the connection limit of the former one if the manifest does not record
+    /// those of its source.
     ///
-    /// - Returns: what the former one is called now.
-    /// - Throws: `PostgresError`: 42501 where the role may not make databases; `BackupError.prepared`; what `fill` throws,
-    ///   with the target as it was; `BackupError.notExchanged`, with both databases as they were;
-    ///   `.exchangeUnknown` where the server was lost and nobody can tell whether they were exchanged.
+    /// - Returns: the new name of the former database.
+    /// - Throws: `PostgresError`: 42501 if the role may not create databases; `BackupError.prepared`; the errors of
+    ///   `fill`, with the target unchanged; `BackupError.notExchanged`, with both databases unchanged;
+    ///   `.exchangeUnknown` if the connection was lost, and it is unknown whether they were exchanged.
     public func replace(_ fill: @Sendable (ConnectionSettings) async throws -> Void) async throws -> String {
         let former = try await former()
         if !former.prepared.isEmpty {
@@ -49,19 +51,19 @@ public struct Replacement: Sendable {
             try await fill(made)
             if manifest.access == nil { try await give(former.access, to: made) }
         } catch {
-            // A task of its own, for this one may be cancelled.
+            // Runs in a separate task, because this one may be cancelled.
             try? await Task { try await run("DROP DATABASE IF EXISTS \(quoteIdentifier(former.made)) WITH (FORCE)") }
                 .value
-            // The database was dropped, so that it is not closed any more.
+            // The closed database was dropped, so only the cause is reported.
             if case BackupError.leftClosed(_, _, let cause) = error { throw cause }
             throw error
         }
-        // Also when this task is cancelled meanwhile: the work is done.
+        // The exchange is not cancelled with this task, because the restore is complete.
         try await Task { try await settle(former) }.value
         return former.later
     }
 
-    /// Exchanges the two, and returns once they are exchanged.
+    /// Exchanges the names of the two databases.
     private func settle(_ former: Former) async throws {
         do {
             try await exchange(former)
@@ -88,7 +90,8 @@ public struct Replacement: Sendable {
                 guard let row else { throw PostgresError(.badValue, "no row describes the current database") }
                 let (name, stamp): (String, String) = (try row.get(0), try row.get(2))
                 let stem = Self.stem(name)
-                // One that a restore has left closed is not its owner's meanwhile.
+                // A database that a restore has left closed belongs to the restoring role for now; its setting records
+                // the owner.
                 let left = try ClosedDatabase.read(on: connection)
                 let access = try DatabaseAccess.read(on: connection)
                 return Former(
@@ -99,11 +102,11 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// What the names of the databases beside one begin with: 63 bytes are a name's limit.
+    /// The common prefix of the names of databases next to this one. The length of a name is limited to 63 bytes.
     private static func stem(_ name: String) -> String { name.clipped(toBytes: 40) }
 
-    /// The databases that restores were making when they were killed, beside the one that the connection is to: those with
-    /// such a name, as far as nobody is connected to them.
+    /// Returns the databases that killed restores have left next to the current database: those with a name of that
+    /// form that no session is connected to.
     ///
     /// - Throws: `PostgresError`.
     public static func unfinished(on connection: isolated Connection) throws -> [String] {
@@ -130,8 +133,8 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// Renames both in one transaction. The first statement locks the database, so that new sessions wait until it has
-    /// another name, and itself waits 5 s for sessions to end; existing sessions are ended meanwhile.
+    /// Renames both in one transaction. The first statement locks the database, so that new sessions wait until it is
+    /// renamed. It waits up to 5 s for existing sessions to end; they are terminated in the meantime.
     private func exchange(_ former: Former) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await endSessions(in: former.name) }
@@ -144,8 +147,8 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// Ends what is connected to a database, and what connects again, until this task is cancelled. Of one that this role
-    /// may not end, the statement that waits for it tells.
+    /// Terminates all sessions of a database, including new ones, until this task is cancelled. If this role may not
+    /// terminate a session, the statement that waits for the session reports that.
     private func endSessions(in database: String) async {
         try? await Connection.opened(maintenance) { connection in
             while !Task.isCancelled {
@@ -162,7 +165,7 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// Makes the target where it does not exist yet.
+    /// Creates the target if it does not exist.
     ///
     /// - Returns: whether it was made.
     public func makeIfMissing() async throws -> Bool {

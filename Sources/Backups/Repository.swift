@@ -4,10 +4,10 @@ import Ledger
 import Postgres
 import Storage
 
-/// Backups of databases in a store: what is there, and the way in and out of each part.
+/// The backups of databases in a store.
 ///
-/// Objects are `DATABASE/ID/PART`; a part is `pg_dump | zstd | age`, so that `age -d | zstd -d | pg_restore` reads it.
-/// The manifest, `DATABASE/ID/manifest.json`, is written last.
+/// Objects are named `DATABASE/ID/PART`. A part is the output of `pg_dump | zstd | age`, so that
+/// `age -d | zstd -d | pg_restore` reads it. The manifest, `DATABASE/ID/manifest.json`, is written last.
 public struct Repository: Sendable {
     public let store: BoundedStore
 
@@ -17,10 +17,10 @@ public struct Repository: Sendable {
         self.store = BoundedStore(store, limits: limits)
     }
 
-    /// Does something that adds backups of a database or removes some, alone: a new backup refers to parts of earlier ones.
-    /// If the connection is lost, so is the lock.
+    /// Runs an operation that adds or removes backups of a database, under a lock. The lock is needed because a new
+    /// backup refers to parts of earlier ones. If the connection is lost, so is the lock.
     ///
-    /// - Throws: `BackupError.locked`; what `body` throws.
+    /// - Throws: `BackupError.locked`; the errors of `body`.
     public static func locked<T: Sendable>(
         on connection: Connection, wait: Duration, _ body: (BackupLock) async throws -> T
     ) async throws -> T {
@@ -28,7 +28,7 @@ public struct Repository: Sendable {
         guard try await lock.acquire(on: connection, wait: wait, waiting: { _ in }) else {
             throw BackupError.locked(holder: try await lock.holder(on: connection)?.description)
         }
-        // At once, and not when the server has noticed that the connection is closed.
+        // Release it immediately, and not only when the server notices that the connection is closed.
         do {
             let result = try await body(BackupLock(lock: lock, connection: connection))
             try? await lock.release(on: connection)
@@ -39,13 +39,14 @@ public struct Repository: Sendable {
         }
     }
 
-    /// Removes backups: first the manifest of each, then the parts that no manifest names any more.
+    /// Removes backups: first the manifest of each, then the parts that no manifest refers to any more.
     ///
-    /// Cut short after a manifest, the parts that are left are cleared by the next backup.
+    /// If the removal is interrupted after a manifest was removed, the next backup removes the remaining parts.
     ///
-    /// - Parameter removed: is told of each backup as soon as its manifest is gone, before any part of it.
-    /// - Returns: the bytes that were freed.
-    /// - Throws: `StorageError`; `BackupError.lockLost`; what `removed` throws.
+    /// - Parameter removed: called with the ID of each backup as soon as its manifest is removed, before any of its
+    ///   parts is.
+    /// - Returns: the number of bytes that were freed.
+    /// - Throws: `StorageError`; `BackupError.lockLost`; `.part` if a manifest cannot be read; the errors of `removed`.
     public func remove(
         _ ids: Set<String>, of database: String, under lock: BackupLock,
         removed: (String) async throws -> Void = { _ in }
@@ -53,7 +54,7 @@ public struct Repository: Sendable {
         var damaged = 0
         let all = try await manifests(of: database) { _ in damaged += 1 }
         let leaving = all.filter { ids.contains($0.id) }
-        // Parts of a backup whose manifest cannot be read may lie in another one's folder.
+        // A backup whose manifest cannot be read may refer to parts of the backups that are to be removed.
         if damaged > 0, !leaving.isEmpty {
             throw BackupError.part(
                 object: database, reason: "\(damaged) manifests cannot be read, so nothing is removed")
@@ -72,7 +73,7 @@ public struct Repository: Sendable {
         return freed
     }
 
-    /// Removes objects, as long as the lock is held.
+    /// Removes objects. Checks before each of them that the lock is still held.
     ///
     /// - Throws: `BackupError.lockLost`; `StorageError`; `PostgresError`.
     func remove(_ objects: [String], under lock: BackupLock) async throws {
@@ -82,7 +83,7 @@ public struct Repository: Sendable {
         }
     }
 
-    /// The names of the backups of a database that have a manifest, whatever is in it.
+    /// Returns the IDs of the backups of a database that have a manifest, valid or not.
     ///
     /// - Throws: `StorageError`.
     public func ids(of database: String) async throws -> Set<String> {
@@ -90,10 +91,10 @@ public struct Repository: Sendable {
         return Set(names.map { String($0.dropFirst(database.count + 1).dropLast(Manifest.name.count + 1)) })
     }
 
-    /// The whole backups of a database, oldest first.
+    /// Returns the complete backups of a database, oldest first.
     ///
-    /// - Parameter damaged: gets the manifests that cannot be read: one of them does not hide the others.
-    /// - Throws: `StorageError` where the place does not answer.
+    /// - Parameter damaged: called for each manifest that cannot be read; the others are still returned.
+    /// - Throws: `StorageError` if the store does not answer.
     public func manifests(
         of database: String, damaged: (BackupError) -> Void = { _ in }
     ) async throws -> [Manifest] {
@@ -108,7 +109,7 @@ public struct Repository: Sendable {
                 damaged(.badManifest(object: object, reason: "it is too large"))
             } catch let error as StorageError {
                 guard error.isOfOneObject else { throw error }
-                // A place that is away does not list either.
+                // A store that does not answer fails here, too.
                 _ = try await store.list(name)
                 damaged(.manifestNotRead(object: name, cause: error))
             }
@@ -116,7 +117,7 @@ public struct Repository: Sendable {
         return manifests.sorted { ($0.began, $0.id) < ($1.began, $1.id) }
     }
 
-    /// The newest backup that was shown to restore.
+    /// Returns the newest backup that a test has shown to be restorable.
     ///
     /// - Throws: `StorageError`.
     public func lastProven(of database: String) async throws -> Manifest? {
@@ -126,7 +127,7 @@ public struct Repository: Sendable {
         return nil
     }
 
-    /// One backup, by its name or `latest`.
+    /// Returns one backup, by its ID or `latest`.
     ///
     /// - Throws: `BackupError.unknown`, `.badManifest`; `StorageError`.
     public func manifest(_ id: String, of database: String) async throws -> Manifest {

@@ -6,10 +6,11 @@ import Storage
 
 /// The database that owns the backups stored in a repository under a name.
 ///
-/// Two databases may be given the same name. Each would mistake the objects of the other's running backup for the rest
-/// of a failed one, and `latest` could be the other's. So the object `DATABASE/owner.json` records who owns the name.
+/// Two databases may be given the same name. Each would mistake the objects of the other database's running backup for
+/// those of a failed one, and `latest` could be a backup of the other database. So the object `DATABASE/owner.json`
+/// records the owner of the name.
 public struct RepositoryOwner: Codable, Sendable, Equatable, CustomStringConvertible {
-    /// Of the ledger's number, which itself is a secret.
+    /// A digest of the ledger's number, because the number itself is secret.
     let estate: String
     /// The database's name on its server.
     let source: String
@@ -19,9 +20,9 @@ public struct RepositoryOwner: Codable, Sendable, Equatable, CustomStringConvert
 
     public var description: String { "database \(visible(source)), ledger \(visible(String(estate.prefix(12))))" }
 
-    /// The database that a connection is to; nil where it has no ledger.
+    /// Reads the identity of the current database; nil if it has no ledger.
     ///
-    /// - Throws: as `LedgerSchema.estate`.
+    /// - Throws: the errors of `LedgerSchema.estate`.
     static func read(on connection: isolated Connection) throws -> RepositoryOwner? {
         guard let number = try LedgerSchema.estate(on: connection) else { return nil }
         return RepositoryOwner(
@@ -32,12 +33,13 @@ public struct RepositoryOwner: Codable, Sendable, Equatable, CustomStringConvert
 }
 
 extension Repository {
-    /// Refuses to work on what belongs to another database; what belongs to none yet belongs to this one from now on. To
-    /// be called under the lock.
+    /// Refuses a name that belongs to another database. Assigns a name without an owner to this database. To be called
+    /// under the lock.
     ///
-    /// - Parameter adopts: whether what belongs to another is taken over, and what is empty begun anew.
-    /// - Throws: `BackupError.foreign`; `.emptied` where there is nothing in the place of backups that the ledger knows, as
-    ///   below a mount point whose disk is away; `StorageError`; `PostgresError`.
+    /// - Parameter adopts: whether to take over a name that belongs to another database, and to start again if the
+    ///   backups are gone.
+    /// - Throws: `BackupError.foreign`; `.emptied` if the ledger records backups in the repository but the repository
+    ///   has none, for example because the disk below a mount point is not mounted; `StorageError`; `PostgresError`.
     public func claim(_ database: String, on connection: Connection, adopts: Bool = false) async throws {
         let (own, recorded) = try await connection.with { [place = store.place] connection in
             let own = try RepositoryOwner.read(on: connection)
@@ -55,7 +57,7 @@ extension Repository {
         try await store.write(Array(try JSONEncoder().encode(own)), to: "\(database)/\(RepositoryOwner.name)")
     }
 
-    /// As its object tells, or, where that is not there, the newest backup.
+    /// Returns the owner as its object records it, or, without that object, as the newest backup records it.
     private func owner(of database: String) async throws -> RepositoryOwner? {
         do {
             let bytes = try await store.bytes(of: "\(database)/\(RepositoryOwner.name)")

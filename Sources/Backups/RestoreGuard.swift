@@ -2,15 +2,15 @@ import Postgres
 
 /// Keeps sessions out of a database while it is restored.
 ///
-/// Meanwhile the database is that of the role that restores: its owner could set the limit himself, or have it copied as a
-/// template.
+/// During the restore, the database belongs to the restoring role. Otherwise, its owner could change the connection
+/// limit, or copy the database as a template.
 struct RestoreGuard: Sendable {
     private let target: ConnectionSettings
 
     /// The ID of the backup that is restored.
     private let backup: String
 
-    /// What it is opened with; nil: as it was.
+    /// The values with which the database is opened; nil: the former values.
     private let limit: Int?
     private let owner: String?
 
@@ -22,21 +22,21 @@ struct RestoreGuard: Sendable {
 
     private struct State: Sendable {
         let name: String
-        /// That it belonged to before, and now.
+        /// The former owner, and the current one.
         let owner: String
         let ownerNow: String
-        /// Whose it is to be.
+        /// The owner after the restore.
         let heir: String
         let user: String
         let limit: Int
         let isTemplate: Bool
         let isSuperuser: Bool
-        /// What a killed process would forget.
+        /// The former state, stored in the database in case this process is killed.
         let note: ClosedDatabase
-        /// Whether a restore that did not end has left it closed.
+        /// Whether an unfinished restore has left the database closed.
         let wasClosed: Bool
 
-        /// What keeps others out.
+        /// The statements that keep other sessions out.
         var closing: [String] {
             let database = "ALTER DATABASE \(quoteIdentifier(name))"
             var statements = [
@@ -48,7 +48,7 @@ struct RestoreGuard: Sendable {
             return statements
         }
 
-        /// What makes it as it was, or as it is to be.
+        /// The statements that restore the former access, or set the new one.
         var opening: [String] {
             let database = "ALTER DATABASE \(quoteIdentifier(name))"
             var statements = ["\(database) CONNECTION LIMIT \(limit)"]
@@ -59,16 +59,16 @@ struct RestoreGuard: Sendable {
         }
     }
 
-    /// Fills the database with the door closed, and opens it as far as it was open. After an error it stays closed: what
-    /// is there is half a database, or, where `last` has failed, a whole one that is not yet for others.
+    /// Closes the database, fills it, and opens it again with its connection limit. After an error the database stays
+    /// closed: its contents are incomplete, or, if `last` has failed, complete but not released yet.
     ///
     /// - Parameters:
-    ///   - fill: makes the database whole.
-    ///   - last: what comes before others are let in.
-    /// - Throws: what these throw; as `BackupError.leftClosed` where the database was taken from its owner.
+    ///   - fill: restores the contents.
+    ///   - last: runs before other sessions may connect.
+    /// - Throws: the errors of both; as `BackupError.leftClosed` if the database was taken from its owner.
     func closed(_ fill: () async throws -> Void, last: () async throws -> Void) async throws {
         let before = try await state()
-        // A role that is no superuser would lock itself out.
+        // A role that is not a superuser would lock itself out.
         guard before.isSuperuser else {
             try await fill()
             try await last()
@@ -125,7 +125,8 @@ struct RestoreGuard: Sendable {
         }
     }
 
-    /// Sessions that do not end within a few seconds; those that have just been closed take a moment.
+    /// Returns the number of other sessions that do not end within 5 s. Sessions that were just closed take a moment to
+    /// end.
     private func othersStaying() async throws -> Int {
         try await Connection.opened(target.restoring) { connection in
             let end = ContinuousClock.now + .seconds(5)
@@ -144,7 +145,7 @@ struct RestoreGuard: Sendable {
         }
     }
 
-    /// All of them, or none.
+    /// Runs the statements in one transaction.
     private func run(_ statements: [String]) async throws {
         try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in

@@ -1,12 +1,12 @@
 import Postgres
 
-/// The steps of a restore in their order: which parts of a backup each of them restores, which entries of an archive, and
-/// with which options of pg_restore. Pure.
+/// The steps of a restore, in order. Each step restores parts of a backup, or entries of an archive, with its own
+/// options of pg_restore. Pure: no I/O.
 ///
-/// Rows come before indexes and constraints, which are built faster once the rows are there, and before triggers, which
-/// must not fire for them. Masks come between rows and triggers: a trigger would see what is masked, and could keep it.
+/// Rows are restored before indexes and constraints, which are built faster when the rows exist, and before triggers,
+/// which must not fire for them. Masks are applied between rows and triggers, because a trigger could see and keep the
+/// original values.
 struct RestorePlan: Sendable {
-    /// What is restored.
     enum Scope: Sendable {
         case everything
         /// The rows of these tables, and all definitions, into a scratch server.
@@ -14,20 +14,20 @@ struct RestorePlan: Sendable {
     }
 
     enum Step: Sendable, Equatable {
-        /// Whole parts, over `jobs` connections.
+        /// Restores whole parts, over `jobs` connections.
         case parts([Manifest.Part], options: [String] = [], jobs: Int = 1)
-        /// Refuses tables, or all, whose rows would run functions of roles that are not trusted (`CodeTrust`).
+        /// Refuses tables (nil: all) whose rows would call functions of roles that are not trusted (`CodeTrust`).
         case refuseUntrusted(in: Set<FetchedTable>?)
-        /// Suspends CHECK constraints of tables (`Confinement.suspendChecks`).
+        /// Suspends the CHECK constraints of tables (`Confinement.suspendChecks`).
         case suspendChecks
         case mask(MaskingRules)
-        /// Some entries of an archive, over `jobs` connections.
+        /// Restores some entries of an archive, over `jobs` connections.
         case entries(Entries, of: Manifest.Part, jobs: Int = 1)
-        /// The constraints whose making checks rows (`lateConstraints`), each in a session of its own.
+        /// Makes the constraints that check existing rows (`lateConstraints`), each in its own session.
         case lateConstraints(of: Manifest.Part, jobs: Int)
     }
 
-    /// Entries of an archive by type; comments and security labels go with the objects they are on.
+    /// Entries of an archive by type. Comments and security labels are included with their objects.
     enum Entries: Sendable, Equatable {
         case only(Set<String>)
         case allBut(Set<String>)
@@ -43,19 +43,20 @@ struct RestorePlan: Sendable {
     /// The options that pg_restore gets in every step.
     static let options = ["--exit-on-error", "--no-tablespaces", "-Fc"]
 
-    /// Constraints that are checked when they are made, by functions of others perhaps, whose settings and cursors must
-    /// not outlive that: each is made in a session of its own. A partial restore makes them in the target.
+    /// Constraints that check the existing rows when they are made. The check may call functions of other roles, whose
+    /// settings and cursors must not remain in the session, so each constraint is made in its own session. A partial
+    /// restore makes them in the target.
     static let lateConstraints: Set<String> = ["FK CONSTRAINT", "CHECK CONSTRAINT"]
     private static let eventTriggers: Set<String> = ["EVENT TRIGGER"]
-    /// Entries of no use for single tables, which a partial restore leaves out.
+    /// Entries that a partial restore leaves out, because they are useless for single tables.
     private static let ofWholeDatabases: Set<String> = [
         "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA", "SUBSCRIPTION", "SUBSCRIPTION TABLE",
         "MATERIALIZED VIEW DATA",
     ]
 
-    /// From rows to triggers.
+    /// The steps from rows to triggers.
     let contents: [Step]
-    /// Event triggers, which fire for everything created after them, and so come last.
+    /// The steps for event triggers. They are last, because event triggers fire for every object that is created later.
     let last: [Step]
 
     init(_ scope: Scope, of manifest: Manifest, jobs: Int, masking: MaskingRules) {
@@ -85,7 +86,8 @@ struct RestorePlan: Sendable {
                     ExactText($0.path)
                 })
             let holding = parts(.data).filter { !wanted.isDisjoint(with: $0.tables.map(ExactText.init)) }
-            // These also match a wanted name in another wanted schema; more than is wanted does no harm here.
+            // These options also match a wanted name in another wanted schema. Additional rows do no harm in a scratch
+            // server.
             let options =
                 Set(tables.map { ExactText($0.schema) }).map { "--schema=\($0.text)" }.sorted()
                 + Set(tables.map { ExactText($0.name) }).map { "--table=\($0.text)" }.sorted()
@@ -94,20 +96,22 @@ struct RestorePlan: Sendable {
             dependents = parts(.after).map { .entries(.allBut(leftOut), of: $0) }
             last = []
         }
-        // After the rows, since pg_dump sets sequences too, to their values at the time of the dump.
+        // Sequences follow the rows, because pg_dump's data sections set them, too, to their values at the time of the
+        // dump.
         contents =
             [.refuseUntrusted(in: filled), .suspendChecks, rows, .parts(parts(.sequences))]
-            // All rules, for one about a table holds for its partitions and for what inherits from it. Tables that are not
-            // wanted are there, and empty.
+            // All masks, because a rule for a table also applies to its partitions and to tables that inherit from it.
+            // Tables that are not wanted exist, but are empty.
             + (masking.isEmpty ? [] : [.mask(masking)]) + dependents
     }
 
-    /// The first steps: all definitions, from schemas to tables. The tables to fetch are looked up after them.
+    /// Returns the first steps: all definitions, from schemas to tables. The tables to restore are resolved after these
+    /// steps.
     static func definitions(of manifest: Manifest) -> [Step] {
         [.parts(manifest.parts.filter { $0.kind == .before })]
     }
 
-    /// The parts that steps read, each as often as it is read.
+    /// Returns the parts that the steps read. A part that several steps read is returned several times.
     static func parts(of steps: [Step]) -> [Manifest.Part] {
         steps.flatMap { step -> [Manifest.Part] in
             switch step {

@@ -28,7 +28,7 @@ struct RestoreRun: Sendable {
         }
     }
 
-    /// Makes constraints of an archive, several at once where they lock other tables.
+    /// Makes the constraints of an archive. Constraints that lock different tables are made concurrently.
     private func makeConstraints(_ part: Manifest.Part, jobs: Int) async throws {
         let script = try await reader.withFile(part) { path in
             let late = try await reader.contents(of: path, tools).entries(of: RestorePlan.lateConstraints)

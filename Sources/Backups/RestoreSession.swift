@@ -1,10 +1,10 @@
 import Postgres
 
 extension ConnectionSettings {
-    /// Settings for a restore's own sessions.
+    /// Settings for the sessions of a restore.
     ///
-    /// A foreign key or a mask takes as long as it takes: what limits the statements of applications, as
-    /// `ALTER ROLE … SET statement_timeout` does, does not limit these. A lock is waited for a minute.
+    /// A foreign key or a mask may take any time. So limits on the statements of applications, such as those of
+    /// `ALTER ROLE … SET statement_timeout`, do not apply to these sessions. They wait up to a minute for a lock.
     var restoring: ConnectionSettings {
         var settings = named("reeve restore")
         settings.statementTimeout = .zero

@@ -3,36 +3,38 @@ import Postgres
 import Storage
 import Telemetry
 
-/// One way in which a restored database is not what was backed up.
+/// A difference between a restored database and its backup.
 public struct RestoreDifference: Sendable, Equatable, Codable {
-    /// `table`, `sequence`, `large objects`, `role`, `check`, or the kind of a schema's object.
+    /// `table`, `sequence`, `large objects`, `extension`, `database`, `schema`, `role`, `part`, `check`, or the kind of
+    /// an object in the schema.
     public let kind: String
     public let object: String
     public let expected: String
     public let found: String
 }
 
-/// What a restore test showed.
+/// The result of a restore test.
 public struct Proof: Sendable, Equatable, Codable {
     public let backup: String
     public let isProved: Bool
     public let tables: Int
     public let differences: [RestoreDifference]
-    /// How long the restore took, without making the cluster and comparing: what a real one would take here.
+    /// The duration of the restore, without making the cluster and comparing. A real restore on this machine would take
+    /// as long.
     public let restoreSeconds: Double
-    /// The same with the comparison.
+    /// The duration of the restore and the comparison.
     public let testSeconds: Double
     public let testedAt: String
-    /// The version of the server that it was restored into.
+    /// The version of the server that the backup was restored into, as `server_version_num`.
     public let server: Int
     /// The names of the checks that were run.
     public let checks: [String]
-    /// What could not be compared, in words; nil: nothing.
+    /// Descriptions of what could not be compared; nil: nothing.
     public var notCompared: [String]?
 }
 
-/// Restores a backup into a cluster of its own that is thrown away after, and compares everything that the manifest
-/// holds.
+/// Restores a backup into a scratch server that is removed afterwards, and compares everything that the manifest
+/// records.
 public struct RestoreTest: Sendable {
     let repository: Repository
     let manifest: Manifest
@@ -42,8 +44,8 @@ public struct RestoreTest: Sendable {
     let logger: Logger
 
     /// - Parameters:
-    ///   - folder: where the scratch cluster is made.
-    ///   - beside: a server that lends a scratch database where no server programs are installed.
+    ///   - folder: the folder for the scratch cluster.
+    ///   - beside: the server in which a scratch database is made if no server programs are installed.
     public init(
         repository: Repository, manifest: Manifest, settings: Restorer.Settings, folder: String,
         beside: ConnectionSettings? = nil, checks: [SystemCheck] = [], logger: Logger = .silent
@@ -56,11 +58,11 @@ public struct RestoreTest: Sendable {
         self.logger = logger
     }
 
-    /// Restores, compares, and writes the result beside the backup, for programs and for people.
+    /// Restores and compares the backup, and stores the result next to it, once for programs and once for people.
     ///
-    /// - Throws: `BackupError`, `EmbeddedClusterError` and others where it could not be tried, for instance because a
-    ///   program was killed, the server was lost or the disk was full; a backup that does not restore, or not to what it
-    ///   was, is a result.
+    /// - Throws: `BackupError`, `EmbeddedClusterError` and others if the test could not be carried out, for example
+    ///   because a program was killed, the server was lost or the disk was full. A backup that cannot be restored, or
+    ///   whose restored contents differ, is a result and not an error.
     public func run(progress: @escaping Restorer.Progress = { _, _ in }) async throws -> Proof {
         if !manifest.recipients.isEmpty, settings.identity == nil { throw BackupError.needsIdentity(id: manifest.id) }
         let proof = try await scratch.with(roomFor: manifest.databaseBytes) { target, isOwn in
@@ -82,7 +84,7 @@ public struct RestoreTest: Sendable {
         settings.restoresAllRoles = isOwn
         settings.restoresAccess = true
         settings.trust = await scratch.trust(isOwn: isOwn, otherwise: settings.trust)
-        // What a user wants of a restore that stays.
+        // These settings are for restores that are kept.
         settings.masking = MaskingRules([:])
         settings.beforeOpening = nil
         let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
@@ -123,7 +125,8 @@ public struct RestoreTest: Sendable {
     private func runChecks(_ target: ConnectionSettings) async throws -> [RestoreDifference] {
         let checks = checks
         if checks.isEmpty { return [] }
-        // It evaluates expressions of indexes and statistics with the rights of a table's owner, whoever wrote them.
+        // ANALYZE evaluates expressions of indexes and statistics with the rights of the table's owner, whichever role
+        // wrote them.
         try await Confinement.during(in: target.restoring.named("reeve restore test")) { _ in
             try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
                 try await connection.with { _ = try $0.execute("ANALYZE") }
@@ -151,7 +154,7 @@ extension Proof {
     static let name = "proof.json"
     static let reportName = "proof.txt"
 
-    /// The result of the newest test of a backup; nil when it was never tested.
+    /// Returns the result of the newest test of a backup; nil if there is none, or if it cannot be decoded.
     public static func read(_ manifest: Manifest, in repository: Repository) async throws -> Proof? {
         do {
             let bytes = try await repository.store.bytes(of: "\(manifest.prefix)/\(name)")
@@ -161,7 +164,7 @@ extension Proof {
         }
     }
 
-    /// What was shown, for a person.
+    /// A description of the result for people.
     public func report(of manifest: Manifest) -> String {
         let rows = manifest.tables.reduce(0) { $0 + $1.rows }
         var lines = [

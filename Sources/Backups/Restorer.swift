@@ -4,38 +4,40 @@ import Processes
 import Storage
 import Telemetry
 
-/// Brings a backup back into a database.
+/// Restores a backup into a database.
 ///
-/// Every part is hashed while it is read, and a part that is not what was written fails the restore, whatever pg_restore
-/// made of it.
+/// Every part is hashed while it is read. A part that is not what was written makes the restore fail, whatever
+/// pg_restore made of it.
 public struct Restorer: Sendable {
     public struct Settings: Sendable {
-        /// The file with the age identity; needed for an encrypted backup.
+        /// The file with the age identity. Required for an encrypted backup.
         public var identity: String?
         public var jobs = 2
-        /// Whether to make the roles that are missing.
+        /// Whether missing roles are created.
         public var makesRoles = false
-        /// Whether roles that are there get the attributes of the backup too: on a server that is nobody else's.
+        /// Whether existing roles get the attributes of the backup, too. Only for a server that is used for nothing
+        /// else.
         var restoresAllRoles = false
-        /// Whether the target gets the owner, the grants and the connection limit of the backup: where it was made for it.
+        /// Whether the target gets the owner, the grants and the connection limit of the backup. For a target that was
+        /// made for the restore.
         public var restoresAccess = false
         public var masking = MaskingRules([:])
-        /// Whose functions may run while a superuser restores.
+        /// The roles whose functions may run while a superuser restores.
         public var trust = CodeTrust.roles([])
-        /// Called when everything is there, and before anybody else may connect; what it throws fails the restore.
+        /// Called when everything is restored, before other sessions may connect. Its errors make the restore fail.
         public var beforeOpening: (@Sendable (ConnectionSettings) async throws -> Void)?
-        /// Where the script of indexes and constraints lies while it is restored; it holds no rows.
+        /// The folder for archives of definitions while they are read. These archives contain no rows.
         public var temporaryFolder = NSTemporaryDirectory()
-        /// How long single tables' constraints wait for the sessions of the target.
+        /// How long constraints of single tables wait for locks of the target's sessions.
         var lockPatience = ConstraintMaking.LockPatience()
-        /// Bytes that a part may have which is read as text: whoever may write to a repository can make gigabytes of a few
-        /// kilobytes that are unpacked.
+        /// The maximum size of a part that is read as text, in bytes. Anyone who can write to a repository can store a
+        /// few kilobytes that are unpacked to gigabytes.
         var textLimit = 256 << 20
 
         public init() {}
     }
 
-    /// Is told of the bytes of the backup that were read, of so many.
+    /// Called with the number of bytes read so far and the total.
     public typealias Progress = @Sendable (_ done: Int, _ total: Int) -> Void
 
     let repository: Repository
@@ -50,8 +52,8 @@ public struct Restorer: Sendable {
         self.logger = logger
     }
 
-    /// Restores everything into a database that is empty. Nobody but superusers gets in before it is done; where it fails,
-    /// the database stays closed.
+    /// Restores everything into an empty database. If a superuser restores, only superusers can connect until the
+    /// restore is complete; if it fails, the database stays closed.
     ///
     /// - Throws: `BackupError`, `PipelineError`, `PostgresError`, `StorageError`.
     public func restore(into target: ConnectionSettings, progress: @escaping Progress = { _, _ in }) async throws {
@@ -76,7 +78,7 @@ public struct Restorer: Sendable {
                     }
                 }
             }
-            // Rows and constraints run functions that came with the backup.
+            // Rows and constraints call functions of the backup.
             try await Confinement.during(in: target.restoring) {
                 try await run.perform(steps, under: $0)
             }
@@ -87,7 +89,7 @@ public struct Restorer: Sendable {
         }
     }
 
-    /// Looks, before the first byte is written, whether it can be done.
+    /// Checks, before the first byte is written, that the restore is possible.
     ///
     /// - Throws: `BackupError.targetLacks`, `.needsIdentity`, `.noProgram`, `.noPgDump`.
     func prepare(_ target: ConnectionSettings) async throws -> BackupTools {
@@ -125,8 +127,8 @@ public struct Restorer: Sendable {
 
     private var databaseSettings: [DatabaseSetting] { manifest.settings.compactMap(DatabaseSetting.init) }
 
-    /// The settings that the server does not take, in words. Each is set in a transaction that is rolled back: they are
-    /// applied last, when all rows have come. Those of roles that are still missing are left out.
+    /// Returns messages about the settings that the server refuses. Each setting is tried in a transaction that is
+    /// rolled back, because settings are applied only after all rows. Settings of missing roles are skipped.
     private func lackingSettings(on connection: isolated Connection) throws -> [String] {
         let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
         let roles = Set(try Self.roles(on: connection))
@@ -146,10 +148,11 @@ public struct Restorer: Sendable {
         }
     }
 
-    /// Rolls a transaction back that has shown what it was to show.
+    /// Rolls back a transaction that was only a trial.
     private struct Tried: Error {}
 
-    /// How the grants and limit that a target keeps differ from those of the backup; nil: not at all.
+    /// Describes how the owner, the grants and the connection limit of the target differ from the backup; nil if they
+    /// are equal, or if the backup does not record them.
     public func keptAccess(of target: ConnectionSettings) async throws -> String? {
         guard let wanted = manifest.access else { return nil }
         let found = try await Connection.opened(target.restoring) { connection in
@@ -162,14 +165,14 @@ public struct Restorer: Sendable {
 
     // MARK: Parts
 
-    /// The text of a part.
+    /// Returns the text of a part.
     func text(of part: Manifest.Part) async throws -> String {
         try await PartReader(self, parts: [part]) { _, _ in }.text(of: part)
     }
 
     // MARK: Roles and settings
 
-    /// Makes the roles that are missing; those that are there stay as they are, unless all are to be as in the backup.
+    /// Creates the missing roles. Existing roles are not changed, unless `all` is true.
     func makeRoles(_ target: ConnectionSettings, _ reader: PartReader, all: Bool = false) async throws {
         for part in manifest.parts where part.kind == .roles {
             let script = Array(try await reader.text(of: part).utf8)
@@ -183,7 +186,7 @@ public struct Restorer: Sendable {
                         do {
                             try connection.execute(statement)
                         } catch let error as PostgresError where error.sqlState == "42710" {
-                            continue  // it is there
+                            continue  // the role exists
                         }
                     }
                 }

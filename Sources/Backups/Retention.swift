@@ -1,19 +1,19 @@
 import Postgres
 
-/// Which backups stay: grandfather, father, son. Pure.
+/// Decides which backups are kept: grandfather, father, son. Pure: no I/O.
 public struct RetentionPolicy: Sendable, Equatable {
-    /// For so many days, weeks and months the newest proven backup of each stays.
+    /// How many days, weeks and months keep their newest proven backup. Periods without a proven backup do not count.
     public var daily = 7
     public var weekly = 5
     public var monthly = 12
-    /// The newest ones that stay in any case.
+    /// The number of newest backups that are always kept.
     public var atLeast = 3
-    /// What is younger stays, proven or not.
+    /// Younger backups are kept, proven or not.
     public var within: Duration = .zero
 
     public init() {}
 
-    /// A backup as far as it matters here.
+    /// The properties of a backup that decide whether it is kept.
     public struct Candidate: Sendable, Equatable {
         public let id: String
         public let finishedAt: Timestamp
@@ -32,10 +32,11 @@ public struct RetentionPolicy: Sendable, Equatable {
         public let reason: String
     }
 
-    /// What becomes of each, newest first.
+    /// Decides about each backup, newest first.
     ///
-    /// Only proven backups fill the days, weeks and months: one that was never shown to restore must not push out one that
-    /// was. What is newer than the newest proven one stays until it is proven itself; without any proven one all stay.
+    /// Only proven backups fill the days, weeks and months, because a backup that was never shown to be restorable must
+    /// not displace one that was. Backups that are newer than the newest proven one are kept. Without any proven
+    /// backup, all are kept.
     public func decide(_ candidates: [Candidate], now: Timestamp) -> [Decision] {
         let sorted = candidates.sorted { ($0.finishedAt, $0.id) > ($1.finishedAt, $1.id) }
         guard let newest = sorted.first(where: \.isProven) else {

@@ -1,6 +1,6 @@
 import Postgres
 
-/// A statement of pg_dumpall about roles, as far as it tells which. Pure.
+/// The roles that a statement of pg_dumpall is about. Pure: no I/O.
 struct RoleStatement: Sendable, Equatable {
     let roles: [ExactText]
 
@@ -17,17 +17,17 @@ struct RoleStatement: Sendable, Equatable {
         roles = [Self.meant(group), Self.meant(Self.name(member))]
     }
 
-    /// Whether it speaks of nothing but these.
+    /// Whether the statement is only about these roles.
     func isAbout(_ known: Set<ExactText>) -> Bool { roles.allSatisfy(known.contains) }
 
     private static func text(_ sql: Substring, after prefix: String) -> Substring? {
         sql.utf8.starts(with: prefix.utf8) ? Substring(sql.utf8.dropFirst(prefix.utf8.count)) : nil
     }
 
-    /// What a name is without its quotes, which pg_dumpall writes where it wants to.
+    /// Returns a name without its quotes. pg_dumpall does not quote every name.
     private static func meant(_ name: String) -> ExactText { ExactText(unquoteIdentifier(name) ?? name) }
 
-    /// The identifier that a text begins with.
+    /// Returns the identifier at the start of a text.
     private static func name(_ text: Substring) -> String {
         let (bytes, quote) = (text.utf8, UInt8(ascii: "\""))
         guard bytes.first == quote else {

@@ -3,7 +3,7 @@ import Foundation
 import Postgres
 import Processes
 
-/// Puts tables of a backup together in a scratch server.
+/// Rebuilds tables of a backup in a scratch server.
 struct ScratchRebuild: Sendable {
     let restorer: Restorer
     let selection: PartialRestore.Selection
@@ -11,12 +11,12 @@ struct ScratchRebuild: Sendable {
     let reader: PartReader
     let tools: BackupTools
     let trust: CodeTrust
-    /// Throws where the scratch server has no room for so many bytes.
+    /// Throws if the scratch server has less free space than this number of bytes.
     let checkRoom: @Sendable (Int) async throws -> Void
     private var manifest: Manifest { restorer.manifest }
 
     struct Result: Sendable {
-        /// Where they are in the scratch server now.
+        /// The tables under their names in the scratch server, before `move`.
         let tables: [FetchedTable]
         let constraints: LateConstraints
     }
@@ -35,7 +35,7 @@ struct ScratchRebuild: Sendable {
         return Result(tables: tables, constraints: try await lateConstraints(of: known))
     }
 
-    /// Makes all definitions, and looks up the tables that are wanted.
+    /// Makes all definitions, and resolves the selected tables.
     private func define(_ confinement: Confinement) async throws -> [FetchedTable] {
         let run = RestoreRun(target: scratch, tools: tools, reader: reader, trust: trust)
         try await run.perform(RestorePlan.definitions(of: manifest), under: confinement)
@@ -45,7 +45,8 @@ struct ScratchRebuild: Sendable {
         }
     }
 
-    /// Whether all rows have come that the backup says the tables have: pg_restore passes over a name that it does not find.
+    /// Checks that the tables have as many rows as the manifest records, because pg_restore skips a name that it does
+    /// not find.
     ///
     /// - Throws: `BackupError.part`.
     private func checkRows(_ tables: [FetchedTable]) async throws {
@@ -64,14 +65,15 @@ struct ScratchRebuild: Sendable {
         }
     }
 
-    /// The late constraints of the tables, as statements: in the scratch server the rows that keys refer to are missing.
+    /// Returns the late constraints of the tables as statements. They are not made in the scratch server, because it
+    /// lacks the rows that foreign keys refer to.
     private func lateConstraints(of tables: Set<FetchedTable>) async throws -> LateConstraints {
         var late = try await reader.lateConstraints(of: tables, tools)
         if selection.intoSchema != nil { late = LateConstraints(moved: late.constraints) }
         return late
     }
 
-    /// How the tables differ from what the backup says of them, in words; once nothing is confined any more.
+    /// Describes how the tables differ from the backup's schema. To be called after the confinement has ended.
     func differences(_ rebuilt: Result) async throws -> [String] {
         guard let part = manifest.parts.first(where: { $0.kind == .catalog }) else { return [] }
         let expected = try SchemaSnapshot.parse(try await reader.text(of: part), file: part.object).catalog
@@ -82,7 +84,7 @@ struct ScratchRebuild: Sendable {
             expected: expected, found: try SchemaSnapshot.parse(found, file: "the scratch server").catalog)
     }
 
-    /// Moves the tables to where the selection wants them.
+    /// Moves the tables to the schema that the selection names.
     func move(_ tables: [FetchedTable]) async throws -> [FetchedTable] {
         guard let schema = selection.intoSchema else { return tables }
         return try await Connection.opened(scratch) { connection in

@@ -4,23 +4,24 @@ import Processes
 import Storage
 import Telemetry
 
-/// Where a backup is restored to be looked at: in a cluster of its own that is thrown away, or, where the server's programs
-/// are not installed, in a scratch database beside another one.
+/// A server into which a backup is restored temporarily: a separate cluster that is deleted afterwards, or, if the
+/// server's programs are not installed, a scratch database in another server.
 struct ScratchServer: Sendable {
     let manifest: Manifest
-    /// Where clusters are made.
+    /// The folder in which clusters are made.
     let folder: String
-    /// A server on which a scratch database may be made.
+    /// The server in which a scratch database may be made.
     let beside: ConnectionSettings?
     let logger: Logger
 
-    /// Lends an empty database for the backup, encoded and sorted as its source, and removes all of it after.
+    /// Calls `body` with an empty database that has the encoding and the locale of the backup's source. Removes
+    /// everything afterwards.
     ///
     /// - Parameters:
-    ///   - bytes: how much comes into it, as far as that is known.
-    ///   - body: is told whether the server is its own, so that roles may be made in it.
-    /// - Throws: `BackupError.noPgDump` where there is neither a server program nor another server; `.noRoom`; what `body`
-    ///   throws.
+    ///   - bytes: the expected size of the contents; 0 if it is not known.
+    ///   - body: called with the database, and with whether the server is a separate one, in which roles may be made.
+    /// - Throws: `BackupError.noPgDump` if there are neither server programs nor another server; `.noRoom`; the errors
+    ///   of `body`.
     func with<T: Sendable>(
         roomFor bytes: Int, _ body: @Sendable (_ target: ConnectionSettings, _ isOwn: Bool) async throws -> T
     ) async throws -> T {
@@ -37,7 +38,7 @@ struct ScratchServer: Sendable {
             await remove(abandoned)
         }
         try await files.call(limit: .seconds(600)) {
-            // Files of `PartReader`, which belong to this account.
+            // Folders of `PartReader`, which belong to this account.
             for abandoned in abandonedFolders("parts") { try? FileManager.default.removeItem(atPath: abandoned) }
         }
         try await checkRoom(for: bytes)
@@ -59,19 +60,20 @@ struct ScratchServer: Sendable {
         }
     }
 
-    /// Whose code may run in what is lent for a test: everybody's where the server's account has nothing else on this machine, and
-    /// nothing that they start outlives the server.
+    /// Returns whose code may run in the database during a test. Code of all roles may run if the server's account can
+    /// access nothing else on this machine, and no process that it starts outlives the server.
     func trust(isOwn: Bool, otherwise trust: CodeTrust) async -> CodeTrust {
         if isOwn, await EmbeddedCluster.canRunApart { return .everybody }
         return trust
     }
 
-    /// Calls about the folder's file system, which may be one that hangs.
+    /// The threads for calls on the folder's file system, which may hang.
     private var files: BoundedThreads { BoundedThreads.named(folder) }
 
-    /// Removes a folder with all rows that were restored there, again where it is not done at once, or says that it stays.
+    /// Removes a folder with all rows that were restored there. Tries again after a failure, and finally logs a
+    /// warning.
     private func remove(_ clusterFolder: String) async {
-        // Also when this task is cancelled.
+        // Runs even if this task is cancelled.
         await Task {
             for attempt in 1... {
                 do {
@@ -96,14 +98,14 @@ struct ScratchServer: Sendable {
 
     private static let removals = 3
 
-    /// Durable for nobody, and content with little.
+    /// Returns the options of a cluster that is not durable and needs few resources.
     private func options(_ clusterFolder: String, _ programs: ServerPrograms) -> EmbeddedCluster.Options {
         var options = EmbeddedCluster.Options(stateFolder: clusterFolder)
         options.settings = [
             "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "wal_level": "minimal",
             "max_wal_senders": "0", "autovacuum": "off", "max_wal_size": "4GB", "maintenance_work_mem": "128MB",
             "shared_buffers": "128MB", "max_connections": "60", "max_locks_per_transaction": "1024",
-            // What its errors mean is read from them.
+            // Errors of programs are classified by the text of their messages.
             "lc_messages": "C",
         ]
         options.programFolders = [programs.folder]
@@ -119,7 +121,7 @@ struct ScratchServer: Sendable {
                 do {
                     try connection.execute(create + locale.clause)
                 } catch let error as PostgresError where ["42704", "22023", "42809"].contains(error.sqlState) {
-                    // What text compares like does not change what the rows are.
+                    // The collation does not change the contents of the rows.
                     logger.warning(
                         "this machine lacks the backup's locale; C.UTF-8 takes its place",
                         [LogField("locale", locale.collate)])
@@ -131,7 +133,7 @@ struct ScratchServer: Sendable {
         return cluster.settings(database: "restored")
     }
 
-    /// Folders of processes that are gone.
+    /// Returns the folders of processes that have ended.
     private func abandonedFolders(_ kind: String) -> [String] {
         ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).filter { name in
             let words = name.split(separator: "-")
@@ -140,7 +142,7 @@ struct ScratchServer: Sendable {
         }.map { "\(folder)/\($0)" }
     }
 
-    /// What a cluster takes in which nothing is yet: its templates and a WAL segment.
+    /// The size of an empty cluster: its template databases and a WAL segment.
     private static let emptyBytes = 40 << 20
 
     /// - Throws: `BackupError.noRoom`, `BoundedThreads.GivenUp`.

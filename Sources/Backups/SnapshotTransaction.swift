@@ -3,9 +3,10 @@ import Postgres
 
 /// A transaction with an exported snapshot, and with locks on everything that is dumped under it.
 ///
-/// The relations are listed and then locked in ACCESS SHARE mode, in a transaction that has no snapshot yet. Only then the
-/// snapshot is taken and exported; relisted under it, the relations must be the same. So no TRUNCATE and no ALTER TABLE
-/// can come between the snapshot and the dump. pg_dump alone allows that, since it takes its snapshot first.
+/// The relations are listed and then locked in ACCESS SHARE mode, in a transaction that has no snapshot yet. The
+/// snapshot is taken and exported only after that. The relations are listed again in the snapshot, and must be the
+/// same. So no TRUNCATE and no ALTER TABLE can happen between the snapshot and the dump. pg_dump alone allows that,
+/// because it takes its snapshot first.
 struct SnapshotTransaction: Sendable {
     let connection: Connection
     /// The snapshot's name, as `pg_export_snapshot` returns it.
@@ -13,17 +14,17 @@ struct SnapshotTransaction: Sendable {
     let wal: String?
     let relations: [DatabaseContent.Relation]
     let hasLargeObjects: Bool
-    /// How many locks the server's lock table has room for, at least: twice `max_locks_per_transaction` for each session and
-    /// prepared transaction (`InitLocks` of PostgreSQL's lock.c).
+    /// The minimum number of locks that the server's lock table can hold: twice `max_locks_per_transaction` for each
+    /// session and each prepared transaction (`InitLocks` in PostgreSQL's lock.c).
     let lockCapacity: Int
 
-    /// Whether the lock table has no room for so many sessions, each with locks on all relations. The dumps are then made
-    /// one after the other, and readers lock only what they read.
+    /// Whether the lock table is too small for this number of sessions, each with locks on all relations. If so, the
+    /// dumps run one after another, and readers lock only the tables that they read.
     func isCrowded(by sessions: Int) -> Bool { relations.count * sessions > lockCapacity }
 
     private static let attempts = 10
 
-    /// - Parameter wait: how long for a table that is locked.
+    /// - Parameter wait: how long to wait for a locked table.
     /// - Throws: `BackupError.changing`, `.held`; `PostgresError`.
     static func begin(on connection: Connection, wait: Duration) async throws -> SnapshotTransaction {
         for _ in 0..<attempts {
@@ -41,7 +42,7 @@ struct SnapshotTransaction: Sendable {
         return try await connection.with { connection in
             try connection.execute("BEGIN READ ONLY")
             do {
-                // Looking at how large tables are waits for their locks too.
+                // Reading the sizes of tables waits for their locks, too.
                 try connection.execute(limit)
                 let before = try DatabaseContent.relations(on: connection)
                 let pinsSchemas = try canPinSchemas(on: connection)
@@ -50,7 +51,7 @@ struct SnapshotTransaction: Sendable {
                 try connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0; \(limit)")
                 try ContentFingerprint.pinSettings(on: connection)
                 for lock in locks(before) { try connection.execute(lock) }
-                // From here on there is a snapshot.
+                // The transaction has a snapshot from here on.
                 if pinsSchemas { try connection.execute("\(pinning); SET TRANSACTION READ ONLY") }
                 let areSame = try lockSequences(before, on: connection)
                 let row = try connection.query(
@@ -72,7 +73,7 @@ struct SnapshotTransaction: Sendable {
                     connection: connection, id: try row.get(0), wal: try row.get(1), relations: after,
                     hasLargeObjects: try row.get(2), lockCapacity: try row.get(3))
             } catch let error as PostgresError where ["42P01", "40001"].contains(error.sqlState) {
-                // One of them went before it was locked, or its schema got another name.
+                // A relation was dropped before it was locked, or its schema was renamed.
                 try connection.execute("ROLLBACK")
                 return nil
             } catch {
@@ -82,7 +83,7 @@ struct SnapshotTransaction: Sendable {
         }
     }
 
-    /// The statements that lock tables against whatever changes them otherwise than row by row.
+    /// Returns the statements that lock tables against all changes except changes of rows.
     static func locks(_ relations: [DatabaseContent.Relation]) -> [String] {
         let tables = relations.filter { $0.kind != "S" }.map(\.path)
         return stride(from: 0, to: tables.count, by: 500).map { start in
@@ -94,24 +95,25 @@ struct SnapshotTransaction: Sendable {
         [String(relation.id), relation.path, relation.kind, relation.definition]
     }
 
-    /// Whether the role may lock rows of the catalog: a superuser, not on a standby.
+    /// Whether the role may lock rows of the catalog. It must be a superuser, and the server not a standby.
     private static func canPinSchemas(on connection: isolated Connection) throws -> Bool {
         try connection.query(
             "SELECT rolsuper AND NOT pg_is_in_recovery() FROM pg_roles WHERE rolname = current_user"
         ).first?.get(0) ?? false
     }
 
-    /// Keeps the schemas of others from getting other names, which no lock on a table does: what has a name would be
-    /// another table then, planned with the rights of whoever reads it. Grants are not held up.
+    /// Keeps schemas of other roles from being renamed, which no lock on a table does. After a rename, a name could
+    /// refer to another table, and queries on that table would be planned with the rights of the reading role. Grants
+    /// are not blocked.
     private static let pinning = """
         SELECT FROM pg_namespace n WHERE \(UserSchemas.condition("n.nspname")) AND n.nspowner IN (
             SELECT o.oid FROM pg_roles o WHERE NOT o.rolsuper) FOR KEY SHARE
         """
 
-    /// Locks sequences, which LOCK TABLE refuses, against all but their use: looking at one by its number takes the lock of
-    /// `nextval`, and keeps it to the end of the transaction.
+    /// Locks sequences against everything except their use. LOCK TABLE refuses sequences, so they are read by OID,
+    /// which acquires the lock of `nextval` until the end of the transaction.
     ///
-    /// - Returns: whether they still have their names.
+    /// - Returns: whether the sequences still have their names.
     static func lockSequences(
         _ relations: [DatabaseContent.Relation], on connection: isolated Connection
     ) throws -> Bool {
@@ -122,10 +124,11 @@ struct SnapshotTransaction: Sendable {
                 let values = some.map { "(\($0.id)::oid)" }.joined(separator: ", ")
                 try connection.execute("SELECT pg_sequence_last_value(s.id) FROM (VALUES \(values)) s (id)")
             } catch let error as PostgresError where ["XX000", "42809"].contains(error.sqlState) {
-                // It is gone: "could not open relation with OID"; or the number is a table's by now.
+                // The sequence is gone ("could not open relation with OID"), or its OID belongs to a table by now.
                 return false
             }
-            // By the caches, which the locks have brought up to date, and not by the snapshot.
+            // Names are resolved in the catalog caches, which the locks have brought up to date, and not in the
+            // snapshot.
             let names = some.map { "(\($0.id)::oid, to_regclass(\(quoteLiteral($0.path))))" }.joined(separator: ", ")
             let changed = try connection.query(
                 "SELECT s.id FROM (VALUES \(names)) s (id, found) WHERE s.found IS DISTINCT FROM s.id")
@@ -134,7 +137,8 @@ struct SnapshotTransaction: Sendable {
         return true
     }
 
-    /// Whether the locks are on the relations that were listed: a table is locked by its name.
+    /// Whether the locks are on the listed relations. Tables are locked by name, and a name may refer to another table
+    /// by now.
     private static func areLocked(
         _ relations: [DatabaseContent.Relation], on connection: isolated Connection
     ) throws -> Bool {

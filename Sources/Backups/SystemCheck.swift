@@ -1,10 +1,10 @@
 import Catalog
 import Postgres
 
-/// A query of a system about itself that gives no row when all is well.
+/// A query with which a system checks itself. It returns no row if all is well.
 public struct SystemCheck: Sendable {
     public let name: String
-    /// In which names without a schema are looked for.
+    /// The schema in which names without a schema are resolved.
     public let schema: String
     public let sql: String
 
@@ -14,14 +14,14 @@ public struct SystemCheck: Sendable {
         self.sql = sql
     }
 
-    /// Runs it under the system's path in a transaction that changes nothing.
+    /// Runs the query under the system's search path, in a transaction that changes nothing.
     ///
-    /// Views run functions with the rights of whoever reads them. So a superuser has it run by a role that may read all
-    /// and nothing else, which is there in this transaction alone; within a SECURITY DEFINER function there is no way back
-    /// from it.
+    /// Views run functions with the rights of the role that reads them. So if the session's role is a superuser, the
+    /// query runs as a role that may read everything and do nothing else. That role exists only in this transaction.
+    /// The query runs in a SECURITY DEFINER function, in which code cannot switch back to the superuser.
     ///
-    /// - Returns: how many rows it gave.
-    /// - Throws: `PostgresError`; of kind `badScript` for what is not one statement.
+    /// - Returns: the number of rows.
+    /// - Throws: `PostgresError`; of kind `badScript` if the SQL is not exactly one statement.
     func rows(on connection: isolated Connection) throws -> Int {
         let counting = "SELECT pg_catalog.count(*) FROM (\n\(try statement())\n) AS found"
         var count = 0
@@ -42,7 +42,7 @@ public struct SystemCheck: Sendable {
         return count
     }
 
-    /// The query without the semicolon that may end it.
+    /// Returns the query without a semicolon at its end.
     private func statement() throws -> String {
         let bytes = Array(sql.utf8)
         let statements = try SQLLexer.split(bytes, file: name)
@@ -89,6 +89,6 @@ public struct SystemCheck: Sendable {
             """)
     }
 
-    /// Ends a transaction whose work was only to be looked at.
+    /// Rolls back a transaction that must not change anything.
     private struct Undo: Error {}
 }

@@ -1,12 +1,12 @@
 import Catalog
 import Postgres
 
-/// Compares the parts of fetched tables with those in the backup. Pure.
+/// Compares the columns, constraints and other parts of restored tables with those in the backup. Pure: no I/O.
 ///
-/// Foreign keys and other late constraints are left alone: which of them can be, the target tells.
+/// Foreign keys and other late constraints are not compared, because the target decides which of them can be made.
 struct TableComparison {
     private let tables: Set<FetchedTable>
-    /// As identities of constraints.
+    /// The identities of the late constraints.
     private let late: Set<ObjectIdentity>
 
     init(tables: [FetchedTable], late: LateConstraints = LateConstraints()) {
@@ -17,7 +17,7 @@ struct TableComparison {
             })
     }
 
-    /// What differs, in words.
+    /// Returns the differences as messages.
     func notes(expected: SchemaCatalog, found: SchemaCatalog) -> [String] {
         CatalogDiff().differences(expected: restricted(expected), found: restricted(found)).map { difference in
             let object = "\(difference.object.kind.name) \(difference.object)"

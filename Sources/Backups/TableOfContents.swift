@@ -1,17 +1,18 @@
-/// The table of contents of an archive, as `pg_restore -l -v` prints it. Pure.
+/// The table of contents of an archive, as `pg_restore -l -v` prints it. Pure: no I/O.
 ///
 ///     3233; 2606 16400 FK CONSTRAINT public orders orders_customer_fkey owner
 ///     ;       depends on: 3227
 ///
-/// An entry's type stands at its place and is followed by names, which whoever owns the objects has chosen. In these
-/// pg_dump writes line feeds as spaces, and everything else as it is: what is in them tells nothing of the type.
+/// The type of an entry has a fixed position. It is followed by names that the owners of the objects have chosen.
+/// pg_dump replaces line feeds in these names with spaces, and changes nothing else. So the names are not used to find
+/// the type.
 struct TableOfContents: Sendable {
     struct Entry: Sendable, Equatable {
-        /// Its number in the archive.
+        /// The number of the entry in the archive.
         let id: Int
-        /// As pg_dump calls it; nil for one that is not known here.
+        /// The type, as pg_dump names it; nil for an unknown type.
         let type: String?
-        /// The entries that come before it.
+        /// The entries that must be restored before this one.
         fileprivate(set) var dependencies: [Int] = []
     }
 
@@ -24,7 +25,7 @@ struct TableOfContents: Sendable {
     }
 
     private(set) var entries: [Entry] = []
-    /// What stands in the line of an entry after its type: schema, name and owner.
+    /// The text after the type in the line of an entry: schema, name and owner.
     private var names: [Int: ArraySlice<UInt8>] = [:]
 
     init(entries: [Entry]) { self.entries = entries }
@@ -70,12 +71,12 @@ struct TableOfContents: Sendable {
         let name: String
         /// The name and the space after it.
         let bytes: [UInt8]
-        /// The catalog that such an entry's object is in; 0: none. Set if the name is that of another type and one more
-        /// word, because that word could also be the schema in an entry of the other type.
+        /// The catalog of such an entry's object; 0: none. Set if the type's name consists of another type's name and
+        /// one more word, because that word could also be the schema in an entry of the other type.
         let catalog: Int?
     }
 
-    /// pg_dump's, the longest first.
+    /// The types of pg_dump, longest first.
     private static let types: [Descriptor] = {
         let alone = [
             "ACCESS METHOD", "ACL", "AGGREGATE", "BLOB", "BLOB COMMENTS", "BLOB METADATA", "BLOBS", "CAST",
@@ -96,14 +97,14 @@ struct TableOfContents: Sendable {
         return (alone + longer).sorted { $0.bytes.count > $1.bytes.count }
     }()
 
-    // MARK: Whose
+    // MARK: Owners
 
-    /// The owner of an entry: the role with the longest name that its line ends with; nil for an entry of none of
-    /// these roles, and for an entry without an owner, whose line ends with a space.
+    /// Returns the owner of an entry: the role with the longest name that the entry's line ends with. Returns nil if
+    /// the line ends with none of these roles, and for an entry without an owner, whose line ends with a space.
     func owner(of entry: Entry, among roles: [String]) -> String? {
         guard let text = names[entry.id] else { return nil }
         return roles.filter { role in
-            // As pg_dump shows a name.
+            // The name as pg_dump writes it.
             let ending = [UInt8(ascii: " ")] + role.utf8.map { $0 == 0x0A || $0 == 0x0D ? 0x20 : $0 }
             return text.reversed().starts(with: ending.reversed())
         }.max { $0.utf8.count < $1.utf8.count }
@@ -112,9 +113,9 @@ struct TableOfContents: Sendable {
     /// The schema, name and owner of an entry, for people.
     func names(of entry: Entry) -> String { String(decoding: names[entry.id] ?? [], as: UTF8.self) }
 
-    // MARK: Which of them
+    // MARK: Selection
 
-    /// The entries of some types, with comments and labels on them.
+    /// Returns the entries of some types, with the comments and security labels on them.
     func entries(of types: Set<String>) -> TableOfContents {
         var ids: Set<Int> = []
         return TableOfContents(
@@ -127,15 +128,15 @@ struct TableOfContents: Sendable {
             })
     }
 
-    /// What is not made but said of something else.
+    /// The types of entries that describe another entry.
     private static let notes: Set<String> = ["COMMENT", "SECURITY LABEL"]
 
-    /// All but some.
+    /// Returns all entries that are not in `others`.
     func without(_ others: TableOfContents) -> TableOfContents {
         let left = Set(others.entries.map(\.id))
         return TableOfContents(entries: entries.filter { !left.contains($0.id) })
     }
 
-    /// As `pg_restore -L` reads it.
+    /// The entries in the format of `pg_restore -L`.
     var list: [UInt8] { Array(entries.map { "\($0.id);\n" }.joined().utf8) }
 }

@@ -1,7 +1,7 @@
 import Catalog
 import Postgres
 
-/// A table that is fetched out of a backup.
+/// A table that is restored from a backup.
 struct FetchedTable: Sendable, Hashable, Comparable {
     private let exactSchema: ExactText
     private let exactName: ExactText
@@ -20,15 +20,15 @@ struct FetchedTable: Sendable, Hashable, Comparable {
     }
 }
 
-/// Which tables a user means. Pure.
+/// Resolves the names of tables and schemas that a user has given. Pure, except for `read`.
 struct TableSelection {
-    /// A table that the backup holds.
+    /// A table in the backup.
     struct Known: Sendable {
         let oid: Int
         let table: FetchedTable
-        /// What it is a partition of.
+        /// The OID of the partitioned table that it is a partition of.
         let parent: Int?
-        /// As a user may write it.
+        /// The names by which a user may refer to it.
         let spellings: Set<ExactText>
     }
 
@@ -56,7 +56,7 @@ struct TableSelection {
         return found.sorted()
     }
 
-    /// A table and its partitions.
+    /// Returns a table and its partitions.
     private func family(of name: String) throws -> [FetchedTable] {
         let spelling = ExactText(name)
         let meant = tables.filter { UserSchemas.contains($0.table.schema) && $0.spellings.contains(spelling) }

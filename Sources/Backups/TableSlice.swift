@@ -1,13 +1,13 @@
 import Postgres
 
-/// A piece of a table that is read by itself, so that several connections share the work of a large one.
+/// A range of pages of a table. Several connections can read the slices of a large table in parallel.
 struct TableSlice: Sendable, Hashable {
     let relation: DatabaseContent.Relation
-    /// The pages of the rows; nil: the whole table. The last slice of a table has no end.
+    /// The range of pages. `first` is nil for the whole table; `end` is nil for the last slice of a table.
     let first: Int?
     let end: Int?
 
-    /// Which rows, of the table as `t`; nil: all.
+    /// The SQL condition on a row `t` of the table; nil: all rows.
     var condition: String? {
         guard let first else { return nil }
         let from = first > 0 ? "t.ctid >= '(\(first),0)'" : nil
@@ -16,10 +16,10 @@ struct TableSlice: Sendable, Hashable {
         return both.isEmpty ? nil : both.joined(separator: " AND ")
     }
 
-    /// From which size on tables are stored by themselves, and in pieces of about what size.
+    /// The size from which a table is stored separately, and the approximate size of its slices, in bytes.
     struct Sizes: Sendable {
         var large = 64 << 20
-        /// Unless there would be more than 64.
+        /// Larger if the table would otherwise have more than 64 slices.
         var slice = 128 << 20
     }
 
@@ -29,10 +29,12 @@ struct TableSlice: Sendable, Hashable {
             && !relation.storedColumns.isEmpty
     }
 
-    /// The slices of a table. Their ends are the same from backup to backup as long as the size stays of one power of two,
-    /// so that what is only appended to is dumped from its last slice on.
+    /// Returns the slices of a table. Their boundaries are the same in every backup as long as the table's size stays
+    /// between the same two powers of two. So if rows were only appended to the table, only its last slices are dumped
+    /// again.
     ///
-    /// - Parameter server: before version 14 each slice would read the whole table; there it is one.
+    /// - Parameter server: before version 14, reading a slice would read the whole table, so tables have only one
+    ///   slice.
     static func slices(
         of relation: DatabaseContent.Relation, server: Int, _ sizes: Sizes = Sizes()
     ) -> [TableSlice] {
@@ -46,7 +48,8 @@ struct TableSlice: Sendable, Hashable {
         return starts.map { TableSlice(relation: relation, first: $0, end: $0 == starts.last ? nil : $0 + pages) }
     }
 
-    /// What psql reads before the rows; behind them comes `\.`. The settings are those that the rows are spelled with.
+    /// The script for psql before the rows; `footer` follows them. Its settings are those under which the rows were
+    /// written.
     var header: String {
         let columns = relation.storedColumns.map(quoteIdentifier).joined(separator: ", ")
         return """
@@ -64,7 +67,7 @@ struct TableSlice: Sendable, Hashable {
 
     static let footer = "\\.\n"
 
-    /// Hands the rows over in the format of COPY, without the header and what comes behind.
+    /// Passes the rows on in the format of COPY, without the header and the footer.
     func copyOut(
         on connection: isolated Connection, _ take: (UnsafeRawBufferPointer) throws -> Void
     ) throws {
@@ -77,7 +80,8 @@ struct TableSlice: Sendable, Hashable {
             return
         }
         try connection.withQuery("SELECT t.* \(rows)", returning: "SETOF \(relation.path)", as: role) { call in
-            // OFFSET 0: one call for all columns. In the list of a SELECT it gives row by row, and gathers none.
+            // OFFSET 0: the function is called once for all columns. In a SELECT list, its rows are returned one by
+            // one, and are not collected first.
             let query = "SELECT \(columns(of: "(s.r)")) FROM (SELECT \(call) AS r OFFSET 0) s"
             _ = try connection.copyOut("COPY (\(query)) TO STDOUT (ENCODING 'UTF8')", take)
         }

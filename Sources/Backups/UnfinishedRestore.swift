@@ -2,17 +2,18 @@ import Catalog
 import Foundation
 import Postgres
 
-/// The record that a restore of single tables keeps in its target: an empty schema of the restoring role, whose comment says
-/// which tables came out of which backup, and which of their constraints are not made yet.
+/// The record that a restore of single tables keeps in its target: an empty schema of the restoring role. The schema's
+/// comment contains the restored tables, the ID of the backup, and the constraints that are not made yet.
 ///
-/// It comes with the tables, in their transaction, so that it also tells whether that was committed. It is changed in the
-/// transactions that make the constraints, and dropped at the end. Only its role and superusers can write it; the statements
-/// that make the constraints are in the backup and never taken from here.
+/// The schema is created in the same transaction as the tables, so it also shows whether that transaction was
+/// committed. It is updated in the transactions that make the constraints, and dropped at the end. Only its role and
+/// superusers can write it. The statements that make the constraints are always read from the backup, and never from
+/// the record.
 public struct UnfinishedRestore: Sendable {
     struct Table: Codable, Sendable, Equatable {
         let schema: String
         let name: String
-        /// The relation's number in the target; nil until it is there.
+        /// The OID of the table in the target; nil until the table exists.
         var oid: Int?
     }
 
@@ -20,9 +21,9 @@ public struct UnfinishedRestore: Sendable {
         let schema: String
         let table: String
         let name: String
-        /// Why the server refused it.
+        /// The server's message if it refused the constraint.
         var reason: String?
-        /// Whether only the comments on it are missing.
+        /// Whether the constraint exists, and only its comments are missing.
         var isMade: Bool?
 
         var words: String { "\(name) of \(FetchedTable(schema: schema, name: table).path)" }
@@ -30,7 +31,7 @@ public struct UnfinishedRestore: Sendable {
 
     private struct Content: Codable, Sendable {
         let backup: String
-        /// As the user wrote them, sorted.
+        /// The names as the user wrote them, sorted.
         let wantedTables: [String]
         let wantedSchemas: [String]
         let intoSchema: String?
@@ -38,15 +39,15 @@ public struct UnfinishedRestore: Sendable {
         var missing: [Missing]
     }
 
-    /// The schema that is the record.
+    /// The name of the schema that is the record.
     public let schema: String
-    /// The role that restored.
+    /// The role that ran the restore.
     public let role: String
     private var content: Content
 
     /// The ID of the backup.
     public var backup: String { content.backup }
-    /// The constraints that are not made, in words.
+    /// Descriptions of the constraints that are not made yet.
     public var missingNames: [String] { missing.map(\.words) }
     var missing: [Missing] {
         get { content.missing }
@@ -79,7 +80,7 @@ public struct UnfinishedRestore: Sendable {
         return selection
     }
 
-    /// Whether it is of a restore of these.
+    /// Whether this is the record of a restore of this selection.
     func isOf(_ selection: PartialRestore.Selection) -> Bool {
         func exact(_ names: [String]) -> [ExactText] { names.map(ExactText.init) }
         return exact(content.wantedTables) == exact(selection.tables.sorted())
@@ -97,9 +98,9 @@ public struct UnfinishedRestore: Sendable {
         }
     }
 
-    /// A script for psql that makes the record, at the end of the transaction that has brought the tables.
+    /// Returns a script for psql that makes the record, at the end of the transaction that creates the tables.
     func script() throws -> String {
-        // A tag that no name contains.
+        // A dollar-quote tag that no name contains.
         let tag = "$\(schema)$"
         return """
             SET client_encoding = 'UTF8';
@@ -119,12 +120,12 @@ public struct UnfinishedRestore: Sendable {
             """
     }
 
-    /// The statement that writes down what is missing now.
+    /// Returns the statement that stores the current contents of the record.
     func update() throws -> String { "COMMENT ON SCHEMA \(schema) IS \(quoteLiteral(try text))" }
 
     // MARK: Reading
 
-    /// The records in the database of a connection.
+    /// Returns the records in the current database.
     ///
     /// - Throws: `PostgresError`.
     public static func all(on connection: isolated Connection) throws -> [UnfinishedRestore] {
@@ -141,13 +142,13 @@ public struct UnfinishedRestore: Sendable {
         }
     }
 
-    /// Those that the role of the connection has made: what others wrote there is not believed.
+    /// Returns the records of the session's role. Records of other roles are not trusted.
     static func own(on connection: isolated Connection) throws -> [UnfinishedRestore] {
         let user: String = try connection.query("SELECT current_user::text").first?.get(0) ?? ""
         return try all(on: connection).filter { ExactText($0.role) == ExactText(user) }
     }
 
-    /// The same record as it is in the target now, with the tables' numbers.
+    /// Reads the current state of this record in the target, with the OIDs of the tables.
     func read(in target: ConnectionSettings) async throws -> UnfinishedRestore {
         try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
@@ -159,10 +160,10 @@ public struct UnfinishedRestore: Sendable {
         }
     }
 
-    /// The record of the restore of a selection.
+    /// Returns the record of the restore of a selection.
     ///
-    /// - Throws: `BackupError.noUnfinished`; `.notThoseRestored` where one of its tables is not there any more, or another one
-    ///   has its name; `PostgresError`.
+    /// - Throws: `BackupError.noUnfinished`; `.notThoseRestored` if one of its tables no longer exists, or if another
+    ///   table has its name; `PostgresError`.
     public static func find(
         in target: ConnectionSettings, of selection: PartialRestore.Selection
     ) async throws -> UnfinishedRestore {
@@ -179,7 +180,7 @@ public struct UnfinishedRestore: Sendable {
         }
     }
 
-    /// The tables that are not there any more under their names.
+    /// Returns the tables that no longer exist under their names.
     private func gone(on connection: isolated Connection) throws -> [String] {
         try tables.map { FetchedTable(schema: $0.schema, name: $0.name).path }.enumerated().filter { index, path in
             let oid: Int? = try connection.query(
@@ -197,10 +198,10 @@ public struct UnfinishedRestore: Sendable {
         case unknown(reason: String)
     }
 
-    /// Finds out whether the transaction of `script` was committed by a session that is lost, and shows the schema's name
-    /// as its application's.
+    /// Determines whether a session that was lost has committed the transaction of `script`. The schema's name is the
+    /// application name of that session.
     func outcome(in target: ConnectionSettings) async -> Outcome {
-        // In a task of its own, for this one may be cancelled.
+        // Runs in a separate task, because this one may be cancelled.
         await Task {
             let end = ContinuousClock.now + target.outcomeTimeout
             var reason = "no answer came"
@@ -219,11 +220,11 @@ public struct UnfinishedRestore: Sendable {
         }.value
     }
 
-    /// The session is looked for first: what a session that is gone has committed can be seen.
+    /// Checks the session before the schema: everything that an ended session has committed is visible.
     private func look(in target: ConnectionSettings) async throws -> (isRunning: Bool, isThere: Bool) {
         try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
-                // One that waits for its client, which is gone, never got the COMMIT.
+                // A session that still waits for its client, which is gone, never got the COMMIT.
                 _ = try connection.query(
                     """
                     SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -2,22 +2,23 @@ import Foundation
 import Processes
 import Storage
 
-/// What the verification of backups found.
+/// The result of a verification of backups.
 public struct Verification: Sendable {
-    /// The parts that the manifests name.
+    /// The number of parts that the manifests refer to.
     public fileprivate(set) var parts = 0
-    /// The parts that were read to their end.
+    /// The number of parts that were read to their end.
     public fileprivate(set) var read = 0
-    /// The parts that were read, but not opened, for lack of an identity: only their bytes were compared.
+    /// The number of parts that were read but not decrypted, because there is no identity: only their hashes were
+    /// compared.
     public fileprivate(set) var unopened = 0
-    /// The bytes that were read.
+    /// The number of bytes that were read.
     public fileprivate(set) var bytes = 0
     /// Missing or damaged parts and manifests, and failed repositories.
     public fileprivate(set) var problems: [BackupError] = []
-    /// Parts that could not be tried, as where a program was killed: that says nothing of them.
+    /// Parts that could not be checked, for example because a program was killed. This proves nothing about them.
     public fileprivate(set) var untried: [BackupError] = []
-    /// Objects that no manifest names: those of an interrupted backup, or of one that is being made. They are not
-    /// problems: the next backup removes the orphans of interrupted ones.
+    /// Objects that no manifest refers to. They belong to an interrupted backup, or to a running one. They are not
+    /// problems: the next backup removes the objects of interrupted backups.
     public fileprivate(set) var orphans: [String] = []
 
     fileprivate mutating func add(_ other: Verification) {
@@ -31,23 +32,23 @@ public struct Verification: Sendable {
     }
 }
 
-/// Verifies the backups of a database in several repositories. A failed repository is a problem; the others are still
-/// verified.
+/// Verifies the backups of a database in several repositories. A failed repository is reported as a problem; the others
+/// are still verified.
 public struct BackupVerifier: Sendable {
-    /// Which backups are verified.
+    /// The backups that are verified.
     public enum Selection: Sendable {
         case all
-        /// The one with this ID, or, with `latest`, the newest of each repository.
+        /// The backup with this ID, or, for `latest`, the newest backup of each repository.
         case one(String)
     }
 
     private let repositories: [Repository]
     private let database: String
-    /// Which backups are verified.
+    /// The backups that are verified.
     public var selection = Selection.all
-    /// The share of the parts that are read, between 0 and 1; at least one part of each backup.
+    /// The share of the parts that are read, between 0 and 1. At least one part of each backup is read.
     public var share = 1.0
-    /// The file with the age identity. Without it the contents of encrypted parts are not opened.
+    /// The file with the age identity. Without it, encrypted parts are not decrypted.
     public var identity: String?
 
     public init(_ repositories: [Repository], of database: String) {
@@ -55,7 +56,7 @@ public struct BackupVerifier: Sendable {
         self.database = database
     }
 
-    /// - Throws: `BackupError.unknown` when no repository has the one backup; `CancellationError`.
+    /// - Throws: `BackupError.unknown` if one backup is selected and no repository has it; `CancellationError`.
     public func verify() async throws -> Verification {
         var result = Verification()
         var lacking: [BackupError] = []
@@ -69,7 +70,7 @@ public struct BackupVerifier: Sendable {
                 case .unknown:
                     lacking.append(error)
                     result.problems.append(.noBackup(place: repository.store.place))
-                // The others may have it whole.
+                // The other repositories may have a valid copy.
                 case .badManifest: result.problems.append(error)
                 default: throw error
                 }
@@ -90,13 +91,13 @@ public struct BackupVerifier: Sendable {
 }
 
 extension Repository {
-    /// Looks whether each part of the backups is there and of its size, and reads them, or a sample, to compare the hash and
-    /// to unpack them.
+    /// Checks that each part of the backups exists and has the recorded size. Reads all parts, or a sample of them, to
+    /// compare their hashes and to unpack them.
     ///
     /// - Parameters:
-    ///   - share: of the parts that are read, between 0 and 1; at least one of each backup.
-    ///   - identity: opens what is encrypted; without it only the hashes of that are compared.
-    /// - Throws: `StorageError` where the store does not answer.
+    ///   - share: the share of the parts that are read, between 0 and 1; at least one part of each backup.
+    ///   - identity: the identity that decrypts encrypted parts; without it, only their hashes are compared.
+    /// - Throws: `StorageError` if the store does not answer.
     func verify(
         _ manifests: [Manifest], of database: String, share: Double = 1, identity: String? = nil
     ) async throws -> Verification {
@@ -129,7 +130,8 @@ extension Repository {
         return result
     }
 
-    /// Objects that no manifest names: neither parts nor what lies beside a manifest.
+    /// Returns the objects that no manifest refers to. Manifests, test results next to a manifest, and `owner.json` are
+    /// not included.
     static func orphans(_ objects: [StoredObject], _ manifests: [Manifest]) -> [String] {
         let parts = Set(manifests.flatMap { $0.parts.map(\.object) })
         let names = objects.map(\.name)
@@ -142,9 +144,9 @@ extension Repository {
         return names.filter { !parts.contains($0) && !kept.contains($0[...]) && !isOwner($0) }
     }
 
-    /// Looks whether a part is among the objects that were listed, of its size, or was written anew since.
+    /// Checks that a part was listed with its size, or has been rewritten since the listing.
     ///
-    /// - Returns: false where its backup was removed since.
+    /// - Returns: false if its backup has been removed since the listing.
     /// - Throws: `BackupError.part`; `StorageError`.
     private func isThere(_ part: Manifest.Part, of manifest: Manifest, _ sizes: [String: Int]) async throws -> Bool {
         if sizes[part.object] == nil {
@@ -155,7 +157,7 @@ extension Repository {
         return true
     }
 
-    /// Looks whether each part of a backup is there and of its size.
+    /// Checks that each part of a backup exists and has the recorded size.
     ///
     /// - Throws: `BackupError.part`; `StorageError`.
     func checkPresence(_ manifest: Manifest) async throws {
