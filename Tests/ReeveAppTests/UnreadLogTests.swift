@@ -1,4 +1,5 @@
 import Foundation
+import Kernel
 import Processes
 import TestSupport
 import Testing
@@ -61,5 +62,35 @@ struct UnreadLogTests {
         defer { child.signal(SIGKILL) }
         try await waitUntil("it ends", limit: .seconds(25)) { child.ending != nil }
         #expect(child.ending == .exited(4))
+    }
+}
+
+/// Results for a reader that is slow.
+@Suite(.timeLimit(.minutes(1)))
+struct SlowReaderTests {
+    @Test func `nothing is lost on a descriptor that another process has made non-blocking`() async throws {
+        var ends: [Int32] = [0, 0]
+        try #require(pipe(&ends) == 0)
+        let (reader, writer) = (ends[0], ends[1])
+        for end in ends { #expect(fcntl(end, F_SETFD, FD_CLOEXEC) == 0) }
+        #expect(fcntl(writer, F_SETFL, O_NONBLOCK) == 0)
+        // More than a pipe holds.
+        let text = String(repeating: "a line of the result\n", count: 50_000)
+        async let written: Void = onOwnThread(named: "writer") {
+            Console.write(text, to: writer)
+            close(writer)
+        }
+        let read = try await onOwnThread(named: "reader") {
+            var (count, buffer) = (0, [UInt8](repeating: 0, count: 4096))
+            while count < text.utf8.count {
+                let piece = Foundation.read(reader, &buffer, buffer.count)
+                if piece <= 0 { break }
+                count += piece
+            }
+            return count
+        }
+        try await written
+        close(reader)
+        #expect(read == text.utf8.count)
     }
 }

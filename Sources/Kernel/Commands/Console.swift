@@ -66,8 +66,12 @@ public struct Console: Sendable {
         var rest = Array(text.utf8)[...]
         while !rest.isEmpty {
             let count = rest.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
-            if count > 0 {
+            if count >= 0 {
                 rest = rest.dropFirst(count)
+            } else if errno == EAGAIN || errno == EWOULDBLOCK {
+                // Another process has made the descriptor non-blocking: wait until it can be written.
+                var polls = [pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)]
+                _ = poll(&polls, 1, -1)
             } else if errno != EINTR {
                 return  // cannot be written, for instance because the reader has closed the pipe
             }

@@ -30,7 +30,7 @@ public struct SystemCatalog: Sendable {
                 waiting.append(try find(isBeside ? beside : requirement, origin: origin))
             }
         }
-        try check(options, files)
+        try check(options)
         return files.map { file in
             let chosen = options.filter { $0.hasPrefix("\(file.name)/") }.map {
                 String($0.dropFirst(file.name.count + 1))
@@ -42,7 +42,7 @@ public struct SystemCatalog: Sendable {
         }
     }
 
-    private func check(_ options: [String], _ files: [SystemFile]) throws {
+    private func check(_ options: [String]) throws {
         for option in options where option.split(separator: "/").count != 2 {
             throw ConfigurationError("options", nil, "'\(option)' is not of the form system/option")
         }
