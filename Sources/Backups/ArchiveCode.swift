@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Finds the entries of an archive that define code, and their owners. Pure: no I/O.
 ///

@@ -3,6 +3,7 @@ import Foundation
 import Hashing
 import Postgres
 import Processes
+import SQL
 import Storage
 
 /// One backup from its snapshot to its manifest.

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The checks of the code that a backup and its target contain.
 extension CodeTrust {

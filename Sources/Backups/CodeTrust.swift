@@ -1,5 +1,6 @@
 import Catalog
 import Postgres
+import SQL
 
 /// The roles whose functions may run in a superuser's sessions while rows are restored.
 ///

@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Hashing
 import Postgres
+import SQL
 
 /// Compares a database with a manifest.
 struct Comparison: Sendable {

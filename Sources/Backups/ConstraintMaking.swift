@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Makes the late constraints of tables in a database that is in use, each in its own transaction. So a constraint that
 /// the target refuses does not prevent the restore of the tables, and the tables that a foreign key refers to are

@@ -1,6 +1,7 @@
 import Catalog
 import Foundation
 import Postgres
+import SQL
 
 /// Connections that read the tables of a database in parallel, in the same snapshot if there is one.
 struct ContentReaders: Sendable {

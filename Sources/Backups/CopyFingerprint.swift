@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Hashing
 import Postgres
+import SQL
 
 /// The fingerprint of a table that no query may be planned on (`DatabaseContent.Reading.copy`): the sum of the hashes
 /// of its rows as COPY writes them. It differs from the fingerprint of `ContentFingerprint.read`, and excludes

@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Postgres
 import Processes
+import SQL
 
 /// Reads the fingerprints of a backup's rows, and dumps the rows in parts.
 ///

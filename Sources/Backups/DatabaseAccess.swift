@@ -1,4 +1,6 @@
 import Postgres
+import Reporting
+import SQL
 
 /// The owner of a database, its connection limit, and the privileges on it. ALTER DATABASE and GRANT ON DATABASE store
 /// these outside the database, and pg_dump writes them only with CREATE DATABASE.

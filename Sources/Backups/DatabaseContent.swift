@@ -1,6 +1,7 @@
 import Catalog
 import Foundation
 import Postgres
+import SQL
 
 /// Reads the contents of a database, as values by which a backup and its restore are compared.
 enum DatabaseContent {

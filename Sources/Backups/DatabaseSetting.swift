@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// A setting of a database, or of a role in it. A manifest stores it as a statement about `%database%`.
 ///

@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Postgres
 import Processes
+import SQL
 
 /// Copies tables from a scratch server into the target database: schemas, tables and rows in one transaction.
 struct Delivery: Sendable {

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The contents of a backup: the tables in each part. Pure: no I/O.
 struct DumpPlan: Sendable {

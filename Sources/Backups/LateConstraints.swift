@@ -1,5 +1,6 @@
 import Catalog
 import Postgres
+import SQL
 
 /// The foreign keys and CHECK constraints that are made after all rows are restored (`RestorePlan.lateConstraints`).
 struct LateConstraints: Sendable {
@@ -26,7 +27,7 @@ struct LateConstraints: Sendable {
 
     /// Reads the constraints from a script of pg_restore. Pure: no I/O.
     ///
-    /// - Throws: `PostgresError` of kind `badScript`.
+    /// - Throws: `SQLScriptError`.
     static func read(_ script: [UInt8], of tables: Set<FetchedTable>, file: String) throws -> LateConstraints {
         var all: [Constraint] = []
         for statement in try SQLLexer.split(script, file: file) {
@@ -60,7 +61,7 @@ struct LateConstraints: Sendable {
     /// Splits a script of pg_restore into the statements that make constraints and the comments and security labels on
     /// the constraints. Pure: no I/O.
     ///
-    /// - Throws: `PostgresError` of kind `badScript`.
+    /// - Throws: `SQLScriptError`.
     static func statements(of script: [UInt8], file: String) throws -> (makes: [Making], notes: [String]) {
         var (makes, notes): ([Making], [String]) = ([], [])
         for statement in try SQLLexer.split(script, file: file) {

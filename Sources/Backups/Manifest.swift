@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Hashing
 import Postgres
+import SQL
 
 /// The contents of a backup, and the values that a restored database must be equal to. A backup without a manifest does
 /// not exist.

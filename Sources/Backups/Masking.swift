@@ -1,6 +1,7 @@
 import Foundation
 import Hashing
 import Postgres
+import SQL
 
 /// Rules that replace the values of columns in a copy for people who must not see the original values.
 ///

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Replaces an existing database with a restored one. The existing database is kept under another name, so nothing is
 /// lost.

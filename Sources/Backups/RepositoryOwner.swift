@@ -2,6 +2,7 @@ import Foundation
 import Hashing
 import Ledger
 import Postgres
+import Reporting
 import Storage
 
 /// The database that owns the backups stored in a repository under a name.

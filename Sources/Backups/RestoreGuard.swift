@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Keeps sessions out of a database while it is restored.
 ///

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The steps of a restore, in order. Each step restores parts of a backup, or entries of an archive, with its own
 /// options of pg_restore. Pure: no I/O.

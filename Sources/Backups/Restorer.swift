@@ -1,6 +1,7 @@
 import Foundation
 import Postgres
 import Processes
+import SQL
 import Storage
 import Telemetry
 

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The roles that a statement of pg_dumpall is about. Pure: no I/O.
 struct RoleStatement: Sendable, Equatable {

@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Postgres
 import Processes
+import SQL
 
 /// Rebuilds tables of a backup in a scratch server.
 struct ScratchRebuild: Sendable {

@@ -1,5 +1,6 @@
 import Catalog
 import Postgres
+import SQL
 
 /// A transaction with an exported snapshot, and with locks on everything that is dumped under it.
 ///

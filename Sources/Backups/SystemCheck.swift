@@ -1,5 +1,6 @@
 import Catalog
 import Postgres
+import SQL
 
 /// A query with which a system checks itself. It returns no row if all is well.
 public struct SystemCheck: Sendable {
@@ -21,7 +22,7 @@ public struct SystemCheck: Sendable {
     /// The query runs in a SECURITY DEFINER function, in which code cannot switch back to the superuser.
     ///
     /// - Returns: the number of rows.
-    /// - Throws: `PostgresError`; of kind `badScript` if the SQL is not exactly one statement.
+    /// - Throws: `PostgresError`; `SQLScriptError` if the SQL is not exactly one statement.
     func rows(on connection: isolated Connection) throws -> Int {
         let counting = "SELECT pg_catalog.count(*) FROM (\n\(try statement())\n) AS found"
         var count = 0
@@ -47,8 +48,8 @@ public struct SystemCheck: Sendable {
         let bytes = Array(sql.utf8)
         let statements = try SQLLexer.split(bytes, file: name)
         guard let one = statements.first, statements.count == 1 else {
-            throw PostgresError(
-                .badScript, "the check \(name) has \(statements.count) statements, and only one can be looked at",
+            throw SQLScriptError(
+                "the check \(name) has \(statements.count) statements, and only one can be looked at",
                 hint: "write one query, or several files")
         }
         return String(decoding: bytes[one.range], as: UTF8.self)

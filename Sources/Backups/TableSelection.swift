@@ -1,5 +1,6 @@
 import Catalog
 import Postgres
+import SQL
 
 /// A table that is restored from a backup.
 struct FetchedTable: Sendable, Hashable, Comparable {

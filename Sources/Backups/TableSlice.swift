@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// A range of pages of a table. Several connections can read the slices of a large table in parallel.
 struct TableSlice: Sendable, Hashable {

@@ -1,6 +1,7 @@
 import Catalog
 import Foundation
 import Postgres
+import SQL
 
 /// The record that a restore of single tables keeps in its target: an empty schema of the restoring role. The schema's
 /// comment contains the restored tables, the ID of the backup, and the constraints that are not made yet.

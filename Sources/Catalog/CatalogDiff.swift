@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// A difference between an expected catalog and the catalog that was found.
 public struct Difference: Sendable, Equatable {

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The contents of a table in 128 bits that do not depend on the order of the rows. If two fingerprints are equal, the
 /// tables have the same rows, except with a probability of about 2^-128.

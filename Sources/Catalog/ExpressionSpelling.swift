@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Converts the two forms in which PostgreSQL may print one expression into a single form.
 ///

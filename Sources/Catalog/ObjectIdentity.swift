@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The identity of an object: its kind, and the names that make it unique in its database.
 public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConvertible {

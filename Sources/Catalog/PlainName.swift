@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Quotes names only if SQL requires it, like `quote_ident`, so that messages and files are easy to read.
 enum PlainName {

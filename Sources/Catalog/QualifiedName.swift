@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Parses names and lists of names in SQL notation, with quotes if necessary.
 ///

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// An object of a schema as a value: named properties, each with its text as PostgreSQL prints it.
 ///

@@ -1,5 +1,6 @@
 import Postgres
 import Reporting
+import SQL
 
 /// A catalog as text, for version control, reviews and comparisons. Objects and properties always have the same order
 /// and spelling.

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Converts a definition as PostgreSQL prints it into a form that is the same after a dump and restore, and in all
 /// versions.

@@ -1,4 +1,6 @@
 import Postgres
+import Reporting
+import SQL
 
 /// The search path for the SQL of a system: the schema of the system, then the schemas that contain extensions, and
 /// `pg_temp` last, so that temporary objects shadow no others. The path applies to that SQL only; other statements use

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Converts the definition of a view into one form for all versions of PostgreSQL.
 ///

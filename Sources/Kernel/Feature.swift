@@ -2,6 +2,7 @@ import Ledger
 import Postgres
 import Processes
 import Reporting
+import SQL
 import Telemetry
 
 /// A feature of the program. It consists of its own folder, and of this value in the list of features.
@@ -65,7 +66,7 @@ public struct FeatureList: Sendable {
     /// The error types of the program and of the features, in the order of the reference.
     public var errors: [any ReportedError.Type] {
         [
-            UsageError.self, ConfigurationError.self, ConfirmationNeeded.self, PostgresError.self,
+            UsageError.self, ConfigurationError.self, ConfirmationNeeded.self, PostgresError.self, SQLScriptError.self,
             EmbeddedClusterError.self, LedgerError.self, PipelineError.self,
         ] + features.flatMap(\.errors)
     }

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// A migration as recorded in the ledger.
 public struct MigrationRecord: Sendable, Equatable {

@@ -2,6 +2,7 @@ import Foundation
 import Ledger
 import Postgres
 import Reporting
+import SQL
 
 /// An error that prevents migrations from being read, planned or applied.
 public enum MigrationError: Error, CustomStringConvertible {

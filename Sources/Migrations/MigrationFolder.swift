@@ -28,7 +28,7 @@ public struct MigrationFolder: Sendable {
     public let repeatable: [Migration]
 
     /// - Throws: `MigrationError` if a file cannot be read, a file name is invalid, a version exists twice or a down
-    ///   script has no up script; `PostgresError` of kind `badScript`.
+    ///   script has no up script; `SQLScriptError`.
     public init(reading folder: String) throws {
         let names: [String]
         do {

@@ -1,5 +1,6 @@
 import Ledger
 import Postgres
+import SQL
 
 /// The migrations to apply or revert in a database, in order.
 public struct MigrationPlan: Sendable {

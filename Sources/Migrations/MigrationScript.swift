@@ -2,6 +2,7 @@ import Foundation
 import Hashing
 import Ledger
 import Postgres
+import SQL
 import Telemetry
 
 /// An SQL file: its statements, its directives, and the digests of its tokens and of its text.
@@ -15,7 +16,7 @@ public struct MigrationScript: Sendable {
     /// SHA-256 of the unchanged bytes of the file.
     public let textDigest: [UInt8]
 
-    /// - Throws: `PostgresError` of kind `badScript`, or `MigrationError`, with the location.
+    /// - Throws: `SQLScriptError`, or `MigrationError`, with the location.
     public init(path: String, source: [UInt8]) throws {
         self.path = path
         self.source = source

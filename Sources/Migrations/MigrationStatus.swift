@@ -1,6 +1,7 @@
 import Ledger
 import Postgres
 import Reporting
+import SQL
 
 /// The state of one system.
 public struct MigrationStatus: Sendable {
@@ -65,7 +66,7 @@ extension Migrator {
                 }
             } catch let error as MigrationError {
                 findings.append(Finding(system.name, .error, error.description, mend: error.hint))
-            } catch let error as PostgresError where error.kind == .badScript {
+            } catch let error as SQLScriptError {
                 findings.append(Finding(system.name, .error, error.description, mend: error.hint))
             }
         }

@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Ledger
 import Postgres
+import SQL
 
 /// Runs a migration that cannot run in one transaction, step by step, and records each step in the journal.
 ///

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The first difference between the tokens of an applied migration and its file.
 struct TokenDifference: CustomStringConvertible {

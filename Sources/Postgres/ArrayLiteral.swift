@@ -1,3 +1,5 @@
+import SQL
+
 /// Reads and writes PostgreSQL's text form of arrays (manual, section 8.15.6), byte by byte.
 enum ArrayLiteral {
     /// Returns the elements of the outermost dimension. nil stands for NULL. An inner array is returned as its own

@@ -1,6 +1,7 @@
 import CLibpq
 import Foundation
 import Processes
+import SQL
 import Synchronization
 import Telemetry
 

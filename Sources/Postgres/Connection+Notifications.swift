@@ -1,5 +1,6 @@
 import CLibpq
 import Foundation
+import SQL
 
 /// A message that was sent with `NOTIFY`.
 public struct Notification: Sendable, Equatable {

@@ -1,3 +1,5 @@
+import SQL
+
 /// Queries that run with the rights of another role.
 extension Connection {
     /// Creates a temporary function from a query, for use in `body`. The function has the rights of `role` and may only

@@ -1,5 +1,6 @@
 import CLibpq
 import Foundation
+import SQL
 
 /// Whether a pooler in transaction mode, such as PgBouncer, may be between this process and the server.
 public enum Pooling: Sendable, Equatable {

@@ -1,3 +1,5 @@
+import SQL
+
 /// The encoding and the locale of a database, which are fixed when the database is created.
 public struct DatabaseLocale: Codable, Sendable, Equatable {
     public let encoding: String

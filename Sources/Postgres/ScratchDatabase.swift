@@ -1,4 +1,5 @@
 import Foundation
+import SQL
 
 /// A temporary database on the same server as another database, by default with the same encoding and collation.
 ///

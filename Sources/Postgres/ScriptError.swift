@@ -1,3 +1,5 @@
+import SQL
+
 extension PostgresError {
     /// Returns the error with its place in the file that contains the statement: the position that the server reports,
     /// or else the beginning of the statement.

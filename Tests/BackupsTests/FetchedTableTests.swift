@@ -1,5 +1,6 @@
 import Catalog
 import Postgres
+import SQL
 import Testing
 
 @testable import Backups

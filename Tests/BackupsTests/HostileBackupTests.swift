@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Postgres
 import Processes
+import SQL
 import TestSupport
 import Testing
 

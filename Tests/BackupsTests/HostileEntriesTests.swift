@@ -1,6 +1,7 @@
 import Catalog
 import Foundation
 import Postgres
+import SQL
 import TestSupport
 import Testing
 

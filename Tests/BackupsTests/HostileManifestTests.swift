@@ -2,6 +2,7 @@ import Foundation
 import Hashing
 import Postgres
 import Processes
+import SQL
 import Storage
 import TestSupport
 import Testing

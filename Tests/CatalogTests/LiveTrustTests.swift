@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import SQL
 import Synchronization
 import TestSupport
 import Testing

@@ -1,5 +1,6 @@
 import Foundation
 import Processes
+import SQL
 import TestSupport
 import Testing
 

@@ -1,6 +1,8 @@
 import Foundation
 import Postgres
 import Processes
+import Reporting
+import SQL
 import TestSupport
 import Testing
 

@@ -54,7 +54,7 @@ import Testing
         let kinds: [(kind: PostgresError.Kind, exit: ExitCode, hint: String?)] = [
             (.server, .failed, nil), (.cannotConnect, .temporary, whereFrom), (.connectionLost, .temporary, nil),
             (.timedOut, .failed, nil), (.commitOutcomeUnknown, .failed, nil), (.badValue, .failed, nil),
-            (.resultTooLarge, .failed, nil), (.badScript, .failed, nil), (.misuse, .failed, nil),
+            (.resultTooLarge, .failed, nil), (.misuse, .failed, nil),
             (.configuration, .usage, nil), (.poolExhausted, .temporary, nil),
         ]
         check(PostgresError.self, "postgres", kinds.map { (PostgresError($0.kind, "x"), $0.exit, $0.hint) })

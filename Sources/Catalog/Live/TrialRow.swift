@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// A row to insert: the text of each value by column, nil for NULL. A column that is not in `values` gets its default.
 struct TrialRow {

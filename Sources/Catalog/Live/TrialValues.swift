@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import SQL
 
 /// Test values for columns, in PostgreSQL's text format. Pure, except for random numbers.
 struct TrialValues {

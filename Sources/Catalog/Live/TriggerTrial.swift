@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Tries whether triggers fire. The server counts the calls of their functions.
 struct TriggerTrial {

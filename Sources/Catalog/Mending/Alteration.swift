@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The way to change one property from the found value to the expected value.
 enum Alteration: Sendable {

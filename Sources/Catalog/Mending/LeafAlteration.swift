@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Decides how to change a property of an object that stores no data.
 struct LeafAlteration {

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The statements that create parts of tables and of the database that store no data: constraints, indexes, triggers,
 /// rules, policies, statistics objects, event triggers, publications.

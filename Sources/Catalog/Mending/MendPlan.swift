@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The changes that are to be made to each object. First the differences are added, then the objects that must be
 /// removed or created again because of them.

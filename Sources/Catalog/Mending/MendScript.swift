@@ -1,4 +1,5 @@
 import Postgres
+import Reporting
 
 /// SQL statements that change the found schema into the expected schema, in an order that can be run.
 public struct MendScript: Sendable, Equatable {

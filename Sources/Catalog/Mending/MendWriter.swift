@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Writes a plan as statements in an order that can be run: removes obstacles, creates and changes objects in the order
 /// of their dependencies, and drops the remaining objects.

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The statements that create and drop an object of a catalog.
 struct ObjectDefinition {

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Writes the GRANT and REVOKE statements between two lists of privileges.
 struct PrivilegeChange {

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The statements that create tables, columns, sequences and views of a catalog.
 struct RelationDefinition {

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The names of an object in SQL commands.
 extension ObjectIdentity {

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Decides how to change a property of a table.
 struct TableAlteration {

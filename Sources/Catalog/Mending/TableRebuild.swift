@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Creates tables again under the same names and copies their rows. This is necessary to change the order of columns or
 /// the partition key, which ALTER TABLE cannot change.

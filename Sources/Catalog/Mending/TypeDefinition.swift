@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The statements that create types, collations, aggregates, operators, casts, text search objects and foreign servers.
 struct TypeDefinition {

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Reads schemas of a database as values.
 ///

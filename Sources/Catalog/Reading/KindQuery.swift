@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The common parts of the queries that read a catalog.
 struct QueryTerms: Sendable {

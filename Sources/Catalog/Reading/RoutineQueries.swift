@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// Queries for functions, procedures and aggregates.
 extension KindQuery {

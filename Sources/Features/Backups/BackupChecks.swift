@@ -4,6 +4,7 @@ import Kernel
 import Postgres
 import Processes
 import Reporting
+import SQL
 
 /// The checks of `reeve doctor` for backups.
 enum BackupChecks {

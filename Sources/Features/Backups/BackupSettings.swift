@@ -2,6 +2,7 @@ import Backups
 import Foundation
 import Kernel
 import Postgres
+import SQL
 
 /// The settings of backups. They are also converted here to the settings of `BackupMaker`, `Restorer` and
 /// `RetentionPolicy`.

@@ -1,5 +1,6 @@
 import Kernel
 import Postgres
+import SQL
 import Telemetry
 
 /// The task that runs ANALYZE on tables that have changed much since the last ANALYZE, in the schemas of the configured

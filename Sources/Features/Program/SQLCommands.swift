@@ -2,6 +2,7 @@ import Foundation
 import Kernel
 import Postgres
 import Reporting
+import SQL
 
 /// The commands `reeve sql …`.
 enum SQLCommands {

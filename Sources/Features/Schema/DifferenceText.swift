@@ -2,6 +2,7 @@ import Catalog
 import Kernel
 import Migrations
 import Postgres
+import Reporting
 
 /// The text and JSON forms of differences.
 struct DifferenceText {

@@ -4,6 +4,7 @@ import Kernel
 import Migrations
 import Postgres
 import Reporting
+import SQL
 
 /// The commands `reeve schema …`.
 enum SchemaCommands {

@@ -1,6 +1,8 @@
 import Catalog
 import Kernel
 import Postgres
+import Reporting
+import SQL
 
 /// The objects of a schema, in the form that `schema show` prints.
 struct SchemaListing {

@@ -3,6 +3,7 @@ import Foundation
 import Kernel
 import Migrations
 import Postgres
+import SQL
 
 /// A schema from a source on the command line: a database, a folder of migrations, a system, or a snapshot file.
 struct SchemaSource {

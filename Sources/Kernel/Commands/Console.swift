@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Reporting
 import Synchronization
 
 /// The output of a command: data on standard output, everything else on standard error.

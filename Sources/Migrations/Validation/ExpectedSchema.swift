@@ -4,6 +4,7 @@ import Hashing
 import Ledger
 import Postgres
 import Reporting
+import SQL
 import Telemetry
 
 /// The schema that migrations create, and the source of that information.

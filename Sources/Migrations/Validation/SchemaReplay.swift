@@ -1,6 +1,7 @@
 import Catalog
 import Foundation
 import Postgres
+import SQL
 import Telemetry
 
 /// Runs migrations in a scratch database and reads the schema that they create.

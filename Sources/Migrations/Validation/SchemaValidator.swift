@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Ledger
 import Postgres
+import SQL
 import Telemetry
 
 /// Compares a database with the schema that its migrations create.

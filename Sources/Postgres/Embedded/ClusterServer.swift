@@ -1,5 +1,6 @@
 import Foundation
 import Processes
+import SQL
 import Telemetry
 
 /// Creates and starts the server of one cluster folder. The caller must hold the start lock.

@@ -1,5 +1,6 @@
 import Foundation
 import Processes
+import SQL
 import Telemetry
 
 /// A PostgreSQL cluster that belongs to this program. It is created in a state folder, and reachable only through a

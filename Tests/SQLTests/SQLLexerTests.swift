@@ -1,5 +1,5 @@
 import Foundation
-import Postgres
+import SQL
 import Testing
 
 /// What psql splits, and how.
@@ -72,15 +72,14 @@ import Testing
     @Test func `restrict lines of pg_dump are passed over and other meta-commands are refused with their line`() throws
     {
         #expect(try split("\\restrict abc\nSELECT 1;\n\\unrestrict abc\n") == ["SELECT 1"])
-        let error = #expect(throws: PostgresError.self) { try split("SELECT 1;\n\n\\i other.sql\n") }
-        #expect(error?.kind == .badScript)
+        let error = #expect(throws: SQLScriptError.self) { try split("SELECT 1;\n\n\\i other.sql\n") }
         #expect(error?.excerpt?.line == 3)
         #expect(error?.message.contains("\\i") == true)
     }
 
     @Test(arguments: ["SELECT 'a", "SELECT \"a", "SELECT $x$ a $y$", "SELECT /* /* */ 1", "SELECT E'\\'"])
     func `what is not closed is refused where it was opened`(sql: String) throws {
-        let error = #expect(throws: PostgresError.self) { try split("SELECT 1;\n" + sql) }
+        let error = #expect(throws: SQLScriptError.self) { try split("SELECT 1;\n" + sql) }
         #expect(error?.excerpt?.line == 2)
         #expect(error?.excerpt?.column == 8)
     }

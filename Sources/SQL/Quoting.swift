@@ -56,7 +56,7 @@ public func quotePattern(schema: String, names: [String]) -> String {
 }
 
 /// Quotes an element of an array literal (PostgreSQL manual, section 8.15.6).
-func quoteArrayElement(_ text: String) -> String {
+public func quoteArrayElement(_ text: String) -> String {
     let escaped = escaping(text.utf8, [UInt8(ascii: "\""), UInt8(ascii: "\\")])
     return "\"" + String(decoding: escaped, as: UTF8.self) + "\""
 }
@@ -68,29 +68,6 @@ public func unquoteIdentifier(_ identifier: String) -> String? { undelimited(ide
 /// match.
 public func unquoteLiteral(_ literal: String) -> String? {
     literal.utf8.first == UInt8(ascii: "'") ? undelimited(literal, UInt8(ascii: "'")) : nil
-}
-
-/// Makes a text from outside readable for people, on one line and without hidden characters. `⏎` replaces the end of a
-/// line. Escapes such as `\u{1b}` replace characters that move the cursor, change the direction of writing or are
-/// invisible. The result cannot be converted back.
-///
-/// - Parameter keepsLines: whether line feeds and tabs are kept, for a text of several lines on a terminal.
-public func visible(_ text: String, keepsLines: Bool = false) -> String {
-    var result = String.UnicodeScalarView()
-    var last: Unicode.Scalar?
-    for scalar in text.unicodeScalars {
-        defer { last = scalar }
-        switch scalar.properties.generalCategory {
-        case .control where keepsLines && (scalar == "\n" || scalar == "\t"): result.append(scalar)
-        case .control where scalar == "\n":
-            if last == "\r" { result.removeLast("\\u{d}".unicodeScalars.count) }
-            result.append("⏎")
-        case .control, .format, .lineSeparator, .paragraphSeparator:
-            result.append(contentsOf: "\\u{\(String(scalar.value, radix: 16))}".unicodeScalars)
-        default: result.append(scalar)
-        }
-    }
-    return String(result)
 }
 
 extension String {

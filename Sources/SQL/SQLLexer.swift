@@ -9,7 +9,7 @@ public enum SQLLexer {
     /// - Parameters:
     ///   - source: the script, in UTF-8.
     ///   - file: the name of the script, for errors.
-    /// - Throws: `PostgresError` of kind `badScript` with the place in the script.
+    /// - Throws: `SQLScriptError` with the place in the script.
     public static func split(_ source: [UInt8], file: String = "<script>") throws -> [SQLStatement] {
         do {
             return try source.withUnsafeBufferPointer { bytes in
@@ -17,13 +17,13 @@ public enum SQLLexer {
                 return try splitter.run()
             }
         } catch let error as SQLScanError {
-            throw Self.scriptError(error, source, file)
+            throw SQLScriptError(error, in: source, of: file)
         }
     }
 
     /// Returns the tokens of a part of a source, without comments and white space.
     ///
-    /// - Throws: `PostgresError` of kind `badScript` with the place in the source.
+    /// - Throws: `SQLScriptError` with the place in the source.
     public static func tokens(
         of source: [UInt8], in range: Range<Int>? = nil, standardConformingStrings: Bool = true,
         file: String = "<script>"
@@ -37,7 +37,7 @@ public enum SQLLexer {
                 return tokens
             }
         } catch let error as SQLScanError {
-            throw Self.scriptError(error, source, file)
+            throw SQLScriptError(error, in: source, of: file)
         }
     }
 
@@ -45,7 +45,7 @@ public enum SQLLexer {
     /// between tokens, and the CR of line ends are left out. A zero byte follows each token, and another one follows
     /// each statement.
     ///
-    /// - Throws: `PostgresError` of kind `badScript` with the place in the source.
+    /// - Throws: `SQLScriptError` with the place in the source.
     public static func canonicalTokens(
         of statements: [SQLStatement], in source: [UInt8], file: String = "<script>"
     ) throws -> [UInt8] {
@@ -65,7 +65,7 @@ public enum SQLLexer {
                 }
             }
         } catch let error as SQLScanError {
-            throw Self.scriptError(error, source, file)
+            throw SQLScriptError(error, in: source, of: file)
         }
         return result
     }
@@ -80,15 +80,6 @@ public enum SQLLexer {
             let beforeLineFeed = index + 1 < part.count && part[index + 1] == UInt8(ascii: "\n")
             if byte != UInt8(ascii: "\r") || !beforeLineFeed { result.append(byte) }
         }
-    }
-
-    private static func scriptError(_ error: SQLScanError, _ source: [UInt8], _ file: String) -> PostgresError {
-        var failure = PostgresError(.badScript, error.message)
-        failure.excerpt = SourceExcerpt(file: file, source: source, offset: error.offset)
-        if error.message.hasPrefix("meta-command") {
-            failure.hint = "write SQL; psql's own commands run only in psql"
-        }
-        return failure
     }
 }
 
