@@ -149,8 +149,8 @@ final class Dispatcher: Sendable {
         }
     }
 
-    /// Suspends the connection until a task has an outcome. libmicrohttpd then calls `Callbacks.handle`, which calls
-    /// `resume`.
+    /// Suspends the connection until a task has an outcome. The connection is then resumed: libmicrohttpd calls
+    /// `Callbacks.handle` again, which calls `resume`.
     private func suspend(
         _ exchange: Exchange, limit: Duration, _ work: @escaping @Sendable () async -> Exchange.Outcome
     ) -> MHD_Result {

@@ -63,7 +63,8 @@ public enum CodeTrust: Sendable, Equatable {
         WHERE k.contype = 'c' AND k.conrelid <> 0
         """
 
-    /// SQL for the expressions that call functions of roles that are not trusted: schema, table, description, role.
+    /// A query that finds the expressions that call functions of untrusted roles. Its columns: schema, table,
+    /// description of the expression, owner of the function.
     private static func untrusted(_ trusted: [String], among expressions: String, of tables: String = "true") -> String
     {
         """

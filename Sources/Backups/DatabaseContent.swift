@@ -48,15 +48,17 @@ enum DatabaseContent {
         var hasRows: Bool { kind == "r" }
     }
 
-    /// SQL for how a table is read: an expression over a row `c` of pg_class, its schema `n` and its owner `o`. See
-    /// `Connection.withQuery` for the code that could run.
+    /// SQL for how a table is read: an expression over a row `c` of pg_class, its schema `n` and its owner `o`.
+    /// `Connection.withQuery` describes the code of others that reading a table could run.
     ///
-    /// A trusted role is a superuser or the reading role itself. A table of a trusted owner is read directly if the
-    /// owners of the tables that it inherits from or is a partition of are trusted, and so are the owners of the
-    /// functions that its indexes and statistics call; otherwise by COPY. Any other table is read with the rights of
-    /// its owner, if a function can be created and the owner may read the table; otherwise by COPY. A role that is not
-    /// a superuser always uses COPY for such tables: it cannot create functions for other roles, and may have rights
-    /// that those roles lack.
+    /// A trusted role is a superuser or the reading role itself.
+    /// - `direct`: The owners of the table, of its ancestors (parents and partitioned tables), and of the functions
+    ///   that its indexes and statistics call are all trusted. Relations other than ordinary tables are always read
+    ///   directly.
+    /// - `owner`: The table's owner is not trusted. A superuser reads the table with the rights of its owner, in a
+    ///   function. This requires that the function can be created and that the owner may read all rows.
+    /// - `copy`: All other tables. In particular, a role that is not a superuser always reads tables of untrusted
+    ///   owners by COPY: it cannot create functions for their owners, and may have rights that the owners lack.
     private static func reading(server: Int) -> String {
         func isTrusted(_ role: String) -> String { "(\(role).rolsuper OR \(role).rolname = current_user)" }
         func isForeign(_ tree: String) -> String {

@@ -27,7 +27,8 @@ public struct Restorer: Sendable {
         public var trust = CodeTrust.roles([])
         /// Called when everything is restored, before other sessions may connect. Its errors make the restore fail.
         public var beforeOpening: (@Sendable (ConnectionSettings) async throws -> Void)?
-        /// The folder for archives of definitions while they are read. These archives contain no rows.
+        /// The folder for temporary copies of archives that pg_restore must read from a file. They contain definitions
+        /// and no rows.
         public var temporaryFolder = NSTemporaryDirectory()
         /// How long constraints of single tables wait for locks of the target's sessions.
         var lockPatience = ConstraintMaking.LockPatience()

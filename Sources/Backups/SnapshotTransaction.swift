@@ -84,7 +84,8 @@ struct SnapshotTransaction: Sendable {
         }
     }
 
-    /// Returns the statements that lock tables against all changes except changes of rows.
+    /// Returns the statements that lock tables against DROP, TRUNCATE, and those forms of ALTER TABLE that need an
+    /// exclusive lock.
     static func locks(_ relations: [DatabaseContent.Relation]) -> [String] {
         let tables = relations.filter { $0.kind != "S" }.map(\.path)
         return stride(from: 0, to: tables.count, by: 500).map { start in

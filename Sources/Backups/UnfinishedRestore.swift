@@ -225,7 +225,8 @@ public struct UnfinishedRestore: Sendable {
     private func look(in target: ConnectionSettings) async throws -> (isRunning: Bool, isThere: Bool) {
         try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
-                // A session that still waits for its client, which is gone, never got the COMMIT.
+                // The client of the restore is gone. If its session is idle in the transaction, the session never got
+                // the COMMIT, so it is ended.
                 _ = try connection.query(
                     """
                     SELECT pg_terminate_backend(pid) FROM pg_stat_activity

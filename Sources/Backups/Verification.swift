@@ -144,7 +144,8 @@ extension Repository {
         return names.filter { !parts.contains($0) && !kept.contains($0[...]) && !isOwner($0) }
     }
 
-    /// Checks that a part was listed with its size, or has been rewritten since the listing.
+    /// Checks that the listing of the store has a part with the recorded size. A part that has been rewritten since the
+    /// listing also passes.
     ///
     /// - Returns: false if its backup has been removed since the listing.
     /// - Throws: `BackupError.part`; `StorageError`.

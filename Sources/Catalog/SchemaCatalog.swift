@@ -34,8 +34,8 @@ public struct CatalogObject: Sendable, Equatable {
             }
     }
 
-    /// The path of the object's container, if the name of the object does not contain it: the column of a sequence, the
-    /// table of statistics.
+    /// The path of the object's container, if the object's name does not include it: the column that owns a sequence,
+    /// or the table of a statistics object.
     var containerPath: String? {
         switch identity.kind {
         case .statistics: self["table"]

@@ -78,8 +78,8 @@ final class Exchange {
         case "HEAD": reeve_curl_set_long(handle, CURLOPT_NOBODY, 1)
         case "GET": reeve_curl_set_long(handle, CURLOPT_HTTPGET, 1)
         default:
-            // Sent as a POST with another name, so that libcurl reads the body from memory. It can then send the body
-            // again if the server has closed a kept connection.
+            // Set up as a POST whose method name is replaced, so that libcurl has the body in memory and can send it
+            // again if the server has closed a reused connection.
             reeve_curl_set_long(handle, CURLOPT_POST, 1)
             reeve_curl_set_size(handle, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(bytes.count))
             let start = bytes.baseAddress.map(UnsafeMutableRawPointer.init(mutating:)) ?? reason.baseAddress

@@ -16,7 +16,7 @@
 /// other roles. Only a superuser can change the catalog directly. If the role is not a superuser, nothing is changed:
 /// unless the role is privileged in another way, no role with fewer rights gains anything from it.
 public struct Confinement: Sendable {
-    /// How the CHECK constraints of other roles are treated.
+    /// How the CHECK constraints on tables and domains of other roles are treated.
     public enum Checks: Sendable {
         /// The rows have satisfied the constraints before.
         case met

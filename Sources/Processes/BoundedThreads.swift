@@ -180,7 +180,8 @@ public final class BoundedThreads: Sendable {
 
     // MARK: Streams
 
-    /// A thread of the caller that works on the same resource for longer than one call.
+    /// A thread that the caller starts itself and that lives for longer than one call, such as the thread of a stream.
+    /// It counts as hung if it still runs some time after its caller has stopped waiting for it.
     public final class Lane: Sendable {
         private let threads: BoundedThreads
         private let phase = Mutex(Phase.running)

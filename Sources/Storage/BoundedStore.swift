@@ -56,8 +56,8 @@ public final class BoundedStore: Sendable {
         try await call("delete", name) { try $0.delete(name) }
     }
 
-    /// Removes unfinished objects, left by killed writers, whose names have a prefix. The caller ensures that no writer
-    /// is active there.
+    /// Removes the unfinished objects whose names begin with `prefix`. Writers that were killed left them. The caller
+    /// ensures that no writer of such an object is active.
     ///
     /// - Returns: the number of removed objects.
     public func clearUnfinished(_ prefix: String) async throws -> Int {

@@ -19,8 +19,8 @@ extension BackupWork {
         }
     }
 
-    /// Records the backups in a repository that the ledger does not have. Their makers were killed after the manifest
-    /// was written, or could not reach the ledger. The backups count as unproven.
+    /// Records in the ledger the backups that it lacks but a repository has: the process that made one was killed after
+    /// it wrote the manifest, or could not reach the ledger. The backups count as unproven.
     ///
     /// - Throws: `StorageError`; `LedgerError`; `PostgresError`.
     func findUnknown(in repository: Repository, actor: String, on connection: Connection) async throws {
