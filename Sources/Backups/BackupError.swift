@@ -59,6 +59,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case foreignTarget(what: String, role: String)
     /// Expressions of the table use the schema, and a role that is not trusted has objects in it or may create them.
     case openSchema(table: String, schema: String, role: String)
+    /// A role that is not a superuser cannot keep other sessions out until the rows are masked.
+    case maskingInPublic(database: String)
     /// The restore took the database from its owner and failed. `reopening`: the statements that return the database to
     /// its owner, if its contents are complete; otherwise nil.
     case leftClosed(database: String, reopening: [String]?, cause: any Error)
@@ -88,6 +90,9 @@ public enum BackupError: Error, CustomStringConvertible {
         case .openSchema(let table, let schema, let role):
             "\(table) is not restored by a superuser: its definition uses the schema \(schema), in which '\(role)', who is "
                 + "not trusted, has objects or may create them"
+        case .maskingInPublic(let database):
+            "cannot mask '\(visible(database))': without superuser rights, other roles could read the rows before they are "
+                + "masked"
         case .locked(let holder): "another backup of this database is running" + (holder.map { ": \($0)" } ?? "")
         case .lockLost: "the lock on the backups of this database was lost; another process may have it"
         case .foreign(let place, let name, let owner):
@@ -171,6 +176,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .foreignTarget: "restore into a new database that belongs to the restoring role"
         case .openSchema(_, let schema, let role):
             "see that nobody else has or creates objects in \(schema), or trust the role with --trust \(role) or trusted_roles"
+        case .maskingInPublic:
+            "restore as a superuser, or restore single tables or schemas, which are masked before they reach the target"
         case .untrusted(_, _, let role):
             "restore as the role that owns the tables, or trust the role with --trust \(role) or trusted_roles"
         case .noRecipients: "make a key with 'reeve backup key new' and add its recipient to backup.recipients"
@@ -228,7 +235,8 @@ extension BackupError: ReportedError {
             switch self {
             case .locked: .locked
             case .notRestored: .temporary
-            case .hiddenRows, .foreign, .risky, .untrusted, .foreignCode, .foreignTarget, .openSchema: .notPermitted
+            case .hiddenRows, .foreign, .risky, .untrusted, .foreignCode, .foreignTarget, .openSchema, .maskingInPublic:
+                .notPermitted
             case .noRecipients, .unknown, .needsIdentity: .usage
             case .leftClosed(_, _, let cause): (cause as? any ReportedError)?.report.exitCode ?? .failed
             default: .failed

@@ -209,7 +209,8 @@ public struct BackupMaker: Sendable {
             startedAt: now, finishedAt: now, recipients: settings.recipients, tables: [], sequences: [],
             largeObjects: nil, extensions: needs.extensions, tablespaces: needs.tablespaces,
             neededRoles: needs.roles, locale: needs.locale, databaseBytes: needs.bytes, catalog: "",
-            settings: try DatabaseContent.settings(on: connection), roles: try DatabaseContent.roles(on: connection),
+            settings: try DatabaseContent.settings(on: connection).accepted,
+            roles: try DatabaseContent.roles(on: connection),
             parts: [
                 Manifest.Part(kind: .catalog).stored(
                     as: "\(name)/ID/catalog", bytes: 0, sha256: String(repeating: "0", count: 64))

@@ -5,6 +5,7 @@ import Postgres
 import Processes
 import SQL
 import Storage
+import Telemetry
 
 /// One backup from its snapshot to its manifest.
 struct BackupRun: Sendable {
@@ -121,10 +122,15 @@ struct BackupRun: Sendable {
     private func surroundings() async throws -> Surroundings {
         try await snapshot.connection.with { connection in
             let values = try DatabaseContent.sequenceValues(snapshot.relations, on: connection)
+            let settings = try DatabaseContent.settings(on: connection)
+            for setting in settings.leftOut {
+                maker.logger.warning(
+                    "a setting is not backed up because its value cannot be parsed", [LogField("setting", setting)])
+            }
             return Surroundings(
                 sequences: snapshot.relations.compactMap { values[ExactText($0.path)] },
                 roles: try DatabaseContent.roles(on: connection),
-                settings: try DatabaseContent.settings(on: connection),
+                settings: settings.accepted,
                 needs: try DatabaseContent.needs(on: connection),
                 source: try connection.query("SELECT current_database()::text").first?.get(0) ?? "",
                 largeObjects: try DatabaseContent.largeObjects(on: connection),

@@ -84,6 +84,42 @@ public enum CodeTrust: Sendable, Equatable {
         return "NOT o.rolsuper AND o.rolname <> ALL (ARRAY[\(names)]::pg_catalog.name[])"
     }
 
+    /// Returns a script that fails if a role that is not trusted owns one of the schemas, may create objects in it, or
+    /// owns objects in it, and if one of the schemas does not exist. The script runs in the transaction that then
+    /// creates tables whose expressions use the schemas: another session may have created a schema after an earlier
+    /// check.
+    func guarding(schemas: [String]) -> String {
+        guard case .roles(let trusted) = self, !schemas.isEmpty else { return "" }
+        let tag = Self.tag()
+        let names = schemas.map { quoteLiteral($0) }.joined(separator: ", ")
+        return """
+            DO \(tag)
+            DECLARE
+                one record;
+            BEGIN
+                FOR one IN
+                    SELECT s.name, r.rolname FROM pg_catalog.unnest(ARRAY[\(names)]::pg_catalog.text[]) AS s (name)
+                        LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = s.name
+                        LEFT JOIN LATERAL (
+                            SELECT o.rolname FROM (
+                                SELECT r.rolname, r.rolsuper FROM \(SystemPath.residents)) AS o
+                            WHERE \(Self.isUntrusted(trusted)) LIMIT 1) r ON true
+                    WHERE n.oid IS NULL OR r.rolname IS NOT NULL
+                LOOP
+                    IF one.rolname IS NULL THEN
+                        RAISE EXCEPTION 'schema "%" does not exist', one.name USING ERRCODE = 'invalid_schema_name';
+                    END IF;
+                    RAISE EXCEPTION 'the schema % is used by a definition, and the role %, which is not trusted, has objects '
+                        'in it or may create them', one.name, one.rolname USING ERRCODE = 'insufficient_privilege';
+                END LOOP;
+            END \(tag);
+
+            """
+    }
+
+    /// Returns a dollar-quote tag that no name contains.
+    private static func tag() -> String { "$reeve_\(String(UInt64.random(in: .min ... .max), radix: 36))$" }
+
     /// SQL for a condition on a row `c` of pg_class: it is one of the tables `made`, or a partitioned table above one
     /// of them.
     private static let madeOrAbove = """
@@ -103,8 +139,7 @@ public enum CodeTrust: Sendable, Equatable {
     /// - Parameter tables: the paths of the tables.
     func guarding(_ tables: [String]) -> String {
         guard case .roles(let trusted) = self else { return "" }
-        // A dollar-quote tag that no name contains.
-        let tag = "$reeve_\(String(UInt64.random(in: .min ... .max), radix: 36))$"
+        let tag = Self.tag()
         let made = tables.map { "\(quoteLiteral($0))::pg_catalog.regclass" }.joined(separator: ", ")
         return """
             DO \(tag)

@@ -237,8 +237,11 @@ enum DatabaseContent {
 
     /// Returns the settings of ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET as statements. pg_dump writes
     /// them only with CREATE DATABASE.
-    static func settings(on connection: isolated Connection) throws -> [String] {
-        try connection.query(
+    ///
+    /// - Returns: also the statements that `DatabaseSetting` does not accept, which a backup leaves out: any role can set
+    ///   odd values for itself in any database that it may connect to.
+    static func settings(on connection: isolated Connection) throws -> (accepted: [String], leftOut: [String]) {
+        let all: [String] = try connection.query(
             """
             SELECT 'ALTER ' || CASE WHEN s.setrole = 0 THEN '' ELSE 'ROLE ' || quote_ident(pg_get_userbyid(s.setrole))
                 || ' IN ' END || 'DATABASE %database% SET ' || quote_ident(split_part(c, '=', 1)) || ' TO '
@@ -251,5 +254,6 @@ enum DatabaseContent {
             ORDER BY 1
             """, [ClosedDatabase.setting]
         ).map { try $0.get(0) }
+        return (all.filter { DatabaseSetting($0) != nil }, all.filter { DatabaseSetting($0) == nil })
     }
 }

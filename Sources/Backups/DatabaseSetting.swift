@@ -22,13 +22,9 @@ struct DatabaseSetting: Sendable, Equatable {
         }
         guard rest.skip("DATABASE %database% SET "), let name = rest.identifier(), rest.skip(" TO ") else { return nil }
         self.name = name
-        if let value = rest.literal() {
-            values = [value]
-        } else if Self.lists.contains(name), let list = rest.list() {
-            values = list
-        } else {
-            return nil
-        }
+        // An unquoted name in a list may itself contain quotes.
+        guard let values = Self.lists.contains(name) ? rest.list() : rest.literal().map({ [$0] }) else { return nil }
+        self.values = values
         // A backup must not set `ClosedDatabase.setting`, which decides how the database is opened. The server ignores
         // the case of names, too.
         guard rest.isAtEnd, name.lowercased() != ClosedDatabase.setting else { return nil }
@@ -80,19 +76,18 @@ struct DatabaseSetting: Sendable, Equatable {
         mutating func list() -> [String]? {
             var names: [String] = []
             while !rest.isEmpty {
-                rest = rest.drop { $0 == UInt8(ascii: " ") }
+                rest = rest.drop(while: Self.isSpace)
                 if rest.first == UInt8(ascii: "\"") {
                     guard let name = quoted(UInt8(ascii: "\"")) else { return nil }
                     names.append(name)
                 } else {
-                    let name = rest.prefix { $0 != UInt8(ascii: ",") && $0 != UInt8(ascii: " ") }
-                    guard !name.isEmpty, !name.contains(where: { "\"';\\".utf8.contains($0) || $0 < 32 }) else {
-                        return nil
-                    }
-                    names.append(String(decoding: name, as: UTF8.self))
+                    let name = rest.prefix { $0 != UInt8(ascii: ",") && !Self.isSpace($0) }
+                    guard !name.isEmpty, !name.contains(0) else { return nil }
+                    // The server folds the case of ASCII letters that are not quoted.
+                    names.append(String(decoding: name.map { (65...90).contains($0) ? $0 | 0x20 : $0 }, as: UTF8.self))
                     rest = rest.dropFirst(name.count)
                 }
-                rest = rest.drop { $0 == UInt8(ascii: " ") }
+                rest = rest.drop(while: Self.isSpace)
                 guard !rest.isEmpty else { return names }
                 guard rest.popFirst() == UInt8(ascii: ","), !rest.isEmpty else { return nil }
             }
@@ -118,6 +113,9 @@ struct DatabaseSetting: Sendable, Equatable {
             }
             return nil
         }
+
+        /// As `scanner_isspace` of PostgreSQL's scansup.c.
+        private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
 
         private static func isWord(_ byte: UInt8) -> Bool {
             switch byte {

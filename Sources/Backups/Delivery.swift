@@ -12,6 +12,8 @@ struct Delivery: Sendable {
     let target: ConnectionSettings
     let tools: BackupTools
     let trust: CodeTrust
+    /// The schemas that expressions of the tables use.
+    let usedSchemas: [String]
     /// The record of the restore, which is created in the same transaction as the tables.
     let record: UnfinishedRestore
 
@@ -28,6 +30,7 @@ struct Delivery: Sendable {
         let isConfined = try await Confinement.isSuperuser(in: target.restoring)
         if isConfined { try await Confinement.awaitTurn(in: target.restoring) }
         let confinement = isConfined ? Confinement() : nil
+        let missing = try await missingSchemas()
         // The record's name identifies the session; an application name from the connection string must not replace it.
         var (named, plain) = (tools, target)
         named.application = record.schema
@@ -39,7 +42,7 @@ struct Delivery: Sendable {
         async let committed: Void = Pipeline([psql]).run(
             source: { try feed.next() ?? ending.next() }, letGo: feed.close, take: { said.add($0) })
         do {
-            try await write(to: feed, confinement)
+            try await write(to: feed, confinement, creating: missing)
             feed.finish()
         } catch is ByteFeed.Closed {
             // psql reports why it has stopped reading.
@@ -65,11 +68,30 @@ struct Delivery: Sendable {
     }
 
     /// Returns the start of the transaction. In it, functions of the target run with the rights of their owners.
-    private func beginning(_ confinement: Confinement?) -> String {
-        let schemas = Set(tables.map(\.schema)).union(selection.intoSchema.map { [$0] } ?? selection.schemas)
-        return "BEGIN;\nSET LOCAL client_min_messages = warning;\n"
+    ///
+    /// - Parameter missing: the schemas that did not exist in the target before. If another session has created one in
+    ///   the meantime, the transaction fails.
+    private func beginning(_ confinement: Confinement?, creating missing: [String]) -> String {
+        "BEGIN;\nSET LOCAL client_min_messages = warning;\n"
             + (confinement.map { "SET LOCAL lock_timeout = '60s';\n\($0.begin)" } ?? "")
-            + schemas.sorted().map { "CREATE SCHEMA IF NOT EXISTS \(quoteIdentifier($0));\n" }.joined()
+            + missing.map { "CREATE SCHEMA \(quoteIdentifier($0));\n" }.joined()
+            + (confinement == nil ? "" : trust.guarding(schemas: usedSchemas))
+    }
+
+    /// Returns the schemas of the tables that the target does not have.
+    private func missingSchemas() async throws -> [String] {
+        let wanted = Set(
+            (tables.map(\.schema) + (selection.intoSchema.map { [$0] } ?? selection.schemas)).map(ExactText.init))
+        return try await Connection.opened(target.restoring) { connection in
+            try await connection.with { connection in
+                try connection.query(
+                    """
+                    SELECT s.name FROM unnest($1::text[]) AS s (name)
+                    WHERE NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = s.name) ORDER BY 1
+                    """, [wanted.map(\.text)]
+                ).map { try $0.get(0) }
+            }
+        }
     }
 
     /// Returns the end of the transaction. The record is made while event triggers of other roles are disabled.
@@ -77,8 +99,8 @@ struct Delivery: Sendable {
         try record.script() + (confinement?.end ?? "") + "COMMIT;\n\\echo \(record.schema)\n"
     }
 
-    private func write(to feed: ByteFeed, _ confinement: Confinement?) async throws {
-        try await push(beginning(confinement), to: feed)
+    private func write(to feed: ByteFeed, _ confinement: Confinement?, creating missing: [String]) async throws {
+        try await push(beginning(confinement, creating: missing), to: feed)
         for section in ["pre-data", "data", "post-data"] {
             for options in options {
                 let check = FormatCheck(.script)

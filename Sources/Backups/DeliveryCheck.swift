@@ -1,5 +1,6 @@
 import Catalog
 import Postgres
+import SQL
 
 /// Checks, before anything is written, whether a target can accept tables from a scratch server.
 struct DeliveryCheck: Sendable {
@@ -9,21 +10,24 @@ struct DeliveryCheck: Sendable {
     let target: ConnectionSettings
     let trust: CodeTrust
 
-    /// - Throws: `BackupError.targetHas`, `.unfinished`, `.targetLacks`, `.risky`, `.untrusted`; `PostgresError`.
-    func run() async throws {
+    /// - Returns: the schemas that expressions of the tables use. The transaction that creates the tables has to check
+    ///   them again (`CodeTrust.guarding(schemas:)`). Empty if the restoring role is not a superuser.
+    /// - Throws: `BackupError.targetHas`, `.unfinished`, `.targetLacks`, `.risky`, `.untrusted`, `.openSchema`;
+    ///   `PostgresError`.
+    func run() async throws -> [String] {
         try await checkNames()
         try await checkRoles()
-        guard try await Confinement.isSuperuser(in: target.restoring) else { return }
+        guard try await Confinement.isSuperuser(in: target.restoring) else { return [] }
         try await trust.check(in: scratch, tables: Set(tables), areChecked: true)
         try await checkExpressions()
-        try await checkSchemas()
+        return try await checkSchemas()
     }
 
     /// Refuses tables whose expressions use a schema in which a role that is not trusted has objects or may create
     /// them. PostgreSQL evaluates the constant parts of a generated column or a partition key as soon as a table is
     /// created or attached to a parent, and it resolves the names in the target. So code of that role could be called.
-    private func checkSchemas() async throws {
-        guard case .roles(let trusted) = trust else { return }
+    private func checkSchemas() async throws -> [String] {
+        guard case .roles(let trusted) = trust else { return [] }
         let used = try await Connection.opened(scratch) { connection in
             try await connection.with { connection in
                 try connection.query(
@@ -66,6 +70,7 @@ struct DeliveryCheck: Sendable {
                 }
             }
         }
+        return Set(used.map { ExactText($0.schema) }).map(\.text).sorted()
     }
 
     /// Checks that the names of the tables are free in the target.

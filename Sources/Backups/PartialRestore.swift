@@ -73,14 +73,14 @@ public struct PartialRestore: Sendable {
         _ differences: [String]
     ) async throws -> [String] {
         let trust = restorer.settings.trust
-        try await DeliveryCheck(
+        let usedSchemas = try await DeliveryCheck(
             tables: tables, selection: selection, scratch: rebuild.scratch, target: target, trust: trust
         ).run()
         var record = UnfinishedRestore(
             backup: manifest.id, selection, tables: tables, constraints: late.constraints)
         let delivery = Delivery(
             tables: tables, selection: selection, scratch: rebuild.scratch, target: target, tools: rebuild.tools,
-            trust: trust, record: record)
+            trust: trust, usedSchemas: usedSchemas, record: record)
         try await delivery.copy()
         var findings = differences + late.moved.map { "left out, for it names where the tables were: \($0.words)" }
         do {

@@ -21,6 +21,8 @@ public struct Replacement: Sendable {
         let made: String
         let later: String
         let prepared: [String]
+        /// Whether the restoring role is a superuser.
+        let isSuperuser: Bool
 
         var renaming: [String] {
             [
@@ -45,12 +47,10 @@ public struct Replacement: Sendable {
             throw BackupError.prepared(database: former.name, transactions: former.prepared)
         }
         let made = target.database(former.made)
-        try await run(
-            "CREATE DATABASE \(quoteIdentifier(former.made)) OWNER \(quoteIdentifier(former.owner)) TEMPLATE template0 "
-                + manifest.locale.clause)
+        try await make(former)
         do {
             try await fill(made)
-            if manifest.access == nil { try await give(former.access, to: made) }
+            try await give(former, to: made)
         } catch {
             // Runs in a separate task, because this one may be cancelled.
             try? await Task { try await run("DROP DATABASE IF EXISTS \(quoteIdentifier(former.made)) WITH (FORCE)") }
@@ -84,7 +84,8 @@ public struct Replacement: Sendable {
                 let row = try connection.query(
                     """
                     SELECT datname::text, pg_get_userbyid(datdba)::text, to_char(now(), 'YYYYMMDD_HH24MISS'),
-                        ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY 1)
+                        ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY 1),
+                        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
                     FROM pg_database WHERE datname = current_database()
                     """
                 ).first
@@ -98,7 +99,8 @@ public struct Replacement: Sendable {
                 return Former(
                     name: name, owner: try left?.ownerName(on: connection) ?? row.get(1),
                     access: DatabaseAccess(limit: left?.limit ?? access.limit, grants: access.grants),
-                    made: "\(stem)_new_\(stamp)", later: "\(stem)_before_\(stamp)", prepared: try row.get(3))
+                    made: "\(stem)_new_\(stamp)", later: "\(stem)_before_\(stamp)", prepared: try row.get(3),
+                    isSuperuser: try row.get(4))
             }
         }
     }
@@ -122,13 +124,28 @@ public struct Replacement: Sendable {
         ).map { try $0.get(0) }
     }
 
-    private func give(_ access: DatabaseAccess, to made: ConnectionSettings) async throws {
+    /// Makes the new database, which other roles cannot connect to. It belongs to the restoring role: the owner could
+    /// connect. A role that is not a superuser has to be a member of the owner's role, and learns here if it is not.
+    private func make(_ former: Former) async throws {
+        let made = quoteIdentifier(former.made)
+        let owner = former.isSuperuser ? "" : "OWNER \(quoteIdentifier(former.owner)) "
+        try await run(
+            "CREATE DATABASE \(made) \(owner)TEMPLATE template0 ALLOW_CONNECTIONS false \(manifest.locale.clause)",
+            "REVOKE ALL ON DATABASE \(made) FROM PUBLIC", "ALTER DATABASE \(made) ALLOW_CONNECTIONS true")
+    }
+
+    /// Gives the new database the owner, the grants and the limit of the former one, unless the manifest records them.
+    private func give(_ former: Former, to made: ConnectionSettings) async throws {
+        if manifest.access?.owner != nil { return }
         try await Connection.opened(made.restoring) { connection in
             try await connection.with { connection in
                 try connection.transaction {
-                    try access.grant(on: connection)
-                    let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
-                    try connection.execute("ALTER DATABASE \(quoteIdentifier(name)) CONNECTION LIMIT \(access.limit)")
+                    let database = "ALTER DATABASE \(quoteIdentifier(former.made))"
+                    if manifest.access == nil {
+                        try former.access.grant(on: connection)
+                        try connection.execute("\(database) CONNECTION LIMIT \(former.access.limit)")
+                    }
+                    try connection.execute("\(database) OWNER TO \(quoteIdentifier(former.owner))")
                 }
             }
         }

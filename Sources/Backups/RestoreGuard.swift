@@ -126,12 +126,14 @@ struct RestoreGuard: Sendable {
         }
     }
 
-    /// Returns the number of other sessions that do not end within 5 s. Sessions that were just closed take a moment to
-    /// end.
+    /// Returns how many sessions are still in the database after some seconds. Sessions that have just been closed need a
+    /// moment to end.
     private func othersStaying() async throws -> Int {
         try await Connection.opened(target.restoring) { connection in
             let end = ContinuousClock.now + .seconds(5)
             while true {
+                // In this order: a session is in the second result once it is no longer in the first.
+                let starting = try await connection.with { try endStarting(on: $0) }
                 let count: Int = try await connection.with {
                     try $0.query(
                         """
@@ -140,10 +142,25 @@ struct RestoreGuard: Sendable {
                         """
                     ).first?.get(0) ?? 0
                 }
-                if count == 0 || .now > end { return count }
+                if starting + count == 0 || .now > end { return starting + count }
                 try await Task.sleep(for: .milliseconds(50))
             }
         }
+    }
+
+    /// Ends the sessions that are still starting. Such a session may have passed the check of the connection limit before
+    /// the database was closed, and any role can keep its own in this state (`post_auth_delay`). It is not in
+    /// pg_stat_activity yet, but holds a lock on the database (`InitPostgres` of PostgreSQL's postinit.c).
+    ///
+    /// - Returns: how many were found.
+    private func endStarting(on connection: isolated Connection) throws -> Int {
+        try connection.query(
+            """
+            SELECT count(pg_terminate_backend(l.pid)) FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
+            WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND d.datname = current_database()
+                AND l.pid NOT IN (SELECT a.pid FROM pg_stat_activity a)
+            """
+        ).first?.get(0) ?? 0
     }
 
     /// Runs the statements in one transaction.

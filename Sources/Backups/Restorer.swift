@@ -60,6 +60,9 @@ public struct Restorer: Sendable {
     /// - Throws: `BackupError`, `PipelineError`, `PostgresError`, `StorageError`.
     public func restore(into target: ConnectionSettings, progress: @escaping Progress = { _, _ in }) async throws {
         let tools = try await prepare(target)
+        if !settings.masking.isEmpty, try await !Confinement.isSuperuser(in: target.restoring) {
+            throw BackupError.maskingInPublic(database: target.parameters["dbname"] ?? "the target")
+        }
         if settings.trust != .everybody {
             let archives = try await PartReader(self, parts: []) { _, _ in }.definitions(tools)
             try await settings.trust.check(archives, for: target, owners: manifest.neededRoles)

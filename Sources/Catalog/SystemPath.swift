@@ -19,7 +19,7 @@ public enum SystemPath {
     /// PostgreSQL's predefined roles are left out because only their members create objects. The owners of objects are
     /// found by the dependencies on the schema, each once: to check all functions for each role takes a second if there
     /// are a thousand roles.
-    private static let residents = residents()
+    public static let residents = residents()
 
     /// - Parameter kinds: an SQL condition on a row `d` of pg_depend, which selects the objects that count.
     private static func residents(having kinds: String = "true") -> String {

@@ -112,6 +112,7 @@ struct ActionRun: Sendable {
     }
 
     private func options(on connection: isolated Connection) throws -> TransactionOptions {
+        try settings.refuseOpenSchema(of: action.system, on: connection)
         var options = TransactionOptions()
         options.lockTimeout = lockTimeout
         options.preamble = [

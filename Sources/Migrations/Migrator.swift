@@ -175,12 +175,7 @@ public struct Migrator: Sendable {
             }
         }
         for system in systems where plan.actions.contains(where: { $0.system == system }) {
-            let roles = try await connection.with {
-                try SystemPath.intruders(in: system.schema, trusted: settings.trustedRoles, on: $0)
-            }
-            if !roles.isEmpty {
-                throw MigrationError.openSchema(system: system.name, schema: system.schema, roles: roles)
-            }
+            try await connection.with { try settings.refuseOpenSchema(of: system, on: $0) }
             if case .up = goal { try await connection.with { try prepareSchema(of: system, on: $0) } }
         }
         try await perform(plan.actions, past, on: connection, progress)

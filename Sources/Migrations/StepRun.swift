@@ -80,6 +80,7 @@ extension StepRun {
     private func alone(
         _ statement: SQLStatement, _ nonTransactional: NonTransactionalStatement, on connection: isolated Connection
     ) throws {
+        try run.settings.refuseOpenSchema(of: action.system, on: connection)
         try connection.execute(
             SystemPath.statement(schema: action.system.schema, local: false, on: connection))
         let timeout = nonTransactional.waitsPatiently ? 0 : lockTimeout.milliseconds

@@ -262,6 +262,58 @@ struct CodeTrustTests {
         try await owner.remove(database)
     }
 
+    /// The restore waits for whoever is changing a function. Meanwhile a schema is made that was not there when the target
+    /// was looked at, with a function that fits better than the one of the backup.
+    @Test(arguments: ["s.t", "s"])
+    func `a schema that is made while the restore waits is not used`(wanted: String) async throws {
+        let database = try TestDatabase.current
+        let owner = Owner()
+        try await database.execute(
+            "CREATE ROLE \(owner.role) LOGIN", "GRANT CREATE ON DATABASE \(database.name) TO \(owner.role)",
+            "CREATE SCHEMA s",
+            "CREATE FUNCTION s.g(anyelement) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT 'x'::text $$",
+            "CREATE TABLE s.t (a int, b text GENERATED ALWAYS AS (s.g('x'::text)) STORED)")
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP SCHEMA s CASCADE")
+        try await owner.run(
+            """
+            CREATE SCHEMA m; CREATE SEQUENCE m.calls;
+            CREATE FUNCTION m.f() RETURNS int LANGUAGE sql AS 'SELECT 1'
+            """, in: database)
+        var asOwner = database.plainSettings
+        asOwner.parameters["user"] = owner.role
+        let error = try await Connection.opened(asOwner) { changing in
+            try await changing.with { try $0.execute("BEGIN; ALTER FUNCTION m.f() COST 5") }
+            let restoring = Task {
+                var selection = PartialRestore.Selection()
+                if wanted == "s" { selection.schemas = [wanted] } else { selection.tables = [wanted] }
+                let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+                return try await PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
+                    .restore(into: database.settings)
+            }
+            try await waitUntil("the restore waits") {
+                try await database.value(
+                    """
+                    SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+                    WHERE NOT l.granted AND l.locktype = 'transactionid' AND a.datname = current_database()
+                    """)
+            }
+            try await owner.run(
+                """
+                CREATE SCHEMA s;
+                CREATE FUNCTION s.g(text) RETURNS text IMMUTABLE LANGUAGE plpgsql
+                    AS $$ BEGIN PERFORM pg_catalog.nextval('m.calls'); RETURN 'x'; END $$
+                """, in: database)
+            try await changing.with { try $0.execute("COMMIT") }
+            return await #expect(throws: PipelineError.self) { try await restoring.value }
+        }
+        #expect(error?.errorOutput.contains("the role \(owner.role), which is not trusted") == true)
+        #expect(try await database.value("SELECT is_called FROM m.calls") == false)
+        #expect(try await database.value("SELECT to_regclass('s.t') IS NULL"))
+        try await owner.remove(database)
+    }
+
     /// What pg_dump leaves out of a backup is there already: in a schema that no backup has, or in an extension.
     @Test(arguments: [
         "CREATE SCHEMA reeve_restore_aaaaaaaaaaaaa; "

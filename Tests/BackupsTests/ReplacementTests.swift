@@ -57,8 +57,8 @@ struct ReplacementTests {
 
     @Test func `an exchange of which nobody knows is not told as one that was not made`() async throws {
         let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
-        try await beside { name, target in
-            for isCommitted in [true, false] {
+        for isCommitted in [true, false] {
+            try await beside { name, target in
                 let proxy = try FaultProxy(before: target)
                 defer { proxy.close() }
                 var settings = proxy.settings(target)
@@ -70,7 +70,7 @@ struct ReplacementTests {
                 }
                 guard case .exchangeUnknown(name, let made, let later, _, _) = error else {
                     Issue.record("told as \(String(describing: error))")
-                    continue
+                    return
                 }
                 try await waitUntil("the server has done it, or given it up") {
                     try await names(like: "\(name)%").contains(isCommitted ? later : made)
@@ -78,6 +78,34 @@ struct ReplacementTests {
                 #expect(error?.hint?.contains("if there is '\(later)', all is done") == true)
             }
         }
+    }
+
+    @Test func `nobody gets into the new database before it is done`() async throws {
+        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        let role = "curious_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL("CREATE ROLE \(role) LOGIN")
+        for isKnown in [true, false] {
+            var manifest = manifest
+            if !isKnown { manifest.access = nil }
+            let like = manifest
+            try await beside { name, target in
+                try await TestCluster.runSQL("ALTER DATABASE \(name) OWNER TO \(role)")
+                let former = try await Replacement(of: target, like: like).replace { made in
+                    var curious = made
+                    curious.parameters["user"] = role
+                    let asRole = curious
+                    await #expect(throws: PostgresError.self) { try await Connection.opened(asRole) { _ in } }
+                }
+                let owners = try await TestDatabase.current.with {
+                    try $0.query(
+                        "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname IN ($1, $2)",
+                        [name, former]
+                    ).map { try $0.get(0, as: String.self) }
+                }
+                #expect(isKnown || owners == [role, role])
+            }
+        }
+        try await TestCluster.runSQL("DROP ROLE \(role)")
     }
 
     @Test func `a session that comes back at once does not keep the new database out`() async throws {

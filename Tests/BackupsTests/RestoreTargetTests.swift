@@ -184,6 +184,40 @@ struct RestoreTargetTests {
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)", "DROP ROLE \(role)")
     }
 
+    /// A session that was let in before the door was closed, and is not to be seen until it wakes.
+    @Test(.database) func `a session that is still starting does not get in`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute("CREATE TABLE public.t AS SELECT 1 AS a", "GRANT SELECT ON public.t TO PUBLIC")
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await owned { role, name, target in
+            try await TestCluster.runSQL("ALTER ROLE \(role) LOGIN")
+            let parameters = target.parameters
+            let sleeper = try ChildProcess(
+                Command(
+                    "psql",
+                    [
+                        "-X", "-h", parameters["host"] ?? "", "-p", parameters["port"] ?? "", "-U", role, "-d", name,
+                        "-c", "SELECT pg_sleep(60)",
+                    ], environment: ChildEnvironment.fixed().merging(["PGOPTIONS": "-c post_auth_delay=3"]) { $1 }))
+            defer { sleeper.signal(SIGKILL) }
+            try await waitUntil("it sleeps") {
+                try await database.value(
+                    """
+                    SELECT count(*) > 0 FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
+                    WHERE l.classid = 'pg_database'::regclass AND d.datname = $1
+                    """, [name])
+            }
+            var settings = vault.restoring
+            settings.beforeOpening = { _ in
+                // Until after it would have woken.
+                try await waitUntil("it is gone") { sleeper.ending != nil }
+            }
+            try await Restorer(repository: vault.repository, manifest: manifest, settings: settings).restore(
+                into: target)
+        }
+    }
+
     /// Lends a database of a role's own.
     private func owned(
         _ more: String = "", _ body: (_ role: String, _ name: String, _ target: ConnectionSettings) async throws -> Void

@@ -90,6 +90,27 @@ struct MigratorTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
+    @Test(arguments: ["", "CREATE INDEX CONCURRENTLY i ON t (a);\n"])
+    func `what a migration grants on its schema holds up the next one of the same run`(alone: String) async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_other"
+        try await database.execute("CREATE ROLE \(role)")
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": "CREATE TABLE t (a int); GRANT CREATE ON SCHEMA app TO \(role);",
+            "0002_u.up.sql": alone + "CREATE TABLE u AS SELECT lower('X'::varchar) AS a;",
+        ])
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        guard case .openSchema("app", "app", [role])? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        let made: String = try await database.value("SELECT concat_ws(' ', to_regclass('app.t'), to_regclass('app.u'))")
+        #expect(made == "app.t")
+        try await database.execute("REVOKE CREATE ON SCHEMA app FROM \(role)")
+        #expect(try await fixture.migrator(database.settings).up().pending == 0)
+        try await database.execute("DROP ROLE \(role)")
+    }
+
     @Test func `a migration is compiled as the server has it, and our own queries are not`() async throws {
         let database = try TestDatabase.current
         let table = "AS SELECT current_setting('jit')::bool AS jit;\n"
