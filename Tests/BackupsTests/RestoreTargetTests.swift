@@ -184,6 +184,25 @@ struct RestoreTargetTests {
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)", "DROP ROLE \(role)")
     }
 
+    @Test(.database) func `a whole restore is masked by a superuser only`() async throws {
+        let vault = try await Vault()
+        let manifest = try await vault.maker(TestDatabase.current.settings).make().manifest
+        try await owned { role, name, target in
+            try await TestCluster.runSQL("ALTER ROLE \(role) LOGIN")
+            var (asOwner, settings) = (target, vault.restoring)
+            asOwner.parameters["user"] = role
+            settings.masking = MaskingRules(["public": ["t": ["a": .null]]])
+            let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: settings)
+            let restoring = asOwner
+            let error = await #expect(throws: BackupError.self) { try await restorer.restore(into: restoring) }
+            guard case .maskingInPublic(name)? = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+            #expect(error?.report.exitCode == .notPermitted)
+        }
+    }
+
     /// A session that was let in before the door was closed, and is not to be seen until it wakes.
     @Test(.database) func `a session that is still starting does not get in`() async throws {
         let database = try TestDatabase.current

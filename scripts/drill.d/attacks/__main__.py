@@ -2,7 +2,7 @@
 which of them get through. PROGRAM names another build to attack, for comparison."""
 import subprocess, sys
 from common import say
-import names, ledgers, migrations, trials, backups, repositories, clients
+import names, ledgers, migrations, trials, backups, doors, repositories, clients
 from world import World, attacks
 
 
