@@ -189,6 +189,21 @@ struct CodeTrustTests {
         }
     }
 
+    @Test func `only the folders of processes that have ended are removed before a server is made`() async throws {
+        let vault = try await Vault()
+        let manifest = try await vault.maker(try TestDatabase.current.settings).make().manifest
+        let folder = "\(vault.folder)/scratch"
+        let (running, ended) = ("restore-\(getpid())-1", "restore-\(pid_t.max)-1")
+        for name in [running, ended] {
+            try FileManager.default.createDirectory(atPath: "\(folder)/\(name)", withIntermediateDirectories: true)
+        }
+        let server = ScratchServer(manifest: manifest, folder: folder, beside: nil, logger: .silent)
+        // More than there is room for, so that it ends there.
+        let error = await #expect(throws: BackupError.self) { try await server.with(roomFor: .max) { _, _ in } }
+        if case .noRoom? = error {} else { Issue.record("\(String(describing: error))") }
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == [running])
+    }
+
     /// The accounts of the servers whose data lie below a folder.
     private static func servers(below folder: String) -> [String] {
         let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
@@ -259,6 +274,61 @@ struct CodeTrustTests {
             return
         }
         #expect(try await database.value("SELECT to_regclass('s.t') IS NULL"))
+        try await owner.remove(database)
+    }
+
+    /// A table that is made by hand, after all other checks.
+    @Test(arguments: [
+        (
+            "CREATE TABLE s.t (a int, b int GENERATED ALWAYS AS (s.f(a)) STORED)", "s.t", "the generated column b",
+            "s.t: the generated column b calls a function of the role"
+        ),
+        (
+            """
+            CREATE TABLE s.top (a int) PARTITION BY LIST (s.f(a));
+            CREATE TABLE s.middle PARTITION OF s.top DEFAULT PARTITION BY LIST (a);
+            CREATE TABLE s.t PARTITION OF s.middle DEFAULT
+            """, "s.top", "the partition key", "s.top: the partition key calls a function of the role"
+        ),
+        (
+            "CREATE TABLE s.t () INHERITS (s.theirs)", "", "",
+            "t is a child of theirs, which is there and belongs to the role"
+        ),
+    ])
+    func `a table that would run others' code is refused where it is made and before its rows come`(
+        sql: String, table: String, what: String, said: String
+    ) async throws {
+        let database = try TestDatabase.current
+        let owner = Owner()
+        try await owner.prepare(database)
+        try await owner.run(
+            """
+            CREATE FUNCTION s.f(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i; END';
+            CREATE TABLE s.theirs (a int)
+            """, in: database)
+        func make(trusting: [String]) async throws {
+            try await database.with { connection in
+                try connection.transaction {
+                    try connection.execute(sql)
+                    try connection.execute(CodeTrust.roles(trusting).guarding(["s.t"]))
+                }
+            }
+        }
+        let error = await #expect(throws: PostgresError.self) { try await make(trusting: []) }
+        #expect(error?.sqlState == "42501")
+        #expect(error?.message.contains("\(said) \(owner.role)") == true, "\(error as Any)")
+        try await make(trusting: [owner.role])
+        let refused: String
+        do {
+            try await CodeTrust.roles([]).check(in: database.settings)
+            refused = ""
+        } catch BackupError.untrusted(let path, let expression, owner.role) {
+            refused = "\(path) \(expression)"
+        }
+        #expect(refused == (table.isEmpty ? "" : "\(table) \(what)"))
+        // Of tables that get no rows nothing is run.
+        try await CodeTrust.roles([]).check(in: database.settings, tables: [FetchedTable(schema: "s", name: "theirs")])
+        try await CodeTrust.roles([owner.role]).check(in: database.settings)
         try await owner.remove(database)
     }
 

@@ -230,7 +230,11 @@ struct DeliveryTests {
         _ = vault
     }
 
-    @Test func `what became of a lost COMMIT is looked up`() async throws {
+    /// Either the server's session ends, or psql is gone and the session still waits.
+    @Test(arguments: [true, false])
+    func `what became of a lost COMMIT is looked up, and told as unknown while the server works`(
+        sessionEnds: Bool
+    ) async throws {
         let vault = try await Vault()
         var options = EmbeddedCluster.Options(stateFolder: "\(vault.folder)/cluster")
         // COMMIT waits for a standby that never comes, where a database says so.
@@ -239,12 +243,13 @@ struct DeliveryTests {
         ]
         let cluster = try await EmbeddedCluster.acquire(options, logger: .silent)
         let (source, postgres) = (cluster.settings(database: "source"), cluster.settings(database: "postgres"))
+        let name = "target_\(UUID().uuidString.prefix(8).lowercased())"
         func run(_ settings: ConnectionSettings, _ statements: String...) async throws {
             try await Connection.opened(settings) { connection in
                 try await connection.with { for sql in statements { try $0.execute(sql) } }
             }
         }
-        try await run(postgres, "CREATE DATABASE source", "CREATE DATABASE target")
+        try await run(postgres, "CREATE DATABASE source", "CREATE DATABASE \(name)")
         try await run(
             source,
             """
@@ -252,15 +257,22 @@ struct DeliveryTests {
             CREATE TABLE public.b (id integer REFERENCES public.a); INSERT INTO public.b VALUES (1)
             """)
         let manifest = try await vault.maker(source).make().manifest
-        try await run(postgres, "ALTER DATABASE target SET synchronous_commit = on")
-        let target = cluster.settings(database: "target")
+        try await run(postgres, "ALTER DATABASE \(name) SET synchronous_commit = on")
+        var impatient = cluster.settings(database: name)
+        if !sessionEnds { impatient.outcomeTimeout = .milliseconds(500) }
+        let target = impatient
         let restore = partial(vault, manifest) { $0.tables = ["a", "b"] }
         let restoring = Task { try await restore.restore(into: target) }
         try await Connection.opened(postgres) { connection in
             try await waitUntil("psql commits", limit: .seconds(120)) {
                 try await connection.value(
-                    "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = 'target'",
-                    as: Bool.self)
+                    "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = $1",
+                    [name], as: Bool.self)
+            }
+            if !sessionEnds {
+                for pid in Self.children("psql", name) { kill(pid, SIGKILL) }
+                let error = await #expect(throws: BackupError.self) { _ = try await restoring.value }
+                if case .outcomeUnknown? = error {} else { Issue.record("told as \(String(describing: error))") }
             }
             try await connection.with { connection in
                 _ = try connection.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
@@ -269,11 +281,13 @@ struct DeliveryTests {
                 _ = try connection.query("SELECT pg_reload_conf()")
             }
         }
-        let findings = try await restoring.value
-        let keys = try await Connection.opened(target) {
-            try await $0.value("SELECT count(*) FROM pg_constraint WHERE conname = 'b_id_fkey'", as: Int.self)
+        if sessionEnds {
+            let findings = try await restoring.value
+            let keys = try await Connection.opened(target) {
+                try await $0.value("SELECT count(*) FROM pg_constraint WHERE conname = 'b_id_fkey'", as: Int.self)
+            }
+            #expect(findings == [] && keys == 1)
         }
-        #expect(findings == [] && keys == 1)
         await cluster.destroy()
     }
 
@@ -285,6 +299,14 @@ struct DeliveryTests {
         let target = patient
         @Sendable func outcome() async -> String { "\(await record.outcome(in: target))" }
         #expect(await outcome() == "notCommitted")
+        // One that waits for its client keeps no locks.
+        try await Connection.opened(database.settings.named(record.schema)) { connection in
+            try await connection.with { _ = try $0.execute("BEGIN; SELECT 1") }
+            #expect(await outcome() == "notCommitted")
+            let left: Int = try await database.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", [record.schema])
+            #expect(left == 0)
+        }
         try await Connection.opened(database.settings.named(record.schema)) { connection in
             async let working: Void = connection.with { _ = try $0.query("SELECT pg_sleep(3)") }
             try await waitUntil("it works") {
@@ -297,6 +319,25 @@ struct DeliveryTests {
         }
         try await database.execute("BEGIN", record.script(), "COMMIT")
         #expect(await outcome() == "committed")
+    }
+
+    @Test func `what is committed just before the session is looked for is seen`() async throws {
+        let database = try TestDatabase.current
+        let record = UnfinishedRestore(backup: "b", PartialRestore.Selection(), tables: [], constraints: [])
+        let script = try record.script()
+        let proxy = try FaultProxy(before: database.settings)
+        defer { proxy.close() }
+        // By a session without the record's name, as if the one with it had ended.
+        proxy.arm(onText: "SELECT count(*) > 0 FROM pg_stat_activity") { _ in
+            let done = DispatchSemaphore(value: 0)
+            Task.detached {
+                try? await database.execute("BEGIN", script, "COMMIT")
+                done.signal()
+            }
+            done.wait()
+            return .none
+        }
+        #expect("\(await record.outcome(in: proxy.settings(database.settings)))" == "committed")
     }
 
     @Test func `triggers do not see what is masked`() async throws {

@@ -1,5 +1,7 @@
+import Catalog
 import Foundation
 import Postgres
+import Processes
 import SQL
 import TestSupport
 import Testing
@@ -94,6 +96,55 @@ struct SnapshotLockTests {
             }
         }
         try await remove(database)
+    }
+
+    /// The listing waits for the table's lock, and names the table as it was called before.
+    @Test func `a table that is renamed and replaced between the list and the lock is locked under both names`()
+        async throws
+    {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE SCHEMA s", "CREATE TABLE s.t (a int)")
+        try await database.connection { other in
+            try await other.with { _ = try $0.execute("BEGIN; LOCK TABLE s.t") }
+            try await Connection.opened(database.settings) { connection in
+                async let began = SnapshotTransaction.begin(on: connection, wait: .seconds(30))
+                try await waitUntil("the listing waits") { try await database.waitersForLocks() == 1 }
+                try await other.with { connection in
+                    _ = try connection.execute("ALTER TABLE s.t RENAME TO u; CREATE TABLE s.t (a int); COMMIT")
+                }
+                let snapshot = try await began
+                #expect(snapshot.relations.map(\.path) == ["s.t", "s.u"])
+                for table in ["s.t", "s.u"] {
+                    let error = await #expect(throws: PostgresError.self) {
+                        try await database.execute("SET lock_timeout = '100ms'; ALTER TABLE \(table) ADD b int")
+                    }
+                    #expect(error?.sqlState == "55P03", "\(table)")
+                }
+                try await snapshot.end()
+            }
+        }
+    }
+
+    /// Planning evaluates the predicate of the index.
+    @Test func `what an index's function sets does not hold for the next table`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            """
+            CREATE FUNCTION public.f(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+                PERFORM pg_catalog.set_config('extra_float_digits', '-10', false); RETURN i; END $$;
+            CREATE TABLE public.a (x int); CREATE INDEX ON public.a (x) WHERE public.f(5) = 5;
+            CREATE TABLE public.b (x float8); INSERT INTO public.b VALUES (0.123456789)
+            """)
+        let relations = try await database.with { try DatabaseContent.relations(on: $0) }
+        #expect(relations.map(\.path) == ["public.a", "public.b"] && relations.allSatisfy { $0.reading == .direct })
+        func print(after others: [DatabaseContent.Relation]) async throws -> ContentFingerprint? {
+            let found = Gathered<ContentReaders.Prints>()
+            try await ContentReaders(database.settings, count: 1).run(
+                (others + [relations[1]]).map { .small([$0]) }, small: { found.add([$0]) }, slice: { _, _, _ in })
+            return found.all.compactMap { $0[relations[1]] }.first
+        }
+        let alone = try await print(after: [])
+        #expect(try await print(after: [relations[0]]) == alone && alone != nil)
     }
 
     /// A role that reads all for the backup and is no superuser has rights that the tables' owners lack.

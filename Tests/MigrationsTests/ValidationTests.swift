@@ -199,7 +199,7 @@ struct ValidationTests {
     @Test(.database) func abandonedScratchDatabasesAreCleared() async throws {
         let old = "reeve_scratch_1000000000_\(UInt32.random(in: 0...UInt32.max))"
         let used = "reeve_scratch_1000000001_\(UInt32.random(in: 0...UInt32.max))"
-        let young = "reeve_scratch_99999999999_\(UInt32.random(in: 0...UInt32.max))"
+        let young = "reeve_scratch_\(Int(Date().timeIntervalSince1970))_\(UInt32.random(in: 0...UInt32.max))"
         // Anybody who may make databases can give one such a name.
         let odd = "reeve_scratch_99999999999999999999_1"
         try await TestCluster.runSQL(

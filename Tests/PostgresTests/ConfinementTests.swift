@@ -215,6 +215,46 @@ struct ConfinementTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
+    @Test func `a deferred trigger of others runs before its function is released`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE ROLE \(role)", "GRANT CREATE ON SCHEMA public TO \(role)",
+            """
+            SET ROLE \(role);
+            CREATE TABLE public.t (a integer); CREATE TABLE public.ran (who name);
+            CREATE FUNCTION public.late() RETURNS trigger LANGUAGE plpgsql AS
+                'BEGIN INSERT INTO public.ran VALUES (current_user); RETURN NULL; END';
+            CREATE CONSTRAINT TRIGGER late AFTER INSERT ON public.t DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION public.late()
+            """)
+        try await database.with { connection in
+            try connection.transaction {
+                try Confinement.during(on: connection) { _ = try connection.execute("INSERT INTO public.t VALUES (1)") }
+            }
+        }
+        let ran: [String] = try await database.value("SELECT array_agg(who::text) FROM public.ran")
+        #expect(ran == [role])
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
+    @Test func `of two at once the second waits for the end of the first`() async throws {
+        let database = try TestDatabase.current
+        try await Connection.opened(database.settings.named("the first")) { first in
+            try await first.with { connection in
+                try connection.execute("BEGIN")
+                try connection.execute(Confinement().begin)
+            }
+            let error = await #expect(throws: PostgresError.self) {
+                try await database.with { connection in
+                    var options = TransactionOptions()
+                    options.lockTimeout = .milliseconds(100)
+                    try connection.transaction(options) { try Confinement.during(on: connection) {} }
+                }
+            }
+            #expect(error?.sqlState == "55P03" && error?.hint?.contains("(the first)") == true, "\(error as Any)")
+        }
+    }
+
     @Test func `constraints of a domain that comes meanwhile are suspended until the end`() async throws {
         let database = try TestDatabase.current
         try await database.execute("CREATE ROLE \(role)")

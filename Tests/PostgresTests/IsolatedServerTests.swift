@@ -13,8 +13,10 @@ struct IsolatedServerTests {
     }
 
     /// A folder of the test's own with a state folder in it, and a neighbour.
-    private func withState(_ body: (_ state: String) async throws -> Void) async throws {
-        let folder = "\(TestCluster.stateFolder)/i\(UInt32.random(in: 0 ... .max))"
+    private func withState(
+        below parent: String = TestCluster.stateFolder, _ body: (_ state: String) async throws -> Void
+    ) async throws {
+        let folder = "\(parent)/reeve-i\(UInt32.random(in: 0 ... .max))"
         try FileManager.default.createDirectory(
             atPath: "\(folder)/neighbour", withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -90,8 +92,10 @@ struct IsolatedServerTests {
         }
     }
 
-    @Test(namespaces) func `it sees neither others' files and processes nor the network`() async throws {
-        try await withState { state in
+    /// In a folder that all servers share, and in one that none does.
+    @Test(namespaces, arguments: [TestCluster.stateFolder, "/var/lib"])
+    func `it sees neither others' files and processes nor the network`(parent: String) async throws {
+        try await withState(below: parent) { state in
             let cluster = try await EmbeddedCluster.acquire(options(state))
             let folder = (state as NSString).deletingLastPathComponent
             #expect(try await output("ls \(folder)", on: cluster) == ["state"])
@@ -100,6 +104,9 @@ struct IsolatedServerTests {
             #expect(accounts.count < 20 && accounts.first == "0")
             #expect(try await output("cat /proc/1/cmdline | tr '\\0' ' ' | cut -c 1-3", on: cluster).first == "sh ")
             #expect(try await output("grep -c : /proc/net/dev", on: cluster) == ["1"])
+            let outside = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/ipc")
+            let inside = try await output("readlink /proc/self/ns/ipc", on: cluster)
+            #expect(inside.first?.hasPrefix("ipc:") == true && inside != [outside], "\(inside)")
             #expect(try await output("ls /dev/shm | grep -vc PostgreSQL || :", on: cluster) == ["0"])
             #expect(try await output("grep -c 'NoNewPrivs:.1' /proc/self/status", on: cluster) == ["1"])
             await cluster.destroy()

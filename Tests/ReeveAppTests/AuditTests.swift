@@ -151,7 +151,32 @@ struct AuditTests {
         if said.contains("anew") || said.contains("cut off") {
             let anchor = try await reeve(["audit", "anchor"])
             #expect(anchor.status == 3, "\(attack): \(anchor.object)")
+        } else {
+            // Nor does anybody's word make a chain whose entries do not follow from each other an accepted one.
+            let before = try String(contentsOfFile: "\(state)/audit.anchors", encoding: .utf8)
+            let accepted = try await reeve(["audit", "anchor", "--accept", "it is right", "--confirm", "main"])
+            #expect(accepted.status == 3, "\(attack): \(accepted.object)")
+            #expect(try String(contentsOfFile: "\(state)/audit.anchors", encoding: .utf8) == before)
         }
+    }
+
+    @Test func `without the anchors of the state folder a cut chain does not go on from those of the repository`()
+        async throws
+    {
+        defer { cleanUp() }
+        try await anchored()
+        try FileManager.default.removeItem(atPath: "\(state)/audit.anchors")
+        let kept = { try FileManager.default.subpathsOfDirectory(atPath: "\(repository)/audit.anchors").sorted() }
+        let before = try kept()
+        try await TestDatabase.current.execute(
+            """
+            ALTER TABLE reeve.audit DISABLE TRIGGER USER; DELETE FROM reeve.audit WHERE seq > 15;
+            UPDATE reeve.audit_head SET seq = 15, hash = (SELECT hash FROM reeve.audit WHERE seq = 15);
+            ALTER TABLE reeve.audit ENABLE TRIGGER USER
+            """)
+        let anchor = try await reeve(["audit", "anchor"])
+        #expect(anchor.status == 3 && "\(anchor.object)".contains("its anchor at entry 20"), "\(anchor.object)")
+        #expect(try kept() == before && !before.isEmpty)
     }
 
     @Test func `a ledger that was dropped and made anew is told, and one that is gone`() async throws {
