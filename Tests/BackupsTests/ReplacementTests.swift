@@ -161,6 +161,16 @@ struct ReplacementTests {
         }
     }
 
+    /// An administrator has opened the database.
+    @Test func `the stored state of a closed database is ignored once the database is open`() async throws {
+        let database = try TestDatabase.current
+        func former() async throws -> String? { try await database.with { try ClosedDatabase.read(on: $0)?.backup } }
+        try await database.execute("ALTER DATABASE \(database.name) SET \"reeve.restoring\" TO '10 7 keep b'")
+        #expect(try await former() == nil)
+        try await database.execute("ALTER DATABASE \(database.name) CONNECTION LIMIT 0")
+        #expect(try await former() == "b")
+    }
+
     /// What a database lets whom do, and how many at once.
     private func access(of name: String) async throws -> String {
         try await TestDatabase.current.value(

@@ -144,16 +144,6 @@ struct RestoreTargetTests {
         }
     }
 
-    /// An administrator has opened the database.
-    @Test(.database) func `the stored state of a closed database is ignored once the database is open`() async throws {
-        let database = try TestDatabase.current
-        func former() async throws -> String? { try await database.with { try ClosedDatabase.read(on: $0)?.backup } }
-        try await database.execute("ALTER DATABASE \(database.name) SET \"reeve.restoring\" TO '10 7 keep b'")
-        #expect(try await former() == nil)
-        try await database.execute("ALTER DATABASE \(database.name) CONNECTION LIMIT 0")
-        #expect(try await former() == "b")
-    }
-
     /// Who owns a database may set its limit, and whether it is a template.
     @Test(.database) func theTargetsOwnerDoesNotGetInBeforeItIsDone() async throws {
         let database = try TestDatabase.current
@@ -454,7 +444,6 @@ struct RestoreTargetTests {
         await #expect(throws: BackupError.self) { _ = try await test(beside: nil) }
     }
 
-    /// The server is not discarded after the test.
     @Test(.database) func `a scratch database runs no code of roles that are not trusted`() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()
@@ -462,14 +451,11 @@ struct RestoreTargetTests {
         try await database.execute(
             "CREATE ROLE \(role)", "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
             "ALTER FUNCTION public.f() OWNER TO \(role)")
-        let made = try await vault.maker(database.settings).make().manifest
-        let manifest = try changed(made) { $0["server"] = 140_000 }
-        let error = await #expect(throws: BackupError.self) {
-            _ = try await RestoreTest(
-                repository: vault.repository, manifest: manifest, settings: vault.restoring,
-                folder: "\(vault.folder)/scratch", beside: database.settings
-            ).run()
-        }
+        let manifest = try changed(try await vault.maker(database.settings).make().manifest) { $0["server"] = 140_000 }
+        let test = RestoreTest(
+            repository: vault.repository, manifest: manifest, settings: vault.restoring,
+            folder: "\(vault.folder)/scratch", beside: database.settings)
+        let error = await #expect(throws: BackupError.self) { _ = try await test.run() }
         if case .foreignCode(_, role)? = error {} else { Issue.record("\(String(describing: error))") }
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
