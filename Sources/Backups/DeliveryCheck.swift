@@ -116,8 +116,8 @@ struct DeliveryCheck: Sendable {
                 try connection.query("SELECT rolname::text FROM pg_roles").map { try $0.get(0) }
             }
         }
-        let lacking = Set(roles).subtracting(known).sorted()
-        if !lacking.isEmpty { throw BackupError.targetLacks(lacking.map { "the role \($0)" }) }
+        let lacking = Set(roles.map(ExactText.init)).subtracting(known.map(ExactText.init)).sorted()
+        if !lacking.isEmpty { throw BackupError.targetLacks(lacking.map { "the role \($0.text)" }) }
     }
 
     /// Refuses risky expressions. In a database that is in use, tables and rows are restored in one transaction, and no

@@ -10,7 +10,7 @@ struct ArchiveCodeTests {
         let text = lines.enumerated().map { "\($0.offset + 1); \($0.element)\n" }.joined()
         return ArchiveCode.foreign(
             in: try TableOfContents(Array(text.utf8)), trusted: Set(trusted.map(ExactText.init)),
-            among: ["postgres", "app", "a postgres", "two\nlines"])
+            among: ["postgres", "app", "a postgres", "two\nlines", "\u{e9}", "e\u{301}"])
     }
 
     @Test func `tables and trusted functions are no others' code`() throws {
@@ -42,5 +42,11 @@ struct ArchiveCodeTests {
         )
         let trusting = try foreign(line, trusting: ["postgres", "app", "a postgres", "two\nlines"])
         #expect((trusting == nil) == (owner != nil))
+    }
+
+    @Test func `a role whose name only looks like that of a trusted one is not trusted`() throws {
+        let line = "1255 13 FUNCTION public f() e\u{301}"
+        #expect(try foreign(line, trusting: ["\u{e9}"]) != nil)
+        #expect(try foreign(line, trusting: ["e\u{301}"]) == nil)
     }
 }

@@ -140,6 +140,45 @@ struct CodeTrustTests {
         try await owner.remove(database)
     }
 
+    @Test func `a missing owner is not taken for a role whose name is the end of the owner's name`() async throws {
+        let database = try TestDatabase.current
+        let role = "\(Owner().role) postgres"
+        try await database.execute(
+            "CREATE ROLE \"\(role)\"", "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "ALTER FUNCTION public.f() OWNER TO \"\(role)\"", "CREATE TABLE public.t (a int)")
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP FUNCTION public.f()", "DROP TABLE public.t", "DROP ROLE \"\(role)\"")
+        let error = await #expect(throws: BackupError.self) {
+            try await fetch("public.t", vault, manifest, into: database.settings)
+        }
+        guard case .foreignCode(_, role)? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+    }
+
+    /// The session of the role runs statements that come from the scratch server.
+    @Test func `a plain role that fetches a table runs no code of others either`() async throws {
+        let database = try TestDatabase.current
+        let (owner, plain) = (Owner(), Owner())
+        try await owner.prepare(database)
+        try await owner.run("CREATE FUNCTION s.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", in: database)
+        try await database.execute("CREATE ROLE \(plain.role) LOGIN", "CREATE TABLE public.t (a int)")
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP TABLE public.t")
+        var settings = database.settings
+        settings.parameters["user"] = plain.role
+        let asPlain = settings
+        let error = await #expect(throws: BackupError.self) {
+            try await fetch("public.t", vault, manifest, into: asPlain)
+        }
+        if case .foreignCode(_, owner.role)? = error {} else { Issue.record("\(String(describing: error))") }
+        try await owner.remove(database)
+        try await plain.remove(database)
+    }
+
     /// It belongs to an account that has nothing else, and is gone with its folder.
     @Test func `the server of a restore test runs apart and does not outlive it`() async throws {
         let database = try TestDatabase.current
@@ -253,6 +292,12 @@ struct CodeTrustTests {
             CREATE DOMAIN s.d AS text;
             CREATE TABLE s.t (a int, b text GENERATED ALWAYS AS ((('x'::text)::s.d)::text) STORED)
             """, "DROP DOMAIN s.d"
+        ),
+        (
+            """
+            CREATE OPERATOR s.<<< (PROCEDURE = int4lt, LEFTARG = int, RIGHTARG = int);
+            CREATE TABLE s.t (a int, b boolean GENERATED ALWAYS AS (a OPERATOR(s.<<<) 0) STORED)
+            """, "DROP OPERATOR s.<<< (int, int)"
         ),
     ])
     func `a table whose definition uses others' schemas is refused`(tables: String, change: String) async throws {
@@ -391,6 +436,13 @@ struct CodeTrustTests {
         "CREATE EXTENSION citext SCHEMA public; "
             + "CREATE FUNCTION public.g(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1'; "
             + "ALTER EXTENSION citext ADD FUNCTION public.g(text)",
+        "CREATE OPERATOR public.<<< (PROCEDURE = int4lt, LEFTARG = int, RIGHTARG = int)",
+        "CREATE DOMAIN public.d AS int", "CREATE CONVERSION public.c FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8",
+        // Only a superuser can create these.
+        "CREATE OPERATOR FAMILY public.f USING btree; ALTER OPERATOR FAMILY public.f USING btree OWNER TO %owner%",
+        "CREATE OPERATOR CLASS public.c FOR TYPE int USING btree AS FUNCTION 1 btint4cmp(int, int); "
+            + "ALTER OPERATOR CLASS public.c USING btree OWNER TO %owner%",
+        "CREATE LANGUAGE l HANDLER plpgsql_call_handler; ALTER LANGUAGE l OWNER TO %owner%",
     ])
     func `a target that holds others' code is refused`(code: String) async throws {
         let database = try TestDatabase.current
@@ -401,9 +453,9 @@ struct CodeTrustTests {
         let name = "\(database.name)_restored"
         try await TestCluster.runSQL("CREATE DATABASE \(name) TEMPLATE template0 OWNER \(owner.role)")
         var settings = database.plainSettings.database(name)
-        settings.parameters["user"] = owner.role
+        if !code.contains("%owner%") { settings.parameters["user"] = owner.role }
         try await Connection.opened(settings) { connection in
-            try await connection.with { _ = try $0.execute(code) }
+            try await connection.with { _ = try $0.execute(code.replacing("%owner%", with: owner.role)) }
         }
         let error = await #expect(throws: BackupError.self) {
             try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)

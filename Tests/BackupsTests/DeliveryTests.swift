@@ -201,6 +201,93 @@ struct DeliveryTests {
         try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
     }
 
+    /// An administrator ends the session, or cancels its statement.
+    @Test(arguments: ["pg_terminate_backend", "pg_cancel_backend"])
+    func `a key whose making is ended is left for another try`(ending: String) async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            """
+            CREATE TABLE public.cust (id integer PRIMARY KEY);
+            CREATE TABLE public.ord (id integer, c integer REFERENCES public.cust)
+            """)
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP TABLE public.ord")
+        var selection = PartialRestore.Selection()
+        selection.tables = ["public.ord"]
+        let restore = partial(vault, manifest) { $0 = selection }
+        try await database.connection { writer in
+            try await writer.with { try $0.execute("BEGIN; INSERT INTO public.cust VALUES (1)") }
+            let restoring = Task { try await restore.restore(into: database.settings) }
+            try await waitUntil("the key waits", limit: .seconds(120)) {
+                try await database.value(
+                    """
+                    SELECT count(\(ending)(pid)) > 0 FROM pg_stat_activity WHERE datname = current_database()
+                        AND query LIKE '%ADD CONSTRAINT ord_c_fkey%' AND cardinality(pg_blocking_pids(pid)) > 0
+                    """)
+            }
+            let error = await #expect(throws: BackupError.self) { _ = try await restoring.value }
+            guard case .constraintsLeft(["ord_c_fkey of public.ord"], [], _)? = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+            try await writer.with { try $0.execute("ROLLBACK") }
+        }
+        let record = try await UnfinishedRestore.find(in: database.settings, of: selection)
+        #expect(try await restore.makeConstraints(record, in: database.settings) == [])
+        #expect(try await database.value("SELECT count(*) FROM pg_constraint WHERE conname = 'ord_c_fkey'") == 1)
+    }
+
+    @Test func `a restore that is finished leaves the records of others`() async throws {
+        let database = try TestDatabase.current
+        var records: [UnfinishedRestore] = []
+        for name in ["a", "b"] {
+            var selection = PartialRestore.Selection()
+            selection.tables = [name]
+            records.append(UnfinishedRestore(backup: "b", selection, tables: [], constraints: []))
+        }
+        for record in records { try await database.execute("BEGIN", record.script(), "COMMIT") }
+        let making = ConstraintMaking(target: database.settings, patience: .init())
+        #expect(try await making.make([], records[0]) == [])
+        let left = try await database.with { try UnfinishedRestore.all(on: $0).map(\.schema) }
+        #expect(left == [records[1].schema])
+    }
+
+    /// The target has a role whose name only looks the same.
+    @Test func `a table of a role that the target lacks is refused`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let name = "lost_\(UUID().uuidString.prefix(8).lowercased())"
+        let (role, similar) = ("\(name)e\u{301}", "\(name)\u{e9}")
+        try await database.execute(
+            "CREATE ROLE \(role)", "CREATE ROLE \(similar)", "CREATE TABLE public.t (a integer)",
+            "ALTER TABLE public.t OWNER TO \(role)")
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP TABLE public.t", "DROP ROLE \(role)")
+        let error = await #expect(throws: BackupError.self) {
+            _ = try await partial(vault, manifest) { $0.tables = ["public.t"] }.restore(into: database.settings)
+        }
+        if case .targetLacks(["the role \(role)"])? = error {} else { Issue.record("\(String(describing: error))") }
+        try await database.execute("DROP ROLE \(similar)")
+    }
+
+    @Test func `a parent comes with its children, each with its own rows`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            """
+            CREATE TABLE public.parent (a integer); CREATE TABLE public.child () INHERITS (public.parent);
+            INSERT INTO public.parent VALUES (1); INSERT INTO public.child VALUES (2), (3)
+            """)
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP TABLE public.parent CASCADE")
+        let notes = try await partial(vault, manifest) { $0.tables = ["parent", "child"] }
+            .restore(into: database.settings)
+        let counts: [Int] = try await database.value(
+            "SELECT ARRAY[(SELECT count(*) FROM ONLY public.parent), (SELECT count(*) FROM public.child)]")
+        #expect(notes == [] && counts == [1, 2], "\(notes) \(counts)")
+    }
+
     @Test func `a record of somebody else's, or of other tables, is not gone by`() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

@@ -53,6 +53,18 @@ struct FetchedTableTests {
         #expect(all.notes.count == 2 && all.notes.allSatisfy { $0.hasPrefix("COMMENT") })
     }
 
+    @Test func `a backup that lacks a constraint that is left is refused`() throws {
+        let table = FetchedTable(schema: "s", name: "t")
+        let keys = ["one", "two"].map { LateConstraints.Constraint(table: table, name: $0, statement: "") }
+        let record = UnfinishedRestore(backup: "b", PartialRestore.Selection(), tables: [table], constraints: keys)
+        #expect(try record.missing(of: keys, object: "o") == keys)
+        let error = #expect(throws: BackupError.self) { try record.missing(of: [keys[0]], object: "o") }
+        guard case .part("o", let reason)? = error, reason.contains("two of s.t") else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+    }
+
     @Test func `of constraints that are made at once no two lock a table`() {
         func making(_ tables: String...) -> LateConstraints.Making {
             LateConstraints.Making(

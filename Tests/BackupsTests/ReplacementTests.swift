@@ -134,6 +134,43 @@ struct ReplacementTests {
         }
     }
 
+    @Test func `a new database with a session is not one that a killed restore has left`() async throws {
+        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        try await beside { _, target in
+            @Sendable func left() async throws -> [String] {
+                try await Connection.opened(target) { try await $0.with { try Replacement.unfinished(on: $0) } }
+            }
+            _ = try await Replacement(of: target, like: manifest).replace { made in
+                #expect(try await left() == [made.parameters["dbname"]])
+                let others = try await Connection.opened(made) { _ in try await left() }
+                #expect(others == [])
+            }
+        }
+    }
+
+    @Test func `a restore that is cancelled when it is complete still replaces the database`() async throws {
+        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        try await beside { name, target in
+            let replacing = Task {
+                try await Replacement(of: target, like: manifest).replace { _ in
+                    withUnsafeCurrentTask { $0?.cancel() }
+                }
+            }
+            let former = try await replacing.value
+            #expect(try await names(like: "\(name)%") == [name, former].sorted())
+        }
+    }
+
+    /// An administrator has opened the database.
+    @Test func `the stored state of a closed database is ignored once the database is open`() async throws {
+        let database = try TestDatabase.current
+        func former() async throws -> String? { try await database.with { try ClosedDatabase.read(on: $0)?.backup } }
+        try await database.execute("ALTER DATABASE \(database.name) SET \"reeve.restoring\" TO '10 7 keep b'")
+        #expect(try await former() == nil)
+        try await database.execute("ALTER DATABASE \(database.name) CONNECTION LIMIT 0")
+        #expect(try await former() == "b")
+    }
+
     /// What a database lets whom do, and how many at once.
     private func access(of name: String) async throws -> String {
         try await TestDatabase.current.value(

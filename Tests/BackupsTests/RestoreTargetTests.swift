@@ -69,6 +69,7 @@ struct RestoreTargetTests {
                 "ALTER DATABASE %database% SET vacuum_cleanup_index_scale_factor TO '0.1'",
                 "ALTER DATABASE %database% SET statement_timeout TO 'soon'",
                 "ALTER ROLE \(role) IN DATABASE %database% SET work_mem TO '8MB'",
+                "ALTER ROLE postgres IN DATABASE %database% SET lock_timeout TO 'soon'",
             ]
         }
         let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
@@ -79,6 +80,7 @@ struct RestoreTargetTests {
         }
         let words = [
             "the role \(role)", "the setting vacuum_cleanup_index_scale_factor", "the setting statement_timeout",
+            "the setting lock_timeout",
         ]
         #expect(what.count == words.count && zip(what, words).allSatisfy { $0.hasPrefix($1) }, "\(what)")
         let state: String = try await database.value(
@@ -89,24 +91,57 @@ struct RestoreTargetTests {
         #expect(state == "-1")
     }
 
+    /// The target's code is checked after that: the session could create more code after the check.
     @Test(.database) func aSessionInTheTargetIsSaid() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()
         let manifest = try await vault.maker(database.settings).make().manifest
-        let name = "r_\(UUID().uuidString.prefix(8).lowercased())"
-        try await TestCluster.runSQL("CREATE DATABASE \(name)")
-        let target = database.settings.database(name)
-        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
-        let said = try await Connection.opened(target) { _ -> String in
-            do {
-                try await restorer.restore(into: target)
-                return ""
-            } catch {
-                return "\(error)"
+        try await owned { role, _, target in
+            let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+            let said = try await Connection.opened(target) { session -> String in
+                try await session.with {
+                    _ = try $0.execute("CREATE DOMAIN public.d AS int; ALTER DOMAIN public.d OWNER TO \(role)")
+                }
+                do {
+                    try await restorer.restore(into: target)
+                    return ""
+                } catch {
+                    return "\(error)"
+                }
             }
+            #expect(said.contains("a session is connected to"), "\(said)")
         }
-        #expect(said.contains("a session is connected to"), "\(said)")
-        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+    }
+
+    /// Whether a session is in the way of the next restore, or a statement that opens the database fails.
+    @Test(.database) func `a database that a restore has left closed is not opened by one that fails`() async throws {
+        let database = try TestDatabase.current
+        func limit(_ name: String) async throws -> Int {
+            try await database.value("SELECT datconnlimit FROM pg_database WHERE datname = $1", [name])
+        }
+        @Sendable func guarded(
+            _ target: ConnectionSettings, _ access: DatabaseAccess? = nil, _ fill: () async throws -> Void = {}
+        ) async throws {
+            try await RestoreGuard(target, restoring: "b", access).closed(fill, last: {})
+        }
+        try await owned { _, name, target in
+            await #expect(throws: CancellationError.self) {
+                try await guarded(target) { throw CancellationError() }
+            }
+            try await Connection.opened(target) { _ in
+                let error = await #expect(throws: PostgresError.self) {
+                    try await guarded(target)
+                }
+                #expect(error?.kind == .misuse)
+            }
+            #expect(try await limit(name) == 0)
+            let gone = DatabaseAccess(limit: 23, grants: [], owner: "gone_\(name)")
+            let error = await #expect(throws: PostgresError.self) {
+                try await guarded(target, gone)
+            }
+            #expect(error?.sqlState == "42704")
+            #expect(try await limit(name) == 0)
+        }
     }
 
     /// Who owns a database may set its limit, and whether it is a template.
@@ -426,6 +461,22 @@ struct RestoreTargetTests {
         // The test cluster's roles come and go with other tests.
         #expect(proof.differences.filter { $0.kind != "role" } == [], "\(proof.differences)")
         await #expect(throws: BackupError.self) { _ = try await test(beside: nil) }
+    }
+
+    @Test(.database) func `a scratch database runs no code of roles that are not trusted`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let role = "owner_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute(
+            "CREATE ROLE \(role)", "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "ALTER FUNCTION public.f() OWNER TO \(role)")
+        let manifest = try changed(try await vault.maker(database.settings).make().manifest) { $0["server"] = 140_000 }
+        let test = RestoreTest(
+            repository: vault.repository, manifest: manifest, settings: vault.restoring,
+            folder: "\(vault.folder)/scratch", beside: database.settings)
+        let error = await #expect(throws: BackupError.self) { _ = try await test.run() }
+        if case .foreignCode(_, role)? = error {} else { Issue.record("\(String(describing: error))") }
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
     @Test func statementsAboutRolesAreKnown() {

@@ -47,6 +47,53 @@ struct LedgerTests {
         #expect(entries == 1 && events == 1 && failed == 0)
     }
 
+    private func entry(_ id: String, at time: Timestamp = .now) -> BackupLedger.Entry {
+        BackupLedger.Entry(id: id, bytes: 1, startedAt: time, finishedAt: time)
+    }
+
+    @Test func `the newest restore test decides whether a backup is proven`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        let backup = entry("x")
+        for (differences, isProven) in [(1, false), (0, true), (1, false)] {
+            let record = try await database.with { connection in
+                try BackupLedger.prove(
+                    backup, place: "/p", restoreSeconds: 1, differences: differences, mismatchedTables: differences,
+                    actor: "me", on: connection)
+                return try BackupLedger.records(on: connection).first
+            }
+            #expect(record?.differences == differences && (record?.provenAt != nil) == isProven, "\(record as Any)")
+        }
+    }
+
+    @Test func `a backup of the future is not recorded`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        // The clocks of machines differ a little.
+        let planted = entry("planted", at: .now - .seconds(-7200))
+        let ahead = entry("ahead", at: .now - .seconds(-1800))
+        let found = try await database.with { connection in
+            for one in [planted, ahead] { try BackupLedger.find(one, place: "/p", actor: "me", on: connection) }
+            return try BackupLedger.records(on: connection).map(\.id)
+        }
+        #expect(found == ["ahead"])
+    }
+
+    @Test func `a backup that is forgotten in one place stays recorded in the other`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(on: $0) }
+        let backup = entry("x")
+        let records = try await database.with { connection in
+            try BackupLedger.record(backup, places: ["/a", "/b"], actor: "me", on: connection)
+            try BackupLedger.prove(
+                backup, place: "/b", restoreSeconds: 1, differences: 0, mismatchedTables: 0, actor: "me",
+                on: connection)
+            try BackupLedger.forget(id: "x", place: "/a", actor: "me", on: connection)
+            return try BackupLedger.records(on: connection)
+        }
+        #expect(records.map(\.place) == ["/b"] && records.first?.provenAt != nil, "\(records)")
+    }
+
     @Test func `concurrent writers make one chain, and a change, a gap or a cut end shows where`() async throws {
         let database = try TestDatabase.current
         try await database.with { try LedgerSchema.install(on: $0) }
