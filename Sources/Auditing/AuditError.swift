@@ -24,7 +24,7 @@ public enum AuditError: Error, CustomStringConvertible {
                 + failed.map { "\($0.place): \($0.reason)" }.joined(separator: "; nor to ")
         case .late(let place, let limit): "\(place) did not answer within \(limit)"
         case .noLedger(let database): "\(database) has no ledger, so there is nothing to anchor"
-        case .emptied(let backups): "it is empty, but the ledger records \(backups) backups there"
+        case .emptied(let backups): "it is empty, but the ledger records backups there (\(backups))"
         }
     }
 

@@ -85,7 +85,7 @@ struct CommandTests {
             let locked = try await ReeveBinary.run(
                 ["migrate", "up", "--system", "publisher", "--lock-wait", "200ms"], on: settings)
             #expect(locked.ending == .exited(5))
-            #expect(locked.errorOutput.contains("hint: wait longer with --lock-wait"))
+            #expect(locked.errorOutput.contains("hint: raise the limit with --lock-wait"))
         }
         var nobody = settings
         nobody.parameters["host"] = "/tmp/reeve-nobody"

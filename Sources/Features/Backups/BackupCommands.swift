@@ -205,7 +205,7 @@ enum BackupCommands {
                     "\(leaving.count) backups of '\(work.open.name)' would be removed", name: work.open.name)
                 pruned = try await work.prune(actor: Invocation.person)
             }
-            var table = TextTable("ID", "STAYS", "WHY")
+            var table = TextTable("ID", "KEPT", "REASON")
             for one in decisions { table.add(one.id, one.stays ? "yes" : "no", one.reason) }
             let list = decisions.map { one -> JSONValue in
                 ["id": .string(one.id), "stays": .bool(one.stays), "reason": .string(one.reason)]
