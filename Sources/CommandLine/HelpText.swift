@@ -11,7 +11,7 @@ public struct HelpText {
     /// The list of all commands.
     public var overview: String {
         var text = """
-            reeve administers PostgreSQL databases: migrations, backups, scheduled tasks and monitoring.
+            reeve administers PostgreSQL: migrations, backups, schedules and monitoring.
 
             usage: reeve <noun> <verb> [arguments]
 

@@ -109,7 +109,7 @@ struct AuditTests {
             """
             UPDATE reeve.audit a SET entry = b.entry, hash = decode(md5(b.hash) || md5(b.hash), 'hex')
             FROM (SELECT * FROM reeve.audit) b WHERE (a.seq, b.seq) IN ((3, 4), (4, 3))
-            """, 3, "does not fit"
+            """, 3, "does not follow from the previous entry"
         ),
         (
             "the end cut off and the head moved back",
@@ -134,7 +134,7 @@ struct AuditTests {
             DELETE FROM reeve.audit;
             UPDATE reeve.audit_head SET seq = 0, hash = decode(repeat('00', 32), 'hex');
             SELECT reeve.append_audit('a', 'b', 'c', '{}') FROM generate_series(1, 30)
-            """, 1, "it was written anew"
+            """, 1, "the chain was rewritten"
         ),
     ])
     func `what the owner does to the chain is told`(
@@ -149,7 +149,7 @@ struct AuditTests {
         #expect(object["broken_at"] as? Int == brokenAt, "\(attack): \(object)")
         #expect(problems(object).contains(said), "\(attack): \(object)")
         // What does not go on from its anchor is not anchored, so that no later anchor covers it up.
-        if said.contains("anew") || said.contains("cut off") {
+        if said.contains("rewritten") || said.contains("cut off") {
             let anchor = try await reeve(["audit", "anchor"])
             #expect(anchor.status == 3, "\(attack): \(anchor.object)")
         }

@@ -122,7 +122,7 @@ struct CommandTests {
         try "SELECT 1;\n\\dt\n".write(toFile: file, atomically: true, encoding: .utf8)
         let refused = try await ReeveBinary.run(["sql", "split", file])
         #expect(refused.ending == .exited(1))
-        #expect(refused.errorOutput.contains(":2:1: meta-command \\dt"))
+        #expect(refused.errorOutput.contains(":2:1: psql's meta-command \\dt"))
         #expect(try await ReeveBinary.run(["sql", "split", "/nowhere"]).ending == .exited(2))
     }
 

@@ -218,7 +218,7 @@ struct LostAnswerTests {
             ended.withLock { $0 = outcome.state }
         }
         try await waitUntil("what becomes of the second attempt is told") { isSeen(log.text) }
-        let isWaiting = log.text.contains("waits")
+        let isWaiting = log.text.contains("is delayed")
         if isWaiting { run.cancel() }
         try await waitUntil("it ends") { ended.withLock { $0 != nil } }
         return (log.text, ended.withLock { $0 })
