@@ -322,7 +322,7 @@ struct BackupFaultTests {
         (
             "pg_restore",
             "case \"$*\" in *--table=*) cat >/dev/null;; *) exec PROGRAMS/pg_restore \"$@\";; esac",
-            "0 of 1000 rows of public.t came", 1
+            "only 0 of the 1000 rows of public.t were restored", 1
         ),
     ])
     func `a program that says that all is well, and has not done it, fails the restore of a table`(
