@@ -109,7 +109,7 @@ struct ServiceFaultTests {
             try await holder.with { try $0.execute("BEGIN; LOCK TABLE reeve.ledger IN ACCESS EXCLUSIVE MODE") }
             let served = try Served(database.settings, environment())
             try await waitUntil("it says that it waits") {
-                served.get("/readyz?verbose")?.body.contains("[-]ledger/main it is waited for") == true
+                served.get("/readyz?verbose")?.body.contains("[-]ledger/main waiting for the ledger") == true
             }
             #expect(served.get("/livez")?.status == 200)
             // The log comes after what the page says.
