@@ -23,8 +23,8 @@ final class Dispatcher: Sendable {
     ) {
         let tasks = HandlerTasks(limit: limits.tasks)
         let watch = ConnectionWatch(limits) { exchange in
-            logger.warning("a request took too long", [LogField("path", exchange.head?.path ?? "")])
-            tasks.abandon(exchange, .answer(.unavailable("the request took too long")))
+            logger.warning("a request exceeded its time limit", [LogField("path", exchange.head?.path ?? "")])
+            tasks.abandon(exchange, .answer(.unavailable("the request exceeded its time limit")))
         } onDisconnect: { exchange in
             tasks.abandon(exchange, .disconnected)
         }
@@ -84,8 +84,8 @@ final class Dispatcher: Sendable {
                 case .invalid: return .answer(.unauthorized(isInvalid: true))
                 }
             } catch {
-                if !Task.isCancelled { logger.error("a caller cannot be authenticated", [LogField("error", error)]) }
-                return .answer(.unavailable("the caller cannot be authenticated"))
+                if !Task.isCancelled { logger.error("a caller could not be authenticated", [LogField("error", error)]) }
+                return .answer(.unavailable("the caller could not be authenticated"))
             }
         }
     }

@@ -31,17 +31,17 @@ struct HostPolicy: Sendable {
         let host = value("host")
         if let host {
             guard let authority = Authority(host) else {
-                return .problem(400, "Bad Request", detail: "the Host is not one")
+                return .problem(400, "Bad Request", detail: "the Host header is not valid")
             }
             guard accepts(authority.host) else {
                 return .problem(
                     421, "Misdirected Request",
-                    detail: "nothing is served under the name '\(authority.host)'; http.hosts can name it")
+                    detail: "requests for the host '\(authority.host)' are refused; http.hosts can allow it")
             }
         } else if version != "HTTP/1.0" {
             // HTTP/1.0 clients may omit Host. Browsers always send Host and never use HTTP/1.0, so a request without it
             // is not from a web page.
-            return .problem(400, "Bad Request", detail: "the Host is missing")
+            return .problem(400, "Bad Request", detail: "the Host header is missing")
         }
         if let origin = value("origin"), !isSame(origin, host) {
             return .problem(403, "Forbidden", detail: "the request comes from a page of another origin")

@@ -15,14 +15,14 @@ enum RequestFraming {
             return .problem(400, "Bad Request", detail: "a header name is not valid")
         }
         for name in ["Host", "Origin", "Content-Length", "Authorization"] where values(name.lowercased()).count > 1 {
-            return .problem(400, "Bad Request", detail: "more than one \(name)")
+            return .problem(400, "Bad Request", detail: "there is more than one \(name) header")
         }
         let codings = values("transfer-encoding")
         if !codings.isEmpty, !values("content-length").isEmpty {
-            return .problem(400, "Bad Request", detail: "Content-Length with Transfer-Encoding")
+            return .problem(400, "Bad Request", detail: "the request has both Content-Length and Transfer-Encoding")
         }
         if codings.count > 1 || codings.contains(where: { $0.lowercased() != "chunked" }) {
-            return .problem(501, "Not Implemented", detail: "a transfer coding other than chunked")
+            return .problem(501, "Not Implemented", detail: "the only supported transfer coding is chunked")
         }
         return nil
     }

@@ -89,7 +89,7 @@ struct UnixSocketFile: Sendable {
     private static func refusal(_ address: ListenAddress, _ obstacle: String) -> ServerError {
         ServerError(
             address, "\(obstacle) already exists at this path",
-            hint: "only a stale socket of the same user is replaced; choose another path, or remove what is there")
+            hint: "choose another path, or remove the existing file; only a stale socket of the same user is replaced")
     }
 
     // MARK: Inspection

@@ -24,19 +24,19 @@ public enum AuditError: Error, CustomStringConvertible {
                 + failed.map { "\($0.place): \($0.reason)" }.joined(separator: "; nor to ")
         case .late(let place, let limit): "\(place) did not answer within \(limit)"
         case .noLedger(let database): "\(database) has no ledger, so there is nothing to anchor"
-        case .emptied(let backups): "it is empty, but the ledger knows of backups there (\(backups))"
+        case .emptied(let backups): "it is empty, but the ledger records backups there (\(backups))"
         }
     }
 
     public var hint: String? {
         switch self {
         case .file: "set audit.key or state to another path, or correct its owner and mode (chown, chmod 600)"
-        case .notAKey: "restore the key from your copy; a new key cannot verify what the old one anchored"
+        case .notAKey: "restore the key from a copy; a new key cannot verify anchors that were made with the old one"
         case .contradicted:
-            "'reeve audit verify' tells more; if this is expected, as after a restore: "
-                + "reeve audit anchor --accept=REASON"
-        case .notWritten, .late: "other places may have it; the next run tries again"
-        case .noLedger: "'reeve migrate up' creates it"
+            "run 'reeve audit verify' for details; if the contradiction is expected, for example after a restore, run "
+                + "'reeve audit anchor --accept=REASON'"
+        case .notWritten, .late: "wait for the next run, which tries again; other places may have the anchor"
+        case .noLedger: "create the ledger with 'reeve migrate up'"
         case .emptied: "check that its disk is mounted"
         }
     }

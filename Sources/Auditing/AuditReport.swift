@@ -45,28 +45,31 @@ public struct AuditReport: Sendable {
         }
         // An anchor that only some places hold was removed from the others, or has not been written there yet.
         for (place, lines) in found.byPlace.sorted(by: { $0.key < $1.key }) where anchored != nil && lines.isEmpty {
-            notes.append("\(place) holds no anchor of it, and others do")
+            notes.append("\(place) has no anchor of this chain, but other places do")
         }
     }
 
     private mutating func judgeChain(_ evidence: AuditEvidence) {
         if !chain.isConsistent {
             problems.append(
-                "entry \(chain.entries + 1) does not fit the one before it, is missing, or is not where the chain's head says"
+                "entry \(chain.entries + 1) does not follow from the previous entry, is missing, or is not the "
+                    + "recorded end"
             )
         }
         if let first = chain.contradicted.first {
             problems.append(
-                "it was written anew: entry \(first.entries) is not what it was at \(first.at.rfc3339) "
-                    + "(\(count(chain.contradicted.count, "anchor")))")
+                "the chain was rewritten: entry \(first.entries) differs from the one that was anchored at "
+                    + "\(first.at.rfc3339) (\(count(chain.contradicted.count, "anchor")))")
         }
         if let last = chain.beyond.max(by: { $0.entries < $1.entries }) {
             problems.append(
-                "its end was cut off: it had \(last.entries) entries at \(last.at.rfc3339), and has \(chain.entries)")
+                "the chain was cut off: it had \(last.entries) entries at \(last.at.rfc3339), and now has "
+                    + "\(chain.entries)"
+            )
         }
         if let remade = evidence.remade.last {
             problems.append(
-                "the ledger was made anew: until \(remade.at.rfc3339) another one stood here, "
+                "the ledger was replaced: at \(remade.at.rfc3339), the database had another ledger, "
                     + "\(remade.identity.ledger.uuidString.lowercased()), with \(remade.entries) entries")
         }
     }
@@ -81,14 +84,15 @@ public struct AuditReport: Sendable {
         if !unknown.isEmpty {
             let keys = Set(unknown.map(\.keyID)).sorted().joined(separator: ", ")
             let text =
-                "\(count(unknown.count, "anchor")) made with the key \(keys): \(keyProblem ?? "it is not at hand")"
+                "\(count(unknown.count, "anchor")) made with the key \(keys): "
+                + "\(keyProblem ?? "this key is not available")"
             // If no anchor could be checked, nothing confirms the chain.
             if evidence.valid.isEmpty { problems.append(text) } else { notChecked.append(text) }
         } else if let keyProblem {
             notChecked.append("anchors: \(keyProblem)")
         }
         if !evidence.foreign.isEmpty {
-            notes.append("\(count(evidence.foreign.count, "anchor")) of another database that had this name")
+            notes.append("\(count(evidence.foreign.count, "anchor")) of another database with this name were ignored")
         }
     }
 
@@ -102,7 +106,7 @@ public struct AuditReport: Sendable {
             lines.append("\(name): the audit chain is broken at entry \(broken)")
         } else if !problems.isEmpty {
             lines.append(
-                "\(name): the audit chain fits itself, \(chain.entries) entries, but is not shown to be intact")
+                "\(name): the audit chain is consistent (\(chain.entries) entries), but not proven to be intact")
         } else {
             lines.append("\(name): the audit chain is intact, \(chain.entries) entries")
         }
@@ -117,12 +121,12 @@ public struct AuditReport: Sendable {
             if unanchored > 0 { lines.append("  not anchored yet: \(unanchored) entries after it") }
         } else if chain.entries > 0 {
             lines.append(
-                "  nothing anchors it: who owns the schema could have written it anew; 'reeve audit anchor' begins")
+                "  not anchored: the owner of the schema could have rewritten it; run 'reeve audit anchor'")
         }
         if let acceptance {
             lines.append(
-                "  accepted at \(acceptance.at.rfc3339) with \(acceptance.entries) entries, and not compared with what was "
-                    + "anchored before: \(acceptance.note)")
+                "  accepted at \(acceptance.at.rfc3339) with \(acceptance.entries) entries, so not compared with "
+                    + "earlier anchors: \(acceptance.note)")
         }
         lines += notChecked.map { "  not checked: \($0)" } + notes.map { "  note: \($0)" }
         return lines.joined(separator: "\n")
@@ -162,7 +166,7 @@ extension AuditWork {
         var keyProblem: String?
         do {
             key = try await withinLimit(limit, place: keyFile.file.path) { try keyFile.read() }
-            if key == nil { keyProblem = "there is no key at \(keyFile.file.path)" }
+            if key == nil { keyProblem = "the key file \(keyFile.file.path) does not exist" }
         } catch {
             keyProblem = "\(error)"
         }
@@ -187,7 +191,7 @@ extension AuditReport {
         let genuine = found.lines.compactMap { AuditAnchor($0) }.filter { anchor in key.map(anchor.isGenuine) ?? false }
         guard let last = genuine.filter({ $0.name == name }).max(by: { $0.at < $1.at }) else { return }
         problems.append(
-            "there is no ledger; a ledger of this name had \(last.entries) entries at \(last.at.rfc3339) "
+            "the ledger does not exist; a ledger of this name had \(last.entries) entries at \(last.at.rfc3339) "
                 + "in the database '\(last.identity.database)'")
     }
 }

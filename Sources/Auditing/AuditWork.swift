@@ -10,7 +10,8 @@ import Telemetry
 public struct AuditWork: Sendable {
     public static let key = Setting<String?>(
         "audit.key", .path,
-        "The file with the key of the audit chain's anchors, made when it is not there; audit.key in the state folder.")
+        "The file with the key for the anchors of the audit chain; by default audit.key in the state folder. It is "
+            + "created if it does not exist.")
 
     let open: OpenDatabase
     let configuration: Configuration
@@ -77,7 +78,7 @@ public struct AuditWork: Sendable {
             let chain = try await verified([])
             guard chain.isConsistent else {
                 throw AuditError.contradicted(
-                    database: open.name, reason: "entry \(chain.entries + 1) does not follow from the one before it")
+                    database: open.name, reason: "entry \(chain.entries + 1) does not follow from the previous entry")
             }
             let end = chain.end
             anchor = AuditAnchor(
@@ -111,7 +112,7 @@ public struct AuditWork: Sendable {
         do {
             try await AuditWork(open: open, configuration: configuration, logger: logger).anchor()
         } catch {
-            logger.warning("the audit chain was not anchored after \(what)", [LogField("error", error)])
+            logger.warning("the audit chain could not be anchored after \(what)", [LogField("error", error)])
         }
     }
 
@@ -121,7 +122,8 @@ public struct AuditWork: Sendable {
             do {
                 try await withinLimit(limit, place: place.place) { [name = open.name] in try place.thin(name) }
             } catch {
-                logger.warning("old anchors stay", [LogField("place", place.place), LogField("error", error)])
+                logger.warning(
+                    "old anchors could not be removed", [LogField("place", place.place), LogField("error", error)])
             }
         }
     }
@@ -130,13 +132,15 @@ public struct AuditWork: Sendable {
         if let remade = evidence.remade.last {
             throw AuditError.contradicted(
                 database: open.name,
-                reason: "the anchors of \(remade.at.rfc3339) belong to another ledger of this name")
+                reason: "the anchor made at \(remade.at.rfc3339) belongs to another ledger, which this one has replaced"
+            )
         }
         let start = last.map { Audit.Position(entries: $0.entries, hash: $0.hash) } ?? .start
         let end = try await open.database.pool.with { try Audit.end(after: start, on: $0) }
         guard let end else {
             throw AuditError.contradicted(
-                database: open.name, reason: "it does not continue from its anchor at entry \(start.entries)")
+                database: open.name,
+                reason: "it does not continue the chain that was anchored up to entry \(start.entries)")
         }
         return end
     }

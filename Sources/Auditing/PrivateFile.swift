@@ -76,7 +76,7 @@ struct PrivateFile: Sendable {
         while csystem_flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK || errno == EINTR else { throw lock.failure() }
             guard ContinuousClock.now < end else {
-                throw AuditError.file(lock.path, reason: "another process holds it")
+                throw AuditError.file(lock.path, reason: "another process has locked it")
             }
             usleep(20_000)
         }
@@ -142,7 +142,7 @@ struct PrivateFile: Sendable {
     }
 
     private func failure() -> AuditError {
-        let reason = errno == ELOOP ? "it is a link" : String(cString: strerror(errno))
+        let reason = errno == ELOOP ? "it is a symbolic link" : String(cString: strerror(errno))
         return AuditError.file(path, reason: reason)
     }
 }

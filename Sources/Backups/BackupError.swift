@@ -81,26 +81,28 @@ public enum BackupError: Error, CustomStringConvertible {
         case .risky(let table, let what):
             "\(table) cannot be restored by a superuser: \(what) would run with the rights of a superuser"
         case .untrusted(let table, let what, let role):
-            "\(table) is not restored by a superuser: \(what) calls a function of '\(role)', who is not trusted"
+            "\(table) cannot be restored by a superuser: \(what) calls a function of '\(role)', a role that is not "
+                + "trusted"
         case .foreignCode(let what, let role):
-            "the backup brings code of \(role.map { "the role '\(visible($0))'" } ?? "a role"), which is not trusted: "
+            "the backup contains code of \(role.map { "the role '\(visible($0))'" } ?? "a role"), which is not "
+                + "trusted: "
                 + visible(what)
         case .foreignTarget(let what, let role):
-            "the target holds code of the role '\(visible(role))', which is not trusted: \(visible(what))"
+            "the target contains code of the role '\(visible(role))', which is not trusted: \(visible(what))"
         case .openSchema(let table, let schema, let role):
-            "\(table) is not restored by a superuser: its definition uses the schema \(schema), in which '\(role)', who is "
-                + "not trusted, has objects or may create them"
+            "\(table) cannot be restored by a superuser: its definition uses the schema \(schema), in which '\(role)', "
+                + "a role that is not trusted, owns objects or may create them"
         case .maskingInPublic(let database):
             "cannot mask '\(visible(database))': without superuser rights, other roles could read the rows before they are "
                 + "masked"
         case .locked(let holder): "another backup of this database is running" + (holder.map { ": \($0)" } ?? "")
-        case .lockLost: "the lock on the backups of this database was lost; another process may have it"
+        case .lockLost: "the lock on the backups of this database was lost; another process may hold it now"
         case .foreign(let place, let name, let owner):
-            "\(place) holds the backups of another database under the name '\(name)': of \(owner)"
+            "under the name '\(name)', \(place) contains the backups of another database: \(owner)"
         case .notExchanged(let database, let made, _, let cause):
-            "\(cause); '\(database)' is as it was, and what was restored is in the database '\(made)'"
+            "\(cause); '\(database)' is unchanged, and the backup was restored into the database '\(made)'"
         case .exchangeUnknown(let database, let made, _, _, let cause):
-            "\(cause); whether '\(made)', which holds what was restored, is called '\(database)' now is not known"
+            "\(cause); it is not known whether the restored database '\(made)' was renamed to '\(database)'"
         case .prepared(let database, let transactions):
             "'\(database)' cannot be renamed: it has prepared transactions: "
                 + transactions.map { visible($0) }.joined(separator: ", ")
@@ -108,7 +110,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noProgram(let name): "the program \(name) is not installed"
         case .part(let object, let reason): "\(object): \(reason)"
         case .notRestored(let object, let reason): "\(object) could not be restored: \(reason)"
-        case .unknown(let id): "there is no backup '\(id)'"
+        case .unknown(let id): "the backup '\(id)' does not exist"
         case .cannotOpen(let object, let reason): "\(object) cannot be opened: \(reason)"
         case .noRoom(let place, let free, let needed):
             "\(place) has \(free >> 20) MiB free, but about \(needed >> 20) MiB are needed"
@@ -123,23 +125,23 @@ public enum BackupError: Error, CustomStringConvertible {
             "'\(keyword)' in the connection string cannot be passed to PostgreSQL's programs"
         case .targetHas(let names): "the target already has \(names.joined(separator: ", "))"
         case .unfinished(let names, let backup, let missing, _):
-            "the target already has \(names.joined(separator: ", ")): a restore of \(backup) has not ended"
-                + (missing.isEmpty ? "" : "; it has not made \(missing.joined(separator: ", "))")
+            "the target already has \(names.joined(separator: ", ")): a restore of \(backup) is unfinished"
+                + (missing.isEmpty ? "" : "; it has yet to create \(missing.joined(separator: ", "))")
         case .notThoseRestored(let names, _):
-            "the target does not have any more what was restored as \(names.joined(separator: ", "))"
+            "the objects that were restored as \(names.joined(separator: ", ")) are no longer in the target"
         case .noUnfinished(let names):
             "the target has no record of an unfinished restore of \(names.joined(separator: ", ")) by this role"
         case .constraintsLeft(let missing, let findings, let cause):
             "\(cause); the tables were restored, but "
                 + (missing.isEmpty
-                    ? "what followed was not done" : "constraints are missing: \(missing.joined(separator: ", "))")
+                    ? "the restore was not completed" : "constraints are missing: \(missing.joined(separator: ", "))")
                 + findings.map { "; \($0)" }.joined()
         case .outcomeUnknown(_, let reason, let cause):
-            "\(cause); whether the tables were restored is not known: \(reason)"
+            "\(cause); it is not known whether the tables were restored: \(reason)"
         case .leftClosed(let database, _, let cause):
             "\(cause); the database '\(database)' still refuses connections and belongs to the restoring role"
         case .held(let holders):
-            "a table could not be locked in time"
+            "a table could not be locked within the time limit"
                 + (holders.isEmpty ? "" : "; it is locked by \(holders.joined(separator: "; "))")
         case .noBackup(let place): "the repository \(place) has no backup of that name"
         case .badOutput(let program, let reason): "\(program) did not write a valid backup part: \(reason)"
@@ -147,8 +149,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .needsIdentity(let id):
             (id.map { "backup \($0) is" } ?? "the backups are") + " encrypted, and no identity is given"
         case .emptied(let place, let name, let backups):
-            "\(place) has nothing of '\(name)', but the ledger knows of \(backups) backups there"
-        case .manifestNotRead(let object, let cause): "the manifest \(object) was not read: \(cause)"
+            "\(place) contains no backups of '\(name)', but the ledger records \(backups) backups there"
+        case .manifestNotRead(let object, let cause): "the manifest \(object) could not be read: \(cause)"
         }
     }
 
@@ -158,67 +160,70 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noPgDump(let server): "install postgresql-client-\(server)"
         case .hiddenRows(let role, _): "ALTER ROLE \(role) BYPASSRLS, or back up as a superuser"
         case .changing: "try again when fewer tables are being created and dropped"
-        case .locked: "wait for it, or set --lock-wait"
-        case .lockLost: "try again when the connection holds; what was written is cleared by the next backup"
+        case .locked: "wait until it has ended, or raise the limit with --lock-wait"
+        case .lockLost: "check the connection, and try again; the next backup removes the partly written objects"
         case .foreign(_, let name, _):
-            "give this database another name under 'databases:', or another repository; if its ledger was made anew, "
-                + "'reeve backup create --adopt --confirm=\(name)' takes the backups over"
+            "configure another name under 'databases:', or another repository; if the ledger of this database was "
+                + "recreated, take the backups over with 'reeve backup create --adopt --confirm=\(name)'"
         case .notExchanged(_, let made, let statements, _):
-            "run, connected to another database, '\(statements.joined(separator: "; "))'; or drop '\(made)'"
+            "connect to another database and run '\(statements.joined(separator: "; "))'; or drop '\(made)'"
         case .exchangeUnknown(_, let made, let later, let statements, _):
-            "list the databases: if there is '\(later)', all is done; if there is '\(made)', run, connected to another "
-                + "database, '\(statements.joined(separator: "; "))'"
-        case .prepared: "COMMIT PREPARED or ROLLBACK PREPARED them, connected to that database"
+            "list the databases: if '\(later)' exists, nothing is left to do; if '\(made)' exists, connect to another "
+                + "database and run '\(statements.joined(separator: "; "))'"
+        case .prepared: "connect to that database, and end them with COMMIT PREPARED or ROLLBACK PREPARED"
         case .risky: "restore the whole backup into another database, where such constraints are added last"
         case .foreignCode(_, let role?):
-            "trust the role with --trust \(role) or trusted_roles, or restore as a role that is no superuser"
-        case .foreignCode(_, nil): "restore with --roles where its owner is missing, or as a role that is no superuser"
+            "trust the role with --trust \(role) or trusted_roles, or restore as a role that is not a superuser"
+        case .foreignCode(_, nil): "restore with --roles if its owner is missing, or as a role that is not a superuser"
         case .foreignTarget: "restore into a new database that belongs to the restoring role"
         case .openSchema(_, let schema, let role):
-            "see that nobody else has or creates objects in \(schema), or trust the role with --trust \(role) or trusted_roles"
+            "make sure that no other role owns or may create objects in \(schema), or trust the role with "
+                + "--trust \(role) or trusted_roles"
         case .maskingInPublic:
             "restore as a superuser, or restore single tables or schemas, which are masked before they reach the target"
         case .untrusted(_, _, let role):
             "restore as the role that owns the tables, or trust the role with --trust \(role) or trusted_roles"
         case .noRecipients: "make a key with 'reeve backup key new' and add its recipient to backup.recipients"
         case .noProgram(let name): "install the package \(name)"
-        case .part: "'reeve backup verify' checks every part"
-        case .notRestored: "this says nothing about the backup; try again once the cause is fixed"
-        case .unknown: "'reeve backup list' shows the backups"
-        case .cannotOpen: "give the identity of one of the backup's recipients; 'reeve backup show' lists them"
+        case .part: "check all parts with 'reeve backup verify'"
+        case .notRestored: "fix the cause, and try again; the failure does not mean that the backup is damaged"
+        case .unknown: "list the backups with 'reeve backup list'"
+        case .cannotOpen: "use the identity of one of the backup's recipients; 'reeve backup show' lists them"
         case .noRoom: "free some space, or remove old backups with 'reeve backup prune'"
         case .notWritten: "the backup is complete in the other repositories"
-        case .unreadable: "change what the message names; no backup was made"
+        case .unreadable: "fix the cause, and try again; no backup was made"
         case .hook, .hookAfter: "run the hook by hand to see its output"
-        case .targetLacks: "install the extensions and create the roles there, or give --roles"
-        case .unreachable: "check that it is reachable and readable"
+        case .targetLacks: "install the extensions and create the roles there, or create the roles with --roles"
+        case .unreachable: "check that the repository is reachable and readable"
         case .secretKeyword: "put it into a service file (PGSERVICEFILE) and name the service with service=…"
         case .targetHas:
             "restore into another schema with --into-schema, or move the existing objects away first"
         case .unfinished(_, _, _, let schema):
-            "give the same command with --constraints, which makes what is missing; or drop the tables and the schema "
-                + "\(schema), and restore them again"
+            "run the same command with --constraints, which creates the missing constraints; or drop the tables and "
+                + "the schema \(schema), and restore them again"
         case .notThoseRestored(_, let schema):
             "drop the schema \(schema), which records that restore, and restore again"
-        case .noUnfinished: "'reeve doctor --only restores' names those that have not ended"
-        case .constraintsLeft: "give the same command with --constraints, which makes the missing ones"
+        case .noUnfinished: "list the unfinished restores with 'reeve doctor --only restores'"
+        case .constraintsLeft: "run the same command with --constraints, which creates the missing constraints"
         case .outcomeUnknown(let schema, _, _):
-            "the tables are there if the schema \(schema) is; then the same command with --constraints goes on"
+            "look for the schema \(schema) in the target: if it exists, the tables were restored; then run the same "
+                + "command with --constraints"
         case .leftClosed(_, let statements?, _):
-            "everything was restored: reopen it when the cause is fixed: \(statements.joined(separator: "; ")); or drop it"
+            "all data were restored: fix the cause, then run \(statements.joined(separator: "; ")); or drop the "
+                + "database"
         case .leftClosed(_, nil, let cause):
             ((cause as? any ReportedError)?.report.hint.map { "\($0); " } ?? "")
-                + "drop the database, which holds a part of the backup"
+                + "drop the database, which contains a part of the backup"
         case .held:
-            "wait for it, or end a session with pg_terminate_backend, a prepared transaction with ROLLBACK PREPARED"
-        case .noBackup: "'reeve backup list' shows the backups of each repository"
+            "wait, or end a session with pg_terminate_backend, or a prepared transaction with ROLLBACK PREPARED"
+        case .noBackup: "list the backups of each repository with 'reeve backup list'"
         case .badOutput(let program, _): "run \(program) by hand to see what it writes"
-        case .notInBackup: "'reeve backup show' lists the tables"
-        case .needsIdentity: "give the file with --identity, or set backup.identity"
+        case .notInBackup: "list the tables with 'reeve backup show'"
+        case .needsIdentity: "name the identity file with --identity, or set backup.identity"
         case .emptied(_, let name, _):
-            "check that its disk is mounted; if they are gone for good, "
-                + "'reeve backup create --adopt --confirm=\(name)' begins anew"
-        case .manifestNotRead: "check that all of the repository can be read; the backup is ignored meanwhile"
+            "check that its disk is mounted; if the backups are lost, start again with "
+                + "'reeve backup create --adopt --confirm=\(name)'"
+        case .manifestNotRead: "check that the whole repository can be read; until then, the backup is ignored"
         }
     }
 }
@@ -227,7 +232,7 @@ extension BackupError: ReportedError {
     public static let codes = [
         ErrorCode(
             "backup", [.failed, .usage, .notPermitted, .locked, .temporary],
-            "A backup, its verification, its test or its restore failed.")
+            "A backup, or its verification, test or restore, failed.")
     ]
 
     public var report: ErrorReport {

@@ -94,7 +94,7 @@ public struct BackupMaker: Sendable {
             try await lock.check()
             let cleared = try await repository.store.clearUnfinished("\(name)/")
             if cleared > 0 {
-                logger.notice("cleared what an earlier backup left", [LogField("objects", cleared)])
+                logger.notice("removed objects that an interrupted backup left behind", [LogField("objects", cleared)])
             }
             try await clearParts(repository, under: lock)
         }
@@ -120,8 +120,8 @@ public struct BackupMaker: Sendable {
                 id = run.id
                 if run.isCrowded {
                     logger.notice(
-                        "the server's lock table is small for so many tables, so one dump runs at a time; "
-                            + "a higher max_locks_per_transaction lets several run",
+                        "the server's lock table is too small to lock all tables in several dumps, so only one dump "
+                            + "runs at a time; to run several, raise max_locks_per_transaction",
                         [LogField("relations", snapshot.relations.count)])
                 }
                 settings.begun?(run.id)
@@ -135,7 +135,8 @@ public struct BackupMaker: Sendable {
                 try? await snapshot.end()
                 if let id { await clear(id, in: destinations) }
                 guard attempt < Self.attempts, Self.isLockTimeout(error) else { throw error }
-                logger.notice("a lock was not obtained; the backup starts again", [LogField("attempt", attempt)])
+                logger.notice(
+                    "a table could not be locked; the backup is started again", [LogField("attempt", attempt)])
                 try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))
             }
         }

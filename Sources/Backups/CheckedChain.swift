@@ -157,7 +157,7 @@ final class FormatCheck: @unchecked Sendable {
     }
 
     private func ends(with words: String) -> String? {
-        String(decoding: tail, as: UTF8.self).contains(words) ? nil : "it stops before its end"
+        String(decoding: tail, as: UTF8.self).contains(words) ? nil : "it is truncated before its end marker"
     }
 
     /// Checks the format age-encryption.org/v1: a header whose last line begins with ---, a nonce of 16 bytes, and

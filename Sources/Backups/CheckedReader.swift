@@ -105,12 +105,13 @@ extension Repository {
                 return try await body(reader)
             } catch let error as BackupError where reader.isMissing {
                 guard let now = try await current(part, of: manifest) else {
-                    throw BackupError.notRestored(object: part.object, reason: "the backup was removed meanwhile")
+                    throw BackupError.notRestored(
+                        object: part.object, reason: "the backup was removed while it was being read")
                 }
                 if now.object == wanted.object { throw error }
                 if reader.hasBegun {
                     throw BackupError.notRestored(
-                        object: part.object, reason: "it was encrypted anew while it was read")
+                        object: part.object, reason: "it was encrypted again while it was being read")
                 }
                 wanted = now
             }

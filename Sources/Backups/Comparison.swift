@@ -59,7 +59,7 @@ struct Comparison: Sendable {
         }
         return relations.filter {
             copied.contains(ExactText($0.path)) && $0.columns.count > $0.storedColumns.count
-        }.map { "generated columns of \($0.schema).\($0.name), which was read by COPY alone" }
+        }.map { "generated columns of \($0.schema).\($0.name), because the table could be read only by COPY" }
     }
 
     private func others(on connection: isolated Connection) throws -> [RestoreDifference] {

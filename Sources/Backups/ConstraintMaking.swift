@@ -133,7 +133,9 @@ extension UnfinishedRestore {
         guard wanted.count >= missing.count else {
             throw BackupError.part(
                 object: object,
-                reason: "it lacks constraints that the restore has left: \(missingNames.joined(separator: ", "))")
+                reason:
+                    "it lacks constraints that the unfinished restore requires: \(missingNames.joined(separator: ", "))"
+            )
         }
         return wanted
     }

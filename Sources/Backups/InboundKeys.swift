@@ -20,7 +20,7 @@ struct InboundKeys: Sendable {
                         """, [key.table.path, key.name]
                     ).first
                     return try row.map { try !$0.get(0, as: Bool.self) } ?? false
-                }.map { "a key that refers to what was restored is missing, and was not made: \($0.words)" }
+                }.map { "a foreign key that references a restored table is missing, and was not created: \($0.words)" }
             }
         }
     }

@@ -9,15 +9,15 @@ extension Manifest {
         guard ObjectName.isValid(object), object.utf8.elementsEqual("\(prefix)/\(Self.name)".utf8) else {
             return "it claims to be backup \(id.debugDescription) of \(database.debugDescription)"
         }
-        if parts.isEmpty { return "it names no parts" }
+        if parts.isEmpty { return "it lists no parts" }
         if let part = parts.first(where: { !isOwn($0.object) }) {
             return "\(part.object.debugDescription) is not the name of a part of a backup of '\(database)'"
         }
-        if let part = parts.first(where: { !Self.isSHA256($0.sha256) }) { return "\(part.object) has no SHA-256" }
+        if let part = parts.first(where: { !Self.isSHA256($0.sha256) }) { return "\(part.object) has no valid SHA-256" }
         if let setting = settings.first(where: { DatabaseSetting($0) == nil }) {
             return "\(setting.debugDescription) is not a setting of a database"
         }
-        if let estate, !Self.isSHA256(estate) { return "it has no estate" }
+        if let estate, !Self.isSHA256(estate) { return "its estate is not a SHA-256" }
         // The names of databases and roles may contain control characters.
         let words = [reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt] + recipients
         if let word = words.first(where: Self.hasControl) {

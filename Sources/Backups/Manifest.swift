@@ -156,7 +156,7 @@ public struct Manifest: Codable, Sendable, Equatable {
         let bytes = try encoded()
         do {
             guard try Self.decode(bytes, object: object) == self else {
-                throw BackupError.unreadable(reason: "its manifest reads back differently")
+                throw BackupError.unreadable(reason: "its manifest, when parsed, differs from what was encoded")
             }
         } catch BackupError.badManifest(_, let reason) {
             throw BackupError.unreadable(reason: reason)

@@ -32,7 +32,7 @@ public struct MaskingRules: Sendable, Equatable {
             try tables.sorted { $0.key < $1.key }.map { table, masks in
                 let sets = try masks.sorted { $0.key < $1.key }.map { column, mask in
                     guard let type = columns[schema]?[table]?[column] else {
-                        throw BackupError.notInBackup("column \(schema).\(table).\(column), which is to be masked")
+                        throw BackupError.notInBackup("column \(schema).\(table).\(column), which 'mask' names")
                     }
                     return "\(quoteIdentifier(column)) = \(Self.expression(mask, column: column, type: type, salt))"
                 }

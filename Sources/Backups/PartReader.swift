@@ -33,7 +33,8 @@ final class PartReader: @unchecked Sendable {
         let limit = restorer.settings.textLimit
         try await body { bytes in
             guard gathered.count + bytes.count <= limit else {
-                throw BackupError.part(object: object, reason: "unpacked, it has more than \(limit >> 20) MiB of text")
+                throw BackupError.part(
+                    object: object, reason: "it has more than \(limit >> 20) MiB of text when unpacked")
             }
             gathered.add(bytes)
         }

@@ -82,7 +82,8 @@ public struct PartialRestore: Sendable {
             tables: tables, selection: selection, scratch: rebuild.scratch, target: target, tools: rebuild.tools,
             trust: trust, usedSchemas: usedSchemas, record: record)
         try await delivery.copy()
-        var findings = differences + late.moved.map { "left out, for it names where the tables were: \($0.words)" }
+        var findings =
+            differences + late.moved.map { "left out, because it names the original schema of the tables: \($0.words)" }
         do {
             record = try await record.read(in: target)
             findings += try await delivery.differences()

@@ -57,7 +57,7 @@ public struct Repository: Sendable {
         // A backup whose manifest cannot be read may refer to parts of the backups that are to be removed.
         if damaged > 0, !leaving.isEmpty {
             throw BackupError.part(
-                object: database, reason: "\(damaged) manifests cannot be read, so nothing is removed")
+                object: database, reason: "\(damaged) of its manifests cannot be read, so no backup is removed")
         }
         let needed = Set(all.filter { !ids.contains($0.id) }.flatMap { $0.parts.map(\.object) })
         for manifest in leaving {

@@ -109,7 +109,8 @@ public struct RestoreTest: Sendable {
                     try await connection.with { _ = try $0.query("SELECT 1") }
                 }
             } catch {
-                throw BackupError.notRestored(object: object, reason: "\(reason); the server does not answer: \(error)")
+                throw BackupError.notRestored(
+                    object: object, reason: "\(reason), and the server does not answer: \(error)")
             }
             differences = [
                 RestoreDifference(kind: "part", object: object, expected: "restored", found: "refused: \(reason)")
@@ -170,13 +171,15 @@ extension Proof {
         var lines = [
             "Backup \(backup) of '\(manifest.shownSource)', taken \(manifest.startedAt) to \(manifest.finishedAt).",
             "Restored \(testedAt) into an empty server of version \(server / 10000).\(server % 10000): "
-                + (isProved ? "it is what its source was at the snapshot." : "IT IS NOT WHAT ITS SOURCE WAS."), "",
-            "Compared: \(tables) tables with \(rows) rows, count and content; \(manifest.sequences.count) sequences; "
-                + "\(manifest.largeObjects?.count ?? 0) large objects; \(manifest.roles.count) roles; the whole schema"
+                + (isProved ? "it equals its source at the snapshot." : "IT DIFFERS FROM ITS SOURCE."), "",
+            "Compared: \(tables) tables with \(rows) rows, by count and content; \(manifest.sequences.count) "
+                + "sequences; \(manifest.largeObjects?.count ?? 0) large objects; \(manifest.roles.count) roles; the "
+                + "whole schema"
                 + (manifest.access == nil ? "." : "; the owner, the grants and the connection limit of the database."),
             "Not compared: \(notCompared?.joined(separator: "; ") ?? "nothing").",
             "Checks run: \(checks.isEmpty ? "none" : checks.joined(separator: ", ")).",
-            "The restore took \(Self.seconds(restoreSeconds)), with the comparison \(Self.seconds(testSeconds)).",
+            "The restore took \(Self.seconds(restoreSeconds)); restore and comparison took "
+                + "\(Self.seconds(testSeconds)).",
         ]
         if !differences.isEmpty { lines += ["", "Differences:"] }
         lines += differences.map { "  \($0.kind) \($0.object): expected \($0.expected), found \($0.found)" }

@@ -148,7 +148,7 @@ public struct Restorer: Sendable {
             } catch is Tried {
                 return nil
             } catch let error as PostgresError where ["42704", "22023", "0A000", "55P02"].contains(error.sqlState) {
-                return "the setting \(setting.name) as the backup has it (\(error.message))"
+                return "support for the backup's value of the setting \(setting.name) (\(error.message))"
             }
         }
     }
@@ -165,7 +165,7 @@ public struct Restorer: Sendable {
         }
         if wanted.isMet(by: found) { return nil }
         return
-            "the target keeps its own owner, grants and connection limit; in the backup these are: \(wanted.description)"
+            "the target's owner, grants and connection limit were not changed; the backup has: \(wanted.description)"
     }
 
     // MARK: Parts

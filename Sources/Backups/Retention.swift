@@ -40,22 +40,25 @@ public struct RetentionPolicy: Sendable, Equatable {
     public func decide(_ candidates: [Candidate], now: Timestamp) -> [Decision] {
         let sorted = candidates.sorted { ($0.finishedAt, $0.id) > ($1.finishedAt, $1.id) }
         guard let newest = sorted.first(where: \.isProven) else {
-            return sorted.map { Decision(id: $0.id, stays: true, reason: "none is proven to restore yet") }
+            return sorted.map { Decision(id: $0.id, stays: true, reason: "no backup has been proven yet") }
         }
         let slots = slots(sorted.filter(\.isProven))
         return sorted.enumerated().map { number, one in
-            if one == newest { return Decision(id: one.id, stays: true, reason: "the newest that is proven") }
+            if one == newest { return Decision(id: one.id, stays: true, reason: "the newest proven backup") }
             if one.finishedAt > newest.finishedAt {
-                return Decision(id: one.id, stays: true, reason: "newer than the newest that is proven")
+                return Decision(id: one.id, stays: true, reason: "newer than the newest proven backup")
             }
             if one.finishedAt > now - within {
                 return Decision(id: one.id, stays: true, reason: "younger than backup.keep.within")
             }
             if let slot = slots[one.id] { return Decision(id: one.id, stays: true, reason: slot) }
-            if number < atLeast { return Decision(id: one.id, stays: true, reason: "one of the newest \(atLeast)") }
+            if number < atLeast {
+                return Decision(id: one.id, stays: true, reason: "one of the newest \(atLeast) backups")
+            }
             return Decision(
                 id: one.id, stays: false,
-                reason: one.isProven ? "no day, week or month needs it" : "not proven, and older than one that is")
+                reason: one.isProven
+                    ? "not needed for any day, week or month" : "not proven, and older than a proven backup")
         }
     }
 
@@ -67,7 +70,7 @@ public struct RetentionPolicy: Sendable, Equatable {
         for (period, word, count) in rules {
             var newest = NewestOfPeriods()
             let kept = proven.filter { newest.isFirst($0.finishedAt, of: period) }.prefix(count)
-            for one in kept where slots[one.id] == nil { slots[one.id] = "the newest proven of its \(word)" }
+            for one in kept where slots[one.id] == nil { slots[one.id] = "the newest proven backup of its \(word)" }
         }
         return slots
     }

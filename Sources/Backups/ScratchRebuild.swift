@@ -59,7 +59,8 @@ struct ScratchRebuild: Sendable {
                     let found: Int = try connection.query("SELECT count(*) FROM ONLY \(table.path)").first?.get(0) ?? 0
                     if found != rows {
                         throw BackupError.part(
-                            object: manifest.prefix, reason: "\(found) of \(rows) rows of \(table.path) came")
+                            object: manifest.prefix,
+                            reason: "only \(found) of the \(rows) rows of \(table.path) were restored")
                     }
                 }
             }

@@ -32,7 +32,10 @@ struct ScratchServer: Sendable {
         }
         guard let programs else {
             guard let beside else { throw BackupError.noPgDump(server: manifest.server / 10000) }
-            logger.notice("no server programs of the backup's version are installed; a scratch database is made")
+            logger.notice(
+                "no server programs of the backup's version are installed; using a scratch database on the source's "
+                    + "server"
+            )
             return try await ScratchDatabase.with(beside: beside, locale: manifest.locale) { try await body($0, false) }
         }
         for abandoned in try await files.call(limit: .seconds(600), { abandonedFolders("restore") }) {
@@ -88,7 +91,8 @@ struct ScratchServer: Sendable {
                 } catch {
                     guard attempt < Self.removals else {
                         return logger.warning(
-                            "a scratch server's folder with restored rows could not be removed; remove it yourself",
+                            "the folder of a scratch server could not be removed; it contains restored rows, so remove "
+                                + "it by hand",
                             [LogField("folder", clusterFolder), LogField("reason", "\(error)")])
                     }
                     try? await Task.sleep(for: .seconds(1))
@@ -124,7 +128,7 @@ struct ScratchServer: Sendable {
                 } catch let error as PostgresError where ["42704", "22023", "42809"].contains(error.sqlState) {
                     // The collation does not change the contents of the rows.
                     logger.warning(
-                        "this machine lacks the backup's locale; C.UTF-8 takes its place",
+                        "this machine lacks the backup's locale; using C.UTF-8 instead",
                         [LogField("locale", locale.collate)])
                     try connection.execute(
                         create + "ENCODING \(quoteLiteral(locale.encoding)) LC_COLLATE 'C' LC_CTYPE 'C'")

@@ -49,8 +49,8 @@ public struct SystemCheck: Sendable {
         let statements = try SQLLexer.split(bytes, file: name)
         guard let one = statements.first, statements.count == 1 else {
             throw SQLScriptError(
-                "the check \(name) has \(statements.count) statements, and only one can be looked at",
-                hint: "write one query, or several files")
+                "the check \(name) has \(statements.count) statements, but must have exactly one",
+                hint: "split it into several files with one query each")
         }
         return String(decoding: bytes[one.range], as: UTF8.self)
     }

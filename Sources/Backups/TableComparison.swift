@@ -22,10 +22,12 @@ struct TableComparison {
         CatalogDiff().differences(expected: restricted(expected), found: restricted(found)).map { difference in
             let object = "\(difference.object.kind.name) \(difference.object)"
             switch difference.sort {
-            case .missing: return "\(object) was not restored with it"
-            case .unexpected: return "\(object) was not there"
+            case .missing: return "\(object) was not restored"
+            case .unexpected: return "\(object) is not in the backup"
             case .changed:
-                return "\(object): \(difference.property ?? "") is \(difference.found ?? "default"), and was "
+                return
+                    "\(object): \(difference.property ?? "") is \(difference.found ?? "default"), but in the backup it "
+                    + "is "
                     + (difference.expected ?? "default")
             }
         }

@@ -20,7 +20,7 @@ struct TableOfContents: Sendable {
         let line: [UInt8]
 
         var description: String {
-            "the table of contents has the line \(String(decoding: line, as: UTF8.self).debugDescription)"
+            "the table of contents has an invalid line: \(String(decoding: line, as: UTF8.self).debugDescription)"
         }
     }
 

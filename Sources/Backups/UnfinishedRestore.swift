@@ -154,7 +154,7 @@ public struct UnfinishedRestore: Sendable {
         try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
                 guard let found = try Self.own(on: connection).first(where: { $0.schema == schema }) else {
-                    throw PostgresError(.badValue, "the schema \(schema), which records the restore, is gone")
+                    throw PostgresError(.badValue, "the schema \(schema), which records the restore, no longer exists")
                 }
                 return found
             }
@@ -205,13 +205,13 @@ public struct UnfinishedRestore: Sendable {
         // Runs in a separate task, because this one may be cancelled.
         await Task {
             let end = ContinuousClock.now + target.outcomeTimeout
-            var reason = "no answer came"
+            var reason = "the server did not answer"
             repeat {
                 do {
                     let (isRunning, isThere) = try await look(in: target)
                     if isThere { return .committed }
                     if !isRunning { return .notCommitted }
-                    reason = "the server still works on it"
+                    reason = "the transaction is still in progress"
                 } catch {
                     reason = "\(error)"
                 }

@@ -187,7 +187,7 @@ extension Repository {
             throw BackupError(for: error, part)
         }
         if let problem = check.problem() {
-            throw BackupError.part(object: part.object, reason: "decompressed, \(problem)")
+            throw BackupError.part(object: part.object, reason: "when unpacked, \(problem)")
         }
     }
 }

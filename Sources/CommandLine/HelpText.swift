@@ -11,16 +11,16 @@ public struct HelpText {
     /// The list of all commands.
     public var overview: String {
         var text = """
-            reeve is the steward of a PostgreSQL estate: it migrates, schedules and watches.
+            reeve administers PostgreSQL: migrations, backups, schedules and monitoring.
 
             usage: reeve <noun> <verb> [arguments]
 
 
             """
         for command in commands { text += entry(command.name, command.summary) }
-        text += "\nevery command takes:\n" + options(OptionSpec.global)
+        text += "\noptions of every command:\n" + options(OptionSpec.global)
         let codes = ExitCode.allCases.map { "\($0.rawValue) \($0.name)" }.joined(separator: ", ")
-        text += "\n" + wrap("'reeve <noun> <verb> --help' tells more. Exit codes: \(codes).", indent: 0) + "\n"
+        text += "\n" + wrap("For details, see 'reeve <noun> <verb> --help'. Exit codes: \(codes).", indent: 0) + "\n"
         return text
     }
 
@@ -41,7 +41,7 @@ public struct HelpText {
             text += "\narguments:\n" + spec.arguments.map { entry($0.name, $0.help) }.joined()
         }
         if !spec.options.isEmpty { text += "\noptions:\n" + options(spec.options) }
-        return text + "\nevery command takes:\n" + options(OptionSpec.global)
+        return text + "\noptions of every command:\n" + options(OptionSpec.global)
     }
 
     private func options(_ options: [OptionSpec]) -> String {

@@ -38,7 +38,7 @@ public struct Configuration: Sendable {
         if let path = path ?? environment["REEVE_CONFIG"], !path.isEmpty {
             guard FileManager.default.fileExists(atPath: path) else {
                 throw ConfigurationError(
-                    path, nil, "there is no such file",
+                    path, nil, "the file does not exist",
                     hint: "copy reeve.example.yaml, or leave out --config and REEVE_CONFIG")
             }
             return path

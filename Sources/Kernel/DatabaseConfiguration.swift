@@ -32,7 +32,7 @@ public struct DatabaseConfiguration: Sendable {
         if names.isEmpty || isOneSet { return [try one("main", .one, nil, store, environment)] }
         return try names.map { name in
             guard store[DatabaseSettings.several.url, name] != nil else {
-                throw ConfigurationError("databases.\(name)", nil, "it has no url")
+                throw ConfigurationError("databases.\(name)", nil, "the key 'url' is missing")
             }
             return try one(name, .several, name, store, environment)
         }

@@ -46,7 +46,8 @@ public struct Estate: Sendable {
         guard let found = configuration.databases.first(where: { $0.name == name }) else {
             let hint = closest(to: name, among: names).map { "did you mean '\($0)'" }
             throw UsageError(
-                "there is no database '\(name)'", hint: hint ?? "configured: \(names.joined(separator: ", "))")
+                "the database '\(name)' is not configured", hint: hint ?? "configured: \(names.joined(separator: ", "))"
+            )
         }
         return [found]
     }

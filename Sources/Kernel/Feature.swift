@@ -98,7 +98,7 @@ public struct FeatureList: Sendable {
         if let unknown = store.names(below: "tasks").first(where: { !names.contains($0) }) {
             let origin = store.entries.first { $0.key.hasPrefix("tasks.\(unknown).") }?.value.origin ?? .fallback
             let hint = closest(to: unknown, among: names).map { "did you mean '\($0)'" }
-            throw ConfigurationError("\(origin)", nil, "there is no task '\(unknown)'", hint: hint)
+            throw ConfigurationError("\(origin)", nil, "the task '\(unknown)' does not exist", hint: hint)
         }
         return try tasks.map { try TaskPlan($0, configuration, isEmbedded: isEmbedded) }
     }

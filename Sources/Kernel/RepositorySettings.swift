@@ -5,17 +5,18 @@ import Storage
 public enum RepositorySettings {
     public static let repository = Setting<[RepositoryAddress]>(
         list: "backup.repository", .repository,
-        "Where backups lie: folders, best on another machine's disk, as a path or file:///PATH, and "
-            + "s3://BUCKET/PREFIX?endpoint=URL; each backup goes into all of them. Without one there are no backups.")
+        "Where backups are stored: folders (a path or file:///PATH, best on a disk of another machine), and "
+            + "s3://BUCKET/PREFIX?endpoint=URL. Each backup is stored in all of them. Without a repository, no backups "
+            + "are made.")
     public static let callLimit = Setting(
         "backup.call_limit", .limit, default: "2min",
-        "How long one call to a repository may take: a listing, a removal, a manifest.")
+        "How long one call to a repository may take, for example a listing, a removal or the transfer of a manifest.")
     public static let stallLimit = Setting(
         "backup.stall_limit", .limit, default: "5min",
-        "How long a part that is written or read may not move; a repository that is slower is left out.")
+        "How long the transfer of a part may make no progress. After this time, the repository is left out.")
     public static let hungCalls = Setting(
         "backup.hung_calls", .integer(1...1000), default: "4",
-        "How many calls to a repository may hang before further calls fail at once.")
+        "How many calls to a repository may hang. If so many hang, further calls fail immediately.")
 
     public static let keys = [repository.key, callLimit.key, stallLimit.key, hungCalls.key]
 

@@ -18,19 +18,21 @@ public enum LedgerError: Error, CustomStringConvertible {
                 + " in this database has version \(found); this program supports versions up to \(known)"
         case .busy(let holder): "another process is changing the ledger" + (holder.map { ": \($0)" } ?? "")
         case .foreign(let things):
-            "the schema 'reeve' in this database is not Reeve's own: " + things.joined(separator: "; ")
+            "the schema 'reeve' in this database contains objects that are not Reeve's: "
+                + things.joined(separator: "; ")
         case .recording(let check, let holder):
-            "the findings of '\(check)' are being recorded by \(holder ?? "another session")"
+            "another run is recording the findings of '\(check)': \(holder ?? "unknown session")"
         }
     }
 
     public var hint: String {
         switch self {
-        case .newer: "use the newer reeve that this database was last administered with"
-        case .busy, .recording: "try again; a session that hangs can be ended with pg_terminate_backend"
+        case .newer: "use the newer version of reeve that has upgraded this ledger"
+        case .busy, .recording: "try again, or end a hanging session with pg_terminate_backend"
         case .foreign:
-            "find out who made it, or whether a newer reeve did; then drop it, connect as its owner, or make one role the "
-                + "owner of everything in it (ALTER SCHEMA reeve OWNER TO …, likewise its tables and functions)"
+            "find out who created these objects, for example a newer reeve; then drop them, connect as their owner, or "
+                + "make one role the owner of the schema and all its objects (ALTER SCHEMA reeve OWNER TO …, and the "
+                + "same for its tables and functions)"
         }
     }
 }
@@ -39,7 +41,7 @@ extension LedgerError: ReportedError {
     public static let codes = [
         ErrorCode(
             "ledger", [.failed, .notPermitted, .locked],
-            "The ledger is newer than this program, is in use, or is not Reeve's own.")
+            "The ledger is newer than this program, is in use, or contains objects that are not Reeve's.")
     ]
 
     public var report: ErrorReport {

@@ -20,7 +20,7 @@ enum LedgerTrust {
             if try !row.get("is_trusted", as: Bool.self) {
                 foreign.append("\(kind) \(name) belongs to \(try row.get("owner", as: String.self))")
             } else if !made.has(kind, name, definition) {
-                foreign.append(kind == "privilege" ? name : "\(kind) \(name) is not one of the ledger's")
+                foreign.append(kind == "privilege" ? name : "\(kind) \(name) is not part of the ledger")
             }
         }
         return foreign

@@ -96,7 +96,7 @@ public enum RunLedger {
             let started = try start(task, occurrence, 1, reason, instance, lease, wish, on: connection)
             if let started { return .granted(run: started) }
             if let occurrence {
-                try skip(occurrence, of: task, "the run before it had not ended", on: connection)
+                try skip(occurrence, of: task, "the previous run had not ended", on: connection)
             }
             return .overlaps
         }
@@ -158,7 +158,7 @@ public enum RunLedger {
         let forgotten = try connection.query(
             "SELECT 1 FROM reeve.task_totals WHERE task = $1 AND kept_since > $2", [task, occurrence])
         guard !forgotten.isEmpty else { return nil }
-        try skip(occurrence, of: task, "it is older than what the ledger keeps", on: connection)
+        try skip(occurrence, of: task, "it is older than the ledger's records", on: connection)
         return .taken
     }
 

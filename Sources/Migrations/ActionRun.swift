@@ -34,7 +34,7 @@ struct ActionRun: Sendable {
             } catch let error as PostgresError where ["55P03", "40P01"].contains(error.sqlState) && attempt <= retries {
                 let blockers = watch.seen
                 logger.warning(
-                    "a migration did not get its locks and is tried again",
+                    "a migration did not get its locks, and is retried",
                     [
                         LogField("migration", title), LogField("attempt", attempt),
                         LogField("blocked_by", blockers.map(\.description).joined(separator: "; ")),

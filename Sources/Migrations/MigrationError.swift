@@ -39,7 +39,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .unreadable(let path, let reason): "\(path): \(reason)"
         case .badFileName(let path): "\(path): not a valid name of a migration file"
         case .badDirective(let location, let problem, _): "\(location): \(problem)"
-        case .downWithoutUp(let path): "\(path): there is no .up.sql beside it"
+        case .downWithoutUp(let path): "\(path): the .up.sql file of this migration is missing"
         case .duplicateVersion(let first, let second): "two migrations have the same version: \(first) and \(second)"
         case .missingRequirement(let system, let requirement):
             "the system '\(system)' requires '\(requirement)', which does not exist"
@@ -54,17 +54,17 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .missingFile(let system, let title): "\(system)/\(title) was applied, but its file is missing"
         case .outOfOrder(let system, let title, let applied):
             "\(system)/\(title) is not applied, but the later version \(applied) is"
-        case .noWayDown(let system, let title): "\(system)/\(title) has no .down.sql"
+        case .noWayDown(let system, let title): "\(system)/\(title) cannot be reverted: it has no .down.sql file"
         case .unknownVersion(let system, let version): "the system '\(system)' has no version \(version)"
         case .transactionControl(let location, let statement):
-            "\(location): \(statement) in a migration, which already runs in a transaction"
+            "\(location): \(statement) is not allowed, because the migration already runs in a transaction"
         case .stepsInRepeatable(let path):
-            "\(path): a repeatable migration runs in one transaction, but this one has a statement that cannot"
-        case .unnamedConcurrentIndex(let location): "\(location): CREATE INDEX CONCURRENTLY without a name"
+            "\(path): a repeatable migration has a statement that cannot run in a transaction"
+        case .unnamedConcurrentIndex(let location): "\(location): CREATE INDEX CONCURRENTLY has no index name"
         case .otherSchema(let system, let recorded, let configured):
             "the system '\(system)' was migrated in schema '\(recorded)', but '\(configured)' is configured"
         case .stepsChanged(let system, let title, let step):
-            "\(system)/\(title) was interrupted, and step \(step + 1), which is done, has changed since"
+            "\(system)/\(title) was interrupted, and its finished step \(step + 1) has been changed since"
         case .halfReverted(let system, let title):
             "\(system)/\(title) is partly reverted: a run of 'down' was interrupted"
         case .invalidIndex(let name, let location): "\(location): the index \(name) is invalid after it was built"
@@ -110,12 +110,13 @@ public enum MigrationError: Error, CustomStringConvertible {
             "restore the file as it was, and make the change in a new migration after \(title)"
         case .renamed(_, _, let applied, _): "change the name back to '\(applied)'"
         case .missingFile: "restore the file; to undo a migration, run 'reeve migrate down' while its files are there"
-        case .outOfOrder: "give it the next free version, or apply it late with --out-of-order"
-        case .noWayDown: "write one, or restore a backup"
-        case .unknownVersion: "see 'reeve migrate status'"
+        case .outOfOrder: "give it the next free version, or apply it out of order with --out-of-order"
+        case .noWayDown: "write the file, or restore a backup"
+        case .unknownVersion: "list the versions with 'reeve migrate status'"
         case .transactionControl: "remove the statement"
-        case .stepsInRepeatable: "move that statement to a versioned migration"
-        case .unnamedConcurrentIndex: "name the index, so that an interrupted build can be found and repeated"
+        case .stepsInRepeatable: "move the statement to a versioned migration"
+        case .unnamedConcurrentIndex:
+            "name the index; without a name, an interrupted build cannot be found and repeated"
         case .otherSchema(_, let recorded, _):
             "configure schema '\(recorded)', or revert the system first, with 'reeve migrate down'"
         case .halfReverted(let system, _): "run 'reeve migrate down --system \(system)' again, then 'up'"
@@ -124,13 +125,14 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .failed(_, _, let cause, let blockers, _):
             blockers.isEmpty
                 ? (cause as? PostgresError)?.hint
-                : "wait for the blocker, or end it: SELECT pg_terminate_backend(\(blockers[0].process))"
+                : "wait until the blocking session has ended, or end it: SELECT "
+                    + "pg_terminate_backend(\(blockers[0].process))"
         case .openSchema(_, let schema, let roles):
             "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and make the migrating role the owner of its objects, or trust \(roles.count == 1 ? "the role" : "them") with trusted_roles"
         case .locked(let holder, _):
-            "wait longer with --lock-wait"
-                + (holder == nil ? "" : "; a session that is not Reeve's can be ended with pg_terminate_backend")
-        case .lostAfter: "run it again; it continues where it stopped"
+            "raise the limit with --lock-wait"
+                + (holder == nil ? "" : ", or, if the session is not Reeve's, end it with pg_terminate_backend")
+        case .lostAfter: "run the command again; it continues where it stopped"
         case .unreadable, .requirementCycle: nil
         }
     }
@@ -140,7 +142,9 @@ extension MigrationError: ReportedError {
     public static let codes = [
         ErrorCode(
             "migration", [.failed, .usage, .notPermitted, .locked, .temporary],
-            "Migrations cannot be read, planned or applied. Where one failed, the exit status is that of its cause.")
+            "Migrations cannot be read, planned or applied. If a migration failed, the exit status is that of the "
+                + "cause."
+        )
     ]
 
     public var report: ErrorReport {

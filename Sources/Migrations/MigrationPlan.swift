@@ -121,13 +121,15 @@ struct MigrationPlanner {
             if let error = state.contradictions.first { throw error }
             for migration in state.rewritten {
                 notices.append(
-                    "\(migration.up.path): comments or white space changed since it was applied; its statements did not"
+                    "\(migration.up.path): comments or white space were changed after it was applied; the statements "
+                        + "are unchanged"
                 )
                 rewritten.append((system, migration))
             }
             for record in state.forgotten {
                 notices.append(
-                    "\(system.name)/R__\(record.name) was applied and its file is gone; what it made stays until a migration drops it"
+                    "\(system.name)/R__\(record.name) was applied, but its file is missing; its objects exist until a "
+                        + "migration drops them"
                 )
             }
             forgotten += state.forgotten

@@ -99,7 +99,7 @@ public struct MigrationDirectives: Sendable, Equatable {
         case "opt-in":
             guard value.wholeMatch(of: /[a-z][a-z0-9-]*/) != nil else {
                 throw MigrationError.badDirective(
-                    location: location, "'\(value)' cannot name an option",
+                    location: location, "'\(value)' is not a valid name of an option",
                     hint: "use lower-case letters, digits and hyphens"
                 )
             }

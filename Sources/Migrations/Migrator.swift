@@ -116,7 +116,7 @@ public struct Migrator: Sendable {
                     throw MigrationError.lostAfter(done: last, cause: error)
                 }
                 logger.warning(
-                    "the connection was lost, and the run goes on with another one", [LogField("after", last)])
+                    "the connection was lost; continuing with a new connection", [LogField("after", last)])
             }
         }
     }
@@ -233,7 +233,8 @@ public struct Migrator: Sendable {
             }.value
         } catch {
             logger.warning(
-                "the failure could not be recorded", [LogField("migration", subject), LogField("error", error)])
+                "the failure of a migration could not be recorded",
+                [LogField("migration", subject), LogField("error", error)])
         }
     }
 

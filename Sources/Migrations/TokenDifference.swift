@@ -23,6 +23,7 @@ struct TokenDifference: CustomStringConvertible {
         let isNow = index < after.count ? "'\(texts(script.source, after[index]).prefix(60))'" : "the end"
         let offset = index < after.count ? after[index].range.lowerBound : script.source.count
         let excerpt = SourceExcerpt(file: script.path, source: script.source, offset: offset)
-        description = "\(excerpt.location): \(isNow) where \(was) was applied\n\(excerpt.drawing)"
+        description =
+            "\(excerpt.location): the applied migration had \(was) here, but the file has \(isNow)\n\(excerpt.drawing)"
     }
 }

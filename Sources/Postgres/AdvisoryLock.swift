@@ -59,7 +59,7 @@ public struct AdvisoryLock: Sendable {
         try await connection.with { [key, name] connection in
             guard !connection.isPooled else {
                 throw PostgresError(
-                    .configuration, "the lock '\(name)' needs a direct connection",
+                    .configuration, "the lock '\(name)' requires a direct connection",
                     hint: "set direct_url to the server's own address")
             }
             return try connection.query("SELECT pg_catalog.pg_try_advisory_lock($1::pg_catalog.int8)", [key])

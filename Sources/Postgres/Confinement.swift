@@ -258,7 +258,7 @@ public struct Confinement: Sendable {
             try connection.savepoint { _ = try connection.execute(confinement.begin) }
         } catch var error as PostgresError where error.sqlState == "55P03" {
             if let holder = try holder(on: connection) {
-                error.hint = "\(holder) is changing a function or an event trigger; see that its transaction ends"
+                error.hint = "end the transaction of \(holder), which is changing a function or an event trigger"
             }
             throw error
         }

@@ -16,7 +16,8 @@ extension Connection {
     public func listen(to channel: String) throws {
         guard !isPooled else {
             throw PostgresError(
-                .configuration, "LISTEN needs a direct connection", hint: "set direct_url to the server's own address")
+                .configuration, "LISTEN requires a direct connection",
+                hint: "set direct_url to the server's own address")
         }
         try execute("LISTEN \(quoteIdentifier(channel))")
     }

@@ -175,7 +175,9 @@ extension Connection {
     ) throws {
         guard let handle else { throw PostgresError(.connectionLost, "the connection is closed") }
         if interruptible { try Task.checkCancellation() }
-        if let deadline, deadline <= .now { throw PostgresError(.timedOut, "no time was left for the statement") }
+        if let deadline, deadline <= .now {
+            throw PostgresError(.timedOut, "the time limit expired before the statement was sent")
+        }
         if sql.utf8.contains(0) { throw PostgresError(.badValue, "the statement contains a NUL character") }
         guard send(handle.raw) == 1 else {
             self.handle = nil
@@ -209,7 +211,7 @@ extension StatementRun {
             if interruptible { try Task.checkCancellation() }
             switch try handle.wait(for: POLLIN | POLLOUT, until: deadline, wake: interruptible ? wake : nil) {
             case .ready, .woken: break
-            case .late: throw PostgresError(.timedOut, "the data could not be sent in time")
+            case .late: throw PostgresError(.timedOut, "the data could not be sent within the time limit")
             case .lost: throw ConnectionGivenUp(cause: PostgresError(.connectionLost, handle.lastError))
             }
             if PQconsumeInput(handle.raw) == 0 {

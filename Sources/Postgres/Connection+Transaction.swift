@@ -141,7 +141,7 @@ extension Connection {
         }
         do {
             if interruptible { try Task.checkCancellation() }
-            if let deadline, deadline <= .now { throw PostgresError(.timedOut, "no time was left for COMMIT") }
+            if let deadline, deadline <= .now { throw PostgresError(.timedOut, "the time limit expired before COMMIT") }
         } catch {
             rollBack("ROLLBACK")
             throw error
@@ -172,12 +172,14 @@ extension Connection {
     ) throws {
         if options.readOnly { return }
         let cause =
-            error.kind == .timedOut ? "no answer to COMMIT came in time" : "the connection was lost during COMMIT"
+            error.kind == .timedOut
+            ? "the server did not answer COMMIT in time" : "the connection was lost during COMMIT"
         guard let id else {
             // A transaction that notifies and writes nothing receives its number only during COMMIT.
             throw PostgresError(
                 .commitOutcomeUnknown,
-                "\(cause), and whether it took effect is unknown: \(error.message); it wrote nothing, but may have notified"
+                "\(cause), and it is not known whether it took effect: \(error.message); the transaction wrote "
+                    + "nothing, but may have sent notifications"
             )
         }
         let lookup = TransactionLookup(settings: settings, logger: logger)
@@ -191,8 +193,8 @@ extension Connection {
         case .unknown(let reason):
             throw PostgresError(
                 .commitOutcomeUnknown,
-                "\(cause), and whether it took effect is unknown: \(error.message); \(reason)",
-                hint: "SELECT pg_xact_status('\(id.number)') on the same server tells which, once it answers")
+                "\(cause), and it is not known whether it took effect: \(error.message); \(reason)",
+                hint: "once the same server answers, run SELECT pg_xact_status('\(id.number)') on it")
         }
     }
 

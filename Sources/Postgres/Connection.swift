@@ -178,7 +178,7 @@ public actor Connection {
             close()
             throw PostgresError(
                 .configuration,
-                "\(settings.summary) is a connection pooler, and this needs a direct connection",
+                "\(settings.summary) is a connection pooler, but a direct connection is required",
                 hint: "set direct_url to the server's own address")
         }
     }

@@ -49,7 +49,7 @@ public struct ConnectionSettings: Sendable, Equatable {
         var message: UnsafeMutablePointer<CChar>?
         guard let options = PQconninfoParse(text, &message) else {
             defer { PQfreemem(message) }
-            let reason = message.map { String(cString: $0) } ?? "no memory"
+            let reason = message.map { String(cString: $0) } ?? "out of memory"
             let safe = ConnectionStringSecrets(text).masking(reason)
             throw PostgresError(
                 .configuration, "invalid connection string: \(safe.trimmingCharacters(in: .whitespacesAndNewlines))",

@@ -26,15 +26,16 @@ enum ConnectionStringProblem {
         switch self {
         case .foreignDriver(let scheme):
             PostgresError(
-                .configuration, "the URL's scheme '\(scheme)' names the driver of another library",
+                .configuration, "the URL's scheme '\(scheme)' belongs to another library",
                 hint: "write postgresql:// instead of \(scheme)://")
         case .unknownScheme(let scheme):
             PostgresError(
-                .configuration, "the URL's scheme '\(scheme)' is not PostgreSQL's", hint: "write postgresql://…")
+                .configuration, "the URL's scheme '\(scheme)' is not a scheme of PostgreSQL",
+                hint: "write postgresql://…")
         case .unescapedAt:
             PostgresError(
                 .configuration, "the URL has more than one '@' before the database's name",
-                hint: "write an '@' in the user's name or password as %40")
+                hint: "write %40 for an '@' in the user name or the password")
         }
     }
 }

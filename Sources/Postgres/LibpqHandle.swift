@@ -20,7 +20,7 @@ final class LibpqHandle: @unchecked Sendable {
         // `expand_dbname` is 0: libpq must not parse the name of a database as a connection string, even if it looks
         // like one.
         guard let raw = PQconnectStartParams(&keywords, &values, 0) else {
-            throw PostgresError(.cannotConnect, "no memory for a connection")
+            throw PostgresError(.cannotConnect, "out of memory")
         }
         self.raw = raw
         notices = Unmanaged.passRetained(NoticeReceiver(logger))

@@ -108,8 +108,9 @@ public actor Pool {
             try await Task.sleep(for: limits.wait)
             let error = PostgresError(
                 .poolExhausted,
-                "all \(limits.size + limits.overflow) connections stayed in use for \(limits.wait.components.seconds) s",
-                hint: "raise the pool's size, or look for work that holds connections")
+                "all \(limits.size + limits.overflow) connections of the pool were in use for "
+                    + "\(limits.wait.components.seconds) s",
+                hint: "raise pool.size, or find the work that keeps connections in use")
             self.fail(id, with: error)
         }
         defer { timer.cancel() }

@@ -95,14 +95,14 @@ extension PostgresError: ReportedError {
     public static let codes = [
         ErrorCode(
             ErrorCode.sqlState, [.failed, .notPermitted, .temporary],
-            "The server reported an error: its five-character code, as in appendix A of PostgreSQL's manual."),
+            "The server reported an error. The code is its SQLSTATE; see appendix A of PostgreSQL's manual."),
         ErrorCode(
             "postgres", [.failed, .usage, .temporary],
             "The server cannot be reached, the connection was lost, or the connection settings are wrong."),
     ]
 
     public var report: ErrorReport {
-        let whereFrom = kind == .cannotConnect ? "'reeve config show' shows where the address comes from" : nil
+        let whereFrom = kind == .cannotConnect ? "'reeve config show' shows the origin of the address" : nil
         return ErrorReport(
             fullDescription, code: sqlState ?? "postgres", hint: hint ?? whereFrom, exitCode: exitCode)
     }

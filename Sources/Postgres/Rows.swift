@@ -103,7 +103,7 @@ struct RowCollector {
         }
         if bytes.count + ends.count * 8 > limit {
             throw PostgresError(
-                .resultTooLarge, "the result is larger than \(limit) bytes", hint: "ask for fewer rows at a time")
+                .resultTooLarge, "the result is larger than \(limit) bytes", hint: "request fewer rows at a time")
         }
     }
 }

@@ -122,8 +122,8 @@ struct StatementRun {
         case .lost: throw ConnectionGivenUp(cause: lost(nil))
         case .late:
             if let interruption { throw ConnectionGivenUp(cause: interruption) }
-            if isCommit { throw ConnectionGivenUp(cause: PostgresError(.timedOut, "no answer came")) }
-            interrupt(PostgresError(.timedOut, "the statement did not end in time"))
+            if isCommit { throw ConnectionGivenUp(cause: PostgresError(.timedOut, "the server did not answer")) }
+            interrupt(PostgresError(.timedOut, "the statement did not end within the time limit"))
         }
     }
 

@@ -65,12 +65,12 @@ struct TransactionLookup {
     ///   - process: the ID of the server process that ran the transaction; nil if a pooler hides it.
     func outcome(of id: TransactionID, process: Int?) -> Outcome {
         let end = ContinuousClock.now + settings.outcomeTimeout
-        var reason = "no answer came"
+        var reason = "the server did not answer"
         while true {
             do {
                 switch try ask(id, process, until: end) {
                 case .settled(let outcome): return outcome
-                case .running: reason = "the server still works on it"
+                case .running: reason = "the transaction is still in progress"
                 }
             } catch {
                 reason = (error as? PostgresError)?.message ?? "\(error)"
@@ -99,16 +99,16 @@ struct TransactionLookup {
                     THEN pg_catalog.pg_xact_status($1::pg_catalog.xid8) END
             """, [id.number, id.server, id.recovery])
         // A standby has only the transactions that were replicated to it.
-        if row[0] == "true" { return .settled(.unknown(reason: "a standby answers in the server's place")) }
+        if row[0] == "true" { return .settled(.unknown(reason: "a standby now answers instead of the server")) }
         guard row[1] == id.server else {
             return .settled(
-                .unknown(reason: "the server was restarted, or another one answers in its place"))
+                .unknown(reason: "the server was restarted, or another server now answers instead"))
         }
         guard row[2] == id.recovery else {
             return .settled(
                 .unknown(
                     reason:
-                        "the server has recovered from a crash, and may have given the number to another transaction"))
+                        "the server has recovered from a crash, and may have reused the transaction's number"))
         }
         switch row[3] {
         case "committed": return .settled(.committed)
@@ -116,7 +116,7 @@ struct TransactionLookup {
         case "in progress":
             if let process { try endIdle(process, id.number, session) }
             return .running
-        default: return .settled(.unknown(reason: "the server no longer knows the transaction"))
+        default: return .settled(.unknown(reason: "the server no longer has the status of the transaction"))
         }
     }
 

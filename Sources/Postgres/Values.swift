@@ -18,7 +18,7 @@ public typealias PostgresCodable = PostgresDecodable & PostgresEncodable
 
 extension PostgresDecodable {
     public static func fromPostgresNull() throws -> Self {
-        throw PostgresError(.badValue, "the value is NULL, where \(Self.self) is expected")
+        throw PostgresError(.badValue, "the value is NULL, but \(Self.self) is expected")
     }
 
     static func bad(_ text: String) -> PostgresError {

@@ -56,6 +56,6 @@ extension ErrorReport {
     /// The codes of errors that do not have their own report.
     public static let commonCodes = [
         ErrorCode("cancelled", [.failed], "The command was cancelled before it was done."),
-        ErrorCode("failed", [.failed], "Any other error; the message tells what happened."),
+        ErrorCode("failed", [.failed], "Any other error. The message says what happened."),
     ]
 }

@@ -27,13 +27,16 @@ public enum ExitCode: Int32, Sendable, CaseIterable {
     /// A sentence for the reference.
     public var meaning: String {
         switch self {
-        case .done: "The command is done; no problems were found."
+        case .done: "The command succeeded and found no problems."
         case .failed: "The command failed."
-        case .usage: "The command line, the configuration or a file that was named is wrong."
-        case .finding: "The command ran and found something: drift, pending migrations, a failed check."
-        case .notPermitted: "The role lacks a right that the command needs, or a schema `reeve` is not Reeve's own."
+        case .usage: "The command line, the configuration or a named file is wrong."
+        case .finding:
+            "The command succeeded and found a problem, for example drift, pending migrations or a failed check."
+        case .notPermitted:
+            "The role lacks a right that the command requires, or a schema `reeve` contains objects that are not "
+                + "Reeve's."
         case .locked: "Another process held a lock for longer than `--lock-wait`, or is doing the same work."
-        case .confirmationNeeded: "The command destroys data and was not confirmed; nothing was done."
+        case .confirmationNeeded: "The command would destroy data and was not confirmed. Nothing was done."
         case .temporary: "A temporary failure, such as a lost connection; the same command may succeed later."
         }
     }

@@ -171,7 +171,8 @@ struct SQLSplitter {
         let text = String(decoding: bytes[token.range], as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
         let name = text.prefix { !$0.isWhitespace }
         guard name == "\\restrict" || name == "\\unrestrict" else {
-            throw SQLScanError(message: "meta-command \(name) in a script", offset: token.range.lowerBound)
+            throw SQLScanError(
+                message: "psql's meta-command \(name) is not allowed in a script", offset: token.range.lowerBound)
         }
     }
 
@@ -181,7 +182,10 @@ struct SQLSplitter {
         var place = semicolon
         while place < bytes.count, bytes[place] != newline {
             guard bytes[place] == 0x20 || bytes[place] == 0x09 || bytes[place] == 0x0D else {
-                throw SQLScanError(message: "the data of COPY begin on the next line", offset: place)
+                throw SQLScanError(
+                    message:
+                        "expected the end of the line after COPY FROM STDIN, because the data begin on the next line",
+                    offset: place)
             }
             place += 1
         }

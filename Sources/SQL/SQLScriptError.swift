@@ -15,7 +15,7 @@ public struct SQLScriptError: Error, Sendable, Equatable {
     init(_ error: SQLScanError, in source: [UInt8], of file: String) {
         let isMetaCommand = error.message.hasPrefix("meta-command")
         self.init(
-            error.message, hint: isMetaCommand ? "write SQL; psql's own commands run only in psql" : nil,
+            error.message, hint: isMetaCommand ? "write SQL instead; meta-commands run only in psql" : nil,
             excerpt: SourceExcerpt(file: file, source: source, offset: error.offset))
     }
 }

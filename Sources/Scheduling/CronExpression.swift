@@ -44,7 +44,7 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
         anyDayOfMonth = fields[2].hasPrefix("*")
         anyDayOfWeek = fields[4].hasPrefix("*")
         isFixedTime = !fields[0].hasPrefix("*") && !fields[1].hasPrefix("*")
-        guard canEverFire else { throw CronError("'\(text)' never fires: none of its months has such a day") }
+        guard canEverFire else { throw CronError("'\(text)' never runs: none of its months has such a day") }
     }
 
     private static let shortForms = [
@@ -121,11 +121,11 @@ private struct CronField {
         guard (1...2).contains(bounds.count) else { throw error(part, "it is not a range") }
         let first = try value(bounds[0], part)
         if bounds.count == 1 {
-            guard pieces.count == 1 else { throw error(part, "a step needs a range or '*'") }
+            guard pieces.count == 1 else { throw error(part, "a step requires a range or '*'") }
             return [first]
         }
         let last = try value(bounds[1], part)
-        guard first <= last else { throw error(part, "the range goes backwards") }
+        guard first <= last else { throw error(part, "the range ends before it begins") }
         return Array(stride(from: first, through: last, by: step))
     }
 

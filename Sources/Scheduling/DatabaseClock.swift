@@ -91,8 +91,8 @@ final class DatabaseClock: Sendable {
         let field = LogField("seconds_ahead", (reading.difference * 10).rounded() / 10)
         switch said {
         case true?:
-            logger.warning("the host's clock differs from the database's, which the schedule follows", [field])
-        case false?: logger.info("the host's clock agrees with the database's again", [field])
+            logger.warning("the host's clock differs from the database's clock, which the schedule follows", [field])
+        case false?: logger.info("the host's clock agrees with the database's clock again", [field])
         case nil: break
         }
         return true

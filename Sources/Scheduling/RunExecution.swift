@@ -24,7 +24,7 @@ struct RunExecution: Sendable {
     /// Runs the attempt to its end. Does not throw, because every result is a state that the ledger can record.
     func perform() async -> RunOutcome {
         let log = logger.tagged("task", task.name).tagged("run", run)
-        log.info("a run begins", [LogField("attempt", attempt)])
+        log.info("a run started", [LogField("attempt", attempt)])
         let began = ContinuousClock.now
         let (state, message) = await work(log)
         let duration = ContinuousClock.now - began
@@ -81,9 +81,9 @@ struct RunExecution: Sendable {
         switch ending {
         case .worked(let message): return (.succeeded, message)
         case .failed(let message): return (.failed, message)
-        case .timedOut: return (.timedOut, "it did not end within \(task.timeout)")
-        case .lostLease: return (.lost, "its lease was taken by another process")
-        case .cancelled: return (.cancelled, "it was stopped")
+        case .timedOut: return (.timedOut, "the run did not end within \(task.timeout)")
+        case .lostLease: return (.lost, "another process took over the run's lease")
+        case .cancelled: return (.cancelled, "the run was stopped")
         }
     }
 

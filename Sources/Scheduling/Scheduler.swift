@@ -187,7 +187,8 @@ public final class Scheduler: Sendable {
                 case .taken: return .passed
                 case .overlaps:
                     logger.warning(
-                        "an occurrence was skipped because the last run had not ended", [LogField("task", task.name)])
+                        "an occurrence was skipped, because the previous run had not ended",
+                        [LogField("task", task.name)])
                     return .passed
                 case .early(let seconds):
                     await clock.measure()
@@ -197,7 +198,8 @@ public final class Scheduler: Sendable {
             } catch {
                 if !told {
                     logger.warning(
-                        "an occurrence waits for the database", [LogField("task", task.name), LogField("error", error)])
+                        "an occurrence is delayed until the database can be used",
+                        [LogField("task", task.name), LogField("error", error)])
                 }
                 told = true
                 if clock.now >= Double(following) { return .passed }
@@ -238,15 +240,16 @@ public final class Scheduler: Sendable {
             } catch {
                 let reason = "\(error)"
                 guard Self.mayPass(error) else {
-                    log.error("a further attempt is given up: the ledger refuses it", [LogField("error", reason)])
+                    log.error("no further attempt is made, because the ledger refused it", [LogField("error", reason)])
                     return nil
                 }
                 if reason != told {
-                    log.warning("a further attempt waits for the database", [LogField("error", reason)])
+                    log.warning(
+                        "a further attempt is delayed until the database can be used", [LogField("error", reason)])
                     told = reason
                 }
                 if let following, clock.now >= Double(following) {
-                    log.warning("a further attempt is given up: the next occurrence is due")
+                    log.warning("no further attempt is made, because the next occurrence is due")
                     return nil
                 }
                 try? await Task.sleep(for: settings.patience)
@@ -288,15 +291,15 @@ public enum SchedulingError: Error, CustomStringConvertible {
 
     public var description: String {
         switch self {
-        case .unknownTask(let name): "there is no task '\(name)'"
+        case .unknownTask(let name): "the task '\(name)' does not exist"
         case .alreadyRunning(let name): "the task '\(name)' is already running"
         }
     }
 
     public var hint: String {
         switch self {
-        case .unknownTask: "see 'reeve task list'"
-        case .alreadyRunning(let name): "see 'reeve task history --task \(name)'"
+        case .unknownTask: "list the tasks with 'reeve task list'"
+        case .alreadyRunning(let name): "wait until it has ended; 'reeve task history --task \(name)' shows its runs"
         }
     }
 }

@@ -61,12 +61,12 @@ public final class BoundedStore: Sendable {
     ///
     /// - Returns: the number of removed objects.
     public func clearUnfinished(_ prefix: String) async throws -> Int {
-        try await call("clear what is unfinished in", prefix) { try $0.clearUnfinished(prefix) }
+        try await call("remove unfinished objects from", prefix) { try $0.clearUnfinished(prefix) }
     }
 
     /// Returns the free space in bytes; nil if it is unknown.
     public func freeBytes() async throws -> Int? {
-        try await call("tell what is free in", "") { $0.freeBytes }
+        try await call("determine the free space of", "") { $0.freeBytes }
     }
 
     /// Returns the contents of a small object.

@@ -23,10 +23,10 @@ struct FolderLocation: RepositoryLocation {
             throw RepositoryAddress.refusal(of: uri, "it is not file:///FOLDER, with an absolute path and no host")
         }
         guard !uri.contains(where: { $0 == "?" || $0 == "#" }) else {
-            throw RepositoryAddress.refusal(of: uri, "it has a query or a fragment; '?' is %3F and '#' is %23")
+            throw RepositoryAddress.refusal(of: uri, "it has a query or a fragment; write %3F for '?' and %23 for '#'")
         }
         guard let path = String(uri.dropFirst(start.count)).removingPercentEncoding, !path.utf8.contains(0) else {
-            throw RepositoryAddress.refusal(of: uri, "its percent-encoding does not give a path")
+            throw RepositoryAddress.refusal(of: uri, "its percent-encoding is not valid")
         }
         self.path = path
     }

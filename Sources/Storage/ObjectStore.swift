@@ -91,7 +91,7 @@ public enum StorageError: Error, CustomStringConvertible {
         switch self {
         case .badLocation(let text, let reason): "'\(text)' is not the address of a repository: \(reason)"
         case .noCredentials(let place, let file, let profile):
-            "there are no credentials for \(place): \(file) has no profile '\(profile)'"
+            "no credentials found for \(place): \(file) has no profile '\(profile)'"
         case .late(let operation, let object, let limit):
             "cannot \(operation) \(object): no answer within \(limit.components.seconds) s"
         case .hung(let place, let calls): "\(place) does not answer: \(calls) calls to it are still pending"
@@ -104,12 +104,13 @@ public enum StorageError: Error, CustomStringConvertible {
 
     public var hint: String? {
         switch self {
-        case .missing: "'reeve backup verify' lists what is missing"
+        case .missing: "list the missing objects with 'reeve backup verify'"
         case .badLocation: "write \(RepositoryKind.all.flatMap(\.forms).joined(separator: ", or "))"
         case .noCredentials: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add the profile"
         case .late:
             "check that its server or mount answers; backup.call_limit and backup.stall_limit set the time limits"
-        case .hung: "check that its server or mount answers; it is used again once the pending calls have returned"
+        case .hung:
+            "check that its server or mount answers; the repository is used again once the pending calls have returned"
         case .badName, .tooLarge: nil
         case .failed: "check that the repository has free space and is writable"
         }

@@ -62,7 +62,8 @@ public final class MetricRegistry: Sendable {
 
     /// The registry's own metric.
     public static let droppedSeries = MetricDescription(
-        "reeve_metric_series_dropped_total", .counter, "Series refused by the limit of their family.")
+        "reeve_metric_series_dropped_total", .counter,
+        "Series that were dropped because their metric had reached its limit of series.")
 
     private func register(_ description: MetricDescription) -> String {
         families.withLock {

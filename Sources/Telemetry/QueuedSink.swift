@@ -90,7 +90,8 @@ public final class QueuedSink: LogSink, @unchecked Sendable {  // mutable state 
         dropped = 0
         queue(
             LogLine(
-                time: Date(), level: .warning, message: "log lines were dropped, for nobody read them", fields: [count])
+                time: Date(), level: .warning,
+                message: "log lines were dropped, because the reader of the log was too slow", fields: [count])
         )
     }
 

@@ -461,7 +461,7 @@ struct CodeTrustTests {
             try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
                 .restore(into: database.settings.database(name))
         }
-        #expect("\(try #require(error))".contains("the target holds code of the role '\(owner.role)'"))
+        #expect("\(try #require(error))".contains("the target contains code of the role '\(owner.role)'"))
         #expect(error?.report.exitCode == .notPermitted)
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
         try await owner.remove(database)

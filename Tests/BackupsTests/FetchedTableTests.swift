@@ -103,8 +103,9 @@ struct FetchedTableTests {
         let notes = TableComparison(tables: [FetchedTable(schema: "s", name: "t")]).notes(expected: was, found: now)
         #expect(
             notes == [
-                "table s.t: row level security is default, and was enabled", "trigger s.t.g was not there",
-                "policy s.t.p was not restored with it",
+                "table s.t: row level security is default, but in the backup it is enabled",
+                "trigger s.t.g is not in the backup",
+                "policy s.t.p was not restored",
             ], "\(notes)")
     }
 }

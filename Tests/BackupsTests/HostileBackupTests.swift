@@ -174,7 +174,7 @@ struct HostileBackupTests {
             _ = try await PartialRestore(distrusting, selection, folder: "\(vault.folder)/scratch", beside: nil)
                 .restore(into: database.settings)
         }
-        #expect(refused?.description.contains("brings code of the role '\(attacker.role)'") == true)
+        #expect(refused?.description.contains("contains code of the role '\(attacker.role)'") == true)
         _ = try await PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
             .restore(into: database.settings)
         #expect(try await database.value("SELECT count(*) FROM evil.checked") == 1)

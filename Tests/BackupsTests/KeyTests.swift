@@ -108,7 +108,7 @@ struct KeyTests {
         let manifest = try await vault.maker(database.settings).make().manifest
         _ = try await vault.remove([manifest.id], on: database.settings)
         let error = await #expect(throws: BackupError.self) { _ = try await vault.prove(manifest) }
-        #expect("\(String(describing: error))".contains("removed meanwhile"))
+        #expect("\(String(describing: error))".contains("removed while it was being read"))
         let left = try await vault.repository.store.list("main/").map(\.name)
         #expect(left.isEmpty)
     }

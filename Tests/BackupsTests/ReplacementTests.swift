@@ -75,7 +75,7 @@ struct ReplacementTests {
                 try await waitUntil("the server has done it, or given it up") {
                     try await names(like: "\(name)%").contains(isCommitted ? later : made)
                 }
-                #expect(error?.hint?.contains("if there is '\(later)', all is done") == true)
+                #expect(error?.hint?.contains("if '\(later)' exists, nothing is left to do") == true)
             }
         }
     }

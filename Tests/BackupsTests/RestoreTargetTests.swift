@@ -79,8 +79,9 @@ struct RestoreTargetTests {
             return
         }
         let words = [
-            "the role \(role)", "the setting vacuum_cleanup_index_scale_factor", "the setting statement_timeout",
-            "the setting lock_timeout",
+            "the role \(role)", "support for the backup's value of the setting vacuum_cleanup_index_scale_factor",
+            "support for the backup's value of the setting statement_timeout",
+            "support for the backup's value of the setting lock_timeout",
         ]
         #expect(what.count == words.count && zip(what, words).allSatisfy { $0.hasPrefix($1) }, "\(what)")
         let state: String = try await database.value(

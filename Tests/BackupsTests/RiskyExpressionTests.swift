@@ -129,7 +129,7 @@ struct RiskyExpressionTests {
             try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
                 .restore(into: database.settings.database(target))
         }
-        #expect(refused?.description.contains("brings code of the role '\(attacker.role)'") == true)
+        #expect(refused?.description.contains("contains code of the role '\(attacker.role)'") == true)
         #expect(!attacker.hasWon)
         // Without what is refused the rest is restored, and runs nothing.
         try await database.execute("DROP TABLE evil.generated, evil.aa")

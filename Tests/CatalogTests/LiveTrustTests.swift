@@ -299,13 +299,13 @@ struct LiveTrustTests {
         ),
         (
             "pointing", "CREATE TABLE ours.pointing (id integer PRIMARY KEY REFERENCES m.theirs)",
-            "it is joined with the table m.theirs, which belongs to"
+            "it is connected with the table m.theirs, which belongs to"
         ),
         (
             "pointed",
             "CREATE TABLE ours.pointed (id integer PRIMARY KEY); "
                 + "CREATE TABLE m.pointer (id integer PRIMARY KEY REFERENCES ours.pointed); ALTER TABLE m.pointer OWNER TO ROLE",
-            "it is joined with the table m.pointer, which belongs to"
+            "it is connected with the table m.pointer, which belongs to"
         ),
         (
             "keyed",
@@ -321,7 +321,7 @@ struct LiveTrustTests {
             "parent",
             "CREATE TABLE ours.parent (id integer PRIMARY KEY); "
                 + "CREATE TABLE m.child (PRIMARY KEY (id)) INHERITS (ours.parent); ALTER TABLE m.child OWNER TO ROLE",
-            "it is joined with the table m.child, which belongs to"
+            "it is connected with the table m.child, which belongs to"
         ),
         (
             "ruled",

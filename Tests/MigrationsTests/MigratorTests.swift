@@ -169,7 +169,7 @@ struct MigratorTests {
         let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
         let text = try #require(error).description
         #expect(text.contains("0002_index"))
-        #expect(text.contains("'a' where 'b' was applied"))
+        #expect(text.contains("the applied migration had 'b' here, but the file has 'a'"))
         let findings = try await fixture.migrator(database.settings).verify()
         #expect(findings.count == 1)
     }

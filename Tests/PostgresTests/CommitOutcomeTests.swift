@@ -214,7 +214,7 @@ struct CommitOutcomeTests {
             Issue.record("COMMIT was answered")
         } catch let error as PostgresError {
             #expect(error.kind == .commitOutcomeUnknown)
-            #expect(error.message.hasPrefix("no answer to COMMIT came in time, and whether it took effect is unknown"))
+            #expect(error.message.hasPrefix("the server did not answer COMMIT in time, and it is not known whether"))
             #expect(!error.message.contains("lost"), "\(error.message)")
         }
     }

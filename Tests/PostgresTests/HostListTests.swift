@@ -160,7 +160,7 @@ struct HostListTests {
         ("host=a password=s3cret word dbname=d", "invalid connection string", "word"),
         ("postgresql://u:s3%zzcret@h/d", "invalid", "s3%zzcret"),
         ("postgresql://u:a@b@h/d", "more than one '@'", "a@b"), ("password='s3cret host=x", "unterminated", "s3cret"),
-        ("postgresql+asyncpg://u:s3cret@h/d", "driver", "s3cret"), ("mysql://u:s3cret@h/d", "mysql", "s3cret"),
+        ("postgresql+asyncpg://u:s3cret@h/d", "another library", "s3cret"), ("mysql://u:s3cret@h/d", "mysql", "s3cret"),
         ("postgresql://u@h/d?password=s3cret&hots=1", "hots", "s3cret"),
         ("postgresql://u@h/d?password=s3%zzcret", "invalid", "s3%zzcret"),
     ])

@@ -82,7 +82,7 @@ struct AuditTests {
         #expect(!FileManager.default.fileExists(atPath: "\(state)/audit.key"))
         let text = try await ReeveBinary.run(
             ["audit", "verify"], on: TestDatabase.current.settings, environment: environment)
-        #expect(text.output.contains("nothing anchors it"))
+        #expect(text.output.contains("not anchored: the owner"))
         #expect(try await reeve(["audit", "anchor"]).status == 0)
         let again = try await reeve(["audit", "anchor"])
         #expect((again.object["anchors"] as? [[String: Any]])?.first?["new"] as? Bool == false)
@@ -100,32 +100,33 @@ struct AuditTests {
     @Test(arguments: [
         (
             "an entry edited, the guard switched off",
-            "UPDATE reeve.audit SET entry = replace(entry, 's4', 'x4') WHERE seq = 5", 5, "does not fit"
+            "UPDATE reeve.audit SET entry = replace(entry, 's4', 'x4') WHERE seq = 5", 5,
+            "does not follow from the previous entry"
         ),
-        ("a gap", "DELETE FROM reeve.audit WHERE seq = 7", 7, "does not fit"),
+        ("a gap", "DELETE FROM reeve.audit WHERE seq = 7", 7, "does not follow from the previous entry"),
         (
             "two entries in each other's place",
             """
             UPDATE reeve.audit a SET entry = b.entry, hash = decode(md5(b.hash) || md5(b.hash), 'hex')
             FROM (SELECT * FROM reeve.audit) b WHERE (a.seq, b.seq) IN ((3, 4), (4, 3))
-            """, 3, "does not fit"
+            """, 3, "does not follow from the previous entry"
         ),
         (
             "the end cut off and the head moved back",
             """
             DELETE FROM reeve.audit WHERE seq > 15;
             UPDATE reeve.audit_head SET seq = 15, hash = (SELECT hash FROM reeve.audit WHERE seq = 15)
-            """, 16, "its end was cut off: it had 20 entries"
+            """, 16, "the chain was cut off: it had 20 entries"
         ),
         (
             "an entry changed and all hashes computed anew",
             "UPDATE reeve.audit SET entry = replace(entry, 's4', 'x4') WHERE seq = 5; \(rechained)", 1,
-            "it was written anew: entry 10"
+            "the chain was rewritten: entry 10"
         ),
         (
             "an entry behind the first anchor changed and all hashes computed anew",
             "UPDATE reeve.audit SET entry = replace(entry, 's4', 'x4') WHERE seq = 15; \(rechained)", 11,
-            "it was written anew: entry 20"
+            "the chain was rewritten: entry 20"
         ),
         (
             "the chain emptied and begun again",
@@ -133,7 +134,7 @@ struct AuditTests {
             DELETE FROM reeve.audit;
             UPDATE reeve.audit_head SET seq = 0, hash = decode(repeat('00', 32), 'hex');
             SELECT reeve.append_audit('a', 'b', 'c', '{}') FROM generate_series(1, 30)
-            """, 1, "it was written anew"
+            """, 1, "the chain was rewritten"
         ),
     ])
     func `what the owner does to the chain is told`(
@@ -148,7 +149,7 @@ struct AuditTests {
         #expect(object["broken_at"] as? Int == brokenAt, "\(attack): \(object)")
         #expect(problems(object).contains(said), "\(attack): \(object)")
         // What does not go on from its anchor is not anchored, so that no later anchor covers it up.
-        if said.contains("anew") || said.contains("cut off") {
+        if said.contains("rewritten") || said.contains("cut off") {
             let anchor = try await reeve(["audit", "anchor"])
             #expect(anchor.status == 3, "\(attack): \(anchor.object)")
         } else {
@@ -184,10 +185,10 @@ struct AuditTests {
         try await anchored()
         try await TestDatabase.current.execute("DROP SCHEMA reeve CASCADE")
         let gone = try await reeve(["audit", "verify"])
-        #expect(gone.status == 3 && problems(gone.object).contains("there is no ledger"), "\(gone.object)")
+        #expect(gone.status == 3 && problems(gone.object).contains("the ledger does not exist"), "\(gone.object)")
         try await append(25)
         let (object, status) = try await reeve(["audit", "verify"])
-        #expect(status == 3 && problems(object).contains("the ledger was made anew"), "\(object)")
+        #expect(status == 3 && problems(object).contains("the ledger was replaced"), "\(object)")
         #expect(try await reeve(["audit", "anchor"]).status == 3)
         // Who has the key may say that it is right so.
         let unconfirmed = try await reeve(["audit", "anchor", "--accept", "a new beginning", "--no-input"])
@@ -239,7 +240,7 @@ struct AuditTests {
         try FileManager.default.removeItem(atPath: file)
         let bare = try await ReeveBinary.run(
             ["audit", "verify"], on: TestDatabase.current.settings, environment: environment)
-        #expect(bare.output.contains("nothing anchors it"), "\(bare.output)")
+        #expect(bare.output.contains("not anchored: the owner"), "\(bare.output)")
         // The log has it still.
         let log = "\(state)/log"
         try kept.split(separator: "\n").map { "{\"message\":\"the audit chain is anchored\",\"anchor\":\"\($0)\"}" }
@@ -255,11 +256,11 @@ struct AuditTests {
         try FileManager.default.moveItem(atPath: key, toPath: "\(key).kept")
         let missing = try await reeve(["audit", "verify"])
         #expect(missing.status == 3 && missing.object["intact"] as? Bool == false, "\(missing.object)")
-        #expect(problems(missing.object).contains("there is no key"))
+        #expect(problems(missing.object).contains("does not exist"))
         #expect(!FileManager.default.fileExists(atPath: key))
         try FileManager.default.createSymbolicLink(atPath: key, withDestinationPath: "\(key).kept")
         let link = try await reeve(["audit", "verify"])
-        #expect(link.status == 3 && problems(link.object).contains("it is a link"), "\(link.object)")
+        #expect(link.status == 3 && problems(link.object).contains("it is a symbolic link"), "\(link.object)")
         #expect(try await reeve(["audit", "anchor"]).status == 2)
         try FileManager.default.removeItem(atPath: key)
         try FileManager.default.copyItem(atPath: "\(key).kept", toPath: key)
@@ -410,7 +411,7 @@ struct AnchorPlaceTests {
         let (file, folder) = (AnchorFile(state: state), AnchorFolder(store: FolderStore(disk)))
         let work = AuditWork(open: open, configuration: configuration, logger: .silent, places: [file, folder])
         let error = await #expect(throws: AuditError.self) { _ = try await work.anchor() }
-        #expect(error?.description.contains("\(disk): it is empty, but the ledger knows of backups there (1)") == true)
+        #expect(error?.description.contains("\(disk): it is empty, but the ledger records backups there (1)") == true)
         #expect(try file.texts(of: "main").count == 1 && !FileManager.default.fileExists(atPath: disk))
         // It is back, with the backup.
         try FileManager.default.createDirectory(atPath: "\(disk)/main/b", withIntermediateDirectories: true)

@@ -204,7 +204,7 @@ struct BackupFaultTests {
         let environment = place.environment("a")
         let made = try id(try await run(environment, "backup", "create"))
         let well = try await run(environment, "backup", "verify")
-        #expect(well.succeeded && !well.output.contains("not opened"), "\(well.output)")
+        #expect(well.succeeded && !well.output.contains("not unpacked"), "\(well.output)")
         // The task has the same summary as the command.
         let whole = environment.merging(["REEVE_BACKUP_VERIFY_PERCENT": "100"]) { $1 }
         let task = try await run(whole, "task", "run", "verify")
@@ -247,9 +247,9 @@ struct BackupFaultTests {
             ])
         _ = try id(try await run(encrypted, "backup", "create"))
         let closed = try await run(encrypted, "backup", "verify")
-        #expect(closed.succeeded && closed.output.contains("not opened"), "\(closed.output)")
+        #expect(closed.succeeded && closed.output.contains("not unpacked"), "\(closed.output)")
         let opened = try await run(encrypted, "backup", "verify", "--identity", "\(place.folder)/identity")
-        #expect(opened.succeeded && !opened.output.contains("not opened"), "\(opened.output)")
+        #expect(opened.succeeded && !opened.output.contains("not unpacked"), "\(opened.output)")
     }
 
     @Test func `invented backups and proofs push out none that is there`() async throws {
@@ -272,11 +272,11 @@ struct BackupFaultTests {
         }
         // What was not tested is not proven, although the ledger knows it.
         let untested = try await run(environment, "backup", "prune", "--dry-run")
-        #expect(untested.output.contains("none is proven to restore yet"), "\(untested.output)")
+        #expect(untested.output.contains("no backup has been proven yet"), "\(untested.output)")
         // What was tested is proven.
         _ = try await run(environment, "backup", "test", made)
         let kept = try await run(environment, "backup", "prune", "--dry-run")
-        #expect(kept.succeeded && kept.output.contains("the newest that is proven"), "\(kept.output)")
+        #expect(kept.succeeded && kept.output.contains("the newest proven backup"), "\(kept.output)")
     }
 
     @Test func `what is proven in one repository is not proven in another`() async throws {
@@ -285,7 +285,7 @@ struct BackupFaultTests {
         let made = try id(try await run(both, "backup", "create"))
         let tested = try await run(one, "backup", "test", made)
         try #require(tested.succeeded, "\(tested.output)")
-        for (name, reason) in [("a", "the newest that is proven"), ("b", "none is proven to restore yet")] {
+        for (name, reason) in [("a", "the newest proven backup"), ("b", "no backup has been proven yet")] {
             let kept = try await run(place.environment(name), "backup", "prune", "--dry-run")
             #expect(kept.succeeded && kept.output.contains(reason), "\(name): \(kept.output)")
         }
@@ -322,7 +322,7 @@ struct BackupFaultTests {
         (
             "pg_restore",
             "case \"$*\" in *--table=*) cat >/dev/null;; *) exec PROGRAMS/pg_restore \"$@\";; esac",
-            "0 of 1000 rows of public.t came", 1
+            "only 0 of the 1000 rows of public.t were restored", 1
         ),
     ])
     func `a program that says that all is well, and has not done it, fails the restore of a table`(

@@ -88,7 +88,7 @@ struct BackupRecordTests {
         let records = try await records()
         #expect(records == [made: true])
         let kept = try await run(environment, "backup", "prune", "--dry-run")
-        #expect(kept.output.contains("the newest that is proven"), "\(kept.output)")
+        #expect(kept.output.contains("the newest proven backup"), "\(kept.output)")
     }
 
     @Test(arguments: ["create", "prune"])
@@ -250,7 +250,7 @@ struct BackupRecordTests {
         let path = "\(bin):\(ProcessInfo.processInfo.environment["PATH"] ?? "")"
         let verified = try await run(place.environment("a", more: ["PATH": path]), "backup", "verify")
         #expect(verified.ending == .exited(1), "\(verified.output)")
-        #expect(verified.output.contains("0 problems") && verified.output.contains("could not be tried"))
+        #expect(verified.output.contains("0 problems") && verified.output.contains("could not be checked"))
         #expect(!verified.output.contains("identity"), "\(verified.output)")
         let again = try await run(environment, "backup", "verify")
         #expect(again.succeeded, "\(again.output)")

@@ -85,7 +85,7 @@ struct CommandTests {
             let locked = try await ReeveBinary.run(
                 ["migrate", "up", "--system", "publisher", "--lock-wait", "200ms"], on: settings)
             #expect(locked.ending == .exited(5))
-            #expect(locked.errorOutput.contains("hint: wait longer with --lock-wait"))
+            #expect(locked.errorOutput.contains("hint: raise the limit with --lock-wait"))
         }
         var nobody = settings
         nobody.parameters["host"] = "/tmp/reeve-nobody"
@@ -122,7 +122,7 @@ struct CommandTests {
         try "SELECT 1;\n\\dt\n".write(toFile: file, atomically: true, encoding: .utf8)
         let refused = try await ReeveBinary.run(["sql", "split", file])
         #expect(refused.ending == .exited(1))
-        #expect(refused.errorOutput.contains(":2:1: meta-command \\dt"))
+        #expect(refused.errorOutput.contains(":2:1: psql's meta-command \\dt"))
         #expect(try await ReeveBinary.run(["sql", "split", "/nowhere"]).ending == .exited(2))
     }
 

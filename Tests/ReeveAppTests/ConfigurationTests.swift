@@ -61,14 +61,14 @@ import Testing
 
     private static let excesses = [
         Excess(bomb, "more than 100000 values"),
-        Excess(String(repeating: "[", count: 100_000), "nested more than 100 deep"),
-        Excess(lines(200) { String(repeating: " ", count: $0) + "a:" }, "nested more than 100 deep"),
-        Excess("a: &a [*a]\n", "nested more than 100 deep"),
+        Excess(String(repeating: "[", count: 100_000), "nested more than 100 levels deep"),
+        Excess(lines(200) { String(repeating: " ", count: $0) + "a:" }, "nested more than 100 levels deep"),
+        Excess("a: &a [*a]\n", "nested more than 100 levels deep"),
         Excess(lines(100_001) { "k\($0): x" }, "more than 100000 values"),
         Excess(lines(50_000) { "- &a\($0) x" }, "more than 1000 anchors"),
         Excess("# " + String(repeating: "x", count: 4 << 20), "larger than 4 MiB"),
-        Excess("drain: 5s\n---\ndrain: 6s\n", ":2: a second document begins"),
-        Excess("---\ndrain: 5s\n...\n---\n", ":4: a second document begins"),
+        Excess("drain: 5s\n---\ndrain: 6s\n", ":2: the file contains a second YAML document"),
+        Excess("---\ndrain: 5s\n...\n---\n", ":4: the file contains a second YAML document"),
     ]
 
     @Test(arguments: excesses)
@@ -97,7 +97,7 @@ import Testing
                 try load("\(key):\n  '\(name)': {url: 'postgresql://h/d'}\n")
             }
             #expect(
-                error?.description.contains(":2: '\(name)' cannot be a name below '\(key)'") == true,
+                error?.description.contains(":2: '\(name)' is not a valid name under '\(key)'") == true,
                 "\(String(describing: error))")
             #expect(error?.hint == "use letters, digits, _ and -")
         }
@@ -179,7 +179,8 @@ import Testing
         let fixture = try MigrationFixture()
         _ = try SystemFile(folder: fixture.folder, sections: FeatureList.reeve.sections)
         for (text, expected) in [
-            ("nmae: app\n", "did you mean 'name'"), ("schema: app\n", "no name"), ("name: App\n", "cannot name"),
+            ("nmae: app\n", "did you mean 'name'"), ("schema: app\n", "the key 'name' is missing"),
+            ("name: App\n", "not a valid name"),
             ("name: [a]\n", "single value"),
         ] {
             try fixture.write("system.yaml", text)

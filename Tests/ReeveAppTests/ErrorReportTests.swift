@@ -50,7 +50,7 @@ import Testing
     }
 
     @Test func `errors of PostgreSQL`() {
-        let whereFrom = "'reeve config show' shows where the address comes from"
+        let whereFrom = "'reeve config show' shows the origin of the address"
         let kinds: [(kind: PostgresError.Kind, exit: ExitCode, hint: String?)] = [
             (.server, .failed, nil), (.cannotConnect, .temporary, whereFrom), (.connectionLost, .temporary, nil),
             (.timedOut, .failed, nil), (.commitOutcomeUnknown, .failed, nil), (.badValue, .failed, nil),
@@ -95,27 +95,29 @@ import Testing
                     .notEnterable(folder: "f", user: "u"), .failed,
                     "use a folder that every user may enter, for instance REEVE_STATE=/var/lib/reeve"
                 ),
-                (.busy(lock: "l"), .failed, "try again"), (.program("initdb", output: "x"), .failed, nil),
+                (.busy(lock: "l"), .failed, "try again when it has ended"),
+                (.program("initdb", output: "x"), .failed, nil),
             ])
     }
 
     @Test func `errors of the ledger and its audit chain`() {
-        let again = "try again; a session that hangs can be ended with pg_terminate_backend"
+        let again = "try again, or end a hanging session with pg_terminate_backend"
         check(
             LedgerError.self, "ledger",
             [
                 (
                     .newer(found: 9, known: 5), .failed,
-                    "use the newer reeve that this database was last administered with"
+                    "use the newer version of reeve that has upgraded this ledger"
                 ),
                 (.busy(holder: nil), .locked, again), (.recording(check: "c", holder: nil), .locked, again),
                 (
                     .foreign(["x"]), .notPermitted,
-                    "find out who made it, or whether a newer reeve did; then drop it, connect as its owner, or make one role the owner of "
-                        + "everything in it (ALTER SCHEMA reeve OWNER TO …, likewise its tables and functions)"
+                    "find out who created these objects, for example a newer reeve; then drop them, connect as their "
+                        + "owner, or make one role the owner of the schema and all its objects (ALTER SCHEMA reeve "
+                        + "OWNER TO …, and the same for its tables and functions)"
                 ),
             ])
-        let elsewhere = "other places may have it; the next run tries again"
+        let elsewhere = "wait for the next run, which tries again; other places may have the anchor"
         check(
             AuditError.self, "audit",
             [
@@ -125,16 +127,16 @@ import Testing
                 ),
                 (
                     .notAKey("f"), .usage,
-                    "restore the key from your copy; a new key cannot verify what the old one anchored"
+                    "restore the key from a copy; a new key cannot verify anchors that were made with the old one"
                 ),
                 (
                     .contradicted(database: "d", reason: "x"), .finding,
-                    "'reeve audit verify' tells more; if this is expected, as after a restore: "
-                        + "reeve audit anchor --accept=REASON"
+                    "run 'reeve audit verify' for details; if the contradiction is expected, for example after a "
+                        + "restore, run 'reeve audit anchor --accept=REASON'"
                 ),
                 (.notWritten([("p", "x")]), .failed, elsewhere),
                 (.late(place: "p", limit: .seconds(1)), .failed, elsewhere),
-                (.noLedger(database: "d"), .usage, "'reeve migrate up' creates it"),
+                (.noLedger(database: "d"), .usage, "create the ledger with 'reeve migrate up'"),
                 (.emptied(backups: 2), .failed, "check that its disk is mounted"),
             ])
     }
@@ -178,16 +180,16 @@ import Testing
                 ),
                 (
                     .outOfOrder(system: "s", title: "t", applied: 2), .failed,
-                    "give it the next free version, or apply it late with --out-of-order"
+                    "give it the next free version, or apply it out of order with --out-of-order"
                 ),
-                (.noWayDown(system: "s", title: "t"), .failed, "write one, or restore a backup"),
-                (.unknownVersion(system: "s", version: 1), .failed, "see 'reeve migrate status'"),
+                (.noWayDown(system: "s", title: "t"), .failed, "write the file, or restore a backup"),
+                (.unknownVersion(system: "s", version: 1), .failed, "list the versions with 'reeve migrate status'"),
                 (.transactionControl(location: "p:1", statement: "COMMIT"), .failed, "remove the statement"),
                 (
                     .unnamedConcurrentIndex(location: "p:1"), .failed,
-                    "name the index, so that an interrupted build can be found and repeated"
+                    "name the index; without a name, an interrupted build cannot be found and repeated"
                 ),
-                (.stepsInRepeatable(path: "p"), .failed, "move that statement to a versioned migration"),
+                (.stepsInRepeatable(path: "p"), .failed, "move the statement to a versioned migration"),
                 (
                     .otherSchema(system: "s", recorded: "a", configured: "b"), .failed,
                     "configure schema 'a', or revert the system first, with 'reeve migrate down'"
@@ -209,15 +211,15 @@ import Testing
                     "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \"a\" and make the migrating "
                         + "role the owner of its objects, or trust the role with trusted_roles"
                 ),
-                (.locked(holder: nil, wait: .seconds(1)), .locked, "wait longer with --lock-wait"),
+                (.locked(holder: nil, wait: .seconds(1)), .locked, "raise the limit with --lock-wait"),
                 (
                     .locked(holder: "h", wait: .seconds(1)), .locked,
-                    "wait longer with --lock-wait; a session that is not Reeve's can be ended with "
+                    "raise the limit with --lock-wait, or, if the session is not Reeve's, end it with "
                         + "pg_terminate_backend"
                 ),
                 (
                     .lostAfter(done: "x", cause: CancellationError()), .temporary,
-                    "run it again; it continues where it stopped"
+                    "run the command again; it continues where it stopped"
                 ),
                 (failed(CancellationError()), .failed, nil), (failed(LedgerError.busy(holder: nil)), .locked, nil),
                 (failed(PostgresError(.cannotConnect, "x")), .temporary, nil),
@@ -225,7 +227,7 @@ import Testing
                 (failed(PostgresError(.server, "x", sqlState: "42501")), .notPermitted, nil),
                 (
                     failed(PostgresError(.server, "x", sqlState: "55P03"), [blocker]), .temporary,
-                    "wait for the blocker, or end it: SELECT pg_terminate_backend(7)"
+                    "wait until the blocking session has ended, or end it: SELECT pg_terminate_backend(7)"
                 ),
             ])
         check(
@@ -257,8 +259,11 @@ import Testing
         check(
             SchedulingError.self, "task",
             [
-                (.unknownTask("t"), .usage, "see 'reeve task list'"),
-                (.alreadyRunning("t"), .locked, "see 'reeve task history --task t'"),
+                (.unknownTask("t"), .usage, "list the tasks with 'reeve task list'"),
+                (
+                    .alreadyRunning("t"), .locked,
+                    "wait until it has ended; 'reeve task history --task t' shows its runs"
+                ),
             ])
         let address = ListenAddress.tcp(host: "h", port: 1)
         check(
@@ -283,24 +288,24 @@ import Testing
                     "ALTER ROLE r BYPASSRLS, or back up as a superuser"
                 ),
                 (.changing(attempts: 8), .failed, "try again when fewer tables are being created and dropped"),
-                (.locked(holder: nil), .locked, "wait for it, or set --lock-wait"),
+                (.locked(holder: nil), .locked, "wait until it has ended, or raise the limit with --lock-wait"),
                 (
                     .noRecipients, .usage,
                     "make a key with 'reeve backup key new' and add its recipient to backup.recipients"
                 ),
                 (.noProgram("age"), .failed, "install the package age"),
-                (.part(object: "o", reason: "x"), .failed, "'reeve backup verify' checks every part"),
+                (.part(object: "o", reason: "x"), .failed, "check all parts with 'reeve backup verify'"),
                 (
                     .notRestored(object: "o", reason: "x"), .temporary,
-                    "this says nothing about the backup; try again once the cause is fixed"
+                    "fix the cause, and try again; the failure does not mean that the backup is damaged"
                 ),
-                (.unknown(id: "i"), .usage, "'reeve backup list' shows the backups"),
-                (.needsIdentity(id: "i"), .usage, "give the file with --identity, or set backup.identity"),
+                (.unknown(id: "i"), .usage, "list the backups with 'reeve backup list'"),
+                (.needsIdentity(id: "i"), .usage, "name the identity file with --identity, or set backup.identity"),
                 (
                     .cannotOpen(object: "o", reason: "x"), .failed,
-                    "give the identity of one of the backup's recipients; 'reeve backup show' lists them"
+                    "use the identity of one of the backup's recipients; 'reeve backup show' lists them"
                 ),
-                (.unreadable(reason: "x"), .failed, "change what the message names; no backup was made"),
+                (.unreadable(reason: "x"), .failed, "fix the cause, and try again; no backup was made"),
                 (.hookAfter(id: "i", reason: "x"), .failed, "run the hook by hand to see its output"),
                 (.hook(name: "before", reason: "x"), .failed, "run the hook by hand to see its output"),
                 (
@@ -310,32 +315,33 @@ import Testing
                 (.notWritten([("p", "x")]), .failed, "the backup is complete in the other repositories"),
                 (
                     .targetLacks(["x"]), .failed,
-                    "install the extensions and create the roles there, or give --roles"
+                    "install the extensions and create the roles there, or create the roles with --roles"
                 ),
-                (.notInBackup("table t"), .failed, "'reeve backup show' lists the tables"),
+                (.notInBackup("table t"), .failed, "list the tables with 'reeve backup show'"),
                 (
                     .targetHas(["x"]), .failed,
                     "restore into another schema with --into-schema, or move the existing objects away first"
                 ),
                 (
                     .unfinished(names: ["t"], backup: "i", missing: ["k of t"], schema: "s"), .failed,
-                    "give the same command with --constraints, which makes what is missing; or drop the tables and the "
-                        + "schema s, and restore them again"
+                    "run the same command with --constraints, which creates the missing constraints; or drop the "
+                        + "tables and the schema s, and restore them again"
                 ),
-                (.noUnfinished(["t"]), .failed, "'reeve doctor --only restores' names those that have not ended"),
+                (.noUnfinished(["t"]), .failed, "list the unfinished restores with 'reeve doctor --only restores'"),
                 (
                     .notThoseRestored(["t"], schema: "s"), .failed,
                     "drop the schema s, which records that restore, and restore again"
                 ),
                 (
                     .constraintsLeft(missing: ["k of t"], findings: [], cause: LedgerError.busy(holder: nil)), .failed,
-                    "give the same command with --constraints, which makes the missing ones"
+                    "run the same command with --constraints, which creates the missing constraints"
                 ),
                 (
                     .outcomeUnknown(schema: "s", reason: "x", cause: LedgerError.busy(holder: nil)), .failed,
-                    "the tables are there if the schema s is; then the same command with --constraints goes on"
+                    "look for the schema s in the target: if it exists, the tables were restored; then run the same "
+                        + "command with --constraints"
                 ),
-                (.unreachable(place: "p", reason: "x"), .failed, "check that it is reachable and readable"),
+                (.unreachable(place: "p", reason: "x"), .failed, "check that the repository is reachable and readable"),
                 (
                     .secretKeyword("sslpassword"), .failed,
                     "put it into a service file (PGSERVICEFILE) and name the service with service=…"
@@ -350,37 +356,37 @@ import Testing
                 ),
                 (
                     .leftClosed(database: "d", reopening: ["A", "B"], cause: BackupError.noPgDump(server: 15)), .failed,
-                    "everything was restored: reopen it when the cause is fixed: A; B; or drop it"
+                    "all data were restored: fix the cause, then run A; B; or drop the database"
                 ),
                 (
                     .leftClosed(
                         database: "d", reopening: nil, cause: BackupError.untrusted(table: "t", what: "x", role: "r")),
                     .notPermitted,
                     "restore as the role that owns the tables, or trust the role with --trust r or trusted_roles; "
-                        + "drop the database, which holds a part of the backup"
+                        + "drop the database, which contains a part of the backup"
                 ),
                 (
                     .held(holders: []), .failed,
-                    "wait for it, or end a session with pg_terminate_backend, a prepared transaction with "
+                    "wait, or end a session with pg_terminate_backend, or a prepared transaction with "
                         + "ROLLBACK PREPARED"
                 ),
                 (
                     .exchangeUnknown(
                         database: "d", made: "m", later: "l", statements: ["A", "B"],
                         cause: LedgerError.busy(holder: nil)), .failed,
-                    "list the databases: if there is 'l', all is done; if there is 'm', run, connected to another database, "
-                        + "'A; B'"
+                    "list the databases: if 'l' exists, nothing is left to do; if 'm' exists, connect to another "
+                        + "database and run 'A; B'"
                 ),
-                (.noBackup(place: "p"), .failed, "'reeve backup list' shows the backups of each repository"),
+                (.noBackup(place: "p"), .failed, "list the backups of each repository with 'reeve backup list'"),
                 (.badOutput(program: "age", reason: "x"), .failed, "run age by hand to see what it writes"),
                 (
                     .emptied(place: "p", name: "n", backups: 2), .failed,
-                    "check that its disk is mounted; if they are gone for good, "
-                        + "'reeve backup create --adopt --confirm=n' begins anew"
+                    "check that its disk is mounted; if the backups are lost, start again with "
+                        + "'reeve backup create --adopt --confirm=n'"
                 ),
                 (
                     .manifestNotRead(object: "o", cause: .missing("o")), .failed,
-                    "check that all of the repository can be read; the backup is ignored meanwhile"
+                    "check that the whole repository can be read; until then, the backup is ignored"
                 ),
             ])
         check(
@@ -392,7 +398,7 @@ import Testing
         check(
             StorageError.self, "storage",
             [
-                (.missing("o"), .failed, "'reeve backup verify' lists what is missing"),
+                (.missing("o"), .failed, "list the missing objects with 'reeve backup verify'"),
                 (
                     .failed(operation: "read", object: "o", reason: "x"), .failed,
                     "check that the repository has free space and is writable"
@@ -411,7 +417,8 @@ import Testing
                 ),
                 (
                     .hung(place: "p", calls: 2), .failed,
-                    "check that its server or mount answers; it is used again once the pending calls have returned"
+                    "check that its server or mount answers; the repository is used again once the pending calls have "
+                        + "returned"
                 ),
                 (.badName("n"), .failed, nil), (.tooLarge("o"), .failed, nil),
             ])

@@ -108,8 +108,8 @@ struct ExtremeValueTests {
     /// The program itself: a usage error with the range, never a signal.
     @Test(arguments: [
         (["task", "next", "* * * * *", "--from", "999999-01-01"], "RFC 3339"),
-        (["task", "next", "* * * * *", "--from", "294246-12-31"], "0001 to the year 9999"),
-        (["task", "next", "* * * * *", "--from", "infinity"], "0001 to the year 9999"),
+        (["task", "next", "* * * * *", "--from", "294246-12-31"], "between the years 0001 and 9999"),
+        (["task", "next", "* * * * *", "--from", "infinity"], "between the years 0001 and 9999"),
         (["task", "next", "* * * * *", "--count", "9223372036854775808"], "1 to 10000"),
         (["backup", "create", "--lock-wait", "999999999d"], "0s to 3650d"),
         (["migrate", "up", "--system", "publisher", "--lock-wait", "200000000d"], "0s to 3650d"),

@@ -129,7 +129,7 @@ struct InterruptionTests {
         try await waitUntil("it sleeps") { try await sleeps() == 1 }
         reeve.signal(SIGTERM)
         #expect(try await reeve.end() == 143)
-        #expect(reeve.output.contains("app/0001_steps is applied in part and journalled"), "\(reeve.output)")
+        #expect(reeve.output.contains("app/0001_steps is partly applied: run the command again"), "\(reeve.output)")
         try await waitUntil("the statement is over") { try await sleeps() == 0 }
         try await database.execute("ALTER TABLE public.go ADD a int; INSERT INTO public.go VALUES (1)")
         let again = try await ReeveBinary.run(["migrate", "up", "--system", system.folder], on: database.settings)
@@ -165,7 +165,7 @@ struct InterruptionTests {
         reeve.signal(SIGTERM)
         #expect(try await reeve.end(limit: .seconds(18)) == 143)
         #expect(reeve.output.contains("interrupted: applied app/0001_base"), "\(reeve.output)")
-        #expect(reeve.output.contains("the server may still be at it"), "\(reeve.output)")
+        #expect(reeve.output.contains("the server may still be executing it"), "\(reeve.output)")
     }
 
     @Test func `a SIGHUP that nohup has had ignored stays so`() async throws {
@@ -274,7 +274,7 @@ struct InterruptionTests {
         while True:
             try: said += os.read(terminal, 4096)
             except OSError: break
-            if said.endswith(b"to go on: "): os.write(terminal, b"\\x03")
+            if said.endswith(b"to continue: "): os.write(terminal, b"\\x03")
         sys.stdout.buffer.write(said)
         sys.stdout.flush()
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

@@ -84,10 +84,10 @@ import Testing
         ("* * * *", "4 fields"), ("60 * * * *", "60 is not between 0 and 59"), ("* 24 * * *", "hour"),
         ("* * 0 * *", "day of month"),
         ("* * * 13 *", "month"), ("* * * * 8", "day of week"), ("*/0 * * * *", "step"), ("5/2 * * * *", "range"),
-        ("9-5 * * * *", "backwards"),
+        ("9-5 * * * *", "ends before it begins"),
         ("a * * * *", "'a' is not a number"), ("* * * foo *", "or a name"), ("1,,2 * * * *", "''"),
         ("@often", "short form"),
-        ("0 0 31 2 *", "never fires"), ("0 0 31 4,6,9,11 *", "never fires"), ("٣ * * * *", "not a number"),
+        ("0 0 31 2 *", "never runs"), ("0 0 31 4,6,9,11 *", "never runs"), ("٣ * * * *", "not a number"),
         ("-5 * * * *", "minute"),
     ])
     func `what is wrong is named with its field`(expression: String, message: String) {

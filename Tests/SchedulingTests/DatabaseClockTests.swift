@@ -119,7 +119,7 @@ private final class Lines: LogSink {
         #expect(clock.isStale && clock.now == 1004)
         await clock.measure()
         #expect(!clock.isStale && clock.now == 1004)
-        #expect(lines.messages == ["the host's clock differs from the database's, which the schedule follows"])
+        #expect(lines.messages == ["the host's clock differs from the database's clock, which the schedule follows"])
         // The database's is set; that shows at the next look.
         ahead.withLock { $0 = 86400 }
         host.withLock { $0 = (87414, 19) }

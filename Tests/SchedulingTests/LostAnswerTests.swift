@@ -218,7 +218,7 @@ struct LostAnswerTests {
             ended.withLock { $0 = outcome.state }
         }
         try await waitUntil("what becomes of the second attempt is told") { isSeen(log.text) }
-        let isWaiting = log.text.contains("waits")
+        let isWaiting = log.text.contains("is delayed")
         if isWaiting { run.cancel() }
         try await waitUntil("it ends") { ended.withLock { $0 != nil } }
         return (log.text, ended.withLock { $0 })
@@ -229,9 +229,9 @@ struct LostAnswerTests {
         try await database.with { try LedgerSchema.install(on: $0) }
         let proxy = try FaultProxy(before: database.settings)
         let (log, state) = try await failing(
-            proxy.settings(database.settings), until: { $0.contains("a further attempt waits for the database") },
+            proxy.settings(database.settings), until: { $0.contains("a further attempt is delayed") },
             harm: { proxy.close() })
-        #expect(log.components(separatedBy: "a further attempt waits").count == 2, "\(log)")
+        #expect(log.components(separatedBy: "a further attempt is delayed").count == 2, "\(log)")
         #expect(state == .failed)
     }
 
@@ -239,7 +239,7 @@ struct LostAnswerTests {
         let database = try TestDatabase.current
         try await database.with { try LedgerSchema.install(on: $0) }
         let (log, state) = try await failing(
-            database.settings, until: { $0.contains("a further attempt is given up") },
+            database.settings, until: { $0.contains("no further attempt is made") },
             harm: { try await database.execute("ALTER TABLE reeve.runs RENAME TO gone") })
         #expect(log.contains("42P01"), "\(log)")
         #expect(state == .failed)

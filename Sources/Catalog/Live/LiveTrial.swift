@@ -166,7 +166,7 @@ private struct OpenTrial {
         let tried = (parts[table.identity] ?? []).filter(Self.isTried)
         if tried.isEmpty { return }
         let isTable = table.identity.kind == .table
-        let reason = isTable ? untouched[table.identity] : "rows of a \(table.identity.kind.name) are not made up"
+        let reason = isTable ? untouched[table.identity] : "no test rows are made for a \(table.identity.kind.name)"
         if let reason {
             for object in tried { report.leave(object.identity, reason) }
             return

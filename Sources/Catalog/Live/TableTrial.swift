@@ -75,7 +75,7 @@ struct TableTrial {
         var reason: Reason?
         for source in sources {
             guard let row = maker.freshened(source, of: identity) else {
-                reason = Reason(text: "no other value is known for a key", source: source)
+                reason = Reason(text: "no other value could be found for a key", source: source)
                 continue
             }
             switch try connection.trial({ try maker.insert(row, into: identity, on: connection) }) {
@@ -85,10 +85,10 @@ struct TableTrial {
                 return .success(row)
             case .success(nil): reason = Reason(text: "a trigger or rule discards the row")
             case .failure(let error):
-                reason = reason ?? Reason(text: "no row could be made up: \(error.message)", source: source)
+                reason = reason ?? Reason(text: "no test row could be made: \(error.message)", source: source)
             }
         }
-        return .failure(reason ?? Reason(text: "no row could be made up"))
+        return .failure(reason ?? Reason(text: "no test row could be made"))
     }
 
     // MARK: Keys
@@ -97,10 +97,10 @@ struct TableTrial {
         _ key: CatalogObject, _ columns: Set<String>, _ base: TrialRow, on connection: isolated Connection
     ) throws {
         guard let first = complete(base, columns) else {
-            return report.leave(key.identity, "no value is known for a column of it")
+            return report.leave(key.identity, "no value could be found for one of its columns")
         }
         if let predicate = key["predicate"], try !meets(first, predicate, on: connection) {
-            return report.leave(key.identity, "the row does not meet its predicate")
+            return report.leave(key.identity, "the test row does not match its predicate")
         }
         let exclusion = key["type"] == "exclusion"
         let outcome = try connection.trial { () -> Result<TrialRow?, PostgresError> in
@@ -110,11 +110,11 @@ struct TableTrial {
             return try connection.trial { try maker.insert(second, into: identity, on: connection) }
         }
         switch outcome {
-        case .failure(let error): report.leave(key.identity, "its row was refused: \(error.message)")
+        case .failure(let error): report.leave(key.identity, "the test row was refused: \(error.message)")
         case .success(.failure(let error)):
             judge(error, key.identity, state: exclusion ? "23P01" : "23505")
-        case .success(.success(nil)): report.leave(key.identity, "no second row could be made")
-        case .success(.success(_?)): report.fail(key.identity, "took a second row with the same values")
+        case .success(.success(nil)): report.leave(key.identity, "no second test row could be made")
+        case .success(.success(_?)): report.fail(key.identity, "accepted a second row with the same values")
         }
     }
 
@@ -158,15 +158,15 @@ struct TableTrial {
         guard let row = try search.row(like: base, breaking: check, on: connection),
             let candidate = isOnlyRow
                 ? row : maker.freshened(row, of: identity, keeping: Set(check.dependencies.map(\.name)))
-        else { return report.leave(check.identity, "no row was found that breaks it alone") }
+        else { return report.leave(check.identity, "no row could be found that violates only this constraint") }
         switch try connection.trial({ try maker.insert(candidate, into: identity, on: connection) }) {
         case .success(nil): report.leave(check.identity, "a trigger or rule discards the row")
         case .success(let row?):
             // A trigger may have changed the row so that it meets the check.
             if try search.isBroken(check, by: row, on: connection) {
-                report.fail(check.identity, "took a row that breaks it")
+                report.fail(check.identity, "accepted a row that violates it")
             } else {
-                report.leave(check.identity, "a trigger changes the row that would break it")
+                report.leave(check.identity, "a trigger changes the row that would violate it")
             }
         case .failure(let error): judge(error, check.identity, state: "23514")
         }
@@ -176,12 +176,12 @@ struct TableTrial {
         _ key: ForeignKeyGraph.Key, _ base: TrialRow, on connection: isolated Connection
     ) throws {
         guard var row = maker.freshened(base, of: identity) else {
-            return report.leave(key.constraint, "no other value is known for a key")
+            return report.leave(key.constraint, "no other value could be found for a key")
         }
         for name in key.columns {
             guard let column = maker.columns(of: identity).first(where: { $0.identity.name == name }),
                 let value = maker.values.fresh(column["type"] ?? "text", unlike: row.values[name] ?? nil)
-            else { return report.leave(key.constraint, "no value is known that points to nothing") }
+            else { return report.leave(key.constraint, "no value could be found that references no row") }
             row.values[name] = .some(value)
         }
         switch try connection.trial({ try maker.insert(row, into: identity, on: connection) }) {
@@ -191,7 +191,7 @@ struct TableTrial {
             if isKept {
                 report.fail(key.constraint, "accepted a row that references no row")
             } else {
-                report.leave(key.constraint, "a trigger changes the row that would point to nothing")
+                report.leave(key.constraint, "a trigger changes the row so that it references an existing row")
             }
         case .failure(let error): judge(error, key.constraint, state: "23503")
         }
@@ -205,7 +205,7 @@ struct TableTrial {
             report.held.append(object)
         } else {
             let other = error.constraint.map { " by \($0)" } ?? ""
-            report.leave(object, "the row was refused\(other) before: \(error.message)")
+            report.leave(object, "the test row was already refused\(other): \(error.message)")
         }
     }
 }

@@ -65,7 +65,7 @@ struct TrialLocks {
         do {
             try connection.savepoint { _ = try connection.execute(sql) }
         } catch var error as PostgresError where error.sqlState == "55P03" {
-            error.hint = "a schema or a type is being changed; try again when that is done"
+            error.hint = "another transaction is changing a schema or a type; try again when it has ended"
             throw error
         }
     }
@@ -85,7 +85,7 @@ struct TrialLocks {
                 """
             ).map { try $0.get(0, as: Int.self) })
         for table in try Self.closure(of: wanted, on: connection) where !held.contains(table.oid) {
-            let reason = refusals[table.oid] ?? "it is being changed"
+            let reason = refusals[table.oid] ?? "another transaction is changing it"
             // A row that is inserted into a table may be stored in one of its descendants.
             for relative in try Self.relatives(of: table.oid, on: connection) {
                 let subject = relative.oid == table.oid ? "it" : table.identity.path

@@ -51,9 +51,9 @@ struct TriggerTrial {
             if fired.contains(one.object.identity) {
                 report.held.append(one.object.identity)
             } else if let (_, message) = refusals.first(where: { one.fires(on: $0.key) }) {
-                report.leave(one.object.identity, "what it fires on was refused: \(message)")
+                report.leave(one.object.identity, "the statement that should fire it was refused: \(message)")
             } else if one.isConditional {
-                report.leave(one.object.identity, "its condition was not met")
+                report.leave(one.object.identity, "the test row did not meet its condition")
             } else {
                 report.fail(one.object.identity, "did not fire")
             }
@@ -168,7 +168,7 @@ struct TriggerTrial {
     /// Truncates the table if it is empty. Existing rows are never put at risk, not even until the rollback.
     private func truncate(on connection: isolated Connection) throws {
         guard try connection.query("SELECT 1 FROM \(table.identity.path) LIMIT 1").isEmpty else {
-            throw PostgresError(.server, "a table with rows is not truncated")
+            throw PostgresError(.server, "a table that contains rows is not truncated")
         }
         try underPath(connection) { _ = try connection.execute("TRUNCATE \(table.identity.path)") }
     }
@@ -194,13 +194,13 @@ struct EventTriggerTrial {
             if let state = trigger["enabled"], state != "always" {
                 report.leave(trigger.identity, "it is \(state)")
             } else if silent.contains(ExactText(trigger.identity.name)) {
-                report.leave(trigger.identity, "its function belongs to a role that is no superuser")
+                report.leave(trigger.identity, "its function belongs to a role that is not a superuser")
             } else if !countsCalls {
                 report.leave(trigger.identity, "calls can only be counted by a superuser (track_functions)")
             } else if let statements = Self.statements(event: trigger["event"] ?? "", tags: tags) {
                 try tryOne(trigger, statements, on: connection)
             } else {
-                report.leave(trigger.identity, "it waits for \(tags ?? trigger["event"] ?? "something else")")
+                report.leave(trigger.identity, "no test exists for its event: \(tags ?? trigger["event"] ?? "unknown")")
             }
         }
     }
@@ -246,7 +246,8 @@ struct EventTriggerTrial {
         switch outcome {
         case .success(let calls) where calls > 0: report.held.append(trigger.identity)
         case .success: report.fail(trigger.identity, "did not fire")
-        case .failure(let error): report.leave(trigger.identity, "what it fires on was refused: \(error.message)")
+        case .failure(let error):
+            report.leave(trigger.identity, "the statement that should fire it was refused: \(error.message)")
         }
     }
 }

@@ -58,7 +58,7 @@ struct UntrustedTables {
 
         /// - Parameter source: the untrusted table, if the text is about another table that is connected with it.
         func text(_ source: ObjectIdentity?) -> String {
-            let subject = source.map { "it is joined with the table \($0), which" } ?? "it"
+            let subject = source.map { "it is connected with the table \($0), which" } ?? "it"
             let predicate = what.map { "uses the \($0) of" } ?? "belongs to"
             return
                 "\(subject) \(predicate) the role '\(role)', which is not trusted; connect as that role, or trust it "

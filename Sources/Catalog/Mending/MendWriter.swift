@@ -52,7 +52,7 @@ struct MendWriter {
                 if column["default"] != nil { script.add("\(alter) DROP DEFAULT") }
                 script.add(
                     "\(alter) TYPE \(carrier(of: type, column)) USING \(packed(column.identity.quotedName, type))",
-                    note: "rewrites the table, twice with the way back")
+                    note: "rewrites the table; the change back rewrites it a second time")
             }
         }
         for type in types { script.add("DROP \(type.reference)") }
@@ -94,7 +94,7 @@ struct MendWriter {
         script.add(
             foundDefinition.drop(object),
             note: isKnown
-                ? nil : holdsData ? "loses data: no migration makes \(identity.kind.name) \(identity)" : nil)
+                ? nil : holdsData ? "loses data: no migration creates \(identity.kind.name) \(identity)" : nil)
     }
 
     /// Objects are dropped before those that they depend on.
@@ -177,7 +177,8 @@ struct MendWriter {
             script.add(
                 sql,
                 note: blocks && number == 0
-                    ? "blocks writes while it is built; on a busy table run it with CONCURRENTLY, by itself" : nil)
+                    ? "blocks writes while the index is built; for a busy table, run it alone and with CONCURRENTLY"
+                    : nil)
         }
     }
 

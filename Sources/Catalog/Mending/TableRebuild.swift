@@ -55,7 +55,7 @@ struct TableRebuild {
             statements.append(
                 MendScript.Statement(
                     sql: rename,
-                    note: "makes table \(table.identity) again and copies its rows, under an exclusive lock"))
+                    note: "creates table \(table.identity) again and copies its rows, under an exclusive lock"))
             return statements
         }
     }

@@ -11,9 +11,10 @@ enum BackupChecks {
     static let all = [
         Check("programs", "the programs that backups and restores use are installed", run: programs),
         Check(
-            "backups", "there are backups, they are proven and recent, and a known identity opens them", run: backups),
+            "backups", "every repository has a recent backup and a proven one, and a known identity opens all backups",
+            run: backups),
         Check(
-            "restores", "no restore was interrupted that has left a database behind, or constraints out", run: restores),
+            "restores", "no interrupted restore has left a database behind or constraints missing", run: restores),
     ]
 
     @Sendable
@@ -24,13 +25,13 @@ enum BackupChecks {
             try await connection.with { connection in
                 let databases = try Replacement.unfinished(on: connection).map {
                     Finding(
-                        subject, .warning, "the database '\($0)' is of a restore that has not ended",
+                        subject, .warning, "the database '\($0)' belongs to an unfinished restore",
                         mend: "unless that restore is running, DROP DATABASE \(quoteIdentifier($0))")
                 }
                 let closed = try ClosedDatabase.read(on: connection).map {
                     Finding(
                         subject, .warning,
-                        "the database is closed, for a restore of \(visible($0.backup)) into it has not ended",
+                        "the database is closed, because a restore of \(visible($0.backup)) into it is unfinished",
                         mend: "unless that restore is running, restore into it again with --confirm, or drop it")
                 }
                 return try databases + [closed].compactMap { $0 }
@@ -45,10 +46,10 @@ enum BackupChecks {
         let unless = "unless that restore is running, "
         return Finding(
             subject, .warning,
-            "a restore of \(visible(record.backup)) by '\(visible(record.role))' has not ended; "
-                + (missing.isEmpty ? "no constraint is missing" : "it has not made \(missing)"),
+            "a restore of \(visible(record.backup)) by '\(visible(record.role))' is unfinished; "
+                + (missing.isEmpty ? "no constraint is missing" : "it has yet to create \(missing)"),
             mend: unless
-                + (missing.isEmpty ? "" : "give its command with --constraints, or make them and ")
+                + (missing.isEmpty ? "" : "run its command again with --constraints, or create the constraints and ")
                 + "DROP SCHEMA \(record.schema)")
     }
 
@@ -72,14 +73,15 @@ enum BackupChecks {
         if !installed.contains(where: { $0.majorVersion >= server && isExecutable($0.path("pg_dump")) }) {
             findings.append(
                 Finding(
-                    "pg_dump", .error, "none is installed for a server of version \(server)",
+                    "pg_dump", .error, "no installed pg_dump can dump a server of version \(server)",
                     mend: "install postgresql-client-\(server)"))
         }
         if !installed.contains(where: { $0.majorVersion == server && isExecutable($0.path("initdb")) }) {
             findings.append(
                 Finding(
                     "server programs", .warning,
-                    "none of version \(server) are installed: restore tests need a scratch database on the server",
+                    "version \(server) is not installed, so restore tests use a scratch database on the source's "
+                        + "server",
                     mend: "install postgresql-\(server)"))
         }
         return findings
@@ -94,7 +96,7 @@ enum BackupChecks {
             return [
                 Finding(
                     "backups of \(call.database.name)", .warning,
-                    "no repository is configured, or it is not a valid address", mend: "set backup.repository")
+                    "no repository is configured, or the address of one is not valid", mend: "set backup.repository")
             ]
         }
         let identities =
@@ -117,19 +119,19 @@ enum BackupChecks {
         }
         do {
             let manifests = try await repository.manifests(of: name) {
-                find(.error, $0.description, "'reeve backup verify --all' tells more")
+                find(.error, $0.description, "run 'reeve backup verify --all' for details")
             }
             guard let newest = manifests.last else {
-                find(.error, "there are none", "'reeve backup create' makes one")
+                find(.error, "there are no backups", "make one with 'reeve backup create'")
                 return findings
             }
             if try await repository.lastProven(of: name) == nil {
-                find(.error, "none was ever shown to restore", "'reeve backup test' shows it")
+                find(.error, "no backup has been proven by a restore test", "prove one with 'reeve backup test'")
             }
             if let time = try? Timestamp.fromPostgres(newest.finishedAt), time.date.timeIntervalSinceNow < -36 * 3600 {
                 find(
-                    .warning, "the newest is of \(newest.finishedAt)",
-                    "'reeve task history' tells why there is no newer one")
+                    .warning, "the newest backup was finished at \(newest.finishedAt)",
+                    "look in 'reeve task history' for the reason why there is no newer one")
             }
             guard !identities.isEmpty else { return findings }
             let closed = try await repository.trials(manifests, identities: identities).filter {
@@ -138,11 +140,11 @@ enum BackupChecks {
             if !closed.isEmpty {
                 find(
                     .error, "no known identity opens \(closed.map(\.backup).joined(separator: ", "))",
-                    "find the identity of their recipients, which 'reeve backup show' names; "
-                        + "'reeve backup key rewrap' makes them readable by today's")
+                    "'reeve backup show' names their recipients: find the identity of one of them; then encrypt the "
+                        + "backups for the configured recipients with 'reeve backup key rewrap'")
             }
         } catch {
-            find(.error, "\(error)", "check that it can be reached and read")
+            find(.error, "\(error)", "check that the repository can be reached and read")
         }
         return findings
     }

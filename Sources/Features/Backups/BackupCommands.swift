@@ -10,24 +10,25 @@ enum BackupCommands {
         [create, list, show, verify, prune] + RestoreCommands.all + BackupKeyCommands.all
 
     static let create = CommandSpec(
-        noun: "backup", verb: "create", summary: "back the database up into the repository",
+        noun: "backup", verb: "create", summary: "back up the database into the repositories",
         discussion:
-            "Everything is dumped at one snapshot, with the tables locked against DDL and TRUNCATE before it is "
-            + "taken, in parts that are compressed and encrypted on the way; the content's fingerprints are taken at the "
-            + "same snapshot. What has not changed since the backup before is referred to, unless --full. The recovery "
-            + "point is the last backup: no moment between two backups can be restored. The repository records which "
-            + "database a name belongs to, by its ledger's number; with --adopt, a database with a new ledger takes "
-            + "over the backups that are there, which prune removes then as its own; and a repository that is empty although "
-            + "the ledger knows of backups in it, as where its disk is not mounted, is begun anew.",
+            "Dumps everything at one snapshot, in parts that are compressed and encrypted while they are written. The "
+            + "tables are locked against DDL and TRUNCATE before the snapshot is taken. Fingerprints of the content "
+            + "are computed at the same snapshot. Parts that have not changed since the previous backup are reused, "
+            + "unless --full is given. The recovery point is the last backup: no moment between two backups can be "
+            + "restored. The repository records which database a name belongs to, by the number of the database's "
+            + "ledger. With --adopt, a database with a new ledger takes over the existing backups of this name; "
+            + "'prune' then removes them like its own. Without --adopt, a repository that is empty although the ledger "
+            + "records backups in it is refused: its disk may not be mounted. With --adopt, it is started again.",
         options: [
-            .flag("full", "dump also what has not changed"),
+            .flag("full", "dump also the parts that have not changed"),
             .flag(
                 "adopt",
-                "take over the backups that another database has made under this name, or begin anew where none are left"
+                "take over the backups of another database under this name, or start an emptied repository again"
             ),
             .option("confirm", "NAME", "with --adopt: the name that the database has in the configuration"), .lockWait,
         ],
-        whenInterrupted: "no backup was made; what was written of one is cleared by the next"
+        whenInterrupted: "no backup was made; the next backup removes the partly written objects"
     ) { invocation in
         let lockWait = try invocation.duration("lock-wait")
         return try await BackupScope.forEach(invocation) { work in
@@ -36,7 +37,7 @@ enum BackupCommands {
             settings.isFull = invocation.has("full")
             settings.adopts = invocation.has("adopt")
             guard !settings.adopts || invocation.option("confirm") == name else {
-                throw ConfirmationNeeded(what: "the backups of '\(name)' are taken over", name: name)
+                throw ConfirmationNeeded(what: "the existing backups of '\(name)' would be taken over", name: name)
             }
             if let lockWait { settings.lockWait = lockWait }
             let result = try await invocation.interruption.telling(work, settings) { settings in
@@ -57,10 +58,10 @@ enum BackupCommands {
     }
 
     static let list = CommandSpec(
-        noun: "backup", verb: "list", summary: "show the backups, and when each was proved to restore",
+        noun: "backup", verb: "list", summary: "list the backups, and when each was proved by a restore test",
         discussion:
-            "The newest one is how far a restore can bring you back: there is nothing between two backups. PROVED "
-            + "is what the proof beside the backup says; prune goes by the ledger alone.",
+            "The newest backup is the recovery point: no moment between two backups can be restored. The column PROVED "
+            + "shows the proof that is stored with the backup; 'prune' uses the ledger's record instead.",
         options: [BackupScope.repository]
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
@@ -110,7 +111,7 @@ enum BackupCommands {
                 }
             }
             let newest =
-                values.isEmpty ? "" : "\nThe newest one is the recovery point: what came after it is in no backup."
+                values.isEmpty ? "" : "\nThe newest backup is the recovery point: later changes are in no backup."
             return DatabaseScope.Report(
                 ["backups": .array(values)],
                 values.isEmpty ? BackupText.none(isWhole: isWhole) : table.text + newest, status)
@@ -118,7 +119,7 @@ enum BackupCommands {
     }
 
     static let show = CommandSpec(
-        noun: "backup", verb: "show", summary: "show what a backup holds", arguments: [BackupScope.backup],
+        noun: "backup", verb: "show", summary: "show the contents of a backup", arguments: [BackupScope.backup],
         options: [BackupScope.repository]
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
@@ -133,15 +134,17 @@ enum BackupCommands {
     }
 
     static let verify = CommandSpec(
-        noun: "backup", verb: "verify", summary: "look whether every part of a backup is there and what it was",
+        noun: "backup", verb: "verify", summary: "check that all parts of a backup exist and are unchanged",
         discussion:
-            "Sizes are compared for all parts; size and hash of those that are read, all of them or a sample, and "
-            + "they must unpack, for which those that are encrypted want an identity. Tells of objects that belong to no "
-            + "backup. Exit 3 when there is something, 1 when a part could not be tried, as where a program was killed. That a backup restores, only 'backup test' shows.",
+            "Compares the sizes of all parts. Then reads all parts, or a sample of them, compares their sizes and "
+            + "hashes, and unpacks them; encrypted parts are unpacked only if an identity is given. Lists objects that "
+            + "belong to no backup. Exits with 3 if it finds a problem, otherwise with 1 if a part could not be "
+            + "checked, for example because a program was killed. Only 'backup test' shows that a backup can be "
+            + "restored.",
         arguments: [BackupScope.backup],
         options: [
-            .flag("all", "every backup of the database"),
-            .option("sample", "P%", "read only this share of the parts, chosen by chance"), BackupScope.identity,
+            .flag("all", "verify every backup of the database"),
+            .option("sample", "P%", "read only this share of the parts, chosen at random"), BackupScope.identity,
             BackupScope.repository,
         ]
     ) { invocation in
@@ -171,11 +174,13 @@ enum BackupCommands {
 
     static let prune = CommandSpec(
         noun: "backup", verb: "prune", summary: "remove the backups that the policy does not keep",
-        discussion: "Kept are the newest proven backup of each of the last days, weeks and months (backup.keep.*), the "
-            + "newest few, and whatever is newer than the newest proven one, which never goes. --dry-run tells why each "
-            + "stays or goes.",
-        options: [.dryRun, .option("confirm", "NAME", "the database's name, to go on without being asked")],
-        whenInterrupted: "backups may have been removed; 'reeve backup list' shows what is there, and the next goes on"
+        discussion:
+            "Keeps the newest proven backup of each of the last days, weeks and months (backup.keep.*), the newest few "
+            + "backups, and every backup that is newer than the newest proven one. The newest proven backup is never "
+            + "removed. --dry-run shows for each backup why it is kept or removed.",
+        options: [.dryRun, .option("confirm", "NAME", "the database's name, to skip the question")],
+        whenInterrupted:
+            "backups may have been removed; 'reeve backup list' shows the others, and the next 'prune' continues"
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
             var status = ExitCode.done
@@ -197,17 +202,18 @@ enum BackupCommands {
             var pruned = (removed: 0, freed: 0)
             if !invocation.isDryRun, !leaving.isEmpty {
                 try invocation.confirm(
-                    "\(leaving.count) backups of '\(work.open.name)' are removed", name: work.open.name)
+                    "\(leaving.count) backups of '\(work.open.name)' would be removed", name: work.open.name)
                 pruned = try await work.prune(actor: Invocation.person)
             }
-            var table = TextTable("ID", "STAYS", "WHY")
+            var table = TextTable("ID", "KEPT", "REASON")
             for one in decisions { table.add(one.id, one.stays ? "yes" : "no", one.reason) }
             let list = decisions.map { one -> JSONValue in
                 ["id": .string(one.id), "stays": .bool(one.stays), "reason": .string(one.reason)]
             }
             let sum =
                 invocation.isDryRun
-                ? "\(leaving.count) would go" : "removed \(pruned.removed), \(BackupText.size(pruned.freed)) freed"
+                ? "\(leaving.count) would be removed"
+                : "removed \(pruned.removed), \(BackupText.size(pruned.freed)) freed"
             return DatabaseScope.Report(
                 [
                     "backups": .array(list), "removed": .int(pruned.removed),

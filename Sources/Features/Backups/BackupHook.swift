@@ -8,17 +8,18 @@ import Processes
 /// Its environment is the fixed environment of every child process, the hook's own `REEVE_…` variables, and the
 /// variables that `backup.hooks.environment` names.
 struct BackupHook: Sendable {
-    static let before = BackupHook("before", "A shell command to run before a backup; when it fails, there is none.")
+    static let before = BackupHook("before", "A shell command to run before a backup. If it fails, no backup is made.")
     static let after = BackupHook(
         "after",
-        "A shell command to run after a backup, whatever became of it; REEVE_BACKUP_STATE is done or failed.")
+        "A shell command to run after a backup, even if the backup failed. REEVE_BACKUP_STATE is done or failed.")
     static let restored = BackupHook(
         "restored",
-        "A shell command to run after a restore, before anybody may connect; REEVE_RESTORE_URL is the database, without "
-            + "a password.")
+        "A shell command to run after a restore, before other sessions may connect. REEVE_RESTORE_URL is the URL of "
+            + "the database, without a password.")
     private static let environment = Setting<[String]>(
         list: "backup.hooks.environment", .text,
-        "The variables that hooks get beside PATH, HOME, LANG, LC_ALL, TMPDIR, TZ and their own REEVE_…; they start in /."
+        "The variables that hooks receive in addition to PATH, HOME, LANG, LC_ALL, TMPDIR, TZ and their own REEVE_…. "
+            + "Hooks start in the folder /."
     )
 
     static let keys = [before.setting.key, after.setting.key, restored.setting.key, environment.key]

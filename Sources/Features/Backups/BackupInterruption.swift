@@ -29,7 +29,7 @@ extension Interruption {
     /// manifest is complete, even if later work was interrupted.
     private func tell(_ work: BackupWork, _ own: Set<String>) async {
         let (repositories, database) = (work.repositories, work.open.name)
-        stands("whether a backup was made is not known; 'reeve backup list' tells")
+        stands("it is not known whether a backup was made; 'reeve backup list' shows it")
         // A separate task, because this one is cancelled. If a repository hangs, the state set above remains.
         let looking = Task { () async throws -> [String] in
             var made: [String] = []
@@ -40,10 +40,10 @@ extension Interruption {
         }
         guard let made = try? await looking.value else { return }
         guard let id = made.first else {
-            return stands("no backup of '\(database)' was made; what was written of one is cleared by the next")
+            return stands("no backup of '\(database)' was made; the next backup removes the partly written objects")
         }
         did("backup \(id) of '\(database)' was made")
-        stands("the ledger may not know of it")
+        stands("the ledger may not have recorded it")
     }
 
     /// Sets the state to report if a restore is stopped.
@@ -51,16 +51,16 @@ extension Interruption {
         let name = target.parameters["dbname"].map { "'\($0)'" } ?? "the target"
         if !order.selection.isEmpty {
             stands(
-                "the tables come into \(name) in one transaction: all of them are there, or none; their foreign keys come "
-                    + "after it, each in a transaction of its own; 'reeve doctor --only restores' tells what is missing, "
-                    + "and the same command with --constraints makes it")
+                "\(name) has all of the tables or none, because one transaction restores them; foreign keys are "
+                    + "created afterwards, each in its own transaction; 'reeve doctor --only restores' shows which are "
+                    + "missing, and the same command with --constraints creates them")
         } else if order.replaces {
             stands(
-                "\(name) is as it was, or wholly restored; a database beside it with _new_ in its name can be dropped")
+                "\(name) is either unchanged or completely restored; a database with _new_ in its name can be dropped")
         } else {
             stands(
-                "\(name) may hold a part of the backup; then it stays closed (CONNECTION LIMIT 0), and this role's, where "
-                    + "this role is a superuser: drop it, and restore into a new one")
+                "\(name) may contain a part of the backup; if so, it stays closed (CONNECTION LIMIT 0), and belongs to "
+                    + "the restoring role if that role is a superuser: drop it, and restore into a new database")
         }
     }
 }

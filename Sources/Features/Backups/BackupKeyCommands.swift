@@ -10,22 +10,22 @@ enum BackupKeyCommands {
 
     static let key = CommandSpec(
         noun: "backup", verb: "key",
-        summary: "make a pair of keys, rotate to new ones, or rehearse the loss of one",
+        summary: "make a key pair, encrypt the backups for new keys, or rehearse the loss of a key",
         discussion:
-            "'new FILE' writes an identity to FILE, which must not exist, and prints its recipient, which goes into "
-            + "backup.recipients. Keep the identity away from the machine that backs up, in two places: who loses it loses "
-            + "the backups, and who has it can read them. 'rewrap' encrypts the backups that are there for the recipients "
-            + "that are configured now; until then they stay readable with the old identity alone. A backup whose manifest "
-            + "cannot be read stays as it is, and so do the old objects: exit 1. 'drill FILE…' tries "
-            + "each identity on each backup and tells which would be lost with it; exit 3 when one opens with none, or "
-            + "with a single one.",
+            "'new FILE' writes an identity to FILE, which must not exist, and prints its recipient. Add the recipient "
+            + "to backup.recipients. Keep the identity in two places, neither of them the machine that backs up: "
+            + "without it the backups are lost, and anyone who has it can read them. 'rewrap' encrypts the existing "
+            + "backups for the recipients that are configured now; until then, only the old identities can open them. "
+            + "If a manifest cannot be read, 'rewrap' leaves that backup and all old objects unchanged, and exits with "
+            + "1. 'drill FILE…' tries each identity on each backup, and shows which backups would be lost with it. "
+            + "Exits with 3 if none of the identities, or only one, opens a backup.",
         arguments: [
             ArgumentSpec(name: "new|rewrap|drill", help: "what to do"),
             ArgumentSpec(name: "FILE", help: "identity files", isRequired: false),
-            ArgumentSpec(name: "FILE2", help: "a second one", isRequired: false),
-            ArgumentSpec(name: "FILE3", help: "a third one", isRequired: false),
+            ArgumentSpec(name: "FILE2", help: "a second identity file", isRequired: false),
+            ArgumentSpec(name: "FILE3", help: "a third identity file", isRequired: false),
         ], options: [BackupScope.identity, BackupScope.repository],
-        whenInterrupted: "each backup can be read as before, or as it is configured now"
+        whenInterrupted: "each backup is encrypted either for its old recipients or for the configured ones"
     ) { invocation in
         let words = invocation.arguments.positional
         switch (words[0], words.count) {
@@ -49,21 +49,21 @@ enum BackupKeyCommands {
         }
         invocation.console.result(["recipient": .string(recipient), "identity": .string(path)], text: recipient)
         invocation.console.note(
-            "the identity is in \(path); keep two copies away from this machine, for without it no backup opens")
+            "the identity is in \(path); keep two copies away from this machine: without it, no backup can be opened")
         return .done
     }
 
     private static func rewrap(_ invocation: Invocation) async throws -> ExitCode {
         try await BackupScope.forEach(invocation) { work in
             let (parts, damaged) = try await work.rewrap(identity: invocation.option("identity")) {
-                invocation.console.progress("encrypted anew: \($0)")
+                invocation.console.progress("encrypted again: \($0)")
             }
             for error in damaged {
-                invocation.console.note("error: \(error); the parts that it may name stay as they are")
+                invocation.console.note("error: \(error); the parts that this manifest may list are left unchanged")
             }
             return DatabaseScope.Report(
                 ["parts": .int(parts), "damaged": .array(damaged.map { .string($0.description) })],
-                "\(parts) parts are encrypted for the recipients of today", damaged.isEmpty ? .done : .failed)
+                "encrypted \(parts) parts for the configured recipients", damaged.isEmpty ? .done : .failed)
         }
     }
 
@@ -71,7 +71,7 @@ enum BackupKeyCommands {
         let identities = identities.map { URL(fileURLWithPath: $0).path }
         return try await BackupScope.forEach(invocation) { work in
             var status = ExitCode.done
-            var table = TextTable("BACKUP", "OPENS WITH", "IF ONE IS LOST")
+            var table = TextTable("BACKUP", "OPENED BY", "IF ONE IS LOST")
             var values: [JSONValue] = []
             for repository in try BackupScope.repositories(invocation, work) {
                 let manifests = try await repository.manifests(of: work.open.name) {
@@ -79,7 +79,7 @@ enum BackupKeyCommands {
                     invocation.console.note("error: \($0)")
                 }
                 for trial in try await repository.trials(manifests, identities: identities) {
-                    let opening = trial.opening ?? ["anything: it is not encrypted"]
+                    let opening = trial.opening ?? ["any: it is not encrypted"]
                     let isSafe = trial.opening.map { $0.count > 1 } ?? true
                     if !isSafe { status = .finding }
                     table.add(

@@ -10,25 +10,27 @@ enum BackupMetrics {
     private static let labels = ["database", "target"]
     private static let lastSuccess = MetricDescription(
         "reeve_backup_last_success_timestamp_seconds", .gauge,
-        "When the newest backup was complete; one that Reeve has only found in the repository counts once it is proven.",
+        "When the newest backup was completed. A backup that was found in the repository, but not in the ledger, "
+            + "counts only after a restore test has proven it.",
         labels: labels)
     private static let lastAttempt = MetricDescription(
         "reeve_backup_last_attempt_timestamp_seconds", .gauge,
-        "When a backup was last begun, whatever became of it.", labels: labels)
+        "When a backup was last started, even if it failed.", labels: labels)
     private static let size = MetricDescription(
         "reeve_backup_size_bytes", .gauge, "The size of the last backup.", labels: labels)
     private static let duration = MetricDescription(
         "reeve_backup_duration_seconds", .gauge, "How long the last backup took.", labels: labels)
     private static let lastProven = MetricDescription(
-        "reeve_backup_last_proven_timestamp_seconds", .gauge, "When a backup was last shown to restore.",
+        "reeve_backup_last_proven_timestamp_seconds", .gauge, "When a restore test last proved a backup.",
         labels: labels)
     private static let restoreSeconds = MetricDescription(
-        "reeve_backup_proven_restore_seconds", .gauge, "How long the restore of that proof took.", labels: labels)
+        "reeve_backup_proven_restore_seconds", .gauge, "How long the restore in the last successful restore test took.",
+        labels: labels)
     private static let mismatches = MetricDescription(
-        "reeve_backup_mismatched_tables", .gauge, "Tables that the newest restore test found to differ.",
+        "reeve_backup_mismatched_tables", .gauge, "Tables that differed in the newest restore test.",
         labels: labels)
     private static let free = MetricDescription(
-        "reeve_backup_storage_free_bytes", .gauge, "Free bytes in the place where backups are stored.", labels: labels)
+        "reeve_backup_storage_free_bytes", .gauge, "Free bytes in the repository.", labels: labels)
 
     static let collector = Collector(
         "backups",

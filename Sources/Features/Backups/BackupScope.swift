@@ -6,9 +6,10 @@ import Reporting
 /// The common options and functions of the backup commands.
 enum BackupScope {
     static let identity = OptionSpec.option("identity", "FILE", "the age identity that opens the backup")
-    static let repository = OptionSpec.option("repository", "PLACE", "look only into this one of the repositories")
+    static let repository = OptionSpec.option("repository", "PLACE", "use only this repository")
     static let trust = OptionSpec.option(
-        "trust", "ROLE", "let this role's functions run while rows come; beside trusted_roles", repeated: true)
+        "trust", "ROLE", "let functions of this role run during the restore, in addition to those of trusted_roles",
+        repeated: true)
     static let backup = ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)
 
     /// Runs `body` for the backups of each selected database, and prints the results (see `DatabaseScope.forEach`).

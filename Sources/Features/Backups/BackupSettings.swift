@@ -8,37 +8,40 @@ import SQL
 /// `RetentionPolicy`.
 enum BackupSettings {
     static let bandwidth = Setting<Int?>(
-        "backup.bandwidth", .integer(1...100_000), "The most MiB a second that a backup writes.")
+        "backup.bandwidth", .integer(1...100_000), "The highest rate at which a backup writes, in MiB per second.")
     static let checksRoom = Setting(
         "backup.check_room", .boolean, default: "yes",
-        "Whether a folder without room for about what is expected is left out.")
+        "Whether a folder with less free space than the backup is expected to need is left out.")
     static let rolePasswords = Setting(
         "backup.role_passwords", .boolean, default: "no",
-        "Whether the roles' passwords, as the server keeps them, are backed up; requires a superuser.")
+        "Whether the password hashes of the roles are backed up. Requires a superuser.")
     static let verifyPercent = Setting(
         "backup.verify_percent", .integer(1...100), default: "10",
-        "The share of the parts that the task verify reads.")
+        "The percentage of the parts that the task verify reads.")
     static let recipients = Setting<[String]>(
         list: "backup.recipients", .text,
-        "The age recipients who can read the backups, as 'reeve backup key new' prints them.")
+        "The age recipients that the backups are encrypted for, as 'reeve backup key new' prints them.")
     static let encryption = Setting<Encryption>(
-        "backup.encryption", .choice, default: "age", "none: backups are not encrypted.")
+        "backup.encryption", .choice, default: "age", "With none, backups are not encrypted.")
     static let identity = Setting<String?>(
         "backup.identity", .path,
         "The file with the age identity, for restore tests on a machine that may read the backups.")
     static let keepDaily = Setting(
         "backup.keep.daily", .integer(0...10_000), default: "7",
-        "For so many days the newest proven backup of each stays.")
+        "For how many days the newest proven backup of each day is kept.")
     static let keepWeekly = Setting(
-        "backup.keep.weekly", .integer(0...10_000), default: "5", "The same for weeks.")
+        "backup.keep.weekly", .integer(0...10_000), default: "5",
+        "For how many weeks the newest proven backup of each week is kept.")
     static let keepMonthly = Setting(
-        "backup.keep.monthly", .integer(0...10_000), default: "12", "The same for months.")
+        "backup.keep.monthly", .integer(0...10_000), default: "12",
+        "For how many months the newest proven backup of each month is kept.")
     static let keepAtLeast = Setting(
-        "backup.keep.at_least", .integer(1...10_000), default: "3", "The newest backups that stay in any case.")
+        "backup.keep.at_least", .integer(1...10_000), default: "3",
+        "How many of the newest backups are kept in any case.")
     static let keepWithin = Setting(
-        "backup.keep.within", .duration(), default: "0s", "Every backup younger than this stays, proven or not.")
+        "backup.keep.within", .duration(), default: "0s", "Every backup younger than this is kept, proven or not.")
     static let jobs = Setting(
-        "backup.jobs", .integer(1...64), default: "2", "Dumps, or restores, that run at once.")
+        "backup.jobs", .integer(1...64), default: "2", "How many dumps, or jobs of a restore, run at the same time.")
 
     enum Encryption: String, CaseIterable, Sendable {
         case age, none

@@ -54,7 +54,8 @@ enum RestoreTestTask {
     static func run(_ call: TaskCall) async throws -> String {
         let work = try BackupWork(call)
         let (repository, manifest) = try await work.find("latest", in: nil) {
-            call.logger.warning("not everything was looked at for the newest backup", [LogField("what", $0)])
+            call.logger.warning(
+                "some backups were not considered in the search for the newest one", [LogField("what", $0)])
         }
         return try await test(manifest, in: repository, work)
     }

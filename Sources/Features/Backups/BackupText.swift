@@ -93,10 +93,10 @@ enum BackupText {
     /// Returns the counts, in one line.
     static func summary(_ result: Verification) -> String {
         var text = "\(count(result.parts, "part")), \(result.read) of them read (\(size(result.bytes)))"
-        if result.unopened > 0 { text += ", \(result.unopened) of these not opened for lack of an identity" }
+        if result.unopened > 0 { text += ", \(result.unopened) of these not unpacked for lack of an identity" }
         text += ", \(count(result.problems.count, "problem"))"
-        if !result.untried.isEmpty { text += ", \(count(result.untried.count, "part")) could not be tried" }
-        if !result.orphans.isEmpty { text += ", \(count(result.orphans.count, "object")) of no backup" }
+        if !result.untried.isEmpty { text += ", \(count(result.untried.count, "part")) could not be checked" }
+        if !result.orphans.isEmpty { text += ", \(count(result.orphans.count, "object")) that belong to no backup" }
         return text
     }
 
@@ -117,7 +117,7 @@ enum BackupText {
     }
 
     static func text(_ proof: Proof) -> String {
-        let lines = proof.differences.map { "\($0.kind) \($0.object) is \($0.found), not \($0.expected)" }
+        let lines = proof.differences.map { "\($0.kind) \($0.object): found \($0.found), expected \($0.expected)" }
         let untried = (proof.notCompared ?? []).map { "not compared: \($0)" }
         let result = proof.isProved ? "proved" : "not proved, \(lines.count) differences"
         return

@@ -28,7 +28,7 @@ extension BackupWork {
                 damaged(
                     .badManifest(
                         object: "\(open.name)/\(manifest.id)",
-                        reason: "it says that it was made from \(manifest.startedAt) to \(manifest.finishedAt)"))
+                        reason: "its times are implausible: \(manifest.startedAt) to \(manifest.finishedAt)"))
                 continue
             }
             candidates.append(
@@ -43,7 +43,7 @@ extension BackupWork {
         try await open.database.withDirectConnection(named: "reeve backup") { connection in
             try await connection.with { connection in
                 let now: Timestamp? = try connection.query("SELECT clock_timestamp()").first?.get(0)
-                guard let now else { throw PostgresError(.badValue, "the server's clock has no time") }
+                guard let now else { throw PostgresError(.badValue, "the server did not return its time") }
                 guard try LedgerSchema.isInstalled(on: connection) else { return ([], now) }
                 let proven = try BackupLedger.records(on: connection).filter { $0.place == place && $0.provenAt != nil }
                 return (Set(proven.map(\.id)), now)
@@ -83,7 +83,7 @@ extension BackupWork {
             do {
                 try await reconcile(repository, actor: actor, on: connection)
                 let decided = try await decisions(repository) {
-                    logger.warning("a backup does not count", [LogField("error", $0)])
+                    logger.warning("a backup is ignored", [LogField("error", $0)])
                 }
                 let leaving = Set(decided.filter { !$0.stays }.map(\.id))
                 sum.freed += try await repository.remove(leaving, of: open.name, under: lock) { id in

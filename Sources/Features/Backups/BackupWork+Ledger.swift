@@ -15,7 +15,7 @@ extension BackupWork {
         } catch is PostgresError {
             throw BackupError.badManifest(
                 object: "\(manifest.database)/\(manifest.id)",
-                reason: "it says that it was made from \(manifest.startedAt) to \(manifest.finishedAt)")
+                reason: "its times are implausible: \(manifest.startedAt) to \(manifest.finishedAt)")
         }
     }
 
@@ -31,9 +31,9 @@ extension BackupWork {
                 try await connection.with {
                     try BackupLedger.find(entry, place: repository.store.place, actor: actor, on: $0)
                 }
-                logger.notice("the ledger did not know of a backup", [LogField("backup", id)])
+                logger.notice("recorded a backup that was missing from the ledger", [LogField("backup", id)])
             } catch let error as BackupError {
-                logger.warning("a backup does not count", [LogField("error", error)])
+                logger.warning("a backup is ignored", [LogField("error", error)])
             }
         }
     }
@@ -52,7 +52,7 @@ extension BackupWork {
                     id: id, place: repository.store.place, isMissed: true, actor: actor, on: $0)
             }
             logger.warning(
-                "a backup is no longer in the repository; the ledger forgets it",
+                "a backup is no longer in the repository, and was removed from the ledger",
                 [LogField("backup", id), LogField("repository", repository.store.place)])
         }
     }

@@ -71,7 +71,7 @@ extension BackupWork {
             }
         } catch {
             logger.warning(
-                "the ledger was not told of what a repository holds",
+                "the backups in a repository could not be recorded in the ledger",
                 [LogField("repository", repository.store.place), LogField("error", error)])
         }
     }
@@ -81,7 +81,8 @@ extension BackupWork {
         for attempt in 1...5 {
             do { return try await withLedger(body) } catch {
                 logger.warning(
-                    "the ledger does not know of the backup", [LogField("attempt", attempt), LogField("error", error)])
+                    "the backup could not be recorded in the ledger",
+                    [LogField("attempt", attempt), LogField("error", error)])
                 guard (try? await Task.sleep(for: .seconds(attempt))) != nil else { return }
             }
         }

@@ -68,7 +68,7 @@ extension BackupWork {
             settings.masking = MaskSection.rules(open.systems)
             guard !settings.masking.isEmpty else {
                 throw UsageError(
-                    "no system says which columns to mask",
+                    "no system defines columns to mask",
                     hint: "add 'mask:' to its system.yaml, or name the systems")
             }
         }
@@ -94,9 +94,9 @@ extension BackupWork {
         let unfinished = try? await Connection.opened(target) { connection in
             try await connection.with { try Replacement.unfinished(on: $0) }
         }
-        return ["what was there is in the database '\(former)' now; drop it when it is not needed"]
+        return ["the previous contents are in the database '\(former)'; drop it when they are no longer needed"]
             + (unfinished ?? []).map {
-                "the database '\($0)' is of a restore that has not ended; unless it is running, drop it"
+                "the database '\($0)' belongs to an unfinished restore; unless that restore is running, drop it"
             }
     }
 }

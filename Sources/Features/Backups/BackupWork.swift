@@ -101,7 +101,7 @@ struct BackupWork: Sendable {
                 found = (repository, last)
             } catch let error as StorageError {
                 failure = failure ?? error
-                note("warning: \(repository.store.place) was not looked into, and may have a newer backup: \(error)")
+                note("warning: \(repository.store.place) could not be searched, and may have a newer backup: \(error)")
             }
         }
         if let found { return found }

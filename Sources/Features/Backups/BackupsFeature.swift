@@ -14,16 +14,16 @@ extension Feature {
 enum BackupTasks {
     static let all = [
         TaskSpec(
-            "backup", "back the database up", schedule: "20 2 * * *", timeout: .seconds(12 * 3600), retries: 2,
+            "backup", "back up the database", schedule: "20 2 * * *", timeout: .seconds(12 * 3600), retries: 2,
             isOn: hasRepository, work: BackupTask.run),
         TaskSpec(
             "prune", "remove the backups that the policy does not keep", schedule: "40 4 * * *",
             timeout: .seconds(3600), retries: 1, isOn: hasRepository, work: PruneTask.run),
         TaskSpec(
-            "verify", "look whether all parts of the backups are there, and read some", schedule: "20 6 * * *",
+            "verify", "check that all parts of the backups exist, and read some of them", schedule: "20 6 * * *",
             timeout: .seconds(4 * 3600), retries: 1, isOn: hasRepository, work: VerifyTask.run),
         TaskSpec(
-            "restore-test", "prove that the newest backup restores", schedule: "20 5 * * sun",
+            "restore-test", "prove that the newest backup can be restored", schedule: "20 5 * * sun",
             timeout: .seconds(12 * 3600), retries: 0,
             isOn: { hasRepository($0, $1) && BackupSettings.canOpen($0) }, work: RestoreTestTask.run),
     ]

@@ -5,18 +5,19 @@ import Kernel
 enum MaskSection {
     static let section = SystemSection<[String: [String: MaskingRules.Mask]]>(
         "mask",
-        "How columns are masked by 'reeve backup restore --mask': tables, each with columns, each with one of "
+        "How 'reeve backup restore --mask' masks columns: a map of tables, each a map of columns to one of "
             + MaskingRules.Mask.allCases.map { "`\($0.rawValue)`" }.joined(separator: ", ") + ".",
         example: "mask: {customers: {email: hash}}", read: read)
 
     private static func read(_ node: YAMLNode, _ file: String) throws -> [String: [String: MaskingRules.Mask]] {
         guard case .mapping(let tables, _) = node else {
-            throw ConfigurationError(file, node.line, "'mask' holds tables, each with its columns")
+            throw ConfigurationError(file, node.line, "'mask' must be a map of tables, each with its columns")
         }
         var masks: [String: [String: MaskingRules.Mask]] = [:]
         for table in tables {
             guard case .mapping(let columns, _) = table.value else {
-                throw ConfigurationError(file, table.value.line, "'mask.\(table.key)' holds columns, each with a mask")
+                throw ConfigurationError(
+                    file, table.value.line, "'mask.\(table.key)' must be a map of columns, each with a mask")
             }
             for column in columns {
                 let text = try column.value.word(column.key, file)

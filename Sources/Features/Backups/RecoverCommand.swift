@@ -10,18 +10,20 @@ import Reporting
 enum RecoverCommand {
     static let spec = CommandSpec(
         noun: "recover", verb: nil,
-        summary: "bring the whole estate back from its backups: databases, roles and ledger",
+        summary: "restore the whole estate from its backups: databases, roles and ledger",
         discussion:
-            "For a machine that has nothing but this program, its configuration, the repository and an identity. "
-            + "Each configured database is made where it does not exist, with its roles, from its newest backup; one that "
-            + "holds something is put aside with --confirm, and otherwise left alone.",
+            "For a machine that has only this program, its configuration, a repository and an identity. Each "
+            + "configured database is restored from its newest backup, with its roles. A database that does not exist "
+            + "is created. A database that is not empty is renamed with --confirm, and restored under its own name; "
+            + "without --confirm, it is left unchanged.",
         options: [
-            .option("backup", "ID", "this backup instead of the newest; with --database"), BackupScope.identity,
+            .option("backup", "ID", "restore this backup of the database that --database names, instead of the newest"),
+            BackupScope.identity,
             BackupScope.repository, BackupScope.trust, .dryRun,
-            .option("confirm", "NAME", "the database that may be put aside"),
+            .option("confirm", "NAME", "the database that may be renamed and replaced"),
         ],
-        whenInterrupted: "a database that was being restored may hold a part of its backup, and is closed then "
-            + "(CONNECTION LIMIT 0); drop it, and recover again"
+        whenInterrupted: "a database that was being restored may contain a part of its backup; if so, it is closed "
+            + "(CONNECTION LIMIT 0): drop it, and recover again"
     ) { invocation in
         let estate = try invocation.estate()
         var values: [JSONValue] = []
@@ -78,7 +80,7 @@ enum RecoverCommand {
                 try await AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
                     .anchor(accepting: "\(Invocation.person): recovered from backup \(manifest.id)")
             } catch {
-                invocation.console.note("'\(one.name)': the audit chain is not anchored: \(error)")
+                invocation.console.note("'\(one.name)': the audit chain could not be anchored: \(error)")
             }
             lines.append("\(one.name): restored from \(manifest.id), as of \(manifest.startedAt)")
             invocation.interruption.did("recovered '\(one.name)' from \(manifest.id)")

@@ -11,15 +11,19 @@ enum RestoreCommands {
 
     static let test = CommandSpec(
         noun: "backup", verb: "test",
-        summary: "restore a backup into a cluster of its own and compare it with its source",
+        summary: "restore a backup into a temporary cluster and compare it with its source",
         discussion:
-            "Compared are rows, content, sequences, large objects, roles and the whole schema, with what was taken "
-            + "at the backup's own snapshot; then the checks of each system (backups/checks/SYSTEM/*.sql), each of which "
-            + "gives no row when it holds. The cluster is removed after; where no server programs are installed, it is a "
-            + "scratch database on the source's server. Exit 3 when anything differs.",
+            "Compares the numbers of rows, the content, sequences, large objects, roles and the whole schema with the "
+            + "values that were recorded at the backup's snapshot. Then runs the checks of each system "
+            + "(backups/checks/SYSTEM/*.sql); a check passes if it returns no row. The cluster is removed afterwards. "
+            + "If no server programs are installed, a scratch database on the source's server is used instead. Exits "
+            + "with 3 if anything differs.",
         arguments: [BackupScope.backup],
-        options: [.flag("latest", "the newest backup, as without ID"), BackupScope.identity, BackupScope.repository],
-        whenInterrupted: "nothing was proved; the backup is as it was"
+        options: [
+            .flag("latest", "test the newest backup; this is the default"), BackupScope.identity,
+            BackupScope.repository,
+        ],
+        whenInterrupted: "nothing was proved; the backup is unchanged"
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
             let id = invocation.arguments.positional.first ?? "latest"
@@ -35,37 +39,40 @@ enum RestoreCommands {
     }
 
     static let restore = CommandSpec(
-        noun: "backup", verb: "restore", summary: "restore a backup, or a table or schema of it, into a database",
+        noun: "backup", verb: "restore", summary: "restore a backup, or tables or schemas of it, into a database",
         discussion:
-            "A whole backup wants an empty target; with --confirm it takes the place of what is there, which stays "
-            + "in a database beside it. Sessions of others are kept out until everything is there, masked where that is "
-            + "wanted, and the hook backup.hooks.restored has run (the role must be a superuser for that, to whom the "
-            + "database belongs meanwhile); a database whose restore has failed stays closed, by CONNECTION LIMIT 0. Single tables "
-            + "and schemas are put into a database that is in use, beside what is there, with all rows in one transaction; "
-            + "then their foreign keys, each in a transaction of its own. One that the target cannot have is left out: "
-            + "what is left out, or has come otherwise than it was, is said, and the command exits with 3. A restore that "
-            + "is stopped between keeps a record in the target, an empty schema: the same command with --constraints makes "
-            + "what is missing, out of the backup that it was begun with. "
-            + "A superuser restores no table whose generated columns or partition key call a function of a role "
-            + "that is not trusted (exit 4).",
+            "A whole backup requires an empty target. With --confirm, the target need not be empty: the restored "
+            + "database takes its name, and the previous contents are kept in a database with another name. While a "
+            + "superuser restores, the database belongs to the superuser, and other sessions cannot connect until the "
+            + "data are complete, masked if --mask is given, and the hook backup.hooks.restored has run. A database "
+            + "whose restore failed stays closed (CONNECTION LIMIT 0).\n\n"
+            + "Single tables and schemas are added to a database that may be in use, with all rows in one transaction. "
+            + "Their foreign keys are created afterwards, each in its own transaction. A foreign key that the target "
+            + "cannot have is left out. The command lists everything that was left out or differs from the backup, and "
+            + "then exits with 3. A restore that is interrupted before the last foreign key leaves a record in the "
+            + "target, an empty schema: the same command with --constraints then creates the missing constraints from "
+            + "the same backup. A superuser cannot restore a table whose generated columns or partition key call a "
+            + "function of a role that is not trusted (exit 4).",
         arguments: [ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)],
         options: [
             .option("to", "URL", "the database to restore into; it must exist"),
             .option("table", "TABLE", "only this table, with its indexes, constraints and grants", repeated: true),
             .option("schema", "SCHEMA", "only this schema", repeated: true),
-            .option("into-schema", "SCHEMA", "put the tables there instead of where they were"),
-            .flag("constraints", "make only the constraints that an unfinished restore of the same tables has left"),
-            .option("as-of", "TIME", "the newest backup that was begun by then, as 2026-11-20T03:00:00Z"),
-            .flag("roles", "make the roles that are missing"),
-            .flag("mask", "mask the columns that the systems name under 'mask'"),
+            .option("into-schema", "SCHEMA", "put the tables into this schema instead of their own"),
+            .flag(
+                "constraints",
+                "create only the constraints that an unfinished restore of the same tables has yet to create"),
+            .option("as-of", "TIME", "the newest backup that was started by then, for example 2026-11-20T03:00:00Z"),
+            .flag("roles", "create the missing roles"),
+            .flag("mask", "mask the columns that the systems list under 'mask'"),
             BackupScope.identity, BackupScope.repository, BackupScope.trust,
-            .option("confirm", "NAME", "the target's name, when it is not empty"),
+            .option("confirm", "NAME", "the target's name, if it is not empty"),
         ], whenInterrupted: "nothing was restored"
     ) { invocation in
         let target = try target(invocation)
         guard try invocation.estate().selected(invocation.option("database")).count == 1 else {
             throw UsageError(
-                "several databases are configured", hint: "name the one whose backup it is with --database")
+                "several databases are configured", hint: "name the database of the backup with --database")
         }
         var order = try order(invocation)
         return try await BackupScope.forEach(invocation) { work in
@@ -93,8 +100,8 @@ enum RestoreCommands {
                 switch order.unfinished {
                 case nil: "restored \(manifest.id), as of \(manifest.startedAt)"
                 case let record? where record.missingNames.isEmpty:
-                    "the restore of \(manifest.id) has left nothing to do"
-                case _?: "made what the restore of \(manifest.id) had left"
+                    "the restore of \(manifest.id) was already complete"
+                case _?: "created the constraints that the restore of \(manifest.id) had yet to create"
                 }
             // A restore of a whole backup leaves nothing out, so its notes are not findings.
             let hasFindings = isPartial && !notes.isEmpty
@@ -104,7 +111,7 @@ enum RestoreCommands {
                     "notes": .array(notes.map { .string($0) }),
                 ],
                 "\(what), in \(String(format: "%.1f", seconds)) s"
-                    + (hasFindings ? "; not everything is as it was" : ""), hasFindings ? .finding : .done)
+                    + (hasFindings ? "; not everything equals the backup" : ""), hasFindings ? .finding : .done)
         }
     }
 
@@ -113,7 +120,7 @@ enum RestoreCommands {
         let target = try ConnectionSettings(connectionString: url)
         guard target.parameters["password"] == nil else {
             throw UsageError(
-                "a password on the command line can be read by everyone on the machine",
+                "a password on the command line is visible to every user of the machine",
                 hint: "put it into ~/.pgpass or PGPASSWORD")
         }
         return target
@@ -148,7 +155,8 @@ enum RestoreCommands {
         let place = invocation.option("repository")
         if let id = unfinished?.backup {
             if let named = invocation.arguments.positional.first, named != "latest", named != id {
-                throw UsageError("the unfinished restore is of \(id), not of \(named)", hint: "name that one, or none")
+                throw UsageError(
+                    "the unfinished restore used the backup \(id), not \(named)", hint: "name that backup, or none")
             }
             return try await work.find(id, in: place) { invocation.console.note($0) }
         }
@@ -175,7 +183,7 @@ enum RestoreCommands {
         guard invocation.option("confirm") == name else {
             throw ConfirmationNeeded(
                 what:
-                    "the database '\(name)' is not empty: \(count == 1 ? "an object is" : "\(count) objects are") in it",
+                    "the database '\(name)' is not empty: it contains \(count == 1 ? "an object" : "\(count) objects")",
                 name: name)
         }
         return true

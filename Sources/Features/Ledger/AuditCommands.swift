@@ -10,13 +10,14 @@ enum AuditCommands {
 
     static let verify = CommandSpec(
         noun: "audit", verb: "verify",
-        summary: "compute the audit chain anew, and tell whether it is what was anchored",
+        summary: "recompute the audit chain, and compare it with its anchors",
         discussion:
-            "Each entry is hashed with the one before it, so that a change or a gap shows; the anchors, made with a key "
-            + "that the database does not hold, show whether its owner wrote the whole anew, cut it off or began another. "
-            + "Tells how far the chain is anchored, and by what. Exit 3 when something speaks against it.",
+            "The hash of each entry includes the hash of the previous entry, so changes and gaps are detected. The "
+            + "anchors are made with a key that is not stored in the database. They show whether the database's owner "
+            + "has rewritten the chain, cut it off or started another one. Shows up to which entry the chain is "
+            + "anchored, and in which places. Exits with 3 if anything contradicts the chain.",
         options: [
-            .option("anchors", "FILE", "read further anchors from this file, as a log with them", repeated: true)
+            .option("anchors", "FILE", "read more anchors from this file, for example a log", repeated: true)
         ]
     ) { invocation in
         var more: [String: [String]] = [:]
@@ -42,14 +43,15 @@ enum AuditCommands {
 
     static let anchor = CommandSpec(
         noun: "audit", verb: "anchor",
-        summary: "write down outside the database how far the audit chain goes",
+        summary: "record the end of the audit chain outside the database",
         discussion:
-            "Writes the number and hash of the last entry, with a code made from the file audit.key, into the state "
-            + "folder, every repository and the log. The task 'anchor' does so by itself. Nothing is anchored that "
-            + "contradicts an earlier anchor, unless --accept says why it is right, as after a restore.",
+            "Writes the number and the hash of the last entry to the state folder, every repository and the log, "
+            + "authenticated with the key in the file audit.key. The task 'anchor' does the same on a schedule. A "
+            + "chain that contradicts an earlier anchor is not anchored, unless --accept gives the reason why it is "
+            + "correct, for example after a restore.",
         options: [
-            .option("accept", "REASON", "take the chain as it is from here on, whatever earlier anchors say"),
-            .option("confirm", "NAME", "the database's name, to accept without being asked"),
+            .option("accept", "REASON", "accept the chain as it is, and no longer compare it with earlier anchors"),
+            .option("confirm", "NAME", "the database's name, to skip the question"),
         ]
     ) { invocation in
         let estate = try invocation.estate()
@@ -60,13 +62,14 @@ enum AuditCommands {
             let work = AuditWork(open: open, configuration: estate.configuration, logger: estate.logger)
             var reason = invocation.option("accept")
             if let given = reason {
-                try invocation.confirm("earlier anchors of '\(one.name)' will no longer be compared", name: one.name)
+                try invocation.confirm(
+                    "the audit chain of '\(one.name)' would no longer be compared with earlier anchors", name: one.name)
                 reason = "\(Invocation.person): \(given)"
             }
             let done = try await work.anchor(accepting: reason)
             let anchor = done.anchor
             lines.append(
-                "\(one.name): \(done.isNew ? "anchored" : "was anchored") up to entry \(anchor.entries) at "
+                "\(one.name): \(done.isNew ? "anchored" : "already anchored") up to entry \(anchor.entries) at "
                     + "\(anchor.at.rfc3339), with the key \(anchor.keyID), in "
                     + work.places.map(\.place).joined(separator: ", "))
             values.append([

@@ -17,10 +17,10 @@ enum LedgerSettings {
     private static let kept = ValueSyntax.duration(.seconds(86400)...WrittenDuration.longest)
     private static let runs = Setting(
         "ledger.keep.runs", kept, default: "90d",
-        "How long the ledger keeps runs, occurrences and attempts at backups; the newest run of a task stays.")
-    private static let events = Setting("ledger.keep.events", kept, default: "30d", "The same for events.")
+        "How long the ledger keeps runs, occurrences and backup attempts. The newest run of each task is always kept.")
+    private static let events = Setting("ledger.keep.events", kept, default: "30d", "How long the ledger keeps events.")
     private static let findings = Setting(
-        "ledger.keep.findings", kept, default: "90d", "The same for findings, from when they were cleared.")
+        "ledger.keep.findings", kept, default: "90d", "How long the ledger keeps findings after they were cleared.")
 
     static let keys = [runs.key, events.key, findings.key]
 
@@ -36,11 +36,11 @@ enum LedgerSettings {
 /// The task that anchors the audit chain.
 enum AnchorTask {
     static let spec = TaskSpec(
-        "anchor", "write down outside the database how far its audit chain goes", schedule: "*/10 * * * *",
+        "anchor", "record the end of the audit chain outside the database", schedule: "*/10 * * * *",
         timeout: .seconds(300), retries: 1
     ) { call in
         let done = try await AuditWork(open: call.open, configuration: call.configuration, logger: call.logger).anchor()
-        return "\(done.isNew ? "anchored" : "is anchored") up to entry \(done.anchor.entries)"
+        return "\(done.isNew ? "anchored" : "already anchored") up to entry \(done.anchor.entries)"
     }
 }
 
@@ -55,14 +55,14 @@ enum TidyTask {
         await AuditWork(open: call.open, configuration: call.configuration, logger: call.logger).thin()
         return
             "removed \(removed.runs) runs, \(removed.occurrences) occurrences, \(removed.events) events, "
-            + "\(removed.attempts) attempts at backups, \(removed.findings) findings"
+            + "\(removed.attempts) backup attempts, \(removed.findings) findings"
     }
 }
 
 /// The metric of the length of the audit chain.
 enum AuditMetrics {
     private static let entries = MetricDescription(
-        "reeve_audit_entries", .gauge, "Entries of the audit chain.", labels: ["database"])
+        "reeve_audit_entries", .gauge, "Number of entries in the audit chain.", labels: ["database"])
 
     static let collector = Collector("audit", families: [entries]) { open, sample in
         let count = try await open.database.pool.with(within: .seconds(10)) { connection in

@@ -51,7 +51,7 @@ enum AnalyzeTask {
                 held += 1
             }
         }
-        return "analysed \(done) of \(tables.count) tables" + (held > 0 ? ", \(held) could not be" : "")
+        return "analysed \(done) of \(tables.count) tables" + (held > 0 ? "; \(held) could not be analysed" : "")
     }
 
     private static func analyze(_ table: TableStatistics, on connection: isolated Connection) throws {

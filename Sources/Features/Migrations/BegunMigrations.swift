@@ -35,7 +35,8 @@ final class BegunMigrations: Sendable {
             // A migration begins only after the migration before it has ended, so all but the last are complete.
             for action in actions.dropLast() { interruption.did("\(word) \(Self.title(action))") }
             interruption.stands(
-                "whether \(Self.title(last)) was \(word) is not known; 'reeve migrate status' tells, once the server answers"
+                "it is not known whether \(Self.title(last)) was \(word); run 'reeve migrate status' once the server "
+                    + "answers"
             )
             return
         }
@@ -48,14 +49,16 @@ final class BegunMigrations: Sendable {
             switch (action.direction, record?.state) {
             case (_, .applying), (_, .reverting):
                 standing.append(
-                    "\(Self.title(action)) is \(word) in part and journalled: run it again, and it goes on there")
+                    "\(Self.title(action)) is partly \(word): run the command again, and it continues after the last "
+                        + "finished step"
+                )
             case (.up, .applied) where record?.tokenDigest == action.migration.up.tokenDigest, (.down, nil):
                 interruption.did("\(word) \(Self.title(action))")
             default:
                 standing.append("\(Self.title(action)) is not \(word)" + (isStillAtIt ? "" : ": it was rolled back"))
             }
         }
-        if isStillAtIt { standing.append("the server may still be at it, and hold its locks") }
+        if isStillAtIt { standing.append("the server may still be executing it, and hold its locks") }
         interruption.stands(standing.joined(separator: "; "))
     }
 

@@ -11,7 +11,7 @@ enum MigrateCommands {
     private static let with = OptionSpec.option(
         "with", "SYSTEM/OPTION", "apply this opt-in migration too", repeated: true)
     private static let late = OptionSpec.flag(
-        "out-of-order", "apply a migration whose version lies below an applied one")
+        "out-of-order", "apply also a migration whose version is lower than an applied one")
 
     static let plan = CommandSpec(
         noun: "migrate", verb: "plan", summary: "show what 'up' would do, statement by statement",
@@ -24,10 +24,12 @@ enum MigrateCommands {
     }
 
     static let up = CommandSpec(
-        noun: "migrate", verb: "up", summary: "apply what is pending",
-        discussion: "Each migration runs in a transaction of its own that also writes the ledger. Statements that "
-            + "cannot run in one, such as CREATE INDEX CONCURRENTLY, run alone and are journalled. A run that was "
-            + "cut short at any point is continued by the next. With --dry-run, exit 3 when something is pending.",
+        noun: "migrate", verb: "up", summary: "apply pending migrations",
+        discussion:
+            "Each migration runs in its own transaction, which also updates the ledger. Statements that cannot run in "
+            + "a transaction, such as CREATE INDEX CONCURRENTLY, run alone, and the ledger records each step. If a run "
+            + "is interrupted at any point, the next run continues it. With --dry-run, exits with 3 if a migration is "
+            + "pending.",
         options: [
             .system, .option("to", "VERSION", "only up to this version (with one --system)"), with, late, .dryRun,
             .lockWait,
@@ -50,11 +52,12 @@ enum MigrateCommands {
 
     static let down = CommandSpec(
         noun: "migrate", verb: "down", summary: "revert migrations, newest first",
-        discussion: "Reverts all that comes after --to VERSION; with --to 0 everything, the schema included if it was "
-            + "made by 'up'. Destroys data, so it wants --confirm=DATABASE or an answer.",
+        discussion:
+            "Reverts all migrations after --to VERSION. With --to 0, reverts all migrations, and drops the schema if "
+            + "'up' created it. Destroys data, so it requires --confirm=DATABASE or an answer to the question.",
         options: [
-            .system, .option("to", "VERSION", "the version to go back to; 0 for none"), .dryRun, .lockWait,
-            .option("confirm", "NAME", "the database's name, to go on without being asked"),
+            .system, .option("to", "VERSION", "the version to revert to; 0 reverts all"), .dryRun, .lockWait,
+            .option("confirm", "NAME", "the database's name, to skip the question"),
         ], whenInterrupted: "no migration was reverted"
     ) { invocation in
         guard let target = try target(invocation) else {
@@ -63,7 +66,7 @@ enum MigrateCommands {
         if invocation.isDryRun { return try await dryRun(.down(to: target), invocation) }
         return try await forEach(invocation, goingDown: true) { migrator, open in
             try invocation.confirm(
-                "migrations of the database '\(open.name)' are reverted, and their data are lost", name: open.name)
+                "migrations of the database '\(open.name)' would be reverted, and their data lost", name: open.name)
             let begun = BegunMigrations(in: open.database)
             let outcome = try await begun.telling(invocation.interruption) {
                 try await migrator.down(to: target) { action in
@@ -77,28 +80,29 @@ enum MigrateCommands {
     }
 
     static let status = CommandSpec(
-        noun: "migrate", verb: "status", summary: "show what is applied and what is pending",
-        discussion: "Exit 3 when something is pending.", options: [.system, with]
+        noun: "migrate", verb: "status", summary: "show applied and pending migrations",
+        discussion: "Exits with 3 if a migration is pending.", options: [.system, with]
     ) { invocation in
         try await forEach(invocation) { migrator, _ in MigrationReport(status: try await migrator.status()) }
     }
 
     static let verify = CommandSpec(
         noun: "migrate", verb: "verify", summary: "compare every applied migration with its file",
-        discussion: "Finds files that changed, vanished or were renamed after they were applied. Exit 3 when it does.",
+        discussion:
+            "Finds files that were changed, removed or renamed after they were applied. Exits with 3 if there are any.",
         options: [.system]
     ) { invocation in
         try await forEach(invocation) { migrator, _ in MigrationReport(findings: try await migrator.verify()) }
     }
 
     static let new = CommandSpec(
-        noun: "migrate", verb: "new", summary: "make the files of a new migration",
+        noun: "migrate", verb: "new", summary: "create the files of a new migration",
         arguments: [
             ArgumentSpec(name: "SYSTEM", help: "a system's name, or its folder"),
-            ArgumentSpec(name: "NAME", help: "what it does, in a few words with _ between"),
+            ArgumentSpec(name: "NAME", help: "what it does, in a few words joined by _"),
         ],
-        options: [.flag("repeatable", "make an R__ file, which is applied anew whenever it changes")],
-        whenInterrupted: "the files may be there"
+        options: [.flag("repeatable", "create an R__ file, which is applied again whenever it changes")],
+        whenInterrupted: "some of the files may have been created"
     ) { invocation in
         let configuration = try invocation.configuration()
         let words = invocation.arguments.positional
@@ -121,7 +125,7 @@ enum MigrateCommands {
     private static func target(_ invocation: Invocation) throws -> Int? {
         let target = try invocation.integer("to", in: 0...999_999_999)
         if target != nil, target != 0, invocation.options("system").count != 1 {
-            throw UsageError("--to VERSION is a version of one system", hint: "name it with --system")
+            throw UsageError("--to VERSION requires a single system", hint: "name the system with --system")
         }
         return target
     }
@@ -286,7 +290,7 @@ private struct MigrationReport {
         ]
         text =
             findings.isEmpty
-            ? "every applied migration is what its file says"
+            ? "every applied migration equals its file"
             : findings.map { $0.evidence + ($0.mend.map { "\nhint: \($0)" } ?? "") }.joined(separator: "\n")
     }
 }

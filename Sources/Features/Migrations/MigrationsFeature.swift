@@ -14,13 +14,13 @@ extension Feature {
 /// The settings of a migrator.
 enum MigratorSettings {
     private static let lockWait = Setting(
-        "migrate.lock_wait", .duration(), default: "60s", "How long to wait for another run of migrations.")
+        "migrate.lock_wait", .duration(), default: "60s", "How long to wait until another run of migrations has ended.")
     private static let lockTimeout = Setting(
         "migrate.lock_timeout", .serverDuration, default: "3s",
-        "How long a statement of a migration may wait for a lock, and hold up the application behind it.")
+        "How long a statement of a migration may wait for a lock. Other sessions may have to wait behind it.")
     private static let retries = Setting(
         "migrate.retries", .integer(0...1000), default: "10",
-        "How often a migration that did not get its locks is tried again.")
+        "How many times a migration that did not get its locks is retried.")
 
     static let keys = [lockWait.key, lockTimeout.key, retries.key]
 

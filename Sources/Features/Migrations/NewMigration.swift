@@ -15,8 +15,8 @@ struct NewMigration {
         let files: [(String, String)]
         if isRepeatable {
             files = [
-                ("R__\(name).sql", "-- Applied anew whenever its statements change: write CREATE OR REPLACE.\n"),
-                ("R__\(name).down.sql", "-- Takes away what R__\(name).sql makes.\n"),
+                ("R__\(name).sql", "-- Applied again whenever its statements change: write CREATE OR REPLACE.\n"),
+                ("R__\(name).down.sql", "-- Drops the objects that R__\(name).sql creates.\n"),
             ]
         } else {
             // The highest existing version plus one. Opt-in migrations do not count, because they have their own

@@ -8,13 +8,15 @@ enum ConfigCommands {
     static let all = [check, show, reference]
 
     static let check = CommandSpec(
-        noun: "config", verb: "check", summary: "check the configuration, and every system that it names",
-        discussion: "Reads the file and the environment as every command does, connects to nothing. Exit 2 on an error."
+        noun: "config", verb: "check", summary: "check the configuration and the systems that it names",
+        discussion:
+            "Reads the file and the environment like every other command, but does not connect to any server. Exits "
+            + "with 2 if there is an error."
     ) { invocation in
         let configuration = try invocation.configuration()
         if let (name, meant) = configuration.store.unknownVariables.min(by: { $0.key < $1.key }) {
             throw ConfigurationError(
-                "environment \(name)", nil, "it is not the name of a key",
+                "environment \(name)", nil, "no key has this name",
                 hint: meant.map { "did you mean \($0)" } ?? "see 'reeve config reference'")
         }
         let catalog = SystemCatalog(configuration: configuration, sections: invocation.features.sections)
@@ -30,13 +32,13 @@ enum ConfigCommands {
                 "valid": true, "file": .string(file),
                 "databases": .array(configuration.databases.map { .string($0.name) }),
             ],
-            text: "\(file ?? "no file; environment and defaults"): valid, \(configuration.databases.count) "
+            text: "\(file ?? "environment and defaults, without a file"): valid, \(configuration.databases.count) "
                 + "database\(configuration.databases.count == 1 ? "" : "s")")
         return .done
     }
 
     static let show = CommandSpec(
-        noun: "config", verb: "show", summary: "show every setting with where it comes from",
+        noun: "config", verb: "show", summary: "show every setting, its value and the origin of the value",
         discussion: "Passwords are never shown."
     ) { invocation in
         let configuration = try invocation.configuration()
@@ -63,7 +65,7 @@ enum ConfigCommands {
     }
 
     static let reference = CommandSpec(
-        noun: "config", verb: "reference", summary: "print a reference, as Markdown: of all settings, or of a TOPIC",
+        noun: "config", verb: "reference", summary: "print the reference of all settings, or of TOPIC, as Markdown",
         arguments: [
             ArgumentSpec(
                 name: "TOPIC", help: Reference.allCases.map(\.rawValue).joined(separator: ", "), isRequired: false)
@@ -73,7 +75,7 @@ enum ConfigCommands {
         guard let topic = Reference(rawValue: word) else {
             let known = Reference.allCases.map(\.rawValue)
             throw UsageError(
-                "there is no reference of '\(word)'",
+                "'\(word)' is not a topic of the reference",
                 hint: closest(to: word, among: known).map { "did you mean '\($0)'" }
                     ?? "known: \(known.joined(separator: ", "))")
         }

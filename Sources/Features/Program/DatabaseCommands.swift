@@ -7,9 +7,10 @@ enum DatabaseCommands {
     static let all = [url]
 
     static let url = CommandSpec(
-        noun: "database", verb: "url", summary: "print how to connect to the database, for psql",
-        discussion: "Without a password, which belongs in .pgpass or the environment. Starts nothing: the embedded "
-            + "PostgreSQL answers while 'reeve serve' or another command holds it."
+        noun: "database", verb: "url", summary: "print the connection URL of the database, for example for psql",
+        discussion:
+            "The URL has no password; put the password into .pgpass or the environment. The command does not start the "
+            + "embedded PostgreSQL, which runs only while 'reeve serve' or another command uses it."
     ) { invocation in
         let configuration = try invocation.configuration()
         let estate = Estate(configuration: configuration, features: invocation.features, logger: .silent)

@@ -5,12 +5,13 @@ import Reporting
 /// The command `reeve doctor`.
 enum DoctorCommand {
     static let spec = CommandSpec(
-        noun: "doctor", verb: nil, summary: "look for what would fail when it is needed: programs, repositories, keys",
-        discussion: "Tries out what backups and restores rest on, and changes nothing. Exit 3 when there is something. "
-            + "A check that cannot be carried out is a finding.",
+        noun: "doctor", verb: nil,
+        summary: "check the programs, repositories and keys that backups and restores require",
+        discussion:
+            "Changes nothing. Exits with 3 if there are findings. A check that cannot be completed is a finding.",
         options: [
-            .option("only", "CHECK", "only this check", repeated: true),
-            .option("identity", "FILE", "an age identity that is known; beside backup.identity", repeated: true),
+            .option("only", "CHECK", "run only this check", repeated: true),
+            .option("identity", "FILE", "another age identity, in addition to backup.identity", repeated: true),
         ]
     ) { invocation in
         let estate = try invocation.estate()
@@ -33,7 +34,7 @@ enum DoctorCommand {
         if let unknown = names.first(where: { name in !all.contains { $0.name == name } }) {
             let known = all.map(\.name)
             throw UsageError(
-                "there is no check '\(unknown)'",
+                "the check '\(unknown)' does not exist",
                 hint: closest(to: unknown, among: known).map { "did you mean '\($0)'" }
                     ?? "known: \(known.joined(separator: ", "))")
         }
@@ -54,7 +55,7 @@ enum DoctorCommand {
             findings.append(
                 Finding(
                     "database \(one.name)", .error, "\(error)",
-                    mend: "'reeve config show' tells where the address comes from"))
+                    mend: "'reeve config show' shows the origin of the address"))
         }
         let call = Check.Call(
             database: one, estate: estate, open: open, serverVersion: version, identities: identities)
@@ -89,11 +90,11 @@ struct CheckRun: Sendable {
         } catch is TimeIsOver {
             return [
                 Finding(
-                    subject, .error, "it took more than \(check.limit.components.seconds) s and was given up",
-                    mend: "look at what it examines: \(check.summary)")
+                    subject, .error, "the check did not end within \(check.limit.components.seconds) s",
+                    mend: "find out why it is slow; it checks that \(check.summary)")
             ]
         } catch {
-            return [Finding(subject, .error, "it could not be carried out: \(error)", mend: ErrorReport(error).hint)]
+            return [Finding(subject, .error, "the check failed: \(error)", mend: ErrorReport(error).hint)]
         }
     }
 

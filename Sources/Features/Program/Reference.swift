@@ -54,7 +54,7 @@ public enum Reference: String, CaseIterable, Sendable {
     }
 
     private static func checks(_ checks: [Check]) -> ReferenceTable {
-        var table = ReferenceTable(["check", "limit", "summary"], heads: ["check", "limit", "what must be so"])
+        var table = ReferenceTable(["check", "limit", "summary"], heads: ["check", "limit", "what it checks"])
         for check in checks {
             table.add([.code(check.name), .text("\(check.limit.components.seconds) s"), .text(check.summary)])
         }
@@ -88,7 +88,7 @@ extension Reference {
         }
         table.add([
             .code("interrupted"), .text("128 + N"),
-            .text("A signal ended the command; the message says what was done."),
+            .text("A signal ended the command. The message says what was done."),
         ])
         return table
     }

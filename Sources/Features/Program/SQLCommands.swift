@@ -13,7 +13,7 @@ enum SQLCommands {
         discussion: "Splits as psql does: quotes, dollar quotes, nested comments, BEGIN ATOMIC bodies and COPY data "
             + "are kept whole. Offsets and lengths are in bytes.",
         arguments: [ArgumentSpec(name: "FILE", help: "the script; - for standard input")],
-        options: [.flag("count", "only how many statements there are")]
+        options: [.flag("count", "print only the number of statements")]
     ) { invocation in
         let path = invocation.arguments.positional[0]
         let source = try read(path)

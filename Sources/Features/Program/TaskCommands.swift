@@ -10,7 +10,7 @@ enum TaskCommands {
     static let all = [list, run, history, next]
 
     static let list = CommandSpec(
-        noun: "task", verb: "list", summary: "show the tasks, their schedules and when they are due next"
+        noun: "task", verb: "list", summary: "list the tasks, their schedules and when they are next due"
     ) { invocation in
         let configuration = try invocation.configuration()
         let now = Timestamp.now.seconds
@@ -32,10 +32,11 @@ enum TaskCommands {
     }
 
     static let run = CommandSpec(
-        noun: "task", verb: "run", summary: "run a task now, and wait for its end",
-        discussion: "The run is recorded as one of the schedule is, and does not begin while another run of the task "
-            + "has not ended (exit 5).",
-        arguments: [ArgumentSpec(name: "NAME", help: "a task of 'reeve task list'")],
+        noun: "task", verb: "run", summary: "run a task now, and wait until it ends",
+        discussion:
+            "The run is recorded like a scheduled run. It does not start while another run of the task is in progress "
+            + "(exit 5).",
+        arguments: [ArgumentSpec(name: "NAME", help: "a task that 'reeve task list' shows")],
         whenInterrupted: "the task was not run"
     ) { invocation in
         let name = invocation.arguments.positional[0]
@@ -53,7 +54,7 @@ enum TaskCommands {
             let outcome = try await scheduler.runNow(name)
             invocation.interruption.did(
                 "run \(outcome.run) of '\(name)' in '\(one.name)' is recorded as \(outcome.state.rawValue)")
-            invocation.interruption.stands("what it had done until then stands")
+            invocation.interruption.stands("the work that it had finished is not undone")
             let runs = try await open.database.pool.with { try RunLedger.history(run: outcome.run, on: $0) }
             return report(runs, runs.allSatisfy { $0.state == .succeeded } ? .done : .failed)
         }
@@ -67,8 +68,8 @@ enum TaskCommands {
     }
 
     static let history = CommandSpec(
-        noun: "task", verb: "history", summary: "show the newest runs",
-        options: [.option("task", "NAME", "only of this task"), .option("limit", "N", "how many (50)")]
+        noun: "task", verb: "history", summary: "list the newest runs",
+        options: [.option("task", "NAME", "only runs of this task"), .option("limit", "N", "the number of runs (50)")]
     ) { invocation in
         let limit = try invocation.integer("limit", in: 1...10_000) ?? 50
         let task = invocation.option("task")
@@ -83,14 +84,16 @@ enum TaskCommands {
     }
 
     static let next = CommandSpec(
-        noun: "task", verb: "next", summary: "show when a cron expression comes",
+        noun: "task", verb: "next", summary: "show the next times of a cron expression",
         discussion:
-            "At the clock changes it does as Debian's cron does: a fixed time comes once, at the jump where the "
-            + "clocks are put forward over it; one with * in minute or hour follows the clocks.",
-        arguments: [ArgumentSpec(name: "EXPRESSION", help: "five fields in quotes, or @daily and the like")],
+            "Clock changes are handled as in Debian's cron. An expression with a fixed time runs once, also if the "
+            + "clock is set forward over that time (then at the change) or is set back. An expression whose minute or "
+            + "hour begins with * follows the clock.",
+        arguments: [ArgumentSpec(name: "EXPRESSION", help: "five fields in quotes, or a short form such as @daily")],
         options: [
-            .option("zone", "ZONE", "IANA time zone (UTC)"), .option("from", "TIME", "RFC 3339 time to begin at (now)"),
-            .option("count", "N", "how many times (5)"),
+            .option("zone", "ZONE", "IANA time zone (UTC)"),
+            .option("from", "TIME", "RFC 3339 time to start from (now)"),
+            .option("count", "N", "the number of times to show (5)"),
         ]
     ) { invocation in
         let expression: CronExpression
@@ -101,7 +104,7 @@ enum TaskCommands {
         }
         let name = invocation.option("zone") ?? "UTC"
         guard let zone = TimeZone(identifier: name) else {
-            throw UsageError("'\(name)' is not an IANA time zone", hint: "write for instance Europe/Berlin")
+            throw UsageError("'\(name)' is not an IANA time zone", hint: "write for example Europe/Berlin")
         }
         var from = Timestamp.now.seconds
         if let text = invocation.option("from") {
@@ -111,7 +114,7 @@ enum TaskCommands {
             // The first whole second that is not before the given time.
             from = time.secondsRoundedUp
             guard Schedule.instants.contains(from) else {
-                throw UsageError("--from: '\(text)' is not a time from the year 0001 to the year 9999")
+                throw UsageError("--from: '\(text)' is not between the years 0001 and 9999")
             }
         }
         let count = try invocation.integer("count", in: 1...10_000) ?? 5

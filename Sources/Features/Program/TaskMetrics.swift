@@ -6,12 +6,12 @@ import Telemetry
 enum TaskMetrics {
     private static let labels = ["database", "task"]
     private static let runs = MetricDescription(
-        "reeve_task_runs_total", .counter, "Runs that ended, by how they ended, as the ledger counts them.",
+        "reeve_task_runs_total", .counter, "Runs that have ended, by state, as counted in the ledger.",
         labels: labels + ["state"])
     private static let lastStart = MetricDescription(
-        "reeve_task_last_start_timestamp_seconds", .gauge, "When the task was last begun.", labels: labels)
+        "reeve_task_last_start_timestamp_seconds", .gauge, "When the task was last started.", labels: labels)
     private static let lastSuccess = MetricDescription(
-        "reeve_task_last_success_timestamp_seconds", .gauge, "When the task last ended well.", labels: labels)
+        "reeve_task_last_success_timestamp_seconds", .gauge, "When the task last succeeded.", labels: labels)
 
     static let collector = Collector("tasks", families: [runs, lastStart, lastSuccess]) { open, sample in
         let summaries = try await open.database.pool.with(within: .seconds(10)) { try RunLedger.summaries(on: $0) }

@@ -25,15 +25,15 @@ struct DifferenceText {
         whole = { report.mend }
         var notes: [String] = []
         for (system, count) in report.pending.sorted(by: { $0.key < $1.key }) where count > 0 {
-            notes.append("note: \(system) has \(count) pending migrations; they were not compared")
+            notes.append("note: \(system) has \(count) pending migrations, which were not compared")
         }
         if !report.ignored.isEmpty { notes.append("note: \(report.ignored.count) differences are ignored") }
         for entry in report.unusedEntries {
-            notes.append("note: validate.ignore: '\(entry.pattern)' matches no difference any more")
+            notes.append("note: validate.ignore: '\(entry.pattern)' no longer matches any difference")
         }
         for kind in report.found.unsupportedKinds { notes.append("note: \(kind) cannot be compared") }
         if report.expected.source == .snapshots {
-            notes.append("note: compared with the committed snapshots, for no scratch database may be made")
+            notes.append("note: compared with the committed snapshots, because no scratch database may be created")
         }
         self.notes = notes
     }

@@ -11,29 +11,33 @@ enum SchemaCommands {
     static let all = [validate, show, diff, snapshot]
 
     private static let schema = OptionSpec.option("schema", "NAME", "only this PostgreSQL schema", repeated: true)
-    private static let mend = OptionSpec.flag("mend", "print the SQL that mends the differences, instead of them")
+    private static let mend = OptionSpec.flag(
+        "mend", "print SQL that removes the differences, instead of the differences")
     private static let trust = OptionSpec.option(
-        "trust", "ROLE", "with --live: run this role's functions and expressions; beside trusted_roles", repeated: true)
+        "trust", "ROLE",
+        "with --live: run functions and expressions of this role, in addition to those of trusted_roles", repeated: true
+    )
     private static let sources =
-        "A source is a database (postgresql://… or the name of a configured one), a folder of migrations or the name of "
-        + "a system, or a snapshot file."
+        "A source is a database (postgresql://… or the name of a configured database), migrations (a folder or the "
+        + "name of a system), or a snapshot file."
 
     static let validate = CommandSpec(
-        noun: "schema", verb: "validate", summary: "tell how the database differs from what its migrations say",
+        noun: "schema", verb: "validate", summary: "compare the database with its migrations",
         discussion:
-            "The migrations that are applied are replayed into a scratch database, once, and compared with what "
-            + "is there; where none may be made, the snapshots beside the migrations serve. Exit 3 when something "
-            + "differs. The SQL of --mend is in an order that runs; read it before, for it drops what no migration "
-            + "makes. --live also tries whether each constraint refuses a row that breaks it and each trigger fires, "
-            + "in a transaction that is rolled back; best on a clone, for no table can be altered while a superuser "
-            + "runs it, and sequences move on. What could not be tried is listed. A superuser, and a role with other "
-            + "far-reaching rights, tries only tables that superusers, it itself or roles that are trusted wrote: who owns "
-            + "them, and the functions, types and schemas that they use.",
-        options: [.system, mend, .flag("live", "try constraints and triggers as well"), trust]
+            "Replays the applied migrations into a scratch database, once, and compares the result with the database. "
+            + "If no scratch database may be created, the snapshots next to the migrations are used instead. Exits "
+            + "with 3 if there are differences. --mend prints statements in an order in which they can be executed; "
+            + "read them first, because they drop objects that no migration creates.\n\n"
+            + "--live also tests whether each constraint refuses a row that violates it and whether each trigger "
+            + "fires, in a transaction that is rolled back. It is best run on a clone: while a superuser runs it, no "
+            + "table can be altered, and sequences advance. It lists what could not be tested. A superuser, or a role "
+            + "with other far-reaching rights, tests a table only if the owners of the table and of the functions, "
+            + "types and schemas that it uses are superusers, the role itself or trusted roles.",
+        options: [.system, mend, .flag("live", "also test constraints and triggers"), trust]
     ) { invocation in
         let trusted = invocation.options("trust")
         guard trusted.isEmpty || invocation.has("live") else {
-            throw UsageError("--trust is for what --live tries", hint: "give --live as well")
+            throw UsageError("--trust requires --live", hint: "add --live, or leave out --trust")
         }
         let isMending = invocation.has("mend")
         return try await DatabaseScope.forEach(
@@ -86,14 +90,15 @@ enum SchemaCommands {
     }
 
     static let diff = CommandSpec(
-        noun: "schema", verb: "diff", summary: "tell how one schema differs from another",
-        discussion: sources + " A is what is expected, B what is found; the SQL of --mend takes B to A. Exit 3 when "
-            + "they differ.",
+        noun: "schema", verb: "diff", summary: "compare two schemas",
+        discussion: sources
+            + " A is the expected schema and B the actual one; --mend prints SQL that changes B into A. Exits with "
+            + "3 if they differ.",
         arguments: [
-            ArgumentSpec(name: "A", help: "the source that is expected"),
-            ArgumentSpec(name: "B", help: "the source that is compared with it"),
+            ArgumentSpec(name: "A", help: "the expected schema"),
+            ArgumentSpec(name: "B", help: "the actual schema"),
         ],
-        options: [schema, mend, .flag("ignore-owners", "do not compare who owns what")]
+        options: [schema, mend, .flag("ignore-owners", "do not compare owners")]
     ) { invocation in
         let words = invocation.arguments.positional
         let schemas = Set(invocation.options("schema").map(ExactText.init))
@@ -115,12 +120,12 @@ enum SchemaCommands {
     static let snapshot = CommandSpec(
         noun: "schema", verb: "snapshot", summary: "print a schema as canonical text, to commit and review",
         discussion: sources
-            + " Without one, the database's systems as they are there. With --write, what the migrations "
-            + "of the systems say is written beside them as schema.snapshot: to be reviewed with them, and to be "
-            + "compared with where no scratch database may be made.",
-        arguments: [ArgumentSpec(name: "SOURCE", help: "what to print", isRequired: false)],
-        options: [.system, schema, .flag("write", "write schema.snapshot beside the migrations of each system")],
-        whenInterrupted: "no database was changed; of the files, some may be written"
+            + " Without a source, prints the systems of the database as they are in the database. With --write, "
+            + "replays the migrations of each system, and writes the result next to them as schema.snapshot. This file "
+            + "can be reviewed with the migrations, and replaces the replay if no scratch database may be created.",
+        arguments: [ArgumentSpec(name: "SOURCE", help: "the schema to print", isRequired: false)],
+        options: [.system, schema, .flag("write", "write schema.snapshot next to the migrations of each system")],
+        whenInterrupted: "no database was changed; some of the files may have been written"
     ) { invocation in
         if invocation.has("write") { return try await write(invocation) }
         let catalog = try await catalog(invocation.arguments.positional.first, invocation)
@@ -146,18 +151,20 @@ enum SchemaCommands {
     }
 
     static let show = CommandSpec(
-        noun: "schema", verb: "show", summary: "show the objects of the database, or one of them with all it is",
-        discussion: "Without an object, a list of kinds and names. An object is named as in the list, with its schema; "
-            + "* stands for any characters.",
-        arguments: [ArgumentSpec(name: "OBJECT", help: "for instance posters.jobs", isRequired: false)],
+        noun: "schema", verb: "show", summary: "list the objects of the database, or show one in full",
+        discussion:
+            "Without OBJECT, lists the kinds and names of all objects. OBJECT is a name as in that list, with its "
+            + "schema; * matches any characters.",
+        arguments: [ArgumentSpec(name: "OBJECT", help: "for example posters.jobs", isRequired: false)],
         options: [.system, schema]
     ) { invocation in
         let catalog = try await catalog(nil, invocation)
         let report = SchemaListing(catalog: catalog, pattern: invocation.arguments.positional.first)
         guard let report else {
             throw UsageError(
-                "there is no '\(invocation.arguments.positional[0])' in \(catalog.schemas.sorted().map(\.text).joined(separator: ", "))",
-                hint: "'reeve schema show' lists what there is")
+                "'\(invocation.arguments.positional[0])' is not an object in "
+                    + "\(catalog.schemas.sorted().map(\.text).joined(separator: ", "))",
+                hint: "list the objects with 'reeve schema show'")
         }
         invocation.console.result(report.json, text: report.text)
         return .done

@@ -15,15 +15,16 @@ extension Feature {
 enum ValidationSettings {
     private static let scratch = Setting<ScratchPolicy>(
         "validate.scratch", .choice, default: "auto",
-        "Whether migrations are replayed into a scratch database on the server. auto: where the role may make one, "
-            + "else the committed schema.snapshot files serve.")
+        "Whether migrations are replayed into a scratch database on the server. With auto, they are replayed if the "
+            + "role may create databases; otherwise the committed schema.snapshot files are used.")
     private static let owner = Setting<String?>(
         "validate.owner", .text,
-        "The role that owns what migrations make, where it is not the one that connects; any: do not compare owners.")
+        "The role that owns the objects of migrations, if it is not the role that connects. With any, owners are not "
+            + "compared.")
     private static let ignore = Setting<[ReasonedPattern]>(
         reasons: "validate.ignore",
-        "Differences that are accepted: what the report's lines begin with (* for any characters), each with its "
-            + "reason.")
+        "Differences that are accepted: the beginnings of lines of the report (* matches any characters), each with "
+            + "its reason.")
 
     static let keys = [scratch.key, owner.key, ignore.key]
 
@@ -43,7 +44,7 @@ enum ValidationSettings {
 /// `validate` found.
 enum DriftMetrics {
     private static let objects = MetricDescription(
-        "reeve_schema_drift_objects", .gauge, "Objects that differ from what the migrations make, by kind.",
+        "reeve_schema_drift_objects", .gauge, "Objects that differ from the migrations, by kind.",
         labels: ["database", "system", "kind"])
 
     static let collector = Collector("schema", families: [objects]) { open, sample in

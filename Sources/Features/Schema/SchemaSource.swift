@@ -34,14 +34,14 @@ struct SchemaSource {
         }
         throw UsageError(
             "'\(word)' is not a database, a folder of migrations or a snapshot",
-            hint: "give postgresql://…, the name of a configured database or system, or a path")
+            hint: "write postgresql://…, the name of a configured database or system, or a path")
     }
 
     private static func settings(_ word: String) throws -> ConnectionSettings {
         let settings = try ConnectionSettings(connectionString: word)
         guard settings.parameters["password"] == nil else {
             throw UsageError(
-                "a password on the command line can be read by everyone on the machine",
+                "a password on the command line is visible to every user of the machine",
                 hint: "put it into ~/.pgpass or PGPASSWORD")
         }
         return settings
@@ -71,7 +71,7 @@ struct SchemaSource {
         _ word: String, _ schemas: Set<ExactText>, _ estate: Estate, _ invocation: Invocation
     ) async throws -> SchemaSource {
         guard let home = try estate.selected(invocation.option("database")).first else {
-            throw UsageError("no database is configured on which the migrations could be replayed")
+            throw UsageError("no database is configured, so the migrations cannot be replayed")
         }
         let name =
             word.contains("/") || !FileManager.default.fileExists(atPath: "\(word)/system.yaml") ? word : "./\(word)"

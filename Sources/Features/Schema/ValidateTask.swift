@@ -12,7 +12,7 @@ enum ValidateTask {
 
     static let spec = TaskSpec(
         // Not at the full hour, because migrations are applied then.
-        "validate", "compare the schema with what the migrations say", schedule: "10 * * * *",
+        "validate", "compare the schema with the migrations", schedule: "10 * * * *",
         timeout: .seconds(600), retries: 2, work: run)
 
     private static func run(_ call: TaskCall) async throws -> String {

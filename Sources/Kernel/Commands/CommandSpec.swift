@@ -70,16 +70,16 @@ public struct OptionSpec: Sendable {
     /// The options that every command accepts.
     public static let global: [OptionSpec] = [
         .option("config", "FILE", "read this configuration file"),
-        .option("database", "NAME", "work on this one of the configured databases"),
+        .option("database", "NAME", "use only this configured database"),
         .flag("json", "print one JSON object on standard output"),
-        .flag("no-input", "never wait for an answer"),
-        .flag("verbose", "log details on standard error"),
+        .flag("no-input", "never ask questions"),
+        .flag("verbose", "log details to standard error"),
         .flag("help", "show this help"),
     ]
 
     public static let system = OptionSpec.option(
-        "system", "NAME", "only this system: a name or a folder", repeated: true)
+        "system", "NAME", "use only this system: a name or a folder", repeated: true)
     public static let lockWait = OptionSpec.option(
-        "lock-wait", "DURATION", "how long to wait for another run, as 30s or 5min")
-    public static let dryRun = OptionSpec.flag("dry-run", "show what would be done, and do nothing")
+        "lock-wait", "DURATION", "how long to wait for another run, for example 30s or 5min")
+    public static let dryRun = OptionSpec.flag("dry-run", "show what would be done, and change nothing")
 }

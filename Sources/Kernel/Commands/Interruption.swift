@@ -59,19 +59,25 @@ public final class Interruption: Sendable {
     public func message(_ failure: String? = nil) -> String {
         let (done, standing) = state.withLock { ($0.done, $0.standing) }
         var text = "interrupted: " + (done + [standing]).filter { !$0.isEmpty }.joined(separator: "; ")
-        if let failure { text += "\nit ended with: \(failure)" }
+        if let failure { text += "\nthe command then failed: \(failure)" }
         return text
     }
 
     private func take(_ event: Signals.Event, _ cancel: () -> Void) -> Duration? {
         guard case .came(let number) = event else {
-            end(because: "it did not end within \(Self.limit.components.seconds) s, and what it was at is not known")
+            end(
+                because:
+                    "the command did not end within \(Self.limit.components.seconds) s; it is not known what its last "
+                    + "step did"
+            )
         }
         let (isFirst, isAsking) = state.withLock { state in
             defer { state.signal = state.signal ?? number }
             return (state.signal == nil, state.isAsking)
         }
-        guard isFirst else { end(because: "a second signal ended it at once, and what it was at is not known") }
+        guard isFirst else {
+            end(because: "a second signal ended the command immediately; it is not known what its last step did")
+        }
         if isAsking { end(because: nil) }
         cancel()
         return isService ? nil : Self.limit

@@ -78,12 +78,12 @@ public struct Invocation: Sendable {
     public func confirm(_ what: String, name: String) throws {
         if let given = option("confirm") {
             if given == name { return }
-            throw UsageError("--confirm=\(given) does not name what is destroyed", hint: "write --confirm=\(name)")
+            throw UsageError("--confirm=\(given) does not match '\(name)'", hint: "write --confirm=\(name)")
         }
         guard !has("no-input"), isatty(STDIN_FILENO) == 1, isatty(STDERR_FILENO) == 1 else {
             throw ConfirmationNeeded(what: what, name: name)
         }
-        Console.write("\(what). Type '\(name)' to go on: ", to: STDERR_FILENO)
+        Console.write("\(what). Type '\(name)' to continue: ", to: STDERR_FILENO)
         guard interruption.asking({ readLine() })?.trimmingCharacters(in: .whitespaces) == name else {
             throw ConfirmationNeeded(what: what, name: name)
         }

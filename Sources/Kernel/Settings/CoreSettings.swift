@@ -5,32 +5,35 @@ import Telemetry
 public enum CoreSettings {
     static let state = Setting<String?>(
         "state", .path,
-        "Folder for the embedded PostgreSQL and other state. As root /var/lib/reeve, else $XDG_STATE_HOME/reeve.")
+        "Folder for the embedded PostgreSQL and other state. By default /var/lib/reeve for root, otherwise "
+            + "$XDG_STATE_HOME/reeve.")
     static let systems = Setting<[String]>(
         list: "systems", .text,
-        "The systems of every database that names none. On the embedded PostgreSQL the five shipped ones.")
+        "The systems of every database for which none are configured. On the embedded PostgreSQL, the default is the "
+            + "five shipped systems.")
     static let schema = Setting<String?>(
         "schemas.*", .text,
-        "The PostgreSQL schema of a system, where it is not the one that its system.yaml names; may be public.")
+        "The PostgreSQL schema of a system, if it differs from the schema in its system.yaml. May be public.")
     public static let trustedRoles = Setting<[String]>(
         list: "trusted_roles", .text,
-        "Roles whose functions and expressions this program may run with the rights of its own role.")
+        "Roles whose functions and expressions Reeve may run with the rights of its own role.")
     static let poolSize = Setting(
         "pool.size", .integer(1...1000), default: "10", "Connections that are kept open. Also DATABASE_POOL_SIZE.")
     static let poolOverflow = Setting(
         "pool.max_overflow", .integer(0...1000), default: "20",
-        "Connections beyond that in a rush. Also DATABASE_MAX_OVERFLOW.")
+        "Connections that may be opened in addition to pool.size while all are in use. Also DATABASE_MAX_OVERFLOW.")
     static let poolWait = Setting("pool.wait", .duration(), default: "30s", "How long to wait for a free connection.")
     static let connectTimeout = Setting(
         "connect_timeout", .limit, default: "10s",
-        "How long a connection may take to be made; more than 0s. A connect_timeout in the connection string goes "
-            + "before it, and there 0 is for ever, as in libpq.")
+        "How long connecting may take; more than 0s. A connect_timeout in the connection string takes precedence, and "
+            + "there 0 means without a limit, as in libpq.")
     public static let logLevel = Setting<LogLevel>(
-        "log.level", .choice, default: "info", "The least level that is logged.")
+        "log.level", .choice, default: "info", "The lowest level that is logged.")
     static let logFormat = Setting<LogFormat>(
-        "log.format", .choice, default: "auto", "auto: text on a terminal, JSON otherwise.")
+        "log.format", .choice, default: "auto", "With auto, text on a terminal, and JSON otherwise.")
     public static let drain = Setting(
-        "drain", .duration(), default: "30s", "How long running work may take to finish after SIGTERM.")
+        "drain", .duration(), default: "30s",
+        "How long running work may take to finish after SIGTERM, SIGINT or SIGHUP.")
 
     enum LogFormat: String, CaseIterable, Sendable {
         case auto, text, json
@@ -48,7 +51,7 @@ public enum CoreSettings {
 struct DatabaseSettings: Sendable {
     static let one = DatabaseSettings(
         "database", url: "The one database, as a libpq connection string. Short form: `database: URL`.")
-    static let several = DatabaseSettings("databases.*", url: "One of several databases, under its name.")
+    static let several = DatabaseSettings("databases.*", url: "One of several databases, as a libpq connection string.")
 
     let url: Setting<String?>
     let directURL: Setting<String?>
@@ -61,11 +64,12 @@ struct DatabaseSettings: Sendable {
         directURL = Setting(
             "\(prefix).direct_url", .connectionString,
             describe(
-                "The server itself, where `url` leads to a pooler; required for locks, LISTEN and migrations.",
+                "The address of the server itself, if `url` leads to a pooler. Locks, LISTEN and migrations require "
+                    + "it.",
                 "direct_url"))
         systems = Setting(
             list: "\(prefix).systems", .text,
-            describe("The systems that this database holds: names of shipped systems, or folders.", "systems"))
+            describe("The systems of this database: names of shipped systems, or folders.", "systems"))
         options = Setting(
             list: "\(prefix).options", .text, describe("Opt-in migrations to apply, as system/option.", "options"))
     }

@@ -62,7 +62,7 @@ public struct SettingStore: Sendable {
             // repositories. Other characters are therefore not allowed.
             if catalog.takesName(below: path), entry.key.wholeMatch(of: /[A-Za-z0-9][A-Za-z0-9_-]*/) == nil {
                 throw ConfigurationError(
-                    file, entry.keyLine, "'\(entry.key)' cannot be a name below '\(path.joined(separator: "."))'",
+                    file, entry.keyLine, "'\(entry.key)' is not a valid name under '\(path.joined(separator: "."))'",
                     hint: "use letters, digits, _ and -")
             }
             guard catalog.isKnown(inner) else {

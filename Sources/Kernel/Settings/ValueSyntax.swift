@@ -52,7 +52,11 @@ extension ValueSyntax where Value == String {
             let halves = text.split(separator: SettingKey.reasonSeparator, maxSplits: 1)
             guard halves.count == 2, !halves[1].allSatisfy(\.isWhitespace) else {
                 throw InvalidValue(
-                    "'\(text)' has no reason", hint: "write \"table shop.import_*\": made and dropped by the import")
+                    "'\(text)' has no reason",
+                    hint:
+                        "put the reason after the pattern, for example: \"table shop.import_*\": made and dropped by "
+                        + "the import"
+                )
             }
             return text
         }
@@ -115,7 +119,7 @@ extension ValueSyntax where Value == TimeZone {
     public static var zone: Self {
         Self { (text) throws(InvalidValue) in
             guard let zone = TimeZone(identifier: text) else {
-                throw InvalidValue("'\(text)' is not an IANA time zone", hint: "write for instance Europe/Berlin")
+                throw InvalidValue("'\(text)' is not an IANA time zone", hint: "write for example Europe/Berlin")
             }
             return zone
         }

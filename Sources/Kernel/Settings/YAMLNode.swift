@@ -46,7 +46,7 @@ public indirect enum YAMLNode: Sendable {
     ) throws -> T {
         let parser = UnsafeMutablePointer<yaml_parser_t>.allocate(capacity: 1)
         defer { parser.deallocate() }
-        guard yaml_parser_initialize(parser) == 1 else { throw ConfigurationError(file, nil, "no memory for a parser") }
+        guard yaml_parser_initialize(parser) == 1 else { throw ConfigurationError(file, nil, "out of memory") }
         defer { yaml_parser_delete(parser) }
         return try bytes.withUnsafeBufferPointer { buffer in
             yaml_parser_set_input_string(parser, buffer.baseAddress, buffer.count)
@@ -83,7 +83,7 @@ enum YAMLLimits {
                     documents += 1
                     guard documents == 1 else {
                         throw ConfigurationError(
-                            file, line, "a second document begins", hint: "a file holds one: take out the line '---'")
+                            file, line, "the file contains a second YAML document", hint: "remove the line '---'")
                     }
                     continue
                 case YAML_MAPPING_START_EVENT:
@@ -104,25 +104,25 @@ enum YAMLLimits {
                 guard depth <= Self.depth else { throw tooDeep(file, line) }
                 guard nodes <= Self.nodes else { throw tooMany(file, line) }
                 guard anchors <= Self.anchors else {
-                    throw ConfigurationError(file, line, "more than \(Self.anchors) anchors")
+                    throw ConfigurationError(file, line, "the file has more than \(Self.anchors) anchors")
                 }
             }
         }
     }
 
     fileprivate static func tooDeep(_ file: String, _ line: Int) -> ConfigurationError {
-        ConfigurationError(file, line, "nested more than \(depth) deep")
+        ConfigurationError(file, line, "values are nested more than \(depth) levels deep")
     }
 
     fileprivate static func tooMany(_ file: String, _ line: Int) -> ConfigurationError {
-        ConfigurationError(file, line, "more than \(nodes) values, with those that aliases stand for")
+        ConfigurationError(file, line, "the file has more than \(nodes) values, including the values of aliases")
     }
 
     /// Returns libyaml's error.
     fileprivate static func problem(
         _ parser: UnsafeMutablePointer<yaml_parser_t>, _ text: String, _ file: String
     ) -> ConfigurationError {
-        let problem = parser.pointee.problem.map { String(cString: $0) } ?? "not YAML"
+        let problem = parser.pointee.problem.map { String(cString: $0) } ?? "the file is not valid YAML"
         let line = Int(parser.pointee.problem_mark.line) + 1
         let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
         let hasTab = lines.indices.contains(line - 1) && lines[line - 1].contains("\t")
@@ -163,7 +163,7 @@ private struct YAMLTreeBuilder {
             var lines: [String: Int] = [:]
             for pair in UnsafeBufferPointer(start: pairs.start, count: pairs.top - pairs.start) {
                 guard case .scalar(let key, _, let keyLine) = try child(pair.key, line, depth) else {
-                    throw ConfigurationError(file, line, "a key must be a plain word")
+                    throw ConfigurationError(file, line, "a key must be a single word")
                 }
                 if let first = lines.updateValue(keyLine, forKey: key) {
                     throw ConfigurationError(file, keyLine, "'\(key)' is given twice, first on line \(first)")

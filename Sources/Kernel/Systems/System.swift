@@ -40,13 +40,14 @@ public struct SystemFile: Sendable {
             name: "name", summary: "The system's name: lower-case letters, digits, `_` and `-`. Required.",
             example: "name: shop", read: { try $0.word("name", $1) }),
         SystemKey(
-            name: "schema", summary: "The PostgreSQL schema that holds it, where that is not its name.",
+            name: "schema", summary: "The PostgreSQL schema of the system; by default, the system's name.",
             example: "schema: public", read: { try $0.word("schema", $1) }),
         SystemKey(
-            name: "description", summary: "What it is.", example: "description: the shop's orders",
+            name: "description", summary: "A short description of the system.",
+            example: "description: the shop's orders",
             read: { try $0.word("description", $1) }),
         SystemKey(
-            name: "requires", summary: "The systems whose migrations come before its own.",
+            name: "requires", summary: "The systems whose migrations must be applied before its own.",
             example: "requires: [platform]", read: { try $0.words("requires", $1) }),
     ]
 
@@ -56,11 +57,11 @@ public struct SystemFile: Sendable {
         let file = "\(folder)/system.yaml"
         guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
             throw ConfigurationError(
-                folder, nil, "there is no system.yaml in it",
+                folder, nil, "the folder contains no system.yaml",
                 hint: "a system is a folder of migrations with a system.yaml")
         }
         guard case .mapping(let entries, _) = try YAMLNode.parse(text, file: file) else {
-            throw ConfigurationError(file, 1, "it holds no keys")
+            throw ConfigurationError(file, 1, "the file contains no keys")
         }
         let known = Self.keys + sections
         var values: [String: any Sendable] = [:]
@@ -72,10 +73,12 @@ public struct SystemFile: Sendable {
             }
             values[key.name] = try key.read(entry.value, file)
         }
-        guard let name = values["name"] as? String else { throw ConfigurationError(file, 1, "it has no name") }
+        guard let name = values["name"] as? String else {
+            throw ConfigurationError(file, 1, "the key 'name' is missing")
+        }
         guard name.wholeMatch(of: /[a-z][a-z0-9_-]*/) != nil else {
             throw ConfigurationError(
-                file, 1, "'\(name)' cannot name a system", hint: "use lower-case letters, digits, _ and -")
+                file, 1, "'\(name)' is not a valid name of a system", hint: "use lower-case letters, digits, _ and -")
         }
         self.name = name
         schema = values["schema"] as? String ?? name

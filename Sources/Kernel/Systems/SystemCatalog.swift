@@ -57,8 +57,9 @@ public struct SystemCatalog: Sendable {
         }
         let hint =
             closest(to: word, among: ShippedSystems.names).map { "did you mean '\($0)'" }
-            ?? "name a shipped system (\(ShippedSystems.names.joined(separator: ", "))) or a folder, as ./db/\(word)"
-        throw ConfigurationError("\(origin)", nil, "there is no system '\(word)'", hint: hint)
+            ?? "name a shipped system (\(ShippedSystems.names.joined(separator: ", "))) or a folder, for example "
+            + "./db/\(word)"
+        throw ConfigurationError("\(origin)", nil, "the system '\(word)' does not exist", hint: hint)
     }
 
     private func read(_ folder: String) throws -> SystemFile { try SystemFile(folder: folder, sections: sections) }

@@ -93,20 +93,21 @@ public struct TaskPlan: Sendable {
 public enum TaskSettings {
     static let enabled = Setting<Bool?>(
         "tasks.*.enabled", .boolean,
-        "Whether the schedule runs the task. migrate is off unless switched on, or on the embedded PostgreSQL.")
+        "Whether the task runs on its schedule. By default, migrate is enabled only on the embedded PostgreSQL.")
     static let schedule = Setting<CronExpression?>(
         "tasks.*.schedule", .schedule,
-        "When: a cron expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly.")
+        "When the task runs: a cron expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly.")
     static let every = Setting<Duration?>(
-        "tasks.*.every", .duration(), "Instead of a schedule: an interval, counted from 1970-01-01T00:00:00Z.")
+        "tasks.*.every", .duration(), "An interval, used instead of a schedule and counted from 1970-01-01T00:00:00Z.")
     static let zone = Setting("tasks.*.zone", .zone, default: "UTC", "The IANA time zone of the schedule.")
     static let jitter = Setting<Duration?>(
-        "tasks.*.jitter", .duration(), "Each run begins up to this much later, so that not all begin at once.")
+        "tasks.*.jitter", .duration(),
+        "Each run starts up to this much later, so that not all runs start at the same time.")
     static let timeout = Setting<Duration?>(
         "tasks.*.timeout", .limit, "How long one attempt may take; more than 0s.")
-    static let retries = Setting<Int?>("tasks.*.retries", .integer(0...100), "How often a failed run is tried again.")
+    static let retries = Setting<Int?>("tasks.*.retries", .integer(0...100), "How many times a failed run is retried.")
     static let backoff = Setting<Duration?>(
-        "tasks.*.backoff", .duration(), "The pause before the first retry; it doubles each time.")
+        "tasks.*.backoff", .duration(), "The pause before the first retry. It doubles with each retry.")
 
     public static let keys = [
         enabled.key, schedule.key, every.key, zone.key, jitter.key, timeout.key, retries.key, backoff.key,

@@ -57,7 +57,7 @@ struct ExpectedSchemaFinder: Sendable {
             writeCache(catalog)
             return ExpectedSchema(catalog: catalog, source: .replay)
         } catch let error as PostgresError where error.sqlState == "42501" && policy == .auto {
-            logger.info("no scratch database may be made", [LogField("error", error.message)])
+            logger.info("a scratch database cannot be created", [LogField("error", error.message)])
             return ExpectedSchema(catalog: try committed(), source: .snapshots)
         }
     }
@@ -109,7 +109,7 @@ struct ExpectedSchemaFinder: Sendable {
             try Data(text.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
             try removeOld(in: folder)
         } catch {
-            logger.info("the replayed schema could not be kept", [LogField("error", error)])
+            logger.info("the replayed schema could not be cached", [LogField("error", error)])
         }
     }
 
@@ -142,7 +142,8 @@ struct ExpectedSchemaFinder: Sendable {
             let (catalog, notes) = try SchemaSnapshot.parse(String(decoding: data, as: UTF8.self), file: path)
             guard notes["migrations"] == selection.hex else {
                 throw ValidationError(
-                    "\(path) was made from other migrations than those applied in schema \(selection.system.schema)",
+                    "\(path) was made from other migrations than the ones that are applied in schema "
+                        + "\(selection.system.schema)",
                     hint: "recreate it with 'reeve schema snapshot --write --system \(selection.system.name)'")
             }
             // The catalog gets the version of the server that the file was created on, so that a comparison ignores

@@ -53,7 +53,8 @@ public struct SchemaValidator: Sendable {
         for _ in 0..<3 {
             if let report = try await attempt() { return report }
         }
-        throw ValidationError("migrations are being applied", hint: "try again once they are done")
+        throw ValidationError(
+            "the schema cannot be compared while migrations are being applied", hint: "try again when they have ended")
     }
 
     /// Tries whether constraints reject rows and triggers fire, in transactions that are rolled back.

@@ -139,7 +139,7 @@ public enum EmbeddedClusterError: Error, CustomStringConvertible {
             "install PostgreSQL \(made), or move the folder away to start with an empty cluster"
         case .folder: "set REEVE_STATE to another folder"
         case .notEnterable: "use a folder that every user may enter, for instance REEVE_STATE=/var/lib/reeve"
-        case .busy: "try again"
+        case .busy: "try again when it has ended"
         case .program: nil
         }
     }

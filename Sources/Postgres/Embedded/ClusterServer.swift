@@ -46,7 +46,8 @@ struct ClusterServer {
         // An existing cluster is refused: the PID in its pid file may belong to another PID namespace, and then does
         // not show whether the server still runs.
         if folder.majorVersion != nil {
-            throw EmbeddedClusterError.folder(folder.path, reason: "a server that runs apart is made anew")
+            throw EmbeddedClusterError.folder(
+                folder.path, reason: "an isolated server requires a new cluster, but the folder already contains one")
         }
         try await initialise(programs)
         try writeSettings(programs)
@@ -70,7 +71,7 @@ struct ClusterServer {
     }
 
     private func initialise(_ programs: ServerPrograms) async throws {
-        logger.info("making the embedded PostgreSQL cluster", [LogField("folder", folder.path)])
+        logger.info("creating the embedded PostgreSQL cluster", [LogField("folder", folder.path)])
         try await folder.removeServersFolder(folder.unfinished)
         try "\(programs.folder)\n".write(toFile: folder.marker, atomically: true, encoding: .utf8)
         try makeFolder(folder.unfinished)

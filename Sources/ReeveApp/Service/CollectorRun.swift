@@ -27,7 +27,7 @@ struct CollectorRun: Sendable {
                 if Task.isCancelled { return }
                 metrics.setFailed(collector, database: open.name)
                 let fields = [LogField("collector", collector.name), LogField("error", error)]
-                if wasUp { logger.warning("metrics could not be read", fields) }
+                if wasUp { logger.warning("the metrics of a collector could not be read", fields) }
                 wasUp = false
             }
             guard (try? await Task.sleep(for: collector.interval)) != nil else { return }

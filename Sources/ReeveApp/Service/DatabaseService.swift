@@ -48,7 +48,7 @@ final class DatabaseService: Sendable {
         metrics.setUp(false, database: open.name)
         readiness.set("database/\(open.name)", false, "not reached yet")
         readiness.set("ledger/\(open.name)", false, "not reached yet")
-        for probe in probes { readiness.set("\(probe.name)/\(open.name)", false, "not looked at yet") }
+        for probe in probes { readiness.set("\(probe.name)/\(open.name)", false, "not checked yet") }
     }
 
     /// Runs until cancelled or until a permanent error, and then waits for the running tasks to end.
@@ -88,8 +88,9 @@ final class DatabaseService: Sendable {
             // An upgrade may take long, so it has no time limit. A wait of more than 5 s is reported.
             let telling = Task {
                 try await Task.sleep(for: .seconds(5))
-                readiness.set("ledger/\(open.name)", false, "it is waited for; another process may hold it")
-                logger.warning("the ledger is waited for; another process may hold a lock on it")
+                readiness.set(
+                    "ledger/\(open.name)", false, "waiting for the ledger; another process may hold a lock on it")
+                logger.warning("waiting for the ledger; another process may hold a lock on it")
             }
             defer { telling.cancel() }
             do {
@@ -99,7 +100,7 @@ final class DatabaseService: Sendable {
                 return
             } catch  where Self.mayPass(error) {
                 readiness.set("ledger/\(open.name)", false, Readiness.publicMessage(error))
-                logger.warning("the ledger cannot be worked with yet", [LogField("error", error)])
+                logger.warning("the ledger cannot be used yet", [LogField("error", error)])
                 try await Task.sleep(for: .seconds(2))
             }
         }
@@ -126,9 +127,12 @@ final class DatabaseService: Sendable {
                 _ = try await scheduler.runNow(name)
             } catch let error as SchedulingError {
                 logger.info(
-                    "another process runs the task", [LogField("task", name), LogField("reason", error.description)])
+                    "another process is running the task",
+                    [LogField("task", name), LogField("reason", error.description)])
             } catch {
-                logger.warning("the task waits for its schedule", [LogField("task", name), LogField("error", error)])
+                logger.warning(
+                    "the task could not be run at start, and waits for its schedule",
+                    [LogField("task", name), LogField("error", error)])
             }
         }
         // Errors are ignored here, because `watchState` reports a permanent error too.
@@ -168,7 +172,7 @@ final class DatabaseService: Sendable {
 
     /// A check did not answer within the time limit.
     private struct Late: Error, CustomStringConvertible {
-        var description: String { "no answer came within \(lookLimit)" }
+        var description: String { "no answer within \(lookLimit)" }
     }
 
     /// Runs a check with a time limit. At the limit the check is cancelled, and it counts as not ready until it
@@ -236,7 +240,8 @@ final class DatabaseService: Sendable {
             try await inTime("schema") { try await self.readState() }
         } catch is Late {
             logger.warning(
-                "the state of the database was not read in time; somebody may hold a lock on a table of the ledger",
+                "the state of the database could not be read in time; another session may hold a lock on a table of "
+                    + "the ledger",
                 [LogField("limit", Self.lookLimit)])
         }
     }
@@ -244,9 +249,13 @@ final class DatabaseService: Sendable {
     /// The message about the host's clock. A difference is not an error of the service, because the schedule follows
     /// the database's clock. It is reported so that an administrator can find it.
     static func words(onDifference seconds: Double) -> String {
-        guard abs(seconds) > Scheduler.notableDifference else { return "the host's agrees with the database's" }
+        guard abs(seconds) > Scheduler.notableDifference else {
+            return "the host's clock agrees with the database's clock"
+        }
         let way = seconds > 0 ? "ahead of" : "behind"
-        return "the host's is \(Int(abs(seconds).rounded())) s \(way) the database's, which the schedule follows"
+        return
+            "the host's clock is \(Int(abs(seconds).rounded())) s \(way) the database's clock, which the schedule "
+            + "follows"
     }
 
     /// - Throws: `LedgerError` if another program has changed the ledger so that this program cannot use it.
@@ -278,7 +287,7 @@ final class DatabaseService: Sendable {
                 EmbeddedCluster.Options(stateFolder: configuration.stateFolder), logger: logger)
             restarted.withLock { $0 = cluster }
         } catch {
-            logger.error("the embedded PostgreSQL could not be started again", [LogField("error", error)])
+            logger.error("the embedded PostgreSQL could not be restarted", [LogField("error", error)])
         }
     }
 }

@@ -41,7 +41,7 @@ final class Readiness: Sendable {
         guard entry.check.isGood, let lasts = entry.lasts, age > lasts else { return entry.check }
         return Check(
             name: entry.check.name, isGood: false,
-            message: "has not been looked at for \(age.components.seconds) s; it was: \(entry.check.message)")
+            message: "not checked for \(age.components.seconds) s; last result: \(entry.check.message)")
     }
 
     /// Returns 200 if every check is good, otherwise 503. With `verbose` the body has one line per check, in the format
@@ -67,16 +67,19 @@ extension Readiness {
         switch error {
         case LedgerError.newer: return "\(error)"
         case LedgerError.busy: return "another process is changing the ledger"
-        case LedgerError.foreign: return "the schema 'reeve' is not Reeve's own"
+        case LedgerError.foreign: return "the schema 'reeve' contains objects that are not Reeve's"
         case let error as PostgresError:
             switch error.kind {
-            case .cannotConnect: return "no connection can be made"
+            case .cannotConnect: return "a connection could not be made"
             case .connectionLost, .commitOutcomeUnknown: return "the connection was lost"
-            case .timedOut: return "it did not answer in time"
+            case .timedOut: return "the server did not answer in time"
             case .poolExhausted: return "all connections of the pool are in use"
-            default: return "it refused\(error.sqlState.map { ", SQLSTATE \($0)" } ?? ""); the log says what"
+            default:
+                return
+                    "the server reported an error\(error.sqlState.map { ", SQLSTATE \($0)" } ?? ""); the log has the "
+                    + "details"
             }
-        default: return "it failed; the log says how"
+        default: return "the check failed; the log has the details"
         }
     }
 }

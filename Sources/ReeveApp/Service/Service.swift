@@ -17,7 +17,8 @@ struct Service: Sendable {
     /// - Throws: `CancellationError` after an orderly stop; otherwise the permanent error.
     func run() async throws {
         for name in configuration.store.unknownVariables.keys.sorted() {
-            logger.warning("a variable names no key of the configuration", [LogField("name", name)])
+            logger.warning(
+                "an environment variable is ignored, because no setting has this name", [LogField("name", name)])
         }
         let metrics = ServiceMetrics()
         let readiness = Readiness()
@@ -50,7 +51,7 @@ struct Service: Sendable {
                     logger: logger))
         }
         served.set(services)
-        readiness.set("service", true, "runs")
+        readiness.set("service", true, "is running")
         logger.info(
             "ready to serve", [LogField("databases", services.count), LogField("version", ProgramVersion.current)])
         let ending: any Error
@@ -82,8 +83,10 @@ struct Service: Sendable {
                 for try await _ in group {}
             } catch {
                 if !(error is CancellationError) {
-                    readiness.set("service", false, "cannot go on, and is stopping")
-                    stopRunning(served) { logger.error("the service cannot go on", [LogField("error", error)]) }
+                    readiness.set("service", false, "has failed, and is stopping")
+                    stopRunning(served) {
+                        logger.error("the service failed and is stopping", [LogField("error", error)])
+                    }
                 }
                 throw error
             }
@@ -97,7 +100,7 @@ struct Service: Sendable {
         let thread = Thread {
             tell()
             Thread.sleep(forTimeInterval: limit.inSeconds)
-            logger.warning("work that did not end in time is cancelled")
+            logger.warning("cancelling work that did not end in time")
             for service in served.all { service.stopRunning() }
         }
         thread.name = "drain"

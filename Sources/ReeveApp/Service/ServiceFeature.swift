@@ -15,16 +15,17 @@ extension Feature {
 enum HTTPSettings {
     static let listen = Setting(
         "http.listen", .listen, default: "127.0.0.1:7433",
-        "Where /metrics, /livez and /readyz are served: host:port, [host]:port, unix:/path, or off. Other than loopback "
-            + "and sockets requires http.remote.")
+        "Where /metrics, /livez and /readyz are served: host:port, [host]:port, unix:/path, or off. Addresses other "
+            + "than loopback addresses and Unix sockets require http.remote.")
     static let remote = Setting(
         "http.remote", .boolean, default: "no",
-        "Whether http.listen may be an address that other machines reach. Nobody is asked who they are there, and "
-            + "nothing but those three is answered.")
+        "Whether http.listen may be an address that other machines can reach. Requests are not authenticated, and only "
+            + "/metrics, /livez and /readyz are served.")
     static let hosts = Setting<[String]>(
         list: "http.hosts", .text,
-        "Names under which the server may be asked, beside localhost, IP addresses and that of http.listen; others are "
-            + "refused, so that no page in a browser reaches it by a name of its own (DNS rebinding).")
+        "Host names that requests may use, in addition to localhost, IP addresses and the host of http.listen. "
+            + "Requests with other names are refused, so that a page in a browser cannot reach the server under the "
+            + "page's own host name (DNS rebinding).")
 
     static let keys = [listen.key, remote.key, hosts.key]
 
@@ -49,9 +50,11 @@ extension ValueSyntax where Value == HTTPSettings.Listening {
 enum ServeCommand {
     static let spec = CommandSpec(
         noun: "serve", verb: nil, summary: "run the schedule, and serve metrics, until stopped",
-        discussion: "Works on every configured database; without one, on a PostgreSQL of its own under the state "
-            + "folder. SIGTERM, SIGINT or SIGHUP lets work that runs end, within the setting 'drain'; a second one stops at "
-            + "once. A database whose ledger it cannot work with ends it, with that error's status.",
+        discussion:
+            "Works on every configured database. If none is configured, starts an embedded PostgreSQL in the state "
+            + "folder. After SIGTERM, SIGINT or SIGHUP, running work may take as long as the setting 'drain' to end; a "
+            + "second signal stops the service immediately. If the ledger of a database cannot be used, the service "
+            + "ends with the exit status of that error.",
         isService: true
     ) { invocation in
         let configuration = try invocation.configuration()

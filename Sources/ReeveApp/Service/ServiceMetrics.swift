@@ -6,23 +6,26 @@ import Telemetry
 /// The metrics of `reeve serve`: those of the process itself, and those of the collectors.
 struct ServiceMetrics: Sendable {
     private static let build = MetricDescription(
-        "reeve_build_info", .gauge, "The version of the program; the value is 1.", labels: ["version"])
+        "reeve_build_info", .gauge, "The version of the program, as a label. The value is always 1.",
+        labels: ["version"])
     private static let started = MetricDescription(
-        "reeve_process_start_time_seconds", .gauge, "When the process began, in seconds since 1970.")
+        "reeve_process_start_time_seconds", .gauge, "When the process started, in seconds since 1970.")
     private static let up = MetricDescription(
         "reeve_database_up", .gauge, "Whether the database answers.", labels: ["database"])
     private static let nextDue = MetricDescription(
-        "reeve_task_next_due_timestamp_seconds", .gauge, "When the task is due next.", labels: ["database", "task"])
+        "reeve_task_next_due_timestamp_seconds", .gauge, "When the task is next due.", labels: ["database", "task"])
     private static let duration = MetricDescription(
-        "reeve_task_duration_seconds", .histogram, "How long runs of this process took.", labels: ["database", "task"],
+        "reeve_task_duration_seconds", .histogram, "How long the task's runs in this process took.",
+        labels: ["database", "task"],
         buckets: [0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200])
     private static let connections = MetricDescription(
-        "reeve_pool_connections", .gauge, "Connections of the pool.", labels: ["database", "state"])
+        "reeve_pool_connections", .gauge, "Connections of the pool, by state.", labels: ["database", "state"])
     private static let waiting = MetricDescription(
-        "reeve_pool_waiting", .gauge, "Units of work that wait for a connection.", labels: ["database"])
-    private static let answers = MetricDescription("reeve_scrapes_total", .counter, "Answers of /metrics.")
+        "reeve_pool_waiting", .gauge, "Units of work that are waiting for a connection of the pool.",
+        labels: ["database"])
+    private static let answers = MetricDescription("reeve_scrapes_total", .counter, "Responses of /metrics.")
     private static let collectorUp = MetricDescription(
-        "reeve_collector_up", .gauge, "Whether the last reading of the collector succeeded.",
+        "reeve_collector_up", .gauge, "Whether the collector's last attempt to read its metrics succeeded.",
         labels: ["collector", "database"])
     private static let collectorLastSuccess = MetricDescription(
         "reeve_collector_last_success_timestamp_seconds", .gauge, "When the collector last read its metrics.",

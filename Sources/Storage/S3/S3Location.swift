@@ -36,7 +36,7 @@ public struct S3Location: Sendable, Equatable {
             separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         let path = halves[0].split(separator: "/")
         guard let bucket = path.first, halves[0].hasPrefix(bucket), !bucket.contains("@") else {
-            throw refuse("it names no bucket")
+            throw refuse("it has no bucket")
         }
         self.bucket = String(bucket)
         prefix = path.dropFirst().joined(separator: "/")
@@ -44,7 +44,7 @@ public struct S3Location: Sendable, Equatable {
         for item in halves.count > 1 ? halves[1].split(separator: "&") : [] {
             let pair = item.split(separator: "=", maxSplits: 1)
             guard pair.count == 2, let value = String(pair[1]).removingPercentEncoding else {
-                throw refuse("'\(item)' is not KEY=VALUE")
+                throw refuse("'\(item)' is not of the form KEY=VALUE")
             }
             settings[String(pair[0])] = value
         }

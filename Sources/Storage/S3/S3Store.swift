@@ -88,7 +88,8 @@ public struct S3Store: ObjectStore {
 
     private func cutShort(_ prefix: String) -> StorageError {
         .failed(
-            operation: "list", object: "\(place)/\(prefix)", reason: "the server gives no next page of a longer list")
+            operation: "list", object: "\(place)/\(prefix)",
+            reason: "the server returned an incomplete list without a marker for the next page")
     }
 
     /// Returns the items of all pages of a listing.
@@ -134,7 +135,7 @@ private final class S3Reader: ObjectReader, @unchecked Sendable {
         self.client = client
         self.name = name
         self.step = step
-        let wrong = "it is not the range asked for"
+        let wrong = "the response is not the requested range"
         let answer = try client.send(
             S3Client.Call(
                 method: "GET", name: name, headers: [("range", "bytes=0-\(step - 1)")], operation: "read",
@@ -170,7 +171,9 @@ private final class S3Reader: ObjectReader, @unchecked Sendable {
         let answer = try client.send(
             S3Client.Call(
                 method: "GET", name: name, headers: headers, operation: "read",
-                validate: { $0.body.count == count ? nil : "\($0.body.count) bytes came for \(count)" }))
+                validate: {
+                    $0.body.count == count ? nil : "the response has \($0.body.count) bytes instead of \(count)"
+                }))
         position = end
         return answer.body
     }

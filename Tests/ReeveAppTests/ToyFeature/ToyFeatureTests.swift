@@ -99,7 +99,7 @@ import Testing
         let error = await #expect(throws: LedgerError.self) {
             try await database.with { _ = try LedgerSchema.isInstalled(on: $0) }
         }
-        #expect(error?.description.contains("table toys is not one of the ledger's") == true)
+        #expect(error?.description.contains("table toys is not part of the ledger") == true)
     }
 
     @Test func `its error is reported as it says`() {
