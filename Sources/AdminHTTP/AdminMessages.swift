@@ -69,7 +69,7 @@ public struct AdminResponse: Sendable {
     }
 }
 
-/// A request is refused with this answer.
+/// Thrown to refuse a request with `response`.
 struct Refusal: Error {
     let response: AdminResponse
 

@@ -113,7 +113,7 @@ struct ConnectionTable {
         return overdue
     }
 
-    /// The earliest deadline of all connections.
+    /// The earliest deadline of all connections that are not closing.
     var nextDeadline: ContinuousClock.Instant? { entries.values.filter { !$0.isClosing }.compactMap(\.deadline).min() }
 
     /// Returns the descriptor of a connection if it is suspended.

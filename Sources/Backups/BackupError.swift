@@ -39,7 +39,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case targetHas([String])
     /// The target has tables of an unfinished restore, which the schema records.
     case unfinished(names: [String], backup: String, missing: [String], schema: String)
-    /// The tables that were restored are gone, or other tables have their names. The schema records the restore.
+    /// The tables that were restored no longer exist, or other tables now have their names. `schema` is the schema that
+    /// contains the record of the restore.
     case notThoseRestored([String], schema: String)
     /// The target has no record of an unfinished restore of these tables.
     case noUnfinished([String])

@@ -78,7 +78,7 @@ struct Delivery: Sendable {
             + (confinement == nil ? "" : trust.guarding(schemas: usedSchemas))
     }
 
-    /// Returns the schemas of the tables that the target does not have.
+    /// Returns the schemas that the restored tables and the selection need, and that do not exist in the target.
     private func missingSchemas() async throws -> [String] {
         let wanted = Set(
             (tables.map(\.schema) + (selection.intoSchema.map { [$0] } ?? selection.schemas)).map(ExactText.init))

@@ -17,8 +17,8 @@ public struct Manifest: Codable, Sendable, Equatable {
         public let digest: String
         /// A digest of the names and types of the columns.
         public let definition: String
-        /// Whether the fingerprint is that of the rows as COPY writes them, because only COPY may read the table; nil:
-        /// no.
+        /// Whether the fingerprint was computed from the output of COPY, not by a query. This is so for tables that may
+        /// only be read by COPY. nil means false.
         public var isOfCopy: Bool?
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
@@ -125,8 +125,9 @@ public struct Manifest: Codable, Sendable, Equatable {
     public var ownBytes: Int { parts.filter { $0.object.hasPrefix("\(prefix)/") }.reduce(0) { $0 + $1.bytes } }
     public var bytes: Int { parts.reduce(0) { $0 + $1.bytes } }
 
-    /// Estimates the size of these tables with their indexes in the database, in bytes. The database's size is
-    /// multiplied by the share that their parts have in all data parts. Other tables in the same parts count, too.
+    /// Estimates how many bytes these tables and their indexes take up in the database: the size of the database, times
+    /// the fraction of all data bytes in the backup that is in the parts of these tables. Other tables in the same
+    /// parts are counted, too.
     func estimatedBytes(of tables: Set<FetchedTable>) -> Int {
         let paths = Set(tables.map { ExactText($0.path) })
         let data = parts.filter { $0.kind == .data }

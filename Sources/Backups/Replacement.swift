@@ -92,8 +92,8 @@ public struct Replacement: Sendable {
                 guard let row else { throw PostgresError(.badValue, "no row describes the current database") }
                 let (name, stamp): (String, String) = (try row.get(0), try row.get(2))
                 let stem = Self.stem(name)
-                // A database that a restore has left closed belongs to the restoring role for now; its setting records
-                // the owner.
+                // A database that a restore has left closed belongs to the restoring role for the time being. Its
+                // former owner is recorded in a setting of the database.
                 let left = try ClosedDatabase.read(on: connection)
                 let access = try DatabaseAccess.read(on: connection)
                 return Former(

@@ -144,8 +144,8 @@ extension Repository {
         return names.filter { !parts.contains($0) && !kept.contains($0[...]) && !isOwner($0) }
     }
 
-    /// Checks that the listing of the store has a part with the recorded size. A part that has been rewritten since the
-    /// listing also passes.
+    /// Checks that the store's listing contains a part, with the recorded size. If it is not listed because it has been
+    /// rewritten as another object since the listing, it passes, too.
     ///
     /// - Returns: false if its backup has been removed since the listing.
     /// - Throws: `BackupError.part`; `StorageError`.

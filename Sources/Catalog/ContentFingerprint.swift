@@ -98,8 +98,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// Computes several fingerprints with one query, in the snapshot of the open transaction. `pinSettings` must be
-    /// called before.
+    /// Computes several fingerprints with one query, in the snapshot of the open transaction. Call `pinSettings` first.
     ///
     /// - Parameter role: the role whose privileges are used, as explained at `Connection.withQuery`; nil: the
     ///   privileges of the session.

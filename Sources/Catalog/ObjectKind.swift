@@ -35,7 +35,7 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
     case publication
     case defaultPrivileges
 
-    /// PostgreSQL's name of the kind.
+    /// PostgreSQL's name for the kind.
     public var name: String {
         switch self {
         case .schema: "schema"

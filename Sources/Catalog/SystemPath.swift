@@ -64,7 +64,8 @@ public enum SystemPath {
             + settings.map { "pg_catalog.set_config('\($0.0)', \($0.1), \(local))" }.joined(separator: ", ")
     }
 
-    /// Returns the schema, the schemas with extensions that have no residents, and pg_temp, each quoted if necessary.
+    /// Returns the search path: the schema, the schemas that contain extensions but have no residents (see
+    /// `residents`), and pg_temp. Each is quoted if necessary.
     private static func path(of schema: String, on connection: isolated Connection) throws -> [String] {
         let row = try connection.query(
             "SELECT pg_catalog.quote_ident($1), ARRAY(SELECT DISTINCT n.nspname::pg_catalog.text FROM \(others(than: "$1")))",

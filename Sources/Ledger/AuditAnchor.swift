@@ -178,7 +178,7 @@ public struct AuditAnchor: Sendable, Hashable {
 
     /// Returns the times of the anchors to keep: all of the last two days, then the newest of each day for 62 days, of
     /// each month for 3650 days, and of each year. The newest anchor is always kept. A later anchor also proves all
-    /// entries before it, so that deleting an anchor loses only precision about the time of a change.
+    /// entries before it, so deleting an anchor only makes it less precise when a change was made.
     public static func kept(_ times: [Timestamp], now: Timestamp = .now) -> Set<Timestamp> {
         var kept: Set<Timestamp> = []
         var newest = NewestOfPeriods()

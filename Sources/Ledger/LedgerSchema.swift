@@ -53,7 +53,8 @@ public enum LedgerSchema {
         let foreign = try LedgerTrust.foreign(on: connection)
         if !foreign.isEmpty { throw LedgerError.foreign(foreign) }
         guard try there.get(1, as: Bool.self) else { return nil }
-        // `to_jsonb`, because the ledger of an older version has no column `parts`.
+        // The ledger of an older version has no column `parts`. `to_jsonb(l) -> 'parts'` is then NULL, whereas
+        // `l.parts` would be an error.
         let rows = try connection.query(
             """
             SELECT l.version, p.key, p.value::integer AS part_version FROM reeve.ledger l

@@ -209,7 +209,8 @@ struct SystemState {
         }?.version
     }
 
-    /// Returns whether a migration is not opt-in, or its option is chosen.
+    /// Returns whether a migration is part of a run: every migration that is not opt-in, and opt-in migrations whose
+    /// option the system has chosen.
     private func isWanted(_ migration: Migration) -> Bool {
         migration.up.directives.option.map(system.options.contains) ?? true
     }

@@ -63,7 +63,7 @@ public struct Migrator: Sendable {
 
         public var done: [Done] = []
         public var notices: [String] = []
-        /// The number of migrations that are not applied after the run.
+        /// The number of migrations that are still pending after the run.
         public var pending = 0
     }
 

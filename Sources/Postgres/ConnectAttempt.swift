@@ -126,7 +126,7 @@ struct ConnectAttempt {
         return true
     }
 
-    /// The time limit of one address, or of the resolver, in words.
+    /// The time that one address, or the resolution of one host name, is given to answer, as text for error messages.
     private var time: String { settings.addressTimeout.map { "\($0.components.seconds) s" } ?? "its time" }
 
     private var silence: PostgresError {

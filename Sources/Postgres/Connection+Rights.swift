@@ -17,7 +17,8 @@ extension Connection {
     /// - Parameters:
     ///   - query: the query, with all names qualified.
     ///   - type: the type that follows `RETURNS`.
-    ///   - body: receives the call of the function. If it throws an error, the transaction can only be rolled back.
+    /// - body: receives the SQL that calls the function. If it throws an error, the transaction can only be rolled
+    ///   back.
     public func withQuery<T>(
         _ query: String, returning type: String, as role: String, _ body: (_ call: String) throws -> T
     ) throws -> T {

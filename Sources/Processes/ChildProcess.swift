@@ -85,7 +85,7 @@ public final class ChildProcess: Sendable {
         }
     }
 
-    /// - Returns: the children that have not ended by then.
+    /// - Returns: the children that are still running at `end`.
     @discardableResult
     private static func waitForEnds(
         _ pids: [pid_t], until end: ContinuousClock.Instant, _ watch: ChildEnd.Opening

@@ -106,8 +106,8 @@ struct RunExecution: Sendable {
         return true
     }
 
-    /// Renews the lease with a time limit that is a fraction of it. The limit includes the wait for a connection, its
-    /// opening, and the answer.
+    /// Renews the lease, within a time limit that is a fraction of the lease's duration. The limit covers waiting for a
+    /// connection, opening it, and waiting for the answer.
     private func renew() async throws -> Bool {
         let limit = max(lease / 6, .seconds(2))
         return try await withThrowingTaskGroup(of: Bool.self) { group in

@@ -31,7 +31,7 @@ public final class MetricRegistry: Sendable {
         Histogram(registry: self, name: register(description))
     }
 
-    /// Replaces the last sample of a source by a new one, as a whole.
+    /// Replaces the whole last sample of a source with a new one.
     ///
     /// - Parameter source: the name of the source, such as a collector and its database.
     public func replace(_ source: String, with sample: MetricSample) {

@@ -77,7 +77,7 @@ struct RowMaker {
         }
     }
 
-    /// Returns the columns, and the columns that the generated ones among them are computed from.
+    /// Returns the given columns. For each generated column among them, also returns the columns it is computed from.
     private func withSources(_ names: Set<String>, of table: ObjectIdentity) -> Set<String> {
         let generated = (parts[table] ?? []).filter { $0["generated"] != nil && names.contains($0.identity.name) }
         return names.union(generated.flatMap { $0.dependencies.filter { $0.kind == .column }.map(\.name) })

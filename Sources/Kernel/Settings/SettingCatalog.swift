@@ -20,7 +20,7 @@ public struct SettingCatalog: Sendable {
         keys.contains { $0.path.count > path.count && Self.begins($0, with: path) && $0.path[path.count] == "*" }
     }
 
-    /// Returns the words that can follow a path; none if only a chosen name can follow.
+    /// Returns the fixed words that can follow a path; none if only a name that the user chooses can follow.
     func children(of path: [String]) -> [String] {
         let children = keys.compactMap { key -> String? in
             guard key.path.count > path.count, Self.begins(key, with: path) else { return nil }

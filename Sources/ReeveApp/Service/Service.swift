@@ -136,8 +136,8 @@ struct Service: Sendable {
         return server
     }
 
-    /// The open routes. Any client that can connect may use them, so their answers contain no host or user name. They
-    /// are immediate, so that they work even if the cooperative pool is exhausted.
+    /// The open routes. Any client that can connect may use them, so their answers contain no host or user name. The
+    /// handlers run on the server's own thread, so these routes work even if the cooperative pool is exhausted.
     static func routes(_ metrics: ServiceMetrics, _ readiness: Readiness) -> [Route] {
         [
             .immediate("GET", "/livez", access: .open) { _ in
