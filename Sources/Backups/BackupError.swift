@@ -105,7 +105,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .exchangeUnknown(let database, let made, _, _, let cause):
             "\(cause); it is not known whether the restored database '\(made)' was renamed to '\(database)'"
         case .prepared(let database, let transactions):
-            "'\(database)' cannot be renamed: it has prepared transactions: "
+            "'\(database)' has prepared transactions: "
                 + transactions.map { visible($0) }.joined(separator: ", ")
         case .noRecipients: "the backup cannot be encrypted: no recipients are configured"
         case .noProgram(let name): "the program \(name) is not installed"

@@ -36,6 +36,8 @@ struct RestoreGuard: Sendable {
         let note: ClosedDatabase
         /// Whether an unfinished restore has left the database closed.
         let wasClosed: Bool
+        /// The identifiers of its prepared transactions.
+        let prepared: [String]
 
         /// The statements that keep other sessions out.
         var closing: [String] {
@@ -76,6 +78,10 @@ struct RestoreGuard: Sendable {
             if let limit { try await run(["ALTER DATABASE \(quoteIdentifier(before.name)) CONNECTION LIMIT \(limit)"]) }
             return
         }
+        // Their locks would hold up the restore, and no session could end them.
+        if !before.prepared.isEmpty {
+            throw BackupError.prepared(database: before.name, transactions: before.prepared)
+        }
         try await run(before.closing)
         let others = try await othersStaying()
         if others > 0 {
@@ -104,7 +110,8 @@ struct RestoreGuard: Sendable {
                 let row = try connection.query(
                     """
                     SELECT datname::text, datconnlimit, rolsuper, pg_get_userbyid(datdba)::text, rolname::text,
-                        datistemplate, datdba::int8
+                        datistemplate, datdba::int8,
+                        ARRAY(SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY 1)
                     FROM pg_database, pg_roles
                     WHERE datname = current_database() AND rolname = current_user
                     """
@@ -121,7 +128,7 @@ struct RestoreGuard: Sendable {
                 return State(
                     name: try row.get(0), owner: former, ownerNow: now, heir: owner ?? former, user: try row.get(4),
                     limit: note.limit, isTemplate: note.isTemplate, isSuperuser: try row.get(2), note: note,
-                    wasClosed: left != nil)
+                    wasClosed: left != nil, prepared: try row.get(7))
             }
         }
     }

@@ -260,6 +260,15 @@ public struct StepJournal: Sendable {
             """, [system, version, direction.rawValue, step, Bytes(tokenDigest), state.rawValue])
     }
 
+    /// Deletes the record of a step that has failed, so that the next run does not take its effect for granted.
+    public func withdraw(step: Int, on connection: isolated Connection) throws {
+        try connection.query(
+            """
+            DELETE FROM reeve.migration_steps
+            WHERE system = $1 AND version = $2 AND direction = $3 AND step = $4 AND state = 'started'
+            """, [system, version, direction.rawValue, step])
+    }
+
     /// Deletes the journal of a finished migration.
     public func clear(on connection: isolated Connection) throws {
         try connection.query(

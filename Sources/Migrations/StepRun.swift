@@ -67,6 +67,10 @@ struct StepRun {
                 try alone(statement, nonTransactional, on: connection)
             } catch {
                 after.cleanUp(on: connection)
+                // The server has reported that the statement failed, so an equal object is not its effect.
+                if let error = error as? PostgresError, error.kind == .server, connection.isOpen {
+                    try? journal.withdraw(step: number, on: connection)
+                }
                 throw error
             }
             try after.check(on: connection)
@@ -171,7 +175,7 @@ struct Postcondition {
             FROM pg_catalog.pg_class t
             JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
             JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = (pg_catalog.parse_ident($1))[1]
-            JOIN pg_catalog.pg_index x ON x.indexrelid = c.oid
+            JOIN pg_catalog.pg_index x ON x.indexrelid = c.oid AND x.indrelid = t.oid
             WHERE t.oid = $2::bigint::oid
             """, [name, try relation(table, connection)]
         ).first

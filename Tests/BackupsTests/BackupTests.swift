@@ -4,6 +4,7 @@ import Ledger
 import Migrations
 import Postgres
 import Processes
+import SQL
 import Storage
 import TestSupport
 import Testing
@@ -42,7 +43,7 @@ struct BackupTests {
         let refuted = try await vault.prove(
             manifest, checks: [SystemCheck("bad", sql: "SELECT 1"), SystemCheck("broken", sql: "SELECT nonsense")])
         // The second statement would never be looked at.
-        await #expect(throws: PostgresError.self) {
+        await #expect(throws: SQLScriptError.self) {
             _ = try await vault.prove(
                 manifest, checks: [SystemCheck("two", sql: "SELECT 1 WHERE false; SELECT 1")])
         }

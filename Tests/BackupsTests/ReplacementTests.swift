@@ -244,7 +244,8 @@ struct ReplacementTests {
     }
 
     @Test func `a prepared transaction is said before the work begins`() async throws {
-        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        let vault = try await Vault()
+        let manifest = try await vault.maker(TestDatabase.current.settings).make().manifest
         try await beside { name, target in
             let prepared = "p_\(name)"
             try await Connection.opened(target) { connection in
@@ -256,6 +257,14 @@ struct ReplacementTests {
                 _ = try await Replacement(of: target, like: manifest).replace { _ in Issue.record("work has begun") }
             }
             #expect("\(try #require(error))".contains(prepared), "\(String(describing: error))")
+            // It is not in the catalog yet, so that the target counts as empty.
+            let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+            let refused = await #expect(throws: BackupError.self) { try await restorer.restore(into: target) }
+            guard case .prepared(name, [prepared])? = refused else {
+                Issue.record("\(String(describing: refused))")
+                return
+            }
+            #expect(try await limit(of: name) == 17)
             try await Connection.opened(target) { connection in
                 try await connection.with { _ = try $0.execute("ROLLBACK PREPARED '\(prepared)'") }
             }

@@ -254,7 +254,7 @@ struct RestoreTargetTests {
                     [
                         "-X", "-h", parameters["host"] ?? "", "-p", parameters["port"] ?? "", "-U", role, "-d", name,
                         "-c", "SELECT pg_sleep(60)",
-                    ], environment: ChildEnvironment.fixed().merging(["PGOPTIONS": "-c post_auth_delay=3"]) { $1 }))
+                    ], environment: ChildEnvironment.fixed().merging(["PGOPTIONS": "-c post_auth_delay=60"]) { $1 }))
             defer { sleeper.signal(SIGKILL) }
             try await waitUntil("it sleeps") {
                 try await database.value(

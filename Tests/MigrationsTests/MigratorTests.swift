@@ -111,6 +111,24 @@ struct MigratorTests {
         try await database.execute("DROP ROLE \(role)")
     }
 
+    @Test(arguments: [
+        "CREATE UNIQUE INDEX CONCURRENTLY taken ON t (a);", "DROP INDEX CONCURRENTLY none_such;",
+        "ALTER TABLE t DETACH PARTITION other CONCURRENTLY;",
+    ])
+    func `a statement that fails by itself fails again`(statement: String) async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": "CREATE TABLE t (a int) PARTITION BY LIST (a); CREATE TABLE other (a int);"
+                + "CREATE INDEX taken ON other (a);",
+            "0002_u.up.sql": statement.replacing("ON t (", with: "ON plain (").replacing(
+                "CREATE UNIQUE", with: "CREATE TABLE plain (a int);\nCREATE UNIQUE"),
+        ])
+        for _ in 1...3 {
+            await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        }
+        #expect(try await database.value("SELECT count(*) FROM reeve.migrations WHERE state = 'applied'") == 1)
+    }
+
     @Test func `a migration is compiled as the server has it, and our own queries are not`() async throws {
         let database = try TestDatabase.current
         let table = "AS SELECT current_setting('jit')::bool AS jit;\n"

@@ -176,7 +176,7 @@ struct AuditTests {
             ALTER TABLE reeve.audit ENABLE TRIGGER USER
             """)
         let anchor = try await reeve(["audit", "anchor"])
-        #expect(anchor.status == 3 && "\(anchor.object)".contains("its anchor at entry 20"), "\(anchor.object)")
+        #expect(anchor.status == 3 && "\(anchor.object)".contains("anchored up to entry 20"), "\(anchor.object)")
         #expect(try kept() == before && !before.isEmpty)
     }
 
