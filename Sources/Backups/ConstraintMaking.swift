@@ -67,7 +67,9 @@ struct ConstraintMaking: Sendable {
         if !record.isMade(one) {
             let after = record.having(one, hasComments: !one.comments.isEmpty)
             try await patiently(until: end) {
-                try await LateConstraints.make([after.update(), one.statement], in: settings)
+                try await LateConstraints.make(
+                    [after.update(), one.statement], locking: [one.table] + [one.references].compactMap { $0 },
+                    in: settings)
             }
             record = after
         }

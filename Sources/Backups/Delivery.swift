@@ -75,7 +75,12 @@ struct Delivery: Sendable {
         "BEGIN;\nSET LOCAL client_min_messages = warning;\n"
             + (confinement.map { "SET LOCAL lock_timeout = '60s';\n\($0.begin)" } ?? "")
             + missing.map { "CREATE SCHEMA \(quoteIdentifier($0));\n" }.joined()
-            + (confinement == nil ? "" : trust.guarding(schemas: usedSchemas))
+            + (confinement == nil ? "" : pinning + trust.guarding(schemas: usedSchemas))
+    }
+
+    /// A statement that keeps the schemas of the tables from being renamed: data and constraints are restored by name.
+    private var pinning: String {
+        SnapshotTransaction.pinning(Set(tables.map { ExactText($0.schema) }).map(\.text) + usedSchemas) + ";\n"
     }
 
     /// Returns the schemas that the restored tables and the selection need, and that do not exist in the target.

@@ -97,8 +97,18 @@ struct SnapshotTransaction: Sendable {
         [String(relation.id), relation.path, relation.kind, relation.definition]
     }
 
+    /// Returns a statement that keeps schemas from being renamed or dropped until the transaction ends. It requires a
+    /// superuser.
+    static func pinning(_ schemas: [String]) -> String {
+        let names = schemas.map { quoteLiteral($0) }.joined(separator: ", ")
+        return """
+            SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = ANY (ARRAY[\(names)]::pg_catalog.text[])
+            FOR KEY SHARE
+            """
+    }
+
     /// Whether the role may lock rows of the catalog. It must be a superuser, and the server not a standby.
-    private static func canPinSchemas(on connection: isolated Connection) throws -> Bool {
+    static func canPinSchemas(on connection: isolated Connection) throws -> Bool {
         try connection.query(
             "SELECT rolsuper AND NOT pg_is_in_recovery() FROM pg_roles WHERE rolname = current_user"
         ).first?.get(0) ?? false

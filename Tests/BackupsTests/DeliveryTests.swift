@@ -223,7 +223,7 @@ struct DeliveryTests {
                 try await database.value(
                     """
                     SELECT count(\(ending)(pid)) > 0 FROM pg_stat_activity WHERE datname = current_database()
-                        AND query LIKE '%ADD CONSTRAINT ord_c_fkey%' AND cardinality(pg_blocking_pids(pid)) > 0
+                        AND query LIKE 'LOCK TABLE%public.cust%' AND cardinality(pg_blocking_pids(pid)) > 0
                     """)
             }
             let error = await #expect(throws: BackupError.self) { _ = try await restoring.value }
