@@ -172,7 +172,8 @@ struct SQLSplitter {
         let name = text.prefix { !$0.isWhitespace }
         guard name == "\\restrict" || name == "\\unrestrict" else {
             throw SQLScanError(
-                message: "psql's meta-command \(name) is not allowed in a script", offset: token.range.lowerBound)
+                message: "psql's meta-command \(name) is not allowed in a script",
+                hint: "write SQL instead; meta-commands run only in psql", offset: token.range.lowerBound)
         }
     }
 

@@ -13,10 +13,8 @@ public struct SQLScriptError: Error, Sendable, Equatable {
     }
 
     init(_ error: SQLScanError, in source: [UInt8], of file: String) {
-        let isMetaCommand = error.message.hasPrefix("meta-command")
         self.init(
-            error.message, hint: isMetaCommand ? "write SQL instead; meta-commands run only in psql" : nil,
-            excerpt: SourceExcerpt(file: file, source: source, offset: error.offset))
+            error.message, hint: error.hint, excerpt: SourceExcerpt(file: file, source: source, offset: error.offset))
     }
 }
 

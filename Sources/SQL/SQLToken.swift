@@ -26,5 +26,6 @@ public struct SQLToken: Sendable, Equatable {
 /// The reason why a source cannot be scanned.
 struct SQLScanError: Error {
     let message: String
+    var hint: String?
     let offset: Int
 }

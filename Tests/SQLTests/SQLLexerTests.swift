@@ -74,6 +74,7 @@ import Testing
         #expect(try split("\\restrict abc\nSELECT 1;\n\\unrestrict abc\n") == ["SELECT 1"])
         let error = #expect(throws: SQLScriptError.self) { try split("SELECT 1;\n\n\\i other.sql\n") }
         #expect(error?.excerpt?.line == 3)
+        #expect(error?.report.hint == "write SQL instead; meta-commands run only in psql")
         #expect(error?.message.contains("\\i") == true)
     }
 
