@@ -50,7 +50,6 @@ struct LockTableTests {
                         GROUP BY pid HAVING count(*) >= \(Self.tables)) AS s
                     """)
                 most = max(most, now ?? 0)
-                try? await Task.sleep(for: .milliseconds(2))
             }
             return most
         }

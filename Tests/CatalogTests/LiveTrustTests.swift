@@ -312,10 +312,10 @@ struct LiveTrustTests {
             "CREATE TABLE ours.keyed (id integer PRIMARY KEY) PARTITION BY LIST (id); "
                 + "CREATE TABLE ours.keyed_part PARTITION OF ours.keyed DEFAULT; "
                 + "ALTER TABLE ours.keyed_part ADD FOREIGN KEY (id) REFERENCES m.theirs",
-            "it is joined with the table m.theirs, which belongs to"
+            "it is connected with the table m.theirs, which belongs to"
         ),
         (
-            "keyed_part", "", "it is joined with the table m.theirs, which belongs to"
+            "keyed_part", "", "it is connected with the table m.theirs, which belongs to"
         ),
         (
             "parent",
