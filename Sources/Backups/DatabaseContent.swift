@@ -1,6 +1,7 @@
 import Catalog
 import Foundation
 import Postgres
+import Reporting
 import SQL
 
 /// Reads the contents of a database, as values by which a backup and its restore are compared.
@@ -238,22 +239,31 @@ enum DatabaseContent {
     /// Returns the settings of ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET as statements. pg_dump writes
     /// them only with CREATE DATABASE.
     ///
-    /// - Returns: also the statements that `DatabaseSetting` does not accept, which a backup leaves out: any role can set
-    ///   odd values for itself in any database that it may connect to.
+    /// - Returns: also descriptions of the settings that `DatabaseSetting` does not accept, which a backup leaves out:
+    ///   any role can set odd values for itself in any database that it may connect to.
     static func settings(on connection: isolated Connection) throws -> (accepted: [String], leftOut: [String]) {
-        let all: [String] = try connection.query(
+        let rows = try connection.query(
             """
-            SELECT 'ALTER ' || CASE WHEN s.setrole = 0 THEN '' ELSE 'ROLE ' || quote_ident(pg_get_userbyid(s.setrole))
-                || ' IN ' END || 'DATABASE %database% SET ' || quote_ident(split_part(c, '=', 1)) || ' TO '
-                || CASE WHEN lower(split_part(c, '=', 1)) IN ('search_path', 'temp_tablespaces',
-                    'session_preload_libraries', 'local_preload_libraries') THEN substr(c, strpos(c, '=') + 1)
-                    ELSE quote_literal(substr(c, strpos(c, '=') + 1)) END
+            SELECT CASE WHEN s.setrole <> 0 THEN pg_get_userbyid(s.setrole)::text END, textsend(c)
             FROM pg_db_role_setting s, unnest(s.setconfig) c
             WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
-                AND lower(split_part(c, '=', 1)) <> $1
-            ORDER BY 1
-            """, [ClosedDatabase.setting]
-        ).map { try $0.get(0) }
-        return (all.filter { DatabaseSetting($0) != nil }, all.filter { DatabaseSetting($0) == nil })
+            """)
+        var (accepted, leftOut): ([String], [String]) = ([], [])
+        for row in rows {
+            let (role, bytes): (String?, Bytes) = (try row.get(0), try row.get(1))
+            if bytes.bytes.starts(with: "\(ClosedDatabase.setting)=".utf8) { continue }
+            // A setting that was made in a database of another encoding can contain any bytes.
+            if let text = String(validating: bytes.bytes, as: UTF8.self),
+                case let statement = DatabaseSetting.statement(role: role, configuration: text),
+                DatabaseSetting(statement) != nil
+            {
+                accepted.append(statement)
+            } else {
+                let name = bytes.bytes.prefix { $0 != UInt8(ascii: "=") }
+                leftOut.append(
+                    String(decoding: name, as: UTF8.self) + (role.map { " of the role \(visible($0))" } ?? ""))
+            }
+        }
+        return (accepted.sorted(), leftOut.sorted())
     }
 }

@@ -36,6 +36,14 @@ struct DatabaseSetting: Sendable, Equatable {
         "temp_tablespaces", "unix_socket_directories",
     ]
 
+    /// Returns the statement for an element of `pg_db_role_setting.setconfig`, `name=value`.
+    static func statement(role: String?, configuration: String) -> String {
+        let name = String(Substring(configuration.utf8.prefix { $0 != UInt8(ascii: "=") }))
+        let value = String(Substring(configuration.utf8.dropFirst(name.utf8.count + 1)))
+        return "ALTER " + (role.map { "ROLE \(quoteIdentifier($0)) IN " } ?? "") + "DATABASE %database% SET "
+            + "\(quoteIdentifier(name)) TO " + (lists.contains(name) ? value : quoteLiteral(value))
+    }
+
     func statement(for database: String) -> String {
         let whose = role.map { "ROLE \(quoteIdentifier($0)) IN " } ?? ""
         let value = values.isEmpty ? "''" : values.map(quoteLiteral).joined(separator: ", ")

@@ -133,8 +133,27 @@ struct HostileManifestTests {
                 }
             }
         }
+        // Bytes that are no text in this database, from one that has no encoding.
+        let plain = "\(database.name)_ascii"
+        try await TestCluster.runSQL(
+            "CREATE DATABASE \(plain) TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
+        let done = try await Command(
+            "psql",
+            [
+                "-Xq", "-h", settings.parameters["host"] ?? "", "-p", settings.parameters["port"] ?? "", "-U", role,
+                "-d", plain, "-c",
+                #"""
+                DO $$ BEGIN
+                    EXECUTE E'ALTER ROLE \#(role) IN DATABASE \#(database.name) SET temp_tablespaces = "a\xff"';
+                END $$
+                """#,
+            ]
+        ).run()
+        #expect(done.succeeded, "\(done.errorOutput)")
+        try await TestCluster.runSQL("DROP DATABASE \(plain)")
         let manifest = try await vault.maker(database.settings).make().manifest
         #expect(manifest.settings.count == 1 && manifest.settings.first?.contains("a;b") == true)
+        try await TestCluster.runSQL("ALTER ROLE \(role) IN DATABASE \(database.name) RESET temp_tablespaces")
         let made = try #require(manifest.settings.first.flatMap(DatabaseSetting.init))
         try await TestCluster.runSQL(made.statement(for: database.name))
         let found: [String] = try await database.value(
