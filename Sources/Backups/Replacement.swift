@@ -127,11 +127,12 @@ public struct Replacement: Sendable {
     /// Makes the new database, which other roles cannot connect to. It belongs to the restoring role: the owner could
     /// connect. A role that is not a superuser has to be a member of the owner's role, and learns here if it is not.
     private func make(_ former: Former) async throws {
-        let made = quoteIdentifier(former.made)
-        let owner = former.isSuperuser ? "" : "OWNER \(quoteIdentifier(former.owner)) "
-        try await run(
-            "CREATE DATABASE \(made) \(owner)TEMPLATE template0 ALLOW_CONNECTIONS false \(manifest.locale.clause)",
-            "REVOKE ALL ON DATABASE \(made) FROM PUBLIC", "ALTER DATABASE \(made) ALLOW_CONNECTIONS true")
+        try await Connection.opened(maintenance) { connection in
+            try await connection.with { connection in
+                try connection.createClosedDatabase(
+                    former.made, owner: former.isSuperuser ? nil : former.owner, locale: manifest.locale.clause)
+            }
+        }
     }
 
     /// Gives the new database the owner, the grants and the limit of the former one, unless the manifest records them.

@@ -41,11 +41,7 @@ public enum ScratchDatabase {
         if !connection.isPooled {
             try connection.execute("SET application_name = \(quoteLiteral(keeper(of: name)))")
         }
-        // From template0, so that the database contains no local objects. By default every role may connect to a new
-        // database, but its contents are private. Connections are therefore allowed only after the rights are revoked.
-        try connection.execute("CREATE DATABASE \(name) TEMPLATE template0 ALLOW_CONNECTIONS false \(locale.clause)")
-        try connection.execute("REVOKE ALL ON DATABASE \(name) FROM PUBLIC")
-        try connection.execute("ALTER DATABASE \(name) ALLOW_CONNECTIONS true")
+        try connection.createClosedDatabase(name, locale: locale.clause)
         return name
     }
 
