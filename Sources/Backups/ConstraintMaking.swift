@@ -1,3 +1,4 @@
+import Catalog
 import Postgres
 import SQL
 
@@ -67,9 +68,9 @@ struct ConstraintMaking: Sendable {
         if !record.isMade(one) {
             let after = record.having(one, hasComments: !one.comments.isEmpty)
             try await patiently(until: end) {
-                try await LateConstraints.make(
-                    [after.update(), one.statement], locking: [one.table] + [one.references].compactMap { $0 },
-                    in: settings)
+                try await LateConstraints.make([after.update(), one.statement], in: settings) {
+                    try lock(one, after, on: $0)
+                }
             }
             record = after
         }
@@ -79,6 +80,19 @@ struct ConstraintMaking: Sendable {
             try await LateConstraints.make([after.update()] + one.comments, in: settings)
         }
         record = after
+    }
+
+    /// Locks the tables of a constraint, and checks that they are the restored ones. The schemas are locked first,
+    /// because tables are locked by name.
+    ///
+    /// - Throws: `BackupError.notThoseRestored`; `PostgresError`.
+    private func lock(
+        _ one: LateConstraints.Constraint, _ record: UnfinishedRestore, on connection: isolated Connection
+    ) throws {
+        if try Confinement.isSuperuser(on: connection) { try connection.execute(SchemaLock.names) }
+        let paths = Set([one.table.path] + [one.references?.path].compactMap { $0 }).sorted()
+        try connection.execute("LOCK TABLE \(paths.joined(separator: ", ")) IN SHARE ROW EXCLUSIVE MODE")
+        try record.checkTables(on: connection)
     }
 
     private func patiently(until end: ContinuousClock.Instant, _ body: () async throws -> Void) async throws {

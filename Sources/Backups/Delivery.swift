@@ -67,7 +67,8 @@ struct Delivery: Sendable {
         }
     }
 
-    /// Returns the start of the transaction. In it, functions of the target run with the rights of their owners.
+    /// Returns the start of the transaction. In it, functions of the target run with the rights of their owners, and
+    /// schemas keep their names: rows and constraints are restored by name.
     ///
     /// - Parameter missing: the schemas that did not exist in the target before. If another session has created one in
     ///   the meantime, the transaction fails.
@@ -75,12 +76,7 @@ struct Delivery: Sendable {
         "BEGIN;\nSET LOCAL client_min_messages = warning;\n"
             + (confinement.map { "SET LOCAL lock_timeout = '60s';\n\($0.begin)" } ?? "")
             + missing.map { "CREATE SCHEMA \(quoteIdentifier($0));\n" }.joined()
-            + (confinement == nil ? "" : pinning + trust.guarding(schemas: usedSchemas))
-    }
-
-    /// A statement that keeps the schemas of the tables from being renamed: data and constraints are restored by name.
-    private var pinning: String {
-        SnapshotTransaction.pinning(Set(tables.map { ExactText($0.schema) }).map(\.text) + usedSchemas) + ";\n"
+            + (confinement == nil ? "" : "\(SchemaLock.names);\n" + trust.guarding(schemas: usedSchemas))
     }
 
     /// Returns the schemas that the restored tables and the selection need, and that do not exist in the target.

@@ -104,16 +104,14 @@ struct LateConstraints: Sendable {
     /// Runs statements in one transaction of a separate session. So settings and other state that a called function
     /// leaves in the session end with it. After a deadlock with another session, the statements are tried again.
     ///
-    /// The tables are locked before the functions are confined, and their schemas keep their names. Otherwise a role
-    /// could create a function that is not confined while the statement waits for its lock, and an index that calls it.
-    ///
     /// - Parameters:
-    ///   - tables: the tables that the statements validate.
     ///   - target: settings with the limits of a restore (`ConnectionSettings.restoring`).
     ///   - isConfined: whether the caller has already confined the functions of the database.
+    ///   - prepare: acquires locks and checks, in the transaction, before the functions are confined. Functions that
+    ///     another session creates while a later statement waits for a lock would not be confined.
     static func make(
-        _ statements: [String], locking tables: [FetchedTable] = [], in target: ConnectionSettings,
-        isConfined: Bool = false
+        _ statements: [String], in target: ConnectionSettings, isConfined: Bool = false,
+        preparedBy prepare: @Sendable (isolated Connection) throws -> Void = { _ in }
     ) async throws {
         var attempt = 1
         while true {
@@ -121,13 +119,7 @@ struct LateConstraints: Sendable {
                 return try await Connection.opened(target) { connection in
                     try await connection.with { connection in
                         try connection.transaction {
-                            if !tables.isEmpty {
-                                if try SnapshotTransaction.canPinSchemas(on: connection) {
-                                    try connection.execute(SnapshotTransaction.pinning(tables.map(\.schema)))
-                                }
-                                let paths = Set(tables.map(\.path)).sorted().joined(separator: ", ")
-                                try connection.execute("LOCK TABLE \(paths) IN SHARE ROW EXCLUSIVE MODE")
-                            }
+                            try prepare(connection)
                             try Confinement.during(on: connection, isNeeded: !isConfined) {
                                 for statement in statements { try connection.execute(statement) }
                             }

@@ -53,7 +53,7 @@ struct SnapshotTransaction: Sendable {
                 try ContentFingerprint.pinSettings(on: connection)
                 for lock in locks(before) { try connection.execute(lock) }
                 // The transaction has a snapshot from here on.
-                if pinsSchemas { try connection.execute("\(pinning); SET TRANSACTION READ ONLY") }
+                if pinsSchemas { try connection.execute("\(SchemaLock.names); SET TRANSACTION READ ONLY") }
                 let areSame = try lockSequences(before, on: connection)
                 let row = try connection.query(
                     """
@@ -97,30 +97,12 @@ struct SnapshotTransaction: Sendable {
         [String(relation.id), relation.path, relation.kind, relation.definition]
     }
 
-    /// Returns a statement that keeps schemas from being renamed or dropped until the transaction ends. It requires a
-    /// superuser.
-    static func pinning(_ schemas: [String]) -> String {
-        let names = schemas.map { quoteLiteral($0) }.joined(separator: ", ")
-        return """
-            SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = ANY (ARRAY[\(names)]::pg_catalog.text[])
-            FOR KEY SHARE
-            """
-    }
-
     /// Whether the role may lock rows of the catalog. It must be a superuser, and the server not a standby.
-    static func canPinSchemas(on connection: isolated Connection) throws -> Bool {
+    private static func canPinSchemas(on connection: isolated Connection) throws -> Bool {
         try connection.query(
             "SELECT rolsuper AND NOT pg_is_in_recovery() FROM pg_roles WHERE rolname = current_user"
         ).first?.get(0) ?? false
     }
-
-    /// Keeps schemas of other roles from being renamed, which no lock on a table does. After a rename, a name could
-    /// refer to another table, and queries on that table would be planned with the rights of the reading role. Grants
-    /// are not blocked.
-    private static let pinning = """
-        SELECT FROM pg_namespace n WHERE \(UserSchemas.condition("n.nspname")) AND n.nspowner IN (
-            SELECT o.oid FROM pg_roles o WHERE NOT o.rolsuper) FOR KEY SHARE
-        """
 
     /// Locks sequences against everything except their use. LOCK TABLE refuses sequences, so they are read by OID,
     /// which acquires the lock of `nextval` until the end of the transaction.

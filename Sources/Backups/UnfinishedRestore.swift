@@ -174,11 +174,18 @@ public struct UnfinishedRestore: Sendable {
                 guard let record = try mine.last(where: { try $0.gone(on: connection).isEmpty }) ?? mine.last else {
                     throw BackupError.noUnfinished(selection.tables + selection.schemas.map { "schema \($0)" })
                 }
-                let gone = try record.gone(on: connection)
-                if !gone.isEmpty { throw BackupError.notThoseRestored(gone, schema: record.schema) }
+                try record.checkTables(on: connection)
                 return record
             }
         }
+    }
+
+    /// Checks that the names of the tables still refer to the restored tables.
+    ///
+    /// - Throws: `BackupError.notThoseRestored`; `PostgresError`.
+    func checkTables(on connection: isolated Connection) throws {
+        let gone = try gone(on: connection)
+        if !gone.isEmpty { throw BackupError.notThoseRestored(gone, schema: schema) }
     }
 
     /// Returns the tables that no longer exist under their names.

@@ -30,7 +30,7 @@ struct TrialLocks {
     /// - Throws: `PostgresError` if a schema or a type is being changed, or if the connection is lost.
     init(of reader: CatalogReader, _ isTried: (ObjectIdentity) -> Bool, on connection: isolated Connection) throws {
         // The schemas are locked first, because tables are locked by name.
-        try Self.lockRows(Self.schemas, on: connection)
+        try Self.lockRows(SchemaLock.definitions, on: connection)
         let wanted = try Self.tables(of: reader, on: connection).filter { isTried($0.identity) }.map(\.oid)
         var refusals: [Int: String] = [:]
         let concerned = try Self.closure(of: wanted, on: connection).filter { ["r", "p"].contains($0.kind) }
@@ -95,11 +95,6 @@ struct TrialLocks {
     }
 
     // MARK: Queries
-
-    private static let schemas = """
-        SELECT FROM pg_catalog.pg_namespace n WHERE \(UserSchemas.condition("n.nspname")) AND n.nspowner IN (
-            SELECT o.oid FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper) FOR UPDATE
-        """
 
     /// A new attribute of a composite type changes the row of the type in `pg_class`. The row type of a table is
     /// protected by the lock on the table.
