@@ -172,10 +172,13 @@ public enum BackupError: Error, CustomStringConvertible {
             "list the databases: if '\(later)' exists, nothing is left to do; if '\(made)' exists, connect to another "
                 + "database and run '\(statements.joined(separator: "; "))'"
         case .prepared: "connect to that database, and end them with COMMIT PREPARED or ROLLBACK PREPARED"
-        case .risky: "restore the whole backup into another database, where such constraints are added last"
+        case .risky: "restore the whole backup into another database; a whole restore adds such constraints last"
         case .foreignCode(_, let role?):
             "trust the role with --trust \(role) or trusted_roles, or restore as a role that is not a superuser"
-        case .foreignCode(_, nil): "restore with --roles if its owner is missing, or as a role that is not a superuser"
+        case .foreignCode(_, nil): """
+            if its owner does not exist on this server, restore with --roles; otherwise restore as a role that is not a \
+            superuser
+            """
         case .foreignTarget: "restore into a new database that belongs to the restoring role"
         case .openSchema(_, let schema, let role):
             "make sure that no other role owns or may create objects in \(schema), or trust the role with "

@@ -78,11 +78,10 @@ extension PostgresError: CustomStringConvertible {
         return text
     }
 
-    /// The description, with detail, hint and context on separate lines. Not for logs, because these quote rows.
+    /// The description, with detail and context on separate lines. Not for logs, because these quote rows.
     public var fullDescription: String {
         var text = description
         if let detail { text += "\ndetail: \(detail)" }
-        if let hint { text += "\nhint: \(hint)" }
         if let context {
             let lines = context.split(separator: "\n", omittingEmptySubsequences: false)
             text += "\ncontext: \(lines.joined(separator: "\n         "))"

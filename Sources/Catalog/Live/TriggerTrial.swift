@@ -53,7 +53,7 @@ struct TriggerTrial {
             } else if let (_, message) = refusals.first(where: { one.fires(on: $0.key) }) {
                 report.leave(one.object.identity, "the statement that should fire it was refused: \(message)")
             } else if one.isConditional {
-                report.leave(one.object.identity, "the test row did not meet its condition")
+                report.leave(one.object.identity, "the test row did not meet the trigger's WHEN condition")
             } else {
                 report.fail(one.object.identity, "did not fire")
             }

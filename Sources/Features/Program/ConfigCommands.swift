@@ -65,7 +65,7 @@ enum ConfigCommands {
     }
 
     static let reference = CommandSpec(
-        noun: "config", verb: "reference", summary: "print the reference of all settings, or of TOPIC, as Markdown",
+        noun: "config", verb: "reference", summary: "print the reference for all settings, or for TOPIC, as Markdown",
         arguments: [
             ArgumentSpec(
                 name: "TOPIC", help: Reference.allCases.map(\.rawValue).joined(separator: ", "), isRequired: false)

@@ -48,7 +48,7 @@ public struct Console: Sendable {
         }
         Self.write(usesColour ? "\u{1B}[31merror:\u{1B}[0m " : "error: ", to: STDERR_FILENO)
         note(message)
-        if let hint, !message.contains("\nhint: ") { note("hint: \(hint)") }
+        if let hint { note("hint: \(hint)") }
     }
 
     /// Prints that a command was interrupted, and what it had done.
