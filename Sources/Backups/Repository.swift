@@ -18,7 +18,8 @@ public struct Repository: Sendable {
     }
 
     /// Runs an operation that adds or removes backups of a database, under a lock. The lock is needed because a new
-    /// backup refers to parts of earlier ones. If the connection is lost, so is the lock.
+    /// backup refers to parts of earlier ones, which must not be removed in the meantime. If the connection is lost, so
+    /// is the lock.
     ///
     /// - Throws: `BackupError.locked`; the errors of `body`.
     public static func locked<T: Sendable>(
@@ -109,7 +110,7 @@ public struct Repository: Sendable {
                 damaged(.badManifest(object: object, reason: "it is too large"))
             } catch let error as StorageError {
                 guard error.isOfOneObject else { throw error }
-                // A store that does not answer fails here, too.
+                // If the store as a whole does not answer, this throws.
                 _ = try await store.list(name)
                 damaged(.manifestNotRead(object: name, cause: error))
             }
