@@ -29,7 +29,7 @@ public enum BackupError: Error, CustomStringConvertible {
     /// No identity is given, but the backup is encrypted. If `id` is nil, the command reads all encrypted backups.
     case needsIdentity(id: String?)
     case cannotOpen(object: String, reason: String)
-    /// The manifest of the backup would be refused when it is read back.
+    /// No backup was made, because its manifest would be refused when it is read back.
     case unreadable(reason: String)
     /// The backup was made, but the hook `backup.hooks.after` failed.
     case hookAfter(id: String, reason: String)
@@ -47,8 +47,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case notThoseRestored([String], schema: String)
     /// The target has no record that the current role has begun, and not finished, a restore of these tables.
     case noUnfinished([String])
-    /// The tables were restored, but not all of their constraints were made. `findings`: the other messages of the
-    /// restore.
+    /// The tables were restored, but the restore was not completed. `missing`: the constraints that were not made.
+    /// `findings`: the other messages of the restore.
     case constraintsLeft(missing: [String], findings: [String], cause: any Error)
     /// The server's answer to the COMMIT that creates the restored tables is lost. The tables were restored if the
     /// schema `schema` exists.

@@ -5,8 +5,9 @@ import Processes
 /// The programs that make and restore backups: PostgreSQL's programs, zstd and age.
 struct BackupTools: Sendable {
     let programs: ServerPrograms
-    /// Whether the programs run with `role=none`, because the session that they were set up for does. This overrides a
-    /// role that the owner of the database has set for all sessions (`ALTER DATABASE … SET role`).
+    /// Whether the sessions of the programs begin with `role=none`, because this is the role of the connection that was
+    /// passed to `dumping`. It overrides a role that the owner of the database has set for all sessions (`ALTER
+    /// DATABASE … SET role`).
     private var leavesRole = false
     /// The encoding of the database. Dumps of the database are written in this encoding, whatever `client_encoding` is
     /// set for the database or the role.
@@ -61,8 +62,8 @@ struct BackupTools: Sendable {
         environment["LANG"] = environment["LC_ALL"] ?? environment["LANG"]
         environment["LC_ALL"] = nil
         environment["LC_MESSAGES"] = "C"
-        // Turn off time limits. A dump takes long, and its tables are locked already, so it does not wait for other
-        // sessions. `LockWatch` ends a dump that waits for another lock.
+        // Turn off time limits: a dump takes long. Its tables are locked already, and `LockWatch` ends a dump that
+        // waits too long for another lock.
         let unlimited = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
         // The owner of the database must not decide by ALTER DATABASE … SET which rights the programs have, or whose
         // code they run.

@@ -95,7 +95,7 @@ struct CheckedChain: Sendable {
     }
 }
 
-/// The format of a part, to the extent that its first and last bytes show it.
+/// The formats that `FormatCheck` recognizes by the first and last bytes.
 enum PartFormat: Sendable {
     /// Any bytes, or none.
     case text

@@ -28,7 +28,7 @@ extension CodeTrust {
         }
         if trusted.isEmpty { return }
         for contents in archives {
-            // An owner or a trusted role may not exist in the target yet.
+            // The names of all possible owners: an owner or a trusted role may not exist in the target yet.
             if let piece = ArchiveCode.foreign(in: contents, trusted: trusted, among: roles + named + owners) {
                 throw BackupError.foreignCode(what: piece.name, role: piece.owner)
             }

@@ -23,7 +23,7 @@ struct Comparison: Sendable {
             try await connection.with { (try DatabaseContent.relations(on: $0), $0.serverVersion) }
         }
         // Each table is read as it was for the manifest: by COPY, or by a query. The reading is confined, because
-        // planning a query can run code from the backup, whatever the manifest records.
+        // planning a query can run code from the backup, even if the manifest records that a query may be used.
         let copied = Set(manifest.tables.filter { $0.isOfCopy == true }.map { ExactText($0.path) })
         let relations = all.map { relation in
             var relation = relation

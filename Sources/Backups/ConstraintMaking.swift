@@ -62,8 +62,8 @@ struct ConstraintMaking: Sendable {
         return settings
     }
 
-    /// Makes one constraint, and then its comments, in a transaction each. Each transaction updates the record first,
-    /// so that the update is not affected by what the constraint's functions leave in the session.
+    /// Makes one constraint in a transaction, and its comments in another. Each transaction updates the record first,
+    /// so that the update is not affected by what the functions of the constraint leave in the session.
     private func make(
         _ one: LateConstraints.Constraint, _ record: inout UnfinishedRestore, until end: ContinuousClock.Instant
     ) async throws {

@@ -36,7 +36,7 @@ final class DataDump: @unchecked Sendable {
 
     /// Dumps the rows.
     ///
-    /// - Throws: the errors of reading, dumping and writing. No reader and no program runs any more by then.
+    /// - Throws: the errors of reading, dumping and writing, after all readers and programs have ended.
     func finish() async throws -> (parts: [Manifest.Part], tables: [Manifest.Table]) {
         try await withTaskCancellationHandler {
             try await dump()

@@ -31,7 +31,7 @@ enum DatabaseContent {
         let storedColumns: [String]
         let definition: String
         var reading = Reading.direct
-        /// The OID, valid while the database is read.
+        /// The OID of the relation in the database that was read.
         var id = 0
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }

@@ -3,8 +3,8 @@ import SQL
 
 /// A setting of a database, or of a role in it. A manifest stores it as a statement about `%database%`.
 ///
-/// A manifest is untrusted input, so the statement in it is never run. It is parsed, and refused if it has another
-/// form. The statement that is run is built from the parsed parts. Pure: no I/O.
+/// A manifest is untrusted input, so the statement in it is never run. It is parsed, and a statement of another form is
+/// refused. The statement that is run is built from the parsed parts. Pure: no I/O.
 struct DatabaseSetting: Sendable, Equatable {
     /// The role whose sessions the setting applies to; nil: all roles.
     var role: String?
@@ -22,8 +22,8 @@ struct DatabaseSetting: Sendable, Equatable {
         }
         guard rest.skip("DATABASE %database% SET "), let name = rest.identifier(), rest.skip(" TO ") else { return nil }
         self.name = name
-        // The name of the setting decides whether a list or a literal follows. The text does not, because an unquoted
-        // name in a list may itself contain quotes.
+        // Whether a list or a literal follows depends on the name of the setting. The text does not show it, because an
+        // unquoted name in a list may itself contain quotes.
         guard let values = Self.lists.contains(name) ? rest.list() : rest.literal().map({ [$0] }) else { return nil }
         self.values = values
         // A backup must not set `ClosedDatabase.setting`, which decides how the database is opened. The comparison
@@ -104,8 +104,8 @@ struct DatabaseSetting: Sendable, Equatable {
             return names
         }
 
-        /// Reads text between two quotes. A doubled quote is read as one quote. `escape` may precede itself or a quote,
-        /// which is then read as it is.
+        /// Reads text between two quotes. A doubled quote is read as one quote. After `escape`, a quote or another
+        /// `escape` is read literally, and anything else is an error.
         private mutating func quoted(_ mark: UInt8, escape: UInt8? = nil) -> String? {
             guard rest.popFirst() == mark else { return nil }
             var bytes: [UInt8] = []

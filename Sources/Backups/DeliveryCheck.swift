@@ -11,8 +11,8 @@ struct DeliveryCheck: Sendable {
     let trust: CodeTrust
 
     /// - Returns: the schemas that expressions of the tables use. The transaction that creates the tables has to check
-    ///   them again (`CodeTrust.guarding(schemas:)`). Empty if nothing needs to be checked, because the restoring role
-    ///   is not a superuser or trusts all roles.
+    ///   them again (`CodeTrust.guarding(schemas:)`). Empty if the restoring role is not a superuser, or if all roles
+    ///   are trusted.
     /// - Throws: `BackupError.targetHas`, `.unfinished`, `.targetLacks`, `.risky`, `.untrusted`, `.openSchema`;
     ///   `PostgresError`.
     func run() async throws -> [String] {
@@ -87,8 +87,8 @@ struct DeliveryCheck: Sendable {
                     """, [names]
                 ).map { try $0.get(0) }
                 if there.isEmpty { return }
-                // A restore into another schema leaves no constraints to be made later, so only other restores can be
-                // continued.
+                // Only a restore into the original schemas can be continued: a restore into another schema makes no
+                // late constraints.
                 if selection.intoSchema == nil,
                     let record = try UnfinishedRestore.own(on: connection).first(where: { $0.isOf(selection) })
                 {

@@ -27,7 +27,8 @@ final class Destinations: @unchecked Sendable {
         lock.withLock { failures.sorted { $0.key < $1.key }.map { (repositories[$0.key].store.place, $0.value) } }
     }
 
-    /// The repositories for which another attempt is worth the time: all except those that have failed to answer.
+    /// The repositories for which another attempt is worth the time: all except those that have failed because they did
+    /// not answer.
     var answering: [Repository] {
         lock.withLock {
             repositories.indices.filter { index in
@@ -94,9 +95,9 @@ final class Destinations: @unchecked Sendable {
         return nil
     }
 
-    /// Returns the names of those parts of an earlier backup that every repository has. A part may have been written by
-    /// a still earlier backup. It is left out if the test results in any repository show that the backup that has
-    /// written it cannot be restored. If they show this of `manifest` itself, all parts are left out.
+    /// Returns the names of those parts of an earlier backup that may be reused: every repository has them, and in no
+    /// repository has the backup that wrote them failed its last test. If `manifest` itself has failed its last test in
+    /// a repository, no part may be reused.
     func common(_ manifest: Manifest) async throws -> Set<String> {
         let parts = manifest.parts
         // Grouped by the backup that has written them.

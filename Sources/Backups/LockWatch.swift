@@ -10,7 +10,7 @@ struct LockWatch: Sendable {
     let application: String
     /// How long one statement may wait.
     let limit: Duration
-    /// The time between two checks. A wait that is over before the next check is ignored.
+    /// The time between two checks. A statement that waits during only one check is ignored.
     var interval: Duration = .seconds(5)
 
     /// Checks until a statement has waited too long, or until the task is cancelled.

@@ -100,7 +100,7 @@ public struct Manifest: Codable, Sendable, Equatable {
     public var recipients: [String]
     public let tables: [Table]
     public let sequences: [Sequence]
-    /// The large objects; nil if the role that made the backup may not read them.
+    /// The number and the fingerprint of the large objects; nil if the role that made the backup may not read them.
     public let largeObjects: LargeObjects?
     /// The versions of the extensions, by name.
     public let extensions: [String: String]

@@ -22,8 +22,7 @@ extension PipelineError {
         return errorOutput.utf8.split(separator: UInt8(ascii: "\n")).contains { line in
             let text = String(Substring(line))
             if Self.losses.contains(where: text.contains) { return true }
-            // Search only the lines with the server's message, and not the lines in which a statement is quoted after
-            // it.
+            // Search the lines with the message of the server, but not the lines that quote a statement.
             guard let start = ["ERROR:  ", "FATAL:  ", "PANIC:  "].compactMap({ text.range(of: $0)?.upperBound }).min()
             else { return false }
             return Self.outages.contains { text[start...].contains($0) }

@@ -41,7 +41,7 @@ public struct PartialRestore: Sendable {
     ///
     /// - Returns: messages about what was left out, and about what differs from the backup.
     /// - Throws: `BackupError.notInBackup`, `.targetHas`, `.unfinished`, `.targetLacks`, all before anything is
-    ///   written; `.outcomeUnknown`; `.constraintsLeft` if the tables were restored, but constraints are missing;
+    ///   written; `.outcomeUnknown`; `.constraintsLeft` if the tables were restored, but the restore was not completed;
     ///   `PipelineError`, `PostgresError`, `StorageError`.
     public func restore(
         into target: ConnectionSettings, progress: @escaping Restorer.Progress = { _, _ in }

@@ -36,8 +36,8 @@ public struct Replacement: Sendable {
     /// Creates a database on the same server, calls `fill` with it, and then exchanges names: the new database gets the
     /// name of the target, and the former database gets a new name.
     ///
-    /// If the manifest does not record the owner, the grants and the connection limit of its source, the new database
-    /// gets those of the former database.
+    /// `fill` restores the owner, the grants and the connection limit that the manifest records. Those that the
+    /// manifest does not record are copied from the former database.
     ///
     /// - Returns: the new name of the former database.
     /// - Throws: `PostgresError`: 42501 if the role may not create databases; `BackupError.prepared`; the errors of
@@ -107,12 +107,12 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// Returns the prefix of the two names that `former` chooses, `made` and `later`. It is cut to 40 bytes, because
-    /// the length of a name is limited to 63 bytes.
+    /// Returns the common prefix of `made` and `later`: the name of the former database, cut to 40 bytes, because the
+    /// length of a name is limited to 63 bytes.
     private static func stem(_ name: String) -> String { name.clipped(toBytes: 40) }
 
-    /// Returns the databases that killed restores have left next to the current database: those that have a name as
-    /// `former` chooses it for the new database, and that no session is connected to.
+    /// Returns the databases that killed restores have left next to the current database: those whose name has the form
+    /// of `Former.made`, and that no session is connected to.
     ///
     /// - Throws: `PostgresError`.
     public static func unfinished(on connection: isolated Connection) throws -> [String] {
@@ -173,7 +173,7 @@ public struct Replacement: Sendable {
     }
 
     /// Terminates all sessions of a database, including new ones, until this task is cancelled. If this role may not
-    /// terminate a session, the statement that waits for the session reports that.
+    /// terminate a session, the statement that waits for the session to end reports the failure.
     private func endSessions(in database: String) async {
         try? await Connection.opened(maintenance) { connection in
             while !Task.isCancelled {

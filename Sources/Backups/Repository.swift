@@ -45,7 +45,7 @@ public struct Repository: Sendable {
     /// If the removal is interrupted after a manifest was removed, the next backup removes the remaining parts.
     ///
     /// - Parameter removed: called with the ID of each backup as soon as its manifest is removed, before any of its
-    ///   parts is.
+    ///   parts is removed.
     /// - Returns: the number of bytes that were freed.
     /// - Throws: `StorageError`; `BackupError.lockLost`; `.part` if a manifest cannot be read; the errors of `removed`.
     public func remove(
@@ -110,7 +110,7 @@ public struct Repository: Sendable {
                 damaged(.badManifest(object: object, reason: "it is too large"))
             } catch let error as StorageError {
                 guard error.isOfOneObject else { throw error }
-                // If the store as a whole does not answer, this throws.
+                // If the whole store does not answer, this listing throws.
                 _ = try await store.list(name)
                 damaged(.manifestNotRead(object: name, cause: error))
             }

@@ -23,7 +23,8 @@ struct RestoreGuard: Sendable {
 
     private struct State: Sendable {
         let name: String
-        /// The owner before any restore closed the database, and the current owner.
+        /// `owner`: the owner before the restore, or before an unfinished restore that has left the database closed.
+        /// `ownerNow`: the current owner.
         let owner: String
         let ownerNow: String
         /// The owner after the restore.

@@ -17,7 +17,8 @@ struct RestorePlan: Sendable {
     enum Step: Sendable, Equatable {
         /// Restores whole parts, over `jobs` connections.
         case parts([Manifest.Part], options: [String] = [], jobs: Int = 1)
-        /// Refuses tables (nil: all) whose rows would call functions of roles that are not trusted (`CodeTrust`).
+        /// Refuses tables if inserting rows into them would call functions of roles that are not trusted (`CodeTrust`).
+        /// nil: all tables.
         case refuseUntrusted(in: Set<FetchedTable>?)
         /// Suspends the CHECK constraints of tables (`Confinement.suspendChecks`).
         case suspendChecks
@@ -28,8 +29,8 @@ struct RestorePlan: Sendable {
         case lateConstraints(of: Manifest.Part, jobs: Int)
     }
 
-    /// The entries of an archive that have, or do not have, one of some types. Comments and security labels belong to
-    /// the entries that they describe, whatever their own type.
+    /// A choice of entries of an archive by their types. Comments and security labels are chosen with the entries that
+    /// they describe.
     enum Entries: Sendable, Equatable {
         case only(Set<String>)
         case allBut(Set<String>)
@@ -45,9 +46,10 @@ struct RestorePlan: Sendable {
     /// The options that pg_restore gets in every step.
     static let options = ["--exit-on-error", "--no-tablespaces", "-Fc"]
 
-    /// The types of entries that define constraints which are checked against the existing rows when they are made. The
-    /// check may call functions of other roles, whose settings and cursors must not remain in the session. So each
-    /// constraint is made in its own session. A partial restore makes these constraints in the target.
+    /// The types of entries that make late constraints: constraints that PostgreSQL checks against the existing rows
+    /// when they are made. The check may call functions of other roles, whose settings and cursors must not remain in
+    /// the session. So each constraint is made in its own session. A partial restore makes these constraints in the
+    /// target.
     static let lateConstraints: Set<String> = ["FK CONSTRAINT", "CHECK CONSTRAINT"]
     private static let eventTriggers: Set<String> = ["EVENT TRIGGER"]
     /// Entries that a partial restore leaves out, because they are useless for single tables.

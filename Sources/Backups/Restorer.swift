@@ -30,7 +30,7 @@ public struct Restorer: Sendable {
         /// The folder for temporary copies of archives that pg_restore must read from a file. They contain definitions
         /// and no rows.
         public var temporaryFolder = NSTemporaryDirectory()
-        /// How long a restore of single tables, when it makes their constraints, waits for locks that sessions of the
+        /// How long a restore of single tables waits, before it makes a constraint, for locks that sessions of the
         /// target hold.
         var lockPatience = ConstraintMaking.LockPatience()
         /// The maximum size of a part that is read as text, in bytes. Anyone who can write to a repository can store a

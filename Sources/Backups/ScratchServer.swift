@@ -128,7 +128,7 @@ struct ScratchServer: Sendable {
                 do {
                     try connection.execute(create + locale.clause)
                 } catch let error as PostgresError where ["42704", "22023", "42809"].contains(error.sqlState) {
-                    // Use another locale: it does not change the contents of the rows.
+                    // Use another locale, because the locale does not change the contents of the rows.
                     logger.warning(
                         "this machine lacks the backup's locale; using C.UTF-8 instead",
                         [LogField("locale", locale.collate)])
@@ -140,7 +140,7 @@ struct ScratchServer: Sendable {
         return cluster.settings(database: "restored")
     }
 
-    /// Returns the folders of a kind whose processes have ended. A folder is named `KIND-PID-SUFFIX`.
+    /// Returns the folders with names of the form `KIND-PID-SUFFIX` whose processes have ended.
     private func abandonedFolders(_ kind: String) -> [String] {
         ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).filter { name in
             let words = name.split(separator: "-")

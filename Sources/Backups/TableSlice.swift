@@ -17,7 +17,7 @@ struct TableSlice: Sendable, Hashable {
         return both.isEmpty ? nil : both.joined(separator: " AND ")
     }
 
-    /// The size from which a table is stored separately, and the approximate size of its slices, in bytes.
+    /// The size from which on a table is stored in slices, and the approximate size of a slice, in bytes.
     struct Sizes: Sendable {
         var large = 64 << 20
         /// The slices are larger than this if the table would otherwise have more than 64 slices.
