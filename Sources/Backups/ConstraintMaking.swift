@@ -6,8 +6,7 @@ import SQL
 /// transaction. So a constraint that the target refuses does not prevent the restore of the tables, and the tables that
 /// a foreign key refers to are locked no longer than necessary.
 ///
-/// Each transaction also removes the constraint from the record of the restore, so that the work can be interrupted at
-/// any time.
+/// Each transaction also updates the record of the restore, so that the work can be interrupted at any time.
 struct ConstraintMaking: Sendable {
     let target: ConnectionSettings
     let patience: LockPatience
