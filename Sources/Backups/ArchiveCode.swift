@@ -5,18 +5,18 @@ import SQL
 ///
 /// PostgreSQL calls functions and operators while it restores an archive. It evaluates constant subexpressions when it
 /// creates a table, and generated columns, partition keys and constraints when it inserts rows. No list of these places
-/// is complete. So an entry that defines a function, an operator or similar code counts, whether or not anything calls
-/// it.
+/// is complete. So every entry that defines a function, an operator or similar code is considered, whether or not
+/// anything calls it.
 struct ArchiveCode: Sendable {
     struct Piece: Sendable, Equatable {
         /// Type, schema, name and owner, as pg_restore lists them.
         let name: String
-        /// nil if the role is not known.
+        /// The owner of the entry; nil if it is none of the known roles.
         let owner: String?
     }
 
-    /// The types of entries that define no code: tables and their parts, types that only store values, and comments.
-    /// Triggers, rules, policies and casts call functions, but do not define them.
+    /// The types of entries that define no code, such as tables, constraints, types that only store values, and
+    /// comments. Triggers, rules, policies and casts call functions, but do not define them.
     private static let passive: Set<String> = [
         "ACL", "BLOB", "BLOB COMMENTS", "BLOB METADATA", "BLOBS", "CAST", "CHECK CONSTRAINT", "COLLATION", "COMMENT",
         "CONSTRAINT",
@@ -30,12 +30,12 @@ struct ArchiveCode: Sendable {
         "TRANSFORM", "TRIGGER", "TYPE", "USER MAPPING", "VIEW",
     ]
 
-    /// Returns the first entry that defines code and does not belong to a trusted role.
+    /// Returns the first entry that defines code and does not belong to a trusted role; nil if there is none.
     ///
     /// - Parameters:
     ///   - trusted: the roles whose code may run.
-    ///   - roles: all roles that may be owners. If an owner is missing, a trusted role whose name is the end of the
-    ///     owner's name would be taken for the owner.
+    ///   - roles: all roles that may own an entry. The line of an entry ends with the name of its owner. If this list
+    ///     lacks the owner `the admin`, a trusted role `admin` is mistaken for the owner.
     static func foreign(in contents: TableOfContents, trusted: Set<ExactText>, among roles: [String]) -> Piece? {
         for entry in contents.entries where entry.type.map(passive.contains) != true {
             let owner = contents.owner(of: entry, among: roles)

@@ -10,26 +10,28 @@ public enum BackupError: Error, CustomStringConvertible {
     case changing(attempts: Int)
     case locked(holder: String?)
     case lockLost
-    /// The repository contains backups of another database under the name.
+    /// The repository contains backups of another database, `owner`, under this name.
     case foreign(place: String, name: String, owner: RepositoryOwner)
-    /// The restored database could not be renamed to the name of the former one.
+    /// The restored database `made` could not be renamed to `database`, the name of the database that it replaces.
+    /// `statements`: the statements that rename both databases.
     case notExchanged(database: String, made: String, statements: [String], cause: any Error)
-    /// The answer to the COMMIT of that exchange is lost. `later`: the new name of the former database if it was
-    /// committed.
+    /// The server's answer to the COMMIT of the transaction that renames both databases is lost. `later`: the new name
+    /// of the former database if the transaction was committed.
     case exchangeUnknown(database: String, made: String, later: String, statements: [String], cause: any Error)
     case prepared(database: String, transactions: [String])
     case noRecipients
     case noProgram(String)
     case part(object: String, reason: String)
-    /// The restore could not be tried. This proves nothing about the part.
+    /// The object could not be restored or read for a reason that does not lie in the object, such as a full disk or a
+    /// lost server. The error does not mean that the backup is damaged.
     case notRestored(object: String, reason: String)
     case unknown(id: String)
-    /// Without an `id`: all encrypted backups.
+    /// No identity is given, but the backup is encrypted. If `id` is nil, the command reads all encrypted backups.
     case needsIdentity(id: String?)
     case cannotOpen(object: String, reason: String)
-    /// The manifest of the backup would be refused when it is read back.
+    /// No backup was made, because its manifest would be refused when it is read back.
     case unreadable(reason: String)
-    /// The hook failed after the backup was made.
+    /// The backup was made, but the hook `backup.hooks.after` failed.
     case hookAfter(id: String, reason: String)
     case noRoom(place: String, free: Int, needed: Int)
     case notWritten([(place: String, reason: String)])
@@ -37,33 +39,37 @@ public enum BackupError: Error, CustomStringConvertible {
     case targetLacks([String])
     case notInBackup(String)
     case targetHas([String])
-    /// The target has tables of an unfinished restore, which the schema records.
+    /// The target already has the tables `names`, because a restore of `backup` is unfinished. `missing`: the
+    /// constraints that the restore has not made yet. `schema`: the schema that contains the record of the restore.
     case unfinished(names: [String], backup: String, missing: [String], schema: String)
-    /// The tables that were restored no longer exist, or other tables now have their names. `schema` is the schema that
-    /// contains the record of the restore.
+    /// The restored tables no longer exist, or other tables now have their names. `schema`: the schema that contains
+    /// the record of the restore.
     case notThoseRestored([String], schema: String)
-    /// The target has no record of an unfinished restore of these tables.
+    /// The target has no record that the current role has begun, and not finished, a restore of these tables.
     case noUnfinished([String])
-    /// The tables were restored, but not all of their constraints were made. `findings`: other messages about the
-    /// tables.
+    /// The tables were restored, but the restore was not completed. `missing`: the constraints that were not made.
+    /// `findings`: the other messages of the restore.
     case constraintsLeft(missing: [String], findings: [String], cause: any Error)
-    /// The answer to COMMIT is lost. The tables exist if the schema exists.
+    /// The server's answer to the COMMIT that creates the restored tables is lost. The tables were restored if the
+    /// schema `schema` exists.
     case outcomeUnknown(schema: String, reason: String, cause: any Error)
     case unreachable(place: String, reason: String)
     case secretKeyword(String)
     case risky(table: String, what: String)
-    /// A row of the table would call a function of a role that is not trusted, in a superuser's session.
+    /// Inserting a row into the table would call a function of a role that is not trusted, in a superuser's session.
     case untrusted(table: String, what: String, role: String)
     /// The backup contains a function, an operator or similar code of a role that is not trusted.
     case foreignCode(what: String, role: String?)
-    /// The target counts as empty, but contains code of a role that is not trusted.
+    /// The database that is to be filled already contains code of a role that is not trusted.
     case foreignTarget(what: String, role: String)
-    /// Expressions of the table use the schema, and a role that is not trusted has objects in it or may create them.
+    /// Expressions of the table use the schema, and a role that is not trusted owns objects in that schema or may
+    /// create some there.
     case openSchema(table: String, schema: String, role: String)
-    /// A role that is not a superuser cannot keep other sessions out until the rows are masked.
+    /// The restore has masking rules, but its role is not a superuser. Such a role cannot keep other sessions out of
+    /// the database until the rows are masked.
     case maskingInPublic(database: String)
-    /// The restore took the database from its owner and failed. `reopening`: the statements that return the database to
-    /// its owner, if its contents are complete; otherwise nil.
+    /// The restore has made its role the owner of the database, and then failed. `reopening`: if the contents are
+    /// complete, the statements that return the database to its former owner; otherwise nil.
     case leftClosed(database: String, reopening: [String]?, cause: any Error)
     case held(holders: [String])
     case noBackup(place: String)

@@ -3,8 +3,9 @@ import Postgres
 
 /// The lock under which only one process at a time adds or removes backups of a database.
 ///
-/// The lock belongs to the session. If the server has ended the session, another process may hold the lock, and parts
-/// without a manifest may belong to that process. So the lock is checked again before anything is removed.
+/// The session of `connection` holds the lock. If the server has ended that session, another process may hold the lock,
+/// and parts without a manifest may belong to the backup that the other process is making. So the lock is checked again
+/// before anything is removed.
 public struct BackupLock: Sendable {
     let lock: AdvisoryLock
     let connection: Connection
@@ -33,7 +34,8 @@ public struct BackupLock: Sendable {
         try await withWatch(
             {
                 while (try? await Task.sleep(for: interval)) != nil {
-                    // In a failed transaction (25P02), `body` reports the error.
+                    // In a failed transaction, the query of `check` fails with 25P02. `body` reports the error that
+                    // caused this.
                     do { try await check() } catch let error as PostgresError where error.sqlState == "25P02" {}
                 }
             }, body)

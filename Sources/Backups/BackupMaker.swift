@@ -33,14 +33,15 @@ public struct BackupMaker: Sendable {
         public var hasRolePasswords = false
         /// Called with the ID of a backup before any of it is written. Each attempt has its own ID.
         public var begun: (@Sendable (String) -> Void)?
-        /// Whether to take over the backups that another database has made under the name.
+        /// Whether to take over a name under which the repository contains backups of another database, and to start
+        /// again if the backups that the ledger records are gone.
         public var adopts = false
         var sizes = TableSlice.Sizes()
-        /// How often the lock is checked while the dumps run.
+        /// The time between two checks that the session still holds the backup lock.
         var lockCheck: Duration = .seconds(30)
         /// How long to wait for a table that another session has locked.
         var tableWait: Duration = .seconds(30)
-        /// How often to check whether a dump waits for a locked table.
+        /// The time between two checks whether a dump waits for a locked table.
         var tableWatch: Duration = .seconds(5)
 
         public init() {}
@@ -62,7 +63,7 @@ public struct BackupMaker: Sendable {
         self.logger = logger
     }
 
-    /// A backup, the repositories that have it, and those that could not be written.
+    /// A backup, the repositories that have it, and the repositories that could not be written, with their errors.
     public struct Result: Sendable {
         public let manifest: Manifest
         public let places: [String]
@@ -73,7 +74,7 @@ public struct BackupMaker: Sendable {
     ///
     /// - Parameter progress: called for each finished part, with its name and its size in bytes.
     /// - Throws: `BackupError`, `PipelineError`, `StorageError`, `PostgresError`; the objects of the failed backup are
-    ///   removed. The failure of one of several repositories is not thrown.
+    ///   removed. If only some of the repositories fail, their errors are returned in `Result.failed` instead.
     public func make(progress: @escaping @Sendable (String, Int) -> Void = { _, _ in }) async throws -> Result {
         if settings.recipients.isEmpty, !settings.isUnencryptedAllowed { throw BackupError.noRecipients }
         try await BackupTools.check(encrypts: !settings.recipients.isEmpty)
@@ -106,8 +107,9 @@ public struct BackupMaker: Sendable {
         try await destinations.each { try await checkRoom($0, databaseBytes: bytes) }
         let server = await connection.serverVersion
         let tools = try await BackupTools.dumping(server: server, beside: connection)
-        // A session that waits for a table may be queued between our lock on it and the dump's lock. The dump then
-        // times out, all locks are released, and the backup starts again after that session.
+        // Another session may have requested a lock on a table after the snapshot's session locked it and before the
+        // dump does. The dump then queues behind that session and times out. All locks are released, so that the other
+        // session can proceed, and the backup is started again.
         for attempt in 1... {
             let snapshot = try await SnapshotTransaction.begin(on: connection, wait: settings.tableWait)
             var id: String?
@@ -126,7 +128,7 @@ public struct BackupMaker: Sendable {
                 }
                 settings.begun?(run.id)
                 let manifest = try await run.finish()
-                // The backup is complete, even if this connection fails now.
+                // The backup is complete, even if ending the snapshot fails.
                 try? await snapshot.end()
                 if !destinations.failed.isEmpty { await clear(run.id, in: destinations) }
                 return Result(
@@ -152,7 +154,8 @@ public struct BackupMaker: Sendable {
         return error.program.hasSuffix("/pg_dump") && error.errorOutput.contains("LOCK TABLE")
     }
 
-    /// Checks the free space. A backup needs about as much as the last one, or, without one, a third of the database.
+    /// Checks that a repository has enough free space. The backup is expected to need as much as the last one has
+    /// written or, if it is a full backup or the first one, a third of the database's size.
     private func checkRoom(_ repository: Repository, databaseBytes: Int) async throws {
         guard settings.checksRoom, let free = try await repository.store.freeBytes() else { return }
         let last = settings.isFull ? nil : try await repository.manifests(of: name).last?.ownBytes
@@ -161,9 +164,10 @@ public struct BackupMaker: Sendable {
         throw BackupError.noRoom(place: repository.store.place, free: free, needed: needed)
     }
 
-    /// Removes the objects that this backup has written before it failed or was cancelled. After a cancellation, the
-    /// removal is limited to 5 s, because the next backup removes the objects, too. Other objects that no manifest
-    /// refers to are not removed: the lock, and these objects, may belong to another process by now.
+    /// Removes the objects of the backup `id` from the repositories in which it is not complete. If the task is
+    /// cancelled, the removal is limited to 5 s, because the next backup removes the remaining objects. Other objects
+    /// without a manifest are not removed: by now, another process may hold the lock, and they may belong to its
+    /// backup.
     private func clear(_ id: String, in destinations: Destinations) async {
         let repositories = destinations.answering
         let prefix = "\(name)/\(id)/"
@@ -172,7 +176,7 @@ public struct BackupMaker: Sendable {
                 for repository in repositories {
                     group.addTask {
                         guard let objects = try? await repository.store.list(prefix).map(\.name) else { return }
-                        // With a manifest, it is a complete backup.
+                        // If the repository has the manifest, the backup is complete there.
                         if objects.contains(prefix + Manifest.name) { return }
                         for object in objects { try? await repository.store.delete(object) }
                         // Also remove the folder of the objects.
@@ -189,8 +193,8 @@ public struct BackupMaker: Sendable {
     }
 
     /// Removes objects that no manifest refers to. They are left over from interrupted backups or changes of keys. If a
-    /// manifest cannot be read, everything is kept: it may refer to any of the objects, and may still be repaired by
-    /// hand.
+    /// manifest cannot be read, nothing is removed: that manifest may refer to any of the objects, and may still be
+    /// repaired by hand.
     private func clearParts(_ repository: Repository, under lock: BackupLock) async throws {
         var isDamaged = false
         let manifests = try await repository.manifests(of: name) { _ in isDamaged = true }
@@ -199,7 +203,7 @@ public struct BackupMaker: Sendable {
         try await repository.remove(orphans, under: lock)
     }
 
-    /// Refuses, before anything is dumped, a backup that would not be readable later.
+    /// Refuses, before anything is dumped, a backup whose manifest would not be readable later.
     private func refuseUnreadable(on connection: isolated Connection) throws {
         let now = Timestamp.now.rfc3339
         let needs = try DatabaseContent.needs(on: connection)
@@ -219,7 +223,8 @@ public struct BackupMaker: Sendable {
         _ = try sketch.readable(as: "\(sketch.prefix)/\(Manifest.name)")
     }
 
-    /// Refuses a role that row-level security policies apply to: it would dump only some of the rows, or fail halfway.
+    /// Refuses to back up as a role that row-level security policies apply to: the dump would lack rows, or fail
+    /// halfway.
     private func refuseHiddenRows(on connection: isolated Connection) throws {
         let row = try connection.query(
             """

@@ -65,8 +65,8 @@ struct BackupRun: Sendable {
 
     /// Makes the backup.
     ///
-    /// - Throws: also if the lock on the backups is lost, or if a program waits too long for the lock of another
-    ///   session.
+    /// - Throws: `BackupError.lockLost` or `PostgresError` if the lock on the backups is lost; `BackupError.held` if a
+    ///   program waits too long for the lock of another session; the errors of the dumps and of the repositories.
     func finish() async throws -> Manifest {
         let watch = LockWatch(
             database: maker.database, application: tools.application, limit: maker.settings.tableWait,
@@ -78,7 +78,8 @@ struct BackupRun: Sendable {
 
     private func make() async throws -> Manifest {
         let server = await snapshot.connection.serverVersion
-        // Start the dumps first, before a session that waits for a stronger lock queues up ahead of them.
+        // Start the dumps first. If another session requested a stronger lock on a table before that, the dumps would
+        // queue behind it.
         async let data = DataDump(self, plan) { try await reuse() }.finish()
         async let catalogText = catalog()
         let around = try await surroundings()
@@ -90,8 +91,8 @@ struct BackupRun: Sendable {
             Array(Self.script(around.sequences).utf8), kind: .sequences, name: "sequences.sql")
         parts += try await [stored, roles, sequences]
         // Roles belong to the whole server, and are not part of the snapshot. Only roles that have not changed during
-        // the backup are recorded. So the roles are read again, on another connection, because the connection with the
-        // snapshot still sees the old roles.
+        // the backup are recorded. So the roles are read again at the end, on another connection, because the
+        // connection with the snapshot still sees the old roles.
         let rolesAfter = try await maker.database.withDirectConnection(named: "reeve backup") { connection in
             try await connection.with { try DatabaseContent.roles(on: $0) }
         }
@@ -113,7 +114,8 @@ struct BackupRun: Sendable {
             // If the lock is lost, another process may remove parts whose presence was just checked.
             try await lock.check()
             try Task.checkCancellation()
-            // The manifest makes it a backup. An interrupted write would leave it unclear whether the backup exists.
+            // The backup exists as soon as its manifest does. The write runs in a separate task, which is not
+            // cancelled: an interrupted write would leave it unclear whether the backup exists.
             try await Task { try await repository.store.write(encoded, to: name) }.value
         }
         return manifest
@@ -139,8 +141,8 @@ struct BackupRun: Sendable {
         }
     }
 
-    /// Returns the newest backup, if it has the same recipients as this one, and those of its objects that every
-    /// repository has.
+    /// Returns the newest backup, and those of its objects that every repository has. Returns neither if the new backup
+    /// is to be full, or if the newest backup is encrypted for other recipients.
     private func reuse() async throws -> Reuse {
         let none = Reuse(previous: nil, objects: [])
         if maker.settings.isFull { return none }
@@ -193,7 +195,7 @@ struct BackupRun: Sendable {
         }
     }
 
-    /// Stores the rows of a slice. They are read on a connection on which the snapshot is open.
+    /// Reads the rows of a slice on a connection on which the snapshot is open, and stores them as a part.
     func store(
         _ slice: TableSlice, _ kept: Manifest.Part.Slice, name: String, from connection: Connection
     ) async throws -> Manifest.Part {
@@ -207,7 +209,7 @@ struct BackupRun: Sendable {
             }
             feed.finish()
         } catch is ByteFeed.Closed {
-            // The pipeline reports the cause.
+            // The pipeline no longer reads its input, and reports why.
         } catch {
             feed.finish(error)
             _ = try? await part

@@ -5,12 +5,14 @@ import Processes
 /// The programs that make and restore backups: PostgreSQL's programs, zstd and age.
 struct BackupTools: Sendable {
     let programs: ServerPrograms
-    /// Whether the programs reset the role that the owner of the database sets for all sessions, as our own sessions
-    /// do.
+    /// Whether the sessions of the programs begin with `role=none`, because this is the role of the connection that was
+    /// passed to `dumping`. It overrides a role that the owner of the database has set for all sessions (`ALTER
+    /// DATABASE … SET role`).
     private var leavesRole = false
-    /// The encoding of the database. Its dumps are written in this encoding, whatever client encoding is set for it.
+    /// The encoding of the database. Dumps of the database are written in this encoding, whatever `client_encoding` is
+    /// set for the database or the role.
     private var encoding: String?
-    /// The application name of the programs on the server; at most 63 bytes.
+    /// The application name of the programs' sessions; at most 63 bytes.
     var application = "reeve backup"
 
     private init(programs: ServerPrograms) { self.programs = programs }
@@ -27,7 +29,8 @@ struct BackupTools: Sendable {
         return BackupTools(programs: best)
     }
 
-    /// Returns the same programs, set up for the database and the role of a connection.
+    /// Returns the oldest installed programs that can dump a server, set up for the database and the role of a
+    /// connection.
     static func dumping(server: Int, beside connection: Connection) async throws -> BackupTools {
         var tools = try await dumping(server: server)
         (tools.leavesRole, tools.encoding) = try await connection.with { connection in
@@ -55,13 +58,15 @@ struct BackupTools: Sendable {
         environment["PGAPPNAME"] = application
         // Scripts for psql set their own encoding.
         environment["PGCLIENTENCODING"] = program.hasPrefix("pg_dump") ? encoding : nil
-        // English labels, such as DETAIL, show which parts of a message quote rows.
+        // Messages are in English, because labels such as DETAIL show which parts of a message quote rows.
         environment["LANG"] = environment["LC_ALL"] ?? environment["LANG"]
         environment["LC_ALL"] = nil
         environment["LC_MESSAGES"] = "C"
-        // A dump takes long, and does not wait for locks of other sessions: its tables are locked already.
+        // Turn off time limits: a dump takes long. Its tables are locked already, and `LockWatch` ends a dump that
+        // waits too long for another lock.
         let unlimited = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
-        // Settings of the database's owner must not decide which rights the programs have, or whose code they run.
+        // The owner of the database must not decide by ALTER DATABASE … SET which rights the programs have, or whose
+        // code they run.
         let pins = " -c constraint_exclusion=partition" + (leavesRole ? " -c role=none" : "")
         let options = parameters["options"] ?? environment["PGOPTIONS"]
         environment["PGOPTIONS"] = (options.map { "\($0) " } ?? "") + unlimited + pins
@@ -73,9 +78,10 @@ struct BackupTools: Sendable {
         return Command(programs.path(program), quiet + arguments + ["--dbname", shown.uri], environment: environment)
     }
 
-    /// Returns the arguments with which psql reads a script from its standard input, and refuses meta-commands in it,
-    /// such as `\!`. So write access to a repository does not allow writing to this machine. `\restrict` exists since
-    /// the minor versions of August 2025 (CVE-2025-8714); older versions of psql read the script without `\restrict`.
+    /// Returns the arguments with which psql reads a script from its standard input, and refuses meta-commands in the
+    /// script, such as `\!`. So somebody who can write to a repository cannot run commands on this machine. `\restrict`
+    /// exists since the minor versions of August 2025 (CVE-2025-8714); older versions of psql read the script without
+    /// `\restrict`.
     func restrictedScript() async -> [String] {
         let outcome = try? await Command(programs.path("psql"), ["--version"]).run(limit: .seconds(10))
         guard Self.canRestrict(psql: outcome?.output ?? "") else { return ["-f", "-"] }
@@ -83,6 +89,8 @@ struct BackupTools: Sendable {
         return ["-c", "\\restrict \(key)", "-f", "-", "-c", "\\unrestrict \(key)"]
     }
 
+    /// Returns whether a version of psql has the meta-command `\restrict`.
+    ///
     /// - Parameter version: the output of `psql --version`.
     static func canRestrict(psql version: String) -> Bool {
         guard let word = version.split(separator: " ").first(where: { $0.first?.isNumber == true }) else {
@@ -108,6 +116,8 @@ struct BackupTools: Sendable {
         return [Command("age", ["-d", "-i", identity]), unpack]
     }
 
+    /// Checks that zstd is installed and, if `encrypts` is true, age.
+    ///
     /// - Throws: `BackupError.noProgram`.
     static func check(encrypts: Bool) async throws {
         for program in encrypts ? ["zstd", "age"] : ["zstd"] {

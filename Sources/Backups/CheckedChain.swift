@@ -12,7 +12,8 @@ struct CheckedChain: Sendable {
 
     let stages: [Stage]
 
-    /// The input of the first program.
+    /// The input of the first program. `next` returns the next piece, and nil at the end. `letGo` is called when no
+    /// more input is needed, and makes a waiting `next` return.
     struct Source: Sendable {
         let next: @Sendable () throws -> [UInt8]?
         var letGo: @Sendable () -> Void = {}
@@ -21,7 +22,7 @@ struct CheckedChain: Sendable {
     /// Runs the programs until all of them have ended, as a `Pipeline` does.
     ///
     /// - Parameters:
-    ///   - first: called with each piece of the first program's output; it may wait.
+    ///   - first: called before each piece of the first program's output is passed on; it may wait.
     ///   - take: called with each piece of the last program's output.
     /// - Throws: the errors of `Pipeline`, `first` and `take`; `BackupError.badOutput`.
     func run(
@@ -43,14 +44,14 @@ struct CheckedChain: Sendable {
                         if index < feeds.count { feeds[index].finish() }
                     } catch {
                         failures.add([(index, error)])
-                        // The next stage must not mistake the bytes so far for the whole input.
+                        // The next program must not mistake the bytes so far for its whole input.
                         if index < feeds.count { feeds[index].finish(error) }
                     }
                 }
             }
         }
-        // Stages before the failed one get `Closed`, because their output is not read any more; later stages get its
-        // error.
+        // Stages before the failed one throw `ByteFeed.Closed`, because nothing reads their output any more. Stages
+        // after it throw its error again. So the first error that is not `Closed` is the cause.
         let sorted = failures.all.sorted { $0.stage < $1.stage }
         if let failure = sorted.first(where: { !($0.error is ByteFeed.Closed) }) ?? sorted.first { throw failure.error }
     }
@@ -94,7 +95,7 @@ struct CheckedChain: Sendable {
     }
 }
 
-/// The format of a part, to the extent that its first and last bytes show it.
+/// The formats that `FormatCheck` recognizes by the first and last bytes.
 enum PartFormat: Sendable {
     /// Any bytes, or none.
     case text
@@ -124,7 +125,7 @@ final class FormatCheck: @unchecked Sendable {
     private var count = 0
     private var head: [UInt8] = []
     private var tail: [UInt8] = []
-    /// The age header of a file for many recipients is long.
+    /// How many bytes at the start are kept. The header of age is long if a file has many recipients.
     private static let headBytes = 65536
     private static let tailBytes = 512
 
@@ -139,7 +140,7 @@ final class FormatCheck: @unchecked Sendable {
 
     /// Returns what is wrong with the bytes so far; nil if nothing is.
     ///
-    /// - Parameter given: the size of the input from which these bytes were made, if it is known.
+    /// - Parameter given: the size of the input that was compressed or encrypted into these bytes, if it is known.
     func problem(given: Int? = nil) -> String? {
         if case .text = format { return nil }
         if count == 0 { return "it is empty" }
@@ -147,7 +148,8 @@ final class FormatCheck: @unchecked Sendable {
         case .text: return nil
         case .archive:
             if !head.starts(with: "PGDMP".utf8) { return "it is not an archive of pg_dump" }
-            // Five zero bytes end the rows of the last table, large objects, and an archive without data.
+            // An archive ends with five zero bytes, whether it ends with the rows of a table, with large objects, or
+            // has no data.
             return tail.suffix(5).elementsEqual([0, 0, 0, 0, 0]) ? nil : "it is truncated"
         case .script: return ends(with: "PostgreSQL database dump complete")
         case .clusterScript: return ends(with: "PostgreSQL database cluster dump complete")
@@ -160,8 +162,9 @@ final class FormatCheck: @unchecked Sendable {
         String(decoding: tail, as: UTF8.self).contains(words) ? nil : "it is truncated before its end marker"
     }
 
-    /// Checks the format age-encryption.org/v1: a header whose last line begins with ---, a nonce of 16 bytes, and
-    /// chunks of 64 KiB, each with a tag of 16 bytes.
+    /// Returns how a file violates the format age-encryption.org/v1, or how its size does not match the size of its
+    /// input; nil if all is well. The format: a header whose last line begins with ---, a nonce of 16 bytes, and chunks
+    /// of 64 KiB, each with a tag of 16 bytes.
     private func ageProblem(_ given: Int?) -> String? {
         guard head.starts(with: "age-encryption.org/v1\n".utf8) else { return "it is not encrypted with age" }
         guard let last = head.firstRange(of: Array("\n--- ".utf8)),

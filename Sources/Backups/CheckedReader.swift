@@ -3,14 +3,14 @@ import Hashing
 import Processes
 import Storage
 
-/// Reads a part, and checks at its end that it is what was written.
+/// Reads a part, and checks at the end that it has the size and the SHA-256 that the manifest records.
 final class CheckedReader: @unchecked Sendable {
     // Used by one thread at a time: first the thread that feeds a pipeline, then the thread that reads the rest.
     private let reader: StreamReader
     private let part: Manifest.Part
     /// Called with the number of bytes of each piece.
     private let progress: @Sendable (Int) -> Void
-    /// Whether the object does not exist.
+    /// Whether the store has reported that the part's object does not exist.
     private(set) var isMissing = false
     private var count = 0
     private var digest: Digest? = Digest()
@@ -30,7 +30,7 @@ final class CheckedReader: @unchecked Sendable {
     /// Sends the part through programs, and then reads the rest that they have not read, to complete the hash.
     ///
     /// - Parameter lastMayStopEarly: whether the last program may end before it has read all of its input.
-    /// - Throws: `BackupError.part` if the part is not what was written, whatever the programs made of it;
+    /// - Throws: `BackupError.part` if the part differs from what the manifest records, even if the programs accept it;
     ///   `PipelineError`; the errors of `take`.
     func run(
         _ programs: [Command], lastMayStopEarly: Bool = false,
@@ -44,14 +44,14 @@ final class CheckedReader: @unchecked Sendable {
                 reader.close()
             }
         } catch let error as PipelineError {
-            // A wrong hash explains more than the error of a program that read the wrong bytes.
+            // Check the hash first: a wrong hash explains more than the error of a program that read the wrong bytes.
             try await readRest()
             throw error
         }
         try await readRest()
     }
 
-    /// Reads the rest of the part.
+    /// Reads the rest of the part, and checks its size and hash.
     func readRest() async throws {
         try await withTaskCancellationHandler {
             try await onOwnThread(named: "part") { while try self.next() != nil {} }
@@ -89,11 +89,12 @@ final class CheckedReader: @unchecked Sendable {
 }
 
 extension Repository {
-    /// Reads a part of a backup. If its object is gone, reads the object that the manifest refers to now: a change of
-    /// keys rewrites parts while other processes read them, and a removal deletes them.
+    /// Reads a part of a backup. Meanwhile, another process may encrypt the part again, which stores it as a new
+    /// object, or remove the backup. So if the part's object is gone, this method reads the object that the stored
+    /// manifest refers to now.
     ///
-    /// - Throws: `BackupError.part` if the object is missing although the manifest refers to it; `.notRestored` if the
-    ///   backup was removed, or the part was replaced while it was read; the errors of `body`.
+    /// - Throws: `BackupError.part` if the object is missing although the stored manifest refers to it; `.notRestored`
+    ///   if the backup was removed, or if the part was replaced after some of it had been read; the errors of `body`.
     func reading(
         _ part: Manifest.Part, of manifest: Manifest, progress: @escaping @Sendable (Int) -> Void = { _ in },
         _ body: (CheckedReader) async throws -> Void
@@ -118,9 +119,9 @@ extension Repository {
         }
     }
 
-    /// Finds the part that the backup's current manifest has in the place of a part.
+    /// Returns the part that the stored manifest now has in the place of `part`.
     ///
-    /// - Returns: nil if the backup is gone, or is a different one by now.
+    /// - Returns: nil if the backup is gone, or if its ID belongs to a different backup by now.
     func current(_ part: Manifest.Part, of manifest: Manifest) async throws -> Manifest.Part? {
         let now: Manifest
         do {

@@ -4,8 +4,7 @@ import Postgres
 /// the database's setting `reeve.restoring`, which is reset when the database is opened. So they survive a restore that
 /// is killed.
 ///
-/// Only superusers can set this setting. It is useless in a backup: backups leave it out, and a manifest that has it is
-/// refused.
+/// Only superusers can set this setting. Backups leave the setting out, and a manifest that contains it is refused.
 public struct ClosedDatabase: Sendable {
     static let setting = "reeve.restoring"
 
@@ -34,7 +33,7 @@ public struct ClosedDatabase: Sendable {
 
     var text: String { "\(owner) \(limit) \(isTemplate ? "template" : "keep") \(backup)" }
 
-    /// Reads the state of the current database; nil if the database is not closed.
+    /// Returns the former state of the current database; nil if the database is not closed.
     ///
     /// - Throws: `PostgresError`.
     public static func read(on connection: isolated Connection) throws -> ClosedDatabase? {

@@ -6,11 +6,11 @@ extension CodeTrust {
     /// Refuses a backup that contains code of roles that are not trusted, before any of the backup is restored.
     ///
     /// - Parameters:
-    ///   - archives: the tables of contents of the archives with its definitions.
+    ///   - archives: the tables of contents of the archives that contain the backup's definitions.
     ///   - target: the server whose superusers are trusted. The restoring role is trusted, too.
     ///   - owners: the roles that own objects in the source, including roles that the target does not have yet.
-    ///   - isThrough: whether the restored objects are dumped again and read by a session in `target`. Then the check
-    ///     is made even if the restoring role is not a superuser.
+    ///   - isThrough: whether the objects are restored into a scratch server first, and a dump of them is then restored
+    ///     into `target`. If so, the check is made even if the restoring role is not a superuser.
     /// - Throws: `BackupError.foreignCode`; `PostgresError`.
     func check(
         _ archives: [TableOfContents], for target: ConnectionSettings, owners: [String], isThrough: Bool = false
@@ -28,7 +28,7 @@ extension CodeTrust {
         }
         if trusted.isEmpty { return }
         for contents in archives {
-            // A role that does not exist yet may be trusted, too.
+            // The names of all possible owners: an owner or a trusted role may not exist in the target yet.
             if let piece = ArchiveCode.foreign(in: contents, trusted: trusted, among: roles + named + owners) {
                 throw BackupError.foreignCode(what: piece.name, role: piece.owner)
             }
@@ -36,8 +36,8 @@ extension CodeTrust {
     }
 
     /// Refuses a target that contains code of roles that are not trusted, because the backup's definitions could refer
-    /// to it. Members of extensions count, and so do schemas that no backup contains. To be called when no other
-    /// session can connect to the target.
+    /// to that code. Code in extensions, and in schemas that no backup contains, is refused, too. To be called when no
+    /// other session can connect to the target. Checks nothing if the restoring role is not a superuser.
     ///
     /// - Throws: `BackupError.foreignTarget`; `PostgresError`.
     func checkIsClean(_ target: ConnectionSettings) async throws {

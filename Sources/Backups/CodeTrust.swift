@@ -11,9 +11,9 @@ import SQL
 /// that are not trusted are not run at all. A backup that contains such functions is refused before the restore begins
 /// (`ArchiveCode`), and so are tables that would call such functions of the target.
 ///
-/// All other evaluation is prevented: CHECK constraints are suspended while rows are inserted; CHECK constraints that
-/// are added later, and foreign keys, are checked in separate sessions; and PostgreSQL builds indexes and materialized
-/// views in a security-restricted operation.
+/// Expressions of other kinds need no such check. CHECK constraints are suspended while rows are inserted; CHECK
+/// constraints that are added later, and foreign keys, are checked in separate sessions; and PostgreSQL builds indexes
+/// and materialized views in a security-restricted operation.
 public enum CodeTrust: Sendable, Equatable {
     /// All roles. For a server that is discarded afterwards, and whose files and processes belong to an account that
     /// owns nothing else.
@@ -21,12 +21,13 @@ public enum CodeTrust: Sendable, Equatable {
     /// These roles, and superusers.
     case roles([String])
 
-    /// Refuses tables whose rows would call functions of roles that are not trusted. To be called when the tables
-    /// exist, and before their rows are inserted.
+    /// Refuses tables if inserting rows into them would call functions of roles that are not trusted. To be called when
+    /// the tables exist, and before their rows are inserted.
     ///
     /// - Parameters:
     ///   - tables: the tables that get rows; nil: all tables.
-    ///   - areChecked: whether rows must satisfy the CHECK constraints.
+    ///   - areChecked: whether CHECK constraints are enforced while rows are inserted. If so, the functions that these
+    ///     constraints call are checked, too.
     /// - Throws: `BackupError.untrusted`; `PostgresError`.
     func check(
         in target: ConnectionSettings, tables: Set<FetchedTable>? = nil, areChecked: Bool = false
@@ -46,8 +47,8 @@ public enum CodeTrust: Sendable, Equatable {
         }
     }
 
-    /// SQL for the expressions that are evaluated when a row is inserted: the relation's OID, a description, and the
-    /// expression tree.
+    /// A query for the expressions that are evaluated when a row is inserted. Its columns: the OID of the relation, a
+    /// description of the expression, and the expression tree.
     private static let evaluated = """
         SELECT a.attrelid, 'the generated column ' || a.attname, d.adbin FROM pg_catalog.pg_attribute a
             JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -56,7 +57,7 @@ public enum CodeTrust: Sendable, Equatable {
         WHERE t.partexprs IS NOT NULL
         """
 
-    /// The same SQL, with CHECK constraints in addition.
+    /// The query `evaluated`, with the expressions of CHECK constraints in addition.
     private static let evaluatedOrChecked = """
         \(evaluated)
         UNION ALL SELECT k.conrelid, 'the constraint ' || k.conname, k.conbin FROM pg_catalog.pg_constraint k
@@ -84,10 +85,10 @@ public enum CodeTrust: Sendable, Equatable {
         return "NOT o.rolsuper AND o.rolname <> ALL (ARRAY[\(names)]::pg_catalog.name[])"
     }
 
-    /// Returns a script that fails if a role that is not trusted owns one of the schemas, may create objects in it, or
-    /// owns objects in it, and if one of the schemas does not exist. The script runs in the transaction that then
-    /// creates tables whose expressions use the schemas: another session may have created a schema after an earlier
-    /// check.
+    /// Returns a script that fails if one of the schemas does not exist, or if a role that is not trusted owns one of
+    /// them, owns objects in one of them, or may create objects there. The script runs in the transaction that then
+    /// creates tables whose expressions use the schemas, because another session may have created a schema since an
+    /// earlier check.
     func guarding(schemas: [String]) -> String {
         guard case .roles(let trusted) = self, !schemas.isEmpty else { return "" }
         let tag = Self.tag()
@@ -120,8 +121,8 @@ public enum CodeTrust: Sendable, Equatable {
     /// Returns a dollar-quote tag that no name contains.
     private static func tag() -> String { "$reeve_\(String(UInt64.random(in: .min ... .max), radix: 36))$" }
 
-    /// SQL for a condition on a row `c` of pg_class: it is one of the tables `made`, or a partitioned table above one
-    /// of them.
+    /// SQL for a condition on a row `c` of pg_class: the relation is one of the tables in the PL/pgSQL array `made`, or
+    /// a partitioned table above one of these tables.
     private static let madeOrAbove = """
         (c.oid = ANY (made) OR EXISTS (
             SELECT FROM pg_catalog.unnest(made) AS m (id)
@@ -132,9 +133,11 @@ public enum CodeTrust: Sendable, Equatable {
     /// Returns a script that fails if a row of the new tables would call a function of a role that is not trusted. The
     /// script runs in the transaction that has created the tables in a database that is in use.
     ///
-    /// It also fails if an expression is risky (`RiskyExpression`), because constraints that are inherited from a
-    /// parent in the target were not checked before; and if a parent in the target belongs to a role that is not
-    /// trusted, because the table then has the parent's triggers and keys.
+    /// The script also fails in two other cases:
+    /// - An expression is risky (`RiskyExpression`). Constraints that the tables inherit from a parent in the target
+    ///   were not checked before.
+    /// - A parent in the target belongs to a role that is not trusted. The tables then have the triggers and keys of
+    ///   that parent.
     ///
     /// - Parameter tables: the paths of the tables.
     func guarding(_ tables: [String]) -> String {

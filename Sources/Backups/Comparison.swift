@@ -22,8 +22,8 @@ struct Comparison: Sendable {
         let (all, server) = try await Connection.opened(target) { connection in
             try await connection.with { (try DatabaseContent.relations(on: $0), $0.serverVersion) }
         }
-        // Tables are read in the same way as for the manifest. The reading is confined, because planning a query can
-        // run code from the backup, whatever the manifest records.
+        // Each table is read as it was for the manifest: by COPY, or by a query. The reading is confined, because
+        // planning a query can run code from the backup, even if the manifest records that a query may be used.
         let copied = Set(manifest.tables.filter { $0.isOfCopy == true }.map { ExactText($0.path) })
         let relations = all.map { relation in
             var relation = relation
@@ -50,7 +50,7 @@ struct Comparison: Sendable {
         }
     }
 
-    /// Describes the columns that the manifest has no fingerprint of.
+    /// Describes the columns whose contents the fingerprints in the manifest do not cover.
     func notCompared() async throws -> [String] {
         let copied = Set(manifest.tables.filter { $0.isOfCopy == true }.map { ExactText($0.path) })
         if copied.isEmpty { return [] }

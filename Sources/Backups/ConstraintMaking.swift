@@ -2,32 +2,33 @@ import Catalog
 import Postgres
 import SQL
 
-/// Makes the late constraints of tables in a database that is in use, each in its own transaction. So a constraint that
-/// the target refuses does not prevent the restore of the tables, and the tables that a foreign key refers to are
-/// locked no longer than necessary.
+/// Makes the foreign keys and CHECK constraints of restored tables in a database that is in use, each in its own
+/// transaction. So a constraint that the target refuses does not prevent the restore of the tables, and the tables that
+/// a foreign key refers to are locked no longer than necessary.
 ///
-/// Each transaction also removes the constraint from the record of the restore, so that the work can be interrupted at
-/// any time.
+/// Each transaction also updates the record of the restore, so that the work can be interrupted at any time.
 struct ConstraintMaking: Sendable {
     let target: ConnectionSettings
     let patience: LockPatience
 
     /// How long to wait for locks that sessions of the target hold.
     struct LockPatience: Sendable {
-        /// The limit of one attempt. During the attempt, other sessions queue behind the constraint.
+        /// The time limit of one attempt to lock the tables of a constraint. During the attempt, other sessions that
+        /// need the tables queue behind it.
         var once: Duration = .seconds(10)
-        /// The pause between two attempts, in which those sessions continue.
+        /// The pause between two attempts, in which the queued sessions continue.
         var pause: Duration = .seconds(2)
-        /// The limit for all constraints together. Each is tried at least once.
+        /// The time limit of the attempts for all constraints together. Each constraint is tried at least once, even
+        /// after this time.
         var whole: Duration = .seconds(180)
     }
 
     /// Makes constraints that the record lists as missing, and then drops the record.
     ///
-    /// - Parameter findings: the messages so far.
+    /// - Parameter findings: the messages of earlier steps.
     /// - Returns: `findings`, and a message for each constraint that the target refused.
-    /// - Throws: `BackupError.constraintsLeft` if another attempt may make the missing constraints; the record is kept
-    ///   for it; `CancellationError`.
+    /// - Throws: `BackupError.constraintsLeft` if constraints are missing for another reason, such as a lock or an
+    ///   outage. The record is then kept, so that another attempt can make them. `CancellationError`.
     func make(
         _ constraints: [LateConstraints.Constraint], _ record: UnfinishedRestore, findings: [String] = []
     ) async throws -> [String] {
@@ -60,8 +61,8 @@ struct ConstraintMaking: Sendable {
         return settings
     }
 
-    /// Makes one constraint. The record is updated first, so that nothing that the constraint's functions leave in the
-    /// session affects the update.
+    /// Makes one constraint in a transaction, and its comments in another. Each transaction updates the record first,
+    /// so that the update is not affected by what the functions of the constraint leave in the session.
     private func make(
         _ one: LateConstraints.Constraint, _ record: inout UnfinishedRestore, until end: ContinuousClock.Instant
     ) async throws {
@@ -82,8 +83,8 @@ struct ConstraintMaking: Sendable {
         record = after
     }
 
-    /// Locks the tables of a constraint, and checks that they are the restored ones. The schemas are locked first,
-    /// because tables are locked by name.
+    /// Locks the tables of a constraint, and checks that they are the restored ones. If the role is a superuser, the
+    /// names of schemas are locked first, because LOCK TABLE finds a table by its name.
     ///
     /// - Throws: `BackupError.notThoseRestored`; `PostgresError`.
     private func lock(
@@ -105,8 +106,8 @@ struct ConstraintMaking: Sendable {
         }
     }
 
-    /// Drops the record, and the records of earlier restores of the same selection, whose tables no longer exist under
-    /// their names.
+    /// Drops the record, and the records of earlier restores of the same selection. The tables of those restores no
+    /// longer exist under their names.
     private func drop(_ record: UnfinishedRestore) async throws {
         let schemas = try await Connection.opened(settings) { connection in
             try await connection.with { connection in
@@ -129,7 +130,8 @@ extension UnfinishedRestore {
         index(of: one).map { missing[$0].isMade == true } ?? false
     }
 
-    /// Returns the record after a constraint was made. `hasComments`: whether its comments are not made yet.
+    /// Returns the record as it is after a constraint was made. `hasComments`: whether the constraint has comments that
+    /// are not made yet, so that the constraint stays in the record.
     fileprivate func having(_ one: LateConstraints.Constraint, hasComments: Bool) -> UnfinishedRestore {
         var record = self
         guard let index = index(of: one) else { return record }

@@ -6,7 +6,7 @@ import SQL
 /// Connections that read the tables of a database in parallel, in the same snapshot if there is one.
 struct ContentReaders: Sendable {
     let settings: ConnectionSettings
-    /// nil: no session changes the database.
+    /// The snapshot in which all connections read; nil if no other session changes the database.
     let snapshot: SnapshotTransaction?
     let count: Int
     /// Whether each reader locks all tables when it begins. Otherwise, it locks only the tables that it reads.
@@ -40,7 +40,7 @@ struct ContentReaders: Sendable {
             }
         }
 
-        /// How the tables of this unit are read.
+        /// How the tables or the slice of this unit are read.
         var reading: DatabaseContent.Reading {
             switch self {
             case .small(let relations): relations.first?.reading ?? .direct
@@ -55,8 +55,8 @@ struct ContentReaders: Sendable {
     ///
     /// - Parameters:
     ///   - small: called with the fingerprints of tables that were read as a whole.
-    ///   - slice: called with the fingerprint of a slice, and with the connection, on which the snapshot is open, to
-    ///     read more.
+    ///   - slice: called with each slice, its fingerprint, and the connection that has read it. The snapshot is still
+    ///     open on that connection, so that the rows can be read, too.
     func run(
         _ work: [Work], small: @escaping @Sendable (Prints) async throws -> Void,
         slice: @escaping @Sendable (TableSlice, ContentFingerprint, Connection) async throws -> Void
@@ -82,12 +82,13 @@ struct ContentReaders: Sendable {
 
     /// Begins the transaction of a reader.
     ///
-    /// - Parameter needsFunctions: whether tables are read by functions, which are created and rolled back.
+    /// - Parameter needsFunctions: whether some tables are read by functions. The transaction then is not read-only, so
+    ///   that it can create the functions; it is rolled back in the end.
     private func open(on connection: isolated Connection, needsFunctions: Bool) throws {
         let access = needsFunctions ? "READ WRITE" : "READ ONLY"
         try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ \(access); SET LOCAL lock_timeout = '5s'")
         if let snapshot {
-            // Lock immediately, before a session that waits for a stronger lock queues up and blocks later requests.
+            // Lock immediately. A later request would queue behind every session that waits for a stronger lock.
             if locksAll { for lock in SnapshotTransaction.locks(snapshot.relations) { try connection.execute(lock) } }
             try connection.execute("SET TRANSACTION SNAPSHOT \(quoteLiteral(snapshot.id))")
         }
@@ -120,8 +121,8 @@ struct ContentReaders: Sendable {
         }
     }
 
-    /// Planning may run code of other roles, which may change settings of the session. The savepoint undoes these
-    /// changes.
+    /// Reads the fingerprints. Planning the queries may run code of other roles, which may change settings of the
+    /// session. The rollback to the savepoint undoes these changes.
     private func prints(
         _ requests: [ContentFingerprint.Request], as role: String?, on connection: isolated Connection
     ) throws -> [ContentFingerprint] {
@@ -131,7 +132,7 @@ struct ContentReaders: Sendable {
         return prints
     }
 
-    /// Returns the fingerprints of all tables.
+    /// Returns the fingerprints of all tables among the relations.
     func prints(of relations: [DatabaseContent.Relation], server: Int) async throws -> Prints {
         let tables = relations.filter(\.hasRows)
         let slices = tables.flatMap { TableSlice.slices(of: $0, server: server) }
@@ -146,7 +147,7 @@ struct ContentReaders: Sendable {
         return gathered.prints
     }
 
-    /// Readers fill it under the lock. It is read after they have ended.
+    /// Collects fingerprints. The readers add to it under the lock. `prints` is read after the readers have ended.
     private final class Gathered: @unchecked Sendable {
         private let lock = NSLock()
         private(set) var prints: Prints = [:]

@@ -5,15 +5,15 @@ import Postgres
 import SQL
 
 /// The fingerprint of a table that no query may be planned on (`DatabaseContent.Reading.copy`): the sum of the hashes
-/// of its rows as COPY writes them. It differs from the fingerprint of `ContentFingerprint.read`, and excludes
-/// generated columns.
+/// of its rows as COPY writes them. It excludes generated columns, and differs from the fingerprint that
+/// `ContentFingerprint.read` computes for the same rows.
 struct CopyFingerprint {
     private var rows = 0
     private var halves: (UInt64, UInt64) = (0, 0)
     /// The beginning of a row whose end has not been read yet.
     private var rest: [UInt8] = []
 
-    /// Reads the fingerprint in the open transaction, after `ContentFingerprint.pinSettings`.
+    /// Reads the fingerprint of a table in the open transaction. To be called after `ContentFingerprint.pinSettings`.
     static func read(
         _ relation: DatabaseContent.Relation, on connection: isolated Connection
     ) throws -> ContentFingerprint {

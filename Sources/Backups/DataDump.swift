@@ -9,7 +9,7 @@ import SQL
 /// Small tables are read first, because their fingerprints decide which of pg_dump's parts are needed. Then each slice
 /// of a large table is read, and dumped by the same connection if it has changed.
 final class DataDump: @unchecked Sendable {
-    // The collected results are under the lock.
+    // `prints`, `unread` and `parts` are under the lock.
     private let run: BackupRun
     private let plan: DumpPlan
     private let reuse: Task<BackupRun.Reuse, any Error>
@@ -21,7 +21,7 @@ final class DataDump: @unchecked Sendable {
     private var unread: Int
     private var parts: [Manifest.Part] = []
 
-    /// - Parameter reuse: returns the parts that may be reused. It starts immediately; its result is awaited when
+    /// - Parameter reuse: finds the parts that may be reused. It is started immediately; its result is awaited when
     ///   needed.
     init(_ run: BackupRun, _ plan: DumpPlan, reuse: @escaping @Sendable () async throws -> BackupRun.Reuse) {
         self.run = run
@@ -34,7 +34,9 @@ final class DataDump: @unchecked Sendable {
         unread = small.count
     }
 
-    /// - Throws: the errors of reading, dumping and writing, after all of this work has ended.
+    /// Dumps the rows.
+    ///
+    /// - Throws: the errors of reading, dumping and writing, after all readers and programs have ended.
     func finish() async throws -> (parts: [Manifest.Part], tables: [Manifest.Table]) {
         try await withTaskCancellationHandler {
             try await dump()
@@ -99,7 +101,8 @@ final class DataDump: @unchecked Sendable {
 
     // MARK: Unchanged parts
 
-    /// Starts those of pg_dump's parts whose tables have changed, and reuses the earlier parts of the others.
+    /// Starts the dumps of the parts whose tables have changed since the previous backup. For the other parts, reuses
+    /// the objects of earlier backups.
     private func decide() async throws {
         let (previous, reusable) = (try await reuse.value.previous, try await reuse.value.objects)
         let now = lock.withLock { prints }

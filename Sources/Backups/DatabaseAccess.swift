@@ -2,10 +2,10 @@ import Postgres
 import Reporting
 import SQL
 
-/// The owner of a database, its connection limit, and the privileges on it. ALTER DATABASE and GRANT ON DATABASE store
-/// these outside the database, and pg_dump writes them only with CREATE DATABASE.
+/// The owner of a database, its connection limit, and the privileges on it. They are set by ALTER DATABASE and GRANT ON
+/// DATABASE, and pg_dump writes them only together with CREATE DATABASE.
 ///
-/// A manifest is untrusted input: only these privileges are accepted, and every name is quoted.
+/// A manifest is untrusted input: only the privileges of `Privilege` are accepted, and every name is quoted.
 public struct DatabaseAccess: Codable, Sendable, Equatable {
     enum Privilege: String, Codable, Sendable {
         case connect = "CONNECT"
@@ -29,7 +29,7 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
     /// The maximum number of sessions; -1: unlimited.
     let limit: Int
     let grants: Set<Grant>
-    /// nil in older manifests, which do not record it.
+    /// The owner; nil in older manifests, which do not record the owner.
     var owner: String?
 
     /// Reads the owner, the connection limit and the privileges of the current database.
@@ -66,7 +66,7 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
         return DatabaseAccess(limit: limit, grants: grants, owner: try own?.get(1))
     }
 
-    /// The roles that the target must have.
+    /// The roles that the grants and the owner refer to. The target must have them.
     var roles: [String] {
         Set(
             grants.compactMap { if case .role(let name) = $0.grantee { name } else { nil } } + [owner].compactMap { $0 }
@@ -74,13 +74,14 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
         .sorted()
     }
 
-    /// Whether a database has this access. An owner that is not recorded is not compared.
+    /// Whether a database has this owner, connection limit and privileges. An owner that is not recorded is not
+    /// compared.
     func isMet(by found: DatabaseAccess) -> Bool {
         found.limit == limit && found.grants == grants && (owner == nil || found.owner == owner)
     }
 
-    /// Grants these privileges and revokes all others, in the open transaction. The connection limit is set later, when
-    /// the database is opened.
+    /// Grants these privileges and revokes all others, in the open transaction. `RestoreGuard` sets the connection
+    /// limit later, when it opens the database.
     func grant(on connection: isolated Connection) throws {
         let now = try Self.read(on: connection)
         if now.grants == grants { return }

@@ -8,9 +8,9 @@ import SQL
 enum DatabaseContent {
     /// How the rows of a table are read, so that no code of its owner runs with more rights than the owner has.
     enum Reading: Sendable, Hashable {
-        /// By queries. Planning them runs no code of a role with fewer rights.
+        /// By queries. Planning these queries runs no code of a role that has fewer rights than the reading role.
         case direct
-        /// By queries with the rights of the owner.
+        /// By queries that run with the rights of this role, the owner.
         case owner(String)
         /// Only by COPY of the whole table, which plans no query.
         case copy
@@ -31,7 +31,7 @@ enum DatabaseContent {
         let storedColumns: [String]
         let definition: String
         var reading = Reading.direct
-        /// The OID, valid while the database is read.
+        /// The OID of the relation in the database that was read.
         var id = 0
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
@@ -49,8 +49,9 @@ enum DatabaseContent {
         var hasRows: Bool { kind == "r" }
     }
 
-    /// SQL for how a table is read: an expression over a row `c` of pg_class, its schema `n` and its owner `o`.
-    /// `Connection.withQuery` describes the code of others that reading a table could run.
+    /// SQL for an expression that is `direct`, `owner` or `copy`, the way in which a table is read. The expression
+    /// refers to a row `c` of pg_class, the row `n` of its schema and the row `o` of its owner. `Connection.withQuery`
+    /// describes the code of others that reading a table could run.
     ///
     /// A trusted role is a superuser or the reading role itself.
     /// - `direct`: The owners of the table, of its ancestors (parents and partitioned tables), and of the functions
@@ -208,8 +209,7 @@ enum DatabaseContent {
         return Manifest.LargeObjects(count: count, digest: print.digest)
     }
 
-    /// Returns the schema as canonical text, Reeve's own schema included. Only objects that a dump restores are part of
-    /// it.
+    /// Returns the definitions of the objects that a dump restores, as canonical text. Reeve's own schema is included.
     static func schema(_ snapshot: String?, on connection: isolated Connection) throws -> String {
         let names = try connection.query(
             "SELECT nspname::text FROM pg_namespace WHERE \(UserSchemas.condition("nspname"))")
@@ -239,8 +239,9 @@ enum DatabaseContent {
     /// Returns the settings of ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET as statements. pg_dump writes
     /// them only with CREATE DATABASE.
     ///
-    /// - Returns: also descriptions of the settings that `DatabaseSetting` does not accept, which a backup leaves out:
-    ///   any role can set odd values for itself in any database that it may connect to.
+    /// - Returns: `accepted`: the statements. `leftOut`: descriptions of the settings that `DatabaseSetting` does not
+    ///   accept, and that a backup leaves out. There may be some, because any role can set odd values for itself in any
+    ///   database that it may connect to.
     static func settings(on connection: isolated Connection) throws -> (accepted: [String], leftOut: [String]) {
         let rows = try connection.query(
             """

@@ -3,16 +3,16 @@ import SQL
 
 /// A setting of a database, or of a role in it. A manifest stores it as a statement about `%database%`.
 ///
-/// A manifest is untrusted input. The statement is never run. It is parsed here, and any other statement is refused.
-/// The statement that is run is built from the parsed parts. Pure: no I/O.
+/// A manifest is untrusted input, so the statement in it is never run. It is parsed, and a statement of another form is
+/// refused. The statement that is run is built from the parsed parts. Pure: no I/O.
 struct DatabaseSetting: Sendable, Equatable {
-    /// nil: all roles.
+    /// The role whose sessions the setting applies to; nil: all roles.
     var role: String?
     var name: String
-    /// More than one value for a setting that is a list.
+    /// The value of the setting. Only a setting that is a list can have no value, or more than one.
     var values: [String]
 
-    /// - Returns: nil if the text is not such a statement.
+    /// Parses a statement about `%database%`, as a manifest stores it; nil for any other text.
     init?(_ statement: String) {
         var rest = Scanner(statement)
         guard rest.skip("ALTER ") else { return nil }
@@ -22,11 +22,12 @@ struct DatabaseSetting: Sendable, Equatable {
         }
         guard rest.skip("DATABASE %database% SET "), let name = rest.identifier(), rest.skip(" TO ") else { return nil }
         self.name = name
-        // An unquoted name in a list may itself contain quotes.
+        // Whether a list or a literal follows depends on the name of the setting. The text does not show it, because an
+        // unquoted name in a list may itself contain quotes.
         guard let values = Self.lists.contains(name) ? rest.list() : rest.literal().map({ [$0] }) else { return nil }
         self.values = values
-        // A backup must not set `ClosedDatabase.setting`, which decides how the database is opened. The server ignores
-        // the case of names, too.
+        // A backup must not set `ClosedDatabase.setting`, which decides how the database is opened. The comparison
+        // ignores case, because the server ignores the case of setting names.
         guard rest.isAtEnd, name.lowercased() != ClosedDatabase.setting else { return nil }
     }
 
@@ -36,7 +37,8 @@ struct DatabaseSetting: Sendable, Equatable {
         "temp_tablespaces", "unix_socket_directories",
     ]
 
-    /// Returns the statement for an element of `pg_db_role_setting.setconfig`, `name=value`.
+    /// Returns the statement about `%database%` for an element of `pg_db_role_setting.setconfig`. Such an element is a
+    /// text `name=value`.
     static func statement(role: String?, configuration: String) -> String {
         let name = String(Substring(configuration.utf8.prefix { $0 != UInt8(ascii: "=") }))
         let value = String(Substring(configuration.utf8.dropFirst(name.utf8.count + 1)))
@@ -102,7 +104,8 @@ struct DatabaseSetting: Sendable, Equatable {
             return names
         }
 
-        /// Reads text between two quotes. A doubled quote stands for one; `escape` makes the next byte literal.
+        /// Reads text between two quotes. A doubled quote is read as one quote. After `escape`, a quote or another
+        /// `escape` is read literally, and anything else is an error.
         private mutating func quoted(_ mark: UInt8, escape: UInt8? = nil) -> String? {
             guard rest.popFirst() == mark else { return nil }
             var bytes: [UInt8] = []
@@ -122,7 +125,7 @@ struct DatabaseSetting: Sendable, Equatable {
             return nil
         }
 
-        /// As `scanner_isspace` of PostgreSQL's scansup.c.
+        /// Whether the byte is white space, as `scanner_isspace` of PostgreSQL's scansup.c defines it.
         private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
 
         private static func isWord(_ byte: UInt8) -> Bool {

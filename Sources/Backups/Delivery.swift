@@ -12,17 +12,17 @@ struct Delivery: Sendable {
     let target: ConnectionSettings
     let tools: BackupTools
     let trust: CodeTrust
-    /// The schemas that expressions of the tables use.
+    /// The schemas that expressions of the tables refer to, as `DeliveryCheck.run` returns them.
     let usedSchemas: [String]
     /// The record of the restore, which is created in the same transaction as the tables.
     let record: UnfinishedRestore
 
     /// Copies the tables, and returns once the transaction is committed.
     ///
-    /// psql takes any end of its input for the end of the rows. So the script that the programs write does not contain
-    /// the COMMIT: psql gets it only after each program has ended successfully. If any process is killed before that,
-    /// this one included, the transaction is rolled back. If the answer to COMMIT is lost, the record shows whether it
-    /// was committed.
+    /// psql treats any end of its input as the end of the script. So the script that the programs write does not
+    /// contain the COMMIT: psql gets it only after each program has ended successfully. If any process is killed before
+    /// that, this one included, the transaction is rolled back. If the answer to COMMIT is lost, the existence of the
+    /// record shows whether the transaction was committed.
     ///
     /// - Throws: `PipelineError`, `BackupError.badOutput`, `.notRestored`, `CancellationError`, if nothing was
     ///   committed; `BackupError.outcomeUnknown`.
@@ -31,7 +31,8 @@ struct Delivery: Sendable {
         if isConfined { try await Confinement.awaitTurn(in: target.restoring) }
         let confinement = isConfined ? Confinement() : nil
         let missing = try await missingSchemas()
-        // The record's name identifies the session; an application name from the connection string must not replace it.
+        // The application name of the session is the name of the record, by which `UnfinishedRestore.outcome` finds the
+        // session. An application name from the connection string must not replace it.
         var (named, plain) = (tools, target)
         named.application = record.schema
         plain.parameters["application_name"] = nil
@@ -56,7 +57,7 @@ struct Delivery: Sendable {
             if String(decoding: said.all, as: UTF8.self).contains(record.schema) { return }
             throw BackupError.notRestored(object: "the tables", reason: "psql ended before the end of its script")
         } catch {
-            // psql did not get the COMMIT, so nothing was committed.
+            // If psql has not fetched the COMMIT from `ending`, nothing was committed.
             guard ending.next() == nil else { throw error }
             switch await record.outcome(in: target) {
             case .committed: return
@@ -67,10 +68,11 @@ struct Delivery: Sendable {
         }
     }
 
-    /// Returns the start of the transaction. In it, functions of the target run with the rights of their owners, and
-    /// schemas keep their names: rows and constraints are restored by name.
+    /// Returns the statements that begin the transaction and create the missing schemas. If the role is a superuser,
+    /// they also make functions of the target run with the rights of their owners, and keep schemas from being renamed,
+    /// because rows and constraints are restored by name.
     ///
-    /// - Parameter missing: the schemas that did not exist in the target before. If another session has created one in
+    /// - Parameter missing: the schemas that did not exist in the target. If another session has created one of them in
     ///   the meantime, the transaction fails.
     private func beginning(_ confinement: Confinement?, creating missing: [String]) -> String {
         "BEGIN;\nSET LOCAL client_min_messages = warning;\n"
@@ -95,7 +97,8 @@ struct Delivery: Sendable {
         }
     }
 
-    /// Returns the end of the transaction. The record is made while event triggers of other roles are disabled.
+    /// Returns the statements that end the transaction. The record is created before the confinement ends, because the
+    /// confinement disables event triggers of other roles.
     private func ending(_ confinement: Confinement?) throws -> String {
         try record.script() + (confinement?.end ?? "") + "COMMIT;\n\\echo \(record.schema)\n"
     }
@@ -113,14 +116,16 @@ struct Delivery: Sendable {
                     throw BackupError.badOutput(program: "pg_restore", reason: problem)
                 }
             }
-            // Check the functions that the expressions call in the target: they may differ from the backup's functions.
+            // Check the functions that the tables' expressions call in the target: they may differ from the functions
+            // of the same names in the backup.
             if confinement != nil, section == "pre-data" {
                 try await push(trust.guarding(tables.map(\.path)), to: feed)
             }
         }
     }
 
-    /// Waits on a separate thread, because psql reads nothing while it waits for a lock.
+    /// Sends a script to psql. Runs on a separate thread, because it blocks while psql waits for a lock and reads
+    /// nothing.
     private func push(_ script: String, to feed: ByteFeed) async throws {
         try await onOwnThread(named: "delivery") { try feed.push(Array(script.utf8)) }
     }
@@ -134,7 +139,7 @@ struct Delivery: Sendable {
         let single = tables.filter { !wholeNames.contains(ExactText($0.schema)) }
         var options: [(dump: [String], restore: [String])] = []
         if !single.isEmpty { options.append((single.map { "--table=\($0.pattern)" }, [])) }
-        // Contents only; the schemas exist.
+        // With --schema, pg_restore restores only what is in the schemas. The schemas exist already.
         if !whole.isEmpty {
             options.append((whole.map { "--schema=\(quotePattern($0))" }, whole.map { "--schema=\($0)" }))
         }
@@ -150,8 +155,8 @@ struct Delivery: Sendable {
         ]
     }
 
-    /// Describes how the tables differ from those on the scratch server. To be called before the late constraints are
-    /// made.
+    /// Describes how the tables in the target differ from those on the scratch server. To be called before the late
+    /// constraints are made.
     func differences() async throws -> [String] {
         let (expected, found) = (try await catalog(scratch), try await catalog(target.restoring))
         return TableComparison(tables: tables).notes(expected: expected, found: found)

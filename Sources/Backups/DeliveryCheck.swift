@@ -11,7 +11,8 @@ struct DeliveryCheck: Sendable {
     let trust: CodeTrust
 
     /// - Returns: the schemas that expressions of the tables use. The transaction that creates the tables has to check
-    ///   them again (`CodeTrust.guarding(schemas:)`). Empty if the restoring role is not a superuser.
+    ///   them again (`CodeTrust.guarding(schemas:)`). Empty if the restoring role is not a superuser, or if all roles
+    ///   are trusted.
     /// - Throws: `BackupError.targetHas`, `.unfinished`, `.targetLacks`, `.risky`, `.untrusted`, `.openSchema`;
     ///   `PostgresError`.
     func run() async throws -> [String] {
@@ -25,7 +26,8 @@ struct DeliveryCheck: Sendable {
 
     /// Refuses tables whose expressions use a schema in which a role that is not trusted has objects or may create
     /// them. PostgreSQL evaluates the constant parts of a generated column or a partition key as soon as a table is
-    /// created or attached to a parent, and it resolves the names in the target. So code of that role could be called.
+    /// created or attached to a parent. It resolves the names of functions in the target, so it could call code of that
+    /// role.
     private func checkSchemas() async throws -> [String] {
         guard case .roles(let trusted) = trust else { return [] }
         let used = try await Connection.opened(scratch) { connection in
@@ -85,7 +87,8 @@ struct DeliveryCheck: Sendable {
                     """, [names]
                 ).map { try $0.get(0) }
                 if there.isEmpty { return }
-                // No constraints are made later for tables that were restored into another schema.
+                // Only a restore into the original schemas can be continued: a restore into another schema makes no
+                // late constraints.
                 if selection.intoSchema == nil,
                     let record = try UnfinishedRestore.own(on: connection).first(where: { $0.isOf(selection) })
                 {
@@ -120,8 +123,8 @@ struct DeliveryCheck: Sendable {
         if !lacking.isEmpty { throw BackupError.targetLacks(lacking.map { "the role \($0.text)" }) }
     }
 
-    /// Refuses risky expressions. In a database that is in use, tables and rows are restored in one transaction, and no
-    /// constraint can be suspended in between.
+    /// Refuses tables with risky expressions (`RiskyExpression`). The tables and their rows are restored in one
+    /// transaction of a database that is in use, so no constraint can be suspended before the rows are inserted.
     private func checkExpressions() async throws {
         let risky = try await Connection.opened(scratch) { connection in
             try await connection.with { try RiskyTables.read(on: $0) }

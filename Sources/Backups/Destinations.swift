@@ -27,7 +27,8 @@ final class Destinations: @unchecked Sendable {
         lock.withLock { failures.sorted { $0.key < $1.key }.map { (repositories[$0.key].store.place, $0.value) } }
     }
 
-    /// The repositories for which another attempt is worth the time: all except those that have failed to answer.
+    /// The repositories for which another attempt is worth the time: all except those that have failed because they did
+    /// not answer.
     var answering: [Repository] {
         lock.withLock {
             repositories.indices.filter { index in
@@ -41,10 +42,10 @@ final class Destinations: @unchecked Sendable {
 
     func hasFailed(_ index: Int) -> Bool { lock.withLock { failures[index] != nil } }
 
-    /// Runs an operation concurrently on all repositories that have not failed, so that one that hangs does not delay
-    /// the others.
+    /// Runs an operation concurrently on all repositories that have not failed, so that a repository that hangs does
+    /// not delay the others.
     ///
-    /// - Throws: the last repository's error if none is left; `CancellationError`.
+    /// - Throws: the error of the repository that fails last, if all have failed; `CancellationError`.
     func each(_ body: @escaping @Sendable (Repository) async throws -> Void) async throws {
         try await each(repositories.indices.map { $0 }) { [repositories] in try await body(repositories[$0]) }
     }
@@ -62,7 +63,7 @@ final class Destinations: @unchecked Sendable {
 
     /// Records the failure of a repository.
     ///
-    /// - Throws: the error, if no repository is left, or if the repository did not cause it.
+    /// - Throws: the error, if all repositories have failed now, or if it is a `CancellationError`.
     func fail(_ index: Int, _ error: any Error) throws {
         if error is CancellationError { throw error }
         let isLast = lock.withLock {
@@ -72,7 +73,7 @@ final class Destinations: @unchecked Sendable {
         if isLast { throw error }
     }
 
-    /// Begins a part in each repository.
+    /// Begins a part in each repository that has not failed.
     func open(_ object: String) throws -> PartSink {
         var writers: [Int: StreamWriter] = [:]
         for index in repositories.indices where !hasFailed(index) {
@@ -94,8 +95,9 @@ final class Destinations: @unchecked Sendable {
         return nil
     }
 
-    /// Returns the names of those parts of an earlier backup that every repository has. A part is left out if the last
-    /// test of the backup that has written it has shown, in any repository, that this backup cannot be restored.
+    /// Returns the names of those parts of an earlier backup that may be reused: every repository has them, and in no
+    /// repository has the backup that wrote them failed its last test. If `manifest` itself has failed its last test in
+    /// a repository, no part may be reused.
     func common(_ manifest: Manifest) async throws -> Set<String> {
         let parts = manifest.parts
         // Grouped by the backup that has written them.
@@ -123,7 +125,7 @@ extension Proof {
     /// Whether the newest test of a backup has shown that it cannot be restored, or has left a result that cannot be
     /// read.
     ///
-    /// - Parameter prefix: the prefix of the backup's objects.
+    /// - Parameter prefix: the prefix of the backup's objects, `DATABASE/ID`.
     fileprivate static func isRefuted(_ prefix: String, in repository: Repository) async throws -> Bool {
         do {
             let bytes = try await repository.store.bytes(of: "\(prefix)/\(name)")
@@ -168,6 +170,8 @@ final class PartSink: @unchecked Sendable {
         count += bytes.count
     }
 
+    /// Completes the object in each repository that has not failed.
+    ///
     /// - Returns: the object's size and SHA-256.
     func commit() async throws -> (bytes: Int, sha256: String) {
         let writers = writers

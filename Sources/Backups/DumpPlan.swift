@@ -14,7 +14,7 @@ struct DumpPlan: Sendable {
 
     /// The parts that pg_dump writes. All of them are started at the same time.
     let parts: [Part]
-    /// The tables whose fingerprints decide whether those parts are needed.
+    /// The tables whose rows pg_dump writes. Their fingerprints decide which of `parts` are needed.
     let small: [DatabaseContent.Relation]
     /// The slices of the large tables, the largest table first.
     let slices: [TableSlice]
@@ -54,8 +54,8 @@ struct DumpPlan: Sendable {
         self.parts = parts
     }
 
-    /// Every part except the last names its tables. The last part contains everything that no other part contains, so
-    /// that objects that only pg_dump finds are not left out.
+    /// Distributes tables over parts. The arguments of every part except the last name its tables. The last part
+    /// contains everything that no other part contains, so that objects that only pg_dump finds are not left out.
     private static func bundles(
         _ tables: [DatabaseContent.Relation], besides large: [DatabaseContent.Relation]
     ) -> [Part] {

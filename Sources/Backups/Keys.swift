@@ -23,10 +23,10 @@ public enum BackupKey {
     }
 }
 
-/// The identities that open a backup, found by decrypting its smallest part.
+/// The identities that open a backup. They are found by decrypting its smallest part.
 public struct KeyTrial: Sendable {
     public let backup: String
-    /// The identity files that open it; nil for a backup that is not encrypted.
+    /// The identity files that open the backup; nil if the backup is not encrypted.
     public let opening: [String]?
 }
 
@@ -49,7 +49,7 @@ extension Repository {
         return trials
     }
 
-    /// Whether an identity opens a part. No identity opens a damaged part.
+    /// Whether an identity decrypts a part. False for every identity if the part is damaged.
     private func opens(_ part: Manifest.Part, _ identity: String) async throws -> Bool {
         do {
             try await CheckedReader(part, in: store).run(BackupTools.unpacking(identity, isEncrypted: true)) { _ in }
@@ -62,12 +62,13 @@ extension Repository {
         }
     }
 
-    /// Encrypts the parts of all backups of a database again, for other recipients. Their contents do not change.
+    /// Encrypts the parts of all encrypted backups of a database again, for other recipients. The contents of the parts
+    /// do not change.
     ///
     /// New objects are written next to the old ones. Then the manifests are replaced, each in one step, and then the
     /// old objects are removed. So if the process is killed, every backup is complete, and another run continues the
-    /// work. If a manifest cannot be read, nothing is removed: it may refer to any of the old objects, and may still be
-    /// repaired by hand.
+    /// work. If a manifest cannot be read, nothing is removed: that manifest may refer to any of the old objects, and
+    /// may still be repaired by hand.
     ///
     /// - Parameters:
     ///   - identity: the identity that opens the existing parts.

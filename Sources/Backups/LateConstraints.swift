@@ -21,11 +21,12 @@ struct LateConstraints: Sendable {
     var constraints: [Constraint] = []
     /// Foreign keys of other tables that refer to the restored tables.
     var inbound: [Constraint] = []
-    /// Constraints of the restored tables that are not made, because their statements contain the original names and
-    /// the tables were moved to another schema.
+    /// Constraints that are not made, because the restored tables were moved to another schema, and the statements
+    /// contain the original schema.
     var moved: [Constraint] = []
 
-    /// Reads the constraints from a script of pg_restore. Pure: no I/O.
+    /// Reads the constraints of the tables, and the foreign keys that refer to them, from a script of pg_restore. Pure:
+    /// no I/O.
     ///
     /// - Throws: `SQLScriptError`.
     static func read(_ script: [UInt8], of tables: Set<FetchedTable>, file: String) throws -> LateConstraints {
@@ -37,7 +38,7 @@ struct LateConstraints: Sendable {
             let sql = String(decoding: script[statement.range], as: UTF8.self)
             if tokens.starts(with: ["ALTER", "TABLE"]) {
                 let own = ownTable(tokens)
-                // ADD CONSTRAINT name
+                // After the three tokens of the table's name come ADD, CONSTRAINT and the constraint's name.
                 guard let table = table(own), let name = own.dropFirst(5).first else { continue }
                 all.append(
                     Constraint(
@@ -58,8 +59,8 @@ struct LateConstraints: Sendable {
         let tables: Set<FetchedTable>
     }
 
-    /// Splits a script of pg_restore into the statements that make constraints and the comments and security labels on
-    /// the constraints. Pure: no I/O.
+    /// Splits a script of pg_restore into the statements that make constraints, and the statements that make comments
+    /// and security labels on these constraints. Pure: no I/O.
     ///
     /// - Throws: `SQLScriptError`.
     static func statements(of script: [UInt8], file: String) throws -> (makes: [Making], notes: [String]) {
@@ -86,7 +87,7 @@ struct LateConstraints: Sendable {
     /// - Parameter width: the maximum number of statements in a round.
     static func rounds(of makes: [Making], width: Int) -> [[Making]] {
         var rounds: [(makes: [Making], tables: Set<FetchedTable>)] = []
-        // All rounds before this one are full.
+        // All rounds before this index are full.
         var open = 0
         for one in makes {
             while open < rounds.count, rounds[open].makes.count >= width { open += 1 }
@@ -102,13 +103,15 @@ struct LateConstraints: Sendable {
     }
 
     /// Runs statements in one transaction of a separate session. So settings and other state that a called function
-    /// leaves in the session end with it. After a deadlock with another session, the statements are tried again.
+    /// leaves in the session end with the session. After a deadlock with another session, the transaction is tried
+    /// again.
     ///
     /// - Parameters:
     ///   - target: settings with the limits of a restore (`ConnectionSettings.restoring`).
-    ///   - isConfined: whether the caller has already confined the functions of the database.
-    ///   - prepare: acquires locks and checks, in the transaction, before the functions are confined. Functions that
-    ///     another session creates while a later statement waits for a lock would not be confined.
+    ///   - isConfined: whether the caller has already confined the functions of the database (`Confinement`).
+    ///   - prepare: acquires locks and checks conditions. It is called in the transaction, before the functions are
+    ///     confined. If a later statement had to wait for a lock, functions that another session creates during the
+    ///     wait would not be confined.
     static func make(
         _ statements: [String], in target: ConnectionSettings, isConfined: Bool = false,
         preparedBy prepare: @Sendable (isolated Connection) throws -> Void = { _ in }

@@ -1,6 +1,6 @@
 import Postgres
 
-/// Ends a backup whose programs wait for a lock of another session.
+/// Ends a backup whose programs wait too long for a lock of another session.
 ///
 /// pg_dump limits its wait for the tables that it locks at its start. It waits without a limit, and without a message,
 /// for locks that it acquires later, such as the lock on a materialized view whose definition it reads.
@@ -10,7 +10,7 @@ struct LockWatch: Sendable {
     let application: String
     /// How long one statement may wait.
     let limit: Duration
-    /// The time between two checks. A statement that only one check finds waiting is ignored.
+    /// The time between two checks. A statement that waits during only one check is ignored.
     var interval: Duration = .seconds(5)
 
     /// Checks until a statement has waited too long, or until the task is cancelled.
@@ -19,8 +19,8 @@ struct LockWatch: Sendable {
     func run() async throws {
         var waiting: [LockHolders.Waiter.Statement: ContinuousClock.Instant] = [:]
         while (try? await Task.sleep(for: interval)) != nil {
-            // If the server does not answer, the programs report that. Statements that were waiting may still be
-            // waiting.
+            // If the server does not answer, the programs report that. `waiting` is kept, because the statements in it
+            // may still be waiting.
             let look = try? await database.withDirectConnection(named: "reeve backup watch") { connection in
                 try await connection.with { try LockHolders.waiters(of: application, on: $0) }
             }

@@ -18,7 +18,7 @@ extension Manifest {
             return "\(setting.debugDescription) is not a setting of a database"
         }
         if let estate, !Self.isSHA256(estate) { return "its estate is not a SHA-256" }
-        // The names of databases and roles may contain control characters.
+        // The names of databases and roles are not checked: they may contain control characters.
         let words = [reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt] + recipients
         if let word = words.first(where: Self.hasControl) {
             return "\(word.debugDescription) contains control characters"
@@ -29,7 +29,8 @@ extension Manifest {
     /// The name of the source database on one line, for people.
     public var shownSource: String { Self.hasControl(source) ? source.debugDescription : source }
 
-    /// Whether a name has the form `DATABASE/ID/PART`, and is not the name of another kind of object.
+    /// Whether an object has a name of the form `DATABASE/ID/PART` with the database of this backup, and is not a
+    /// manifest or a test result.
     private func isOwn(_ object: String) -> Bool {
         let words = object.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         let others = [Self.name, Proof.name, Proof.reportName]

@@ -4,8 +4,8 @@ import Hashing
 import Postgres
 import SQL
 
-/// The contents of a backup, and the values that a restored database must be equal to. A backup without a manifest does
-/// not exist.
+/// The description of a backup: its parts, and the values that a restored database is compared with. A backup without a
+/// manifest does not exist.
 public struct Manifest: Codable, Sendable, Equatable {
     public static let format = 2
 
@@ -44,14 +44,16 @@ public struct Manifest: Codable, Sendable, Equatable {
         }
 
         public let kind: Kind
-        /// The name of the object in the repository. An unchanged part has the name of an object of an earlier backup.
+        /// The name of the object in the repository. If the part has not changed since an earlier backup, this is an
+        /// object of that backup.
         public let object: String
-        /// The tables whose rows it contains.
+        /// The tables whose rows the part contains.
         public let tables: [String]
         public let bytes: Int
         /// SHA-256 of the object as it is stored.
         public let sha256: String
-        /// The range of pages of its single table whose rows it contains; nil: all rows.
+        /// If the part contains only a slice of the rows of a table, the pages of that slice; nil if it contains all
+        /// rows of its tables.
         public var slice: Slice?
 
         init(kind: Kind, tables: [String] = [], slice: Slice? = nil) {
@@ -98,7 +100,7 @@ public struct Manifest: Codable, Sendable, Equatable {
     public var recipients: [String]
     public let tables: [Table]
     public let sequences: [Sequence]
-    /// nil if the role that made the backup may not read large objects.
+    /// The number and the fingerprint of the large objects; nil if the role that made the backup may not read them.
     public let largeObjects: LargeObjects?
     /// The versions of the extensions, by name.
     public let extensions: [String: String]
@@ -106,22 +108,25 @@ public struct Manifest: Codable, Sendable, Equatable {
     /// The roles that own objects or have privileges in the database.
     public let neededRoles: [String]
     public let locale: DatabaseLocale
-    /// The size of the database on its server.
+    /// The size of the source database when it was backed up, in bytes, as `pg_database_size` returns it.
     public let databaseBytes: Int
-    /// SHA-256 of the schema as canonical text.
+    /// SHA-256 of the text of the part of kind `catalog`, which contains the definitions of all objects.
     public let catalog: String
-    /// Settings of the database and of roles in it, as statements about `%database%`.
+    /// The settings of ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET, as statements in which `%database%` is
+    /// the placeholder for the name of the database.
     public let settings: [String]
-    /// The roles with their attributes and memberships, one line each.
+    /// The roles of the source server with their attributes and memberships, one line each.
     public let roles: [String]
     public var parts: [Part]
-    /// The identity of the source database: a digest of its ledger's number. nil if it has no ledger, and in earlier
-    /// backups.
+    /// The identity of the source database: a digest of the number of its ledger. nil if the database has no ledger,
+    /// and in manifests of earlier versions of Reeve.
     public var estate: String?
-    /// The owner, the connection limit and the privileges of the database; nil in earlier backups.
+    /// The owner, the connection limit and the privileges of the database; nil in manifests of earlier versions of
+    /// Reeve.
     public var access: DatabaseAccess?
 
-    /// The size of its own parts, without the parts of earlier backups.
+    /// The size in bytes of the parts that this backup has written itself. Parts of earlier backups that it refers to
+    /// are not counted.
     public var ownBytes: Int { parts.filter { $0.object.hasPrefix("\(prefix)/") }.reduce(0) { $0 + $1.bytes } }
     public var bytes: Int { parts.reduce(0) { $0 + $1.bytes } }
 
@@ -165,6 +170,8 @@ public struct Manifest: Codable, Sendable, Equatable {
         return bytes
     }
 
+    /// Parses the stored form of a manifest.
+    ///
     /// - Throws: `BackupError.badManifest` for a manifest that was changed or truncated, that has another format, or
     ///   that has a `problem`.
     static func decode(_ bytes: [UInt8], object: String) throws -> Manifest {

@@ -3,12 +3,14 @@ import Hashing
 import Postgres
 import SQL
 
-/// Rules that replace the values of columns in a copy for people who must not see the original values.
+/// Rules by which a restore replaces the values of columns, for a copy that is given to people who must not see the
+/// original values.
 ///
-/// Equal values get equal masks, so that keys still match. The salt prevents finding a value by hashing guesses.
+/// Equal values get equal masks, so that foreign keys still match. A mask depends on a secret salt, so that nobody can
+/// find the original value by hashing guesses.
 public struct MaskingRules: Sendable, Equatable {
     public enum Mask: String, Sendable, CaseIterable {
-        /// A hash of the value, as long as the column allows.
+        /// A hash of the value, shortened to the length that the column allows.
         case hash
         case null
         /// A made-up value of the kind that the column's name suggests: an address, a name, a number, a text.
@@ -22,7 +24,7 @@ public struct MaskingRules: Sendable, Equatable {
 
     public var isEmpty: Bool { rules.isEmpty }
 
-    /// Returns the statements, one for each table. Pure: no I/O.
+    /// Returns the UPDATE statements that mask the columns, one for each table. Pure: no I/O.
     ///
     /// - Parameter columns: the type of each existing column, by schema, table and name.
     /// - Throws: `BackupError.notInBackup` for a rule whose column does not exist, so that a misspelled rule does not
@@ -48,7 +50,7 @@ public struct MaskingRules: Sendable, Equatable {
         let value: String
         switch (mask, family(of: type)) {
         case (.null, _): return "NULL"
-        // At most 13 digits: exact as bigint, as double precision, and in JavaScript.
+        // Numbers of at most 13 digits are exact as bigint, as double precision, and in JavaScript.
         case (_, .number): value = "('x' || substr(\(hex), 1, 11))::bit(44)::bigint % \(numberLimit(type))"
         case (_, .uuid): value = "substr(\(hex), 1, 32)"
         case (_, .bytes): value = "sha256(\(key))"

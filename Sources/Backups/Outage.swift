@@ -13,16 +13,16 @@ extension PipelineError {
     /// Whether the error proves nothing about the program's input: the program was killed, could not be started, lost
     /// its server, or got an outage error from it.
     ///
-    /// PostgreSQL's programs print the server's message without its SQLSTATE. A function of the database may raise an
-    /// error with one of these texts. A test then reports that it could not be carried out, which is not a proof of the
-    /// backup either.
+    /// PostgreSQL's programs print the server's message without its SQLSTATE, so an outage error is recognized by its
+    /// text. A function of the database may raise an error with the same text. A restore test then reports that it
+    /// could not be carried out, which does not prove the backup either.
     var saysNothingOfItsInput: Bool {
         guard case .exited = ending else { return true }
         guard program.hasSuffix("/pg_restore") || program.hasSuffix("/psql") else { return false }
         return errorOutput.utf8.split(separator: UInt8(ascii: "\n")).contains { line in
             let text = String(Substring(line))
             if Self.losses.contains(where: text.contains) { return true }
-            // Searches the server's messages, and not the statements that are quoted after them.
+            // Search the lines with the message of the server, but not the lines that quote a statement.
             guard let start = ["ERROR:  ", "FATAL:  ", "PANIC:  "].compactMap({ text.range(of: $0)?.upperBound }).min()
             else { return false }
             return Self.outages.contains { text[start...].contains($0) }

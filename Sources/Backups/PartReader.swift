@@ -41,8 +41,8 @@ final class PartReader: @unchecked Sendable {
         return gathered.all
     }
 
-    /// Sends a part through the programs that unpack it, and then through `more`. A part that is not what was written
-    /// is an error, whatever the programs make of it.
+    /// Sends a part through the programs that unpack it, and then through `more`. If the part differs from what the
+    /// manifest records, throws `BackupError.part`, even if the programs accept the part.
     func unpack(
         _ part: Manifest.Part, through more: [Command] = [], lastMayStopEarly: Bool = false,
         take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
@@ -79,15 +79,16 @@ final class PartReader: @unchecked Sendable {
                 "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"] + (await tools.restrictedScript()),
                 on: target)
             : tools.command("pg_restore", RestorePlan.options + options, on: target)
-        // The selected tables may all be near the start of the archive; pg_restore then stops reading.
+        // The options select tables, which may all be near the start of the archive. pg_restore then stops reading
+        // early.
         try await unpack(part, through: [command], lastMayStopEarly: !options.isEmpty) { _ in }
     }
 
-    /// Unpacks a part into a temporary file. pg_restore requires a file to list an archive, and to use several
-    /// connections.
+    /// Unpacks a part into a temporary file, calls `body` with the path of the file, and removes the file. pg_restore
+    /// requires a file to list an archive, and to use several connections.
     func withFile<T: Sendable>(_ part: Manifest.Part, _ body: (String) async throws -> T) async throws -> T {
-        // No other user can read the folder, or place anything at the paths of the files in it. By the folder's name,
-        // `ScratchServer` recognizes that it may be removed once the process has ended.
+        // No other user can read the folder, or place anything at the paths of the files in it. The folder's name
+        // contains the ID of this process, so that `ScratchServer` can remove the folder if the process was killed.
         let parent = restorer.settings.temporaryFolder
         try? FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
         var template = Array("\(parent)/parts-\(getpid())-XXXXXX".utf8CString)
@@ -113,7 +114,7 @@ final class PartReader: @unchecked Sendable {
 
     // MARK: Files
 
-    /// Returns the tables of contents of the archives with the backup's definitions.
+    /// Returns the tables of contents of the archives that contain the backup's definitions.
     func definitions(_ tools: BackupTools) async throws -> [TableOfContents] {
         var archives: [TableOfContents] = []
         for part in restorer.manifest.parts where [.before, .after].contains(part.kind) {

@@ -41,13 +41,14 @@ public struct PartialRestore: Sendable {
     ///
     /// - Returns: messages about what was left out, and about what differs from the backup.
     /// - Throws: `BackupError.notInBackup`, `.targetHas`, `.unfinished`, `.targetLacks`, all before anything is
-    ///   written; `.outcomeUnknown`; `.constraintsLeft` if the tables were restored; `PipelineError`, `PostgresError`,
-    ///   `StorageError`.
+    ///   written; `.outcomeUnknown`; `.constraintsLeft` if the tables were restored, but the restore was not completed;
+    ///   `PipelineError`, `PostgresError`, `StorageError`.
     public func restore(
         into target: ConnectionSettings, progress: @escaping Restorer.Progress = { _, _ in }
     ) async throws -> [String] {
         let tools = try await tools(for: target)
-        // The size of the tables is known only after they are resolved.
+        // The size of the tables is known only after they are resolved. `ScratchRebuild` then checks whether there is
+        // room.
         return try await server.with(roomFor: 0) { scratch, isOwn in
             let reader = PartReader(restorer, parts: [], { _, _ in })
             // Statements from the scratch server are run in the target, so no untrusted code may run in the scratch

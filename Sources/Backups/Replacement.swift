@@ -17,7 +17,8 @@ public struct Replacement: Sendable {
         let name: String
         let owner: String
         let access: DatabaseAccess
-        /// `made`: the name of the new database before the exchange. `later`: the name of this database after it.
+        /// `made`: the name of the new database until the exchange. `later`: the name of the existing database after
+        /// the exchange.
         let made: String
         let later: String
         let prepared: [String]
@@ -32,15 +33,16 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// Makes a database next to the target, calls `fill` with it, and exchanges the names of the two.
+    /// Creates a database on the same server, calls `fill` with it, and then exchanges names: the new database gets the
+    /// name of the target, and the former database gets a new name.
     ///
-    /// The new database gets the grants and the connection limit of the former one if the manifest does not record
-    /// those of its source.
+    /// `fill` restores the owner, the grants and the connection limit that the manifest records. Those that the
+    /// manifest does not record are copied from the former database.
     ///
     /// - Returns: the new name of the former database.
     /// - Throws: `PostgresError`: 42501 if the role may not create databases; `BackupError.prepared`; the errors of
     ///   `fill`, with the target unchanged; `BackupError.notExchanged`, with both databases unchanged;
-    ///   `.exchangeUnknown` if the connection was lost, and it is unknown whether they were exchanged.
+    ///   `.exchangeUnknown` if the connection was lost, and it is unknown whether the names were exchanged.
     public func replace(_ fill: @Sendable (ConnectionSettings) async throws -> Void) async throws -> String {
         let former = try await former()
         if !former.prepared.isEmpty {
@@ -55,7 +57,7 @@ public struct Replacement: Sendable {
             // Runs in a separate task, because this one may be cancelled.
             try? await Task { try await run("DROP DATABASE IF EXISTS \(quoteIdentifier(former.made)) WITH (FORCE)") }
                 .value
-            // The closed database was dropped, so only the cause is reported.
+            // The database that the restore has left closed was dropped, so only the cause is reported.
             if case BackupError.leftClosed(_, _, let cause) = error { throw cause }
             throw error
         }
@@ -64,7 +66,7 @@ public struct Replacement: Sendable {
         return former.later
     }
 
-    /// Exchanges the names of the two databases.
+    /// Exchanges the names of the former database and the new one.
     private func settle(_ former: Former) async throws {
         do {
             try await exchange(former)
@@ -105,11 +107,12 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// The common prefix of the names of databases next to this one. The length of a name is limited to 63 bytes.
+    /// Returns the common prefix of `made` and `later`: the name of the former database, cut to 40 bytes, because the
+    /// length of a name is limited to 63 bytes.
     private static func stem(_ name: String) -> String { name.clipped(toBytes: 40) }
 
-    /// Returns the databases that killed restores have left next to the current database: those with a name of that
-    /// form that no session is connected to.
+    /// Returns the databases that killed restores have left next to the current database: those whose name has the form
+    /// of `Former.made`, and that no session is connected to.
     ///
     /// - Throws: `PostgresError`.
     public static func unfinished(on connection: isolated Connection) throws -> [String] {
@@ -124,8 +127,9 @@ public struct Replacement: Sendable {
         ).map { try $0.get(0) }
     }
 
-    /// Makes the new database, which other roles cannot connect to. It belongs to the restoring role: the owner could
-    /// connect. A role that is not a superuser has to be a member of the owner's role, and learns here if it is not.
+    /// Creates the new database, which other roles cannot connect to. If a superuser restores, the database belongs to
+    /// that superuser until it is filled, because the owner could connect. Any other role creates the database for the
+    /// former owner. This fails, before anything is restored, if the role is not a member of the owner's role.
     private func make(_ former: Former) async throws {
         try await Connection.opened(maintenance) { connection in
             try await connection.with { connection in
@@ -135,7 +139,8 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// Gives the new database the owner, the grants and the limit of the former one, unless the manifest records them.
+    /// Gives the new database those of the owner, the grants and the connection limit of the former one that the
+    /// manifest does not record.
     private func give(_ former: Former, to made: ConnectionSettings) async throws {
         if manifest.access?.owner != nil { return }
         try await Connection.opened(made.restoring) { connection in
@@ -152,8 +157,9 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// Renames both in one transaction. The first statement locks the database, so that new sessions wait until it is
-    /// renamed. It waits up to 5 s for existing sessions to end; they are terminated in the meantime.
+    /// Renames both databases in one transaction. The first statement locks the former database, so that new sessions
+    /// wait until it is renamed. PostgreSQL waits up to 5 s for existing sessions of the database to end; they are
+    /// terminated in the meantime.
     private func exchange(_ former: Former) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await endSessions(in: former.name) }
@@ -167,7 +173,7 @@ public struct Replacement: Sendable {
     }
 
     /// Terminates all sessions of a database, including new ones, until this task is cancelled. If this role may not
-    /// terminate a session, the statement that waits for the session reports that.
+    /// terminate a session, the statement that waits for the session to end reports the failure.
     private func endSessions(in database: String) async {
         try? await Connection.opened(maintenance) { connection in
             while !Task.isCancelled {

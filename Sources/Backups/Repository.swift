@@ -18,7 +18,8 @@ public struct Repository: Sendable {
     }
 
     /// Runs an operation that adds or removes backups of a database, under a lock. The lock is needed because a new
-    /// backup refers to parts of earlier ones. If the connection is lost, so is the lock.
+    /// backup refers to parts of earlier ones, which must not be removed in the meantime. If the connection is lost, so
+    /// is the lock.
     ///
     /// - Throws: `BackupError.locked`; the errors of `body`.
     public static func locked<T: Sendable>(
@@ -44,7 +45,7 @@ public struct Repository: Sendable {
     /// If the removal is interrupted after a manifest was removed, the next backup removes the remaining parts.
     ///
     /// - Parameter removed: called with the ID of each backup as soon as its manifest is removed, before any of its
-    ///   parts is.
+    ///   parts is removed.
     /// - Returns: the number of bytes that were freed.
     /// - Throws: `StorageError`; `BackupError.lockLost`; `.part` if a manifest cannot be read; the errors of `removed`.
     public func remove(
@@ -109,7 +110,7 @@ public struct Repository: Sendable {
                 damaged(.badManifest(object: object, reason: "it is too large"))
             } catch let error as StorageError {
                 guard error.isOfOneObject else { throw error }
-                // A store that does not answer fails here, too.
+                // If the whole store does not answer, this listing throws.
                 _ = try await store.list(name)
                 damaged(.manifestNotRead(object: name, cause: error))
             }

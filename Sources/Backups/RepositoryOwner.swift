@@ -21,7 +21,7 @@ public struct RepositoryOwner: Codable, Sendable, Equatable, CustomStringConvert
 
     public var description: String { "database \(visible(source)), ledger \(visible(String(estate.prefix(12))))" }
 
-    /// Reads the identity of the current database; nil if it has no ledger.
+    /// Returns the identity of the current database; nil if the database has no ledger.
     ///
     /// - Throws: the errors of `LedgerSchema.estate`.
     static func read(on connection: isolated Connection) throws -> RepositoryOwner? {
@@ -34,8 +34,8 @@ public struct RepositoryOwner: Codable, Sendable, Equatable, CustomStringConvert
 }
 
 extension Repository {
-    /// Refuses a name that belongs to another database. Assigns a name without an owner to this database. To be called
-    /// under the lock.
+    /// Refuses a name under which the repository contains backups of another database. If the name has no owner yet,
+    /// records this database as its owner. To be called under the lock (`Repository.locked`).
     ///
     /// - Parameter adopts: whether to take over a name that belongs to another database, and to start again if the
     ///   backups are gone.
@@ -58,7 +58,8 @@ extension Repository {
         try await store.write(Array(try JSONEncoder().encode(own)), to: "\(database)/\(RepositoryOwner.name)")
     }
 
-    /// Returns the owner as its object records it, or, without that object, as the newest backup records it.
+    /// Returns the owner that the object `owner.json` records. If that object is missing, returns the source of the
+    /// newest backup that records its identity; nil if there is none.
     private func owner(of database: String) async throws -> RepositoryOwner? {
         do {
             let bytes = try await store.bytes(of: "\(database)/\(RepositoryOwner.name)")

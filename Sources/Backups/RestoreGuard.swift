@@ -11,7 +11,7 @@ struct RestoreGuard: Sendable {
     /// The ID of the backup that is restored.
     private let backup: String
 
-    /// The values with which the database is opened; nil: the former values.
+    /// The connection limit and the owner that the database gets when it is opened; nil: the former ones.
     private let limit: Int?
     private let owner: String?
 
@@ -23,7 +23,8 @@ struct RestoreGuard: Sendable {
 
     private struct State: Sendable {
         let name: String
-        /// The former owner, and the current one.
+        /// `owner`: the owner before the restore, or before an unfinished restore that has left the database closed.
+        /// `ownerNow`: the current owner.
         let owner: String
         let ownerNow: String
         /// The owner after the restore.
@@ -36,7 +37,7 @@ struct RestoreGuard: Sendable {
         let note: ClosedDatabase
         /// Whether an unfinished restore has left the database closed.
         let wasClosed: Bool
-        /// The identifiers of its prepared transactions.
+        /// The identifiers of the database's prepared transactions.
         let prepared: [String]
 
         /// The statements that keep other sessions out.
@@ -51,7 +52,7 @@ struct RestoreGuard: Sendable {
             return statements
         }
 
-        /// The statements that restore the former access, or set the new one.
+        /// The statements that open the database again, with the former connection limit and owner or with new ones.
         var opening: [String] {
             let database = "ALTER DATABASE \(quoteIdentifier(name))"
             var statements = ["\(database) CONNECTION LIMIT \(limit)"]
@@ -63,22 +64,24 @@ struct RestoreGuard: Sendable {
     }
 
     /// Closes the database, fills it, and opens it again with its connection limit. After an error the database stays
-    /// closed: its contents are incomplete, or, if `last` has failed, complete but not released yet.
+    /// closed: its contents are incomplete, or, if `last` has failed, complete but not released yet. If the role is not
+    /// a superuser, the database is not closed.
     ///
     /// - Parameters:
     ///   - fill: restores the contents.
-    ///   - last: runs before other sessions may connect.
-    /// - Throws: the errors of both; as `BackupError.leftClosed` if the database was taken from its owner.
+    ///   - last: called once the contents are complete, before other sessions may connect.
+    /// - Throws: the errors of `fill` and `last`, wrapped in `BackupError.leftClosed` if the restoring role was made
+    ///   the owner; `BackupError.prepared`; `PostgresError`, also if sessions stay connected to the database.
     func closed(_ fill: () async throws -> Void, last: () async throws -> Void) async throws {
         let before = try await state()
-        // A role that is not a superuser would lock itself out.
+        // A role that is not a superuser would lock itself out with a connection limit of 0.
         guard before.isSuperuser else {
             try await fill()
             try await last()
             if let limit { try await run(["ALTER DATABASE \(quoteIdentifier(before.name)) CONNECTION LIMIT \(limit)"]) }
             return
         }
-        // Their locks would hold up the restore, and no session could end them.
+        // The locks of prepared transactions would hold up the restore, and no session could connect to end them.
         if !before.prepared.isEmpty {
             throw BackupError.prepared(database: before.name, transactions: before.prepared)
         }
@@ -133,13 +136,13 @@ struct RestoreGuard: Sendable {
         }
     }
 
-    /// Returns how many sessions are still in the database after some seconds. Sessions that have just been closed need a
-    /// moment to end.
+    /// Returns how many other sessions are still in the database after some seconds. Sessions that have just been
+    /// closed need a moment to end.
     private func othersStaying() async throws -> Int {
         try await Connection.opened(target.restoring) { connection in
             let end = ContinuousClock.now + .seconds(5)
             while true {
-                // In this order: a session is in the second result once it is no longer in the first.
+                // In this order: if a session finishes starting between the two queries, the second query counts it.
                 let starting = try await connection.with { try endStarting(on: $0) }
                 let count: Int = try await connection.with {
                     try $0.query(
@@ -155,11 +158,12 @@ struct RestoreGuard: Sendable {
         }
     }
 
-    /// Ends the sessions that are still starting. Such a session may have passed the check of the connection limit before
-    /// the database was closed, and any role can keep its own in this state (`post_auth_delay`). It is not in
-    /// pg_stat_activity yet, but holds a lock on the database (`InitPostgres` of PostgreSQL's postinit.c).
+    /// Ends the sessions that are still starting. Such a session may have passed the check of the connection limit
+    /// before the database was closed, and any role can keep its own sessions in this state (`post_auth_delay`). A
+    /// starting session is not in pg_stat_activity yet, but holds a lock on the database (`InitPostgres` of
+    /// PostgreSQL's postinit.c).
     ///
-    /// - Returns: how many were found.
+    /// - Returns: the number of these sessions.
     private func endStarting(on connection: isolated Connection) throws -> Int {
         try connection.query(
             """

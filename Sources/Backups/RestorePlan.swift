@@ -5,8 +5,8 @@ import SQL
 /// options of pg_restore. Pure: no I/O.
 ///
 /// Rows are restored before indexes and constraints, which are built faster when the rows exist, and before triggers,
-/// which must not fire for them. Masks are applied between rows and triggers, because a trigger could see and keep the
-/// original values.
+/// which must not fire for restored rows. Masks are applied between rows and triggers, because a trigger could see and
+/// store the original values.
 struct RestorePlan: Sendable {
     enum Scope: Sendable {
         case everything
@@ -17,7 +17,8 @@ struct RestorePlan: Sendable {
     enum Step: Sendable, Equatable {
         /// Restores whole parts, over `jobs` connections.
         case parts([Manifest.Part], options: [String] = [], jobs: Int = 1)
-        /// Refuses tables (nil: all) whose rows would call functions of roles that are not trusted (`CodeTrust`).
+        /// Refuses tables if inserting rows into them would call functions of roles that are not trusted (`CodeTrust`).
+        /// nil: all tables.
         case refuseUntrusted(in: Set<FetchedTable>?)
         /// Suspends the CHECK constraints of tables (`Confinement.suspendChecks`).
         case suspendChecks
@@ -28,7 +29,8 @@ struct RestorePlan: Sendable {
         case lateConstraints(of: Manifest.Part, jobs: Int)
     }
 
-    /// Entries of an archive by type. Comments and security labels are included with their objects.
+    /// A choice of entries of an archive by their types. Comments and security labels are chosen with the entries that
+    /// they describe.
     enum Entries: Sendable, Equatable {
         case only(Set<String>)
         case allBut(Set<String>)
@@ -44,9 +46,10 @@ struct RestorePlan: Sendable {
     /// The options that pg_restore gets in every step.
     static let options = ["--exit-on-error", "--no-tablespaces", "-Fc"]
 
-    /// Constraints that check the existing rows when they are made. The check may call functions of other roles, whose
-    /// settings and cursors must not remain in the session, so each constraint is made in its own session. A partial
-    /// restore makes them in the target.
+    /// The types of entries that make late constraints: constraints that PostgreSQL checks against the existing rows
+    /// when they are made. The check may call functions of other roles, whose settings and cursors must not remain in
+    /// the session. So each constraint is made in its own session. A partial restore makes these constraints in the
+    /// target.
     static let lateConstraints: Set<String> = ["FK CONSTRAINT", "CHECK CONSTRAINT"]
     private static let eventTriggers: Set<String> = ["EVENT TRIGGER"]
     /// Entries that a partial restore leaves out, because they are useless for single tables.
@@ -55,7 +58,7 @@ struct RestorePlan: Sendable {
         "MATERIALIZED VIEW DATA",
     ]
 
-    /// The steps from rows to triggers.
+    /// The steps that follow the definitions: from rows to triggers.
     let contents: [Step]
     /// The steps for event triggers. They are last, because event triggers fire for every object that is created later.
     let last: [Step]
@@ -87,8 +90,8 @@ struct RestorePlan: Sendable {
                     ExactText($0.path)
                 })
             let holding = parts(.data).filter { !wanted.isDisjoint(with: $0.tables.map(ExactText.init)) }
-            // These options also match a wanted name in another wanted schema. Additional rows do no harm in a scratch
-            // server.
+            // These options also match a table that has the schema of one wanted table and the name of another. The
+            // rows of such a table do no harm in a scratch server.
             let options =
                 Set(tables.map { ExactText($0.schema) }).map { "--schema=\($0.text)" }.sorted()
                 + Set(tables.map { ExactText($0.name) }).map { "--table=\($0.text)" }.sorted()
@@ -101,8 +104,8 @@ struct RestorePlan: Sendable {
         // dump.
         contents =
             [.refuseUntrusted(in: filled), .suspendChecks, rows, .parts(parts(.sequences))]
-            // All masks, because a rule for a table also applies to its partitions and to tables that inherit from it.
-            // Tables that are not wanted exist, but are empty.
+            // All masks are applied, because a rule for a table also applies to its partitions and to tables that
+            // inherit from it. Tables that are not wanted exist, but are empty.
             + (masking.isEmpty ? [] : [.mask(masking)]) + dependents
     }
 

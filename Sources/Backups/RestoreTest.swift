@@ -19,10 +19,10 @@ public struct Proof: Sendable, Equatable, Codable {
     public let isProved: Bool
     public let tables: Int
     public let differences: [RestoreDifference]
-    /// The duration of the restore, without making the cluster and comparing. A real restore on this machine would take
-    /// as long.
+    /// The duration of the restore in seconds, without the creation of the cluster and the comparison. A real restore
+    /// on this machine would take as long. 0 if the restore failed.
     public let restoreSeconds: Double
-    /// The duration of the restore and the comparison.
+    /// The duration of the restore and the comparison in seconds.
     public let testSeconds: Double
     public let testedAt: String
     /// The version of the server that the backup was restored into, as `server_version_num`.
@@ -58,7 +58,7 @@ public struct RestoreTest: Sendable {
         self.logger = logger
     }
 
-    /// Restores and compares the backup, and stores the result next to it, once for programs and once for people.
+    /// Restores and compares the backup, and stores the result next to the backup: as JSON, and as text for people.
     ///
     /// - Throws: `BackupError`, `EmbeddedClusterError` and others if the test could not be carried out, for example
     ///   because a program was killed, the server was lost or the disk was full. A backup that cannot be restored, or
@@ -84,7 +84,7 @@ public struct RestoreTest: Sendable {
         settings.restoresAllRoles = isOwn
         settings.restoresAccess = true
         settings.trust = await scratch.trust(isOwn: isOwn, otherwise: settings.trust)
-        // These settings are for restores that are kept.
+        // Masks and `beforeOpening` are for databases that are kept after the restore.
         settings.masking = MaskingRules([:])
         settings.beforeOpening = nil
         let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
@@ -126,8 +126,8 @@ public struct RestoreTest: Sendable {
     private func runChecks(_ target: ConnectionSettings) async throws -> [RestoreDifference] {
         let checks = checks
         if checks.isEmpty { return [] }
-        // ANALYZE evaluates expressions of indexes and statistics with the rights of the table's owner, whichever role
-        // wrote them.
+        // Confined, because ANALYZE evaluates expressions of indexes and statistics with the rights of the table's
+        // owner, whichever role wrote them.
         try await Confinement.during(in: target.restoring.named("reeve restore test")) { _ in
             try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
                 try await connection.with { _ = try $0.execute("ANALYZE") }

@@ -7,8 +7,8 @@ import Telemetry
 
 /// Restores a backup into a database.
 ///
-/// Every part is hashed while it is read. A part that is not what was written makes the restore fail, whatever
-/// pg_restore made of it.
+/// Every part is hashed while it is read. If a part differs from what the manifest records, the restore fails, even if
+/// pg_restore has accepted the part.
 public struct Restorer: Sendable {
     public struct Settings: Sendable {
         /// The file with the age identity. Required for an encrypted backup.
@@ -16,8 +16,8 @@ public struct Restorer: Sendable {
         public var jobs = 2
         /// Whether missing roles are created.
         public var makesRoles = false
-        /// Whether existing roles get the attributes of the backup, too. Only for a server that is used for nothing
-        /// else.
+        /// Whether existing roles, too, get the attributes that the backup records. Only for a server that is used for
+        /// nothing else.
         var restoresAllRoles = false
         /// Whether the target gets the owner, the grants and the connection limit of the backup. For a target that was
         /// made for the restore.
@@ -30,7 +30,8 @@ public struct Restorer: Sendable {
         /// The folder for temporary copies of archives that pg_restore must read from a file. They contain definitions
         /// and no rows.
         public var temporaryFolder = NSTemporaryDirectory()
-        /// How long constraints of single tables wait for locks of the target's sessions.
+        /// How long a restore of single tables waits, before it makes a constraint, for locks that sessions of the
+        /// target hold.
         var lockPatience = ConstraintMaking.LockPatience()
         /// The maximum size of a part that is read as text, in bytes. Anyone who can write to a repository can store a
         /// few kilobytes that are unpacked to gigabytes.
@@ -83,7 +84,7 @@ public struct Restorer: Sendable {
                     }
                 }
             }
-            // Rows and constraints call functions of the backup.
+            // Confined, because inserting rows and making constraints call functions of the backup.
             try await Confinement.during(in: target.restoring) {
                 try await run.perform(steps, under: $0)
             }
@@ -132,8 +133,9 @@ public struct Restorer: Sendable {
 
     private var databaseSettings: [DatabaseSetting] { manifest.settings.compactMap(DatabaseSetting.init) }
 
-    /// Returns messages about the settings that the server refuses. Each setting is tried in a transaction that is
-    /// rolled back, because settings are applied only after all rows. Settings of missing roles are skipped.
+    /// Returns messages about the settings that the server refuses. The restore applies settings only after all rows,
+    /// so each setting is tried beforehand, in a transaction that is rolled back. Settings of missing roles are
+    /// skipped.
     private func lackingSettings(on connection: isolated Connection) throws -> [String] {
         let name: String = try connection.query("SELECT current_database()::text").first?.get(0) ?? ""
         let roles = Set(try Self.roles(on: connection))
@@ -153,11 +155,11 @@ public struct Restorer: Sendable {
         }
     }
 
-    /// Rolls back a transaction that was only a trial.
+    /// Thrown to roll back a transaction that was only a trial.
     private struct Tried: Error {}
 
-    /// Describes how the owner, the grants and the connection limit of the target differ from the backup; nil if they
-    /// are equal, or if the backup does not record them.
+    /// Returns a message if the owner, the grants or the connection limit of the target differ from those of the
+    /// backup; nil if they are equal, or if the backup does not record them.
     public func keptAccess(of target: ConnectionSettings) async throws -> String? {
         guard let wanted = manifest.access else { return nil }
         let found = try await Connection.opened(target.restoring) { connection in

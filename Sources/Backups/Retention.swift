@@ -1,14 +1,15 @@
 import Postgres
 
-/// Decides which backups are kept: grandfather, father, son. Pure: no I/O.
+/// Decides which backups are kept, by the grandfather-father-son scheme. Pure: no I/O.
 public struct RetentionPolicy: Sendable, Equatable {
-    /// How many days, weeks and months keep their newest proven backup. Periods without a proven backup do not count.
+    /// The number of days, of weeks and of months for which the newest proven backup is kept. Days, weeks and months
+    /// without a proven backup do not count.
     public var daily = 7
     public var weekly = 5
     public var monthly = 12
     /// The number of newest backups that are always kept.
     public var atLeast = 3
-    /// Younger backups are kept, proven or not.
+    /// Backups that are younger than this are kept, proven or not.
     public var within: Duration = .zero
 
     public init() {}

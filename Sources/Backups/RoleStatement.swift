@@ -5,7 +5,7 @@ import SQL
 struct RoleStatement: Sendable, Equatable {
     let roles: [ExactText]
 
-    /// nil for a statement about something else.
+    /// Parses a statement; nil if it is not about roles.
     init?(_ sql: String) {
         for prefix in ["CREATE ROLE ", "ALTER ROLE ", "COMMENT ON ROLE "] {
             guard let rest = Self.text(sql[...], after: prefix) else { continue }

@@ -36,7 +36,7 @@ struct ScratchRebuild: Sendable {
         return Result(tables: tables, constraints: try await lateConstraints(of: known))
     }
 
-    /// Makes all definitions, and resolves the selected tables.
+    /// Restores all definitions, and resolves the selection to tables.
     private func define(_ confinement: Confinement) async throws -> [FetchedTable] {
         let run = RestoreRun(target: scratch, tools: tools, reader: reader, trust: trust)
         try await run.perform(RestorePlan.definitions(of: manifest), under: confinement)
@@ -75,7 +75,8 @@ struct ScratchRebuild: Sendable {
         return late
     }
 
-    /// Describes how the tables differ from the backup's schema. To be called after the confinement has ended.
+    /// Describes how the rebuilt tables differ from the backup's definitions. To be called after the confinement has
+    /// ended, because it suspends CHECK constraints.
     func differences(_ rebuilt: Result) async throws -> [String] {
         guard let part = manifest.parts.first(where: { $0.kind == .catalog }) else { return [] }
         let expected = try SchemaSnapshot.parse(try await reader.text(of: part), file: part.object).catalog
@@ -86,7 +87,8 @@ struct ScratchRebuild: Sendable {
             expected: expected, found: try SchemaSnapshot.parse(found, file: "the scratch server").catalog)
     }
 
-    /// Moves the tables to the schema that the selection names.
+    /// Moves the tables to the schema that the selection names, if it names one. Returns the tables under their new
+    /// names.
     func move(_ tables: [FetchedTable]) async throws -> [FetchedTable] {
         guard let schema = selection.intoSchema else { return tables }
         return try await Connection.opened(scratch) { connection in

@@ -11,12 +11,13 @@ struct ScratchServer: Sendable {
     let manifest: Manifest
     /// The folder in which clusters are made.
     let folder: String
-    /// The server in which a scratch database may be made.
+    /// The server in which a scratch database is made if the server programs of the backup's version are not installed;
+    /// nil: none.
     let beside: ConnectionSettings?
     let logger: Logger
 
-    /// Calls `body` with an empty database that has the encoding and the locale of the backup's source. Removes
-    /// everything afterwards.
+    /// Calls `body` with an empty database that has the encoding and the locale of the backup's source. Removes the
+    /// cluster or the scratch database afterwards.
     ///
     /// - Parameters:
     ///   - bytes: the expected size of the contents; 0 if it is not known.
@@ -42,7 +43,7 @@ struct ScratchServer: Sendable {
             await remove(abandoned)
         }
         try await files.call(limit: .seconds(600)) {
-            // Folders of `PartReader`, which belong to this account.
+            // The folders of `PartReader` belong to this account, so they can be removed directly.
             for abandoned in abandonedFolders("parts") { try? FileManager.default.removeItem(atPath: abandoned) }
         }
         try await checkRoom(for: bytes)
@@ -64,8 +65,9 @@ struct ScratchServer: Sendable {
         }
     }
 
-    /// Returns whose code may run in the database during a test. Code of all roles may run if the server's account can
-    /// access nothing else on this machine, and no process that it starts outlives the server.
+    /// Returns the roles whose code may run in the database during a test. These are all roles if the account of the
+    /// server can access nothing else on this machine, and no process of the server outlives it; otherwise those of
+    /// `trust`.
     func trust(isOwn: Bool, otherwise trust: CodeTrust) async -> CodeTrust {
         if isOwn, await EmbeddedCluster.canRunApart { return .everybody }
         return trust
@@ -74,7 +76,7 @@ struct ScratchServer: Sendable {
     /// The threads for calls on the folder's file system, which may hang.
     private var files: BoundedThreads { BoundedThreads.named(folder) }
 
-    /// Removes a folder with all rows that were restored there. Tries again after a failure, and finally logs a
+    /// Removes the folder of a cluster, which contains restored rows. Tries again after a failure, and finally logs a
     /// warning.
     private func remove(_ clusterFolder: String) async {
         // Runs even if this task is cancelled.
@@ -110,7 +112,7 @@ struct ScratchServer: Sendable {
             "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "wal_level": "minimal",
             "max_wal_senders": "0", "autovacuum": "off", "max_wal_size": "4GB", "maintenance_work_mem": "128MB",
             "shared_buffers": "128MB", "max_connections": "60", "max_locks_per_transaction": "1024",
-            // Errors of programs are classified by the text of their messages.
+            // Messages are in English, because errors of programs are classified by the text of their messages.
             "lc_messages": "C",
         ]
         options.programFolders = [programs.folder]
@@ -126,7 +128,7 @@ struct ScratchServer: Sendable {
                 do {
                     try connection.execute(create + locale.clause)
                 } catch let error as PostgresError where ["42704", "22023", "42809"].contains(error.sqlState) {
-                    // The collation does not change the contents of the rows.
+                    // Use another locale, because the locale does not change the contents of the rows.
                     logger.warning(
                         "this machine lacks the backup's locale; using C.UTF-8 instead",
                         [LogField("locale", locale.collate)])
@@ -138,7 +140,7 @@ struct ScratchServer: Sendable {
         return cluster.settings(database: "restored")
     }
 
-    /// Returns the folders of processes that have ended.
+    /// Returns the folders with names of the form `KIND-PID-SUFFIX` whose processes have ended.
     private func abandonedFolders(_ kind: String) -> [String] {
         ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).filter { name in
             let words = name.split(separator: "-")
@@ -150,6 +152,8 @@ struct ScratchServer: Sendable {
     /// The size of an empty cluster: its template databases and a WAL segment.
     private static let emptyBytes = 40 << 20
 
+    /// Checks that the folder has room for a cluster with contents of this size.
+    ///
     /// - Throws: `BackupError.noRoom`, `BoundedThreads.GivenUp`.
     func checkRoom(for bytes: Int) async throws {
         let needed = max(bytes, Self.emptyBytes)

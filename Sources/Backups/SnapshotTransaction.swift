@@ -2,12 +2,12 @@ import Catalog
 import Postgres
 import SQL
 
-/// A transaction with an exported snapshot, and with locks on everything that is dumped under it.
+/// A transaction with an exported snapshot, and with locks on everything that is dumped in that snapshot.
 ///
 /// The relations are listed and then locked in ACCESS SHARE mode, in a transaction that has no snapshot yet. The
-/// snapshot is taken and exported only after that. The relations are listed again in the snapshot, and must be the
-/// same. So no TRUNCATE and no ALTER TABLE can happen between the snapshot and the dump. pg_dump alone allows that,
-/// because it takes its snapshot first.
+/// snapshot is taken and exported only after that. The relations are listed again in the snapshot, and both lists must
+/// be equal. So no TRUNCATE and no ALTER TABLE can happen between the snapshot and the dump. With pg_dump alone they
+/// can, because pg_dump takes its snapshot before it locks the tables.
 struct SnapshotTransaction: Sendable {
     let connection: Connection
     /// The snapshot's name, as `pg_export_snapshot` returns it.
@@ -43,7 +43,8 @@ struct SnapshotTransaction: Sendable {
         return try await connection.with { connection in
             try connection.execute("BEGIN READ ONLY")
             do {
-                // Reading the sizes of tables waits for their locks, too.
+                // The limit comes first, because reading the size of a table waits if another session has locked the
+                // table.
                 try connection.execute(limit)
                 let before = try DatabaseContent.relations(on: connection)
                 let pinsSchemas = try canPinSchemas(on: connection)
@@ -104,8 +105,9 @@ struct SnapshotTransaction: Sendable {
         ).first?.get(0) ?? false
     }
 
-    /// Locks sequences against everything except their use. LOCK TABLE refuses sequences, so they are read by OID,
-    /// which acquires the lock of `nextval` until the end of the transaction.
+    /// Locks sequences so that they can be used, but not altered or dropped. LOCK TABLE refuses sequences, so they are
+    /// read by OID. Reading a sequence acquires the lock that `nextval` needs, and holds it until the end of the
+    /// transaction.
     ///
     /// - Returns: whether the sequences still have their names.
     static func lockSequences(
@@ -121,8 +123,8 @@ struct SnapshotTransaction: Sendable {
                 // The sequence is gone ("could not open relation with OID"), or its OID belongs to a table by now.
                 return false
             }
-            // Names are resolved in the catalog caches, which the locks have brought up to date, and not in the
-            // snapshot.
+            // `to_regclass` looks up names in the catalog caches, which the locks have brought up to date, and not in
+            // the snapshot.
             let names = some.map { "(\($0.id)::oid, to_regclass(\(quoteLiteral($0.path))))" }.joined(separator: ", ")
             let changed = try connection.query(
                 "SELECT s.id FROM (VALUES \(names)) s (id, found) WHERE s.found IS DISTINCT FROM s.id")
@@ -131,8 +133,8 @@ struct SnapshotTransaction: Sendable {
         return true
     }
 
-    /// Whether the locks are on the listed relations. Tables are locked by name, and a name may refer to another table
-    /// by now.
+    /// Whether this session holds locks on the relations with the listed OIDs. Tables are locked by name, and a name
+    /// may refer to another table by now.
     private static func areLocked(
         _ relations: [DatabaseContent.Relation], on connection: isolated Connection
     ) throws -> Bool {

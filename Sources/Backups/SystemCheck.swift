@@ -2,7 +2,7 @@ import Catalog
 import Postgres
 import SQL
 
-/// A query with which a system checks itself. It returns no row if all is well.
+/// A query that checks the data of a system. It returns no row if all is well.
 public struct SystemCheck: Sendable {
     public let name: String
     /// The schema in which names without a schema are resolved.
@@ -17,9 +17,9 @@ public struct SystemCheck: Sendable {
 
     /// Runs the query under the system's search path, in a transaction that changes nothing.
     ///
-    /// Views run functions with the rights of the role that reads them. So if the session's role is a superuser, the
-    /// query runs as a role that may read everything and do nothing else. That role exists only in this transaction.
-    /// The query runs in a SECURITY DEFINER function, in which code cannot switch back to the superuser.
+    /// A view runs functions with the rights of the role that reads the view. So if the session's role is a superuser,
+    /// the query runs as a role that may read everything and do nothing else. That role exists only in this
+    /// transaction. The query runs in a SECURITY DEFINER function, in which code cannot switch back to the superuser.
     ///
     /// - Returns: the number of rows.
     /// - Throws: `PostgresError`; `SQLScriptError` if the SQL is not exactly one statement.
@@ -90,6 +90,6 @@ public struct SystemCheck: Sendable {
             """)
     }
 
-    /// Rolls back a transaction that must not change anything.
+    /// Thrown to roll back a transaction that must not change anything.
     private struct Undo: Error {}
 }

@@ -1,7 +1,8 @@
 import Catalog
 import Postgres
 
-/// Compares the columns, constraints and other parts of restored tables with those in the backup. Pure: no I/O.
+/// Compares restored tables, with their columns, constraints and other objects, with the tables in the backup. Pure: no
+/// I/O.
 ///
 /// Foreign keys and other late constraints are not compared, because the target decides which of them can be made.
 struct TableComparison {

@@ -71,8 +71,9 @@ struct TableOfContents: Sendable {
         let name: String
         /// The name and the space after it.
         let bytes: [UInt8]
-        /// The catalog of such an entry's object; 0: none. Set if the type's name consists of another type's name and
-        /// one more word, because that word could also be the schema in an entry of the other type.
+        /// The OID of the system catalog in which objects of this type are stored; 0: none. Set only if the name of the
+        /// type begins with the name of another type, as TABLE DATA does with TABLE: in an entry of type TABLE, DATA
+        /// could be the schema.
         let catalog: Int?
     }
 
@@ -104,7 +105,7 @@ struct TableOfContents: Sendable {
     func owner(of entry: Entry, among roles: [String]) -> String? {
         guard let text = names[entry.id] else { return nil }
         return roles.filter { role in
-            // The name as pg_dump writes it.
+            // The name as pg_dump writes it, with spaces for line feeds and carriage returns.
             let ending = [UInt8(ascii: " ")] + role.utf8.map { $0 == 0x0A || $0 == 0x0D ? 0x20 : $0 }
             return text.reversed().starts(with: ending.reversed())
         }.max { $0.utf8.count < $1.utf8.count }

@@ -27,9 +27,9 @@ struct TableSelection {
     struct Known: Sendable {
         let oid: Int
         let table: FetchedTable
-        /// The OID of the partitioned table that it is a partition of.
+        /// The OID of the partitioned table; nil if this table is not a partition.
         let parent: Int?
-        /// The names by which a user may refer to it.
+        /// The names by which a user may refer to the table.
         let spellings: Set<ExactText>
     }
 
@@ -57,7 +57,7 @@ struct TableSelection {
         return found.sorted()
     }
 
-    /// Returns a table and its partitions.
+    /// Returns the table that a user has named, and its partitions at all levels.
     private func family(of name: String) throws -> [FetchedTable] {
         let spelling = ExactText(name)
         let meant = tables.filter { UserSchemas.contains($0.table.schema) && $0.spellings.contains(spelling) }

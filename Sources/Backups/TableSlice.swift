@@ -17,10 +17,10 @@ struct TableSlice: Sendable, Hashable {
         return both.isEmpty ? nil : both.joined(separator: " AND ")
     }
 
-    /// The size from which a table is stored separately, and the approximate size of its slices, in bytes.
+    /// The size from which on a table is stored in slices, and the approximate size of a slice, in bytes.
     struct Sizes: Sendable {
         var large = 64 << 20
-        /// Larger if the table would otherwise have more than 64 slices.
+        /// The slices are larger than this if the table would otherwise have more than 64 slices.
         var slice = 128 << 20
     }
 
@@ -34,8 +34,8 @@ struct TableSlice: Sendable, Hashable {
     /// between the same two powers of two. So if rows were only appended to the table, only its last slices are dumped
     /// again.
     ///
-    /// - Parameter server: before version 14, reading a slice would read the whole table, so tables have only one
-    ///   slice.
+    /// - Parameter server: the version of the server. Before version 14, reading a slice would read the whole table, so
+    ///   the only slice is the whole table.
     static func slices(
         of relation: DatabaseContent.Relation, server: Int, _ sizes: Sizes = Sizes()
     ) -> [TableSlice] {
@@ -49,8 +49,8 @@ struct TableSlice: Sendable, Hashable {
         return starts.map { TableSlice(relation: relation, first: $0, end: $0 == starts.last ? nil : $0 + pages) }
     }
 
-    /// The script for psql before the rows; `footer` follows them. Its settings are those under which the rows were
-    /// written.
+    /// The start of the slice's script for psql; the rows and `footer` follow it. The settings are those under which
+    /// the rows were written.
     var header: String {
         let columns = relation.storedColumns.map(quoteIdentifier).joined(separator: ", ")
         return """
@@ -68,7 +68,7 @@ struct TableSlice: Sendable, Hashable {
 
     static let footer = "\\.\n"
 
-    /// Passes the rows on in the format of COPY, without the header and the footer.
+    /// Reads the rows, and passes them on in the format of COPY, without the header and the footer.
     func copyOut(
         on connection: isolated Connection, _ take: (UnsafeRawBufferPointer) throws -> Void
     ) throws {
@@ -81,8 +81,8 @@ struct TableSlice: Sendable, Hashable {
             return
         }
         try connection.withQuery("SELECT t.* \(rows)", returning: "SETOF \(relation.path)", as: role) { call in
-            // OFFSET 0: the function is called once for all columns. In a SELECT list, its rows are returned one by
-            // one, and are not collected first.
+            // With OFFSET 0, the function is called once, and not once for each column. In a SELECT list, its rows are
+            // returned one by one; in FROM, they would be collected first.
             let query = "SELECT \(columns(of: "(s.r)")) FROM (SELECT \(call) AS r OFFSET 0) s"
             _ = try connection.copyOut("COPY (\(query)) TO STDOUT (ENCODING 'UTF8')", take)
         }

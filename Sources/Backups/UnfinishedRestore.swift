@@ -7,9 +7,9 @@ import SQL
 /// comment contains the restored tables, the ID of the backup, and the constraints that are not made yet.
 ///
 /// The schema is created in the same transaction as the tables, so it also shows whether that transaction was
-/// committed. It is updated in the transactions that make the constraints, and dropped at the end. Only its role and
-/// superusers can write it. The statements that make the constraints are always read from the backup, and never from
-/// the record.
+/// committed. The transactions that make the constraints update the record, and at the end it is dropped. Only the
+/// restoring role and superusers can change it. The statements that make the constraints are always read from the
+/// backup, and never from the record.
 public struct UnfinishedRestore: Sendable {
     struct Table: Codable, Sendable, Equatable {
         let schema: String
@@ -22,9 +22,9 @@ public struct UnfinishedRestore: Sendable {
         let schema: String
         let table: String
         let name: String
-        /// The server's message if it refused the constraint.
+        /// The server's message, if the server has refused the constraint.
         var reason: String?
-        /// Whether the constraint exists, and only its comments are missing.
+        /// Whether the constraint exists, and only comments on it are missing.
         var isMade: Bool?
 
         var words: String { "\(name) of \(FetchedTable(schema: schema, name: table).path)" }
@@ -161,10 +161,10 @@ public struct UnfinishedRestore: Sendable {
         }
     }
 
-    /// Returns the record of the restore of a selection.
+    /// Returns the record of the unfinished restore of a selection by the session's role.
     ///
-    /// - Throws: `BackupError.noUnfinished`; `.notThoseRestored` if one of its tables no longer exists, or if another
-    ///   table has its name; `PostgresError`.
+    /// - Throws: `BackupError.noUnfinished`; `.notThoseRestored` if a restored table no longer exists, or if another
+    ///   table now has its name; `PostgresError`.
     public static func find(
         in target: ConnectionSettings, of selection: PartialRestore.Selection
     ) async throws -> UnfinishedRestore {
@@ -206,8 +206,8 @@ public struct UnfinishedRestore: Sendable {
         case unknown(reason: String)
     }
 
-    /// Determines whether a session that was lost has committed the transaction of `script`. The schema's name is the
-    /// application name of that session.
+    /// Determines whether the session that ran `script`, and whose connection was lost, has committed its transaction.
+    /// The application name of that session is the name of the schema.
     func outcome(in target: ConnectionSettings) async -> Outcome {
         // Runs in a separate task, because this one may be cancelled.
         await Task {
@@ -228,12 +228,13 @@ public struct UnfinishedRestore: Sendable {
         }.value
     }
 
-    /// Checks the session before the schema: everything that an ended session has committed is visible.
+    /// Checks first whether the session still runs, and then whether the schema exists. In this order, because
+    /// everything that an ended session has committed is visible.
     private func look(in target: ConnectionSettings) async throws -> (isRunning: Bool, isThere: Bool) {
         try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
-                // The client of the restore is gone. If its session is idle in the transaction, the session never got
-                // the COMMIT, so it is ended.
+                // The client of the restore is gone. If the session is idle in its transaction, it has not received the
+                // COMMIT and never will, so it is terminated.
                 _ = try connection.query(
                     """
                     SELECT pg_terminate_backend(pid) FROM pg_stat_activity

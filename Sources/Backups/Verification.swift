@@ -15,7 +15,8 @@ public struct Verification: Sendable {
     public fileprivate(set) var bytes = 0
     /// Missing or damaged parts and manifests, and failed repositories.
     public fileprivate(set) var problems: [BackupError] = []
-    /// Parts that could not be checked, for example because a program was killed. This proves nothing about them.
+    /// Parts that could not be checked, for example because a program was killed. The errors prove nothing about the
+    /// parts.
     public fileprivate(set) var untried: [BackupError] = []
     /// Objects that no manifest refers to. They belong to an interrupted backup, or to a running one. They are not
     /// problems: the next backup removes the objects of interrupted backups.
@@ -35,7 +36,7 @@ public struct Verification: Sendable {
 /// Verifies the backups of a database in several repositories. A failed repository is reported as a problem; the others
 /// are still verified.
 public struct BackupVerifier: Sendable {
-    /// The backups that are verified.
+    /// Which backups are verified.
     public enum Selection: Sendable {
         case all
         /// The backup with this ID, or, for `latest`, the newest backup of each repository.
@@ -144,10 +145,10 @@ extension Repository {
         return names.filter { !parts.contains($0) && !kept.contains($0[...]) && !isOwner($0) }
     }
 
-    /// Checks that the store's listing contains a part, with the recorded size. If it is not listed because it has been
-    /// rewritten as another object since the listing, it passes, too.
+    /// Checks that the store's listing contains a part, with the recorded size. A part that is not listed also passes
+    /// if it has been rewritten as another object since the listing.
     ///
-    /// - Returns: false if its backup has been removed since the listing.
+    /// - Returns: false if the part's backup has been removed since the listing.
     /// - Throws: `BackupError.part`; `StorageError`.
     private func isThere(_ part: Manifest.Part, of manifest: Manifest, _ sizes: [String: Int]) async throws -> Bool {
         if sizes[part.object] == nil {
