@@ -181,7 +181,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .risky: "restore the whole backup into another database; a whole restore adds such constraints last"
         case .foreignCode(_, let role?):
             "trust the role with --trust \(role) or trusted_roles, or restore as a role that is not a superuser"
-        case .foreignCode(_, nil): """
+        case .foreignCode(_, nil):
+            """
             if its owner does not exist on this server, restore with --roles; otherwise restore as a role that is not a \
             superuser
             """

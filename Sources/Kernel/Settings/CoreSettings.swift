@@ -50,7 +50,9 @@ public enum CoreSettings {
 /// The settings of one database, below `database` or `databases.NAME`.
 struct DatabaseSettings: Sendable {
     static let one = DatabaseSettings(
-        "database", url: "The database, if there is only one, as a libpq connection string. Short form: `database: URL`.")
+        "database",
+        url: "The database, if there is only one, as a libpq connection string. Short form: "
+            + "`database: URL`.")
     static let several = DatabaseSettings("databases.*", url: "One of several databases, as a libpq connection string.")
 
     let url: Setting<String?>
