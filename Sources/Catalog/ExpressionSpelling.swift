@@ -15,7 +15,7 @@ enum ExpressionSpelling {
         return text
     }
 
-    /// Rewrites the first `(ARRAY[a, b])::type[]`; returns nil if there is none.
+    /// Rewrites the first `(ARRAY[a, b])::type[]` as `ARRAY[a::type, b::type]`; returns nil if there is none.
     private static func pushCast(in text: String) -> String? {
         guard text.contains("])::") else { return nil }
         let bytes = Array(text.utf8)

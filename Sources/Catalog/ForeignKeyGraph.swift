@@ -15,7 +15,7 @@ public struct ForeignKeyGraph: Sendable {
         public let isDeferred: Bool
     }
 
-    /// The foreign keys, in the order of their constraints.
+    /// The foreign keys, sorted by the identity of the constraint.
     public let keys: [Key]
 
     public init(_ catalog: SchemaCatalog) {

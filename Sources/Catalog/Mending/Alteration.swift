@@ -85,7 +85,7 @@ struct AlterationPlanner {
 
     private func routine(_ property: String, _ new: CatalogObject) -> Alteration {
         switch property {
-        // These properties are part of the signature that callers use.
+        // CREATE OR REPLACE cannot change these properties, because callers depend on them.
         case "arguments", "returns", "window": return .recreate
         default: return .statements([RoutineDefinition(object: new).create(orReplace: true)])
         }

@@ -146,8 +146,8 @@ struct ColumnAlteration {
         return statements
     }
 
-    /// The statement that sets the storage of the column. For the type's default storage, a DO statement looks it up on
-    /// the server.
+    /// The statement that sets the storage of the column. If the storage is the default of the type, the statement is a
+    /// DO statement that looks up that default on the server.
     private var storageChange: String {
         if let storage = new["storage"] { return "\(alter) SET STORAGE \(storage.uppercased())" }
         let table = quoteLiteral(new.identity.quotedParent)
