@@ -84,8 +84,8 @@ public final class EmbeddedCluster: Sendable {
         let folder = folder(of: options)
         let account = ServerAccount.current(isApart: options.runsApart)
         try prepare(folder, account)
-        // Only one process at a time creates or starts the cluster. The shared lock is acquired before anything else is
-        // done, so that no process stops the cluster in the meantime.
+        // Only one process at a time creates or starts the cluster. The shared lock is acquired first, so that no
+        // process stops the cluster while this process starts or uses it.
         let (starting, holder) = try await onOwnThread(named: "cluster lock") {
             let starting = try FileLock(folder.startLock, .exclusive, limit: options.startTimeout)
             return (starting, try FileLock(folder.holdersLock, .shared, limit: options.startTimeout))
@@ -168,9 +168,9 @@ public final class EmbeddedCluster: Sendable {
 
     /// Starts a process that outlives this one. It waits until no process holds the cluster, and then stops the server.
     ///
-    /// Only one such process waits at a time. A second one gives up after 5 seconds, because a first one that is about
-    /// to end has ended by then. Stopping is tried up to five times, because a server whose starter was killed may
-    /// still be about to start.
+    /// Only one such process waits at a time. A second one waits for its turn for 5 seconds, in case the first one is
+    /// about to end, and then gives up. Stopping is tried up to five times, because a server whose starter was killed
+    /// may still be about to start.
     private static func startWatcher(_ folder: ClusterFolder, _ account: ServerAccount) throws {
         guard let programs = try? String(contentsOfFile: folder.marker, encoding: .utf8) else { return }
         let bin = programs.trimmingCharacters(in: .whitespacesAndNewlines)

@@ -12,7 +12,7 @@ struct ServerAccount: Sendable {
     /// An account that owns no files.
     static let unused = "nobody"
 
-    /// - Parameter isApart: whether the account of other servers, `postgres`, is only the second choice.
+    /// - Parameter isApart: whether `nobody` is preferred to `postgres`, the account of other servers.
     static func current(isApart: Bool = false) -> ServerAccount {
         guard geteuid() == 0 else { return ServerAccount(user: nil, uid: geteuid(), gid: getegid()) }
         for name in isApart ? [unused, "postgres"] : ["postgres", unused] {
