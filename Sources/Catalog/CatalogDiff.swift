@@ -31,7 +31,7 @@ public struct Difference: Sendable, Equatable {
 
 /// Compares two catalogs. Pure.
 public struct CatalogDiff: Sendable {
-    /// The value on the side where the object exists, in a difference about a whole object.
+    /// The value of `expected` or `found` for an object that exists, if a difference is about a whole object.
     static let present = "present"
 
     public var comparesOwners = true
@@ -116,7 +116,8 @@ public struct CatalogDiff: Sendable {
     private func isImplied(
         _ object: CatalogObject, in catalog: SchemaCatalog, lackingIn other: SchemaCatalog
     ) -> Bool {
-        // The sequence of an identity column is created and dropped with the identity, whose difference is listed.
+        // The sequence of an identity column is created and dropped with the identity, so it needs no difference of its
+        // own.
         if object.identity.kind == .sequence, object["identity of"] != nil { return true }
         if let container = catalog.container(of: object), other[container] == nil { return true }
         if let schema = object.identity.schema, object.identity.kind != .schema {
@@ -126,8 +127,8 @@ public struct CatalogDiff: Sendable {
         return false
     }
 
-    /// Returns whether a parent table has the same difference: in its column with the same name or, for a difference of
-    /// the column order, in its own column order.
+    /// Returns whether a difference is inherited from a parent table: the column of that table with the same name has
+    /// the same difference or, for a difference of the column order, the column order of that table differs, too.
     private func isInherited(
         _ difference: Difference, among all: [Difference], _ expected: SchemaCatalog, _ found: SchemaCatalog
     ) -> Bool {

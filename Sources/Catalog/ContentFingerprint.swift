@@ -30,8 +30,8 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Applies `settings` for the rest of the open transaction.
     public static func pinSettings(on connection: isolated Connection) throws {
-        // A table may have been replaced by a view since the tables were listed. If the server supports it, queries of
-        // views and foreign tables are refused.
+        // A table may have been replaced by a view since the tables were listed. Therefore the server is told to refuse
+        // queries of views and foreign tables, if it can.
         let views =
             connection.canRefuseViews
             ? ["SET LOCAL restrict_nonsystem_relation_kind = 'view, foreign-table'"] : []

@@ -22,7 +22,7 @@ public struct ForeignKeyGraph: Sendable {
         keys = Self.keys(of: catalog.sorted, in: catalog)
     }
 
-    /// Returns the foreign keys among some objects.
+    /// Returns the foreign keys among the given objects.
     static func keys(of objects: [CatalogObject], in catalog: SchemaCatalog) -> [Key] {
         objects.compactMap { object in
             guard object.identity.kind == .constraint, object["type"] == "foreign key",

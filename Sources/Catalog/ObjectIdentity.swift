@@ -51,7 +51,7 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
     /// The name without its schema and its relation, quoted if necessary.
     var quotedName: String { PlainName.quoted(name) }
 
-    /// The name in SQL of the relation or domain that the object belongs to.
+    /// The relation or domain that the object is a part of, in SQL: the schema and the name, quoted if necessary.
     var quotedParent: String {
         ([schema, parent] as [String?]).compactMap { $0.map(PlainName.quoted) }.joined(separator: ".")
     }

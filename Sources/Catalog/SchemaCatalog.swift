@@ -49,7 +49,7 @@ public struct CatalogObject: Sendable, Equatable {
     }
 }
 
-/// The schemas of one database, as found or as expected, as a value.
+/// The objects in the schemas of one database, as found or as expected, as a value.
 public struct SchemaCatalog: Sendable {
     public private(set) var objects: [ObjectIdentity: CatalogObject] = [:]
     /// The schemas that were read.

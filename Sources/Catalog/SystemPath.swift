@@ -143,7 +143,8 @@ public enum SystemPath {
         ).map { try $0.get(0) }
     }
 
-    /// A statement that ends the effect of `statement` in a transaction.
+    /// A statement that ends the effect of `statement` in a transaction: it sets the search path and
+    /// `ConnectionSettings.pinsOfMeaning` to the values for Reeve's own statements.
     public static let end =
         "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
         + ConnectionSettings.pinsOfMeaning.map { ", pg_catalog.set_config('\($0)', '\($1)', true)" }.joined()

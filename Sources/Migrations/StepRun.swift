@@ -67,8 +67,8 @@ struct StepRun {
                 try alone(statement, nonTransactional, on: connection)
             } catch {
                 after.cleanUp(on: connection)
-                // The server has reported that the statement failed. If the next run finds an object with the name, the
-                // statement did not create it, so the record of the start is removed.
+                // The server has reported that the statement failed. The record of its start is removed, so that the
+                // next run does not take an object with the same name for the result of this statement.
                 if let error = error as? PostgresError, error.kind == .server, connection.isOpen {
                     try? journal.withdraw(step: number, on: connection)
                 }

@@ -7,7 +7,7 @@ extension Connection {
     /// - Parameters:
     ///   - owner: the owner of the database; nil: the current role.
     ///   - locale: the encoding and collation, as `DatabaseLocale.clause`.
-    /// - Throws: `PostgresError`: 42501 if the role may not create databases.
+    /// - Throws: `PostgresError`, with SQLSTATE 42501 if the role may not create databases.
     public func createClosedDatabase(_ name: String, owner: String? = nil, locale: String) throws {
         let database = quoteIdentifier(name)
         let ownership = owner.map { "OWNER \(quoteIdentifier($0)) " } ?? ""

@@ -64,14 +64,14 @@ public struct ConnectionSettings: Sendable, Equatable {
         }
     }
 
-    /// The same server and session settings, with another database.
+    /// Returns these settings with another database.
     public func database(_ name: String) -> ConnectionSettings {
         var copy = self
         copy.parameters["dbname"] = name
         return copy
     }
 
-    /// The same settings, with another `application_name`.
+    /// Returns these settings with another `application_name`.
     public func named(_ application: String) -> ConnectionSettings {
         var copy = self
         copy.parameters["application_name"] = application
@@ -92,7 +92,7 @@ public struct ConnectionSettings: Sendable, Equatable {
         "password", "passfile", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key",
     ]
 
-    /// The same settings, without secrets.
+    /// These settings without secrets.
     public var withoutPassword: ConnectionSettings {
         var copy = self
         copy.parameters = parameters.filter { !Self.secretKeywords.contains($0.key) }
@@ -109,7 +109,8 @@ public struct ConnectionSettings: Sendable, Equatable {
         return "postgresql://" + (pairs.isEmpty ? "" : "?" + pairs.joined(separator: "&"))
     }
 
-    /// The parameters that are passed to libpq. The defaults for missing parameters make libpq detect a lost peer.
+    /// The parameters that are passed to libpq. Missing parameters get defaults, such as keepalives, with which libpq
+    /// detects a lost peer.
     var libpqParameters: [String: String] {
         var all = [
             "client_encoding": "UTF8",

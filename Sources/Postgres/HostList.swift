@@ -26,8 +26,8 @@ struct HostList {
 
     /// - Returns: nil if libpq refuses the parameters. libpq reports the reason when it is called to connect.
     init?(_ parameters: [String: String], logger: Logger) throws {
-        // libpq fills in the other parameters. `sslmode` is invalid. libpq checks it after the hosts, and therefore
-        // stops before it connects.
+        // libpq fills in the other parameters. `sslmode` is set to an invalid value, which libpq checks after the
+        // hosts, so that libpq stops before it connects.
         let filled = try LibpqHandle(parameters: parameters.merging(["sslmode": "unknown"]) { $1 }, logger: logger)
         guard let options = PQconninfo(filled.raw) else { return nil }
         defer { PQconninfoFree(options) }

@@ -166,7 +166,7 @@ private enum DiagnosticField: UInt8 {
 }
 
 extension PostgresError {
-    /// The error that is described by a result.
+    /// Creates the error that a result of libpq describes.
     init(result: OpaquePointer, kind: Kind = .server) {
         func field(_ code: DiagnosticField) -> String? { code.text(of: result) }
         let message = String(cString: PQresultErrorMessage(result)).trimmingCharacters(in: .whitespacesAndNewlines)

@@ -24,7 +24,8 @@ public enum ScratchDatabase {
                 try await drop(name, beside: settings)
                 return result
             } catch {
-                // In a separate task, because this one may be cancelled. If it fails, a later use drops the database.
+                // In a separate task, because this one may be cancelled. If the database is not dropped now, a later
+                // use drops it.
                 try? await Task { try await drop(name, beside: settings) }.value
                 throw error
             }

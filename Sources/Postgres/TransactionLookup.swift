@@ -20,8 +20,8 @@ struct TransactionID: Equatable {
 
     static let serverColumn = microseconds("pg_catalog.pg_postmaster_start_time()")
 
-    /// SQL for `recovery`: the time when the statistics were last reset, which a recovery does. An ordinary role can
-    /// see no other sign of a recovery. A reset with `pg_stat_reset_shared` looks like a recovery.
+    /// SQL for `recovery`: the time of the last reset of the statistics, because a recovery resets them. An ordinary
+    /// role can see no other sign of a recovery. A reset with `pg_stat_reset_shared` looks like a recovery.
     static let recoveryColumn = microseconds(
         "coalesce(pg_catalog.pg_stat_get_bgwriter_stat_reset_time(), pg_catalog.clock_timestamp())")
 
@@ -122,7 +122,6 @@ struct TransactionLookup {
     /// Ends the session of the transaction if the session is only waiting for its client. In that case the session
     /// never received the COMMIT, and does not detect that its client is gone. A session that is running the COMMIT is
     /// left alone.
-    /// alone.
     private func endIdle(_ process: Int, _ id: String, _ session: LookupSession) throws {
         _ = try session.row(
             """

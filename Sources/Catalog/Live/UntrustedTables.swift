@@ -41,7 +41,8 @@ struct UntrustedTables {
         for (table, finding) in found {
             for neighbour in joined[table] ?? [] where found[neighbour] == nil { found[neighbour] = finding }
         }
-        // A row of a partitioned table is also subject to the foreign keys of the partition.
+        // The foreign keys of a partition also apply to rows that are inserted into its parent, so the findings spread
+        // once more.
         Self.spread(&found, along: shared)
         for (table, finding) in found {
             guard let identity = identities[table], let source = identities[finding.table] else { continue }

@@ -5,7 +5,7 @@ import SQL
 enum Alteration: Sendable {
     /// Statements that change the object in place.
     case statements([String])
-    /// Statements that change the object in place, after its dependents were removed.
+    /// Statements that change the object in place, and that the server accepts only while the object has no dependents.
     case withDependentsAway([String])
     /// Drop and create the object and all its dependents.
     case recreate

@@ -90,7 +90,7 @@ struct LeafDefinition {
 
     // MARK: Triggers, rules, policies and publications
 
-    /// The statement that enables or disables the object; empty if a new object already has the expected state.
+    /// The statement that enables or disables the object; empty if the object is to have the state of a new object.
     private var state: [String] { object["enabled"] == nil ? [] : [setState(object["enabled"])] }
 
     func setState(_ value: String?) -> String {

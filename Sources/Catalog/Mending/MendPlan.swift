@@ -57,7 +57,7 @@ struct MendPlan {
     private mutating func takeMissing(_ identity: ObjectIdentity) {
         if identity.kind == .column, let table = mender.expected.object(at: identity.quotedParent), !comesLast(identity)
         {
-            // ADD COLUMN appends the column, so its position requires a new table.
+            // ADD COLUMN can only append a column. To put it at another position, the table must be created again.
             rebuilds.insert(table)
         } else {
             creates.formUnion(Mender.whole(identity, mender.expectedParts))

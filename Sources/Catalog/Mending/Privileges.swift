@@ -36,7 +36,7 @@ struct PrivilegeChange {
         return result
     }
 
-    /// Returns the grantee of a privileges property, as SQL writes the name; nil for other properties.
+    /// Returns the grantee in the property name `privileges of GRANTEE`; nil for the names of other properties.
     static func grantee(_ property: String) -> String? {
         guard property.utf8.starts(with: prefix.utf8) else { return nil }
         return String(Substring(property.utf8.dropFirst(prefix.utf8.count)))

@@ -26,7 +26,7 @@ struct TableAlteration {
         case "forced row level security":
             return .statements(["\(alter) \(new[property] == nil ? "NO FORCE" : "FORCE") ROW LEVEL SECURITY"])
         case "of type": return .statements(["\(alter) \(new[property].map { "OF \($0)" } ?? "NOT OF")"])
-        // The columns of the table must match those of the parent first.
+        // The columns of the table must first be changed so that they match the columns of the parent.
         case "inherits": return .afterwards(inheritance(alter))
         case "partition of", "partition bound": return .afterwards(attachment)
         case "disabled inherited triggers": return .afterwards(inheritedTriggers(alter))

@@ -12,8 +12,8 @@ import Telemetry
 ///     for difference in report.differences { print(difference.object, report.mend(difference)) }
 ///
 /// The expected schema is created by the migrations that the ledger records as applied. For a system without records in
-/// the ledger, for instance after a restore without the ledger, it is created by all its migrations. Pending migrations
-/// are not a difference.
+/// the ledger, for instance after a restore without the ledger, all migrations of the system are used. Pending
+/// migrations are not a difference.
 public struct SchemaValidator: Sendable {
     public struct Settings: Sendable {
         public var scratch: ScratchPolicy = .auto

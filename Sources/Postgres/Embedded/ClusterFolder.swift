@@ -19,7 +19,7 @@ struct ClusterFolder: Sendable {
     var startLock: String { "\(path)/start.lock" }
     /// Locked by the one process that waits to stop the cluster.
     var watchLock: String { "\(path)/watch.lock" }
-    /// A file that marks the folder as one of Reeve. It contains the path of the server programs.
+    /// A file that marks the folder as created by Reeve. It contains the path of the server programs.
     var marker: String { "\(path)/REEVE-CLUSTER" }
     var pidFile: String { "\(data)/postmaster.pid" }
 

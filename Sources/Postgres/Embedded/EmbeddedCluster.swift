@@ -22,8 +22,8 @@ public final class EmbeddedCluster: Sendable {
         public var programFolders: [String]?
         /// Whether root runs the server apart from other servers, for untrusted code. The server then runs under an
         /// account that runs no other server, if there is such an account. It also runs in its own namespaces, if they
-        /// can be created (`canRunApart`): everything that it started ends with it, and it sees nothing else in the
-        /// folder that contains `stateFolder`.
+        /// can be created (`canRunApart`): everything that the server started ends with the server, and the server sees
+        /// nothing else in the folder that contains `stateFolder`.
         public var runsApart = false
 
         public init(stateFolder: String) { self.stateFolder = stateFolder }
@@ -34,7 +34,7 @@ public final class EmbeddedCluster: Sendable {
     private let holder: FileLock
     /// The server, if it runs apart.
     private let isolated: IsolatedServer?
-    /// Whether this call created the cluster. Its first user may want to fill it.
+    /// Whether this call created the cluster. The caller may then want to fill it.
     public let wasCreated: Bool
 
     private init(
@@ -182,7 +182,7 @@ public final class EmbeddedCluster: Sendable {
         _ = try ChildProcess(Command("flock", arguments), newSession: true)
     }
 
-    /// Returns whether a server answers on the socket, and uses the data of this very folder.
+    /// Returns whether a server answers on the socket that uses the data in this folder.
     private func isAnswering() async throws -> Bool {
         guard FileManager.default.fileExists(atPath: "\(folder.socket)/.s.PGSQL.5432") else { return false }
         guard let connection = try? await Connection.open(settings(database: "postgres")) else { return false }

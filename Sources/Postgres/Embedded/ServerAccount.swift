@@ -31,7 +31,7 @@ struct ServerAccount: Sendable {
             user: isOther ? String(status.st_uid) : nil, uid: status.st_uid, gid: status.st_gid)
     }
 
-    /// Returns a command that runs as this account, in a folder that every account may enter.
+    /// Returns a command that runs as this account. It starts in `/`, which every account may enter.
     func command(_ program: String, _ arguments: [String]) -> Command {
         guard user != nil else { return Command(program, arguments) }
         let switching = ["--reuid", String(uid), "--regid", String(gid), "--clear-groups", "--", program]
