@@ -78,8 +78,7 @@ extension PostgresError: CustomStringConvertible {
         return text
     }
 
-    /// The description, with detail, hint and context on separate lines. Not for logs, because detail and context quote
-    /// rows.
+    /// The description, with detail, hint and context on separate lines. Not for logs, because these quote rows.
     public var fullDescription: String {
         var text = description
         if let detail { text += "\ndetail: \(detail)" }

@@ -5,7 +5,7 @@ import SQL
 enum Alteration: Sendable {
     /// Statements that change the object in place.
     case statements([String])
-    /// Statements that change the object in place, and that the server accepts only while the object has no dependents.
+    /// Statements that change the object in place, after the dependents that prevent this were removed.
     case withDependentsAway([String])
     /// Drop and create the object and all its dependents.
     case recreate

@@ -182,7 +182,7 @@ public final class EmbeddedCluster: Sendable {
         _ = try ChildProcess(Command("flock", arguments), newSession: true)
     }
 
-    /// Returns whether a server answers on the socket that uses the data in this folder.
+    /// Returns whether a server answers on the socket, and whether that server uses the data in this folder.
     private func isAnswering() async throws -> Bool {
         guard FileManager.default.fileExists(atPath: "\(folder.socket)/.s.PGSQL.5432") else { return false }
         guard let connection = try? await Connection.open(settings(database: "postgres")) else { return false }
