@@ -5,7 +5,7 @@ import SQL
 public struct Difference: Sendable, Equatable {
     public let system: String?
     public let object: ObjectIdentity
-    /// The relation or domain that the object belongs to.
+    /// The object that `object` is a part of, such as the table of a column; nil if there is none.
     public let container: ObjectIdentity?
     /// The property that differs; nil if the whole object is missing or unexpected.
     public let property: String?
@@ -31,17 +31,17 @@ public struct Difference: Sendable, Equatable {
 
 /// Compares two catalogs. Pure.
 public struct CatalogDiff: Sendable {
-    /// The value for an object that exists, in a difference about a whole object.
+    /// The value of `expected` or `found` for an object that exists, if a difference is about a whole object.
     static let present = "present"
 
     public var comparesOwners = true
 
     public init() {}
 
-    /// Returns the differences, in the order of the objects; empty if the catalogs are equivalent.
+    /// Returns the differences, sorted by object; empty if the catalogs are equivalent.
     ///
-    /// The parts of a missing or unexpected object are not listed separately. A difference that a child table or
-    /// partition inherits from its parent is listed for the parent only.
+    /// The parts of a missing or unexpected object, such as the columns of a table, are not listed separately. A
+    /// difference that a child table or partition inherits from its parent is listed for the parent only.
     public func differences(expected: SchemaCatalog, found: SchemaCatalog) -> [Difference] {
         var result: [Difference] = []
         let sameVersion = expected.serverVersion == found.serverVersion
@@ -77,7 +77,7 @@ public struct CatalogDiff: Sendable {
     private func changes(_ one: CatalogObject, _ other: CatalogObject) -> [(String, String?, String?)] {
         let names = Set((one.properties + other.properties).map { ExactText($0.name) }).sorted().map(\.text)
         return names.compactMap { name in
-            // A change of the parent changes the bound too, and is reported once.
+            // If the partition has another parent, its bound differs too. Only the change of the parent is reported.
             if name == "partition bound", !ExactText.same(one["partition of"], other["partition of"]) { return nil }
             return ExactText.same(one[name], other[name]) ? nil : (name, one[name], other[name])
         }
@@ -88,12 +88,14 @@ public struct CatalogDiff: Sendable {
     ) -> Bool {
         switch property {
         case "owner": return comparesOwners
-        // The version of an extension depends on the version of the server.
+        // The version of an extension depends on the server, so it is compared only between servers of one major
+        // version.
         case "version" where identity.kind == .extension: return sameVersion
         case "column order": return !Self.haveSameOrder(expected, found)
         default:
             guard !sameVersion, PrivilegeChange.grantee(property) != nil else { return true }
-            // PostgreSQL 17 adds the privilege MAINTAIN.
+            // Only PostgreSQL 17 and newer have the privilege MAINTAIN, so it is not compared between different
+            // versions.
             let maintain = ["MAINTAIN", "MAINTAIN*"]
             let known = { (list: String?) in
                 (list ?? "").split(separator: ", ").map(String.init).filter { !maintain.contains($0) }
@@ -109,11 +111,13 @@ public struct CatalogDiff: Sendable {
         return one.filter(common.contains) == other.filter(common.contains)
     }
 
-    /// Returns whether an object is missing or unexpected only because its container or schema is.
+    /// Returns whether an object is missing or unexpected only because its container or schema is missing or
+    /// unexpected.
     private func isImplied(
         _ object: CatalogObject, in catalog: SchemaCatalog, lackingIn other: SchemaCatalog
     ) -> Bool {
-        // The sequence of an identity column is created and dropped with the column's identity.
+        // The sequence of an identity column is created and dropped with the identity, so it needs no difference of its
+        // own.
         if object.identity.kind == .sequence, object["identity of"] != nil { return true }
         if let container = catalog.container(of: object), other[container] == nil { return true }
         if let schema = object.identity.schema, object.identity.kind != .schema {
@@ -123,7 +127,8 @@ public struct CatalogDiff: Sendable {
         return false
     }
 
-    /// Returns whether a difference of a column, or of the column order, is the same as one of a parent table.
+    /// Returns whether a difference is inherited from a parent table: the column of that table with the same name has
+    /// the same difference or, for a difference of the column order, the column order of that table differs, too.
     private func isInherited(
         _ difference: Difference, among all: [Difference], _ expected: SchemaCatalog, _ found: SchemaCatalog
     ) -> Bool {

@@ -1,13 +1,14 @@
 import Postgres
 import SQL
 
-/// The contents of a table in 128 bits that do not depend on the order of the rows. If two fingerprints are equal, the
-/// tables have the same rows, except with a probability of about 2^-128.
+/// The number of rows of a table, and a hash of its rows in 128 bits. The hash does not depend on the order of the
+/// rows. If two fingerprints are equal, the tables have the same rows, except with a probability of about 2^-128.
 ///
-/// Each row is hashed twice, with two seeds, by PostgreSQL's hash function for hash partitions, whose values are the
-/// same in all versions. The hashes are added modulo 2^64. Columns of types whose equal values have only one text form
-/// (integers, text, timestamps …) are hashed as values. The other columns (numeric, json, floats …) are hashed as text.
-/// A fingerprint detects corruption and mistakes, but not rows that were constructed to have the same fingerprint.
+/// Each row is hashed twice, with two seeds, by PostgreSQL's hash functions for hash partitions, which return the same
+/// values in all versions. The hashes are added modulo 2^64. Columns of types whose equal values have only one text
+/// form (integers, text, timestamps …) are hashed as values. The other columns (numeric, json, floats …) are hashed as
+/// text. A fingerprint detects corruption and mistakes, but not rows that were constructed to have the same
+/// fingerprint.
 public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     public let rows: Int
     /// 32 hexadecimal digits.
@@ -29,8 +30,8 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Applies `settings` for the rest of the open transaction.
     public static func pinSettings(on connection: isolated Connection) throws {
-        // A table may have been replaced by a view since the tables were listed. If the server supports it, queries of
-        // views and foreign tables are refused.
+        // A table may have been replaced by a view since the tables were listed. Therefore the server is told to refuse
+        // queries of views and foreign tables, if it can.
         let views =
             connection.canRefuseViews
             ? ["SET LOCAL restrict_nonsystem_relation_kind = 'view, foreign-table'"] : []
@@ -63,8 +64,8 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// Returns a record of the columns that are hashed as values, and of one text of all other columns, which the
-    /// output functions of their types write.
+    /// Returns SQL for a record of the columns that are hashed as values, followed by one text. The text contains all
+    /// other columns, as the output functions of their types print them.
     private static func record(_ columns: [Column]) -> String {
         let exact = columns.filter(\.isHashedAsItIs).map(\.expression)
         let others = columns.filter { !$0.isHashedAsItIs }
@@ -106,7 +107,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     public static func read(
         _ requests: [Request], as role: String? = nil, on connection: isolated Connection
     ) throws -> [ContentFingerprint] {
-        // Version 13 cannot hash records.
+        // Version 13 cannot hash records, so all columns are hashed as one text.
         let isOld = connection.serverVersion < 140_000
         let selects = requests.enumerated().map { select($1, number: $0, isOld: isOld) }
         var prints: [Int: ContentFingerprint] = [:]
@@ -140,8 +141,8 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     }
 
     private static func select(_ request: Request, number: Int, isOld: Bool) -> String {
-        // The hash of a record is a weighted sum of the hashes of its columns. It is hashed again, so that the sum over
-        // all rows changes when two rows exchange values.
+        // The hash of a record is a weighted sum of the hashes of its columns. That sum is hashed again, so that the
+        // sum over all rows changes when two rows exchange values.
         func hash(_ seed: Int) -> String {
             isOld ? "hashtextextended(r, \(seed))" : "hashint8extended(hash_record_extended(r, \(seed)), \(seed))"
         }

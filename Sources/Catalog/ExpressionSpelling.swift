@@ -1,7 +1,7 @@
 import Postgres
 import SQL
 
-/// Converts the two forms in which PostgreSQL may print one expression into a single form.
+/// Converts the two forms in which PostgreSQL may print an array with a cast into a single form.
 ///
 /// `status IN ('a', 'b')` on a varchar column is printed as `(ARRAY['a'::character varying, …])::text[]` if the
 /// expression was created as written, and as `ARRAY[('a'::character varying)::text, …]` if it was restored from a dump.
@@ -15,7 +15,7 @@ enum ExpressionSpelling {
         return text
     }
 
-    /// Rewrites the first `(ARRAY[a, b])::type[]`; returns nil if there is none.
+    /// Rewrites the first `(ARRAY[a, b])::type[]` as `ARRAY[a::type, b::type]`; returns nil if there is none.
     private static func pushCast(in text: String) -> String? {
         guard text.contains("])::") else { return nil }
         let bytes = Array(text.utf8)
@@ -40,7 +40,7 @@ enum ExpressionSpelling {
         return nil
     }
 
-    /// Returns the token indexes of the commas between the elements of an array, and of its closing bracket.
+    /// Returns the token indexes of the commas between the elements of an array, and of the array's closing bracket.
     private static func elements(
         from first: Int, _ count: Int, _ word: (Int) -> String
     ) -> (commas: [Int], end: Int)? {

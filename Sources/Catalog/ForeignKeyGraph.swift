@@ -15,14 +15,14 @@ public struct ForeignKeyGraph: Sendable {
         public let isDeferred: Bool
     }
 
-    /// The foreign keys, in the order of their constraints.
+    /// The foreign keys, sorted by the identity of the constraint.
     public let keys: [Key]
 
     public init(_ catalog: SchemaCatalog) {
         keys = Self.keys(of: catalog.sorted, in: catalog)
     }
 
-    /// Returns the foreign keys among some objects.
+    /// Returns the foreign keys among the given objects.
     static func keys(of objects: [CatalogObject], in catalog: SchemaCatalog) -> [Key] {
         objects.compactMap { object in
             guard object.identity.kind == .constraint, object["type"] == "foreign key",

@@ -1,8 +1,8 @@
 /// A list of accepted differences between schemas, each with its reason.
 ///
-/// A pattern is compared with the kind and name of an object as in a line of the report: `table posters.import_*`
-/// matches an object with all its parts. With a property, as in `table posters.jobs: comment`, a pattern matches that
-/// property only. `*` stands for any characters, `?` for one character.
+/// A pattern is compared with the kind and the name of an object, as the report prints them. `table posters.import_*`
+/// matches all tables with such a name, and all their parts. If a pattern also names a property, as in
+/// `table posters.jobs: comment`, it matches only that property. `*` matches any characters, `?` one character.
 public struct IgnoreList: Sendable {
     public struct Entry: Sendable, Equatable {
         public let pattern: String

@@ -6,7 +6,7 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
     public let kind: ObjectKind
     /// The schema; nil for objects outside schemas.
     public let schema: String?
-    /// The relation or domain that the object belongs to.
+    /// The name of the relation or domain that the object is a part of; nil for other objects.
     public let parent: String?
     public let name: String
     /// The argument types of a routine or operator, or the role of default privileges, quoted as in SQL if necessary.
@@ -30,8 +30,8 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
 
     public func hash(into hasher: inout Hasher) {
         hasher.combine(kind)
-        // Names that are equal byte for byte have equal hashes. Names that are only canonically equivalent may have
-        // them too.
+        // Names that are equal byte for byte have equal hashes. Names that differ but are canonically equivalent in
+        // Unicode may have equal hashes, too.
         hasher.combine(schema)
         hasher.combine(parent)
         hasher.combine(name)
@@ -51,7 +51,7 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
     /// The name without its schema and its relation, quoted if necessary.
     var quotedName: String { PlainName.quoted(name) }
 
-    /// The name in SQL of the relation or domain that the object belongs to.
+    /// The relation or domain that the object is a part of, in SQL: the schema and the name, quoted if necessary.
     var quotedParent: String {
         ([schema, parent] as [String?]).compactMap { $0.map(PlainName.quoted) }.joined(separator: ".")
     }

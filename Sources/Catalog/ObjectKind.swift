@@ -1,4 +1,4 @@
-/// The kind of an object, with PostgreSQL's names.
+/// The kind of a database object.
 ///
 /// The order of the cases is the order in which objects are listed. It is also the order in which objects are created,
 /// unless dependencies require another.

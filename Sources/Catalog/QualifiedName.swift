@@ -3,8 +3,8 @@ import SQL
 
 /// Parses names and lists of names in SQL notation, with quotes if necessary.
 ///
-/// All such texts are parsed here. Text in single or double quotes is skipped byte by byte, because names and literals
-/// may contain any characters, for instance commas and line feeds.
+/// Text in single or double quotes is skipped byte by byte, because names and literals may contain any characters, for
+/// instance commas and line feeds. No other code parses such lists.
 enum QualifiedName {
     /// Returns the items of a list: the texts between commas outside quotes and parentheses.
     static func list(_ text: String) -> [String] {

@@ -34,7 +34,7 @@ public struct CatalogObject: Sendable, Equatable {
             }
     }
 
-    /// The path of the object's container, if the object's name does not include it: the column that owns a sequence,
+    /// The path of the object's container, for objects whose name does not include it: the column that owns a sequence,
     /// or the table of a statistics object.
     var containerPath: String? {
         switch identity.kind {
@@ -49,16 +49,17 @@ public struct CatalogObject: Sendable, Equatable {
     }
 }
 
-/// The schemas of one database, as found or as expected, as a value.
+/// The objects in the schemas of one database, as found or as expected, as a value.
 public struct SchemaCatalog: Sendable {
     public private(set) var objects: [ObjectIdentity: CatalogObject] = [:]
     /// The schemas that were read.
     public var schemas: Set<ExactText>
     /// The server's major version.
     public var serverVersion: Int
-    /// The systems of the schemas, and of the objects outside schemas.
+    /// The system of each schema, and of each object outside schemas.
     public var systems: [ObjectIdentity: String] = [:]
-    /// The kinds of objects in the schemas that the catalog does not support, each with the number of objects.
+    /// The kinds of objects that exist in the schemas but that catalogs do not contain, each with the number of these
+    /// objects.
     public var unsupportedKinds: [String] = []
     /// Relations, domains, columns and composite types by the parts of their names, without quotes.
     private var containers: [[ExactText]: ObjectIdentity] = [:]
@@ -87,7 +88,7 @@ public struct SchemaCatalog: Sendable {
     /// Returns the relation, domain, composite type or column with a path.
     func object(at path: String) -> ObjectIdentity? { containers[QualifiedName.parts(path[...]).map(ExactText.init)] }
 
-    /// Returns the object that an object belongs to and cannot exist without.
+    /// Returns the relation, domain, composite type or column that an object belongs to and cannot exist without.
     func container(of object: CatalogObject) -> ObjectIdentity? {
         if object.identity.kind.hasParent {
             return containers[[object.identity.schema, object.identity.parent].compactMap { $0.map(ExactText.init) }]

@@ -1,13 +1,13 @@
 import Postgres
 
-/// Statements that keep the schemas of other roles from being renamed until the transaction ends, which no lock on a
-/// table does. After a rename, a qualified name could refer to another table. Other roles are roles that are not
-/// superusers. The statements require a superuser, and a server that is not a standby.
+/// Statements that lock the schemas of roles that are not superusers, so that the schemas cannot be renamed until the
+/// transaction ends. After a rename, a qualified name could refer to another table. A lock on a table does not prevent
+/// the rename of its schema. The statements require a superuser, and fail on a standby.
 public enum SchemaLock {
-    /// Grants on the schemas are not blocked.
+    /// Blocks renames of the schemas, but not grants on them.
     public static let names = "\(others) FOR KEY SHARE"
 
-    /// Grants and changes of the owner are blocked, too.
+    /// Blocks renames of the schemas, grants on them, and changes of their owners.
     static let definitions = "\(others) FOR UPDATE"
 
     private static let others = """

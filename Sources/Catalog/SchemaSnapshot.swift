@@ -16,9 +16,9 @@ import SQL
 ///     column posters.jobs.id
 ///       type: bigint
 ///
-/// A value of several lines begins with `|` and the number of lines. A title, the name of a property and a list of
-/// names continue on the next line while a quote is open. Lines that begin with `@` are not properties: `@system` is
-/// the system of an object, `@needs` lists its dependencies.
+/// A value of several lines begins with `|` and the number of lines. If a line with the title of an object, the name of
+/// a property or a list of names ends within a quote, the text continues on the next line. Lines that begin with `@`
+/// are not properties: `@system` is the system of an object, `@needs` lists its dependencies.
 public enum SchemaSnapshot {
     static let title = "reeve schema snapshot 1"
 
@@ -129,7 +129,8 @@ struct SnapshotParser {
         return lines[next - 1]
     }
 
-    /// Returns a line. While the text ends inside quotes, appends the next line, because names may contain line feeds.
+    /// Returns a line. While the text ends within quotes, appends the next line, because a quoted name may contain line
+    /// feeds.
     private mutating func lineOfNames() -> Substring? {
         guard let first = line() else { return nil }
         guard Self.endsWithinQuotes(first) else { return first }
@@ -205,7 +206,7 @@ struct SnapshotParser {
         return (object, system)
     }
 
-    /// Parses a property. Its name may contain line feeds in quotes.
+    /// Parses a property. A quoted name of a property may contain line feeds.
     private mutating func property() throws -> (name: String, value: String) {
         var text = Substring(line()?.utf8.dropFirst(2) ?? ""[...].utf8)
         while Self.endOfName(in: text) == nil, Self.endsWithinQuotes(text), let more = line() { text += "\n" + more }

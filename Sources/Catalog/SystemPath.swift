@@ -17,11 +17,12 @@ public enum SystemPath {
     /// objects in the schema. Superusers and the current role are left out.
     ///
     /// PostgreSQL's predefined roles are left out because only their members create objects. The owners of objects are
-    /// found by the dependencies on the schema, each once: to check all functions for each role takes a second if there
-    /// are a thousand roles.
+    /// found through the dependencies on the schema, each owner once. Checking all functions of the schema for each
+    /// role would take a second if there are a thousand roles.
     public static let residents = residents()
 
-    /// - Parameter kinds: an SQL condition on a row `d` of pg_depend, which selects the objects that count.
+    /// - Parameter kinds: an SQL condition on a row `d` of pg_depend. It selects the objects whose owners are
+    ///   residents.
     private static func residents(having kinds: String = "true") -> String {
         """
         (SELECT r.oid FROM pg_catalog.pg_roles r
@@ -38,8 +39,8 @@ public enum SystemPath {
         """
     }
 
-    /// SQL for the items of a FROM clause after a row `n` of pg_namespace: the roles, as rows `r` of pg_roles, whose
-    /// functions and operators a call may resolve to even if it names the schema.
+    /// FROM items that follow a row `n` of pg_namespace. They return, as rows `r` of pg_roles, the roles whose
+    /// functions and operators a call may resolve to even if the call names the schema.
     static let whoseCodeIsFound = residents(
         having: """
             d.classid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)
@@ -49,8 +50,9 @@ public enum SystemPath {
     /// can influence name resolution in it.
     private static let isOpen = "EXISTS (SELECT FROM \(residents))"
 
-    /// Returns a statement that sets the search path of a schema, computed from the current schemas. The statement is
-    /// short, because the server shows only the beginning of a running query.
+    /// Returns a statement that sets the search path for the SQL of a system, computed from the schemas that exist now,
+    /// and resets `jit` and `ConnectionSettings.pinsOfMeaning`. The statement is short, because the server shows only
+    /// the beginning of a running query.
     ///
     /// - Parameter local: whether the setting applies to the open transaction only.
     /// - Throws: `PostgresError`.
@@ -73,8 +75,8 @@ public enum SystemPath {
         ).first
         let own: String = try row?.get(0) ?? ""
         let others: [String] = try row?.get(1) ?? []
-        // This runs before each migration. Most databases have no such schemas, and planning the next query takes
-        // longer than running it.
+        // This runs before each migration. Most databases have no other schemas with extensions. The next query is then
+        // skipped, because planning it takes longer than running it.
         if others.isEmpty { return [own, "pg_temp"] }
         let closed: [String] = try connection.query(
             """
@@ -93,7 +95,8 @@ public enum SystemPath {
         """
     }
 
-    /// Adds a hint to an error of a system's SQL if a name was not found and a schema is left out of the search path.
+    /// Adds a hint to an error of a system's SQL if a name was not found and the search path leaves out a schema that
+    /// contains extensions.
     ///
     /// Queries the server outside a transaction. If the query fails, the error is returned unchanged.
     public static func explained(_ error: PostgresError, schema: String, on connection: Connection) async
@@ -140,7 +143,8 @@ public enum SystemPath {
         ).map { try $0.get(0) }
     }
 
-    /// A statement that ends the effect of `statement` in a transaction.
+    /// A statement that ends the effect of `statement` in a transaction: it sets the search path and
+    /// `ConnectionSettings.pinsOfMeaning` to the values for Reeve's own statements.
     public static let end =
         "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
         + ConnectionSettings.pinsOfMeaning.map { ", pg_catalog.set_config('\($0)', '\($1)', true)" }.joined()

@@ -4,9 +4,9 @@ import SQL
 /// Converts the definition of a view into one form for all versions of PostgreSQL.
 ///
 /// Up to version 15, the server writes the relation before each column (`SELECT jobs.id FROM jobs`). From version 16
-/// on, it omits the relation if a query has only one (`SELECT id FROM jobs`). The canonical form is the shorter one. An
-/// exception are columns in ORDER BY that have the same name as another output column, because the shorter form would
-/// refer to that column.
+/// on, it omits the relation if a query has only one (`SELECT id FROM jobs`). The canonical form is the shorter one,
+/// with one exception: in ORDER BY, the relation is kept before a column that has the same name as another output
+/// column, because the shorter form would refer to that output column.
 enum ViewSpelling {
     static func canonical(_ definition: String) -> String {
         let bytes = Array(definition.utf8)

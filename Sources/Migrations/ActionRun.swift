@@ -89,9 +89,9 @@ struct ActionRun: Sendable {
         }
     }
 
-    /// The statements that can be sent in one batch together with the ledger's row: those of an up migration that runs
-    /// in one transaction, has no COPY data, and is parsed with `standard_conforming_strings` on throughout. Nil if the
-    /// migration is different.
+    /// The statements that can be sent in one batch together with the ledger's row; nil if the migration cannot be sent
+    /// in this way. It can if it is an up migration that runs in one transaction, has no COPY data, and is parsed with
+    /// `standard_conforming_strings` on throughout.
     private var batch: [SQLStatement]? {
         guard action.direction == .up, action.runsInOneTransaction else { return nil }
         let statements = action.steps[0].statements
@@ -146,7 +146,7 @@ struct ActionRun: Sendable {
         }
     }
 
-    /// Writes or removes the ledger's row. This is the last statement in the last transaction of the migration.
+    /// Writes or removes the migration's row in the ledger, in the last transaction of the migration.
     func writeLedger(_ began: ContinuousClock.Instant, on connection: isolated Connection) throws {
         let migration = action.migration
         switch action.direction {

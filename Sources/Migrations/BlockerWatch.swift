@@ -4,7 +4,8 @@ import Synchronization
 
 /// Finds the sessions that block a slow migration, from a second connection.
 ///
-/// One watch is used for a whole run of migrations. It connects only if a migration takes longer than its patience.
+/// One watch is used for a whole run of migrations. The watch connects only if a migration takes longer than the
+/// `patience` given to `begin`.
 final class BlockerWatch: Sendable {
     private let database: Database
     private let state = Mutex(State())
@@ -49,7 +50,7 @@ final class BlockerWatch: Sendable {
         }
     }
 
-    /// Returns when the current migration has taken longer than its patience.
+    /// Returns when the current migration has taken longer than the `patience` given to `begin`.
     private func waitUntilLate() async throws {
         while true {
             let left = state.withLock { state in

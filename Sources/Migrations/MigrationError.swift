@@ -31,7 +31,7 @@ public enum MigrationError: Error, CustomStringConvertible {
     /// The migrations of a superuser could call functions of other roles in the schema.
     case openSchema(system: String, schema: String, roles: [String])
     case locked(holder: String?, wait: Duration)
-    /// The run cannot continue after the migration that `done` describes.
+    /// The connection was lost after the migration that `done` describes, and the run cannot continue.
     case lostAfter(done: String, cause: any Error)
 
     public var description: String {

@@ -67,7 +67,8 @@ public struct MigrationFolder: Sendable {
         MigrationFolder(versioned: versioned.filter(isWanted), repeatable: repeatable.filter(isWanted))
     }
 
-    /// Reads and scans files on all cores. Throws the error of the first file in order that fails.
+    /// Reads and scans files on all cores. If several files fail, throws the error of the file that comes first in
+    /// `paths`.
     private static func read(_ paths: [String]) throws -> [MigrationScript] {
         let results = Mutex([Result<MigrationScript, any Error>?](repeating: nil, count: paths.count))
         let size = 32

@@ -23,8 +23,8 @@ public struct MigrationAction: Sendable {
     public let migration: Migration
     public let direction: Direction
     public let script: MigrationScript
-    /// The steps of the script: one step that is a transaction, unless a statement must run alone or the script has
-    /// `no-transaction`.
+    /// The steps of the script. There is one step, which is a transaction, unless a statement must run alone or the
+    /// script has the directive `no-transaction`.
     public let steps: [MigrationStep]
 
     public var runsInOneTransaction: Bool {
@@ -32,7 +32,7 @@ public struct MigrationAction: Sendable {
     }
 
     /// - Throws: `MigrationError.noWayDown`, `.transactionControl`, `.unnamedConcurrentIndex`, `.stepsInRepeatable`;
-    ///   `PostgresError`.
+    ///   `SQLScriptError`.
     init(system: MigrationSystem, migration: Migration, direction: Direction) throws {
         guard let script = direction == .up ? migration.up : migration.down else {
             throw MigrationError.noWayDown(system: system.name, title: migration.title)
@@ -96,7 +96,7 @@ public struct MigrationStep: Sendable {
 
 /// The state that a system is migrated to.
 public enum MigrationGoal: Sendable, Equatable {
-    /// All migrations are applied, or all up to a version.
+    /// All migrations up to and including a version are applied; nil: all migrations.
     case up(to: Int?)
     /// All migrations after a version are reverted.
     case down(to: Int)

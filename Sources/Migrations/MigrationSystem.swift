@@ -8,7 +8,7 @@ public struct MigrationSystem: Sendable, Equatable {
     public let description: String
     /// The folder of the migration files.
     public let folder: String
-    /// The options of the opt-in migrations that were chosen.
+    /// The chosen options. An opt-in migration is applied only if its option is among them.
     public let options: Set<String>
 
     public init(

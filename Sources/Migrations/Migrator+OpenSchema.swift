@@ -2,9 +2,9 @@ import Catalog
 import Postgres
 
 extension Migrator.Settings {
-    /// Refuses to migrate a system as a superuser if a role that is not trusted could have a function in its schema. To
-    /// be called before each transaction that runs the system's SQL: an earlier migration may have granted rights on
-    /// the schema.
+    /// Refuses to migrate a system as a superuser if a role that is not trusted could have a function in the system's
+    /// schema. Must be called before each transaction that runs the system's SQL, because an earlier migration may have
+    /// granted rights on the schema.
     ///
     /// - Throws: `MigrationError.openSchema`; `PostgresError`.
     func refuseOpenSchema(of system: MigrationSystem, on connection: isolated Connection) throws {

@@ -11,17 +11,19 @@ import Telemetry
 ///     let migrator = Migrator(database: database, systems: systems, settings: settings, logger: log)
 ///     let done = try await migrator.up()
 ///
-/// A run of `up` first reads the folders and the ledger, and ends if there is nothing to do. Otherwise it acquires the
-/// lock of migrations, by polling, and plans again. Each migration is applied in a separate transaction, which also
-/// writes the ledger. A migration with statements that cannot run in a transaction is run step by step, and each step
-/// is recorded in a journal. After a crash, the next run continues with the first step that was not done.
+/// A run of `up` first reads the folders and the ledger, and ends if there is nothing to do. Otherwise it waits for the
+/// lock that keeps two runs from migrating at the same time, and plans again. Each migration is applied in a separate
+/// transaction, which also writes the ledger. A migration with statements that cannot run in a transaction is run step
+/// by step, and each step is recorded in a journal. After a crash, the next run continues with the first step that was
+/// not done.
 public struct Migrator: Sendable {
     public struct Settings: Sendable {
         /// How long to wait for another run to end.
         public var lockWait: Duration = .seconds(60)
-        /// How long a statement waits for a lock. During that time, later requests for the same lock wait behind it.
+        /// How long a statement waits for a lock. In the meantime, later requests that conflict with this lock wait,
+        /// too.
         public var lockTimeout: Duration = .seconds(3)
-        /// How often a migration that did not get its locks is retried.
+        /// How often a migration is retried that did not acquire its locks in time.
         public var retries = 10
         /// The pause before the first retry. It doubles with each retry, up to 30 s, with jitter.
         public var backoff: Duration = .seconds(1)
@@ -39,7 +41,7 @@ public struct Migrator: Sendable {
     let systems: [MigrationSystem]
     let settings: Settings
     let logger: Logger
-    /// Selects the migrations of the folders; nil: all migrations.
+    /// Returns whether a migration of a folder takes part in a run; nil: all migrations do.
     var includes: (@Sendable (Migration) -> Bool)?
 
     /// - Throws: `MigrationError.missingRequirement`, `.requirementCycle`.
@@ -121,8 +123,8 @@ public struct Migrator: Sendable {
         }
     }
 
-    /// Returns whether an error means that the server cannot be reached, or that the lost connection may still hold the
-    /// lock.
+    /// Returns whether an error means that the server cannot be reached or, on a new connection, that the session of
+    /// the lost connection may still hold the lock.
     private static func isLoss(_ error: any Error) -> Bool {
         if case MigrationError.locked = error { return true }
         guard let error = error as? PostgresError else { return false }
@@ -210,7 +212,8 @@ public struct Migrator: Sendable {
         }
     }
 
-    /// Records in the ledger that a migration failed. This commit also flushes the earlier commits to disk.
+    /// Records in the ledger that a migration failed. The commit of this record also flushes the earlier commits to
+    /// disk.
     private func recordFailure(_ error: any Error, of action: MigrationAction, on connection: Connection) async {
         let subject = "\(action.system.name)/\(action.migration.title)"
         let detail = try? JSONText(encoding: [
@@ -257,7 +260,8 @@ public struct Migrator: Sendable {
         }
     }
 
-    /// Adds to an error about a changed migration the first token that differs from the applied text.
+    /// If an error says that a migration was changed, adds the first token that differs between the applied text and
+    /// the file. Returns other errors unchanged.
     func explained(
         _ error: MigrationError, _ folders: [(MigrationSystem, MigrationFolder)], on connection: isolated Connection
     ) throws -> MigrationError {
@@ -276,8 +280,8 @@ public struct Migrator: Sendable {
     private func checkDependants(_ records: [MigrationRecord]) throws {
         let names = Set(systems.map(\.name))
         let others = Set(records.map(\.system)).subtracting(names)
-        // Only configured systems declare their requirements. The caller sets the systems outside this run in
-        // `knownSystems`.
+        // Requirements are declared in the configuration, not in the ledger. The caller sets the configured systems
+        // outside this run in `knownSystems`.
         for system in systems {
             let dependants = knownSystems.filter { others.contains($0.name) && $0.requires.contains(system.name) }
             if !dependants.isEmpty {
@@ -286,7 +290,8 @@ public struct Migrator: Sendable {
         }
     }
 
-    /// Systems in addition to those of this run, to find which of them require a system of this run.
+    /// Configured systems, including systems outside this run. `down` refuses to revert a system of this run that an
+    /// applied system outside this run requires.
     public var knownSystems: [MigrationSystem] = []
 
     private func pendingCount(

@@ -2,7 +2,7 @@ import Postgres
 
 /// A statement that PostgreSQL does not allow in a transaction, and that is therefore run alone.
 enum NonTransactionalStatement: Equatable, Sendable {
-    /// Names have their quotes, so that `to_regclass` and `parse_ident` can parse them.
+    /// Names keep their quotes, so that `to_regclass` and `parse_ident` can parse them.
     case createIndex(name: String, table: String)
     case dropIndex(name: String)
     case reindex(index: String)
@@ -22,7 +22,7 @@ enum NonTransactionalStatement: Equatable, Sendable {
         }
     }
 
-    /// Recognises such a statement by its tokens; returns nil for a statement that may run in a transaction.
+    /// Recognises a statement that must run alone by its tokens; returns nil if the statement may run in a transaction.
     ///
     /// Based on the notes about each command in PostgreSQL's manual ("cannot be executed inside a transaction block").
     init?(words: [String]) {
@@ -123,8 +123,8 @@ private struct WordReader {
         return true
     }
 
-    /// Returns a name with its qualifiers. Unquoted words are in upper case, which PostgreSQL folds to the same
-    /// identifier.
+    /// Returns a name with its qualifiers. Parts without quotes are in upper case. PostgreSQL folds them to lower case,
+    /// as it folds the parts in the script.
     mutating func name() -> String {
         var name = next() ?? ""
         while words.first == "." {

@@ -6,9 +6,9 @@ import SQL
 
 /// Runs a migration that cannot run in one transaction, step by step, and records each step in the journal.
 ///
-/// A step that is a transaction is recorded in the same transaction, so it is recorded exactly if it was done. A
-/// statement that runs alone is recorded before and after. If only its start was recorded, the catalog shows whether it
-/// was completed.
+/// A step that is a transaction is recorded in that transaction, so it is recorded if and only if it was done. A
+/// statement that runs alone is recorded before and after it runs. If only its start was recorded, the catalog shows
+/// whether it was completed.
 struct StepRun {
     let run: ActionRun
     let lockTimeout: Duration
@@ -67,7 +67,8 @@ struct StepRun {
                 try alone(statement, nonTransactional, on: connection)
             } catch {
                 after.cleanUp(on: connection)
-                // The server has reported that the statement failed, so an equal object is not its effect.
+                // The server has reported that the statement failed. The record of its start is removed, so that the
+                // next run does not take an object with the same name for the result of this statement.
                 if let error = error as? PostgresError, error.kind == .server, connection.isOpen {
                     try? journal.withdraw(step: number, on: connection)
                 }
@@ -99,7 +100,8 @@ extension StepRun {
     }
 }
 
-/// The state of the catalog after a statement that runs alone was completed.
+/// Checks in the catalog whether a statement that runs alone was completed, and removes what an incomplete run left
+/// behind.
 struct Postcondition {
     let statement: NonTransactionalStatement
     /// The schema that names without a schema resolve to first.
@@ -156,7 +158,7 @@ struct Postcondition {
     }
 
     /// Returns the OID of the relation that a name refers to in the script. Only this query runs with the system's
-    /// search path, where a name may resolve to an object of any role.
+    /// search path, because a name in that path may resolve to an object of any role.
     private func relation(_ name: String, _ connection: isolated Connection) throws -> Int? {
         try connection.transaction(TransactionOptions(readOnly: true)) {
             try connection.underPath(of: schema) {

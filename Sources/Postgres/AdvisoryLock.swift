@@ -2,17 +2,17 @@ import Foundation
 
 /// A session-level advisory lock, on a number that is derived from a name (PostgreSQL manual, section 13.3.5).
 ///
-/// The lock is only tried, in a loop. A session that waits for it *within* the server holds a snapshot. If the holder
-/// of the lock runs CREATE INDEX CONCURRENTLY, that command waits for the snapshot, and both wait for ever.
+/// The lock is acquired by repeated attempts that do not wait in the server. A session that waits for the lock *within*
+/// the server holds a snapshot. If the holder of the lock then runs CREATE INDEX CONCURRENTLY, that command waits for
+/// the snapshot, and both sessions wait for ever.
 public struct AdvisoryLock: Sendable {
     public let name: String
     public let key: Int64
 
-    /// A lock with a key that is derived from its name.
+    /// Creates a lock whose key is a hash of `name` and `secret`.
     ///
-    /// - Parameter secret: a part of the key, so that a role that does not have the secret cannot acquire the lock
-    ///   beforehand. Any role that may connect can acquire any key, and while a lock is held, `pg_locks` shows its key
-    ///   to every role.
+    /// - Parameter secret: keeps roles that do not have it from acquiring the lock beforehand. Any role that may
+    ///   connect can acquire any key, and while a lock is held, `pg_locks` shows its key to every role.
     public init(_ name: String, secret: String = "") {
         self.name = name
         // FNV-1a, 64 bits (RFC draft-eastlake-fnv). The result is the same in all versions and on all machines.
@@ -20,14 +20,15 @@ public struct AdvisoryLock: Sendable {
         key = Int64(bitPattern: hash)
     }
 
-    /// Tries to acquire the lock until it succeeds or the time is over.
+    /// Tries to acquire the lock until it is acquired or `wait` has passed.
     ///
     /// - Parameters:
     ///   - wait: how long to try. With zero, the lock is tried once.
     ///   - waiting: called once, after the first attempt has failed, with the session that holds the lock.
-    /// - Returns: whether the lock was acquired. It is held until `release`, or until the connection is closed.
-    /// - Throws: `PostgresError` of kind `configuration` behind a pooler, because a session-level lock would stay
-    ///   behind on the pooler's connection.
+    /// - Returns: whether the lock was acquired. An acquired lock is held until `release`, or until the connection is
+    ///   closed.
+    /// - Throws: `PostgresError` of kind `configuration` behind a pooler: a session-level lock would remain on the
+    ///   pooler's own connection to the server.
     public func acquire(
         on connection: Connection, wait: Duration, waiting: @Sendable (AdvisoryLockHolder?) -> Void = { _ in }
     ) async throws -> Bool {
@@ -67,7 +68,8 @@ public struct AdvisoryLock: Sendable {
         }
     }
 
-    /// Returns the session that holds the lock, with the details that this role may see.
+    /// Returns the session that holds the lock, with the details that the current role may see; nil if no session holds
+    /// it.
     public func holder(on connection: Connection) async throws -> AdvisoryLockHolder? {
         try await connection.with { [key] connection in
             let sql = """

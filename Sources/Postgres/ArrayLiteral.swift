@@ -2,8 +2,8 @@ import SQL
 
 /// Reads and writes PostgreSQL's text form of arrays (manual, section 8.15.6), byte by byte.
 enum ArrayLiteral {
-    /// Returns the elements of the outermost dimension. nil stands for NULL. An inner array is returned as its own
-    /// literal.
+    /// Returns the elements of the outermost dimension. An element that is NULL is returned as nil, and an inner array
+    /// as its array literal.
     ///
     /// - Returns: nil if the text is not an array literal.
     static func parse(_ text: String) -> [String?]? {
@@ -101,7 +101,7 @@ extension Array: PostgresEncodable where Element: PostgresEncodable {
     }
 }
 
-/// Marks `Array`, so that an array of arrays is recognised. Its elements are not quoted.
+/// Marks `Array`, so that an array of arrays is recognised. The inner arrays are not quoted.
 private protocol NestedArray {}
 extension Array: NestedArray {}
 

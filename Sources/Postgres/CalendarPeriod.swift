@@ -19,7 +19,8 @@ public enum CalendarPeriod: Sendable, Hashable {
     }
 }
 
-/// Finds the newest time of each period. Backups and anchors of these times are kept when the others are thinned out.
+/// Finds the newest time of each period. When old backups or audit anchors are deleted, those of the newest times are
+/// kept.
 ///
 ///     var newest = NewestOfPeriods()
 ///     let kept = times.sorted(by: >).filter { newest.isFirst($0, of: .day) }

@@ -39,7 +39,7 @@ public struct CivilDate: Sendable, Equatable {
         let dayOfYear = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + dayOfMonth - 1
         let dayOfEra = yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear
         self.init(number: era * 146_097 + dayOfEra - 719_468)
-        // Rejects days that do not exist. April 31, for instance, has become May 1 here.
+        // Rejects days that do not exist. For April 31, for instance, the other initializer has computed May 1.
         guard self.month == month, self.dayOfMonth == dayOfMonth else { return nil }
     }
 

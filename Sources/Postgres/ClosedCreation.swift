@@ -1,13 +1,13 @@
 import SQL
 
 extension Connection {
-    /// Creates an empty database that only its owner and superusers can connect to. At no moment can other roles, to
-    /// which PostgreSQL grants CONNECT by default.
+    /// Creates an empty database that only its owner and superusers can connect to. PostgreSQL grants CONNECT to all
+    /// roles by default, but other roles cannot connect at any moment, not even before the grant is revoked.
     ///
     /// - Parameters:
-    ///   - owner: nil: the current role.
+    ///   - owner: the owner of the database; nil: the current role.
     ///   - locale: the encoding and collation, as `DatabaseLocale.clause`.
-    /// - Throws: `PostgresError`: 42501 if the role may not create databases.
+    /// - Throws: `PostgresError`, with SQLSTATE 42501 if the role may not create databases.
     public func createClosedDatabase(_ name: String, owner: String? = nil, locale: String) throws {
         let database = quoteIdentifier(name)
         let ownership = owner.map { "OWNER \(quoteIdentifier($0)) " } ?? ""

@@ -2,23 +2,24 @@
 /// changes something in that database. "Other roles" are roles that are not superusers. A confinement lasts for one
 /// transaction, or for several sessions in succession.
 ///
-/// While it lasts:
+/// While a confinement lasts:
 /// - Functions run with the rights of their owners (`FunctionConfinement`). An event trigger extends this to functions
 ///   that are created, replaced, altered or given to another owner.
 /// - Event triggers are disabled if their functions belong to other roles.
 /// - Functions of other roles cannot change the schema, except for temporary objects.
-/// - CHECK constraints of other roles are suspended. With `Checks.met`, which is for restores, these are all
-///   constraints of domains, and after `suspendChecks` all constraints of tables: the rows satisfied them when they
-///   were dumped. With `Checks.tried`, these are only the constraints of domains with a risky expression
+/// - CHECK constraints of other roles are suspended. With `Checks.met`, which is for restores, all constraints of
+///   domains are suspended and, after `suspendChecks`, all constraints of tables: the rows satisfied them when they
+///   were dumped. With `Checks.tried`, only constraints of domains are suspended, and only if their expression is risky
 ///   (`RiskyExpression`).
 ///
 /// The catalog is changed directly, because ALTER FUNCTION would run event triggers, and their functions may belong to
-/// other roles. Only a superuser can change the catalog directly. If the role is not a superuser, nothing is changed:
-/// unless the role is privileged in another way, no role with fewer rights gains anything from it.
+/// other roles. Only a superuser can change the catalog directly. If the current role is not a superuser, nothing is
+/// changed. Code of other roles then gains nothing from running with the rights of the current role, unless that role
+/// is privileged in another way.
 public struct Confinement: Sendable {
     /// How the CHECK constraints on tables and domains of other roles are treated.
     public enum Checks: Sendable {
-        /// The rows have satisfied the constraints before.
+        /// The constraints are suspended, because the rows have satisfied them before.
         case met
         /// The constraints are enforced, except for those that are not safe to evaluate.
         case tried
@@ -160,7 +161,9 @@ public struct Confinement: Sendable {
     }
 
     /// PL/pgSQL that replaces the expressions of CHECK constraints by `true`, if their tables or domains belong to
-    /// roles that are not superusers.
+    /// roles that are not superusers. With `Checks.tried`, only risky expressions are replaced.
+    ///
+    /// - Parameter which: an SQL condition on a row `k` of pg_constraint, which selects the constraints.
     private func suspension(of which: String) -> String {
         """
         WITH found AS (
@@ -184,8 +187,8 @@ public struct Confinement: Sendable {
     /// Confines the code in a database while `body` runs. `body` works in its own sessions, and no other process may
     /// use the database. If the role is not a superuser, nothing is changed.
     ///
-    /// The confinement also ends after an error and when the task is cancelled. The objects in the database then are as
-    /// their owners wrote them.
+    /// The confinement also ends if `body` throws an error or the task is cancelled. Afterwards, the objects in the
+    /// database are again as their owners wrote them.
     public static func during<T: Sendable>(
         in target: ConnectionSettings, _ body: (Confinement) async throws -> T
     ) async throws -> T {
@@ -200,8 +203,8 @@ public struct Confinement: Sendable {
         do {
             value = try await body(confinement)
         } catch {
-            // In a separate task, because this one may be cancelled. The error of `body` is thrown, not an error of
-            // this script.
+            // In a separate task, because this one may be cancelled. The error of `body` is thrown, even if the script
+            // fails, too.
             try? await Task { try await run(confinement.end, in: target) }.value
             throw error
         }
@@ -209,14 +212,15 @@ public struct Confinement: Sendable {
         return value
     }
 
-    /// Confines the code in a database while `body` runs, within the open transaction. The settings that it makes for
-    /// the transaction are not reverted.
+    /// Confines the code in a database while `body` runs, within the open transaction. The confinement sets
+    /// `search_path` and `lock_timeout` for the transaction, and does not reset them.
     ///
     /// Until the transaction ends, a session that alters or replaces a confined function waits. The server then refuses
     /// the change ("tuple concurrently updated").
     ///
-    /// - Throws: the error of `body`; `PostgresError` with SQLSTATE 55P03 if another session is changing a function for
-    ///   longer than the transaction's `lock_timeout`, or than a minute if there is none. The hint names that session.
+    /// - Throws: the error of `body`; `PostgresError` with SQLSTATE 55P03 if another transaction has changed a function
+    ///   or an event trigger, and does not end within `lock_timeout` (within a minute if `lock_timeout` is not set).
+    ///   The hint names the session of that transaction.
     public static func during<T>(
         on connection: isolated Connection, isNeeded: Bool = true, _ body: () throws -> T
     ) throws -> T {
@@ -232,8 +236,8 @@ public struct Confinement: Sendable {
     static let lockLimit: Duration = .seconds(60)
 
     /// Waits until no other session is changing a catalog row that a confinement in this database has to change.
-    /// Changes nothing itself. Must be called before a program that runs `begin`, because the program's error would not
-    /// name the session that it waits for.
+    /// Changes nothing. Must be called before another program is started that runs `begin`: if that program waited too
+    /// long, its error would not name the session that it waited for.
     ///
     /// - Throws: as `during(on:isNeeded:_:)`.
     public static func awaitTurn(in target: ConnectionSettings) async throws {
@@ -250,8 +254,8 @@ public struct Confinement: Sendable {
         }
     }
 
-    /// Runs `begin` in the open transaction. If a lock is not available in time, the hint of the error names its
-    /// holder.
+    /// Runs `begin` in the open transaction. If a lock is not available in time, the hint of the error names the
+    /// session that holds the lock.
     private static func begin(_ confinement: Confinement, on connection: isolated Connection) throws {
         do {
             // Under a savepoint, so that the query for the holder can run after the error.

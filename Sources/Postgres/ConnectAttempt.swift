@@ -52,6 +52,8 @@ struct ConnectAttempt {
         return handle
     }
 
+    /// Resolves host names, within the time limit of one address.
+    ///
     /// - Returns: the answers that arrived in time, by name.
     private func resolve(_ names: [String]) throws -> [String: HostResolution.Answer] {
         let resolutions = try names.map { ($0, try HostResolution.of($0)) }
@@ -62,13 +64,15 @@ struct ConnectAttempt {
         return resolutions.reduce(into: [:]) { $0[$1.0] = $1.1.answer }
     }
 
+    /// Polls libpq until it has connected.
+    ///
     /// - Returns: false if an address did not answer in time.
     private func poll(_ handle: LibpqHandle, _ unresolved: [String]) throws -> Bool {
         var state = PGRES_POLLING_WRITING
         var address = ""
         var end: ContinuousClock.Instant?
         while state != PGRES_POLLING_OK {
-            // Each address has its own time limit. libpq continues with the next address by itself if one refuses.
+            // Each address has its own time limit. If an address refuses, libpq continues with the next one by itself.
             let current = handle.address
             if current != address {
                 address = current
@@ -90,7 +94,7 @@ struct ConnectAttempt {
     }
 
     /// Runs a blocking function of libpq on a separate thread. If it takes longer than `limit`, the thread is abandoned
-    /// together with its resources.
+    /// together with its resources, and an error is thrown.
     private func apart<T: Sendable>(_ limit: Duration?, _ body: @escaping @Sendable () throws -> T) throws -> T {
         let call = BlockingCall<T>(done: try WakeUp())
         let thread = Thread { call.finish(Result { try body() }) }
@@ -103,9 +107,9 @@ struct ConnectAttempt {
         return try result.get()
     }
 
-    /// Waits until another thread is done.
+    /// Waits until `isDone` returns true. `done` is raised by the other thread when that may be the case.
     ///
-    /// - Returns: whether it was done in time.
+    /// - Returns: false if `end` has passed before.
     /// - Throws: `CancellationError`.
     private func wait(
         for done: WakeUp, until end: ContinuousClock.Instant?, _ isDone: () -> Bool

@@ -11,8 +11,8 @@ extension Connection {
         try pinned { try queryAsIs(sql, parameters) }
     }
 
-    /// Runs `body`. Behind a pooler, runs it in a transaction if none is open, because there the settings by which
-    /// names are looked up apply only within a transaction.
+    /// Runs `body`. Behind a pooler, runs `body` in a transaction if none is open, because the search path and the
+    /// other settings of the connection can be set only for a transaction there.
     private func pinned<T>(_ body: () throws -> T) throws -> T {
         isPooled && transactionDepth == 0 && !isInTransaction ? try transaction(TransactionOptions(), body) : try body()
     }
@@ -81,8 +81,8 @@ extension Connection {
             var before = 0
             var index = completed
             if let position = error.position {
-                // A syntax error is reported before any statement has run, so `completed` does not lead to its
-                // statement.
+                // A syntax error is reported before any statement has run, so `completed` is not the index of the
+                // failed statement. The position of the error shows which one it is.
                 index = 0
                 while index + 1 < statements.count {
                     let length = statements[index].unicodeScalars.count + separator.unicodeScalars.count
@@ -126,8 +126,8 @@ extension Connection {
 
     /// Runs a `COPY … TO STDOUT` and passes its data to `take` as they arrive.
     ///
-    /// - Parameter take: receives whole rows, in pieces of about 64 KB. While it runs, the server waits. If it throws
-    ///   an error, the statement is cancelled.
+    /// - Parameter take: receives whole rows, in pieces of about 64 KB. The server waits while `take` runs. If `take`
+    ///   throws an error, the statement is cancelled.
     /// - Throws: `PostgresError`, `CancellationError`, or the error of `take`.
     @discardableResult
     public func copyOut(_ sql: String, _ take: (UnsafeRawBufferPointer) throws -> Void) throws -> CommandTag {
@@ -145,13 +145,13 @@ extension Connection {
     }
 
     /// Resets the role, the settings and the temporary objects of the session to their state after connecting. Then
-    /// makes the settings again that the connection relies on. Session-level locks are kept.
+    /// repeats the settings that every session of this program needs. Session-level locks are kept.
     ///
     /// - Throws: `PostgresError`. The connection is closed in that case, because the state of its session is unknown.
     public func resetSession() throws {
         let pins = isPooled ? [] : [settings.settingsStatement(local: false)]
-        // Also when the task is cancelled or its deadline has passed, as with a rollback: the next unit of work may
-        // need the session.
+        // The session is reset even if the task is cancelled or its deadline has passed, because the next unit of work
+        // may use the session.
         let outer = (interruptible, deadline)
         interruptible = false
         deadline = .now + settings.drainTimeout

@@ -6,9 +6,9 @@ extension Connection {
     /// read.
     ///
     /// Planning a query on a table can run code of the table's owner: PostgreSQL evaluates the constant parts of the
-    /// predicates and expressions of its indexes and statistics. SET ROLE does not protect against that, because such
-    /// code can reset the role. Within a function with SECURITY DEFINER it cannot. After `body`, the transaction is
-    /// rolled back to a savepoint. This removes the function and all changes that such code has made in the session,
+    /// predicates and expressions of the table's indexes and statistics. SET ROLE does not protect against that code,
+    /// because it can reset the role; within a function with SECURITY DEFINER it cannot. After `body`, the transaction
+    /// is rolled back to a savepoint. This removes the function and all changes that such code has made in the session,
     /// such as settings.
     ///
     /// Must be called by a superuser in an open transaction that may write. Event triggers do not fire while the
@@ -17,8 +17,8 @@ extension Connection {
     /// - Parameters:
     ///   - query: the query, with all names qualified.
     ///   - type: the type that follows `RETURNS`.
-    /// - body: receives the SQL that calls the function. If it throws an error, the transaction can only be rolled
-    ///   back.
+    ///   - body: receives the SQL that calls the function. If `body` throws an error, the transaction can only be
+    ///     rolled back.
     public func withQuery<T>(
         _ query: String, returning type: String, as role: String, _ body: (_ call: String) throws -> T
     ) throws -> T {

@@ -8,9 +8,10 @@ public struct TransactionOptions: Sendable {
     }
 
     public var isolation: Isolation?
-    /// The transaction changes nothing and sends no notifications. Nothing is lost if the answer to its COMMIT is lost.
+    /// Whether the transaction is read-only. Such a transaction changes nothing and sends no notifications, so it does
+    /// not matter if the answer to its COMMIT is lost.
     public var readOnly = false
-    /// Replaces the connection's setting in this transaction, as does `statementTimeout`.
+    /// The lock timeout of this transaction; nil: the lock timeout of the connection. `statementTimeout` is analogous.
     public var lockTimeout: Duration?
     public var statementTimeout: Duration?
     /// Statements that are sent together with BEGIN, to save round trips.
@@ -22,7 +23,7 @@ public struct TransactionOptions: Sendable {
     }
 
     var begin: String {
-        // Always stated, because the owner of a database can change the default.
+        // The isolation level is always stated, because the owner of a database can change the default.
         var sql = "BEGIN ISOLATION LEVEL \(isolation?.rawValue ?? "READ COMMITTED")"
         if readOnly { sql += " READ ONLY" }
         return sql
@@ -32,13 +33,13 @@ public struct TransactionOptions: Sendable {
 extension Connection {
     /// Runs `body` in a transaction. Commits it when `body` returns, and rolls it back when `body` throws.
     ///
-    /// A cancelled task or a deadline does not interrupt COMMIT. If the answer to COMMIT is lost, its outcome is looked
-    /// up on another connection. If the transaction was committed, this method returns normally, but the connection is
-    /// closed.
+    /// A cancelled task or a deadline does not interrupt COMMIT. If the answer to COMMIT is lost, the outcome of the
+    /// transaction is looked up on another connection. If the transaction was committed, this method returns normally,
+    /// but the connection is closed.
     ///
     /// - Throws: the error of `body`; `PostgresError` of kind `misuse` if a transaction is already open (use
-    ///   `savepoint`), of kind `connectionLost` if the transaction was not committed, of kind `commitOutcomeUnknown` if
-    ///   its outcome cannot be determined.
+    ///   `savepoint`), of kind `connectionLost` if the connection was lost and the transaction was not committed, of
+    ///   kind `commitOutcomeUnknown` if the outcome cannot be determined.
     @discardableResult
     public func transaction<T>(_ options: TransactionOptions = TransactionOptions(), _ body: () throws -> T) throws -> T
     {
@@ -110,8 +111,7 @@ extension Connection {
         return statements + options.preamble
     }
 
-    /// Runs `body` under a savepoint of the open transaction. Keeps its changes when it returns, and undoes them when
-    /// it throws.
+    /// Runs `body` under a savepoint of the open transaction. If `body` throws, rolls back to the savepoint.
     @discardableResult
     public func savepoint<T>(_ body: () throws -> T) throws -> T {
         guard transactionDepth > 0 else {
@@ -175,7 +175,8 @@ extension Connection {
             error.kind == .timedOut
             ? "the server did not answer COMMIT in time" : "the connection was lost during COMMIT"
         guard let id else {
-            // A transaction that notifies and writes nothing receives its number only during COMMIT.
+            // A transaction that only sends notifications receives its number during COMMIT, so its outcome cannot be
+            // looked up.
             throw PostgresError(
                 .commitOutcomeUnknown,
                 "\(cause), and it is not known whether it took effect: \(error.message); the transaction wrote "
@@ -198,8 +199,8 @@ extension Connection {
         }
     }
 
-    /// Rolls back, also when the task is cancelled or its deadline has passed. If that fails, closes the connection,
-    /// and the server rolls back by itself.
+    /// Rolls back, even if the task is cancelled or its deadline has passed. If the rollback fails, closes the
+    /// connection; the server then rolls back by itself.
     private func rollBack(_ sql: String) {
         guard handle != nil else { return }
         let outer = (interruptible, deadline)

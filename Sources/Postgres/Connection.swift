@@ -25,14 +25,14 @@ public actor Connection {
     var handle: LibpqHandle?
     /// The deadline of the running unit of work.
     var deadline: ContinuousClock.Instant?
-    /// Whether cancelling the task interrupts the statement. False during COMMIT, and while a transaction is rolled
-    /// back or the session is reset.
+    /// Whether cancelling the task interrupts the running statement. False during COMMIT, and while a transaction is
+    /// rolled back or the session is reset.
     var interruptible = true
-    /// Whether the statement is a COMMIT, which is never cancelled on the server.
+    /// Whether the running statement is a COMMIT, which is never cancelled on the server.
     var isCommitting = false
     var transactionDepth = 0
-    /// Whether there is a pooler in transaction mode between this process and the server. If there is one, no settings
-    /// are made for the session, and the session holds no locks.
+    /// Whether there is a pooler in transaction mode between this process and the server. Behind a pooler, settings are
+    /// made for transactions instead of the session, and the session holds no locks.
     public private(set) var isPooled = false
 
     public nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
@@ -135,8 +135,8 @@ public actor Connection {
         handle.map { Int(PQserverVersion($0.raw)) } ?? 0
     }
 
-    /// Whether the server has the setting `restrict_nonsystem_relation_kind`, with which it refuses views and foreign
-    /// tables in the place of tables. Minor releases of the versions 13 to 16 added this setting.
+    /// Whether the server has the setting `restrict_nonsystem_relation_kind`, which makes it refuse queries of views
+    /// and foreign tables. Minor releases of the versions 13 to 16 added this setting.
     public var canRefuseViews: Bool {
         let first = [130_000: 130_016, 140_000: 140_013, 150_000: 150_008, 160_000: 160_004]
         return serverVersion >= (first[serverVersion / 10000 * 10000] ?? 170_000)
@@ -164,11 +164,11 @@ public actor Connection {
         deadline = .now + settings.connectTimeout
         defer { deadline = outer }
         isPooled = settings.pooling == .expected
-        // No name is used without its schema before the search path is set.
+        // The search path is not set yet, so every name in this statement is qualified.
         let sql =
             settings.pooling == .refused
             ? settings.settingsStatement(local: false) : "SELECT pg_catalog.pg_backend_pid()"
-        // A pooler reports a process ID of its own.
+        // A pooler reports a process ID of its own during connecting, which differs from the ID of the server process.
         if try queryAsIs(sql).first?.get(0, as: Int32.self) != PQbackendPID(handle.raw) { isPooled = true }
         guard isPooled else {
             if settings.pooling == .detected { try queryAsIs(settings.settingsStatement(local: false)) }

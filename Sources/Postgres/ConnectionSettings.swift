@@ -26,12 +26,12 @@ public struct ConnectionSettings: Sendable, Equatable {
     public var drainTimeout: Duration = .seconds(10)
     /// How long to wait for the answer to COMMIT before its outcome is looked up on another connection.
     public var commitPatience: Duration = .seconds(60)
-    /// How long to look for the outcome of a COMMIT.
+    /// How long to look up the outcome of a COMMIT whose answer was lost.
     public var outcomeTimeout: Duration = .seconds(30)
     /// The schemas in which names without a schema are looked up. Any role may create a function or an operator in a
     /// schema that it owns, and the session would run that code with its own rights. Therefore only pg_catalog is
-    /// searched, and then pg_temp: in the last place, its objects hide no others. Code that runs a system's own SQL
-    /// sets that system's search path while the SQL runs.
+    /// searched, followed by pg_temp, so that temporary objects hide no others. Code that runs a system's own SQL sets
+    /// that system's search path while the SQL runs.
     public var searchPath = "pg_catalog, pg_temp"
     /// The maximum size of one result, in bytes. A statement with a larger result is cancelled.
     public var resultLimit = 1 << 30
@@ -64,14 +64,14 @@ public struct ConnectionSettings: Sendable, Equatable {
         }
     }
 
-    /// The same server and session settings, with another database.
+    /// Returns these settings with another database.
     public func database(_ name: String) -> ConnectionSettings {
         var copy = self
         copy.parameters["dbname"] = name
         return copy
     }
 
-    /// The same settings, with another `application_name`.
+    /// Returns these settings with another `application_name`.
     public func named(_ application: String) -> ConnectionSettings {
         var copy = self
         copy.parameters["application_name"] = application
@@ -92,7 +92,7 @@ public struct ConnectionSettings: Sendable, Equatable {
         "password", "passfile", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key",
     ]
 
-    /// The same settings, without secrets.
+    /// These settings without secrets.
     public var withoutPassword: ConnectionSettings {
         var copy = self
         copy.parameters = parameters.filter { !Self.secretKeywords.contains($0.key) }
@@ -109,7 +109,8 @@ public struct ConnectionSettings: Sendable, Equatable {
         return "postgresql://" + (pairs.isEmpty ? "" : "?" + pairs.joined(separator: "&"))
     }
 
-    /// The parameters that are passed to libpq. The defaults for missing parameters make libpq detect a lost peer.
+    /// The parameters that are passed to libpq. Missing parameters get defaults, such as keepalives, with which libpq
+    /// detects a lost peer.
     var libpqParameters: [String: String] {
         var all = [
             "client_encoding": "UTF8",
@@ -126,9 +127,9 @@ public struct ConnectionSettings: Sendable, Equatable {
         return all
     }
 
-    /// SQL that reverts a setting that the owner of a database has made for all its users (`ALTER DATABASE … SET`), if
-    /// `condition` is true. A setting that was made for the role is kept. nil if the connection options request another
-    /// value. The SQL works with any search path.
+    /// SQL that reverts a setting if the owner of the database has made it for all users (`ALTER DATABASE … SET`) and
+    /// `condition` is true. A setting that was also made for the role is kept. nil if the connection options request a
+    /// value for the setting. The SQL works with any search path.
     private func takenBack(_ name: String, to value: String, when condition: String, local: Bool) -> String? {
         let asked = [parameters["options"], ProcessInfo.processInfo.environment["PGOPTIONS"]]
         if asked.contains(where: { $0?.contains(name) == true }) { return nil }
@@ -145,9 +146,9 @@ public struct ConnectionSettings: Sendable, Equatable {
             """
     }
 
-    /// SQL that reverts two settings of a database's owner; all others are kept. `role`: objects that Reeve creates
-    /// would belong to the owner's role, although Reeve trusts them. `synchronous_commit` off: a transaction would be
-    /// reported as committed before it is on disk.
+    /// SQL that reverts two settings if the owner of the database has made them; all others are kept. With `role`,
+    /// objects that Reeve creates and trusts would belong to a role that the owner has chosen. With
+    /// `synchronous_commit` off, a transaction would be reported as committed before it is on disk.
     private func ownersChoices(local: Bool) -> [String] {
         [
             takenBack(
@@ -165,8 +166,8 @@ public struct ConnectionSettings: Sendable, Equatable {
     ]
 
     /// Further settings that the owner of a database may make for all its users and that would change what Reeve does.
-    /// Settings that only make a statement fail, such as `default_transaction_read_only`, are not included: the owner
-    /// may want that.
+    /// Settings that only make a statement fail, such as `default_transaction_read_only`, are not included, because the
+    /// owner may want the statement to fail.
     private static let pins = [
         // The lexer that splits statements, including those of a system, relies on this value.
         ("standard_conforming_strings", "on"),
@@ -176,12 +177,13 @@ public struct ConnectionSettings: Sendable, Equatable {
         ("exit_on_error", "off"),
         // For statements outside of explicit transactions.
         ("default_transaction_isolation", "read committed"),
-        // The planner overestimates queries on the catalogs, which take less time than their compilation.
+        // The planner overestimates the cost of queries on the catalogs. Compiling them would take longer than running
+        // them.
         ("jit", "off"),
     ]
 
-    /// Returns a statement without parameters that makes the settings of a session or, with `local`, of a transaction.
-    /// Its first column is the process ID of the server process.
+    /// Returns a statement without parameters that makes the settings for the session or, if `local` is true, for the
+    /// transaction. The first column of its result is the process ID of the server process.
     func settingsStatement(local: Bool) -> String {
         var settings: [(String, String)] = [
             ("search_path", searchPath), ("DateStyle", "ISO, YMD"), ("IntervalStyle", "iso_8601"), ("TimeZone", "UTC"),

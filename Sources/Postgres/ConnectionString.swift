@@ -62,6 +62,7 @@ struct ConnectionStringSecrets {
             .min(by: { $0.lowerBound < $1.lowerBound })
         {
             // A space that is not quoted ends the password early, and libpq takes the next word for a keyword.
+            // Therefore everything from the first `=` on is masked.
             let rest = text[word.upperBound...]
             regions.append(String(rest[(rest.firstIndex(of: "=") ?? rest.startIndex)...]))
         }
@@ -73,7 +74,8 @@ struct ConnectionStringSecrets {
 
     func masking(_ message: String) -> String {
         let parts = message.split(separator: "\"", omittingEmptySubsequences: false)
-        // The quoted text itself contains a quote, so the parts after it cannot be told apart.
+        // The quoted text itself contains a quote, so it is unclear where it ends. Everything from its beginning on is
+        // masked.
         guard !regions.isEmpty, parts.count % 2 == 1 else {
             return regions.isEmpty ? message : String(parts[0]) + "\"********\""
         }

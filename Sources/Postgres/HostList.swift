@@ -7,8 +7,8 @@ import Telemetry
 /// The hosts that a connection tries, in order. They are read from the parameters, the environment or a service file.
 ///
 /// libpq resolves a name in a blocking call, even while it is polled, and waits as long as a silent resolver takes.
-/// Therefore names are resolved here, each with a time limit. libpq receives the addresses in addition to the names: it
-/// still checks the certificate against the name, and searches `.pgpass` for the name.
+/// Therefore this program resolves the names, each with a time limit. libpq receives the addresses in addition to the
+/// names, because it checks the certificate against the name, and searches `.pgpass` for the name.
 struct HostList {
     struct Entry: Equatable {
         var host: String
@@ -26,8 +26,8 @@ struct HostList {
 
     /// - Returns: nil if libpq refuses the parameters. libpq reports the reason when it is called to connect.
     init?(_ parameters: [String: String], logger: Logger) throws {
-        // libpq fills in the other parameters. The invalid `sslmode`, which libpq checks after the hosts, makes it stop
-        // before it connects.
+        // libpq fills in the other parameters. `sslmode` is set to an invalid value, which libpq checks after the
+        // hosts, so that libpq stops before it connects.
         let filled = try LibpqHandle(parameters: parameters.merging(["sslmode": "unknown"]) { $1 }, logger: logger)
         guard let options = PQconninfo(filled.raw) else { return nil }
         defer { PQconninfoFree(options) }
@@ -62,7 +62,8 @@ struct HostList {
     /// The names that have to be resolved, each once.
     var names: [String] { Set(entries.filter(\.isName).map(\.host)).sorted() }
 
-    /// Replaces each entry of a name by one entry for each of its addresses. Without addresses, removes the name.
+    /// Replaces each entry of a name by one entry for each of its addresses. If there are no addresses, the entries of
+    /// the name are removed.
     mutating func set(_ addresses: [String], of name: String) {
         entries = entries.flatMap { entry -> [Entry] in
             guard entry.isName, entry.host == name else { return [entry] }

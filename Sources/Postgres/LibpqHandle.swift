@@ -100,8 +100,8 @@ private final class NoticeReceiver {
 
 /// Cancels the running statement of a connection, from a separate thread.
 ///
-/// A late cancel request would hit the next statement. Therefore the connection waits for `finished` before it
-/// continues: `PQcancel` returns after the server has sent the signal, and an idle backend ignores the signal.
+/// A late cancel request would hit the next statement. Therefore the connection calls `finished` before it sends
+/// another statement: `PQcancel` returns after the server has sent the signal, and an idle backend ignores the signal.
 final class CancelRequest: Sendable {
     private let done: WakeUp
 
@@ -166,7 +166,7 @@ private enum DiagnosticField: UInt8 {
 }
 
 extension PostgresError {
-    /// The error that is described by a result.
+    /// Creates the error that a result of libpq describes.
     init(result: OpaquePointer, kind: Kind = .server) {
         func field(_ code: DiagnosticField) -> String? { code.text(of: result) }
         let message = String(cString: PQresultErrorMessage(result)).trimmingCharacters(in: .whitespacesAndNewlines)

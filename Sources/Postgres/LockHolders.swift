@@ -44,8 +44,8 @@ public enum LockHolders {
         /// Identifies the statement that waits.
         public struct Statement: Sendable, Hashable {
             let process: Int32
-            /// The start of the statement, as the server reports it. For sessions of other roles, it is hidden from an
-            /// ordinary role.
+            /// The start of the statement, as the server reports it; nil if the server hides it, because the session
+            /// belongs to another role and the current role is not privileged.
             let began: String?
         }
 
@@ -81,7 +81,7 @@ public enum LockHolders {
         }
     }
 
-    /// Adds the holders of the locks as the hint to an error about a lock that was not acquired in time (SQLSTATE
+    /// Adds a hint that names the holders of locks to an error about a lock that was not acquired in time (SQLSTATE
     /// 55P03). Returns other errors unchanged.
     public static func explained(_ error: PostgresError, on connection: isolated Connection) -> PostgresError {
         guard error.sqlState == "55P03", let holders = try? read(on: connection), !holders.isEmpty else { return error }

@@ -126,7 +126,7 @@ public actor Pool {
         waiters.remove(at: index).continuation.resume(throwing: error)
     }
 
-    /// Gives the place of a finished borrower to the next waiter.
+    /// Lets the next waiter borrow a connection, if fewer than the maximum are lent.
     private func wakeNext() {
         guard lent < limits.size + limits.overflow, !waiters.isEmpty else { return }
         lent += 1

@@ -12,8 +12,8 @@
 /// - aggregates of roles that are not superusers. Their owners choose the functions that they consist of;
 /// - functions that PUBLIC may not execute. PostgreSQL checks this right for the role that evaluates the expression.
 ///
-/// `pg_depend` cannot be used, because it does not list functions of PostgreSQL itself. The stored expression contains
-/// the OIDs of its functions.
+/// The functions that an expression calls are found by their OIDs in the stored expression. `pg_depend` cannot be used,
+/// because it does not list functions of PostgreSQL itself.
 public enum RiskyExpression {
     /// Volatile functions that do no harm.
     private static let harmless = """

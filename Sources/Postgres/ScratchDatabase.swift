@@ -3,8 +3,9 @@ import SQL
 
 /// A temporary database on the same server as another database, by default with the same encoding and collation.
 ///
-/// While it is in use, a session stays open whose application name contains the name of the database. If the process is
-/// killed, that session ends. The next use finds the abandoned database and drops it.
+/// While the database is in use, a session stays open whose application name contains the name of the database. If the
+/// process is killed, that session ends. The first use that comes more than an hour after the database was created then
+/// drops it.
 public enum ScratchDatabase {
     public static let prefix = "reeve_scratch_"
 
@@ -23,7 +24,8 @@ public enum ScratchDatabase {
                 try await drop(name, beside: settings)
                 return result
             } catch {
-                // In a separate task, because this one may be cancelled. If it fails, a later use drops the database.
+                // In a separate task, because this one may be cancelled. If the database is not dropped now, a later
+                // use drops it.
                 try? await Task { try await drop(name, beside: settings) }.value
                 throw error
             }
@@ -36,8 +38,8 @@ public enum ScratchDatabase {
         try dropAbandoned(on: connection)
         let name = try newName(on: connection)
         let locale = try locale ?? DatabaseLocale.read(on: connection)
-        // Before the database exists, so that it is never without its keeper. Behind a pooler, a session has no
-        // application name of its own.
+        // The application name is set before the database exists, so that the database is never without its keeper.
+        // Behind a pooler, it is not set, because sessions are shared there.
         if !connection.isPooled {
             try connection.execute("SET application_name = \(quoteLiteral(keeper(of: name)))")
         }

@@ -66,13 +66,13 @@ struct StatementRun {
             case PGRES_COPY_OUT: try takeCopyOut(copyOut)
             default:
                 failure = failure ?? PostgresError(result: result)
-                // PQgetResult reports a lost connection again and again.
+                // The loop ends here, because PQgetResult reports a lost connection again and again.
                 if PQstatus(handle.raw) == CONNECTION_BAD { throw ConnectionGivenUp(cause: lost(nil)) }
             }
         }
     }
 
-    /// Waits for a cancel request that is still under way, because it must not hit the next statement.
+    /// If a cancel request was sent, waits until it has been processed, because it must not hit the next statement.
     private func settle() throws {
         guard let cancel, let drainDeadline else { return }
         if !cancel.finished(by: drainDeadline) {
@@ -88,8 +88,8 @@ struct StatementRun {
         drainDeadline = .now + drainTimeout
     }
 
-    /// Sends data that libpq has buffered. Returns false if some are left: the caller must then also read, because the
-    /// server may wait for that.
+    /// Sends data that libpq has buffered. Returns false if some are left. The caller must then also read, because the
+    /// server may not accept more data before its own output has been read.
     func flushOnce() throws -> Bool {
         switch PQflush(handle.raw) {
         case 0: return true
@@ -113,7 +113,8 @@ struct StatementRun {
         return PQgetResult(handle.raw)
     }
 
-    /// Waits for the socket. When the deadline passes or the task is cancelled, sends a cancel request, once.
+    /// Waits for the socket. When the deadline passes or the task is cancelled, sends one cancel request. If the
+    /// statement is a COMMIT, gives up the connection instead.
     private mutating func pause(for events: Int32) throws {
         if interruption == nil, interruptible, Task.isCancelled { interrupt(CancellationError()) }
         switch try handle.wait(for: events, until: drainDeadline ?? deadline, wake: interruptible ? wake : nil) {

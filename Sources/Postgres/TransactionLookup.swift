@@ -3,9 +3,8 @@ import Foundation
 import Processes
 import Telemetry
 
-/// Identifies a transaction of one server. The number alone does not: after a failover, another transaction may have
-/// the same number. The same can happen after a crash, because the server reuses numbers whose log records had not
-/// reached the disk.
+/// Identifies a transaction of one server. The number alone is not enough. After a failover, another transaction may
+/// have the same number. After a crash, the server reuses numbers whose log records had not reached the disk.
 struct TransactionID: Equatable {
     /// The number, as `pg_current_xact_id` returns it.
     let number: String
@@ -21,8 +20,8 @@ struct TransactionID: Equatable {
 
     static let serverColumn = microseconds("pg_catalog.pg_postmaster_start_time()")
 
-    /// The only sign of a recovery that an ordinary role can see: a recovery discards the statistics and so sets the
-    /// time of their last reset. If the statistics were reset with `pg_stat_reset_shared`, that looks like a recovery.
+    /// SQL for `recovery`: the time of the last reset of the statistics, because a recovery resets them. An ordinary
+    /// role can see no other sign of a recovery. A reset with `pg_stat_reset_shared` looks like a recovery.
     static let recoveryColumn = microseconds(
         "coalesce(pg_catalog.pg_stat_get_bgwriter_stat_reset_time(), pg_catalog.clock_timestamp())")
 
@@ -98,7 +97,7 @@ struct TransactionLookup {
                         AND \(TransactionID.recoveryColumn) OPERATOR(pg_catalog.=) $3::pg_catalog.text
                     THEN pg_catalog.pg_xact_status($1::pg_catalog.xid8) END
             """, [id.number, id.server, id.recovery])
-        // A standby has only the transactions that were replicated to it.
+        // A standby has only the transactions that were replicated to it, so its answer proves nothing.
         if row[0] == "true" { return .settled(.unknown(reason: "a standby now answers instead of the server")) }
         guard row[1] == id.server else {
             return .settled(
@@ -120,8 +119,9 @@ struct TransactionLookup {
         }
     }
 
-    /// Ends the session of the transaction if it is only waiting for its client. Such a session never received the
-    /// COMMIT, and does not detect that its client is gone. A session that is running the COMMIT is left alone.
+    /// Ends the session of the transaction if the session is only waiting for its client. In that case the session
+    /// never received the COMMIT, and does not detect that its client is gone. A session that is running the COMMIT is
+    /// left alone.
     private func endIdle(_ process: Int, _ id: String, _ session: LookupSession) throws {
         _ = try session.row(
             """
@@ -134,15 +134,16 @@ struct TransactionLookup {
     }
 }
 
-/// A connection for one or two queries, on the thread of the lost connection. It runs them in one transaction, because
-/// there may be a pooler, and makes the settings of every session in that transaction first.
+/// A connection for one or two queries, on the thread of the lost connection. The queries run in one transaction,
+/// because there may be a pooler. The transaction begins with the settings that other connections make for their
+/// session.
 private struct LookupSession {
     private let handle: LibpqHandle
     private let wake: WakeUp
     private let end: ContinuousClock.Instant
 
     init(_ settings: ConnectionSettings, logger: Logger, until end: ContinuousClock.Instant) throws {
-        // A separate flag, because the flag of the lost connection is raised when its task is cancelled, and that does
+        // A separate flag is used. The flag of the lost connection is raised when its task is cancelled, and that does
         // not end the lookup.
         wake = try WakeUp()
         self.end = end

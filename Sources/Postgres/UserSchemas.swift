@@ -7,8 +7,8 @@
 /// - schemas that serve as the record of a restore of tables until the restore has ended. Their names are
 ///   `reeve_restore_` followed by thirteen letters and digits. They are empty.
 ///
-/// `public` is a user schema, no matter which role created it. The schema of an extension is a user schema too. Where
-/// objects of an extension are left out, the reason is that they are members of the extension, not that they are in its
+/// `public` is a user schema, no matter which role created it. A schema that contains an extension is a user schema,
+/// too. Where objects of an extension are left out, they are left out as members of the extension, not because of their
 /// schema.
 ///
 /// The ledger's schema is a user schema for backups and restores, which include it. Comparisons of schemas leave it

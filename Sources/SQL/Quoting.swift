@@ -22,15 +22,15 @@ public func quoteLiteral(_ text: String) -> String {
     return "E" + String(decoding: doubling(quoted.utf8, UInt8(ascii: "\\")), as: UTF8.self)
 }
 
-/// Quotes a text between dollar signs (PostgreSQL manual, section 4.1.2.4), with a tag that does not end the text
-/// early.
+/// Quotes a text between dollar signs (PostgreSQL manual, section 4.1.2.4). The tag is chosen so that it does not occur
+/// in the text.
 public func quoteDollar(_ text: String) -> String {
     let dollar = UInt8(ascii: "$")
     var number = 0
     while true {
         number += 1
         let tag = Array("$function\(number == 1 ? "" : String(number))$".utf8)
-        // The last characters of the text may be the first characters of the closing tag.
+        // The end of the text and the beginning of the closing tag may form the tag, too.
         let body = Array(text.utf8) + tag
         let first = body.indices.first { body[$0] == dollar && body[$0...].starts(with: tag) }
         if first == body.count - tag.count { return String(decoding: tag + body, as: UTF8.self) }
@@ -49,7 +49,7 @@ public func quoteSetting(_ value: String) -> String {
 /// a wildcard (PostgreSQL manual, psql, "Patterns").
 public func quotePattern(_ name: String) -> String { quoteIdentifier(name) }
 
-/// Returns one pattern of `pg_dump` for some names in a schema.
+/// Returns one pattern of `pg_dump` that matches the given names in a schema.
 public func quotePattern(schema: String, names: [String]) -> String {
     let names = names.map { quotePattern($0) }
     return quotePattern(schema) + "." + (names.count == 1 ? names[0] : "(" + names.joined(separator: "|") + ")")
@@ -61,11 +61,11 @@ public func quoteArrayElement(_ text: String) -> String {
     return "\"" + String(decoding: escaped, as: UTF8.self) + "\""
 }
 
-/// Returns the name that an SQL identifier stands for, with or without quotes; nil if the quotes do not match.
+/// Returns the name that is written as an SQL identifier, with or without quotes; nil if the quotes do not match.
 public func unquoteIdentifier(_ identifier: String) -> String? { undelimited(identifier, UInt8(ascii: "\"")) }
 
-/// Returns the text that a plain SQL literal stands for; nil if it has a prefix such as `E`, or if the quotes do not
-/// match.
+/// Returns the value of a plain SQL string literal; nil if the literal has a prefix such as `E`, or if the quotes do
+/// not match.
 public func unquoteLiteral(_ literal: String) -> String? {
     literal.utf8.first == UInt8(ascii: "'") ? undelimited(literal, UInt8(ascii: "'")) : nil
 }

@@ -2,7 +2,7 @@ import Foundation
 
 /// Finds the tokens of an SQL source, one after the other, in one pass.
 ///
-/// The rules are those of psql's scanner (`psqlscan.l` of PostgreSQL). A server of the same version has the same rules.
+/// The rules are those of psql's scanner (`psqlscan.l` of PostgreSQL), and of a server of the same version as psql.
 struct SQLScanner {
     private let bytes: UnsafeBufferPointer<UInt8>
     private(set) var position: Int
@@ -131,8 +131,9 @@ struct SQLScanner {
         }
     }
 
-    /// Returns the position of the next quote, if only white space with a line break, and line comments after that
-    /// break, precede it. The literal then continues there, under the same rules (PostgreSQL manual, section 4.1.2.1).
+    /// Returns the position of the quote at which the literal continues; nil if it does not continue. A literal
+    /// continues at the next quote if only white space with a line break precedes that quote. After the line break,
+    /// there may also be line comments. The same rules apply to the continuation (PostgreSQL manual, section 4.1.2.1).
     private func continuation() -> Int? {
         var place = position
         var sawLineBreak = false

@@ -58,15 +58,16 @@ public struct LiveTrial: Sendable {
 
     /// Tries all wanted objects. An object that does not work is a finding in the report, not an error.
     ///
-    /// - Throws: `PostgresError` if the connection is lost, or if an object that another session is changing cannot be
-    ///   locked; `CancellationError`.
+    /// - Throws: `PostgresError` if the connection is lost, or if an object cannot be locked because another session is
+    ///   changing it; `CancellationError`.
     public func run(on connection: isolated Connection) throws -> LiveReport {
         let countsCalls = try canCountCalls(on: connection)
         // All tables are tried in one transaction, so that functions are confined only once. Each table has its own
         // savepoint, whose rollback also releases its locks.
         return try undone(on: connection, countsCalls) { finish in
             let isSuperuser = try Confinement.isSuperuser(on: connection)
-            // The checks below are done once, so the objects must not change after them.
+            // `UntrustedTables` and `RiskyTables` check the objects only once, so the objects must not change
+            // afterwards.
             let locks = isSuperuser ? try TrialLocks(of: reader, isWanted, on: connection) : TrialLocks()
             let catalog = try reader.readOpen(on: connection).filtered(isWanted)
             let untrusted = try UntrustedTables(trusting: trusted, on: connection)
@@ -97,8 +98,8 @@ public struct LiveTrial: Sendable {
         }
     }
 
-    /// Runs `body` in a transaction, rolls the transaction back, and returns the value that `body` passes to its
-    /// argument.
+    /// Runs `body` in a transaction, and always rolls the transaction back. `body` must pass its result to the function
+    /// that it receives. That function ends `body` by an error, and `undone` returns the result.
     private func undone<T>(
         on connection: isolated Connection, _ countsCalls: Bool, _ body: ((T) throws -> Void) throws -> Void
     ) throws -> T {
@@ -122,7 +123,7 @@ public struct LiveTrial: Sendable {
     }
 }
 
-/// The trial in its open transaction.
+/// Tries the objects of a catalog in the open transaction, and records the results in `report`.
 private struct OpenTrial {
     let catalog: SchemaCatalog
     /// The parts of each table.
@@ -190,15 +191,16 @@ private struct OpenTrial {
 private struct Undo: Error {}
 
 extension Connection {
-    /// The statement timeout of a trial.
+    /// The statement timeout during a trial.
     fileprivate static let trialLimit: Duration = .seconds(30)
 
-    /// Sets the statement timeout for the following statements of the transaction.
+    /// Sets the statement timeout to `trialLimit` for the rest of the transaction.
     func limitStatements() throws {
         try execute("SET LOCAL statement_timeout = \(Self.trialLimit.milliseconds)")
     }
 
-    /// Runs `body` under a savepoint and always rolls it back. An error of the server is returned as a result.
+    /// Runs `body` under a savepoint, and always rolls back to the savepoint. If the server reports an error, returns
+    /// the error as a failure.
     func trial<T>(_ body: () throws -> T) throws -> Result<T, PostgresError> {
         var value: T?
         do {
@@ -214,7 +216,8 @@ extension Connection {
         return .success(value)
     }
 
-    /// Runs `body` under a savepoint and keeps its effects. An error of the server is returned as a result.
+    /// Runs `body` under a savepoint. If the server reports an error, rolls back to the savepoint and returns the error
+    /// as a failure. Otherwise the effects of `body` remain.
     func kept<T>(_ body: () throws -> T) throws -> Result<T, PostgresError> {
         do {
             return .success(try savepoint(body))

@@ -4,17 +4,19 @@ import Postgres
 /// queries run with the privileges of the owners of the tables.
 ///
 /// The catalog contains an expression as text. When the server parses that text again, a name may resolve to a
-/// function, operator or cast that another session has created since. `Confinement` does not cover such an object.
+/// function, operator or cast that another session has created since the catalog was read. `Confinement` does not cover
+/// such an object.
 struct OwnersEvaluation {
-    /// The functions that run a statement with the privileges of a table's owner, by table. Only tables whose owners
-    /// are not superusers have one.
+    /// For each table, the function that runs a statement with the privileges of the table's owner. Tables that
+    /// superusers own have no such function.
     private var functions: [ObjectIdentity: String] = [:]
 
     init() {}
 
     /// Creates the functions in the open transaction, which must be rolled back.
     init(of tables: [ObjectIdentity], on connection: isolated Connection) throws {
-        // No other role can call, replace or find the functions.
+        // Only the current role has privileges on this schema, so no other role can call or replace the functions, or
+        // resolve their names.
         let schema = "reeve_trial_\(String(UInt64.random(in: .min ... .max), radix: 36))"
         var owners: [ObjectIdentity: String] = [:]
         for row in try connection.query(Self.owners, [tables.compactMap(\.schema)]) {

@@ -90,15 +90,16 @@ public enum RiskyTables {
         """
     }
 
-    /// The owner of a domain can add a constraint, and can change the default.
+    /// A query for the domains whose owners are not superusers. The owner of a domain can add a constraint, and can
+    /// change the default.
     private static let domainsThatMayChange = """
         UNION ALL SELECT t.oid, pg_catalog.format('what %s may make of the domain %s meanwhile', o.rolname, t.typname)
             FROM pg_catalog.pg_type t JOIN pg_catalog.pg_roles o ON o.oid = t.typowner
             WHERE t.typtype = 'd' AND NOT o.rolsuper
         """
 
-    /// The row type of a table changes with the table. Composite types are not included, because they can be locked in
-    /// the catalog.
+    /// A query for the row types of tables whose owners are not superusers. The row type of a table changes with the
+    /// table. Composite types are not included, because they can be locked in the catalog.
     private static let rowTypesThatMayChange = """
         UNION ALL SELECT t.oid, pg_catalog.format('what %s may make of the row type %s meanwhile', o.rolname, t.typname)
             FROM pg_catalog.pg_type t JOIN pg_catalog.pg_roles o ON o.oid = t.typowner
@@ -107,7 +108,7 @@ public enum RiskyTables {
 
     /// An SQL condition on a row `w` of `own` and a row `c` of its table: whether the expression calls nextval on a
     /// sequence that the table's owner may not use, or on a sequence that is known only when the expression is
-    /// evaluated. A rollback does not reset a sequence, and statements of its owner fail once a sequence is exhausted.
+    /// evaluated. A rollback does not reset a sequence, and once a sequence is exhausted, its owner's statements fail.
     private static let drawsFromOthers = """
         ((SELECT count(*) FROM pg_catalog.regexp_matches(w.tree::pg_catalog.text, ':funcid \(nextval)\\M', 'g'))
             > CASE WHEN w.is_owners THEN (

@@ -39,8 +39,9 @@ struct TableTrial {
         var source: TrialRow?
     }
 
-    /// Tries a table that accepts no further row, such as a table limited to a single row. PostgreSQL evaluates checks
-    /// before keys, and a copy of an existing row violates a key.
+    /// Tries a table that accepts no further row, such as a table limited to a single row. Checks can still be tried,
+    /// because PostgreSQL evaluates them before keys. Keys are tried with a copy of an existing row, which violates a
+    /// key.
     private mutating func tryWithoutRow(
         _ source: TrialRow, _ reason: String, on connection: isolated Connection
     ) throws {
@@ -197,8 +198,9 @@ struct TableTrial {
         }
     }
 
-    /// Records whether this constraint rejected the row. The name is not compared for a partitioned table, because the
-    /// constraints of partitions have different names.
+    /// Records whether the constraint `object` is the one that rejected the row, by the SQLSTATE and the constraint
+    /// name of the error. For a partitioned table, the name is not compared, because the constraints of its partitions
+    /// have different names.
     private mutating func judge(_ error: PostgresError, _ object: ObjectIdentity, state: String) {
         let isPartitioned = table["partition key"] != nil
         if error.sqlState == state, error.constraint == object.name || isPartitioned {

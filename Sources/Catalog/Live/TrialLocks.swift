@@ -37,7 +37,8 @@ struct TrialLocks {
         for start in stride(from: 0, to: concerned.count, by: Self.batch) {
             let tables = concerned[start..<min(start + Self.batch, concerned.count)]
             if case .success = try Self.lock(tables, on: connection) { continue }
-            // The statement has waited for one of the tables until the lock timeout.
+            // The lock on at least one of these tables timed out. Each table is now locked without waiting, to find
+            // those that cannot be locked.
             for table in tables {
                 if case .failure(let error) = try Self.lock([table], "NOWAIT", on: connection) {
                     refusals[table.oid] = error.message
@@ -70,8 +71,8 @@ struct TrialLocks {
         }
     }
 
-    /// Records the wanted tables that are not locked. Before the lock, a name may have been reassigned, or a partition
-    /// added.
+    /// Records in `missing` the wanted tables that are not locked. If no lock was refused, another table has received
+    /// the name since the names were read, or a partition has been added.
     private mutating func findMissing(
         _ wanted: [Int], _ refusals: [Int: String], on connection: isolated Connection
     ) throws {
@@ -96,8 +97,9 @@ struct TrialLocks {
 
     // MARK: Queries
 
-    /// A new attribute of a composite type changes the row of the type in `pg_class`. The row type of a table is
-    /// protected by the lock on the table.
+    /// Statements that lock the catalog rows of types whose owners are not superusers. The row of a composite type in
+    /// `pg_class` is locked, because adding an attribute changes that row. The row type of a table is protected by the
+    /// lock on the table.
     private static let types = """
         SELECT FROM pg_catalog.pg_type t WHERE t.typtype <> 'c' AND t.typelem = 0 AND t.typowner IN (
             SELECT o.oid FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper) FOR UPDATE;
@@ -115,8 +117,8 @@ struct TrialLocks {
             """, [schemas], on: connection)
     }
 
-    /// Returns tables, and all tables into which rows are inserted or from which rows are read because of them: along
-    /// foreign keys and inheritance, in both directions.
+    /// Returns the given tables, and all tables that foreign keys and inheritance connect with them, in both
+    /// directions. A trial of the given tables may insert rows into these tables or read rows from them.
     private static func closure(of tables: [Int], on connection: isolated Connection) throws -> [Table] {
         try found(
             """
@@ -147,8 +149,8 @@ struct TrialLocks {
         UNION SELECT i.inhparent, i.inhrelid FROM pg_catalog.pg_inherits i
         """
 
-    /// Returns the tables with some OIDs, in the order of their names. Temporary tables are left out: only their own
-    /// session can use them.
+    /// Returns the tables whose OIDs the query `oids` selects, sorted by name. Temporary tables are left out, because
+    /// only the session that created them can use them.
     private static func found(
         _ oids: String, _ parameters: [(any PostgresEncodable)?], on connection: isolated Connection
     ) throws -> [Table] {

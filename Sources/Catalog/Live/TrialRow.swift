@@ -110,13 +110,14 @@ struct RowMaker {
         return inserted
     }
 
-    /// SQL for the text of a column from the output function of its type. A cast to text could be user-defined.
+    /// SQL for the text that a column's output function prints. A cast to text is not used, because it could be
+    /// user-defined.
     private static func text(_ column: CatalogObject) -> String {
         let name = column.identity.quotedName
         return "CASE WHEN pg_catalog.num_nulls(\(name)) = 0 THEN pg_catalog.format('%s', \(name)) END"
     }
 
-    /// Returns an existing row of a table.
+    /// Returns any existing row of a table; nil if the table is empty.
     func existing(_ table: ObjectIdentity, on connection: isolated Connection) throws -> TrialRow? {
         let columns = columns(of: table)
         let list = columns.map(Self.text).joined(separator: ", ")
@@ -131,7 +132,8 @@ struct RowMaker {
         return row
     }
 
-    /// Returns a row of another table to reference: an existing row, or one that is made up and inserted.
+    /// Returns a row that a foreign key can reference: an existing row or, if the table is empty, a row that is made up
+    /// and inserted. Returns nil if there is neither.
     func target(
         _ table: ObjectIdentity, depth: Int, on connection: isolated Connection
     ) throws -> TrialRow? {
@@ -141,7 +143,7 @@ struct RowMaker {
         return try newTarget(table, depth: depth, on: connection)
     }
 
-    /// Makes up a row and inserts it. Tries several variants, because a trigger may require more than the checks.
+    /// Makes up a row and inserts it. Tries several variants, because a trigger may reject rows that meet all checks.
     func newTarget(_ table: ObjectIdentity, depth: Int = 0, on connection: isolated Connection) throws -> TrialRow? {
         if untouched.contains(table) { return nil }
         for variant in 0..<Self.variants {
@@ -202,8 +204,9 @@ struct RowMaker {
         return row
     }
 
-    /// Returns the row with a new value in every key, except keys whose columns are all kept. Then the row can violate
-    /// only those keys.
+    /// Returns a copy of the row that has a new value in one column of each key, so that it does not violate the key.
+    /// Keys whose columns are all in `kept` remain unchanged, and the copy can violate these. A column that is also in
+    /// a foreign key keeps its value, because the new value would reference no row.
     ///
     /// - Returns: nil if no new value is known for a key.
     func freshened(_ row: TrialRow, of table: ObjectIdentity, keeping kept: Set<String> = []) -> TrialRow? {
@@ -212,8 +215,7 @@ struct RowMaker {
         let foreign = foreignColumns(of: table)
         for key in keys(of: table) {
             let free = key.columns.subtracting(kept).sorted()
-            // The key is the kept key, or its columns are a subset of the kept key. A subset is always violated
-            // together with the kept key.
+            // All columns of this key are kept. A row that violates the kept key also violates this key.
             if free.isEmpty { continue }
             let choice = free.first { !foreign.contains($0) } ?? free.first
             guard let name = choice, let column = columns(of: table).first(where: { $0.identity.name == name }) else {
@@ -253,7 +255,8 @@ struct CheckSearch {
 
     /// Returns a variant of a row that meets a check.
     ///
-    /// - Parameter count: how many such variants are skipped. If there are not more, the last one is returned.
+    /// - Parameter count: how many of the variants that meet the check are skipped. If there are not more than `count`,
+    ///   the last one is returned.
     func row(
         like row: TrialRow, meeting check: CatalogObject, skipping count: Int, on connection: isolated Connection
     ) throws -> TrialRow? {
@@ -268,7 +271,8 @@ struct CheckSearch {
         return chosen ?? last
     }
 
-    /// Returns the first wanted variant that differs in one or two of the columns of a check.
+    /// Returns the first variant of a row that `isWanted` accepts. A variant has different values in one or two of the
+    /// columns that the check uses.
     private func variants(
         of row: TrialRow, _ check: CatalogObject, isWanted: (TrialRow) throws -> Bool
     ) throws -> TrialRow? {
@@ -299,8 +303,8 @@ struct CheckSearch {
         return nil
     }
 
-    /// Returns whether a row violates a check, if `check` is not nil, and meets the others. Returns false if a value
-    /// does not fit its type.
+    /// Returns whether a row meets all checks in `others` and, if `check` is not nil, violates `check`. Returns false
+    /// if the server rejects the query, for instance because a value does not fit its type.
     private func judge(
         _ row: TrialRow, breaking check: CatalogObject?, others: [CatalogObject], on connection: isolated Connection
     ) throws -> Bool {

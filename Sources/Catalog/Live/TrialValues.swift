@@ -6,7 +6,7 @@ import SQL
 struct TrialValues {
     let catalog: SchemaCatalog
 
-    /// Returns a type without its modifier, and the base type of a domain.
+    /// Returns a type without its modifier; for a domain, the base type.
     func baseType(_ type: String) -> String {
         var plain = type
         if let open = plain.firstIndex(of: "("), let close = plain[open...].firstIndex(of: ")") {
@@ -95,8 +95,8 @@ struct TrialValues {
         return numbers.first.map { ($0, numbers.count > 1 ? numbers[1] : 0) }
     }
 
-    /// Returns values near the limits that checks usually set, and the literals in these checks with neighbouring
-    /// values.
+    /// Returns test values for a type: NULL, values near the limits that checks usually set, and the literals in
+    /// `checks` with neighbouring values.
     func candidates(_ type: String, checks: [String]) -> [String?] {
         let literals = checks.map(Self.literals)
         let numbers = literals.flatMap(\.numbers)
@@ -139,7 +139,8 @@ struct TrialValues {
         "EUR", "1", "-1", "00000000", "a b", "+4912345678", "1.2.3", "image/png", "16:9", "x y z?", "\u{1}",
     ]
 
-    /// Returns texts whose lengths are the numbers, one more and one less.
+    /// Returns three texts for each number from 1 to 100000: one that is as long as the number says, one that is a
+    /// character longer, and one that is a character shorter.
     private func lengths(_ numbers: [String]) -> [String] {
         numbers.compactMap { Int($0) }.filter { (1...100_000).contains($0) }.flatMap { length in
             [
@@ -164,7 +165,7 @@ struct TrialValues {
             if token.kind == .string, text.hasPrefix("'") {
                 let value = unquoted(text)
                 texts.append(value)
-                // The server prints negative numbers and some casts as string literals.
+                // The server prints negative numbers and some casts as string literals, so a number may be in quotes.
                 if Double(value) != nil { numbers.append(value) }
             }
         }

@@ -71,8 +71,9 @@ struct TriggerTrial {
         }
     }
 
-    /// Returns the triggers that fired. The function of a trigger must be called once for each trigger without a
-    /// condition that shares the function. If the trigger has a condition, one more call is required.
+    /// Returns the triggers that fired. The server counts the calls of a function, which several triggers may share.
+    /// Triggers without a condition have fired if their function was called at least once for each of them. A trigger
+    /// with a condition has fired if its function was called at least once more than that.
     private func calls(
         of triggers: [Facts], by operation: Operation, _ base: TrialRow, on connection: isolated Connection
     ) throws -> Result<Set<ObjectIdentity>, PostgresError> {

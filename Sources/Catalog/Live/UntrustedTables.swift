@@ -6,9 +6,9 @@ import Postgres
 /// No list of risky expressions is complete. Examples are default arguments of functions, operators that become the
 /// negator of another operator, and types that are named by OID when an expression is evaluated. Even if a function
 /// runs with the privileges of its owner, its arguments are evaluated with the privileges of the session, and the
-/// function can change settings of the session. Therefore not the expressions are checked, but the roles that wrote
-/// them. A table is tried only if superusers, the current role or trusted roles wrote the table and all objects that it
-/// uses.
+/// function can change settings of the session. Therefore the check does not look at expressions, but at the roles that
+/// wrote them. A table is tried only if superusers, the current role or trusted roles wrote the table and all objects
+/// that the table uses.
 struct UntrustedTables {
     /// Tables into which no rows are inserted, with the reasons: tables of untrusted roles, tables that use objects of
     /// such roles, and tables that share rows with one of these tables or are connected with one by a foreign key.
@@ -41,7 +41,8 @@ struct UntrustedTables {
         for (table, finding) in found {
             for neighbour in joined[table] ?? [] where found[neighbour] == nil { found[neighbour] = finding }
         }
-        // A row of a partitioned table is also subject to the foreign keys of the partition.
+        // The foreign keys of a partition also apply to rows that are inserted into its parent, so the findings spread
+        // once more.
         Self.spread(&found, along: shared)
         for (table, finding) in found {
             guard let identity = identities[table], let source = identities[finding.table] else { continue }
@@ -76,8 +77,8 @@ struct UntrustedTables {
         }
     }
 
-    /// Returns the pairs of tables that share rows or are connected by a rule, and the pairs that a foreign key
-    /// connects.
+    /// Returns, for each table, the tables that it is connected with. `shared` contains connections by inheritance,
+    /// partitioning and rules (including views); `joined` contains connections by foreign keys.
     private static func links(
         on connection: isolated Connection
     ) throws -> (shared: [Int: [Int]], joined: [Int: [Int]]) {
@@ -124,12 +125,13 @@ struct UntrustedTables {
         FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
         """
 
-    /// A query for the untrusted tables: the OID of the table, the untrusted object that it uses, and the role of that
-    /// object. PostgreSQL's built-in objects are not in `pg_depend`; they belong to a superuser.
+    /// A query for the untrusted tables: the OID of the table, the untrusted object that the table uses (NULL if it is
+    /// the table itself), and the untrusted role that owns or wrote that object. PostgreSQL's built-in objects are not
+    /// in `pg_depend`, and need no check, because they belong to a superuser.
     ///
     /// All objects in a schema count as untrusted if an untrusted role owns the schema, may create objects in it, or
     /// owns functions or operators in it. The text of a default or a check is parsed again during a trial, and the role
-    /// could have created functions or operators that match it better.
+    /// could have created functions or operators that match the text better.
     private static let untrusted = """
         WITH RECURSIVE untrusted AS MATERIALIZED (
             SELECT r.oid FROM pg_catalog.pg_roles r

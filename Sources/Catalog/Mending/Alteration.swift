@@ -5,7 +5,7 @@ import SQL
 enum Alteration: Sendable {
     /// Statements that change the object in place.
     case statements([String])
-    /// Statements that change the object in place, after its dependents were removed.
+    /// Statements that change the object in place, after the dependents that prevent this were removed.
     case withDependentsAway([String])
     /// Drop and create the object and all its dependents.
     case recreate
@@ -85,7 +85,7 @@ struct AlterationPlanner {
 
     private func routine(_ property: String, _ new: CatalogObject) -> Alteration {
         switch property {
-        // These properties are part of the signature that callers use.
+        // CREATE OR REPLACE cannot change these properties, because callers depend on them.
         case "arguments", "returns", "window": return .recreate
         default: return .statements([RoutineDefinition(object: new).create(orReplace: true)])
         }

@@ -66,8 +66,8 @@ struct LeafAlteration {
         }
     }
 
-    /// A DO statement that sets the state of a foreign key's triggers. Their names are different in each database, so
-    /// the server looks them up.
+    /// A DO statement that sets the state of a foreign key's triggers. The names of these triggers are different in
+    /// each database, so the statement looks them up when it runs.
     private var enforcement: String {
         let verb =
             switch new["enforcing triggers"] {

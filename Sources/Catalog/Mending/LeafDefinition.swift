@@ -44,7 +44,7 @@ struct LeafDefinition {
             sql += "FOREIGN KEY (\(object["columns"] ?? "")) REFERENCES \(object["references"] ?? "")"
             sql += " (\(object["referenced columns"] ?? ""))"
             if let match = object["match"] { sql += " MATCH \(match.uppercased())" }
-            // The column names after SET NULL keep their case.
+            // The actions are not converted to upper case, because column names may follow SET NULL.
             if let action = object["on update"] { sql += " ON UPDATE \(action)" }
             if let action = object["on delete"] { sql += " ON DELETE \(action)" }
         default: sql += object["definition"] ?? ""
@@ -90,7 +90,7 @@ struct LeafDefinition {
 
     // MARK: Triggers, rules, policies and publications
 
-    /// The statement that enables or disables the object; empty if a new object already has the expected state.
+    /// The statement that enables or disables the object; empty if the object is to have the state of a new object.
     private var state: [String] { object["enabled"] == nil ? [] : [setState(object["enabled"])] }
 
     func setState(_ value: String?) -> String {

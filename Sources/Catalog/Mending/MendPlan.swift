@@ -57,7 +57,7 @@ struct MendPlan {
     private mutating func takeMissing(_ identity: ObjectIdentity) {
         if identity.kind == .column, let table = mender.expected.object(at: identity.quotedParent), !comesLast(identity)
         {
-            // ADD COLUMN appends the column, so its position requires a new table.
+            // ADD COLUMN can only append a column. To put it at another position, the table must be created again.
             rebuilds.insert(table)
         } else {
             creates.formUnion(Mender.whole(identity, mender.expectedParts))
@@ -116,7 +116,8 @@ struct MendPlan {
 
     // MARK: Removing obstacles
 
-    /// Finds all objects that prevent a change, and the objects that prevent the removal of these.
+    /// Finds all objects that prevent a change and, recursively, all objects that prevent the removal of such an
+    /// object. Plans to drop them first, and to create them again afterwards if they are expected.
     mutating func clearTheWay() {
         for table in rebuilds { includePartitions(of: table) }
         var waiting = Array(recreates) + Array(retypes) + Array(rebuilds) + Array(typedAnew) + Array(earlyDrops)
@@ -136,8 +137,9 @@ struct MendPlan {
                 if part.kind == .sequence, mender.expected[part]?["identity of"] == nil { continue }
                 alterations[part] = nil
                 afterwards[part] = nil
-                // The name of a table, column or sequence is free, because the old table is renamed. Other unexpected
-                // parts must be dropped, because their names in the schema would conflict with those of the new table.
+                // The old table is renamed and later dropped, together with its columns and sequences, so these need
+                // not be dropped first. Other unexpected parts, such as indexes, must be: they keep their names in the
+                // schema, which parts of the new table may need.
                 guard part.kind == .column || part.kind.isTable || part.kind == .sequence else { continue }
                 drops.remove(part)
                 earlyDrops.remove(part)
@@ -153,7 +155,8 @@ struct MendPlan {
         }
     }
 
-    /// Removes the dependents of one object, and returns the objects that this affects in turn.
+    /// Plans the removal of the dependents of one object. Returns the objects whose own dependents must therefore be
+    /// removed, too.
     private mutating func clear(_ identity: ObjectIdentity) -> [ObjectIdentity] {
         var result: [ObjectIdentity] = []
         if rebuilds.contains(identity) {
@@ -179,8 +182,8 @@ struct MendPlan {
         return result
     }
 
-    /// Restores the statistics targets of an index. The server rebuilds the indexes of a column whose type changes, and
-    /// their statistics targets are lost.
+    /// Plans to restore the statistics targets of an index. When the type of a column changes, the server rebuilds the
+    /// indexes of the column without their statistics targets.
     private mutating func keepStatisticsTargets(of index: ObjectIdentity) {
         guard let object = mender.expected[index], object["statistics targets"] != nil else { return }
         afterwards[index] = LeafDefinition(object: object).statisticsTargets
@@ -233,7 +236,8 @@ struct MendPlan {
         mender.found[column]?.dependencies.contains(where: retypes.contains) ?? false
     }
 
-    /// Adds and returns the columns of child tables and partitions that change with a column.
+    /// Returns the columns of child tables and partitions whose type changes together with that of `column`, and adds
+    /// them to `typedAnew`.
     private mutating func childColumns(of column: ObjectIdentity) -> [ObjectIdentity] {
         var result: [ObjectIdentity] = []
         for object in mender.found.objects.values where object.identity.kind.isTable {

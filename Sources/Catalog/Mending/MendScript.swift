@@ -32,8 +32,8 @@ public struct MendScript: Sendable, Equatable {
     /// The script for psql: the preamble and the statements; empty if there are no statements.
     public var script: String { isEmpty ? "" : Self.preamble + text }
 
-    /// The statements, each with its semicolon and after its note as a comment. Notes contain object names, so control
-    /// characters in a note are made visible and cannot end the comment.
+    /// The statements, each followed by a semicolon. The note of a statement precedes it as a comment. Notes contain
+    /// object names, so control characters in a note are made visible and cannot end the comment.
     public var text: String {
         statements.map { ($0.note.map { "-- \(visible($0))\n" } ?? "") + $0.sql + ";\n" }.joined()
     }

@@ -12,7 +12,8 @@ struct MendWriter {
     private var rebuilding: TableRebuild {
         TableRebuild(expected: expected, found: found, tables: plan.rebuilds, relations: definition.relations) {
             column, spelled in
-            // Values that were converted while their type is created again are converted back when the rows are copied.
+            // While the type of a column is created again, the column stores its values in another type. The
+            // values are converted back when the rows are copied.
             guard let type = found[column]?.dependencies.first(where: plan.retypes.contains) else { return nil }
             return unpacked(column.quotedName, type, as: spelled)
         }
@@ -46,7 +47,7 @@ struct MendWriter {
         for identity in dropOrder(leaving) { drop(identity, &script) }
         let types = dropOrder(plan.retypes)
         for type in types {
-            // This includes the columns of tables that are renamed and copied later.
+            // The columns of tables that are renamed and copied later are converted, too.
             for column in columns(of: type) {
                 let alter = "ALTER TABLE \(column.identity.quotedParent) ALTER COLUMN \(column.identity.quotedName)"
                 if column["default"] != nil { script.add("\(alter) DROP DEFAULT") }
@@ -76,8 +77,8 @@ struct MendWriter {
             : "\(column)::\(spelled)"
     }
 
-    /// Returns the columns of a type. For partitioned and parent tables, returns only the topmost columns, because
-    /// changes apply to the inherited columns too.
+    /// Returns the columns that have the type `type`. Of columns that are inherited, returns only the topmost one,
+    /// because its changes apply to the columns of child tables and partitions, too.
     private func columns(of type: ObjectIdentity) -> [CatalogObject] {
         found.sorted.filter { object in
             guard object.identity.kind == .column, object.dependencies.contains(type) else { return false }
@@ -97,7 +98,7 @@ struct MendWriter {
                 ? nil : holdsData ? "loses data: no migration creates \(identity.kind.name) \(identity)" : nil)
     }
 
-    /// Objects are dropped before those that they depend on.
+    /// Returns the objects in the order in which they are dropped: each object before the objects that it depends on.
     private func dropOrder(_ identities: Set<ObjectIdentity>) -> [ObjectIdentity] {
         DependencyOrder.sorted(identities) { identity in
             guard identity.kind == .schema else { return found[identity]?.dependencies ?? [] }
@@ -155,7 +156,7 @@ struct MendWriter {
             script.add(definition.create(object))
             for part in plan.mender.expectedParts[identity] ?? [] {
                 if let part = expected[part], !plan.recreates.contains(part.identity) {
-                    // The columns of a composite type are created with it.
+                    // The columns of a composite type are created with the type.
                     if part.identity.kind != .column { script.add(definition.create(part)) }
                     script.add(definition.attributes(of: part))
                 }

@@ -11,12 +11,12 @@ public struct Mender: Sendable {
     let expected: SchemaCatalog
     let found: SchemaCatalog
     let owner: String
-    /// The objects that depend on an object that was found.
+    /// For each found object, the objects that depend on it.
     let dependents: [ObjectIdentity: [ObjectIdentity]]
-    /// The parts of each object.
+    /// For each found object, its parts. The parts of a schema are the objects in the schema.
     let foundParts: [ObjectIdentity: [ObjectIdentity]]
     let expectedParts: [ObjectIdentity: [ObjectIdentity]]
-    /// The objects that must exist before an expected object can be created.
+    /// For each expected object, the objects that must exist before it can be created.
     let needs: [ObjectIdentity: [ObjectIdentity]]
     private let defaults: DefaultPrivileges
 

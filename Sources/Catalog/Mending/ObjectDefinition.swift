@@ -10,13 +10,13 @@ struct ObjectDefinition {
     let owner: String
     /// The privileges of new objects, if ALTER DEFAULT PRIVILEGES has changed them.
     var defaults: DefaultPrivileges?
-    /// Whether CREATE EXTENSION contains the version from the catalog. This requires a catalog from the same major
-    /// version of the server.
+    /// Whether CREATE EXTENSION names the version that the catalog contains. Set only if the catalog is from a server
+    /// of the same major version: other servers may not have that version of the extension.
     var namesVersions = true
 
     var relations: RelationDefinition { RelationDefinition(catalog: catalog, parts: parts) }
 
-    /// Creates an object without its owner, comment and privileges.
+    /// Returns the statements that create an object, without its owner, comment and privileges.
     func create(_ object: CatalogObject) -> [String] {
         let name = object.identity.sqlName
         switch object.identity.kind {
@@ -57,7 +57,7 @@ struct ObjectDefinition {
         }
     }
 
-    /// Sets the owner, comment and privileges of an object that was just created.
+    /// Returns the statements that set the owner, comment and privileges of an object that was just created.
     func attributes(of object: CatalogObject) -> [String] {
         var statements: [String] = []
         if let other = object["owner"] { statements.append(ownership(of: object.identity, role: other)) }
@@ -72,8 +72,8 @@ struct ObjectDefinition {
         return statements
     }
 
-    /// Sets the owners, comments and privileges of an object and of the parts that are created with it: columns, and
-    /// the sequences of identities.
+    /// Returns the statements that set the owners, comments and privileges of an object and of the parts that are
+    /// created with the object: columns, and the sequences of identities.
     func allAttributes(of object: CatalogObject) -> [String] {
         let along = Mender.whole(object.identity, parts).dropFirst().filter { part in
             part.kind == .column || part.kind == .sequence && catalog[part]?["identity of"] != nil
@@ -111,7 +111,7 @@ struct ObjectDefinition {
     }
 }
 
-/// Functions and procedures.
+/// The statement that creates a function or procedure.
 struct RoutineDefinition {
     let object: CatalogObject
 

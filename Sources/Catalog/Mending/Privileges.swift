@@ -9,8 +9,8 @@ struct PrivilegeChange {
     /// The role that runs migrations.
     let owner: String
 
-    /// Returns the statements that change the privileges of a grantee from the found list to the expected list. Nil
-    /// stands for the default privileges of the object.
+    /// Returns the statements that change the privileges of a grantee from the found list to the expected list. nil
+    /// means the default privileges on the object.
     func statements(_ property: String, found: String?, expected: String?) -> [String] {
         let grantee = Self.grantee(property) ?? property
         let old = list(found ?? standard(grantee))
@@ -36,7 +36,7 @@ struct PrivilegeChange {
         return result
     }
 
-    /// Returns the grantee of a privileges property, as SQL writes the name; nil for other properties.
+    /// Returns the grantee in the property name `privileges of GRANTEE`; nil for the names of other properties.
     static func grantee(_ property: String) -> String? {
         guard property.utf8.starts(with: prefix.utf8) else { return nil }
         return String(Substring(property.utf8.dropFirst(prefix.utf8.count)))
@@ -48,7 +48,7 @@ struct PrivilegeChange {
         text == "none" || text.isEmpty ? [] : text.split(separator: ", ").map(String.init)
     }
 
-    /// Returns a list of privileges. The name of the column follows each column privilege.
+    /// Returns privileges as a list in SQL. If the object is a column, its name follows each privilege.
     private func names(_ privileges: [String]) -> String {
         let column = object.identity.kind == .column ? " (\(object.identity.quotedName))" : ""
         return privileges.map { $0 + column }.joined(separator: ", ")
@@ -97,7 +97,8 @@ struct PrivilegeChange {
     func standard(_ grantee: String) -> String {
         let identity = object.identity
         let isDefault = identity.kind == .defaultPrivileges
-        // The default privileges of a schema are added to the global ones and are initially empty.
+        // The default privileges for a schema are granted in addition to the global default privileges, and are
+        // initially empty.
         if isDefault, identity.schema != nil { return "none" }
         let kind = isDefault ? Self.kinds[identity.name] ?? .table : identity.kind
         switch grantee {

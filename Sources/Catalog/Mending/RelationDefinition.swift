@@ -113,8 +113,8 @@ struct RelationDefinition {
             + (object["cycle"] == nil ? "NO CYCLE" : "CYCLE")
     }
 
-    /// Returns the MAXVALUE clause with the maximum of a type. That maximum is the default of an ascending sequence. A
-    /// descending sequence needs the clause.
+    /// Returns a MAXVALUE clause with the largest value of a type, which is the default of an ascending sequence. The
+    /// clause is always written, because a descending sequence has another default.
     private static func highest(_ type: String?) -> String {
         switch type {
         case "smallint": "MAXVALUE 32767"

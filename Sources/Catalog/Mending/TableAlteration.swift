@@ -26,7 +26,7 @@ struct TableAlteration {
         case "forced row level security":
             return .statements(["\(alter) \(new[property] == nil ? "NO FORCE" : "FORCE") ROW LEVEL SECURITY"])
         case "of type": return .statements(["\(alter) \(new[property].map { "OF \($0)" } ?? "NOT OF")"])
-        // The columns of the table must match those of the parent first.
+        // The columns of the table must first be changed so that they match the columns of the parent.
         case "inherits": return .afterwards(inheritance(alter))
         case "partition of", "partition bound": return .afterwards(attachment)
         case "disabled inherited triggers": return .afterwards(inheritedTriggers(alter))
@@ -146,8 +146,8 @@ struct ColumnAlteration {
         return statements
     }
 
-    /// The statement that sets the storage of the column. For the type's default storage, a DO statement looks it up on
-    /// the server.
+    /// The statement that sets the storage of the column. If the storage is the default of the type, the statement is a
+    /// DO statement that looks up that default on the server.
     private var storageChange: String {
         if let storage = new["storage"] { return "\(alter) SET STORAGE \(storage.uppercased())" }
         let table = quoteLiteral(new.identity.quotedParent)

@@ -8,8 +8,8 @@ struct TableRebuild {
     let found: SchemaCatalog
     let tables: Set<ObjectIdentity>
     let relations: RelationDefinition
-    /// Returns the expression that reads a column whose values are temporarily stored in another type; nil for other
-    /// columns.
+    /// Returns the SQL expression that reads a column of the old table whose values are temporarily stored in another
+    /// type; nil for other columns. The second parameter is the expected type of the column.
     let unpacking: (ObjectIdentity, String) -> String?
 
     private static let suffix = "_reeve_old"

@@ -1,6 +1,6 @@
 import Postgres
 
-/// Builds the objects of a catalog from the rows of its queries.
+/// Builds the objects of a catalog from the rows that the queries of `CatalogReader` return.
 struct CatalogBuilder {
     /// The address of a row in a system catalog, as in `pg_depend`.
     struct Address: Hashable {
@@ -39,7 +39,8 @@ struct CatalogBuilder {
     }
 
     private mutating func register(_ oids: String, _ catalog: String, part: Int, as identity: ObjectIdentity) throws {
-        // The words are the OID of the object, and `catalog:oid` for rows of other catalogs that represent the object.
+        // `oids` contains the OID of the object and, for each row of another catalog that represents the same object,
+        // `catalog:oid`.
         for word in oids.split(separator: " ") {
             let halves = word.split(separator: ":")
             guard let oid = halves.last.flatMap({ Int($0) }) else { continue }

@@ -37,8 +37,8 @@ public struct CatalogReader: Sendable {
             do {
                 return try readOnce(on: connection)
             } catch let error as PostgresError where attempt < 12 && Self.isConcurrentChange(error) {
-                // The server functions that print definitions read the newest catalog and not the snapshot of the
-                // transaction.
+                // The server functions that print definitions read the newest catalog, not the snapshot of the
+                // transaction. They fail if an object has been dropped since the snapshot, so everything is read again.
                 attempt += 1
             } catch let error as PostgresError {
                 throw LockHolders.explained(error, on: connection)
@@ -46,14 +46,14 @@ public struct CatalogReader: Sendable {
         }
     }
 
-    /// Returns the text of all queries. Two versions of the program with the same text read equal catalogs.
+    /// Returns the text of all queries. If two versions of the program return the same text, they read equal catalogs.
     public static func version(server: Int) -> String {
         let terms = QueryTerms(version: server, schemas: [], owner: nil)
         return (KindQuery.all.map { $0.sql(terms) } + [PrivilegeQuery.sql(terms), DependencyQuery.sql])
             .joined(separator: "\n")
     }
 
-    /// Returns whether an error may mean that an object was dropped after the snapshot of the query.
+    /// Returns whether the cause of an error may be that an object was dropped after the query's snapshot was taken.
     private static func isConcurrentChange(_ error: PostgresError) -> Bool {
         guard let state = error.sqlState else { return false }
         return ["XX000", "42P01", "42704", "42703", "42883", "40001"].contains(state)

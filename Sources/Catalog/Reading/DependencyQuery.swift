@@ -9,7 +9,7 @@ enum DependencyQuery {
         """
 }
 
-/// Counts the objects in the schemas that no query reads, so that a comparison can report that it is incomplete.
+/// Counts the objects in the schemas whose kinds no query reads, so that a comparison can report that it is incomplete.
 enum UnsupportedKindsQuery {
     static func sql(_ terms: QueryTerms) -> String {
         let kinds = [

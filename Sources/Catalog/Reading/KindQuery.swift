@@ -19,7 +19,7 @@ struct QueryTerms: Sendable {
     /// An SQL condition: whether the namespace is one of the schemas to read.
     func isWanted(_ namespace: String) -> String { "\(namespace) = ANY (ARRAY[\(schemas)]::name[])" }
 
-    /// An SQL expression for the name of the owner; NULL for the role whose ownership is not recorded.
+    /// An SQL expression for the name of the owner; NULL if the owner is the role whose ownership is not recorded.
     func owner(_ column: String) -> String { "nullif(pg_get_userbyid(\(column)), \(owner))" }
 
     func commentJoin(_ catalog: String, _ oid: String, part: String = "0") -> String {

@@ -1,8 +1,8 @@
 /// Reads the privileges of each grantee that differ from the privileges on a new object.
 ///
 /// Therefore a missing access list is equal to a list that contains the default privileges (PostgreSQL manual, section
-/// 5.7). The privileges of the owner are listed under `(owner)`, so that a different owner changes no other property. A
-/// `*` is the grant option.
+/// 5.7). The privileges of the owner are listed under `(owner)`, so that a different owner changes no other property.
+/// `*` after a privilege means that the grantee may grant it to others.
 enum PrivilegeQuery {
     static let defaultKind = """
         CASE d.defaclobjtype WHEN 'r' THEN 'tables' WHEN 'S' THEN 'sequences' WHEN 'f' THEN 'functions'

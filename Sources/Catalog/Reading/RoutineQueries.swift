@@ -8,8 +8,9 @@ extension KindQuery {
             FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY s(t, n)), '') AS signature
         """
 
-    /// An SQL condition: whether a setting `o` is listed without double quotes around it. Each setting is on its own
-    /// line, so it may contain commas. A list of names may also contain pairs of double quotes.
+    /// An SQL condition: whether a setting `o` can be listed without double quotes around it. Each setting is on its
+    /// own line, so its value may contain commas. If the value is a list of names, it may also contain pairs of double
+    /// quotes.
     private static let plainSetting = """
         o ~ '^[A-Za-z_][A-Za-z0-9_.$]*=[^"''()\\r\\n]*$' OR o ~ '^[A-Za-z_]+=([^"''()\\r\\n]*"[^"''()\\r\\n]*")*[^"''()\\r\\n]*$'
             AND lower(split_part(o, '=', 1)) IN (\(ListSetting.names.map(quoteLiteral).joined(separator: ", ")))

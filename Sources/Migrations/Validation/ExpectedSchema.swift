@@ -48,7 +48,7 @@ struct ExpectedSchemaFinder: Sendable {
     let logger: Logger
 
     /// - Throws: `PostgresError`, `MigrationError`; `ValidationError` if neither a scratch database nor a committed
-    ///   snapshot can be used.
+    ///   snapshot can be used; `SnapshotError` if a committed snapshot cannot be parsed.
     func find() async throws -> ExpectedSchema {
         if let cached = cached?.catalog { return ExpectedSchema(catalog: cached, source: .cache) }
         if policy == .never { return ExpectedSchema(catalog: try committed(), source: .snapshots) }
@@ -146,8 +146,8 @@ struct ExpectedSchemaFinder: Sendable {
                         + "\(selection.system.schema)",
                     hint: "recreate it with 'reeve schema snapshot --write --system \(selection.system.name)'")
             }
-            // The catalog gets the version of the server that the file was created on, so that a comparison ignores
-            // differences between major versions.
+            // The catalog gets the version of the server on which the snapshot was created, so that a comparison
+            // ignores differences between major versions.
             if catalog.serverVersion != serverVersion / 10000 { merged.serverVersion = catalog.serverVersion }
             merged.add(catalog)
         }

@@ -6,7 +6,7 @@ import Telemetry
 
 /// Runs migrations in a scratch database and reads the schema that they create.
 struct SchemaReplay: Sendable {
-    /// The selections, each after those of the systems that it requires.
+    /// The selections, ordered so that each system follows the systems that it requires.
     let selections: [MigrationSelection]
     let logger: Logger
 
@@ -37,8 +37,8 @@ struct SchemaReplay: Sendable {
         }
     }
 
-    /// Returns the schemas and the objects outside schemas. The schema `public` is included only if it contains
-    /// objects.
+    /// Returns the schemas of the scratch database and its objects outside schemas. The schema `public` is included
+    /// only if it contains objects.
     private func made(_ settings: ConnectionSettings) async throws -> [ObjectIdentity] {
         try await Connection.opened(settings.named("reeve validate")) { connection in
             try await connection.with { connection in

@@ -12,8 +12,8 @@ import Telemetry
 ///     for difference in report.differences { print(difference.object, report.mend(difference)) }
 ///
 /// The expected schema is created by the migrations that the ledger records as applied. For a system without records in
-/// the ledger, for instance after a restore without the ledger, it is created by all its migrations. Pending migrations
-/// are not a difference.
+/// the ledger, for instance after a restore without the ledger, all migrations of the system are used. Pending
+/// migrations are not a difference.
 public struct SchemaValidator: Sendable {
     public struct Settings: Sendable {
         public var scratch: ScratchPolicy = .auto
@@ -49,7 +49,8 @@ public struct SchemaValidator: Sendable {
 
     /// - Throws: `PostgresError`, `MigrationError`, `ValidationError`, `SnapshotError`.
     public func validate() async throws -> SchemaReport {
-        // Migrations that run at the same time would look like differences.
+        // Migrations that run during the comparison would look like differences. If the ledger has changed, the
+        // comparison is repeated.
         for _ in 0..<3 {
             if let report = try await attempt() { return report }
         }
@@ -100,7 +101,8 @@ public struct SchemaValidator: Sendable {
         }
     }
 
-    /// Returns the schema that the migrations create, without a comparison, for snapshots.
+    /// Returns the schema that the applied migrations create or, if `allMigrations` is true, the schema that all
+    /// migrations create. Does not compare it with the database.
     public func expected(allMigrations: Bool) async throws -> ExpectedSchema {
         let state = try await readState()
         return try await finder(state, records: allMigrations ? nil : state.records).find()

@@ -8,7 +8,8 @@ struct ClusterFolder: Sendable {
     let path: String
 
     var data: String { "\(path)/data" }
-    /// The folder in which initdb works, so that an unfinished cluster is never mistaken for a finished one.
+    /// The folder in which initdb creates the data. It is renamed to `data` at the end, so that an unfinished cluster
+    /// is never mistaken for a finished one.
     var unfinished: String { "\(path)/data.unfinished" }
     var log: String { "\(path)/postgresql.log" }
     var settings: String { "\(path)/reeve.conf" }
@@ -18,7 +19,7 @@ struct ClusterFolder: Sendable {
     var startLock: String { "\(path)/start.lock" }
     /// Locked by the one process that waits to stop the cluster.
     var watchLock: String { "\(path)/watch.lock" }
-    /// A file that marks the folder as one of Reeve. It contains the path of the server programs.
+    /// A file that marks the folder as created by Reeve. It contains the path of the server programs.
     var marker: String { "\(path)/REEVE-CLUSTER" }
     var pidFile: String { "\(data)/postmaster.pid" }
 
@@ -36,8 +37,8 @@ struct ClusterFolder: Sendable {
         return Int(text.trimmingCharacters(in: .whitespacesAndNewlines))
     }
 
-    /// Returns the first line of a small file in a folder of the server's account. That account may have put something
-    /// else in the place of the file.
+    /// Returns the first line of a small file in a folder of the server's account. Returns nil if the path is not a
+    /// regular file, because the account may have replaced the file by something else, such as a link.
     private static func line(of path: String) -> String? {
         let descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
@@ -61,7 +62,7 @@ struct ClusterFolder: Sendable {
         }
     }
 
-    /// Removes a pid file if its process has ended or is now another program.
+    /// Removes the pid file if the process that it names has ended, or if another program now has its PID.
     func removeStalePidFile(as account: ServerAccount) async throws {
         guard let pid = Self.line(of: pidFile).flatMap({ Int32($0) }) else { return }
         let executable = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/exe")
@@ -71,8 +72,8 @@ struct ClusterFolder: Sendable {
         }
     }
 
-    /// Removes a folder of the server's account, with the rights of that account. If the account puts links in the
-    /// folder or renames it, only files of that account can be removed.
+    /// Removes a folder of the server's account, with the rights of that account. Even if the account puts links into
+    /// the folder or renames the folder, only files of the account can be removed.
     ///
     /// - Throws: `EmbeddedClusterError.folder` if the folder was not removed completely.
     func removeServersFolder(_ path: String) async throws {

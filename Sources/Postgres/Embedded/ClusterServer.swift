@@ -10,7 +10,8 @@ struct ClusterServer {
     let options: EmbeddedCluster.Options
     let logger: Logger
 
-    /// - Parameter watch: called before the server is started, so that no server is left running without a watcher.
+    /// - Parameter watch: starts the process that later stops the server. It is called before the server is started, so
+    ///   that no server is left running without such a process.
     /// - Returns: whether the cluster was created by this call.
     func start(watch: () throws -> Void) async throws -> Bool {
         let programs = try await choosePrograms()
@@ -116,8 +117,8 @@ struct ClusterServer {
     private func makeFolder(_ path: String) throws {
         try FileManager.default.createDirectory(
             atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-        // In /tmp another user may have created the folder first, or a link to a folder whose owner would then be
-        // changed.
+        // In /tmp, another user may have created the folder first, or a link to another folder. `own` then throws an
+        // error.
         try account.own(folder: path)
     }
 

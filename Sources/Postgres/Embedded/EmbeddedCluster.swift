@@ -22,8 +22,8 @@ public final class EmbeddedCluster: Sendable {
         public var programFolders: [String]?
         /// Whether root runs the server apart from other servers, for untrusted code. The server then runs under an
         /// account that runs no other server, if there is such an account. It also runs in its own namespaces, if they
-        /// can be created (`canRunApart`): everything that it started ends with it, and it sees nothing else in the
-        /// folder that contains `stateFolder`.
+        /// can be created (`canRunApart`): everything that the server started ends with the server, and the server sees
+        /// nothing else in the folder that contains `stateFolder`.
         public var runsApart = false
 
         public init(stateFolder: String) { self.stateFolder = stateFolder }
@@ -34,7 +34,7 @@ public final class EmbeddedCluster: Sendable {
     private let holder: FileLock
     /// The server, if it runs apart.
     private let isolated: IsolatedServer?
-    /// Whether this call created the cluster. Its first user may want to fill it.
+    /// Whether this call created the cluster. The caller may then want to fill it.
     public let wasCreated: Bool
 
     private init(
@@ -84,8 +84,8 @@ public final class EmbeddedCluster: Sendable {
         let folder = folder(of: options)
         let account = ServerAccount.current(isApart: options.runsApart)
         try prepare(folder, account)
-        // Only one process at a time creates or starts the cluster. The shared lock is acquired before anything else is
-        // done, so that no process stops the cluster in the meantime.
+        // Only one process at a time creates or starts the cluster. The shared lock is acquired first, so that no
+        // process stops the cluster while this process starts or uses it.
         let (starting, holder) = try await onOwnThread(named: "cluster lock") {
             let starting = try FileLock(folder.startLock, .exclusive, limit: options.startTimeout)
             return (starting, try FileLock(folder.holdersLock, .shared, limit: options.startTimeout))
@@ -168,9 +168,9 @@ public final class EmbeddedCluster: Sendable {
 
     /// Starts a process that outlives this one. It waits until no process holds the cluster, and then stops the server.
     ///
-    /// Only one such process waits at a time. A second one gives up after 5 seconds, because a first one that is about
-    /// to end has ended by then. Stopping is tried up to five times, because a server whose starter was killed may
-    /// still be about to start.
+    /// Only one such process waits at a time. A second one waits for its turn for 5 seconds, in case the first one is
+    /// about to end, and then gives up. Stopping is tried up to five times, because a server whose starter was killed
+    /// may still be about to start.
     private static func startWatcher(_ folder: ClusterFolder, _ account: ServerAccount) throws {
         guard let programs = try? String(contentsOfFile: folder.marker, encoding: .utf8) else { return }
         let bin = programs.trimmingCharacters(in: .whitespacesAndNewlines)
@@ -182,7 +182,7 @@ public final class EmbeddedCluster: Sendable {
         _ = try ChildProcess(Command("flock", arguments), newSession: true)
     }
 
-    /// Returns whether a server answers on the socket, and uses the data of this very folder.
+    /// Returns whether a server answers on the socket, and whether that server uses the data in this folder.
     private func isAnswering() async throws -> Bool {
         guard FileManager.default.fileExists(atPath: "\(folder.socket)/.s.PGSQL.5432") else { return false }
         guard let connection = try? await Connection.open(settings(database: "postgres")) else { return false }

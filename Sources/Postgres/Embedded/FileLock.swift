@@ -8,7 +8,7 @@ final class FileLock: Sendable {
 
     enum Mode { case shared, exclusive }
 
-    /// Tries to acquire the lock until it succeeds or the time is over.
+    /// Tries to acquire the lock until it is acquired or `limit` has passed.
     ///
     /// - Throws: `EmbeddedClusterError` if the file cannot be opened, or if the lock is not acquired within `limit`.
     init(_ path: String, _ mode: Mode, limit: Duration) throws {

@@ -3,18 +3,18 @@ import Processes
 
 /// A server in its own namespaces, for untrusted code.
 ///
-/// All processes that it starts end with it, even if they are detached. The first process of the PID namespace is a
-/// shell that runs as root, and the kernel kills all other processes of the namespace when that shell ends. The shell
-/// ends when the server ends, or when no process holds the cluster any more. Processes in the namespaces cannot reach
-/// the network, see other processes, or find the files of another isolated server: an empty file system is mounted on
-/// each folder that both could use.
+/// All processes that the server starts end with the server, even if they are detached. The first process of the PID
+/// namespace is a shell that runs as root, and the kernel kills all other processes of the namespace when that shell
+/// ends. The shell ends when the server ends, or when no process holds the cluster any more. Processes in the
+/// namespaces cannot reach the network, see other processes, or find the files of another isolated server: an empty
+/// file system is mounted on each folder that both servers could use.
 struct IsolatedServer: Sendable {
     private let process: ChildProcess
 
     /// - Parameters:
     ///   - command: the command that runs the server under its account.
     ///   - folder: the folder of the cluster.
-    ///   - hidden: a folder that is empty for the server, except for the cluster's folder.
+    ///   - hidden: a folder that appears to be empty to the server, except for the cluster's folder.
     ///   - log: a descriptor for the standard error of the server; nil: it is discarded.
     init(_ command: Command, in folder: ClusterFolder, hiding hidden: String, log: Int32?) throws {
         process = try ChildProcess(
@@ -30,7 +30,7 @@ struct IsolatedServer: Sendable {
         // In a separate task, because this one may be cancelled.
         await Task {
             if await ends(within: .seconds(30)) { return }
-            // This also kills the first process of the namespace.
+            // `process` is `unshare --kill-child`, so this also kills the first process of the namespace.
             process.signal(SIGKILL)
             _ = await ends(within: .seconds(10))
         }.value
@@ -42,7 +42,8 @@ struct IsolatedServer: Sendable {
         return hasEnded
     }
 
-    /// The script of the first process of the namespaces. It opens the folders before it mounts file systems over them.
+    /// The script of the first process of the namespaces. It mounts empty file systems over shared folders. It opens
+    /// the cluster's folders before, and then mounts the open folders at their places again.
     private static let script = #"""
         set -e
         folder=$1 socket=$2 lock=$3 hidden=$4; shift 4
@@ -69,10 +70,10 @@ struct IsolatedServer: Sendable {
                 + ["setpriv", "--no-new-privs", "--", command.program] + command.arguments)
     }
 
-    /// Whether this process can create such namespaces here. It can as root on Linux, outside of most containers.
+    /// Whether this process can create the namespaces. It can as root on Linux, outside of most containers.
     static var isPossible: Bool { get async { await probe.value } }
 
-    /// Tries to run a program that only prints a word.
+    /// Tries to run a program in the namespaces that only prints a word.
     private static let probe = Task {
         guard geteuid() == 0 else { return false }
         var template = Array("/tmp/reeve-probe-XXXXXX".utf8CString)

@@ -12,7 +12,7 @@ struct ServerAccount: Sendable {
     /// An account that owns no files.
     static let unused = "nobody"
 
-    /// - Parameter isApart: whether the account of other servers, `postgres`, is only the second choice.
+    /// - Parameter isApart: whether `nobody` is preferred to `postgres`, the account of other servers.
     static func current(isApart: Bool = false) -> ServerAccount {
         guard geteuid() == 0 else { return ServerAccount(user: nil, uid: geteuid(), gid: getegid()) }
         for name in isApart ? [unused, "postgres"] : ["postgres", unused] {
@@ -31,7 +31,7 @@ struct ServerAccount: Sendable {
             user: isOther ? String(status.st_uid) : nil, uid: status.st_uid, gid: status.st_gid)
     }
 
-    /// Returns a command that runs as this account, in a folder that every account may enter.
+    /// Returns a command that runs as this account. It starts in `/`, which every account may enter.
     func command(_ program: String, _ arguments: [String]) -> Command {
         guard user != nil else { return Command(program, arguments) }
         let switching = ["--reuid", String(uid), "--regid", String(gid), "--clear-groups", "--", program]
