@@ -1,6 +1,7 @@
 import Foundation
 import Kernel
 import Ledger
+import Reporting
 
 /// The result of `reeve audit verify` for one database.
 public struct AuditReport: Sendable {
@@ -59,32 +60,33 @@ public struct AuditReport: Sendable {
         if let first = chain.contradicted.first {
             problems.append(
                 "the chain was rewritten: entry \(first.entries) differs from the one that was anchored at "
-                    + "\(first.at.rfc3339) (\(count(chain.contradicted.count, "anchor")))")
+                    + "\(first.at.rfc3339) (\(counted(chain.contradicted.count, "anchor")))")
         }
         if let last = chain.beyond.max(by: { $0.entries < $1.entries }) {
             problems.append(
-                "the chain was cut off: it had \(last.entries) entries at \(last.at.rfc3339), and now has "
+                "the chain was cut off: it had \(counted(last.entries, "entry", "entries")) at \(last.at.rfc3339), and now has "
                     + "\(chain.entries)"
             )
         }
         if let remade = evidence.remade.last {
             problems.append(
                 "the ledger was replaced: at \(remade.at.rfc3339), the database had another ledger, "
-                    + "\(remade.identity.ledger.uuidString.lowercased()), with \(remade.entries) entries")
+                    + "\(remade.identity.ledger.uuidString.lowercased()), with \(counted(remade.entries, "entry", "entries"))"
+            )
         }
     }
 
     private mutating func judgeAnchors(_ evidence: AuditEvidence, _ keyProblem: String?) {
         if !evidence.forged.isEmpty {
             problems.append(
-                "\(count(evidence.forged.count, "anchor")) \(evidence.forged.count == 1 ? "was" : "were") forged or changed: "
+                "\(counted(evidence.forged.count, "anchor")) \(evidence.forged.count == 1 ? "was" : "were") forged or changed: "
                     + evidence.forged.prefix(3).joined(separator: "; "))
         }
         let unknown = evidence.unknown
         if !unknown.isEmpty {
             let keys = Set(unknown.map(\.keyID)).sorted().joined(separator: ", ")
             let text =
-                "\(count(unknown.count, "anchor")) made with the key \(keys): "
+                "\(counted(unknown.count, "anchor")) made with the key \(keys): "
                 + "\(keyProblem ?? "this key is not available")"
             // If no anchor could be checked, nothing confirms the chain.
             if evidence.valid.isEmpty { problems.append(text) } else { notChecked.append(text) }
@@ -92,11 +94,9 @@ public struct AuditReport: Sendable {
             notChecked.append("anchors: \(keyProblem)")
         }
         if !evidence.foreign.isEmpty {
-            notes.append("\(count(evidence.foreign.count, "anchor")) of another database with this name were ignored")
+            notes.append("\(counted(evidence.foreign.count, "anchor")) of another database with this name were ignored")
         }
     }
-
-    private func count(_ number: Int, _ what: String) -> String { "\(number) \(what)\(number == 1 ? "" : "s")" }
 
     // MARK: Output
 
@@ -106,9 +106,10 @@ public struct AuditReport: Sendable {
             lines.append("\(name): the audit chain is broken at entry \(broken)")
         } else if !problems.isEmpty {
             lines.append(
-                "\(name): the audit chain is consistent (\(chain.entries) entries), but not proven to be intact")
+                "\(name): the audit chain is consistent (\(counted(chain.entries, "entry", "entries"))), but not proven to be intact"
+            )
         } else {
-            lines.append("\(name): the audit chain is intact, \(chain.entries) entries")
+            lines.append("\(name): the audit chain is intact, \(counted(chain.entries, "entry", "entries"))")
         }
         lines += problems.map { "  \($0)" }
         if let anchored {
@@ -116,16 +117,18 @@ public struct AuditReport: Sendable {
                 "  anchored up to entry \(anchored.entries), at \(anchored.at.rfc3339), with the key \(anchored.keyID), by:"
             )
             lines += vouching.map {
-                "    \($0.place): \(count($0.anchors, "anchor")), up to entry \($0.newest.entries) at \($0.newest.at.rfc3339)"
+                "    \($0.place): \(counted($0.anchors, "anchor")), up to entry \($0.newest.entries) at \($0.newest.at.rfc3339)"
             }
-            if unanchored > 0 { lines.append("  not anchored yet: \(unanchored) entries after it") }
+            if unanchored > 0 {
+                lines.append("  not anchored yet: \(counted(unanchored, "entry", "entries")) after it")
+            }
         } else if chain.entries > 0 {
             lines.append(
                 "  not anchored: the owner of the schema could have rewritten it; run 'reeve audit anchor'")
         }
         if let acceptance {
             lines.append(
-                "  accepted at \(acceptance.at.rfc3339) with \(acceptance.entries) entries, so not compared with "
+                "  accepted at \(acceptance.at.rfc3339) with \(counted(acceptance.entries, "entry", "entries")), so not compared with "
                     + "earlier anchors: \(acceptance.note)")
         }
         lines += notChecked.map { "  not checked: \($0)" } + notes.map { "  note: \($0)" }
@@ -191,7 +194,7 @@ extension AuditReport {
         let genuine = found.lines.compactMap { AuditAnchor($0) }.filter { anchor in key.map(anchor.isGenuine) ?? false }
         guard let last = genuine.filter({ $0.name == name }).max(by: { $0.at < $1.at }) else { return }
         problems.append(
-            "the ledger does not exist; a ledger of this name had \(last.entries) entries at \(last.at.rfc3339) "
+            "the ledger does not exist; a ledger of this name had \(counted(last.entries, "entry", "entries")) at \(last.at.rfc3339) "
                 + "in the database '\(last.identity.database)'")
     }
 }

@@ -156,7 +156,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .needsIdentity(let id):
             (id.map { "backup \($0) is" } ?? "the backups are") + " encrypted, and no identity is given"
         case .emptied(let place, let name, let backups):
-            "\(place) contains no backups of '\(name)', but the ledger records \(backups) backups there"
+            "\(place) contains no backups of '\(name)', but the ledger records \(counted(backups, "backup")) there"
         case .manifestNotRead(let object, let cause): "the manifest \(object) could not be read: \(cause)"
         }
     }

@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Hashing
 import Postgres
+import Reporting
 import SQL
 
 /// Compares a database with a manifest.
@@ -38,11 +39,13 @@ struct Comparison: Sendable {
         return manifest.tables.compactMap { table in
             let name = "\(table.schema).\(table.name)"
             guard let other = found[ExactText(table.path)] else {
-                return RestoreDifference(kind: "table", object: name, expected: "\(table.rows) rows", found: "missing")
+                return RestoreDifference(
+                    kind: "table", object: name, expected: counted(table.rows, "row"), found: "missing")
             }
             if other.rows != table.rows {
                 return RestoreDifference(
-                    kind: "table", object: name, expected: "\(table.rows) rows", found: "\(other.rows) rows")
+                    kind: "table", object: name, expected: counted(table.rows, "row"), found: counted(other.rows, "row")
+                )
             }
             guard other.digest != table.digest else { return nil }
             return RestoreDifference(

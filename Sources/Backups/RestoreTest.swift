@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Reporting
 import Storage
 import Telemetry
 
@@ -140,7 +141,7 @@ public struct RestoreTest: Sendable {
                         let rows = try check.rows(on: connection)
                         if rows == 0 { return nil }
                         return RestoreDifference(
-                            kind: "check", object: check.name, expected: "no row", found: "\(rows) rows")
+                            kind: "check", object: check.name, expected: "no row", found: counted(rows, "row"))
                     } catch let error as PostgresError where error.kind == .server && !error.isOutage {
                         return RestoreDifference(
                             kind: "check", object: check.name, expected: "no row", found: error.message)
@@ -172,9 +173,10 @@ extension Proof {
             "Backup \(backup) of '\(manifest.shownSource)', taken \(manifest.startedAt) to \(manifest.finishedAt).",
             "Restored \(testedAt) into an empty server of version \(server / 10000).\(server % 10000): "
                 + (isProved ? "it equals its source at the snapshot." : "IT DIFFERS FROM ITS SOURCE."), "",
-            "Compared: \(tables) tables with \(rows) rows, by count and content; \(manifest.sequences.count) "
-                + "sequences; \(manifest.largeObjects?.count ?? 0) large objects; \(manifest.roles.count) roles; the "
-                + "whole schema"
+            "Compared: \(counted(tables, "table")) with \(counted(rows, "row")), by count and content; "
+                + "\(counted(manifest.sequences.count, "sequence")); "
+                + "\(counted(manifest.largeObjects?.count ?? 0, "large object")); "
+                + "\(counted(manifest.roles.count, "role")); the whole schema"
                 + (manifest.access == nil ? "." : "; the owner, the grants and the connection limit of the database."),
             "Not compared: \(notCompared?.joined(separator: "; ") ?? "nothing").",
             "Checks run: \(checks.isEmpty ? "none" : checks.joined(separator: ", ")).",

@@ -1,5 +1,6 @@
 import Catalog
 import Postgres
+import Reporting
 import SQL
 
 /// A query that checks the data of a system. It returns no row if all is well.
@@ -49,7 +50,7 @@ public struct SystemCheck: Sendable {
         let statements = try SQLLexer.split(bytes, file: name)
         guard let one = statements.first, statements.count == 1 else {
             throw SQLScriptError(
-                "the check \(name) has \(statements.count) statements, but must have exactly one",
+                "the check \(name) has \(counted(statements.count, "statement")), but must have exactly one",
                 hint: "split it into several files with one query each")
         }
         return String(decoding: bytes[one.range], as: UTF8.self)

@@ -1,4 +1,5 @@
 import Postgres
+import Reporting
 import SQL
 
 /// The number of rows of a table, and a hash of its rows in 128 bits. The hash does not depend on the order of the
@@ -14,7 +15,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     /// 32 hexadecimal digits.
     public let digest: String
 
-    public var description: String { "\(rows) rows, \(digest)" }
+    public var description: String { "\(counted(rows, "row")), \(digest)" }
 
     public init(rows: Int, digest: String) {
         self.rows = rows

@@ -1,4 +1,5 @@
 import Postgres
+import Reporting
 
 /// A cron expression of five fields: minute, hour, day of month, month, day of week.
 ///
@@ -33,7 +34,7 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
         }
         guard fields.count == 5 else {
             throw CronError(
-                "'\(text)' has \(fields.count) field\(fields.count == 1 ? "" : "s"), not five",
+                "'\(text)' has \(counted(fields.count, "field")), not five",
                 hint: "write minute hour day-of-month month day-of-week, as in '30 3 * * *'")
         }
         minutes = try CronField.minute.parse(fields[0])

@@ -51,7 +51,7 @@ enum BackupCommands {
             let manifest = result.manifest
             return DatabaseScope.Report(
                 ["backup": BackupText.created(result)],
-                "\(manifest.id): \(manifest.tables.count) tables, \(BackupText.size(manifest.bytes))"
+                "\(manifest.id): \(counted(manifest.tables.count, "table")), \(BackupText.size(manifest.bytes))"
                     + (manifest.ownBytes < manifest.bytes ? ", \(BackupText.size(manifest.ownBytes)) of it new" : ""),
                 result.failed.isEmpty ? .done : .failed)
         }
@@ -95,7 +95,9 @@ enum BackupCommands {
                     do {
                         proof = try await Proof.read(manifest, in: repository)
                         if let proof {
-                            proved = proof.isProved ? proof.testedAt : "no: \(proof.differences.count) differences"
+                            proved =
+                                proof.isProved
+                                ? proof.testedAt : "no: \(counted(proof.differences.count, "difference"))"
                         }
                     } catch let error as StorageError {
                         status = .failed
@@ -202,7 +204,7 @@ enum BackupCommands {
             var pruned = (removed: 0, freed: 0)
             if !invocation.isDryRun, !leaving.isEmpty {
                 try invocation.confirm(
-                    "\(leaving.count) backups of '\(work.open.name)' would be removed", name: work.open.name)
+                    "\(counted(leaving.count, "backup")) of '\(work.open.name)' would be removed", name: work.open.name)
                 pruned = try await work.prune(actor: Invocation.person)
             }
             var table = TextTable("ID", "KEPT", "REASON")

@@ -63,7 +63,7 @@ enum BackupKeyCommands {
             }
             return DatabaseScope.Report(
                 ["parts": .int(parts), "damaged": .array(damaged.map { .string($0.description) })],
-                "encrypted \(parts) parts for the configured recipients", damaged.isEmpty ? .done : .failed)
+                "encrypted \(counted(parts, "part")) for the configured recipients", damaged.isEmpty ? .done : .failed)
         }
     }
 

@@ -2,6 +2,7 @@ import Backups
 import Foundation
 import Kernel
 import Postgres
+import Reporting
 import Storage
 import Telemetry
 
@@ -12,7 +13,7 @@ enum BackupTask {
         let work = try BackupWork(call)
         let result = try await work.create(BackupSettings.maker(work.configuration), actor: ServiceInstance.name)
         let manifest = result.manifest
-        var text = "\(manifest.id): \(manifest.tables.count) tables, \(BackupText.size(manifest.bytes))"
+        var text = "\(manifest.id): \(counted(manifest.tables.count, "table")), \(BackupText.size(manifest.bytes))"
         if !result.failed.isEmpty {
             throw BackupError.notWritten(result.failed.map { ($0.place, "\($0.error)") })
         }
@@ -31,7 +32,7 @@ enum PruneTask {
     static func run(_ call: TaskCall) async throws -> String {
         let work = try BackupWork(call)
         let (removed, freed) = try await work.prune(actor: ServiceInstance.name)
-        return "removed \(removed) backups, \(BackupText.size(freed)) freed"
+        return "removed \(counted(removed, "backup")), \(BackupText.size(freed)) freed"
     }
 }
 

@@ -1,5 +1,6 @@
 import Backups
 import Kernel
+import Reporting
 
 /// The text and JSON forms of backups and proofs.
 enum BackupText {
@@ -92,15 +93,13 @@ enum BackupText {
 
     /// Returns the counts, in one line.
     static func summary(_ result: Verification) -> String {
-        var text = "\(count(result.parts, "part")), \(result.read) of them read (\(size(result.bytes)))"
+        var text = "\(counted(result.parts, "part")), \(result.read) of them read (\(size(result.bytes)))"
         if result.unopened > 0 { text += ", \(result.unopened) of these not unpacked for lack of an identity" }
-        text += ", \(count(result.problems.count, "problem"))"
-        if !result.untried.isEmpty { text += ", \(count(result.untried.count, "part")) could not be checked" }
-        if !result.orphans.isEmpty { text += ", \(count(result.orphans.count, "object")) that belong to no backup" }
+        text += ", \(counted(result.problems.count, "problem"))"
+        if !result.untried.isEmpty { text += ", \(counted(result.untried.count, "part")) could not be checked" }
+        if !result.orphans.isEmpty { text += ", \(counted(result.orphans.count, "object")) that belong to no backup" }
         return text
     }
-
-    private static func count(_ number: Int, _ what: String) -> String { "\(number) \(what)\(number == 1 ? "" : "s")" }
 
     static func proved(_ proof: Proof) -> JSONValue {
         [
@@ -119,10 +118,10 @@ enum BackupText {
     static func text(_ proof: Proof) -> String {
         let lines = proof.differences.map { "\($0.kind) \($0.object): found \($0.found), expected \($0.expected)" }
         let untried = (proof.notCompared ?? []).map { "not compared: \($0)" }
-        let result = proof.isProved ? "proved" : "not proved, \(lines.count) differences"
+        let result = proof.isProved ? "proved" : "not proved, \(counted(lines.count, "difference"))"
         return
             (lines + untried + [
-                "\(proof.backup): \(result); \(proof.tables) tables, restored in \(rounded(proof.restoreSeconds)) s"
+                "\(proof.backup): \(result); \(counted(proof.tables, "table")), restored in \(rounded(proof.restoreSeconds)) s"
             ]).joined(separator: "\n")
     }
 

@@ -183,7 +183,7 @@ enum RestoreCommands {
         guard invocation.option("confirm") == name else {
             throw ConfirmationNeeded(
                 what:
-                    "the database '\(name)' is not empty: it contains \(count == 1 ? "an object" : "\(count) objects")",
+                    "the database '\(name)' is not empty: it contains \(counted(count, "object"))",
                 name: name)
         }
         return true

@@ -1,6 +1,7 @@
 import Auditing
 import Kernel
 import Ledger
+import Reporting
 import Telemetry
 
 extension Feature {
@@ -54,8 +55,9 @@ enum TidyTask {
         let removed = try await call.open.database.pool.withConnection { try await retention.tidy(on: $0) }
         await AuditWork(open: call.open, configuration: call.configuration, logger: call.logger).thin()
         return
-            "removed \(removed.runs) runs, \(removed.occurrences) occurrences, \(removed.events) events, "
-            + "\(removed.attempts) backup attempts, \(removed.findings) findings"
+            "removed \(counted(removed.runs, "run")), \(counted(removed.occurrences, "occurrence")), "
+            + "\(counted(removed.events, "event")), \(counted(removed.attempts, "backup attempt")), "
+            + counted(removed.findings, "finding")
     }
 }
 

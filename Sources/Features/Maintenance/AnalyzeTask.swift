@@ -1,5 +1,6 @@
 import Kernel
 import Postgres
+import Reporting
 import SQL
 import Telemetry
 
@@ -51,7 +52,8 @@ enum AnalyzeTask {
                 held += 1
             }
         }
-        return "analysed \(done) of \(tables.count) tables" + (held > 0 ? "; \(held) could not be analysed" : "")
+        return "analysed \(done) of \(counted(tables.count, "table"))"
+            + (held > 0 ? "; \(held) could not be analysed" : "")
     }
 
     private static func analyze(_ table: TableStatistics, on connection: isolated Connection) throws {

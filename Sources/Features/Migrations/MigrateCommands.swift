@@ -196,7 +196,7 @@ private struct MigrationReport {
         ]
         var lines: [String] = []
         for action in plan.actions {
-            let mode = action.runsInOneTransaction ? "one transaction" : "\(action.steps.count) steps"
+            let mode = action.runsInOneTransaction ? "one transaction" : counted(action.steps.count, "step")
             lines.append("\(action.direction.rawValue)  \(action.system.name)/\(action.migration.title)  (\(mode))")
             for step in action.steps {
                 for statement in step.statements {

@@ -80,6 +80,6 @@ enum PendingProbe {
         let plan = try TaskPlan(MigrateTask.spec, configuration, isEmbedded: open.isEmbedded)
         return ReadinessProbe.Answer(
             isReady: pending == 0 || !plan.isEnabled,
-            message: pending == 0 ? "up to date" : "\(pending) \(pending == 1 ? "migration" : "migrations") pending")
+            message: pending == 0 ? "up to date" : "\(counted(pending, "migration")) pending")
     }
 }

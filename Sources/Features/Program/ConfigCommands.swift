@@ -32,8 +32,8 @@ enum ConfigCommands {
                 "valid": true, "file": .string(file),
                 "databases": .array(configuration.databases.map { .string($0.name) }),
             ],
-            text: "\(file ?? "environment and defaults, without a file"): valid, \(configuration.databases.count) "
-                + "database\(configuration.databases.count == 1 ? "" : "s")")
+            text: "\(file ?? "environment and defaults, without a file"): valid, "
+                + counted(configuration.databases.count, "database"))
         return .done
     }
 

@@ -25,9 +25,9 @@ struct DifferenceText {
         whole = { report.mend }
         var notes: [String] = []
         for (system, count) in report.pending.sorted(by: { $0.key < $1.key }) where count > 0 {
-            notes.append("note: \(system) has \(count) pending migrations, which were not compared")
+            notes.append("note: \(system) has \(counted(count, "pending migration")), not compared")
         }
-        if !report.ignored.isEmpty { notes.append("note: \(report.ignored.count) differences are ignored") }
+        if !report.ignored.isEmpty { notes.append("note: ignored: \(counted(report.ignored.count, "difference"))") }
         for entry in report.unusedEntries {
             notes.append("note: validate.ignore: '\(entry.pattern)' no longer matches any difference")
         }
@@ -43,7 +43,7 @@ struct DifferenceText {
         if differences.isEmpty { return "no difference" }
         let all = differences.map { "\($0.system.map { "\($0): " } ?? "")\(Self.line($0))" }
         let count = differences.count
-        return (all + ["\(count) \(count == 1 ? "difference" : "differences")"]).joined(separator: "\n")
+        return (all + [counted(count, "difference")]).joined(separator: "\n")
     }
 
     static func line(_ difference: Difference) -> String {

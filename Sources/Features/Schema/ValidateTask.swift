@@ -4,6 +4,7 @@ import Kernel
 import Ledger
 import Migrations
 import Postgres
+import Reporting
 import Telemetry
 
 /// The task that compares the database with its migrations, and records the differences in the ledger.
@@ -48,7 +49,7 @@ enum ValidateTask {
         }
         let count = findings.count
         return
-            "\(count) \(count == 1 ? "difference" : "differences"), \(change.new.count) new, \(change.cleared) cleared"
+            "\(counted(count, "difference")), \(change.new.count) new, \(change.cleared) cleared"
             + (report.ignored.isEmpty ? "" : ", \(report.ignored.count) ignored")
     }
 }

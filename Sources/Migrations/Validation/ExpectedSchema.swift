@@ -136,7 +136,7 @@ struct ExpectedSchemaFinder: Sendable {
             let path = "\(selection.system.folder)/\(Self.snapshotName)"
             guard let data = FileManager.default.contents(atPath: path) else {
                 throw ValidationError(
-                    "the role may not create a scratch database, and \(path) does not exist",
+                    "a scratch database may not be created, and \(path) does not exist",
                     hint: "grant the role CREATEDB, or create the file elsewhere with 'reeve schema snapshot --write'")
             }
             let (catalog, notes) = try SchemaSnapshot.parse(String(decoding: data, as: UTF8.self), file: path)

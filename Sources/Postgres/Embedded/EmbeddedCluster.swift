@@ -91,7 +91,6 @@ public final class EmbeddedCluster: Sendable {
             return (starting, try FileLock(folder.holdersLock, .shared, limit: options.startTimeout))
         }
         defer { withExtendedLifetime(starting) {} }
-        defer { withExtendedLifetime(starting) {} }
         if options.runsApart, await canRunApart {
             let server = ClusterServer(folder: folder, account: account, options: options, logger: logger)
             return try await startIsolated(server, holder)
