@@ -7,7 +7,7 @@ public final class AdminServer: Sendable {
     public struct Settings: Sendable {
         /// Whether the server may listen on addresses that other machines can reach.
         public var allowsRemote = false
-        /// Further host names that requests may use, in addition to the server's own names.
+        /// Host names that the Host header of a request may contain, in addition to the server's own names.
         public var hosts: [String] = []
         var limits = ConnectionTable.Limits()
 

@@ -127,8 +127,8 @@ final class ConnectionWatch: @unchecked Sendable {
 
     /// Waits for a change, a disconnect or the next deadline.
     ///
-    /// - Returns: the exchanges whose descriptor reports a disconnect. The descriptor may already belong to another
-    ///   connection.
+    /// - Returns: the exchanges whose descriptor reports a disconnect. Such an exchange may have ended in the meantime,
+    ///   and its descriptor may already belong to another connection, so the caller checks that it is still suspended.
     private func hungUp(_ round: Round) -> [Exchange] {
         var polled = [pollfd(fd: wakeup, events: Int16(POLLIN), revents: 0)]
         polled += round.suspended.map { pollfd(fd: $0.descriptor, events: csystem_poll_hangup(), revents: 0) }
@@ -141,7 +141,7 @@ final class ConnectionWatch: @unchecked Sendable {
         return zip(polled.dropFirst(), round.suspended).compactMap { $0.revents != 0 ? $1.exchange : nil }
     }
 
-    /// - Returns: whether the exchange was still suspended.
+    /// - Returns: true if the exchange was still suspended. It is then no longer watched.
     private func forget(_ exchange: Exchange) -> Bool {
         lock.withLock {
             guard suspended[exchange.id] === exchange else { return false }

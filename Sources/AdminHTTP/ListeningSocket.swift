@@ -34,8 +34,8 @@ struct ListeningSocket: Sendable {
         defer { freeaddrinfo(found) }
         let all = sequence(first: found) { $0.pointee.ai_next }
         if !isRemoteAllowed {
-            // Check all addresses: a name that resolves to loopback today could otherwise resolve to another address
-            // later.
+            // Check all addresses of the name, although the socket listens on only one of them: at a later start, it
+            // could be a different one that is not loopback.
             for one in all {
                 guard let address = PeerAddress(one.pointee.ai_addr), !address.isLoopback else { continue }
                 throw ServerError(
