@@ -17,7 +17,7 @@ public struct Feature: Sendable {
     public var sections: [SystemKey]
     public var tasks: [TaskSpec]
     public var collectors: [Collector]
-    /// Metrics that are not read by a collector.
+    /// The metrics of the feature that no collector reads.
     public var metrics: [MetricDescription]
     public var checks: [Check]
     public var probes: [ReadinessProbe]

@@ -1,6 +1,6 @@
 import Postgres
 
-/// The value of the found anchors as evidence for one chain. Pure: no I/O.
+/// The anchors that were found, sorted by what they prove about one chain. Pure: no I/O.
 public struct AuditEvidence: Sendable, Equatable {
     /// Genuine anchors of this ledger that no later acceptance overrules.
     public private(set) var valid: [AuditAnchor] = []
@@ -11,9 +11,10 @@ public struct AuditEvidence: Sendable, Equatable {
     public private(set) var forged: [String] = []
     /// Anchors of this ledger or of this database that were signed with another key.
     public private(set) var unknown: [AuditAnchor] = []
-    /// Genuine anchors of other databases.
+    /// Genuine anchors of the ledgers of other databases.
     public private(set) var foreign: [AuditAnchor] = []
-    /// The newest acceptance of this chain by a holder of the key. Earlier anchors do not count.
+    /// The newest anchor of the kind `accepted`, with which a holder of the key accepted this chain. Earlier anchors do
+    /// not count.
     public private(set) var acceptance: AuditAnchor?
 
     /// - Parameters:

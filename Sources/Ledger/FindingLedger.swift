@@ -147,7 +147,7 @@ public enum FindingLedger {
     /// tried repeatedly with SKIP LOCKED instead of waited for, so that the error can name the holder.
     private static func lock(_ check: String, _ patience: Duration, on connection: isolated Connection) throws {
         let end = ContinuousClock.now + patience
-        // Checked first, because an INSERT would wait for a session that has changed the row.
+        // Look for the row before inserting it, because an INSERT would wait for a session that has changed the row.
         if try connection.query(#"SELECT 1 FROM reeve.checks WHERE "check" = $1"#, [check]).isEmpty {
             try connection.query(#"INSERT INTO reeve.checks ("check") VALUES ($1) ON CONFLICT DO NOTHING"#, [check])
         }
@@ -159,8 +159,8 @@ public enum FindingLedger {
             }
             Thread.sleep(forTimeInterval: .random(in: 0.02...0.06))
         }
-        // The time of this record: later than the time of every earlier record, and not the start time of the
-        // transaction.
+        // Set the time of this recording, which must be later than that of every earlier recording. The start time of
+        // the transaction may be earlier, because the transaction may have waited for the lock.
         try connection.query(
             """
             UPDATE reeve.checks SET recorded_at = greatest(clock_timestamp(), recorded_at + interval '1 microsecond')

@@ -14,7 +14,7 @@ public struct RunRecord: Sendable, Equatable {
 
     public let id: Int64
     public let task: String
-    /// The time when it was due; nil for a run that was requested by hand.
+    /// The time at which the run was due; nil for a run that was requested by hand.
     public let occurrence: Timestamp?
     public let attempt: Int
     public let state: State
@@ -28,8 +28,8 @@ public struct RunRecord: Sendable, Equatable {
 /// The runs of tasks. An occurrence is claimed by its key (task, due time), so that only one of several processes runs
 /// it. A running run has a lease. When the lease expires, the run counts as lost.
 ///
-/// Each request to run has its own identifier, `wish`. A process may not receive the answer to a request. If it repeats
-/// the request with the same `wish`, it receives the run that was granted before.
+/// Each request to run has its own identifier, `wish`. If the answer to a request is lost, the process repeats the
+/// request with the same `wish`. It then receives the run that was already granted, and not a second run.
 public enum RunLedger {
     /// The tables, in the first version of the ledger.
     static let tables = """
@@ -154,7 +154,8 @@ public enum RunLedger {
                 [task, occurrence, wish])
             return ours.isEmpty ? .taken : .overlaps
         }
-        // Checked after the INSERT, because the row may have been removed in the meantime.
+        // Check this after the INSERT: it also succeeds if the occurrence was claimed before, and `LedgerRetention` has
+        // removed its row in the meantime.
         let forgotten = try connection.query(
             "SELECT 1 FROM reeve.task_totals WHERE task = $1 AND kept_since > $2", [task, occurrence])
         guard !forgotten.isEmpty else { return nil }
@@ -251,8 +252,8 @@ public enum RunLedger {
         }
     }
 
-    /// The totals of a task that metrics need after a restart: when it last succeeded, when it last began, and how
-    /// often its runs ended in each state. Runs that are no longer kept are included.
+    /// The totals of a task that metrics need after a restart: when the task last succeeded, when it last began, and
+    /// how many of its runs ended in each state. Runs whose rows were removed are included.
     public struct Summary: Sendable, Equatable {
         public let task: String
         public let lastStarted: Timestamp

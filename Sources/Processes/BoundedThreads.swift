@@ -108,14 +108,14 @@ public final class BoundedThreads: Sendable {
         thread.start()
     }
 
-    /// Replaces an abandoned thread: starts the next waiting job on a new thread.
+    /// Counts an abandoned thread as hung, and starts the next waiting job on a new thread.
     private func leave() {
         if let next = next(leaving: true) { start(next) }
     }
 
     private func comeBack() { state.withLock { $0.hung -= 1 } }
 
-    /// - Returns: the next job for this thread or for its replacement; nil if none waits.
+    /// - Returns: the next job to start; nil if no job waits.
     private func next(leaving: Bool = false) -> (any Job)? {
         let (next, refused, hung) = state.withLock { state in
             if leaving { state.hung += 1 }
@@ -157,7 +157,7 @@ public final class BoundedThreads: Sendable {
                 if wasLeft { return threads.comeBack() }
                 outcome.settle(result)
             }
-            // On a new thread and not by recursion, because the queue may be long.
+            // The next job runs on a new thread. A recursive call would need too much stack if the queue is long.
             if let next = threads.next() { threads.start(next) }
         }
 

@@ -21,7 +21,7 @@ public enum ChildEnvironment {
     ) -> [String: String] {
         var environment = parent.filter { names.contains($0.key) || fixedNames.contains($0.key) }
         environment["PATH"] = folders(of: parent["PATH"]).joined(separator: ":")
-        // Children start in another folder, where a relative path means another place.
+        // Relative paths are left out, because a child starts in another folder, where such a path names another place.
         for name in ["HOME", "TMPDIR"] where environment[name]?.hasPrefix("/") == false { environment[name] = nil }
         return environment
     }

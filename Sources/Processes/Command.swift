@@ -23,8 +23,9 @@ public struct Command: Sendable {
 
     /// Runs the program to its end and collects its output.
     ///
-    /// If the child exceeds the limit, or the caller is cancelled, its process group receives SIGTERM. After `grace` it
-    /// is killed. The child does not outlive this call, unless it is stuck in the kernel.
+    /// If the child exceeds the limit, or the caller is cancelled, the child's process group receives SIGTERM. If the
+    /// child has not ended after `grace`, the group is killed. The child does not outlive this call, unless it is stuck
+    /// in the kernel.
     ///
     /// - Parameters:
     ///   - limit: how long the child may take.

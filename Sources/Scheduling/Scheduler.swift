@@ -114,7 +114,8 @@ public final class Scheduler: Sendable {
         return await attempts(task, run, occurrence: nil)
     }
 
-    /// Claims a run by hand. If the answer was lost with the connection, repeats the same request.
+    /// Claims a run for `runNow`. If the connection is lost before the answer arrives, repeats the request with the
+    /// same `wish`, so that the ledger does not grant a second run.
     private func claimNow(_ name: String) async throws -> RunLedger.Claim {
         let wish = UUID()
         var tries = 0

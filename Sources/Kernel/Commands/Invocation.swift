@@ -23,7 +23,7 @@ public struct Invocation: Sendable {
         self.features = features
     }
 
-    /// The user for the audit chain: the account and the name of the machine.
+    /// The user that the audit chain records: the account and the name of the machine.
     public static var person: String { "\(NSUserName())@\(ProcessInfo.processInfo.hostName)" }
 
     public var isDryRun: Bool { has("dry-run") }
@@ -96,7 +96,7 @@ public struct ConfirmationNeeded: ReportedError {
         ErrorCode("confirmation_needed", [.confirmationNeeded], "A command that destroys data was not confirmed.")
     ]
 
-    /// The object that would be destroyed, as a message.
+    /// A message that says what would be destroyed.
     public let what: String
     /// The name that `--confirm` must have.
     public let name: String
