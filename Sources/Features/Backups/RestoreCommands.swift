@@ -176,7 +176,9 @@ enum RestoreCommands {
         ) { invocation.console.note($0) }
     }
 
-    /// Whether the target is not empty, and may be replaced.
+    /// Returns whether the target must be replaced, because it is not empty.
+    ///
+    /// - Throws: `ConfirmationNeeded` if the target is not empty, and `--confirm` does not name it.
     private static func mayReplace(_ target: ConnectionSettings, _ invocation: Invocation) async throws -> Bool {
         let (name, count) = try await TargetContent.read(target)
         if count == 0 { return false }

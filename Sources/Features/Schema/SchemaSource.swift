@@ -81,7 +81,7 @@ struct SchemaSource {
             settings: ValidationSettings.make(estate.configuration),
             logger: estate.logger)
         let expected = try await validator.expected(allMigrations: true).catalog
-        // Without the objects of the systems that it requires.
+        // Leave out the objects of the systems that the named system requires.
         let own = open.systems.first?.name
         let catalog = expected.filtered { expected.system(of: $0) == own }
         return SchemaSource(catalog: restricted(catalog, to: schemas), isWhole: false, owner: nil)

@@ -34,7 +34,7 @@ public struct SystemFile: Sendable {
     let folder: String
     let sections: [String: any Sendable]
 
-    /// The keys that every file may have.
+    /// The keys that are not added by a feature.
     public static let keys = [
         SystemKey(
             name: "name", summary: "The system's name: lower-case letters, digits, `_` and `-`. Required.",
