@@ -58,8 +58,8 @@ public final class AdminServer: Sendable {
     /// - Parameter limit: how long to wait for handlers. Handlers that ignore cancellation continue to run after that,
     ///   and their answers are discarded.
     public func stop(within limit: Duration = .seconds(5)) {
-        // Remove the file first: after the server stops listening, another process may consider the socket stale and
-        // replace it.
+        // Remove the file while the server still listens. As soon as the server stops listening, another process may
+        // consider the socket stale and replace it.
         if daemon.isRunning { socket.file?.remove() }
         dispatcher.tasks.stop(within: limit)
         daemon.stop()

@@ -122,10 +122,10 @@ struct ConnectionTable {
         entries[id].flatMap { $0.phase == .suspended ? $0.descriptor : nil }
     }
 
-    /// Returns the connection that is needed least. First: a connection that has been sending its request, or reading
-    /// its answer, for longer than a well-behaved client needs (1 s). Second: an idle connection. Third: any other
-    /// connection. Within each group, the connection whose current phase began first. The time for which a request is
-    /// suspended does not count.
+    /// Returns the connection that is needed least. This is a connection that has been sending its request, or reading
+    /// its answer, for longer than a well-behaved client needs (1 s). If there is none, it is an idle connection; if
+    /// there is none either, any other connection. Among several candidates, it is the one whose current phase began
+    /// first. A suspended connection is never considered slow, because it waits for the server.
     private func least(
         _ entries: [UInt: Entry], besides id: UInt, at now: ContinuousClock.Instant
     ) -> UInt? {

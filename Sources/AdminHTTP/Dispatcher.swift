@@ -90,6 +90,8 @@ final class Dispatcher: Sendable {
         }
     }
 
+    /// Sends the answer if the request is refused. Otherwise continues with the body.
+    ///
     /// - Parameter caller: nil if the route does not require authentication.
     private func admit(_ exchange: Exchange, _ match: Router.Match, caller: Caller?) -> MHD_Result {
         switch match {

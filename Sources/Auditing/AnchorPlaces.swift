@@ -103,8 +103,8 @@ struct AnchorFolder: AnchorPlace {
 
     private func prefix(_ name: String) -> String { "\(Self.folder)/\(AuditAnchor.encodedName(name))/" }
 
-    /// Returns the name of an anchor's object. It begins with the anchor's time in microseconds, so that the newest is
-    /// last in a list.
+    /// Returns the name of an anchor's object. The name begins with the anchor's time in microseconds, so that the
+    /// newest anchor is last in a sorted list.
     private func object(_ anchor: AuditAnchor) -> String {
         let time = String(max(0, anchor.at.microseconds))
         let code = String(Substring(anchor.text.utf8.suffix(12)))

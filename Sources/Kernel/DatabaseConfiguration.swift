@@ -10,7 +10,7 @@ public struct DatabaseConfiguration: Sendable {
 
     public let name: String
     public let source: Source
-    /// The connection to the server itself, if it is configured because `source` is a connection to a pooler.
+    /// The connection to the server itself. It is configured if `source` is a connection to a pooler; otherwise nil.
     public let direct: ConnectionSettings?
     /// The configured systems; nil if the configuration does not name any for this database.
     public let systems: [String]?

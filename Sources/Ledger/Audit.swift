@@ -93,7 +93,7 @@ public enum Audit {
         public var brokenAt: Int64?
         /// Whether all entries match each other, and `reeve.audit_head` matches the last entry.
         public var isConsistent = true
-        /// The matching anchor with the most entries before the first contradicted anchor.
+        /// The matching anchor with the most entries. Anchors after the first contradicted anchor are not considered.
         public var anchored: AuditAnchor?
         /// Anchors of entries whose hash is different now.
         public var contradicted: [AuditAnchor] = []

@@ -22,7 +22,7 @@ public struct AuditKey: Sendable {
 
 /// The identity of the ledger that a chain belongs to, and of its server and database.
 public struct AuditIdentity: Sendable, Hashable {
-    /// A random identifier that is created with the ledger, and copied with it.
+    /// A random identifier that is created with the ledger. A copy of the ledger has the same identifier.
     public let ledger: UUID
     /// The server's system identifier, which SQL cannot change; `-` if the role may not read it.
     public let server: String

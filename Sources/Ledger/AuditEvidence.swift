@@ -2,10 +2,10 @@ import Postgres
 
 /// The anchors that were found, sorted by what they prove about one chain. Pure: no I/O.
 public struct AuditEvidence: Sendable, Equatable {
-    /// Genuine anchors of this ledger that no later acceptance overrules.
+    /// Genuine anchors of this ledger that are not older than `acceptance`.
     public private(set) var valid: [AuditAnchor] = []
-    /// Genuine anchors of an earlier ledger in the same database that no later acceptance overrules. They show that the
-    /// ledger was created again.
+    /// Genuine anchors of an earlier ledger in the same database that are not older than `acceptance`. They show that
+    /// the ledger was created again.
     public private(set) var remade: [AuditAnchor] = []
     /// Lines that are not anchors, and anchors that name this key but have a wrong signature.
     public private(set) var forged: [String] = []

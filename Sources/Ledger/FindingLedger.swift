@@ -143,8 +143,9 @@ public enum FindingLedger {
     /// Locks a check until the end of the transaction. Without the lock, two concurrent sessions would each clear the
     /// findings of the other.
     ///
-    /// The lock is on the row of the check, so that only roles that may write to the ledger can hold it. The row is
-    /// tried repeatedly with SKIP LOCKED instead of waited for, so that the error can name the holder.
+    /// The lock is on the row of the check, so that only roles that may write to the ledger can hold it. This function
+    /// tries to lock the row repeatedly with SKIP LOCKED, and does not wait for the lock in the server, so that the
+    /// error can name the holder.
     private static func lock(_ check: String, _ patience: Duration, on connection: isolated Connection) throws {
         let end = ContinuousClock.now + patience
         // Look for the row before inserting it, because an INSERT would wait for a session that has changed the row.
@@ -168,8 +169,8 @@ public enum FindingLedger {
             """, [check])
     }
 
-    /// Returns the session that has locked a check, if this role may see it. The session's transaction is the `xmax` of
-    /// the row.
+    /// Returns a description of the session that has locked a check; nil if this role may not see the session. The ID
+    /// of the session's transaction is the `xmax` of the check's row.
     private static func holder(of check: String, on connection: isolated Connection) throws -> String? {
         try connection.query(
             """
@@ -189,7 +190,8 @@ public enum FindingLedger {
         }
     }
 
-    /// Returns the number of objects with open findings, by system and kind; 0 for a kind that had findings before.
+    /// Returns the number of objects with open findings, by system and kind. A kind that had findings earlier, and has
+    /// none now, is included with 0.
     ///
     /// - Throws: `PostgresError`.
     public static func counts(of check: String, on connection: isolated Connection) throws -> [Count] {

@@ -27,8 +27,8 @@ public struct LedgerRetention: Sendable, Equatable {
     /// Removes the rows that are older than these limits. Each transaction is short and reads the next rows by key, so
     /// that neither writers nor vacuum have to wait.
     ///
-    /// Never removed are: unfinished runs, the newest run of each task, the newest attempt of each place, and
-    /// occurrences whose run is kept. The totals that metrics read do not change.
+    /// Unfinished runs, the newest run of each task, the newest attempt of each place, and occurrences whose run is
+    /// kept are never removed. The totals, from which metrics are computed, do not change.
     ///
     /// - Throws: `PostgresError`; `CancellationError` between two batches. Rows removed before the error are not
     ///   restored.

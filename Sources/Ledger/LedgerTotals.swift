@@ -1,6 +1,6 @@
 extension LedgerSchema {
-    /// Totals of runs, backups and findings. Metrics are computed from the totals, so that `LedgerRetention` can delete
-    /// rows without changing them.
+    /// Totals of runs, backups and findings. Metrics are computed from the totals and not from the rows, so that they
+    /// do not change when `LedgerRetention` deletes rows.
     ///
     /// Triggers update the totals in the transaction that writes the rows. No writer can forget to update the totals,
     /// and the rows of an older program that still runs at the same time are also counted. Nothing is subtracted when

@@ -79,7 +79,7 @@ public enum RunLedger {
     ///
     /// - Parameters:
     ///   - lease: how long the run counts as running without a renewal.
-    ///   - wish: the identifier of the request; the same for every try.
+    ///   - wish: the identifier of the request. A repeated request must have the same identifier.
     public static func claim(
         task: String, occurrence: Timestamp?, instance: String, lease: Duration, wish: UUID = UUID(),
         on connection: isolated Connection
@@ -104,7 +104,7 @@ public enum RunLedger {
 
     /// Starts a further attempt of a failed run.
     ///
-    /// - Parameter wish: the identifier of the request; the same for every try.
+    /// - Parameter wish: the identifier of the request. A repeated request must have the same identifier.
     /// - Returns: the number of the run; nil if another run of the task has begun in the meantime.
     public static func retry(
         task: String, occurrence: Timestamp?, attempt: Int, instance: String, lease: Duration, wish: UUID = UUID(),
@@ -119,7 +119,8 @@ public enum RunLedger {
         }
     }
 
-    /// Returns the run that an earlier try of this request was granted, if the run has not ended. Renews its lease.
+    /// Returns the run that the ledger has already granted to this request, if the run has not ended. Renews the run's
+    /// lease.
     private static func granted(
         _ wish: UUID, _ lease: Duration, on connection: isolated Connection
     ) throws -> Int64? {
@@ -147,7 +148,8 @@ public enum RunLedger {
             ON CONFLICT DO NOTHING RETURNING task
             """, [task, occurrence, instance, wish])
         if claimed.isEmpty {
-            // The INSERT may have waited for an earlier try of this request, which has committed by now.
+            // The INSERT may have waited for an earlier attempt to send this request, whose transaction has been
+            // committed by now.
             if let run = try granted(wish, lease, on: connection) { return .granted(run: run) }
             let ours = try connection.query(
                 "SELECT 1 FROM reeve.occurrences WHERE task = $1 AND due_at = $2 AND claim = $3 AND state = 'skipped'",
@@ -181,7 +183,7 @@ public enum RunLedger {
             VALUES ($1, $2, $3, $4, 'running', $5, clock_timestamp() + $6::interval, $7)
             ON CONFLICT DO NOTHING RETURNING id
             """, [task, occurrence, attempt, reason.rawValue, instance, lease, wish])
-        // The conflicting row may be from an earlier try of this request.
+        // The conflicting row may be from an earlier attempt to send this request.
         return try started.first?.get(0) ?? granted(wish, lease, on: connection)
     }
 

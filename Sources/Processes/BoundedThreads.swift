@@ -25,14 +25,14 @@ public final class BoundedThreads: Sendable {
     }
 
     private struct State {
-        /// The number of threads whose calls are still waited for.
+        /// The number of threads that run a call that was not abandoned.
         var busy = 0
         var hung = 0
         /// Calls that wait for a thread.
         var queue: [(job: any Job, hungLimit: Int)] = []
 
-        /// Removes the next call that may be made from the queue. Also removes the calls before it that are refused
-        /// because too many threads are hung.
+        /// Removes from the queue the next call that is allowed to run. Also removes the calls before it; these are
+        /// refused, because too many threads are hung.
         mutating func dequeue() -> (next: (any Job)?, refused: [any Job]) {
             var refused: [any Job] = []
             while !queue.isEmpty {

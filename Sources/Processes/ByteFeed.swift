@@ -8,7 +8,7 @@ import Foundation
 ///     try await connection.with { try $0.copyOut(sql) { try feed.push($0) } }
 ///     feed.finish()
 public final class ByteFeed: @unchecked Sendable {
-    // All are accessed only while `condition` is locked.
+    // The variables are accessed only while `condition` is locked.
     private var pieces: [[UInt8]] = []
     private var bytes = 0
     private var isFinished = false

@@ -22,7 +22,7 @@ struct ChildEnd: ~Copyable {
     var hasCome: Bool {
         var info = siginfo_t()
         while waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT) < 0 {
-            // The process is no longer a child of this process, so its end cannot be observed.
+            // The process is no longer a child of this process, so its end cannot be observed. It counts as ended.
             if errno != EINTR { return true }
         }
         return info.si_signo != 0

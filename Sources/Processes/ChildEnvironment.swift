@@ -14,7 +14,7 @@ public enum ChildEnvironment {
     static let fixedNames = ["HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"]
 
     /// - Parameters:
-    ///   - parent: the environment from which the variables are taken.
+    ///   - parent: the environment whose variables the child may receive.
     ///   - names: further variables that this child receives, if the parent has them.
     public static func fixed(
         of parent: [String: String] = ProcessInfo.processInfo.environment, with names: [String] = []

@@ -1,7 +1,7 @@
 import CSystem
 import Foundation
 
-/// A program to run, with its arguments. Never a command line for a shell.
+/// A program to run, with its arguments. No shell interprets the arguments.
 public struct Command: Sendable {
     public var program: String
     public var arguments: [String]

@@ -14,8 +14,10 @@ final class LiveChildren: Sendable {
 
     private let state = Mutex(State())
 
+    /// Starts a child with `spawn`, and adds it to the running children.
+    ///
     /// - Parameter outlivesParent: whether the child is meant to keep running after this process has ended. Such a
-    ///   child is not recorded, so `killAll` does not kill it.
+    ///   child is not added, so `killAll` does not kill it.
     func adding(outlivesParent: Bool, _ spawn: () throws -> pid_t) throws -> pid_t {
         if outlivesParent { return try spawn() }
         state.withLock { $0.starting += 1 }

@@ -75,6 +75,8 @@ final class PipelineRun {
             program: commands[culprit].program, ending: endings[culprit], errorOutput: programMessage(said[culprit]))
     }
 
+    /// Starts the programs.
+    ///
     /// - Returns: a descriptor from which the last program's output is read.
     private func start() throws -> Int32 {
         var input = OwnedDescriptor(-1)

@@ -128,8 +128,8 @@ enum NextStep: Equatable {
     /// By how many seconds two measurements of the same clock may differ although the clock was not set.
     static let tolerance = 1.0
 
-    /// Returns the instant after which to search for the next occurrence. This is the last occurrence. If the last
-    /// occurrence is in the future, the clock was set back; the search then starts at the current time, so that the
+    /// Returns the instant after which to search for the next occurrence: normally the last occurrence. If the last
+    /// occurrence is in the future, the clock was set back. The search then starts at the current time, so that the
     /// task does not wait until the old time is reached again. The ledger prevents an occurrence that has already run
     /// from running again.
     static func start(last: Int, time: Double) -> Int {
@@ -137,7 +137,7 @@ enum NextStep: Equatable {
     }
 
     /// - Parameters:
-    ///   - start: the result of `NextStep.start`.
+    ///   - start: the instant after which to search for the next occurrence, as `NextStep.start` returns it.
     ///   - lag: how many seconds after its due time an occurrence is claimed.
     ///   - time: the time of the database's clock, at `monotonic`.
     static func decide(_ schedule: Schedule, after start: Int, lag: Double, time: Double, monotonic: Double) -> NextStep

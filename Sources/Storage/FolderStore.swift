@@ -79,7 +79,7 @@ public struct FolderStore: ObjectStore {
             guard errno == ENOENT, let parent = Self.parent(of: folder) else { return nil }
             folder = parent
         }
-        // Some file systems report the largest possible number as free.
+        // Some file systems report the largest possible number of free blocks, so the product may overflow.
         let (bytes, overflow) = UInt(status.f_bavail).multipliedReportingOverflow(by: UInt(status.f_frsize))
         return overflow ? .max : Int(clamping: bytes)
     }

@@ -9,7 +9,7 @@ public final class StreamWriter: Sendable {
     private let store: any ObjectStore
     private let name: String
     private let thread: StreamThread
-    /// The result of `commit`. The thread may end later.
+    /// The result of `commit`. The thread may still be running when the result is set.
     private let outcome = Settlement<Void>()
     private let mayCommit = Mutex(false)
 

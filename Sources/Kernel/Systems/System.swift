@@ -51,6 +51,8 @@ public struct SystemFile: Sendable {
             example: "requires: [platform]", read: { try $0.words("requires", $1) }),
     ]
 
+    /// Reads `system.yaml` in a folder.
+    ///
     /// - Parameter sections: the keys that features add.
     /// - Throws: `ConfigurationError` with file and line.
     public init(folder: String, sections: [SystemKey]) throws {

@@ -36,7 +36,7 @@ final class S3Client: Sendable {
         self.flag = flag
     }
 
-    /// Returns the same client, whose requests are aborted when the flag is raised.
+    /// Returns a client that is equal to this one, except that its requests are aborted when the flag is raised.
     func stopping(by flag: StopFlag) -> S3Client {
         S3Client(location, credentials, http, retries, clock, flag)
     }
@@ -63,6 +63,8 @@ final class S3Client: Sendable {
         }
     }
 
+    /// Sends a request, and repeats it after a transient error.
+    ///
     /// - Throws: `StorageError.missing` if the object or upload does not exist; `.failed`.
     func send(_ call: Call) throws -> HTTPResponse {
         var attempt = 1
@@ -116,7 +118,7 @@ final class S3Client: Sendable {
         var wait: Duration?
     }
 
-    /// - Returns: nil for a success.
+    /// - Returns: the error in a response; nil if the request succeeded.
     private func judge(_ response: HTTPResponse, _ call: Call) -> Problem? {
         let failure = S3Answer.failure(in: response.body)
         if response.status == 416, call.mayBeEmpty { return nil }
