@@ -58,6 +58,8 @@ struct ConnectionTable {
 
     var isEmpty: Bool { entries.isEmpty }
 
+    /// Records a new connection.
+    ///
     /// - Returns: the descriptors of the connections to close, so that the limits are not exceeded.
     mutating func opened(
         _ id: UInt, _ descriptor: Int32, from peer: PeerAddress?, at now: ContinuousClock.Instant

@@ -56,6 +56,8 @@ final class ConnectionWatch: @unchecked Sendable {
 
     func began(_ id: UInt) { change { table.began(id, at: .now) } }
 
+    /// Watches a connection that is suspended while a task works on its request.
+    ///
     /// - Parameter limit: how long the task may take.
     func suspended(_ exchange: Exchange, for limit: Duration) {
         change {
@@ -141,7 +143,9 @@ final class ConnectionWatch: @unchecked Sendable {
         return zip(polled.dropFirst(), round.suspended).compactMap { $0.revents != 0 ? $1.exchange : nil }
     }
 
-    /// - Returns: true if the exchange was still suspended. It is then no longer watched.
+    /// Stops watching a suspended connection.
+    ///
+    /// - Returns: whether the exchange was still suspended.
     private func forget(_ exchange: Exchange) -> Bool {
         lock.withLock {
             guard suspended[exchange.id] === exchange else { return false }

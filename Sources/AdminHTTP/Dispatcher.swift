@@ -40,6 +40,8 @@ final class Dispatcher: Sendable {
 
     // MARK: Head
 
+    /// Processes the head of a request: checks it, finds the route, and authenticates the caller if necessary.
+    ///
     /// - Parameters:
     ///   - fields: the headers, in order.
     ///   - end: the address of the byte after the head.

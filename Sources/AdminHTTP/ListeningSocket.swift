@@ -54,6 +54,8 @@ struct ListeningSocket: Sendable {
         throw ServerError(asked, reason(failure))
     }
 
+    /// Opens a socket that listens on an address.
+    ///
     /// - Returns: the descriptor of a listening socket, or a negated errno.
     private static func bound(_ address: addrinfo) -> Int32 {
         let descriptor = socket(address.ai_family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)

@@ -20,6 +20,8 @@ struct UnixSocketFile: Sendable {
         let inode: UInt64
     }
 
+    /// Creates a socket that listens at a path.
+    ///
     /// - Throws: `ServerError`. If another file exists at the path, the error describes that file.
     init(_ path: String) throws {
         let address = ListenAddress.unix(path: path)

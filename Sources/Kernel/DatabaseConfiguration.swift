@@ -38,6 +38,8 @@ public struct DatabaseConfiguration: Sendable {
         }
     }
 
+    /// Reads the configuration of one database.
+    ///
     /// - Parameter key: the name in place of the `*` in the keys of the database.
     private static func one(
         _ name: String, _ settings: DatabaseSettings, _ key: String?, _ store: SettingStore,

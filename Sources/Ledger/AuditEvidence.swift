@@ -11,7 +11,7 @@ public struct AuditEvidence: Sendable, Equatable {
     public private(set) var forged: [String] = []
     /// Anchors of this ledger or of this database that were signed with another key.
     public private(set) var unknown: [AuditAnchor] = []
-    /// Genuine anchors of the ledgers of other databases.
+    /// All other genuine anchors, such as those of other databases.
     public private(set) var foreign: [AuditAnchor] = []
     /// The newest anchor of the kind `accepted`, with which a holder of the key accepted this chain. Earlier anchors do
     /// not count.

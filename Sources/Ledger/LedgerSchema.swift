@@ -26,6 +26,8 @@ public enum LedgerSchema {
             version == LedgerSchema.version && LedgerPart.all.allSatisfy { parts[$0.name] == $0.version }
         }
 
+        /// Checks that this program supports the installed versions.
+        ///
         /// - Throws: `LedgerError.newer`.
         func check() throws {
             if version > LedgerSchema.version {

@@ -115,6 +115,8 @@ public final class BoundedThreads: Sendable {
 
     private func comeBack() { state.withLock { $0.hung -= 1 } }
 
+    /// Removes the next job from the queue.
+    ///
     /// - Returns: the next job to start; nil if no job waits.
     private func next(leaving: Bool = false) -> (any Job)? {
         let (next, refused, hung) = state.withLock { state in

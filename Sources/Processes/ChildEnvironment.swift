@@ -13,6 +13,8 @@ public enum ChildEnvironment {
     /// The variables that every child receives, if the parent has them.
     static let fixedNames = ["HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"]
 
+    /// Returns the environment of a child.
+    ///
     /// - Parameters:
     ///   - parent: the environment whose variables the child may receive.
     ///   - names: further variables that this child receives, if the parent has them.

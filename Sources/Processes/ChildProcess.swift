@@ -61,8 +61,8 @@ public final class ChildProcess: Sendable {
         for continuation in waiting { continuation.resume(returning: ending) }
     }
 
-    /// Sends SIGTERM to the process groups of children, and kills the groups of children that have not ended within
-    /// `grace`. Stopped groups are continued, so that they can end.
+    /// Sends SIGTERM to the process groups of children. When all children have ended, or after `grace`, kills the
+    /// groups, and with them the children's own children. Stopped groups are continued, so that they can end.
     ///
     /// A child that does not end even then is stuck in the kernel. A separate thread reaps it when it ends; this call
     /// does not wait for that.
@@ -85,6 +85,8 @@ public final class ChildProcess: Sendable {
         }
     }
 
+    /// Waits until all children have ended, at most until `end`.
+    ///
     /// - Returns: the children that are still running at `end`.
     @discardableResult
     private static func waitForEnds(

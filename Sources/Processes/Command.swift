@@ -23,8 +23,8 @@ public struct Command: Sendable {
 
     /// Runs the program to its end and collects its output.
     ///
-    /// If the child exceeds the limit, or the caller is cancelled, the child's process group receives SIGTERM. If the
-    /// child has not ended after `grace`, the group is killed. The child does not outlive this call, unless it is stuck
+    /// If the child exceeds the limit, or the caller is cancelled, the child's process group receives SIGTERM. When the
+    /// child has ended, or after `grace`, the group is killed. The child does not outlive this call, unless it is stuck
     /// in the kernel.
     ///
     /// - Parameters:

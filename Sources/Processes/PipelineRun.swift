@@ -133,6 +133,8 @@ final class PipelineRun {
         thread.start()
     }
 
+    /// Writes bytes to the first program.
+    ///
     /// - Returns: false if the program no longer reads, or if `stop` is raised. This is not an error: the exit status
     ///   of the program shows whether it succeeded.
     private static func write(_ bytes: [UInt8], to descriptor: Int32, _ stop: WakeUp) -> Bool {

@@ -136,6 +136,8 @@ enum NextStep: Equatable {
         Double(last) > time + tolerance ? Int(time.rounded(.down)) - 1 : last
     }
 
+    /// Returns what to do next: claim the next occurrence, sleep until it is due, or end if there is none.
+    ///
     /// - Parameters:
     ///   - start: the instant after which to search for the next occurrence, as `NextStep.start` returns it.
     ///   - lag: how many seconds after its due time an occurrence is claimed.

@@ -228,6 +228,8 @@ public final class Scheduler: Sendable {
         }
     }
 
+    /// Requests a further attempt of a failed run from the ledger.
+    ///
     /// - Returns: the number of the next run; nil if another run has begun, the next occurrence is due, or the ledger
     ///   refuses the attempt.
     private func nextAttempt(_ task: TaskDefinition, _ occurrence: Timestamp?, _ attempt: Int) async -> Int64? {

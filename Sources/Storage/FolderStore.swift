@@ -93,6 +93,8 @@ public struct FolderStore: ObjectStore {
         return (parts.dropLast(), last)
     }
 
+    /// Opens the folder at a path below the root.
+    ///
     /// - Returns: nil if a folder is missing.
     private func folder(_ parts: ArraySlice<String>) throws -> Folder? {
         guard var folder = try Folder.root(root) else { return nil }

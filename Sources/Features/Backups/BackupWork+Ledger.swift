@@ -6,6 +6,8 @@ import Telemetry
 
 /// The synchronization of the ledger with the repositories.
 extension BackupWork {
+    /// Returns what the ledger records about a backup.
+    ///
     /// - Throws: `BackupError.badManifest` if the times in the manifest are not valid.
     static func entry(of manifest: Manifest) throws -> BackupLedger.Entry {
         do {

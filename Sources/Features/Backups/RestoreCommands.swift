@@ -148,6 +148,8 @@ enum RestoreCommands {
         return order
     }
 
+    /// Finds the backup to restore.
+    ///
     /// - Parameter unfinished: the restore to continue. It continues with the backup that it began with.
     private static func choose(
         _ invocation: Invocation, _ work: BackupWork, _ unfinished: UnfinishedRestore?

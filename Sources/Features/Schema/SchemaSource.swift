@@ -15,6 +15,8 @@ struct SchemaSource {
     /// The role that connected, if the source is a database.
     let owner: String?
 
+    /// Reads the schema from a source.
+    ///
     /// - Parameters:
     ///   - word: a connection string without a password, a path, or the name of a configured database or of a system.
     ///   - schemas: the schemas to include; empty for all.

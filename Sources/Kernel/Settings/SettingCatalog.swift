@@ -33,8 +33,8 @@ public struct SettingCatalog: Sendable {
     /// Returns all paths that an environment variable can set: the keys whose path contains no name, and the keys whose
     /// path contains a known name.
     ///
-    /// - Parameter named: further known names, from the file: each with the key above it, such as `["databases",
-    ///   "shop"]`.
+    /// - Parameter named: further known names, which are in the file. Each is preceded by its key, for instance
+    ///   `["databases", "shop"]`.
     func paths(named: Set<[String]>) -> [[String]] {
         let known = knownNames.flatMap { key, names in names.map { [key, $0] } }
         let prefixes = named.union(known).sorted { $0.lexicographicallyPrecedes($1) }

@@ -261,6 +261,8 @@ final class DatabaseService: Sendable {
             + "follows"
     }
 
+    /// Reads the state of the ledger and the answers of the probes once.
+    ///
     /// - Throws: `LedgerError` if another program has changed the ledger so that this program cannot use it.
     private func readState() async throws {
         do {

@@ -118,6 +118,8 @@ final class S3Client: Sendable {
         var wait: Duration?
     }
 
+    /// Decides whether a request succeeded, and otherwise whether it may be repeated.
+    ///
     /// - Returns: the error in a response; nil if the request succeeded.
     private func judge(_ response: HTTPResponse, _ call: Call) -> Problem? {
         let failure = S3Answer.failure(in: response.body)
