@@ -1,6 +1,6 @@
 import Telemetry
 
-/// The method, path, query and headers of a checked request.
+/// The method, path, query and headers of a request whose head is valid.
 public struct RequestHead: Sendable {
     public let method: String
     /// The path as the client sent it: percent-encoded, without the query.

@@ -7,7 +7,7 @@ public final class AdminServer: Sendable {
     public struct Settings: Sendable {
         /// Whether the server may listen on addresses that other machines can reach.
         public var allowsRemote = false
-        /// Further host names that requests may use, in addition to the server's own names.
+        /// Host names that the Host header of a request may contain, in addition to the server's own names.
         public var hosts: [String] = []
         var limits = ConnectionTable.Limits()
 
@@ -58,8 +58,8 @@ public final class AdminServer: Sendable {
     /// - Parameter limit: how long to wait for handlers. Handlers that ignore cancellation continue to run after that,
     ///   and their answers are discarded.
     public func stop(within limit: Duration = .seconds(5)) {
-        // Remove the file first: after the server stops listening, another process may consider the socket stale and
-        // replace it.
+        // Remove the file while the server still listens. As soon as the server stops listening, another process may
+        // consider the socket stale and replace it.
         if daemon.isRunning { socket.file?.remove() }
         dispatcher.tasks.stop(within: limit)
         daemon.stop()

@@ -31,7 +31,8 @@ public enum Authentication: Sendable {
 
 /// Identifies the caller of a request.
 public protocol Authenticator: Sendable {
-    /// Called before the body is read, in a task that is cancelled when the client disconnects.
+    /// Identifies the caller by the head of a request. The server calls this before it reads the body, in a task that
+    /// is cancelled when the client disconnects.
     ///
     /// - Throws: an error if the credentials cannot be checked. The answer is then 503, and the error is only logged.
     func authenticate(_ head: RequestHead) async throws -> Authentication

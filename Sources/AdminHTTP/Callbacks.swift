@@ -1,7 +1,8 @@
 import CMicrohttpd
 import Foundation
 
-/// The functions that libmicrohttpd calls on its own thread. The context of each is the dispatcher.
+/// The functions that libmicrohttpd calls on its own thread. Each function finds the `Dispatcher` in its context
+/// pointer.
 enum Callbacks {
     static func all(_ dispatcher: Dispatcher) -> reeve_mhd_callbacks {
         reeve_mhd_callbacks(
@@ -20,7 +21,7 @@ enum Callbacks {
     private static let notify: MHD_NotifyConnectionCallback = { context, connection, _, event in
         guard let watch = dispatcher(context)?.watch, let connection else { return }
         let id = UInt(bitPattern: connection)
-        // MHD_CONNECTION_NOTIFY_CLOSED, which Swift does not import by name.
+        // 1 is MHD_CONNECTION_NOTIFY_CLOSED, which Swift does not import by name.
         if event.rawValue == 1 { return watch.closed(id) }
         watch.opened(id, reeve_mhd_descriptor(connection), from: PeerAddress(reeve_mhd_peer(connection))?.peer)
     }
@@ -34,8 +35,9 @@ enum Callbacks {
             let exchange = Exchange(
                 connection, target: Array(bytes), targetEnd: UInt(bitPattern: target) + UInt(length))
             // libmicrohttpd parses the query next, and sends no answer at all if its memory is too small for the
-            // parameters. The query is therefore cut off here, and parsed from the copy. The target is in
-            // libmicrohttpd's receive buffer, which libmicrohttpd itself also modifies.
+            // parameters. The query is therefore cut off here, and `RequestTarget` parses it from the copy. `target`
+            // points into libmicrohttpd's receive buffer. Writing there is safe, because libmicrohttpd itself also
+            // modifies that buffer.
             if let mark = strchr(target, CInt(UInt8(ascii: "?"))) { mark[1] = 0 }
             return Unmanaged.passRetained(exchange).toOpaque()
         }

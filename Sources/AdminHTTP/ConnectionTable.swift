@@ -4,31 +4,32 @@ struct ConnectionTable {
         /// The maximum number of connections. If it is exceeded, the connection that is needed least is closed (see
         /// `least`).
         var connections = 256
-        /// The maximum number of connections of one peer.
+        /// The maximum number of connections of one peer (see `PeerAddress.peer`). If it is exceeded, the connection of
+        /// this peer that is needed least is closed.
         var perPeer = 128
-        /// How long a request may take to arrive, head and body. The time of the first request starts when the
-        /// connection is opened, the time of later requests when their beginning arrives. It starts again after
-        /// authentication.
+        /// How long a request may take to arrive, head and body. For the first request of a connection, the time starts
+        /// when the connection is opened. For later requests, it starts when the head has arrived. After authentication
+        /// it starts again, for the body.
         var request: Duration = .seconds(10)
         /// How long the peer may take to read an answer.
         var answer: Duration = .seconds(30)
-        /// How long a connection may wait for its next request.
+        /// How long a connection may be idle after an answer, until the head of the next request has arrived.
         var idle: Duration = .seconds(60)
         /// How long authentication may take.
         var authentication: Duration = .seconds(10)
-        /// How many tasks may run at a time, including those that ignore cancellation.
+        /// The maximum number of tasks that run at a time. Cancelled tasks count until they end.
         var tasks = 256
 
         init() {}
     }
 
     private enum Phase {
-        /// The connection waits for a request, or receives one.
+        /// The connection waits for its first request, or receives a request.
         case asking
         /// A task works on the request.
         case suspended
         case answering
-        /// The connection has sent an answer. There may never be another request.
+        /// The answer has been sent. The client may or may not send another request.
         case idle
     }
 
@@ -37,7 +38,7 @@ struct ConnectionTable {
         let peer: PeerAddress?
         var phase = Phase.asking
         var since: ContinuousClock.Instant
-        /// nil after the expiry of a suspended connection was reported.
+        /// nil if the deadline of a suspended connection has passed and was reported in `Overdue.expired`.
         var deadline: ContinuousClock.Instant?
         var isClosing = false
     }
@@ -46,7 +47,7 @@ struct ConnectionTable {
     struct Overdue: Equatable {
         /// The descriptors to close.
         var closing: [Int32] = []
-        /// Suspended connections whose task took too long; each is reported once.
+        /// The ids of suspended connections whose task took too long. Each connection is reported once.
         var expired: [UInt] = []
     }
 
@@ -57,7 +58,9 @@ struct ConnectionTable {
 
     var isEmpty: Bool { entries.isEmpty }
 
-    /// - Returns: the descriptors to close, so that the limits are kept.
+    /// Records a new connection.
+    ///
+    /// - Returns: the descriptors of the connections to close, so that the limits are not exceeded.
     mutating func opened(
         _ id: UInt, _ descriptor: Int32, from peer: PeerAddress?, at now: ContinuousClock.Instant
     ) -> [Int32] {
@@ -73,12 +76,12 @@ struct ConnectionTable {
         return closing
     }
 
-    /// Called when the connection is closed. Its descriptor may soon belong to another connection.
+    /// Removes a closed connection. The system may give its descriptor to another connection immediately.
     mutating func closed(_ id: UInt) { entries[id] = nil }
 
     mutating func began(_ id: UInt, at now: ContinuousClock.Instant) {
-        // The time of the first request counts from the opening of the connection, so only an idle connection changes
-        // its phase.
+        // The time limit of the first request runs from the opening of the connection, so only an idle connection gets
+        // a new deadline here.
         if entries[id]?.phase == .idle { move(id, to: .asking, now, limits.request) }
     }
 
@@ -86,7 +89,7 @@ struct ConnectionTable {
         move(id, to: .suspended, now, limit)
     }
 
-    /// Called when the caller is authenticated, and the body may be received.
+    /// Called when the caller was authenticated, before the body is received.
     mutating func awaitsBody(_ id: UInt, at now: ContinuousClock.Instant) { move(id, to: .asking, now, limits.request) }
 
     mutating func answers(_ id: UInt, at now: ContinuousClock.Instant) { move(id, to: .answering, now, limits.answer) }
@@ -121,10 +124,10 @@ struct ConnectionTable {
         entries[id].flatMap { $0.phase == .suspended ? $0.descriptor : nil }
     }
 
-    /// Returns the connection that is needed least. First: a connection that has been sending its request, or reading
-    /// its answer, for longer than a well-behaved client needs (1 s). Second: an idle connection. Third: any other
-    /// connection. Within each group, the connection whose current phase began first. The time for which a request is
-    /// suspended does not count.
+    /// Returns the connection that is needed least. This is a connection that has been sending its request, or reading
+    /// its answer, for longer than a well-behaved client needs (1 s). If there is none, it is an idle connection; if
+    /// there is none either, any other connection. Among several candidates, it is the one whose current phase began
+    /// first. A suspended connection is never considered slow, because it waits for the server.
     private func least(
         _ entries: [UInt: Entry], besides id: UInt, at now: ContinuousClock.Instant
     ) -> UInt? {

@@ -56,6 +56,8 @@ final class ConnectionWatch: @unchecked Sendable {
 
     func began(_ id: UInt) { change { table.began(id, at: .now) } }
 
+    /// Watches a connection that is suspended while a task works on its request.
+    ///
     /// - Parameter limit: how long the task may take.
     func suspended(_ exchange: Exchange, for limit: Duration) {
         change {
@@ -127,8 +129,8 @@ final class ConnectionWatch: @unchecked Sendable {
 
     /// Waits for a change, a disconnect or the next deadline.
     ///
-    /// - Returns: the exchanges whose descriptor reports a disconnect. The descriptor may already belong to another
-    ///   connection.
+    /// - Returns: the exchanges whose descriptor reports a disconnect. Such an exchange may have ended in the meantime,
+    ///   and its descriptor may already belong to another connection, so the caller checks that it is still suspended.
     private func hungUp(_ round: Round) -> [Exchange] {
         var polled = [pollfd(fd: wakeup, events: Int16(POLLIN), revents: 0)]
         polled += round.suspended.map { pollfd(fd: $0.descriptor, events: csystem_poll_hangup(), revents: 0) }
@@ -141,6 +143,8 @@ final class ConnectionWatch: @unchecked Sendable {
         return zip(polled.dropFirst(), round.suspended).compactMap { $0.revents != 0 ? $1.exchange : nil }
     }
 
+    /// Stops watching a suspended connection.
+    ///
     /// - Returns: whether the exchange was still suspended.
     private func forget(_ exchange: Exchange) -> Bool {
         lock.withLock {

@@ -40,6 +40,8 @@ final class Dispatcher: Sendable {
 
     // MARK: Head
 
+    /// Processes the head of a request: checks it, finds the route, and authenticates the caller if necessary.
+    ///
     /// - Parameters:
     ///   - fields: the headers, in order.
     ///   - end: the address of the byte after the head.
@@ -90,6 +92,8 @@ final class Dispatcher: Sendable {
         }
     }
 
+    /// Sends the answer if the request is refused. Otherwise continues with the body.
+    ///
     /// - Parameter caller: nil if the route does not require authentication.
     private func admit(_ exchange: Exchange, _ match: Router.Match, caller: Caller?) -> MHD_Result {
         switch match {

@@ -13,7 +13,7 @@ final class Exchange: @unchecked Sendable {
         case answered
     }
 
-    /// A route, and the inputs of its handler in addition to head and body.
+    /// The route of a request, and the inputs that the handler receives in addition to head and body.
     struct Admission {
         let route: Route
         let parameters: [String: String]
@@ -30,7 +30,8 @@ final class Exchange: @unchecked Sendable {
     }
 
     let connection: OpaquePointer
-    /// The target as the client sent it, cut to one byte more than the limit.
+    /// The target as the client sent it. A target above `RequestTarget.Limits.bytes` is cut to one byte more than this
+    /// limit, so that it is still recognized as too long.
     let target: [UInt8]
     /// The address of the byte after the target in libmicrohttpd's memory.
     let targetEnd: UInt

@@ -3,9 +3,9 @@ import Foundation
 
 /// Runs handlers in tasks while their connections are suspended, and resumes the connections.
 ///
-/// Each connection is resumed exactly once: by the task when it has an outcome, or by the code that stops waiting for
-/// the task. After that, libmicrohttpd may free the connection at any time, so a task that ends later does not use the
-/// connection.
+/// Each connection is resumed exactly once: by the task when it has an outcome, or by `abandon` or `stop`, which do not
+/// wait for the task any longer. After that, libmicrohttpd may free the connection at any time, so a task that ends
+/// later does not use the connection.
 // @unchecked: the mutable state is accessed only while `condition` is locked.
 final class HandlerTasks: @unchecked Sendable {
     enum Rejection {
@@ -34,7 +34,8 @@ final class HandlerTasks: @unchecked Sendable {
             running += 1
             exchange.outcome = nil
             suspended[ObjectIdentifier(exchange)] = exchange
-            // The task may end immediately, but it needs the lock to resume the connection.
+            // The connection is suspended before the task starts. A task that ends immediately waits in `finish` until
+            // this function has released the lock.
             MHD_suspend_connection(exchange.connection)
             exchange.task = Task {
                 let outcome = await work()
@@ -63,8 +64,10 @@ final class HandlerTasks: @unchecked Sendable {
         task?.cancel()
     }
 
-    /// Call this only while `condition` is locked. Otherwise `stop` could return, and the daemon be freed, before this
-    /// function ends.
+    /// Resumes a connection with an outcome. Call this only while `condition` is locked. Otherwise `stop` could return,
+    /// and the daemon be freed, before this function ends.
+    ///
+    /// - Returns: false if the connection was already resumed.
     @discardableResult
     private func resume(_ exchange: Exchange, _ outcome: Exchange.Outcome) -> Bool {
         guard suspended.removeValue(forKey: ObjectIdentifier(exchange)) != nil else { return false }
@@ -82,8 +85,8 @@ final class HandlerTasks: @unchecked Sendable {
         }
     }
 
-    /// Cancels all tasks and waits for them up to a limit. Afterwards no connection is suspended, and none can be
-    /// suspended.
+    /// Cancels all tasks and waits for them up to a limit. After this call no connection is suspended, and `start`
+    /// suspends no further connection.
     func stop(within limit: Duration) {
         let tasks = condition.withLock {
             isStopping = true

@@ -1,12 +1,12 @@
 import Foundation
 
-/// Checks the host names of requests, so that a page in a browser cannot reach the server with a name of its own that
-/// resolves to this machine (DNS rebinding). Pure: no I/O.
+/// Checks the host names of requests. This prevents DNS rebinding, in which a page in a browser reaches the server
+/// under a name of the attacker's domain that resolves to this machine. Pure: no I/O.
 struct HostPolicy: Sendable {
     /// The accepted names, in lower case and without a dot at the end.
     private let names: Set<String>
-    /// Whether every IP address is accepted, not only loopback addresses. Rebinding requires a name, so addresses are
-    /// safe.
+    /// Whether the host may be any IP address, not only a loopback address. DNS rebinding requires a name, so addresses
+    /// are safe.
     private let acceptsAddresses: Bool
 
     /// - Parameters:

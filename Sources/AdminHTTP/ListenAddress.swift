@@ -33,11 +33,12 @@ public enum ListenAddress: Sendable, Equatable, CustomStringConvertible {
     }
 }
 
-/// A server cannot listen.
+/// The error that a server cannot listen on its address.
 public struct ServerError: Error, CustomStringConvertible {
     public let description: String
     public let hint: String
-    /// Whether the configuration requests an address that is not allowed. Otherwise listening was tried and failed.
+    /// Whether the server refused the address because the configuration does not allow it. If false, the server tried
+    /// to listen and failed.
     public let isRefusal: Bool
 
     public init(

@@ -34,8 +34,8 @@ struct ListeningSocket: Sendable {
         defer { freeaddrinfo(found) }
         let all = sequence(first: found) { $0.pointee.ai_next }
         if !isRemoteAllowed {
-            // Check all addresses: a name that resolves to loopback today could otherwise resolve to another address
-            // later.
+            // Check all addresses of the name, although the socket listens on only one of them: at a later start, it
+            // could be a different one that is not loopback.
             for one in all {
                 guard let address = PeerAddress(one.pointee.ai_addr), !address.isLoopback else { continue }
                 throw ServerError(
@@ -54,6 +54,8 @@ struct ListeningSocket: Sendable {
         throw ServerError(asked, reason(failure))
     }
 
+    /// Opens a socket that listens on an address.
+    ///
     /// - Returns: the descriptor of a listening socket, or a negated errno.
     private static func bound(_ address: addrinfo) -> Int32 {
         let descriptor = socket(address.ai_family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)

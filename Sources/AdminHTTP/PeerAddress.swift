@@ -1,6 +1,7 @@
 import Foundation
 
-/// An IP address or Unix socket without a port: the address of a client, or the address to listen on.
+/// The address of a client, or the address to listen on: an IP address without the port, or a Unix socket without its
+/// path.
 struct PeerAddress: Hashable, CustomStringConvertible {
     /// 4 or 16 bytes; empty for a Unix socket. An IPv4 address mapped into IPv6 (RFC 4291, section 2.5.5.2) is stored
     /// as IPv4.

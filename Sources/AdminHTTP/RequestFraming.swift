@@ -1,11 +1,12 @@
 import CMicrohttpd
 import Foundation
 
-/// Refuses heads that a proxy in front of the server may read differently (request smuggling; RFC 9112, section 11.2).
+/// Refuses request heads that a proxy in front of the server may read differently (request smuggling; RFC 9112, section
+/// 11.2).
 enum RequestFraming {
     typealias Header = (name: String, value: String)
 
-    /// Returns the answer to an ambiguous head; nil if the head is not ambiguous.
+    /// Returns the answer that refuses an ambiguous head; nil if the head is not ambiguous.
     ///
     /// - Parameter headers: all headers, in order.
     static func refusal(_ headers: [Header]) -> AdminResponse? {
@@ -37,7 +38,7 @@ enum RequestFraming {
         }
     }
 
-    /// Whether libmicrohttpd returns every byte of a head.
+    /// Whether the strings that libmicrohttpd returns contain every byte of the head, apart from separators.
     ///
     /// libmicrohttpd returns C strings that point into the head as it was received. A NUL byte therefore truncates a
     /// value (`Host: localhost\0.evil` becomes `localhost`), and folded lines are lost. This function checks that there

@@ -32,7 +32,7 @@ public struct Route: Sendable {
     /// direction also counts as disconnected. If the handler throws, the answer is 500, and the error is only logged.
     ///
     /// - Parameters:
-    ///   - method: `GET` also answers HEAD, unless there is a route for HEAD.
+    ///   - method: the HTTP method. A route for `GET` also answers HEAD requests, unless there is a route for HEAD.
     ///   - bodyLimit: in bytes; 0 allows no body.
     public init(
         _ method: String, _ path: PathPattern, access: Access, bodyLimit: Int = 0, deadline: Duration = .seconds(30),

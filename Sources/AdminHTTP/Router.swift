@@ -1,13 +1,13 @@
 /// Finds the route for a request. Pure: no I/O.
 struct Router: Sendable {
-    /// The result for a method and a path.
+    /// The result of finding the route for a method and a path.
     enum Match: Sendable {
         case route(Route, parameters: [String: String])
-        /// - isPublic: whether every client may receive this answer. Otherwise only authenticated callers receive it,
-        ///   so that no other client can find out which paths exist.
+        /// - isPublic: whether every client may receive this answer. If false, only authenticated callers receive it,
+        ///   so that other clients cannot find out which paths exist.
         case refusal(AdminResponse, isPublic: Bool)
 
-        /// Whether the caller must be authenticated first.
+        /// Whether the caller must be authenticated before the result is used.
         var needsCaller: Bool {
             switch self {
             case .route(let route, _): route.access != .open

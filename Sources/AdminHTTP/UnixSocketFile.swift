@@ -1,8 +1,8 @@
 import CSystem
 import Foundation
 
-/// The file of a Unix socket. Only its owner has access, and it never replaces a file that belongs to another program
-/// or user.
+/// The file of a listening Unix socket. Only its owner has access. Creating it never replaces a file that belongs to
+/// another program or user.
 ///
 /// The socket is bound under a temporary name in the same folder, and listens there. It is then renamed to its final
 /// path with a rename that fails if the path exists. A visible socket without a listener is therefore left over from an
@@ -20,7 +20,9 @@ struct UnixSocketFile: Sendable {
         let inode: UInt64
     }
 
-    /// - Throws: `ServerError` that names the existing file.
+    /// Creates a socket that listens at a path.
+    ///
+    /// - Throws: `ServerError`. If another file exists at the path, the error describes that file.
     init(_ path: String) throws {
         let address = ListenAddress.unix(path: path)
         let folder = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "/"
@@ -48,7 +50,8 @@ struct UnixSocketFile: Sendable {
     func remove() {
         guard let (found, _) = Self.inspect(path), found == identity else { return }
         let name = "\(path).\(String(UInt64.random(in: 0 ... .max), radix: 36))"
-        // Rename the file first: if another file has replaced the socket since the check, it is renamed back.
+        // Rename the file, and check it again before it is deleted: another file may have replaced the socket since the
+        // first check. That file is renamed back.
         guard csystem_rename_new(path, name) == 0 else { return }
         if Self.inspect(name)?.identity == identity { unlink(name) } else { csystem_rename_new(name, path) }
     }
@@ -94,7 +97,8 @@ struct UnixSocketFile: Sendable {
 
     // MARK: Inspection
 
-    /// Returns a description of the file at the path; nil for a socket of this user without a listener.
+    /// Returns a description of the file at the path, which must not be replaced; nil if it may be replaced, because it
+    /// is a socket of this user without a listener.
     private static func obstacle(at path: String) -> String? {
         guard let (_, found) = inspect(path) else { return "something that cannot be inspected" }
         switch found.st_mode & S_IFMT {

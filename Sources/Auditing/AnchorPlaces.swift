@@ -5,20 +5,20 @@ import Postgres
 import Processes
 import Storage
 
-/// A place outside the database that stores anchors. Calls block.
+/// A place outside the database that stores the anchors of audit chains (see `AuditAnchor`). Calls block.
 public protocol AnchorPlace: Sendable {
     var place: String { get }
 
-    /// Stores an anchor. The same anchor is not stored twice.
+    /// Stores an anchor. If the place already has the anchor, it is not stored a second time.
     func keep(_ anchor: AuditAnchor) throws
 
     /// Whether the place stores exactly this anchor.
     func has(_ anchor: AuditAnchor) throws -> Bool
 
-    /// Returns the stored texts of a database, whether or not they are genuine anchors.
+    /// Returns the texts that are stored as anchors of a database. Some of them may not be genuine anchors.
     func texts(of name: String) throws -> [String]
 
-    /// Removes the anchors that need not be kept forever.
+    /// Removes old anchors. Those that `AuditAnchor.kept` selects and those of the kind `accepted` remain.
     func thin(_ name: String) throws
 
     /// Whether the place has neither a backup nor an anchor of a database, for example because the disk below a mount
@@ -27,7 +27,7 @@ public protocol AnchorPlace: Sendable {
 }
 
 extension AnchorPlace {
-    /// A place that stores no backups is never reported as emptied.
+    /// Returns false. Only for a place that also stores backups can the ledger show that it should not be empty.
     func isEmpty(of name: String) throws -> Bool { false }
 }
 
@@ -54,7 +54,7 @@ struct AnchorFile: AnchorPlace {
     func has(_ anchor: AuditAnchor) throws -> Bool { try lines().contains(anchor.text) }
 
     func texts(of name: String) throws -> [String] {
-        // A line that is not a valid anchor may have been one of this database.
+        // A line that is not a valid anchor is returned too, because it may be a damaged anchor of this database.
         try lines().filter { AuditAnchor($0).map { $0.name == name } ?? true }
     }
 
@@ -75,8 +75,8 @@ struct AnchorFile: AnchorPlace {
         }
     }
 
-    /// Returns the key by which anchors are grouped for thinning: name, ledger and key. So the anchors of one ledger do
-    /// not displace those of another ledger.
+    /// Returns the group of an anchor for thinning: the database's name, the ledger and the ID of the signing key. Each
+    /// group is thinned separately, so that the anchors of one ledger do not displace those of another ledger.
     private static func chain(_ anchor: AuditAnchor) -> String {
         "\(anchor.name) \(anchor.identity.ledger) \(anchor.keyID)"
     }
@@ -87,11 +87,12 @@ struct AnchorFile: AnchorPlace {
     }
 }
 
-/// Stores anchors as objects of a repository. Their folder never contains a backup, because the name of a database
-/// cannot contain a dot.
+/// Stores anchors as objects in the folder `audit.anchors` of a repository. No database has its backups in this folder,
+/// because the name of a database cannot contain a dot.
 struct AnchorFolder: AnchorPlace {
     let store: any ObjectStore
-    /// The number of newest anchors that are read, in addition to all accepted ones.
+    /// The maximum number of anchors that are read, the newest first. Anchors of the kind `accepted` are always read,
+    /// and do not count.
     var limit = 2000
 
     private static let folder = "audit.anchors"
@@ -102,8 +103,8 @@ struct AnchorFolder: AnchorPlace {
 
     private func prefix(_ name: String) -> String { "\(Self.folder)/\(AuditAnchor.encodedName(name))/" }
 
-    /// Returns the name of an anchor's object. It begins with the anchor's time in microseconds, so that the newest is
-    /// last in a list.
+    /// Returns the name of an anchor's object. The name begins with the anchor's time in microseconds, so that the
+    /// newest anchor is last in a sorted list.
     private func object(_ anchor: AuditAnchor) -> String {
         let time = String(max(0, anchor.at.microseconds))
         let code = String(Substring(anchor.text.utf8.suffix(12)))
@@ -165,10 +166,10 @@ struct AnchorFolder: AnchorPlace {
     }
 }
 
-/// Runs a call that may hang on a separate thread, and waits for it no longer than the limit.
+/// Runs `body` on a separate thread, because it may hang, and waits for it no longer than the limit.
 ///
-/// - Throws: `AuditError.late` if the limit is exceeded, and the thread is abandoned; `StorageError.hung` if too many
-///   threads are hanging already; the errors of `body`.
+/// - Throws: `AuditError.late` if the limit is exceeded (the thread is then abandoned); `StorageError.hung` if too many
+///   threads for this place are already hanging; the errors of `body`.
 func withinLimit<T: Sendable>(
     _ limit: Duration, place: String, _ body: @escaping @Sendable () throws -> T
 ) async throws -> T {

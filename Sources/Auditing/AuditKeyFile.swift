@@ -17,7 +17,8 @@ struct AuditKeyFile: Sendable {
         return key
     }
 
-    /// Returns the existing key, or makes one. Processes that make a key concurrently all get the same one.
+    /// Returns the key in the file. If the file does not exist, creates it with a random key. Processes that do this
+    /// concurrently all get the same key.
     func readOrMake() throws -> AuditKey {
         if let key = try read() { return key }
         var generator = SystemRandomNumberGenerator()

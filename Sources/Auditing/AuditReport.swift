@@ -7,15 +7,15 @@ import Reporting
 public struct AuditReport: Sendable {
     public let name: String
     public let chain: Audit.Verification
-    /// Findings against the chain, or against the existing anchors.
+    /// What is wrong with the chain or with the anchors. The chain counts as intact only if there are no problems.
     private(set) var problems: [String] = []
-    /// Descriptions of what could not be checked. The report makes no statement about it.
+    /// What could not be checked, for instance a place that did not answer. These are not problems.
     private(set) var notChecked: [String] = []
     /// Further facts that are not problems.
     private(set) var notes: [String] = []
     private(set) var anchored: AuditAnchor?
     private(set) var acceptance: AuditAnchor?
-    /// The number of valid anchors in each place, and the newest of them.
+    /// The number of anchors in each place that are valid and agree with the chain, and the newest of them.
     private(set) var vouching: [(place: String, anchors: Int, newest: AuditAnchor)] = []
 
     public var isIntact: Bool { chain.isIntact && problems.isEmpty }
@@ -44,7 +44,8 @@ public struct AuditReport: Sendable {
             guard let newest = anchors.max(by: { ($0.entries, $0.at) < ($1.entries, $1.at) }) else { continue }
             vouching.append((place, anchors.count, newest))
         }
-        // An anchor that only some places hold was removed from the others, or has not been written there yet.
+        // If some places have anchors and this place has none, they were removed from it or have not been written to it
+        // yet.
         for (place, lines) in found.byPlace.sorted(by: { $0.key < $1.key }) where anchored != nil && lines.isEmpty {
             notes.append("\(place) has no anchor of this chain, but other places do")
         }
@@ -189,7 +190,7 @@ extension AuditWork {
 }
 
 extension AuditReport {
-    /// Reports a ledger that no longer exists. Its remaining anchors show that it existed.
+    /// Adds a problem if the ledger does not exist, but genuine anchors show that it existed.
     fileprivate mutating func noteMissingLedger(_ found: AuditWork.Found, _ key: AuditKey?) {
         let genuine = found.lines.compactMap { AuditAnchor($0) }.filter { anchor in key.map(anchor.isGenuine) ?? false }
         guard let last = genuine.filter({ $0.name == name }).max(by: { $0.at < $1.at }) else { return }

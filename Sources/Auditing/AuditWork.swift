@@ -5,8 +5,8 @@ import Postgres
 import Storage
 import Telemetry
 
-/// The anchors of one database's audit chain. They are made with a key that the database does not contain, and are
-/// stored where the owner of the database has no access.
+/// Makes and checks the anchors of one database's audit chain. Anchors are signed with a key that the database does not
+/// contain, and are stored where the owner of the database has no access.
 public struct AuditWork: Sendable {
     public static let key = Setting<String?>(
         "audit.key", .path,
@@ -20,7 +20,7 @@ public struct AuditWork: Sendable {
     /// The time limit for a call on one place.
     let limit: Duration
 
-    /// Uses the places of the configuration: the state folder, and every repository.
+    /// Stores the anchors in all configured places: the state folder and every repository.
     public init(open: OpenDatabase, configuration: Configuration, logger: Logger) {
         let stores = RepositorySettings.stores(configuration)
         self.init(
@@ -57,8 +57,8 @@ public struct AuditWork: Sendable {
     /// Anchors the end of the chain in all places, if the chain has grown. Otherwise writes the newest anchor to the
     /// places that lack it.
     ///
-    /// - Parameter reason: the reason for accepting the chain as it is now, whatever earlier anchors contain; nil: the
-    ///   chain must continue from its newest anchor.
+    /// - Parameter reason: why the chain is accepted as it is now, even if it contradicts earlier anchors. nil means
+    ///   that the chain must continue from its newest anchor.
     /// - Throws: `AuditError`; `PostgresError`.
     @discardableResult
     public func anchor(accepting reason: String? = nil) async throws -> Anchored {
@@ -105,7 +105,8 @@ public struct AuditWork: Sendable {
         return Anchored(anchor: anchor, isNew: isNew)
     }
 
-    /// Anchors the chain, and logs a failure as a warning. The operation before it is not affected by a failure.
+    /// Anchors the chain after an operation. If this fails, it logs a warning; the operation itself still counts as
+    /// successful.
     public static func anchor(
         after what: String, _ open: OpenDatabase, _ configuration: Configuration, _ logger: Logger
     ) async {
@@ -116,7 +117,7 @@ public struct AuditWork: Sendable {
         }
     }
 
-    /// Removes the anchors that need not be kept forever, in every place.
+    /// Removes old anchors in every place (see `AnchorPlace.thin`). Logs failures as warnings.
     public func thin() async {
         for place in places {
             do {
@@ -180,7 +181,7 @@ public struct AuditWork: Sendable {
 
     // MARK: Reading
 
-    /// The texts of all places that have answered, and the errors of the other places.
+    /// The stored texts of all places that answered, and the errors of the places that could not be read.
     struct Found: Sendable {
         var byPlace: [String: [String]] = [:]
         var failed: [(place: String, reason: String)] = []

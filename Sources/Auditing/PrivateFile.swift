@@ -71,8 +71,8 @@ struct PrivateFile: Sendable {
         defer { close(descriptor) }
         try lock.check(descriptor)
         let end = ContinuousClock.now + .seconds(10)
-        // The lock belongs to the open file and not to the process, so that threads of one process exclude each other,
-        // too.
+        // flock(2) locks the open file description, not the process, so that threads of one process also exclude each
+        // other.
         while csystem_flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK || errno == EINTR else { throw lock.failure() }
             guard ContinuousClock.now < end else {

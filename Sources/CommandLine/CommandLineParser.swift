@@ -9,7 +9,7 @@ public struct CommandLineParser {
 
     public enum Result {
         case run(CommandSpec, ParsedArguments)
-        /// Help for the words that were given: none, a noun or a command.
+        /// Help is requested: for all commands, for the commands of a noun, or for one command.
         case help(String?, CommandSpec?)
         case version
     }
@@ -37,7 +37,8 @@ public struct CommandLineParser {
         return .run(spec, parsed)
     }
 
-    /// Finds the command, with global options before or between its words, and returns the remaining arguments.
+    /// Finds the command that the arguments name, and returns it with the remaining arguments. Global options may be
+    /// before or between the words of the command.
     private func command(_ arguments: [String]) throws -> (CommandSpec?, [String]) {
         var words: [(index: Int, word: String)] = []
         var index = 0

@@ -26,8 +26,8 @@ final class Exchange {
         var reason = [CChar](repeating: 0, count: Int(CURL_ERROR_SIZE))
         var list: UnsafeMutablePointer<curl_slist>?
         defer { curl_slist_free_all(list) }
-        // 'Expect: 100-continue' is not sent, because it costs a second if the server does not support it. Neither is a
-        // default Content-Type.
+        // A name without a value makes libcurl omit a header that it adds by default. 'Expect: 100-continue' costs a
+        // second if the server does not support it.
         for line in ["Expect:", "Content-Type:"] + request.headers.map({ "\($0.name): \($0.value)" }) {
             guard !line.utf8.contains(where: { $0 < 32 }) else {
                 throw HTTPError.invalid(url: request.url, reason: "a header contains a control character")
@@ -78,8 +78,8 @@ final class Exchange {
         case "HEAD": reeve_curl_set_long(handle, CURLOPT_NOBODY, 1)
         case "GET": reeve_curl_set_long(handle, CURLOPT_HTTPGET, 1)
         default:
-            // Set up as a POST whose method name is replaced, so that libcurl has the body in memory and can send it
-            // again if the server has closed a reused connection.
+            // Every other request is set up as a POST whose method name is replaced. libcurl then has the body in
+            // memory, and can send it again if the server has closed a reused connection.
             reeve_curl_set_long(handle, CURLOPT_POST, 1)
             reeve_curl_set_size(handle, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(bytes.count))
             let start = bytes.baseAddress.map(UnsafeMutableRawPointer.init(mutating:)) ?? reason.baseAddress
@@ -106,7 +106,7 @@ final class Exchange {
             return bytes.count
         }
 
-    /// Called about once a second, even if no data arrive.
+    /// Aborts the exchange if `isStopped` returns true. libcurl calls this about once a second, even if no data arrive.
     private static let watch:
         @convention(c) (UnsafeMutableRawPointer?, curl_off_t, curl_off_t, curl_off_t, curl_off_t) -> Int32 = {
             context, _, _, _, _ in

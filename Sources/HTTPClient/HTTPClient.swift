@@ -13,7 +13,7 @@ public final class HTTPClient: Sendable {
     public struct Limits: Sendable {
         /// The time limit for name resolution, the connection and the TLS handshake.
         public var connect: Duration = .seconds(10)
-        /// How long the transfer may stall, in both directions.
+        /// The longest time without any data in either direction.
         public var stall: Duration = .seconds(30)
         /// The time limit for the whole exchange.
         public var total: Duration = .seconds(600)

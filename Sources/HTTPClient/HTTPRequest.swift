@@ -34,7 +34,7 @@ public struct HTTPResponse: Sendable {
 
 /// Why no complete response was received.
 public enum HTTPError: Error, CustomStringConvertible {
-    /// The exchange was interrupted or took too long. It may be tried again.
+    /// The exchange was interrupted or took too long. The request may be sent again.
     case broken(url: String, reason: String)
     /// The caller stopped the exchange.
     case stopped(url: String)

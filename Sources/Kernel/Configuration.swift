@@ -61,7 +61,8 @@ public struct Configuration: Sendable {
         store.origin(store.path(setting, name))
     }
 
-    /// Returns the path in a setting. A relative path in the configuration file is relative to the folder of that file.
+    /// Returns the value of a setting that is a path. A relative path in the configuration file is relative to the
+    /// folder of that file.
     public func path(_ setting: Setting<String?>) -> String? {
         self[setting].map { resolve($0, from: origin(setting)) }
     }
@@ -76,7 +77,7 @@ public struct Configuration: Sendable {
 
     private var home: String { environment["HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? NSHomeDirectory() }
 
-    /// Resolves a path. A relative path in a file is relative to the folder of that file.
+    /// Resolves a path that was read from `origin`. A relative path in a file is relative to the folder of that file.
     public func resolve(_ path: String, from origin: SettingStore.Origin) -> String {
         if path.hasPrefix("/") { return path }
         if path.hasPrefix("~/") { return home + path.dropFirst(1) }

@@ -10,7 +10,7 @@ public struct DatabaseConfiguration: Sendable {
 
     public let name: String
     public let source: Source
-    /// The server itself, if `source` is a connection to a pooler.
+    /// The connection to the server itself. It is configured if `source` is a connection to a pooler; otherwise nil.
     public let direct: ConnectionSettings?
     /// The configured systems; nil if the configuration does not name any for this database.
     public let systems: [String]?
@@ -38,6 +38,8 @@ public struct DatabaseConfiguration: Sendable {
         }
     }
 
+    /// Reads the configuration of one database.
+    ///
     /// - Parameter key: the name in place of the `*` in the keys of the database.
     private static func one(
         _ name: String, _ settings: DatabaseSettings, _ key: String?, _ store: SettingStore,
@@ -64,8 +66,9 @@ public struct DatabaseConfiguration: Sendable {
         return settings
     }
 
-    /// Returns the settings from libpq's variables, which libpq itself reads, or else from the variables of
-    /// PostgreSQL's container image; nil if neither is set.
+    /// Returns the connection settings from environment variables: empty settings if libpq's variables are set, because
+    /// libpq reads them itself; otherwise the settings in the variables of PostgreSQL's container image; nil if neither
+    /// are set.
     private static func libpqSettings(_ environment: [String: String]) -> ConnectionSettings? {
         if ["PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE"].contains(where: { environment[$0]?.isEmpty == false }) {
             return ConnectionSettings()

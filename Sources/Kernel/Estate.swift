@@ -6,8 +6,8 @@ import Telemetry
 public struct OpenDatabase: Sendable {
     public let name: String
     public let database: Database
-    /// The embedded cluster that contains the database; nil for another server. The cluster runs as long as this value
-    /// exists.
+    /// The embedded cluster that contains the database; nil if the database is on another server. The cluster runs as
+    /// long as this value exists.
     public let cluster: EmbeddedCluster?
     /// The configured systems. On the embedded cluster the default is the shipped systems.
     public let systems: [System]

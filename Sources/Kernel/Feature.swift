@@ -17,7 +17,7 @@ public struct Feature: Sendable {
     public var sections: [SystemKey]
     public var tasks: [TaskSpec]
     public var collectors: [Collector]
-    /// Metrics that are not read by a collector.
+    /// The metrics of the feature that no collector reads.
     public var metrics: [MetricDescription]
     public var checks: [Check]
     public var probes: [ReadinessProbe]
@@ -89,8 +89,8 @@ public struct FeatureList: Sendable {
 
     /// Returns the tasks with their schedules and states according to the configuration.
     ///
-    /// - Parameter isEmbedded: whether the database is on the embedded cluster; some tasks are enabled only there by
-    ///   default.
+    /// - Parameter isEmbedded: whether the database is on the embedded cluster. By default, some tasks are enabled only
+    ///   on that cluster.
     /// - Throws: `ConfigurationError` for a task that does not exist.
     public func plans(_ configuration: Configuration, isEmbedded: Bool) throws -> [TaskPlan] {
         let names = tasks.map(\.name)

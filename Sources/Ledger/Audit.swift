@@ -93,7 +93,7 @@ public enum Audit {
         public var brokenAt: Int64?
         /// Whether all entries match each other, and `reeve.audit_head` matches the last entry.
         public var isConsistent = true
-        /// The matching anchor with the most entries before the first contradicted anchor.
+        /// The matching anchor with the most entries. Anchors after the first contradicted anchor are not considered.
         public var anchored: AuditAnchor?
         /// Anchors of entries whose hash is different now.
         public var contradicted: [AuditAnchor] = []
@@ -124,8 +124,8 @@ public enum Audit {
 
     /// Recomputes the hash of every entry, and compares the chain with anchors.
     ///
-    /// - Parameter anchors: genuine anchors of this ledger. They must be read before this call: an entry is committed
-    ///   before its anchor is written, so that the entries of these anchors are visible here.
+    /// - Parameter anchors: genuine anchors of this ledger. They must be read before this call. An entry is committed
+    ///   before its anchor is written, so the chain as read here contains the entries of all these anchors.
     /// - Throws: `PostgresError`.
     public static func verify(_ anchors: [AuditAnchor] = [], on connection: isolated Connection) throws -> Verification
     {
@@ -145,7 +145,7 @@ public enum Audit {
             var end = Position.start
             let fits = try walk(after: &end, on: connection, compare)
             result.end = end
-            // If entries are removed at the end, the head points to an entry that does not exist.
+            // If the last entries were removed, `reeve.audit_head` still names an entry that no longer exists.
             let head = try connection.query("SELECT seq, hash FROM reeve.audit_head").first
             let headFits =
                 try head?.get("seq", as: Int64.self) == result.entries
@@ -161,11 +161,11 @@ public enum Audit {
         }
     }
 
-    /// Returns the end of the chain, if the chain is consistent after `position`. A new anchor is made only of an end
-    /// that is consistent with the newest anchor.
+    /// Returns the end of the chain, if the chain contains the entry at `position` and is consistent after it. A new
+    /// anchor may be made only of such an end.
     ///
     /// - Parameter position: the position of the newest anchor.
-    /// - Returns: nil if the chain no longer has that entry, or is not consistent after it.
+    /// - Returns: nil if the chain no longer contains the entry at `position`, or is not consistent after it.
     /// - Throws: `PostgresError`.
     public static func end(after position: Position, on connection: isolated Connection) throws -> Position? {
         try connection.transaction(TransactionOptions(isolation: .repeatableRead, readOnly: true)) {

@@ -22,7 +22,7 @@ public struct AuditKey: Sendable {
 
 /// The identity of the ledger that a chain belongs to, and of its server and database.
 public struct AuditIdentity: Sendable, Hashable {
-    /// A random identifier that is created with the ledger, and copied with it.
+    /// A random identifier that is created with the ledger. A copy of the ledger has the same identifier.
     public let ledger: UUID
     /// The server's system identifier, which SQL cannot change; `-` if the role may not read it.
     public let server: String
@@ -42,9 +42,9 @@ public struct AuditIdentity: Sendable, Hashable {
 /// A signed statement about a chain: the number of its entries at a time, and the hash of the last entry. Signing
 /// requires the key.
 ///
-/// It is stored where the owner of the database cannot write. It can later prove that the chain still begins with the
-/// same entries. Its text is one line, and the last word is the HMAC-SHA256 of the text before it. The text itself is
-/// signed, as in the signed notes of transparency logs (https://c2sp.org/tlog-checkpoint).
+/// An anchor is stored where the owner of the database cannot write. It can later prove that the chain still begins
+/// with the same entries. The text of an anchor is one line, whose last word is the HMAC-SHA256 of the text before that
+/// word. The text itself is signed, as in the signed notes of transparency logs (https://c2sp.org/tlog-checkpoint).
 public struct AuditAnchor: Sendable, Hashable {
     public enum Kind: String, Sendable {
         case anchor
@@ -61,7 +61,7 @@ public struct AuditAnchor: Sendable, Hashable {
     public let hash: [UInt8]
     /// The time on the clock of the machine that made the anchor.
     public let at: Timestamp
-    /// Who accepted the chain, and why; otherwise empty.
+    /// For the kind `accepted`, who accepted the chain and why; empty for other anchors.
     public let note: String
     public let keyID: String
     private let code: [UInt8]
@@ -79,7 +79,8 @@ public struct AuditAnchor: Sendable, Hashable {
         self.name = name
         self.entries = entries
         self.hash = hash
-        // The same values as in the text, so that an anchor that is read is equal to the anchor that was made.
+        // The text contains `at` to the microsecond, so an anchor that is parsed from its text is equal to the
+        // original.
         self.at = at
         self.note = note
         keyID = key.id
@@ -178,7 +179,7 @@ public struct AuditAnchor: Sendable, Hashable {
 
     /// Returns the times of the anchors to keep: all of the last two days, then the newest of each day for 62 days, of
     /// each month for 3650 days, and of each year. The newest anchor is always kept. A later anchor also proves all
-    /// entries before it, so deleting an anchor only makes it less precise when a change was made.
+    /// entries before it, so without a deleted anchor it is only known less precisely when a change was made.
     public static func kept(_ times: [Timestamp], now: Timestamp = .now) -> Set<Timestamp> {
         var kept: Set<Timestamp> = []
         var newest = NewestOfPeriods()

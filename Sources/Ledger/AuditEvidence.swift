@@ -1,19 +1,20 @@
 import Postgres
 
-/// The value of the found anchors as evidence for one chain. Pure: no I/O.
+/// The anchors that were found, sorted by what they prove about one chain. Pure: no I/O.
 public struct AuditEvidence: Sendable, Equatable {
-    /// Genuine anchors of this ledger that no later acceptance overrules.
+    /// Genuine anchors of this ledger that are not older than `acceptance`.
     public private(set) var valid: [AuditAnchor] = []
-    /// Genuine anchors of an earlier ledger in the same database that no later acceptance overrules. They show that the
-    /// ledger was created again.
+    /// Genuine anchors of an earlier ledger in the same database that are not older than `acceptance`. They show that
+    /// the ledger was created again.
     public private(set) var remade: [AuditAnchor] = []
     /// Lines that are not anchors, and anchors that name this key but have a wrong signature.
     public private(set) var forged: [String] = []
     /// Anchors of this ledger or of this database that were signed with another key.
     public private(set) var unknown: [AuditAnchor] = []
-    /// Genuine anchors of other databases.
+    /// All other genuine anchors, such as those of other databases.
     public private(set) var foreign: [AuditAnchor] = []
-    /// The newest acceptance of this chain by a holder of the key. Earlier anchors do not count.
+    /// The newest anchor of the kind `accepted`, with which a holder of the key accepted this chain. Earlier anchors do
+    /// not count.
     public private(set) var acceptance: AuditAnchor?
 
     /// - Parameters:

@@ -1,14 +1,15 @@
 import Postgres
 
-/// A backup as recorded in the ledger of the database. The repository is authoritative.
+/// A backup as recorded in the ledger of the database. If the ledger differs from the repository, the repository is
+/// right.
 public struct BackupRecord: Sendable, Equatable {
     public let id: String
     public let place: String
     public let bytes: Int
     public let startedAt: Timestamp
     public let finishedAt: Timestamp
-    /// Whether the backup was found in the repository, and no session recorded that it made it. Any account that may write
-    /// to the repository can create such a backup.
+    /// Whether the backup was recorded because it was found in the repository, and not by the process that made it. Any
+    /// account that may write to the repository can create such a backup.
     public let isFound: Bool
     /// When the newest restore test took place, if it found no differences; otherwise nil.
     public let provenAt: Timestamp?
@@ -68,13 +69,14 @@ public enum BackupLedger {
         COMMENT ON TABLE reeve.backup_attempts IS 'Backups that were begun, and what became of each';
         """
 
-    /// Whether a backup was found, in the seventh version of the ledger.
+    /// The column that records whether a backup was found, added in the seventh version of the ledger.
     static let foundColumn = """
         ALTER TABLE reeve.backups ADD COLUMN is_found boolean NOT NULL DEFAULT false;
         COMMENT ON COLUMN reeve.backups.is_found IS 'Whether it was found in the repository, and not recorded by its maker';
         """
 
-    /// Records a new backup, in all its places or in none. Of an existing record only `isFound` changes.
+    /// Records a new backup in all places, or, if that fails, in none. If a place already has a record of the backup,
+    /// the record only loses the mark `isFound`.
     public static func record(
         _ backup: Entry, places: [String], actor: String, on connection: isolated Connection
     ) throws {
@@ -85,8 +87,8 @@ public enum BackupLedger {
         }
     }
 
-    /// Records a backup that is in the repository but not in the ledger: the process that made the backup was killed
-    /// before it could record the backup.
+    /// Records a backup that is in the repository but not in the ledger, for instance because the process that made it
+    /// was killed before it could record the backup.
     ///
     /// The backup counts as unproven, because any user who can write to the repository can store a manifest there.
     public static func find(
@@ -97,9 +99,9 @@ public enum BackupLedger {
         }
     }
 
-    /// Adds a row in the open transaction. An existing row is not changed, except that a backup that was found counts as
-    /// made once its maker records it. A backup whose finish time is more than one hour in the future is ignored, because
-    /// the clocks of machines differ only a little.
+    /// Adds a row in the open transaction. An existing row is not changed, except that `is_found` becomes false when
+    /// the process that made the backup records it. A backup whose finish time is more than one hour in the future is
+    /// ignored, because the clocks of machines differ only a little.
     private static func insert(
         _ backup: Entry, place: String, isFound: Bool, actor: String, on connection: isolated Connection
     ) throws {
@@ -116,11 +118,12 @@ public enum BackupLedger {
         try Audit.append(actor: actor, action: action, subject: backup.id, on: connection)
     }
 
-    /// Records that backups begin.
+    /// Records that a backup begins in each of the places.
     ///
     /// - Returns: the numbers of the attempts, in the order of `places`, for `finish`.
     public static func begin(places: [String], on connection: isolated Connection) throws -> [Int] {
-        // All sessions use the same order, because each row locks the totals of its place.
+        // Insert the rows in the same order in all sessions. Each row locks the totals of its place, so different
+        // orders could cause a deadlock.
         let rows = try connection.query(
             """
             INSERT INTO reeve.backup_attempts (place)

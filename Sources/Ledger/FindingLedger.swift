@@ -143,11 +143,12 @@ public enum FindingLedger {
     /// Locks a check until the end of the transaction. Without the lock, two concurrent sessions would each clear the
     /// findings of the other.
     ///
-    /// The lock is on the row of the check, so that only roles that may write to the ledger can hold it. The row is
-    /// tried repeatedly with SKIP LOCKED instead of waited for, so that the error can name the holder.
+    /// The lock is on the row of the check, so that only roles that may write to the ledger can hold it. This function
+    /// tries to lock the row repeatedly with SKIP LOCKED, and does not wait for the lock in the server, so that the
+    /// error can name the holder.
     private static func lock(_ check: String, _ patience: Duration, on connection: isolated Connection) throws {
         let end = ContinuousClock.now + patience
-        // Checked first, because an INSERT would wait for a session that has changed the row.
+        // Look for the row before inserting it, because an INSERT would wait for a session that has changed the row.
         if try connection.query(#"SELECT 1 FROM reeve.checks WHERE "check" = $1"#, [check]).isEmpty {
             try connection.query(#"INSERT INTO reeve.checks ("check") VALUES ($1) ON CONFLICT DO NOTHING"#, [check])
         }
@@ -159,8 +160,8 @@ public enum FindingLedger {
             }
             Thread.sleep(forTimeInterval: .random(in: 0.02...0.06))
         }
-        // The time of this record: later than the time of every earlier record, and not the start time of the
-        // transaction.
+        // Set the time of this recording, which must be later than that of every earlier recording. The start time of
+        // the transaction may be earlier, because the transaction may have waited for the lock.
         try connection.query(
             """
             UPDATE reeve.checks SET recorded_at = greatest(clock_timestamp(), recorded_at + interval '1 microsecond')
@@ -168,8 +169,8 @@ public enum FindingLedger {
             """, [check])
     }
 
-    /// Returns the session that has locked a check, if this role may see it. The session's transaction is the `xmax` of
-    /// the row.
+    /// Returns a description of the session that has locked a check; nil if this role may not see the session. The ID
+    /// of the session's transaction is the `xmax` of the check's row.
     private static func holder(of check: String, on connection: isolated Connection) throws -> String? {
         try connection.query(
             """
@@ -189,7 +190,8 @@ public enum FindingLedger {
         }
     }
 
-    /// Returns the number of objects with open findings, by system and kind; 0 for a kind that had findings before.
+    /// Returns the number of objects with open findings, by system and kind. A kind that had findings earlier, and has
+    /// none now, is included with 0.
     ///
     /// - Throws: `PostgresError`.
     public static func counts(of check: String, on connection: isolated Connection) throws -> [Count] {

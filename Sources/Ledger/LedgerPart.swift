@@ -2,8 +2,9 @@
 ///
 ///     static let part = LedgerPart("queues", ["CREATE TABLE reeve.queues (…);", "ALTER TABLE reeve.queues …;"])
 ///
-/// All parts share the names in the schema `reeve`, so the names of a part begin with the part's name. Functions must
-/// be PL/pgSQL with `SET search_path = pg_catalog, pg_temp`; any other function counts as foreign.
+/// The objects of all parts are in the schema `reeve`, so the names of a part's objects begin with the part's name.
+/// Functions must be PL/pgSQL with `SET search_path = pg_catalog, pg_temp`; `LedgerTrust` refuses any other function as
+/// foreign.
 public struct LedgerPart: Sendable {
     public let name: String
     /// The statements that upgrade each version to the next. Released entries are never changed; new ones are appended.

@@ -24,10 +24,11 @@ public struct LedgerRetention: Sendable, Equatable {
         public init() {}
     }
 
-    /// Removes the rows that are older, in short transactions by key, so that neither writers nor vacuum wait for it.
+    /// Removes the rows that are older than these limits. Each transaction is short and reads the next rows by key, so
+    /// that neither writers nor vacuum have to wait.
     ///
-    /// Never removed are: unfinished runs, the newest run of each task, the newest attempt of each place, and
-    /// occurrences whose run is kept. The totals that metrics read do not change.
+    /// Unfinished runs, the newest run of each task, the newest attempt of each place, and occurrences whose run is
+    /// kept are never removed. The totals, from which metrics are computed, do not change.
     ///
     /// - Throws: `PostgresError`; `CancellationError` between two batches. Rows removed before the error are not
     ///   restored.
@@ -85,8 +86,8 @@ public struct LedgerRetention: Sendable, Equatable {
     }
 
     /// Reads a table in the order of its key, which is almost the order of time. Ends at the first batch that contains
-    /// a young row. Each batch begins after the last key that was read, not at the first existing row, so that it does
-    /// not scan the rows that were just deleted.
+    /// a row younger than the limit. Each batch begins after the last key that was read, not at the first existing row,
+    /// so that it does not scan the rows that were just deleted.
     private func walk(on connection: Connection, older: Duration, _ sql: String) async throws -> Int {
         let limit = try await cutoff(older, on: connection)
         var last: Int64 = 0
@@ -116,8 +117,8 @@ public struct LedgerRetention: Sendable, Equatable {
         }
     }
 
-    /// Removes old occurrences without a run. First sets `kept_since` in the totals of each task, so that a removed
-    /// occurrence cannot be claimed again.
+    /// Removes old occurrences that have no run, or no longer have one. Sets `kept_since` in the totals of each task
+    /// first: an occurrence that was due earlier counts as claimed, so a removed occurrence cannot be claimed again.
     private func tidyOccurrences(on connection: Connection) async throws -> Int {
         let limit = try await cutoff(runs, on: connection)
         let tasks = try await connection.with { connection in

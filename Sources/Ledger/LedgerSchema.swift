@@ -26,6 +26,8 @@ public enum LedgerSchema {
             version == LedgerSchema.version && LedgerPart.all.allSatisfy { parts[$0.name] == $0.version }
         }
 
+        /// Checks that this program supports the installed versions.
+        ///
         /// - Throws: `LedgerError.newer`.
         func check() throws {
             if version > LedgerSchema.version {
@@ -94,8 +96,8 @@ public enum LedgerSchema {
         }
     }
 
-    /// Whether the error can be caused by two sessions that create the schema concurrently. One waits for the other,
-    /// and then finds the schema.
+    /// Whether the error can be caused by two sessions that create the schema concurrently. One session waits for the
+    /// other and fails. When it tries again, it finds the schema.
     private static func isRace(_ error: PostgresError) -> Bool {
         ["23505", "42P06", "42P07", "40P01", "XX000"].contains(error.sqlState ?? "")
     }
@@ -105,8 +107,8 @@ public enum LedgerSchema {
         options.lockTimeout = .seconds(60)
         do {
             try connection.transaction(options) {
-                // The DDL here fires event triggers, whose functions may belong to other roles. Only superusers can
-                // create event triggers.
+                // The DDL here fires event triggers. Only superusers can create event triggers, but the triggers'
+                // functions may belong to other roles.
                 let fires = try connection.query("SELECT EXISTS (SELECT FROM pg_catalog.pg_event_trigger)")
                 try Confinement.during(on: connection, isNeeded: fires.first?.get(0) ?? true) {
                     try lockOrMake(on: connection)
@@ -163,7 +165,7 @@ public enum LedgerSchema {
         ).first?.get(0)
     }
 
-    /// - Returns: whether a readable ledger is installed.
+    /// - Returns: whether a ledger is installed that this program can read.
     /// - Throws: `LedgerError.newer`.
     public static func isInstalled(on connection: isolated Connection) throws -> Bool {
         let found = try installed(on: connection)

@@ -2,7 +2,7 @@ import Postgres
 
 /// Converts text from outside (program output, errors, names of people) into text that the ledger can store.
 ///
-/// All text that is written to the ledger is converted here, so that no byte of it can make a write fail.
+/// Such text is converted here before it is written to the ledger, so that no byte of the text can make the write fail.
 public enum LedgerText {
     /// The maximum length of a message, in bytes.
     static let limit = 4000

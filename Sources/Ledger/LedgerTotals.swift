@@ -1,8 +1,10 @@
 extension LedgerSchema {
-    /// Totals of runs, backups and findings. Scrapes read the totals, so that retention can delete the rows.
+    /// Totals of runs, backups and findings. Metrics are computed from the totals and not from the rows, so that they
+    /// do not change when `LedgerRetention` deletes rows.
     ///
-    /// Triggers update the totals in the transaction that writes the rows. No writer can forget them, and an older
-    /// program that still runs at the same time is also counted. Nothing is subtracted when rows are deleted.
+    /// Triggers update the totals in the transaction that writes the rows. No writer can forget to update the totals,
+    /// and the rows of an older program that still runs at the same time are also counted. Nothing is subtracted when
+    /// rows are deleted.
     static let totals = """
         ALTER TABLE reeve.occurrences
             ADD COLUMN claim uuid,

@@ -4,7 +4,7 @@ import Postgres
 /// Checks whether an existing schema `reeve` is Reeve's own. A role that owns the schema, or that can add a function,
 /// trigger or rule to it, could otherwise run its own code with the rights of any role that uses the ledger.
 ///
-/// The schema is used only if all three hold: the schema and everything in it belong to the current role, to
+/// The schema is used only if three conditions are true: the schema and everything in it belong to the current role, to
 /// `reeve_owner` or to a superuser; no other role may create objects in it; and every table, function and trigger is
 /// one that this program creates.
 enum LedgerTrust {

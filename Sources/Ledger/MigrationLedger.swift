@@ -4,7 +4,7 @@ import SQL
 /// A migration as recorded in the ledger.
 public struct MigrationRecord: Sendable, Equatable {
     public enum State: String, Sendable {
-        /// Begun step by step, outside a single transaction, and not finished.
+        /// The migration runs step by step, not in a single transaction, and has begun but not finished.
         case applying, reverting
         case applied
     }
@@ -13,9 +13,9 @@ public struct MigrationRecord: Sendable, Equatable {
     /// nil for a repeatable migration.
     public let version: Int?
     public let name: String
-    /// The SHA-256 of its tokens.
+    /// The SHA-256 of the migration's tokens, without comments and white space.
     public let tokenDigest: [UInt8]
-    /// The SHA-256 of the file.
+    /// The SHA-256 of the migration's whole file.
     public let textDigest: [UInt8]
     public let state: State
     public let appliedAt: Timestamp
@@ -231,7 +231,7 @@ public struct StepJournal: Sendable {
         self.direction = direction
     }
 
-    /// Returns the begun steps, with the digests of their tokens.
+    /// Returns the steps that have begun, by number, with the digests of their tokens.
     public func steps(on connection: isolated Connection) throws -> [Int: (tokenDigest: [UInt8], state: State)] {
         let rows = try connection.query(
             """
@@ -260,7 +260,8 @@ public struct StepJournal: Sendable {
             """, [system, version, direction.rawValue, step, Bytes(tokenDigest), state.rawValue])
     }
 
-    /// Deletes the record of a step that has failed, so that the next run does not take its effect for granted.
+    /// Deletes the record of a step that has failed, so that the next run does not assume that the step may have had an
+    /// effect.
     public func withdraw(step: Int, on connection: isolated Connection) throws {
         try connection.query(
             """

@@ -14,7 +14,7 @@ public struct RunRecord: Sendable, Equatable {
 
     public let id: Int64
     public let task: String
-    /// The time when it was due; nil for a run that was requested by hand.
+    /// The time at which the run was due; nil for a run that was requested by hand.
     public let occurrence: Timestamp?
     public let attempt: Int
     public let state: State
@@ -28,8 +28,8 @@ public struct RunRecord: Sendable, Equatable {
 /// The runs of tasks. An occurrence is claimed by its key (task, due time), so that only one of several processes runs
 /// it. A running run has a lease. When the lease expires, the run counts as lost.
 ///
-/// Each request to run has its own identifier, `wish`. A process may not receive the answer to a request. If it repeats
-/// the request with the same `wish`, it receives the run that was granted before.
+/// Each request to run has its own identifier, `wish`. If the answer to a request is lost, the process repeats the
+/// request with the same `wish`. It then receives the run that was already granted, and not a second run.
 public enum RunLedger {
     /// The tables, in the first version of the ledger.
     static let tables = """
@@ -79,7 +79,7 @@ public enum RunLedger {
     ///
     /// - Parameters:
     ///   - lease: how long the run counts as running without a renewal.
-    ///   - wish: the identifier of the request; the same for every try.
+    ///   - wish: the identifier of the request. A repeated request must have the same identifier.
     public static func claim(
         task: String, occurrence: Timestamp?, instance: String, lease: Duration, wish: UUID = UUID(),
         on connection: isolated Connection
@@ -104,7 +104,7 @@ public enum RunLedger {
 
     /// Starts a further attempt of a failed run.
     ///
-    /// - Parameter wish: the identifier of the request; the same for every try.
+    /// - Parameter wish: the identifier of the request. A repeated request must have the same identifier.
     /// - Returns: the number of the run; nil if another run of the task has begun in the meantime.
     public static func retry(
         task: String, occurrence: Timestamp?, attempt: Int, instance: String, lease: Duration, wish: UUID = UUID(),
@@ -119,7 +119,8 @@ public enum RunLedger {
         }
     }
 
-    /// Returns the run that an earlier try of this request was granted, if the run has not ended. Renews its lease.
+    /// Returns the run that the ledger has already granted to this request, if the run has not ended. Renews the run's
+    /// lease.
     private static func granted(
         _ wish: UUID, _ lease: Duration, on connection: isolated Connection
     ) throws -> Int64? {
@@ -147,14 +148,16 @@ public enum RunLedger {
             ON CONFLICT DO NOTHING RETURNING task
             """, [task, occurrence, instance, wish])
         if claimed.isEmpty {
-            // The INSERT may have waited for an earlier try of this request, which has committed by now.
+            // The INSERT may have waited for an earlier attempt to send this request, whose transaction has been
+            // committed by now.
             if let run = try granted(wish, lease, on: connection) { return .granted(run: run) }
             let ours = try connection.query(
                 "SELECT 1 FROM reeve.occurrences WHERE task = $1 AND due_at = $2 AND claim = $3 AND state = 'skipped'",
                 [task, occurrence, wish])
             return ours.isEmpty ? .taken : .overlaps
         }
-        // Checked after the INSERT, because the row may have been removed in the meantime.
+        // Check this after the INSERT: it also succeeds if the occurrence was claimed before, and `LedgerRetention` has
+        // removed its row in the meantime.
         let forgotten = try connection.query(
             "SELECT 1 FROM reeve.task_totals WHERE task = $1 AND kept_since > $2", [task, occurrence])
         guard !forgotten.isEmpty else { return nil }
@@ -180,7 +183,7 @@ public enum RunLedger {
             VALUES ($1, $2, $3, $4, 'running', $5, clock_timestamp() + $6::interval, $7)
             ON CONFLICT DO NOTHING RETURNING id
             """, [task, occurrence, attempt, reason.rawValue, instance, lease, wish])
-        // The conflicting row may be from an earlier try of this request.
+        // The conflicting row may be from an earlier attempt to send this request.
         return try started.first?.get(0) ?? granted(wish, lease, on: connection)
     }
 
@@ -251,8 +254,8 @@ public enum RunLedger {
         }
     }
 
-    /// The totals of a task that metrics need after a restart: when it last succeeded, when it last began, and how
-    /// often its runs ended in each state. Runs that are no longer kept are included.
+    /// The totals of a task that metrics need after a restart: when the task last succeeded, when it last began, and
+    /// how many of its runs ended in each state. Runs whose rows were removed are included.
     public struct Summary: Sendable, Equatable {
         public let task: String
         public let lastStarted: Timestamp

@@ -2,8 +2,8 @@ import Foundation
 
 /// Runs `body` on a separate thread and waits for it without blocking a thread of the cooperative pool.
 ///
-/// For calls that end by themselves, or that the caller's cancellation handler ends. Calls that may never end need
-/// `BoundedThreads`, which can abandon them.
+/// Use this for a call that ends by itself, or that the caller's cancellation handler ends. For a call that may never
+/// end, use `BoundedThreads`, which can abandon the call.
 public func onOwnThread<T: Sendable>(
     named name: String, _ body: @escaping @Sendable () throws -> T
 ) async throws -> T {

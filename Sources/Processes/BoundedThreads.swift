@@ -25,14 +25,14 @@ public final class BoundedThreads: Sendable {
     }
 
     private struct State {
-        /// The number of threads whose calls are still waited for.
+        /// The number of threads that run a call that was not abandoned.
         var busy = 0
         var hung = 0
         /// Calls that wait for a thread.
         var queue: [(job: any Job, hungLimit: Int)] = []
 
-        /// Removes the next call that may be made from the queue. Also removes the calls before it that are refused
-        /// because too many threads are hung.
+        /// Removes from the queue the next call that is allowed to run. Also removes the calls before it; these are
+        /// refused, because too many threads are hung.
         mutating func dequeue() -> (next: (any Job)?, refused: [any Job]) {
             var refused: [any Job] = []
             while !queue.isEmpty {
@@ -108,14 +108,16 @@ public final class BoundedThreads: Sendable {
         thread.start()
     }
 
-    /// Replaces an abandoned thread: starts the next waiting job on a new thread.
+    /// Counts an abandoned thread as hung, and starts the next waiting job on a new thread.
     private func leave() {
         if let next = next(leaving: true) { start(next) }
     }
 
     private func comeBack() { state.withLock { $0.hung -= 1 } }
 
-    /// - Returns: the next job for this thread or for its replacement; nil if none waits.
+    /// Removes the next job from the queue.
+    ///
+    /// - Returns: the next job to start; nil if no job waits.
     private func next(leaving: Bool = false) -> (any Job)? {
         let (next, refused, hung) = state.withLock { state in
             if leaving { state.hung += 1 }
@@ -157,7 +159,7 @@ public final class BoundedThreads: Sendable {
                 if wasLeft { return threads.comeBack() }
                 outcome.settle(result)
             }
-            // On a new thread and not by recursion, because the queue may be long.
+            // The next job runs on a new thread. A recursive call would need too much stack if the queue is long.
             if let next = threads.next() { threads.start(next) }
         }
 

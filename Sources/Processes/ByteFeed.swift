@@ -8,7 +8,7 @@ import Foundation
 ///     try await connection.with { try $0.copyOut(sql) { try feed.push($0) } }
 ///     feed.finish()
 public final class ByteFeed: @unchecked Sendable {
-    // All are accessed only while `condition` is locked.
+    // The variables are accessed only while `condition` is locked.
     private var pieces: [[UInt8]] = []
     private var bytes = 0
     private var isFinished = false
@@ -17,7 +17,7 @@ public final class ByteFeed: @unchecked Sendable {
     private let condition = NSCondition()
     private let capacity: Int
 
-    /// No thread pulls any more, or the pulled bytes are not wanted.
+    /// The feed was closed, because the bytes are no longer wanted.
     public struct Closed: Error {}
 
     /// The other side did not push or pull in time.
@@ -39,7 +39,7 @@ public final class ByteFeed: @unchecked Sendable {
             try wait(limit) { bytes < capacity || isClosed }
             if isClosed { throw Closed() }
             bytes += piece.count
-            // Rows are pushed one by one, and are pulled together.
+            // Small pieces, such as rows that are pushed one by one, are joined and pulled together.
             if let last = pieces.last, last.count < 32 << 10, piece.count < 32 << 10 {
                 pieces[pieces.count - 1] += piece
             } else {

@@ -1,8 +1,8 @@
 import CSystem
 import Foundation
 
-/// The end of a child, in a form for which `poll(2)` can wait. If no descriptor is available, the end has to be checked
-/// at short intervals.
+/// Detects the end of a child process, with a descriptor for which `poll(2)` can wait. If no descriptor is available,
+/// the caller has to check `hasCome` at short intervals (see `limit`).
 struct ChildEnd: ~Copyable {
     /// Returns a descriptor that becomes readable when the child ends, or a negative number.
     typealias Opening = (pid_t) -> Int32
@@ -22,7 +22,7 @@ struct ChildEnd: ~Copyable {
     var hasCome: Bool {
         var info = siginfo_t()
         while waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT) < 0 {
-            // The process is no longer a child of this process, so its end cannot be observed.
+            // The process is no longer a child of this process, so its end cannot be observed. It counts as ended.
             if errno != EINTR { return true }
         }
         return info.si_signo != 0

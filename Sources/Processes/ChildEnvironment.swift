@@ -13,15 +13,17 @@ public enum ChildEnvironment {
     /// The variables that every child receives, if the parent has them.
     static let fixedNames = ["HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"]
 
+    /// Returns the environment of a child.
+    ///
     /// - Parameters:
-    ///   - parent: the environment from which the variables are taken.
+    ///   - parent: the environment whose variables the child may receive.
     ///   - names: further variables that this child receives, if the parent has them.
     public static func fixed(
         of parent: [String: String] = ProcessInfo.processInfo.environment, with names: [String] = []
     ) -> [String: String] {
         var environment = parent.filter { names.contains($0.key) || fixedNames.contains($0.key) }
         environment["PATH"] = folders(of: parent["PATH"]).joined(separator: ":")
-        // Children start in another folder, where a relative path means another place.
+        // Relative paths are left out, because a child starts in another folder, where such a path names another place.
         for name in ["HOME", "TMPDIR"] where environment[name]?.hasPrefix("/") == false { environment[name] = nil }
         return environment
     }

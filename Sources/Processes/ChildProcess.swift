@@ -3,9 +3,9 @@ import Foundation
 import Synchronization
 import Telemetry
 
-/// A program that runs concurrently with this one. It can be signalled, and its end can be awaited.
+/// A program that runs concurrently with this process. It can be signalled, and its end can be awaited.
 ///
-/// It is reaped when it ends, whether or not a task waits for it.
+/// The program is reaped when it ends, whether or not a task waits in `end`.
 public final class ChildProcess: Sendable {
     public let pid: pid_t
     private let state = Mutex(State())
@@ -18,8 +18,8 @@ public final class ChildProcess: Sendable {
     /// Starts a program whose standard input and output are /dev/null.
     ///
     /// - Parameters:
-    ///   - error: a descriptor for its standard error; nil: /dev/null.
-    ///   - newSession: whether it runs in its own session, which signals of the terminal do not reach.
+    ///   - error: a descriptor for the program's standard error; nil: /dev/null.
+    ///   - newSession: whether the program runs in its own session, which signals of the terminal do not reach.
     /// - Throws: `CommandError` if the program cannot be started.
     public init(_ command: Command, error: Int32? = nil, newSession: Bool = false) throws {
         pid = try command.spawn(output: -1, error: error ?? -1, newSession: newSession)
@@ -49,8 +49,8 @@ public final class ChildProcess: Sendable {
 
     private func reap() {
         var info = siginfo_t()
-        // The process remains a zombie until the lock is held, so that no signal is sent to another process with the
-        // same PID.
+        // Wait here without reaping. The process is reaped below, under the lock, so that `signal` cannot send a signal
+        // to a new process with the same PID.
         while waitid(P_PID, id_t(pid), &info, WEXITED | WNOWAIT) < 0, errno == EINTR {}
         let (ending, waiting) = state.withLock { state in
             let ending = Self.reap(pid)
@@ -61,8 +61,8 @@ public final class ChildProcess: Sendable {
         for continuation in waiting { continuation.resume(returning: ending) }
     }
 
-    /// Sends SIGTERM to the process groups of children, and kills the groups of children that have not ended within
-    /// `grace`. Stopped groups are continued, so that they can end.
+    /// Sends SIGTERM to the process groups of children. When all children have ended, or after `grace`, kills the
+    /// groups, and with them the children's own children. Stopped groups are continued, so that they can end.
     ///
     /// A child that does not end even then is stuck in the kernel. A separate thread reaps it when it ends; this call
     /// does not wait for that.
@@ -85,6 +85,8 @@ public final class ChildProcess: Sendable {
         }
     }
 
+    /// Waits until all children have ended, at most until `end`.
+    ///
     /// - Returns: the children that are still running at `end`.
     @discardableResult
     private static func waitForEnds(

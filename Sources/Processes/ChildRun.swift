@@ -60,7 +60,8 @@ final class ChildRun {
         while true {
             let left = ContinuousClock.now.duration(to: deadline)
             if left <= .zero { return .late }
-            // Checked before the streams are read, so that all output of the child is read before the method returns.
+            // Check for the end before reading the streams, so that all output of the child is read before the method
+            // returns.
             let hasEnded = ended.hasCome
             var polls = [
                 pollfd(fd: ended.descriptor, events: Int16(POLLIN), revents: 0),

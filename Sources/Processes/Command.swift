@@ -1,7 +1,7 @@
 import CSystem
 import Foundation
 
-/// A program to run, with its arguments. Never a command line for a shell.
+/// A program to run, with its arguments. No shell interprets the arguments.
 public struct Command: Sendable {
     public var program: String
     public var arguments: [String]
@@ -23,8 +23,9 @@ public struct Command: Sendable {
 
     /// Runs the program to its end and collects its output.
     ///
-    /// If the child exceeds the limit, or the caller is cancelled, its process group receives SIGTERM. After `grace` it
-    /// is killed. The child does not outlive this call, unless it is stuck in the kernel.
+    /// If the child exceeds the limit, or the caller is cancelled, the child's process group receives SIGTERM. When the
+    /// child has ended, or after `grace`, the group is killed. The child does not outlive this call, unless it is stuck
+    /// in the kernel.
     ///
     /// - Parameters:
     ///   - limit: how long the child may take.

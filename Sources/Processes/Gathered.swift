@@ -1,6 +1,6 @@
 import Synchronization
 
-/// Elements that several threads collect for another thread, which waits for those threads.
+/// A list to which several threads add elements. Another thread waits for these threads, and then reads the list.
 public final class Gathered<Element: Sendable>: Sendable {
     private let pieces = Mutex<[Element]>([])
 

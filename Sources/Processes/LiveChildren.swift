@@ -1,21 +1,23 @@
 import Foundation
 import Synchronization
 
-/// The running children. A process that must end immediately uses this list to leave none of them behind.
+/// The running child processes of this process. `killAll` kills them when this process must end immediately.
 final class LiveChildren: Sendable {
     static let shared = LiveChildren()
 
     private struct State {
         var pids: Set<pid_t> = []
-        /// The number of programs that are being started. This may take long if the program is on a file system that
-        /// hangs.
+        /// The number of programs that are being started. Starting a program may take long if its file system hangs.
         var starting = 0
         var isEnding = false
     }
 
     private let state = Mutex(State())
 
-    /// - Parameter outlivesParent: whether the child is meant to keep running after this process has ended.
+    /// Starts a child with `spawn`, and adds it to the running children.
+    ///
+    /// - Parameter outlivesParent: whether the child is meant to keep running after this process has ended. Such a
+    ///   child is not added, so `killAll` does not kill it.
     func adding(outlivesParent: Bool, _ spawn: () throws -> pid_t) throws -> pid_t {
         if outlivesParent { return try spawn() }
         state.withLock { $0.starting += 1 }
@@ -59,7 +61,7 @@ final class LiveChildren: Sendable {
 }
 
 extension Command {
-    /// Kills the process groups of all running children, for a process that ends immediately. Children in their own
-    /// session are not killed, because they are meant to keep running.
+    /// Kills the process groups of all running children. Call this before this process ends immediately. Children in
+    /// their own session are not killed, because they are meant to keep running.
     public static func killAll() { LiveChildren.shared.killAll() }
 }

@@ -6,8 +6,9 @@ import Reporting
 ///     let dump = Pipeline([pgDump, zstd, age])
 ///     try await dump.run { bytes in try file.write(bytes) }
 ///
-/// The pipeline succeeds only if every program succeeds, because a pipe hides how the first programs ended. Bytes are
-/// passed on as they arrive, with the back-pressure of the pipes, and are not collected in memory.
+/// The pipeline succeeds only if every program succeeds. Checking only the last program would not be enough, because
+/// its input ends normally even if a program before it fails. Bytes are passed on as they arrive, with the
+/// back-pressure of the pipes, and are not collected in memory.
 public struct Pipeline: Sendable {
     public let commands: [Command]
     let lastMayStopEarly: Bool
@@ -25,7 +26,7 @@ public struct Pipeline: Sendable {
     ///
     /// - Parameters:
     ///   - source: returns the first program's input, one piece at a time, and nil at the end. It is called on a
-    ///     separate thread, and no longer after this method has returned. Without a source, the input is empty.
+    ///     separate thread, and is not called after this method has returned. Without a source, the input is empty.
     ///   - letGo: called when no more input is needed. If `source` is waiting, it must then return.
     ///   - take: receives the last program's output, on another thread.
     /// - Throws: `PipelineError` if a program cannot be started or does not exit with 0; the errors of `source` and
@@ -60,7 +61,8 @@ extension Pipeline {
 public struct PipelineError: Error, CustomStringConvertible {
     public let program: String
     public let ending: CommandOutcome.Ending?
-    /// As converted by `programMessage`.
+    /// The standard error of the program, as converted by `programMessage`; if the program cannot be started, the
+    /// reason.
     public let errorOutput: String
 
     public var description: String {

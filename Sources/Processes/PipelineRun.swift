@@ -58,7 +58,8 @@ final class PipelineRun {
         let endings =
             failure == nil
             ? children.map(ChildProcess.reap) : ChildProcess.endGroups(children, grace: Self.grace, watch)
-        // Read before the source is told to end, because a later error is not the cause.
+        // Read the error of the source before `stopFeeding`. An error that the source throws because it is stopped is
+        // not the cause of the failure.
         let fed = feeding.error.withLock { $0 }
         stopFeeding()
         for index in errors.indices { drain(index) }
@@ -74,6 +75,8 @@ final class PipelineRun {
             program: commands[culprit].program, ending: endings[culprit], errorOutput: programMessage(said[culprit]))
     }
 
+    /// Starts the programs.
+    ///
     /// - Returns: a descriptor from which the last program's output is read.
     private func start() throws -> Int32 {
         var input = OwnedDescriptor(-1)
@@ -104,12 +107,12 @@ final class PipelineRun {
 
     private func feed(_ descriptor: Int32) {
         let (source, feeding) = (source, feeding)
-        // Non-blocking, so that a program that reads nothing cannot block the thread after the program has ended.
+        // Writes do not block, so that `stopFeeding` can end the thread even if nothing reads from the pipe.
         let flags = fcntl(descriptor, F_GETFL)
         _ = fcntl(descriptor, F_SETFL, flags | O_NONBLOCK)
         let thread = Thread {
-            // A program that stops reading must not end this process, no matter how this process treats SIGPIPE
-            // elsewhere.
+            // Writing to a program that has stopped reading must not end this process, no matter how other code treats
+            // SIGPIPE.
             var signals = sigset_t()
             sigemptyset(&signals)
             sigaddset(&signals, SIGPIPE)
@@ -130,8 +133,10 @@ final class PipelineRun {
         thread.start()
     }
 
-    /// - Returns: false if the program no longer reads, or if `stop` is raised. The status of the program shows how it
-    ///   ended.
+    /// Writes bytes to the first program.
+    ///
+    /// - Returns: false if the program no longer reads, or if `stop` is raised. This is not an error: the exit status
+    ///   of the program shows whether it succeeded.
     private static func write(_ bytes: [UInt8], to descriptor: Int32, _ stop: WakeUp) -> Bool {
         var rest = bytes[...]
         while !rest.isEmpty {

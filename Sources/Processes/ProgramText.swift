@@ -1,5 +1,5 @@
-/// Converts the output of a program to text, for people and for the ledger. Bytes that are not UTF-8 become U+FFFD. So
-/// does NUL, which PostgreSQL's text cannot contain.
+/// Converts the output of a program to text, for people and for the ledger. Bytes that are not UTF-8 become U+FFFD. NUL
+/// also becomes U+FFFD, because PostgreSQL's text cannot contain it.
 public func programText(_ bytes: some Collection<UInt8>) -> String {
     let text = String(decoding: bytes, as: UTF8.self)
     guard text.utf8.contains(0) else { return text }
@@ -9,10 +9,10 @@ public func programText(_ bytes: some Collection<UInt8>) -> String {
 }
 
 /// Converts the error output of a program to text, without rows of the database. DETAIL and CONTEXT in the output of
-/// PostgreSQL's programs are left out, because they quote rows, including the line ends in the rows.
+/// PostgreSQL's programs are left out, because they quote rows.
 ///
-/// The lines after a DETAIL or CONTEXT line are also left out, up to a line that begins with a program's name or quotes
-/// the statement (`messageBeginnings`).
+/// A quoted row may contain line ends. The lines after a DETAIL or CONTEXT line are therefore also left out, up to a
+/// line that begins with one of `messageBeginnings`: a program's name, or the label of a quoted statement.
 public func programMessage(_ bytes: some Collection<UInt8>) -> String {
     var isLeftOut = false
     let lines = programText(bytes).split(separator: "\n", omittingEmptySubsequences: false)

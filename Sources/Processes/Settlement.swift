@@ -40,7 +40,7 @@ public final class Settlement<Value: Sendable>: Sendable {
     }
 }
 
-/// Timers for actions that end a wait.
+/// Runs actions after a delay, for instance to end a wait whose time limit is over.
 public enum Deadline {
     // A dispatch queue has its own threads. Its timers are punctual even if the cooperative pool is blocked.
     private static let queue = DispatchQueue(label: "deadlines")

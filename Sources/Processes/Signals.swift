@@ -2,14 +2,15 @@ import CSystem
 import Foundation
 import Telemetry
 
-/// Delivers the signals of this process, one after the other, in place of their default effects.
+/// Passes the signals that this process receives to a function, one after the other. The signals lose their default
+/// effects.
 ///
 /// A C handler writes each signal to a pipe, and a separate thread reads the pipe. A signal is therefore received even
 /// if all other threads are blocked. (`sigwait` does not receive signals under an async `main`.)
 public enum Signals {
     public enum Event: Sendable, Equatable {
         case came(Int32)
-        /// The time that was allowed after the previous signal is over.
+        /// The time that `take` returned for the previous event is over, and no signal has arrived.
         case timeIsOver
     }
 
@@ -18,7 +19,8 @@ public enum Signals {
     /// - Parameters:
     ///   - signals: for instance `[SIGTERM, SIGINT, SIGHUP]`. A signal that was ignored when the process was started
     ///     remains ignored, except for SIGTERM. (nohup and a shell's background jobs ignore signals in this way.)
-    ///   - take: called on the thread with each event. Returns the time until `timeIsOver`; nil: no limit.
+    ///   - take: called with each event, on the separate thread. Returns how long to wait for the next signal before
+    ///     the event `timeIsOver`; nil: no limit.
     /// - Throws: `POSIXError` if no pipe is available, or if a signal cannot be handled.
     public static func listen(_ signals: [Int32], _ take: @escaping @Sendable (Event) -> Duration?) throws {
         var ends: [Int32] = [-1, -1]

@@ -53,6 +53,8 @@ public enum ReeveProgram {
         }
     }
 
+    /// Prints the report of an error, and returns its exit status.
+    ///
     /// - Parameter patience: how long to wait for the reader of the output; nil for no limit.
     private static func report(_ error: any Error, _ console: Console, patience: Duration? = nil) -> Int32 {
         let report = ErrorReport(error)

@@ -18,7 +18,7 @@ public struct ErrorReport: Sendable, Equatable {
 
 /// An error that defines its own report.
 public protocol ReportedError: Error, CustomStringConvertible {
-    /// All codes that its reports can have, for the reference.
+    /// The codes of all reports of this error type, for the reference.
     static var codes: [ErrorCode] { get }
 
     var report: ErrorReport { get }
@@ -26,9 +26,9 @@ public protocol ReportedError: Error, CustomStringConvertible {
 
 /// One row of the reference of error codes.
 public struct ErrorCode: Sendable, Equatable {
-    /// The code as it is reported. `sqlState` stands for all codes of PostgreSQL.
+    /// The code as it is reported. If this is `sqlState`, the row is about all codes that PostgreSQL defines.
     public let name: String
-    /// The exit codes that can occur with it.
+    /// The exit codes of the program that are possible with this error code.
     public let exitCodes: [ExitCode]
     /// A sentence for the reference.
     public let meaning: String

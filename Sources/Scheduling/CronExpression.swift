@@ -16,8 +16,8 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
     let daysOfWeek: Set<Int>
     private let anyDayOfMonth: Bool
     private let anyDayOfWeek: Bool
-    /// Whether neither minute nor hour begins with a `*`. The expression then means times of the day, not an interval,
-    /// which matters when the clocks change (see `Schedule`).
+    /// Whether neither minute nor hour begins with a `*`. The expression then denotes fixed times of the day and not an
+    /// interval. The two are treated differently when the clocks change (see `Schedule`).
     public let isFixedTime: Bool
 
     /// - Throws: `CronError` that names the field.
@@ -84,7 +84,8 @@ public struct CronError: Error, CustomStringConvertible {
     }
 }
 
-/// One of the five fields: its range and its names.
+/// One of the five fields of a cron expression: the range of its values, and the names that may be written instead of
+/// numbers.
 private struct CronField {
     let title: String
     let range: ClosedRange<Int>
@@ -114,7 +115,7 @@ private struct CronField {
         var step = 1
         if pieces.count == 2 {
             guard let number = Int(pieces[1]), number > 0 else { throw error(part, "the step is not a number above 0") }
-            // 100 exceeds the longest range, so it acts like any larger step and cannot overflow.
+            // 100 exceeds the longest range, so a larger step has the same result. The limit prevents an overflow.
             step = min(number, 100)
         }
         let bounds = pieces[0].split(separator: "-", omittingEmptySubsequences: false)

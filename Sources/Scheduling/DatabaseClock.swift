@@ -22,7 +22,7 @@ public struct HostClock: Sendable {
     }()
 }
 
-/// The values of all clocks at one moment.
+/// The values of the database's clock and of this machine's two clocks at one moment, in seconds.
 struct ClockReading: Sendable, Equatable {
     var database: Double
     var host: Double
@@ -42,8 +42,8 @@ struct ClockReading: Sendable, Equatable {
 final class DatabaseClock: Sendable {
     /// A difference between the clocks is logged if it exceeds this number of seconds.
     static let notable = 5.0
-    /// The change of the host's clock, in seconds, after which the database's clock is read again: both may be the same
-    /// clock.
+    /// If the host's clock was set by more than this number of seconds, the database's clock is read again, because the
+    /// database may run on the same host.
     private static let step = 0.5
 
     private let host: HostClock
@@ -125,18 +125,21 @@ enum NextStep: Equatable {
 
     /// The maximum time between two looks at the clock, in seconds, because the clock may be set in the meantime.
     static let stretch = 5.0
-    /// The maximum difference between two measurements of the same clock, in seconds.
+    /// By how many seconds two measurements of the same clock may differ although the clock was not set.
     static let tolerance = 1.0
 
-    /// Returns the instant after which to search for the next occurrence. If the last occurrence is in the future, the
-    /// clock was set back. Tasks then do not wait until the old time is reached again; the ledger records which
-    /// occurrences have already run.
+    /// Returns the instant after which to search for the next occurrence: normally the last occurrence. If the last
+    /// occurrence is in the future, the clock was set back. The search then starts at the current time, so that the
+    /// task does not wait until the old time is reached again. The ledger prevents an occurrence that has already run
+    /// from running again.
     static func start(last: Int, time: Double) -> Int {
         Double(last) > time + tolerance ? Int(time.rounded(.down)) - 1 : last
     }
 
+    /// Returns what to do next: claim the next occurrence, sleep until it is due, or end if there is none.
+    ///
     /// - Parameters:
-    ///   - start: the result of `NextStep.start`; the same until an occurrence was handled.
+    ///   - start: the instant after which to search for the next occurrence, as `NextStep.start` returns it.
     ///   - lag: how many seconds after its due time an occurrence is claimed.
     ///   - time: the time of the database's clock, at `monotonic`.
     static func decide(_ schedule: Schedule, after start: Int, lag: Double, time: Double, monotonic: Double) -> NextStep
@@ -147,8 +150,8 @@ enum NextStep: Equatable {
     }
 
     /// Returns the instant after which to search for the next occurrence when a run has ended. Occurrences that were
-    /// due during the run are skipped: another process ran them, or their time is over. Occurrences that the clock only
-    /// skipped because it was set forward do not count as due during the run.
+    /// due during the run are skipped: another process ran them, or their time is over. If the clock was set forward
+    /// during the run, the occurrences that the clock skipped do not count as due during the run.
     ///
     /// - Parameters:
     ///   - began: the database's time when the run began.

@@ -12,7 +12,8 @@ public struct RunOutcome: Sendable, Equatable {
     public let duration: Duration
 }
 
-/// One granted attempt of a task: runs the work with its timeout and its lease, and records the result in the ledger.
+/// One attempt of a task that the ledger has granted to this process. Runs the work within the task's timeout, renews
+/// the run's lease in the meantime, and records the result in the ledger.
 struct RunExecution: Sendable {
     let task: TaskDefinition
     let run: Int64
@@ -65,8 +66,8 @@ struct RunExecution: Sendable {
             guard (try? await Task.sleep(for: task.timeout)) != nil else { return }
             end(.timedOut)
         }
-        // An unstructured task, so that cancellation does not stop it: no other process may begin the task before the
-        // work has ended.
+        // An unstructured Swift task, so that a cancelled caller does not stop the renewal. The lease must last until
+        // the work has ended; otherwise another process could begin the same work.
         let keeper = Task { if await !keepLease() { end(.lostLease) } }
         let result = await withTaskCancellationHandler {
             await work.value
@@ -75,7 +76,8 @@ struct RunExecution: Sendable {
         }
         timer.cancel()
         keeper.cancel()
-        // Completed work counts as succeeded, even if it was cancelled at the same moment or ignored the cancellation.
+        // Work that returned a result counts as succeeded, even if it was cancelled at the same moment or ignored the
+        // cancellation.
         var ending = result
         if case .worked = result {} else { ending = cause.withLock { $0 } ?? result }
         switch ending {
@@ -98,8 +100,8 @@ struct RunExecution: Sendable {
                 guard try await renew() else { return false }
                 pause = lease / 3
             } catch {
-                // Retry soon, so that another connection can renew the lease before it expires if this connection
-                // hangs.
+                // Retry soon: if this connection hangs, another connection can still renew the lease before the lease
+                // expires.
                 pause = lease / 12
             }
         }

@@ -4,8 +4,9 @@ import Postgres
 /// The times at which a task is due.
 ///
 /// When the clocks change, a cron expression behaves as in Debian's cron (cron(8), "Daylight Saving Time and other time
-/// changes"). A fixed time is due once: at its first occurrence if the clocks are set back over it, and at the moment
-/// of the change if they are set forward over it. An expression with a wildcard in minute or hour follows the clocks.
+/// changes"). A fixed time is due once on such a day. If the clocks are set back and show the time twice, it is due the
+/// first time. If the clocks are set forward over the time and never show it, it is due at the moment of the change. An
+/// expression whose minute or hour begins with `*` is due whenever the clocks show a matching time.
 public enum Schedule: Sendable, Equatable {
     case cron(CronExpression, TimeZone)
     /// An interval of this many seconds, counted from 1970-01-01T00:00:00Z, so that all processes agree. A value below
@@ -49,7 +50,8 @@ private struct CronWalk {
 
     func next(after instant: Int) -> Int? {
         let minutes = expression.minutesOfDay
-        // A local time can differ from UTC by an hour or more. Starting one day earlier covers the difference.
+        // `today` is the local date at the instant. The search starts one day earlier, because the clocks may be set
+        // back over midnight, to a time on the previous date.
         let today = (instant + zone.offset(at: instant)).flooredDivision(by: CivilDate.seconds).quotient
         for number in (today - 1)...(today + 41 * 366) {
             guard expression.matches(CivilDate(number: Int64(number))) else { continue }

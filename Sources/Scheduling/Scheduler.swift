@@ -15,11 +15,12 @@ public final class Scheduler: Sendable {
     public struct Settings: Sendable {
         /// The name of this process in the ledger.
         public var instance: String
-        /// How long a run counts as running without a renewal of its lease.
+        /// The duration of a lease. A run whose lease was not renewed for this long no longer counts as running.
         public var lease: Duration = .seconds(60)
         /// The pause between two attempts to reach the database.
         public var patience: Duration = .seconds(2)
-        /// Whether a run is cancelled together with the task that waits for it, such as the caller of `runNow`.
+        /// Whether a run is cancelled when the Swift task that waits for it is cancelled, for instance the caller of
+        /// `runNow`.
         public var endsWithCaller = false
         /// The clocks of this machine.
         public var hostClock = HostClock.system
@@ -85,7 +86,9 @@ public final class Scheduler: Sendable {
         }
     }
 
-    /// Waits until the database's clock was read.
+    /// Reads the database's clock, and retries until a reading succeeds.
+    ///
+    /// - Returns: false if the task was cancelled.
     private func readClock() async -> Bool {
         while await !clock.measure() {
             guard (try? await Task.sleep(for: settings.patience)) != nil else { return false }
@@ -111,7 +114,8 @@ public final class Scheduler: Sendable {
         return await attempts(task, run, occurrence: nil)
     }
 
-    /// Claims a run by hand. If the answer was lost with the connection, repeats the same request.
+    /// Claims a run for `runNow`. If the connection is lost before the answer arrives, repeats the request with the
+    /// same `wish`, so that the ledger does not grant a second run.
     private func claimNow(_ name: String) async throws -> RunLedger.Claim {
         let wish = UUID()
         var tries = 0
@@ -164,7 +168,8 @@ public final class Scheduler: Sendable {
 
     private enum Claimed {
         case granted(Int64)
-        /// Another process has claimed the occurrence, or its time is over.
+        /// The occurrence does not run in this process: another process has claimed it, the previous run has not ended,
+        /// the next occurrence is already due, or the schedule was cancelled.
         case passed
         /// The occurrence is not due yet by the database's clock, which was read again.
         case early
@@ -223,6 +228,8 @@ public final class Scheduler: Sendable {
         }
     }
 
+    /// Requests a further attempt of a failed run from the ledger.
+    ///
     /// - Returns: the number of the next run; nil if another run has begun, the next occurrence is due, or the ledger
     ///   refuses the attempt.
     private func nextAttempt(_ task: TaskDefinition, _ occurrence: Timestamp?, _ attempt: Int) async -> Int64? {
@@ -263,7 +270,7 @@ public final class Scheduler: Sendable {
         guard let error = error as? PostgresError else { return error is CancellationError }
         switch error.kind {
         case .timedOut, .commitOutcomeUnknown: return true
-        // The server lacks resources, or an administrator intervened.
+        // SQLSTATE class 53 means that the server lacks resources, class 57 that an administrator intervened.
         case .server: return error.isTransient || ["53", "57"].contains { error.sqlState?.hasPrefix($0) == true }
         default: return error.isTransient
         }

@@ -11,7 +11,7 @@ public struct TaskDefinition: Sendable {
     public var jitter: Duration
     /// The time limit of one attempt.
     public var timeout: Duration
-    /// How often a failed run is retried.
+    /// How many times a failed run is retried.
     public var retries: Int
     /// The pause before the first retry. It doubles with each retry, and has a random part.
     public var backoff: Duration

@@ -8,7 +8,8 @@ extension TimeZone {
     }
 
     /// Returns the instants at which the clocks of the zone show a local time: usually one, two if the clocks were set
-    /// back, none if they were set forward over it. `local` is in seconds, as if the local time were UTC.
+    /// back, none if they were set forward over it. `local` is the local time in seconds since 1970, computed as if the
+    /// local time were UTC.
     func instants(showing local: Int) -> [Int] {
         let offsets = Set([
             offset(at: local - CivilDate.seconds), offset(at: local), offset(at: local + CivilDate.seconds),

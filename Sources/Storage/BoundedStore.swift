@@ -120,7 +120,7 @@ public final class BoundedStore: Sendable {
 
     // MARK: Streams
 
-    /// Returns a reader of an object. Its own thread reads ahead of the caller.
+    /// Returns a reader of an object. The reader has its own thread, which reads ahead of the caller.
     ///
     /// - Throws: `StorageError.hung`, `.badName`. If the object is missing, the first call of `next` throws.
     public func reader(of name: String) throws -> StreamReader {
@@ -129,7 +129,8 @@ public final class BoundedStore: Sendable {
         return StreamReader(store.stopping(by: stop), name, try thread("read", name, stop))
     }
 
-    /// Returns a writer of an object. Its own thread writes behind the caller. The object exists after `commit`.
+    /// Returns a writer of an object. The writer has its own thread, which writes the queued bytes while the caller
+    /// continues. The object exists after `commit`.
     ///
     /// - Throws: `StorageError.hung`, `.badName`. If the object cannot be written, the calls of `push` throw.
     public func writer(of name: String) throws -> StreamWriter {

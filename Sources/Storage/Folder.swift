@@ -45,7 +45,7 @@ final class Folder: Sendable {
         return made
     }
 
-    /// Makes the list of names in this folder durable.
+    /// Syncs the folder to disk, so that its list of names is durable.
     func sync() throws {
         // Some file systems do not support this, and return one of these errors.
         if fsync(descriptor) != 0, errno != EINVAL, errno != ENOTSUP { throw Self.failure("write", path) }

@@ -79,7 +79,7 @@ public struct FolderStore: ObjectStore {
             guard errno == ENOENT, let parent = Self.parent(of: folder) else { return nil }
             folder = parent
         }
-        // Some file systems report the largest possible number as free.
+        // Some file systems report the largest possible number of free blocks, so the product may overflow.
         let (bytes, overflow) = UInt(status.f_bavail).multipliedReportingOverflow(by: UInt(status.f_frsize))
         return overflow ? .max : Int(clamping: bytes)
     }
@@ -93,6 +93,8 @@ public struct FolderStore: ObjectStore {
         return (parts.dropLast(), last)
     }
 
+    /// Opens the folder at a path below the root.
+    ///
     /// - Returns: nil if a folder is missing.
     private func folder(_ parts: ArraySlice<String>) throws -> Folder? {
         guard var folder = try Folder.root(root) else { return nil }
@@ -103,7 +105,8 @@ public struct FolderStore: ObjectStore {
         return folder
     }
 
-    /// Returns the parent of a folder: the working directory for a relative path with one component, nil for the top.
+    /// Returns the path of a folder's parent: `.` for a relative path with one component; nil if the folder has no
+    /// parent.
     private static func parent(of path: String) -> String? {
         let parent = (path as NSString).deletingLastPathComponent
         let above = parent.isEmpty ? "." : parent
@@ -112,7 +115,7 @@ public struct FolderStore: ObjectStore {
 
     private func makeRoot() throws -> Folder {
         if let found = try Folder.root(root) { return found }
-        // The folders in which a new folder is created.
+        // The parents of the folders that are created. They are synced afterwards, so that the new folders are durable.
         var above: [String] = []
         var path = root
         while !FileManager.default.fileExists(atPath: path), let parent = Self.parent(of: path) {
@@ -126,7 +129,7 @@ public struct FolderStore: ObjectStore {
             throw StorageError.failed(operation: "create the folder", object: root, reason: error.localizedDescription)
         }
         guard let made = try Folder.root(root) else { throw StorageError.missing(root) }
-        // A folder that cannot be opened cannot be synced.
+        // A folder that cannot be opened cannot be synced, and is skipped.
         for folder in above { if let folder = try? Folder.root(folder) { try folder.sync() } }
         return made
     }
@@ -149,7 +152,8 @@ public struct FolderStore: ObjectStore {
             switch entry {
             case .file(let name, let bytes): found.append(StoredObject(name: prefix + name, bytes: bytes))
             case .folder(let name):
-                // Reeve's own folders are two levels deep. Each open level uses a file descriptor.
+                // The depth is limited because each open level uses a file descriptor. The folders that Reeve creates
+                // are two levels deep.
                 guard depth < 32, let inner = try folder.folder(name) else { continue }
                 try walk(inner, "\(prefix)\(name)/", depth: depth + 1, &found)
             }

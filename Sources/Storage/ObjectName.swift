@@ -14,6 +14,8 @@ public enum ObjectName {
         }
     }
 
+    /// Refuses a name that is not valid.
+    ///
     /// - Throws: `StorageError.badName`.
     public static func check(_ name: String) throws {
         guard isValid(name) else { throw StorageError.badName(name) }

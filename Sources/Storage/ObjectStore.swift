@@ -10,7 +10,7 @@ public protocol ObjectStore: Sendable {
     /// The location of the store in messages. Contains no secret.
     var place: String { get }
 
-    /// Begins an object. The object exists once its writer is committed.
+    /// Begins to write an object. The object exists once its writer is committed.
     ///
     /// - Throws: `StorageError`.
     @available(*, noasync, message: "use BoundedStore")
@@ -118,7 +118,8 @@ public enum StorageError: Error, CustomStringConvertible {
 }
 
 extension StorageError {
-    /// Whether the error may concern only one object, while the store itself still works.
+    /// Whether the error may concern only one object, so that other objects of the store may still be readable and
+    /// writable.
     public var isOfOneObject: Bool {
         switch self {
         case .missing, .failed: true

@@ -3,7 +3,7 @@
 ///     let address = try RepositoryAddress("s3://bucket/prefix?region=eu-west-1")
 ///     let store = address.store(RepositoryAddress.Surroundings(environment: environment))
 public struct RepositoryAddress: Sendable {
-    /// The values that an address depends on in addition to its own text.
+    /// The values that are needed, in addition to an address, to find and open its store.
     public struct Surroundings: Sendable {
         /// The environment variables, which may contain credentials.
         public var environment: [String: String]

@@ -20,6 +20,8 @@ protocol RepositoryLocation: Sendable {
     /// The location in messages and labels. Contains no secret.
     var place: String { get }
 
+    /// Returns the store at the location.
+    ///
     /// - Throws: `StorageError` if the store cannot be used as it is configured, for instance without credentials.
     func store(_ surroundings: RepositoryAddress.Surroundings) throws(StorageError) -> any ObjectStore
 }

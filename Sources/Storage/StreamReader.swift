@@ -35,6 +35,6 @@ public final class StreamReader: Sendable {
         }
     }
 
-    /// Releases the object, and the caller that waits in `next`.
+    /// Stops reading the object. A call of `next` that is waiting ends with an error.
     public func close() { thread.leave() }
 }

@@ -57,7 +57,7 @@ final class StreamThread: Sendable {
         thread.start()
     }
 
-    /// Takes a piece from the feed, or adds a piece to the feed, on the caller's thread.
+    /// Calls `piece`, which takes a piece from the feed or adds a piece to it, on the caller's thread.
     ///
     /// - Parameter giveUp: called when the other side of the feed exceeds the limit.
     /// - Throws: `StorageError.late`; the error that ended the stream; `CancellationError` if the stream was closed
@@ -90,7 +90,7 @@ final class StreamThread: Sendable {
         return ends
     }
 
-    /// Stops waiting for the thread, which may still run, and releases the caller that waits for it.
+    /// Abandons the thread, which may continue to run. A caller that waits for the thread stops waiting.
     func leave() {
         feed.close()
         stop.raise()

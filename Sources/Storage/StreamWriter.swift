@@ -1,15 +1,15 @@
 import Processes
 import Synchronization
 
-/// Writes one object on a separate thread, behind the caller. If the writer is not committed, the object does not
-/// exist.
+/// Writes one object on a separate thread, while the caller continues. If the writer is not committed, the object does
+/// not exist.
 ///
 /// `push` blocks the calling thread, which must be a thread of a pipeline and not of Swift's cooperative pool.
 public final class StreamWriter: Sendable {
     private let store: any ObjectStore
     private let name: String
     private let thread: StreamThread
-    /// The result of `commit`. The thread may end later.
+    /// The result of `commit`. The thread may still be running when the result is set.
     private let outcome = Settlement<Void>()
     private let mayCommit = Mutex(false)
 
@@ -53,7 +53,7 @@ public final class StreamWriter: Sendable {
         }
     }
 
-    /// Releases the caller that waits in `push`. `discard` must be called after that.
+    /// Ends a call of `push` that is waiting, with an error. `discard` must be called after that.
     public func letGo() { thread.feed.close() }
 
     /// Removes the object, unless it was committed. Waits a short time for the thread to end, even if the thread was

@@ -32,7 +32,8 @@ public struct MetricFamily: Sendable {
             buckets: description.buckets)
     }
 
-    /// Adds the series of another family with the same name. If both families have a series, the existing one is kept.
+    /// Adds the series of another family with the same name. If both families have a series with the same label values,
+    /// the series of this family is kept.
     mutating func merge(_ other: MetricFamily) { series.merge(other.series) { own, _ in own } }
 }
 

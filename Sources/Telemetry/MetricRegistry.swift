@@ -16,22 +16,22 @@ public final class MetricRegistry: Sendable {
         self.seriesLimit = seriesLimit
     }
 
-    /// Returns a value that only grows. Its name ends in `_total`.
+    /// Returns a counter, a value that only grows. The metric's name ends in `_total`.
     public func counter(_ description: MetricDescription) -> Counter {
         Counter(registry: self, name: register(description))
     }
 
-    /// Returns a value that goes up and down.
+    /// Returns a gauge, a value that goes up and down.
     public func gauge(_ description: MetricDescription) -> Gauge {
         Gauge(registry: self, name: register(description))
     }
 
-    /// Returns a distribution over fixed buckets.
+    /// Returns a histogram, which counts the observed values in fixed buckets.
     public func histogram(_ description: MetricDescription) -> Histogram {
         Histogram(registry: self, name: register(description))
     }
 
-    /// Replaces the whole last sample of a source with a new one.
+    /// Replaces the previous sample of a source. Series that the new sample does not contain disappear.
     ///
     /// - Parameter source: the name of the source, such as a collector and its database.
     public func replace(_ source: String, with sample: MetricSample) {
@@ -60,7 +60,7 @@ public final class MetricRegistry: Sendable {
         return all.values.sorted { $0.name < $1.name }
     }
 
-    /// The registry's own metric.
+    /// The metric that counts the series that the registry has dropped.
     public static let droppedSeries = MetricDescription(
         "reeve_metric_series_dropped_total", .counter,
         "Series that were dropped because their metric had reached its limit of series.")

@@ -33,8 +33,8 @@ public struct MetricSample: Sendable {
 
     public init() {}
 
-    /// Sets the value of one series. The value of a counter must come from a persistent record, because samples are
-    /// replaced.
+    /// Sets the value of one series. The value of a counter must come from a persistent record, because each sample
+    /// replaces the previous sample.
     ///
     /// - Parameter labels: the values of the labels, in the order of `metric.labels`. If their number differs, the call
     ///   has no effect.

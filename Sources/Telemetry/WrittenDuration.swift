@@ -9,7 +9,7 @@ public enum WrittenDuration {
     public static let all: ClosedRange<Duration> = .zero...longest
     /// The range of time limits, which must be greater than zero.
     public static let limits: ClosedRange<Duration> = .milliseconds(1)...longest
-    /// The range of settings of the server, which stores milliseconds in 32 bits.
+    /// The range of durations in settings of the PostgreSQL server, which stores milliseconds in 32 bits.
     public static let ofServer: ClosedRange<Duration> = .zero...(.seconds(24 * 86400))
 
     /// The hint for a text that is not a duration.

@@ -9,8 +9,8 @@ extension Interruption {
         _ work: BackupWork, _ settings: BackupMaker.Settings,
         _ body: (BackupMaker.Settings) async throws -> BackupMaker.Result
     ) async throws -> BackupMaker.Result {
-        // Remember the IDs of this process's backups, because another process may make a backup while this one waits
-        // for the lock.
+        // Remember the IDs of the backups that this process makes, to distinguish them from backups that another
+        // process makes while this process waits for the lock.
         let own = Gathered<String>()
         var settings = settings
         settings.begun = { own.add([$0]) }

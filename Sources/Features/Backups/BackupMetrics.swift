@@ -53,7 +53,8 @@ enum BackupMetrics {
         _ records: [BackupRecord], _ attempts: [String: Timestamp], _ database: String, _ sample: inout MetricSample
     ) {
         for (place, time) in attempts { sample.set(lastAttempt, time.secondsSince1970, database, place) }
-        // A backup that was found in a repository counts once it is shown to restore.
+        // A backup that was found in a repository, and not recorded by the process that made it, counts only after a
+        // restore test has proven it.
         let known = records.filter { !$0.isFound || $0.provenAt != nil }
         for (place, all) in Dictionary(grouping: known, by: \.place) {
             guard let last = all.last else { continue }

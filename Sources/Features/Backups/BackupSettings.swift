@@ -94,6 +94,8 @@ enum BackupSettings {
         (given ?? configuration.path(identity)).map { URL(fileURLWithPath: $0).path }
     }
 
+    /// Returns the settings of a restore, as they are configured.
+    ///
     /// - Parameter trusting: trusted roles in addition to the configured ones.
     static func restorer(
         _ configuration: Configuration, identity given: String?, trusting: [String] = []

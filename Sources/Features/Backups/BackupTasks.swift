@@ -6,8 +6,8 @@ import Reporting
 import Storage
 import Telemetry
 
-/// The task that backs up the database. If the server's version has changed since the last proven backup, the new
-/// backup is tested immediately if this machine can decrypt it, because a backup may not restore with the new version.
+/// The task that backs up the database. If the server's version has changed since the last proven backup, backups of
+/// the new version may fail to restore. The task then tests the new backup immediately, if this machine can decrypt it.
 enum BackupTask {
     static func run(_ call: TaskCall) async throws -> String {
         let work = try BackupWork(call)

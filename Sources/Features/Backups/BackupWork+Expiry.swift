@@ -10,9 +10,9 @@ import Telemetry
 extension BackupWork {
     /// Returns the policy's decision about each backup in a repository.
     ///
-    /// Any user who can write to the repository can store false backups and proofs there, and so displace real backups.
-    /// Therefore a backup counts as proven only if the ledger records it as proven, and a backup with a time in the
-    /// future is ignored.
+    /// Any user who can write to the repository can store false backups and proofs there, so that the policy would keep
+    /// these and remove real backups. Therefore a backup counts as proven only if the ledger records it as proven, and
+    /// a backup with a time in the future is ignored.
     ///
     /// - Parameter damaged: called for each manifest that cannot be read, or whose times are not valid.
     /// - Throws: `LedgerError` or `PostgresError` if the database cannot be queried; `StorageError`.
@@ -51,9 +51,9 @@ extension BackupWork {
         }
     }
 
-    /// Updates the ledger from the content of the repositories. Refuses to continue if the database's name in a
-    /// repository belongs to another database, because this database's policy would be applied to the backups of the
-    /// other. A repository that does not answer is skipped; the next access to it reports the error.
+    /// Updates the ledger from the content of the repositories. Throws `BackupError.foreign` if the backups under this
+    /// database's name in a repository belong to another database, because this database's policy must not be applied
+    /// to them. A repository that does not answer is skipped; the next access to it reports the error.
     ///
     /// - Throws: `BackupError.foreign`, `.locked`; `PostgresError`.
     func reconcile(actor: String) async throws {
@@ -66,8 +66,8 @@ extension BackupWork {
         }
     }
 
-    /// Removes the backups that the policy does not keep. The policy is applied again under the lock, when no backup is
-    /// being made.
+    /// Removes the backups that the policy does not keep. Applies the policy again under the lock, while no other
+    /// process changes the backups.
     ///
     /// - Returns: the number of removed backups, and of freed bytes.
     func prune(actor: String) async throws -> (removed: Int, freed: Int) {

@@ -6,6 +6,8 @@ import Telemetry
 
 /// The synchronization of the ledger with the repositories.
 extension BackupWork {
+    /// Returns what the ledger records about a backup.
+    ///
     /// - Throws: `BackupError.badManifest` if the times in the manifest are not valid.
     static func entry(of manifest: Manifest) throws -> BackupLedger.Entry {
         do {
@@ -19,8 +21,8 @@ extension BackupWork {
         }
     }
 
-    /// Records in the ledger the backups that it lacks but a repository has: the process that made one was killed after
-    /// it wrote the manifest, or could not reach the ledger. The backups count as unproven.
+    /// Records in the ledger the backups of a repository that the ledger lacks. The process that made such a backup was
+    /// killed after it had written the manifest, or could not reach the ledger. The backups count as unproven.
     ///
     /// - Throws: `StorageError`; `LedgerError`; `PostgresError`.
     func findUnknown(in repository: Repository, actor: String, on connection: Connection) async throws {
@@ -38,13 +40,14 @@ extension BackupWork {
         }
     }
 
-    /// Makes the ledger's records equal to the backups in a repository. Call this only under the lock.
+    /// Makes the ledger's records equal to the backups in a repository. Call this only under the lock that `alone`
+    /// acquires.
     ///
     /// - Throws: `BackupError.foreign` if the backups belong to another database; the errors of `findUnknown`.
     func reconcile(_ repository: Repository, actor: String, on connection: Connection) async throws {
         try await repository.claim(open.name, on: connection)
         try await findUnknown(in: repository, actor: actor, on: connection)
-        // A removal was interrupted, or another program has removed the backup.
+        // The backups that only the ledger has: a removal was interrupted, or another program has removed the backup.
         let known = try await knownBackups(in: repository, on: connection)
         for id in known.subtracting(try await repository.ids(of: open.name)).sorted() {
             try await connection.with {

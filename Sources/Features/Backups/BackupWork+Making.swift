@@ -62,8 +62,8 @@ extension BackupWork {
         }
     }
 
-    /// Records the backups in a repository that the ledger does not have, because a backup whose maker was killed is
-    /// valid too. If the repository or the ledger cannot be reached now, the next backup records them.
+    /// Records the backups in a repository that the ledger lacks. Such a backup is valid, even if the process that made
+    /// it was killed. If the repository or the ledger cannot be reached now, the next backup records them.
     private func tellLedger(of repository: Repository, _ actor: String) async {
         do {
             try await open.database.withDirectConnection(named: "reeve backup") { connection in

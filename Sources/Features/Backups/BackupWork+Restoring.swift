@@ -33,10 +33,10 @@ extension BackupWork {
         var identity: String?
         var makesRoles = false
         var isMasked = false
-        /// Whether the current content of the target may be replaced. It is kept in another database.
+        /// Whether the current content of the target is replaced. The old content is kept in another database.
         var replaces = false
-        /// Whether the target was created for this restore. It then gets the owner, the grants and the connection limit
-        /// of the backup.
+        /// Whether the target was created for this restore. The restore then sets the owner, the grants and the
+        /// connection limit that the backup records.
         var isMade = false
         /// Trusted roles in addition to the configured ones.
         var trustedRoles: [String] = []

@@ -81,13 +81,14 @@ struct BackupWork: Sendable {
         }
     }
 
-    /// Returns the newest backup of all repositories that answer, because a repository may lack newer backups.
+    /// Returns the newest backup in any repository that answers. All repositories are searched, because one of them may
+    /// lack the newest backup.
     ///
     /// - Parameters:
     ///   - wanted: the name by which the backup was requested, for the error.
     ///   - time: if given, only backups that began at or before this time are considered.
-    /// - Throws: `BackupError.unknown` if there is none; `StorageError` if there is none, and a repository that may
-    ///   have one does not answer.
+    /// - Throws: `BackupError.unknown` if no repository has a backup; `StorageError` instead if a repository could not
+    ///   be searched, and no other repository has a backup.
     static func newest(
         of database: String, in repositories: [Repository], _ wanted: String, by time: Timestamp? = nil, note: Note
     ) async throws -> (Repository, Manifest) {

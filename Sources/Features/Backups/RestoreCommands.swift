@@ -148,6 +148,8 @@ enum RestoreCommands {
         return order
     }
 
+    /// Finds the backup to restore.
+    ///
     /// - Parameter unfinished: the restore to continue. It continues with the backup that it began with.
     private static func choose(
         _ invocation: Invocation, _ work: BackupWork, _ unfinished: UnfinishedRestore?
@@ -176,7 +178,9 @@ enum RestoreCommands {
         ) { invocation.console.note($0) }
     }
 
-    /// Whether the target is not empty, and may be replaced.
+    /// Returns whether the target must be replaced, because it is not empty.
+    ///
+    /// - Throws: `ConfirmationNeeded` if the target is not empty, and `--confirm` does not name it.
     private static func mayReplace(_ target: ConnectionSettings, _ invocation: Invocation) async throws -> Bool {
         let (name, count) = try await TargetContent.read(target)
         if count == 0 { return false }

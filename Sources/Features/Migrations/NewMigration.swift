@@ -8,6 +8,8 @@ struct NewMigration {
     let name: String
     let isRepeatable: Bool
 
+    /// Creates the files.
+    ///
     /// - Returns: the paths of the files.
     /// - Throws: `MigrationError` if the folder cannot be read; `UsageError` if a file already exists.
     func write() throws -> [String] {

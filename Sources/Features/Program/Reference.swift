@@ -2,8 +2,8 @@ import Foundation
 import Kernel
 import Reporting
 
-/// A reference that is generated from the features. The documentation contains each reference, and a test compares
-/// them.
+/// A reference that is generated from the features. The documentation contains a copy of each reference, and a test
+/// checks that the copies are up to date.
 public enum Reference: String, CaseIterable, Sendable {
     case settings
     case system = "system-yaml"

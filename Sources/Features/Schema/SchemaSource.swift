@@ -15,6 +15,8 @@ struct SchemaSource {
     /// The role that connected, if the source is a database.
     let owner: String?
 
+    /// Reads the schema from a source.
+    ///
     /// - Parameters:
     ///   - word: a connection string without a password, a path, or the name of a configured database or of a system.
     ///   - schemas: the schemas to include; empty for all.
@@ -81,7 +83,7 @@ struct SchemaSource {
             settings: ValidationSettings.make(estate.configuration),
             logger: estate.logger)
         let expected = try await validator.expected(allMigrations: true).catalog
-        // Without the objects of the systems that it requires.
+        // Leave out the objects of the systems that the named system requires.
         let own = open.systems.first?.name
         let catalog = expected.filtered { expected.system(of: $0) == own }
         return SchemaSource(catalog: restricted(catalog, to: schemas), isWhole: false, owner: nil)

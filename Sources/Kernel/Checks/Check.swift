@@ -28,7 +28,7 @@ public struct Check: Sendable {
 
     /// The name of the check in `--only`.
     public let name: String
-    /// What it checks, in one line.
+    /// A description in one line.
     public let summary: String
     /// The time limit of one run.
     public let limit: Duration

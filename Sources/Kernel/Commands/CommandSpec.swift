@@ -11,8 +11,8 @@ public struct CommandSpec: Sendable {
     public let discussion: String
     public let arguments: [ArgumentSpec]
     public let options: [OptionSpec]
-    /// The state to report if a signal stops the command, until the command reports a more exact state with
-    /// `Interruption.stands`.
+    /// The text that is reported if a signal stops the command, such as "nothing was changed". The command can replace
+    /// it with `Interruption.stands`.
     public let whenInterrupted: String
     /// Whether the command runs until a signal stops it. A signal is then not a failure.
     public let isService: Bool

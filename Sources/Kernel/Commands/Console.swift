@@ -17,7 +17,7 @@ public struct Console: Sendable {
             && environment["TERM"] != "dumb"
     }
 
-    /// Prints the result of a command: one object with `--json`, else text.
+    /// Prints the result of a command: one JSON object with `--json`, otherwise text.
     public func result(_ json: @autoclosure () -> JSONValue, text: @autoclosure () -> String) {
         // A terminal interprets control characters in names, so they are escaped there. A file or a pipe receives the
         // exact text.
@@ -53,7 +53,8 @@ public struct Console: Sendable {
 
     /// Prints that a command was interrupted, and what it had done.
     ///
-    /// - Parameter mayWait: whether to wait if the reader of the output does not read.
+    /// - Parameter mayWait: whether to wait until the reader of the output reads. If false, and the output cannot be
+    ///   written immediately, nothing is printed.
     public func interrupted(_ message: String, mayWait: Bool = true) {
         let descriptor = isJSON ? STDOUT_FILENO : STDERR_FILENO
         if !mayWait {

@@ -9,7 +9,8 @@ public enum DatabaseScope {
         let status: ExitCode
 
         /// - Parameters:
-        ///   - object: an object; the database's name is added as `database` if the object has no such field.
+        ///   - object: a JSON object. The database's name is added as the field `database`, unless the object has that
+        ///     field.
         ///   - status: the exit code for this database.
         public init(_ object: JSONValue, _ text: String, _ status: ExitCode = .done) {
             self.object = object.fields ?? [:]

@@ -37,7 +37,7 @@ public final class Interruption: Sendable {
     /// Records a completed step, for the report.
     public func did(_ what: String) { state.withLock { $0.done.append(what) } }
 
-    /// Sets the state to report if the command is stopped from now on. It replaces the previous state.
+    /// Sets the state that is reported if a signal stops the command from now on. Replaces the previous state.
     public func stands(_ what: String) { state.withLock { $0.standing = what } }
 
     /// Runs a function that waits for a person's answer. A signal then ends the process immediately, because there is
@@ -53,7 +53,7 @@ public final class Interruption: Sendable {
         try Signals.listen([SIGINT, SIGTERM, SIGHUP]) { [self] event in take(event, cancel) }
     }
 
-    /// Returns `interrupted: ` and what was and was not done.
+    /// Returns the report: `interrupted: `, the completed steps, and the state that `stands` has set.
     ///
     /// - Parameter failure: the error that the command ended with, if it was not the cancellation.
     public func message(_ failure: String? = nil) -> String {
@@ -83,7 +83,7 @@ public final class Interruption: Sendable {
         return isService ? nil : Self.limit
     }
 
-    /// Ends the process immediately. It does not wait if the reader of the output does not read.
+    /// Ends the process immediately. Does not wait for the reader of the output.
     private func end(because reason: String?) -> Never {
         let (number, done) = state.withLock { ($0.signal ?? SIGTERM, $0.done) }
         let told = done + [reason ?? (done.isEmpty ? "nothing was done" : "nothing else was done")]

@@ -23,7 +23,7 @@ public struct Invocation: Sendable {
         self.features = features
     }
 
-    /// The user for the audit chain: the account and the name of the machine.
+    /// The user that the audit chain records: the account and the name of the machine.
     public static var person: String { "\(NSUserName())@\(ProcessInfo.processInfo.hostName)" }
 
     public var isDryRun: Bool { has("dry-run") }
@@ -32,6 +32,8 @@ public struct Invocation: Sendable {
     public func option(_ name: String) -> String? { arguments.values[name]?.last }
     public func options(_ name: String) -> [String] { arguments.values[name] ?? [] }
 
+    /// Returns the value of an option that is a duration; nil if the option is not given.
+    ///
     /// - Throws: `UsageError` if the value is not a duration.
     public func duration(_ name: String) throws -> Duration? {
         guard let text = option(name) else { return nil }
@@ -42,6 +44,8 @@ public struct Invocation: Sendable {
         }
     }
 
+    /// Returns the value of an option that is a whole number; nil if the option is not given.
+    ///
     /// - Throws: `UsageError` if the value is not a whole number in the range.
     public func integer(_ name: String, in range: ClosedRange<Int>) throws -> Int? {
         guard let text = option(name) else { return nil }
@@ -52,6 +56,8 @@ public struct Invocation: Sendable {
         return number
     }
 
+    /// Reads the configuration that applies to this call.
+    ///
     /// - Throws: `ConfigurationError`.
     public func configuration() throws -> Configuration {
         try features.configuration(path: option("config"), environment: environment)
@@ -90,13 +96,13 @@ public struct Invocation: Sendable {
     }
 }
 
-/// A destructive command was not confirmed; nothing was done.
+/// The error of a destructive command that was not confirmed. Nothing was done.
 public struct ConfirmationNeeded: ReportedError {
     public static let codes = [
         ErrorCode("confirmation_needed", [.confirmationNeeded], "A command that destroys data was not confirmed.")
     ]
 
-    /// The object that would be destroyed, as a message.
+    /// A message that says what would be destroyed.
     public let what: String
     /// The name that `--confirm` must have.
     public let name: String

@@ -9,7 +9,7 @@ public struct ParsedArguments: Sendable {
     public init() {}
 }
 
-/// The command line or the configuration is wrong.
+/// An error in the command line or in the configuration.
 public struct UsageError: Error, CustomStringConvertible {
     public let description: String
     public let hint: String?

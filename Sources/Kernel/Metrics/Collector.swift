@@ -1,10 +1,9 @@
 import Telemetry
 
-/// A reader of metrics of one database, which runs at its own interval. A scrape returns the result of the last
-/// reading.
+/// Reads metrics of one database at regular intervals. A scrape returns the result of the last reading.
 public struct Collector: Sendable {
     public let name: String
-    /// The metric families that it may return, for the reference and for scrapes before the first reading.
+    /// The metric families that the collector may return, for the reference and for scrapes before the first reading.
     public let families: [MetricDescription]
     /// The pause between the end of one reading and the start of the next.
     public let interval: Duration

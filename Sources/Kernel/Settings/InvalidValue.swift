@@ -1,6 +1,6 @@
 import Reporting
 
-/// A text is not a valid value of a setting or option.
+/// The error that a text is not a valid value of a setting or option.
 public struct InvalidValue: Error, Sendable {
     /// What is wrong with the text.
     public let message: String
@@ -12,7 +12,7 @@ public struct InvalidValue: Error, Sendable {
     }
 }
 
-/// The configuration, or a `system.yaml`, is wrong.
+/// An error in the configuration or in a `system.yaml`.
 public struct ConfigurationError: Error, CustomStringConvertible {
     public let description: String
     public let hint: String?

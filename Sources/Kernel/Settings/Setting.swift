@@ -42,7 +42,7 @@ public struct Setting<Value: Sendable>: Sendable {
     }
 }
 
-/// A pattern of accepted objects, and the reason.
+/// A pattern that selects what is accepted, for instance differences of the schema, and the reason for accepting it.
 public struct ReasonedPattern: Sendable, Equatable {
     public let pattern: String
     public let reason: String

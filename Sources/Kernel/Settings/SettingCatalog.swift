@@ -1,8 +1,8 @@
 /// The settings of the program and of its features.
 public struct SettingCatalog: Sendable {
     public let keys: [SettingKey]
-    /// Names that exist below a key such as `tasks`, even if the file does not contain them. Variables can set their
-    /// keys.
+    /// Names that exist below a key such as `tasks`, even if the file does not contain them. Environment variables can
+    /// therefore set the keys below these names.
     let knownNames: [String: [String]]
 
     public init(_ keys: [SettingKey], knownNames: [String: [String]] = [:]) {
@@ -30,9 +30,11 @@ public struct SettingCatalog: Sendable {
         return Set(children).sorted()
     }
 
-    /// Returns all paths that a variable can set: the keys without a name, and the keys with a known name.
+    /// Returns all paths that an environment variable can set: the keys whose path contains no name, and the keys whose
+    /// path contains a known name.
     ///
-    /// - Parameter named: names from the file, such as `["databases", "shop"]`.
+    /// - Parameter named: further known names, which are in the file. Each is preceded by its key, for instance
+    ///   `["databases", "shop"]`.
     func paths(named: Set<[String]>) -> [[String]] {
         let known = knownNames.flatMap { key, names in names.map { [key, $0] } }
         let prefixes = named.union(known).sorted { $0.lexicographicallyPrecedes($1) }

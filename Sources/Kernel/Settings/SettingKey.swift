@@ -4,7 +4,7 @@
 public struct SettingKey: Sendable {
     public enum Shape: Sendable {
         case value
-        /// Any number of values; in a variable they are separated by commas.
+        /// Any number of values. In an environment variable they are separated by commas.
         case list
         /// A mapping from patterns to reasons. Each entry is stored as `pattern: reason`.
         case reasons

@@ -1,6 +1,7 @@
 import Foundation
 
-/// The configured settings, each with its source. If several sources set a key, the strongest source counts.
+/// The configured settings, each with its source. If several sources set a key, the value of the strongest source is
+/// used (see `Configuration`).
 public struct SettingStore: Sendable {
     public enum Origin: Sendable, Equatable, CustomStringConvertible {
         case file(String, line: Int)
@@ -110,7 +111,7 @@ public struct SettingStore: Sendable {
         for (name, path) in foreign {
             if let value = environment[name], !value.isEmpty { try set(path, [value], .environment(name)) }
         }
-        // The names from the file are part of variable names, in capitals.
+        // The names that the user chose in the file, in capitals, are part of the names of environment variables.
         let named = Set(
             entries.compactMap { path, entry in
                 entry.key.hasName ? Array(path.split(separator: ".").map(String.init).prefix(2)) : nil
@@ -137,7 +138,7 @@ public struct SettingStore: Sendable {
         }
     }
 
-    /// Sets a key and replaces its value from a weaker source. A later call has the stronger source.
+    /// Sets a key, and replaces its previous value. Sources must therefore be read from the weakest to the strongest.
     ///
     /// - Throws: `ConfigurationError` if a value is not valid for the key.
     public mutating func set(_ path: [String], _ values: [String], _ origin: Origin) throws {

@@ -65,8 +65,8 @@ enum YAMLLimits {
 
     /// Checks a file event by event, before the whole file is loaded.
     ///
-    /// - Throws: `ConfigurationError` if the file is not YAML, has a second document, or exceeds a limit. The nodes
-    ///   that aliases stand for are not counted here.
+    /// - Throws: `ConfigurationError` if the file is not YAML, has a second document, or exceeds a limit. An alias
+    ///   counts as one node here; `YAMLTreeBuilder` counts the nodes that it refers to.
     fileprivate static func check(_ bytes: [UInt8], _ text: String, _ file: String) throws {
         try YAMLNode.withParser(bytes, file) { parser in
             let event = UnsafeMutablePointer<yaml_event_t>.allocate(capacity: 1)
@@ -118,7 +118,7 @@ enum YAMLLimits {
         ConfigurationError(file, line, "the file has more than \(nodes) values, including the values of aliases")
     }
 
-    /// Returns libyaml's error.
+    /// Returns the error that libyaml has reported, with its line.
     fileprivate static func problem(
         _ parser: UnsafeMutablePointer<yaml_parser_t>, _ text: String, _ file: String
     ) -> ConfigurationError {

@@ -34,7 +34,7 @@ public struct SystemFile: Sendable {
     let folder: String
     let sections: [String: any Sendable]
 
-    /// The keys that every file may have.
+    /// The keys that are not added by a feature.
     public static let keys = [
         SystemKey(
             name: "name", summary: "The system's name: lower-case letters, digits, `_` and `-`. Required.",
@@ -51,6 +51,8 @@ public struct SystemFile: Sendable {
             example: "requires: [platform]", read: { try $0.words("requires", $1) }),
     ]
 
+    /// Reads `system.yaml` in a folder.
+    ///
     /// - Parameter sections: the keys that features add.
     /// - Throws: `ConfigurationError` with file and line.
     public init(folder: String, sections: [SystemKey]) throws {

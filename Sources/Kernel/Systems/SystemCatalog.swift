@@ -11,7 +11,10 @@ public struct SystemCatalog: Sendable {
         self.sections = sections
     }
 
-    /// - Parameter origin: the place where the words were written. Relative paths are resolved from it.
+    /// Returns the systems that `words` name. A word with a slash is the path of a folder.
+    ///
+    /// - Parameter origin: the place where the words were written. In a configuration file, paths are relative to its
+    ///   folder.
     /// - Throws: `ConfigurationError`.
     public func systems(
         _ words: [String], origin: SettingStore.Origin, options: [String], withRequirements: Bool

@@ -11,7 +11,7 @@ public struct TaskSpec: Sendable {
     public let schedule: String
     /// The default time limit of one attempt.
     public let timeout: Duration
-    /// How often a failed run is retried by default.
+    /// How many times a failed run is retried by default.
     public let retries: Int
     /// Whether `reeve serve` also runs the task when it starts.
     public let runsAtStart: Bool
@@ -114,7 +114,7 @@ public enum TaskSettings {
     ]
 }
 
-/// A task found a problem that it checks for. The run fails with this description.
+/// Thrown by a task that has found a problem of the kind that it checks for. The run fails with this description.
 public struct TaskFinding: Error, CustomStringConvertible {
     public let description: String
 

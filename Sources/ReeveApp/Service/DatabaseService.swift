@@ -19,7 +19,7 @@ final class DatabaseService: Sendable {
     private let readiness: Readiness
     private let logger: Logger
     private let scheduler: Scheduler
-    /// The embedded cluster after it had to be restarted.
+    /// The embedded cluster, if it had to be restarted. The cluster runs as long as this value exists.
     private let restarted = Mutex<EmbeddedCluster?>(nil)
     /// The checks that have not answered, each with the time of the first query without an answer.
     private let unanswered = Mutex<[String: ContinuousClock.Instant]>([:])
@@ -71,7 +71,8 @@ final class DatabaseService: Sendable {
             do {
                 for try await _ in group {}
             } catch {
-                // The other tasks of the group are cancelled, but their running work may need time to end.
+                // Call `failing` now. The group is cancelled when this closure throws, but its running work may need
+                // time to end.
                 if !(error is CancellationError) { failing(error) }
                 throw error
             }
@@ -120,7 +121,7 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// Runs the tasks that do not wait for their schedule.
+    /// Runs the tasks of `first` once, without waiting for their schedule.
     private func runFirst() async {
         for name in first {
             do {
@@ -135,7 +136,8 @@ final class DatabaseService: Sendable {
                     [LogField("task", name), LogField("error", error)])
             }
         }
-        // Errors are ignored here, because `watchState` reports a permanent error too.
+        // Read the state immediately, because the tasks may have changed it. Errors are ignored here, because
+        // `watchState` also reports a permanent error.
         try? await readStateInTime()
     }
 
@@ -147,7 +149,7 @@ final class DatabaseService: Sendable {
     /// The time limit of one ping or one reading.
     private static let lookLimit: Duration = .seconds(10)
 
-    /// The validity of a result: three rounds.
+    /// How long a good result is valid if the check is repeated after `pause`: three rounds.
     private static func validity(_ pause: Duration) -> Duration { (pause + lookLimit) * 3 }
 
     private func watchHealth() async {
@@ -160,7 +162,8 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// Reads the state repeatedly. This runs concurrently with the pings, which a lock on a table does not affect.
+    /// Reads the state repeatedly. This runs concurrently with the pings, so that a lock on a table, which delays the
+    /// readings, does not delay the pings.
     private func watchState() async throws {
         while !Task.isCancelled {
             let isUp = readiness.isGood("database/\(open.name)")
@@ -170,7 +173,7 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// A check did not answer within the time limit.
+    /// The error of a check that did not answer within the time limit.
     private struct Late: Error, CustomStringConvertible {
         var description: String { "no answer within \(lookLimit)" }
     }
@@ -258,6 +261,8 @@ final class DatabaseService: Sendable {
             + "follows"
     }
 
+    /// Reads the state of the ledger and the answers of the probes once.
+    ///
     /// - Throws: `LedgerError` if another program has changed the ledger so that this program cannot use it.
     private func readState() async throws {
         do {

@@ -22,6 +22,8 @@ final class Readiness: Sendable {
 
     init(now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) { self.now = now }
 
+    /// Sets the result of a check.
+    ///
     /// - Parameter lasts: how long a good result is valid; nil for no limit.
     func set(_ name: String, _ isGood: Bool, _ message: String, lasts: Duration? = nil) {
         let entry = Entry(

@@ -76,8 +76,8 @@ struct Service: Sendable {
             for service in services {
                 group.addTask { try await service.run { failing.yield($0) } }
             }
-            // A service that fails still waits for its running work. Its error is therefore sent here immediately, so
-            // that it is logged and the other services stop.
+            // A service that fails still waits for its running work. Its error is therefore passed through `failures`
+            // immediately, so that the error is logged and the other services stop.
             group.addTask { for await error in failures { throw error } }
             do {
                 for try await _ in group {}

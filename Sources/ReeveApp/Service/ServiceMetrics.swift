@@ -52,6 +52,8 @@ struct ServiceMetrics: Sendable {
         registry.histogram(Self.duration).observe(outcome.duration.inSeconds, database, task.name)
     }
 
+    /// Sets the metrics of when the tasks are next due.
+    ///
     /// - Parameter time: the time of the database's clock, in seconds since 1970.
     func setDue(_ tasks: [TaskDefinition], database: String, time: Double) {
         let gauge = registry.gauge(Self.nextDue)

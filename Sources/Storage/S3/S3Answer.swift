@@ -22,6 +22,8 @@ enum S3Answer {
         let message: String
     }
 
+    /// Parses the XML document in a response body.
+    ///
     /// - Returns: nil if the body is not a complete XML document.
     static func parse(_ body: [UInt8]) -> Element? {
         let reader = Reader()

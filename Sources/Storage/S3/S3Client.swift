@@ -13,7 +13,7 @@ final class S3Client: Sendable {
     private let clock: Clock
     private let flag: StopFlag
 
-    /// The difference in seconds between the server's clock and this machine's clock.
+    /// How many seconds the server's clock is ahead of this machine's clock. Signatures contain the server's time.
     private final class Clock: Sendable {
         let offset = Mutex<TimeInterval>(0)
     }
@@ -36,7 +36,7 @@ final class S3Client: Sendable {
         self.flag = flag
     }
 
-    /// Returns the same client, whose requests are aborted when the flag is raised.
+    /// Returns a client that is equal to this one, except that its requests are aborted when the flag is raised.
     func stopping(by flag: StopFlag) -> S3Client {
         S3Client(location, credentials, http, retries, clock, flag)
     }
@@ -50,7 +50,8 @@ final class S3Client: Sendable {
         var body: [UInt8] = []
         /// The operation in messages.
         var operation: String
-        /// Whether status 416 is a success: the request is for a range, which an empty object does not have.
+        /// Whether status 416 (Range Not Satisfiable) counts as a success. It is the answer if a range of an empty
+        /// object is requested.
         var mayBeEmpty = false
         /// Returns the fault of a response whose status is a success, for instance that the body is incomplete; nil if
         /// it has no fault.
@@ -62,6 +63,8 @@ final class S3Client: Sendable {
         }
     }
 
+    /// Sends a request, and repeats it after a transient error.
+    ///
     /// - Throws: `StorageError.missing` if the object or upload does not exist; `.failed`.
     func send(_ call: Call) throws -> HTTPResponse {
         var attempt = 1
@@ -115,12 +118,14 @@ final class S3Client: Sendable {
         var wait: Duration?
     }
 
-    /// - Returns: nil for a success.
+    /// Decides whether a request succeeded, and otherwise whether it may be repeated.
+    ///
+    /// - Returns: the error in a response; nil if the request succeeded.
     private func judge(_ response: HTTPResponse, _ call: Call) -> Problem? {
         let failure = S3Answer.failure(in: response.body)
         if response.status == 416, call.mayBeEmpty { return nil }
         if (200..<300).contains(response.status) {
-            // The server sent the status before the error occurred.
+            // An error in the body of such a response occurred after the server had sent the status.
             if let failure { return Problem(reason: "\(failure.code): \(failure.message)", mayPass: true) }
             return call.validate(response).map { Problem(reason: $0, mayPass: true) }
         }
@@ -138,7 +143,8 @@ final class S3Client: Sendable {
             wait: response["Retry-After"].flatMap { Int($0) }.map { .seconds(min(max($0, 0), 86400)) })
     }
 
-    /// Sets the clock offset from the server's time, by which the server checks signatures.
+    /// Sets the clock offset from the `Date` header of a response, because the server checks the time in signatures
+    /// against its own clock.
     ///
     /// - Returns: whether the offset changed by more than 5 seconds.
     private func setClock(by response: HTTPResponse) -> Bool {

@@ -15,8 +15,8 @@ public struct S3Credentials: Sendable, Equatable {
     /// Reads the credentials from `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, or, if these
     /// are not set, from the shared credentials file (`AWS_SHARED_CREDENTIALS_FILE`, by default `~/.aws/credentials`).
     ///
-    /// - Parameter profile: a profile of the shared credentials file, which is then the only source. Nil: the variables
-    ///   come first, then the profile `AWS_PROFILE` or `default` of that file.
+    /// - Parameter profile: a profile of the shared credentials file, which is then the only source. If nil, the
+    ///   variables are used; if they are not set, the profile `AWS_PROFILE`, or else `default`, of that file.
     /// - Throws: `StorageError.noCredentials`.
     public static func find(
         profile: String?, environment: [String: String], place: String

@@ -50,7 +50,8 @@ public struct S3Store: ObjectStore {
     public func list(_ prefix: String) throws -> [StoredObject] {
         try pages(prefix, first: [("list-type", "2")], mark: ("continuation-token", "NextContinuationToken")) { page in
             page.all("Contents").map {
-                // An invalid size becomes -1, which matches no part and is reported as a wrong size.
+                // An invalid size becomes -1. It differs from every recorded size, so the object is reported to have a
+                // wrong size.
                 StoredObject(name: self.name($0["Key"] ?? ""), bytes: max(-1, Int($0["Size"] ?? "") ?? -1))
             }
         }.sorted { $0.name < $1.name }

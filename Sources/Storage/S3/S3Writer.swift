@@ -79,7 +79,8 @@ final class S3Writer: ObjectWriter {
     /// Completes the multipart upload.
     ///
     /// If the response is lost, the retried request fails, because the upload no longer exists on the server. In that
-    /// case the upload is complete if the object has the expected size, because no other writer uses its name.
+    /// case the upload counts as complete if an object of the expected size exists, because no other writer uses the
+    /// object's name.
     private func complete() throws {
         let list = parts.enumerated().map { number, part in
             "<Part><PartNumber>\(number + 1)</PartNumber><ETag>\(part.tag)</ETag>"
