@@ -1,5 +1,6 @@
 """Makes backups of a database that changes all the time: pgbench writes, and tables are created, dropped, truncated and
-altered. Each backup is restored and compared with its manifest, which describes the snapshot. Any difference is a false alarm."""
+altered. Each backup is restored and compared with its manifest, which describes the snapshot. Any difference is a false
+alarm."""
 import json, os, random, subprocess, sys, threading, time
 from common import Cluster, say
 
