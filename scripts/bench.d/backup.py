@@ -1,7 +1,8 @@
-"""Backups beside their peers: a database of 1 to 2 GB with one huge table and 2,000 small ones.
+"""Measures backups of Reeve and of other programs: a database of 1 to 2 GB with one huge table and 2,000 small ones.
 
-Ours are encrypted and fingerprinted; the peers' are neither. Whole processes, interleaved, medians. The restore test is
-taken without the making of its cluster, beside 'pg_restore -j2' of a '-Fd' dump into a cluster with the same settings.
+Only Reeve's backups are encrypted and contain fingerprints. Measures whole processes, interleaved, and prints medians.
+The time of the restore test does not include the creation of its cluster. It is compared with 'pg_restore -j2' of a
+'-Fd' dump into a cluster with the same settings.
 """
 import json, os, shutil, subprocess, sys, threading, time
 from common import Cluster, figure, median, say, timed
@@ -64,7 +65,7 @@ def tree(pid):
 
 
 def peak(command, environment):
-    """The most memory, in MiB, that a command and what it starts had at once: proportional set sizes, summed."""
+    """Returns the peak memory of a command and its child processes, in MiB: the sum of proportional set sizes."""
     child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     most = own = 0
     while child.poll() is None:

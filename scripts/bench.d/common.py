@@ -1,4 +1,4 @@
-"""What the benches share: a cluster, timing of whole processes, and the lines that they print."""
+"""Shared code of the benches: a cluster, the timing of whole processes, and the output."""
 import atexit, os, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 
@@ -11,7 +11,7 @@ def say(text):
 
 
 def timed(command, **options):
-    """Seconds that a whole process took; it must succeed."""
+    """Returns how many seconds a whole process took. It must succeed."""
     began = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
     seconds = time.perf_counter() - began
@@ -25,7 +25,7 @@ def median(values):
 
 
 class Cluster:
-    """A PostgreSQL with its usual settings, fsync included, that ends with the bench."""
+    """A PostgreSQL with its default settings, including fsync. It ends with the bench."""
 
     def __init__(self, reeve):
         self.state = tempfile.mkdtemp(prefix="reeve-bench.", dir="/tmp")

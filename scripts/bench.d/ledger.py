@@ -1,6 +1,6 @@
-"""What a scrape reads of a ledger with two million runs, beside how it was read from the runs themselves; and tidying.
+"""Measures the queries of a scrape on a ledger with two million runs, the former queries on the runs, and the task tidy.
 
-Times are of the statements alone, as psql tells them, each the median of its rounds with the tables in memory.
+Measures only the statements, as psql reports their times. Each time is a median, with the tables in memory.
 """
 import os, re, subprocess, sys
 from common import Cluster, figure, median, say, timed

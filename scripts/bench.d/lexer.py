@@ -1,4 +1,4 @@
-"""How fast scripts are split, as a whole process less the time that an empty script takes."""
+"""Measures how fast scripts are split: the time of a whole process minus the time for an empty script."""
 import os, random, sys, tempfile
 from common import figure, median, timed
 

@@ -1,4 +1,4 @@
-"""1,000 migrations, one transaction each in all three programs, interleaved; and a run with nothing to do."""
+"""Measures 1,000 migrations, each in one transaction in all three programs, interleaved; and a run with nothing to do."""
 import os, shutil, subprocess, sys, tempfile
 from common import Cluster, figure, median, say, timed
 
@@ -8,7 +8,7 @@ work = tempfile.mkdtemp(prefix="reeve-bench-migrations.")
 
 
 def statements(number):
-    """As migrations are in long-lived projects: each tenth makes a table and an index, the others change one."""
+    """Returns a migration as in long-lived projects: each tenth creates a table and an index, the others change a table."""
     table = (number - 1) // 10
     if number % 10 == 1:
         return (
@@ -80,7 +80,7 @@ tools = ["reeve", "alembic", "sqitch"]
 full = {tool: [] for tool in tools + ["psql"]}
 nothing = {tool: [] for tool in tools}
 for number in range(rounds):
-    # psql, which keeps no record, shows what the server itself takes for the same transactions.
+    # psql records nothing, so its time is the time that the server needs for the same transactions.
     for tool in tools + ["psql"]:
         cluster.fresh(f"bench_{tool}")
         full[tool].append(run(tool))

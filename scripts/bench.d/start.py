@@ -1,4 +1,4 @@
-"""How long --help takes as a whole process, beside 'true'."""
+"""Measures the time of a process that prints --help, and of 'true'."""
 import sys
 from common import figure, median, timed
 

@@ -1,4 +1,4 @@
-"""How long comparing a schema with its migrations takes, beside 'pg_dump -s' of the same schema: whole processes.
+"""Measures the comparison of a schema with its migrations, and 'pg_dump -s' of the same schema: whole processes.
 
 Each table has ten columns, a key, a foreign key, a check, two indexes, a trigger, a policy and comments.
 """

@@ -1,5 +1,5 @@
-"""Breaks backups at moments by chance and looks what is left: what was good before must be good still, a backup that is
-listed must be whole, the exit status must tell, and the next backup must succeed and clear what was left."""
+"""Interrupts backups at random moments, and checks the result: earlier backups must still be good, a listed backup must be
+complete, the exit status must be right, and the next backup must succeed and remove the remains."""
 import json, os, random, shutil, signal, subprocess, sys, time
 from common import Cluster, say
 
@@ -73,7 +73,7 @@ wrong = []
 
 
 def check(case, status):
-    """What must hold after each."""
+    """Checks the conditions that must hold after each case."""
     there = ids()
     if not set(good) <= set(there):
         wrong.append(f"{case}: a good backup is gone")
@@ -115,7 +115,7 @@ def broken(case, harm, waits=True):
 
 
 def kill_dump(child):
-    """As soon as there is one, for they are short; one of them by chance."""
+    """Kills a random dump as soon as one runs, because dumps are short."""
     running = []
     while not running and child.poll() is None:
         running = dumps()
@@ -135,7 +135,7 @@ def cut(_):
 
 
 def on_small_disk(megabytes, read_only=False):
-    """The repository on a file system of its own; the good backup is there too."""
+    """Uses a repository on its own small file system, which also contains the good backup."""
     disk = f"{cluster.state}/disk"
     os.makedirs(disk)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", disk], check=True)

@@ -1,5 +1,6 @@
-"""Backups of a database that changes all the time: pgbench writes, tables come and go, others are truncated and altered.
-Each backup is restored and compared with what its manifest says of the snapshot: any difference is a false alarm."""
+"""Makes backups of a database that changes all the time: pgbench writes, and tables are created, dropped, truncated and
+altered. Each backup is restored and compared with its manifest, which describes the snapshot. Any difference is a false
+alarm."""
 import json, os, random, subprocess, sys, threading, time
 from common import Cluster, say
 

@@ -1,5 +1,5 @@
-"""Attacks a steward that works as a superuser, as a plain role, a database's owner, a file or a client would, and tells
-which of them get through. PROGRAM names another build to attack, for comparison."""
+"""Attacks reeve while it works as a superuser, and prints which attacks succeed. The attackers are a role without rights,
+the owner of a database, a file and a client. The environment variable PROGRAM names another build to attack."""
 import subprocess, sys
 from common import say
 import names, ledgers, migrations, trials, backups, doors, repositories, clients

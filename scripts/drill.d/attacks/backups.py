@@ -1,4 +1,4 @@
-"""What lies in wait in a database for whoever backs it up or restores it."""
+"""Code in a database that attacks a backup or a restore."""
 from common import say
 from world import World, attack, cluster
 
@@ -19,7 +19,7 @@ def restore_of_a_hostile_dump(world):
 
 
 def plan(world, expression):
-    """A table on which no query can be planned without a call of it."""
+    """Creates a table. Planning any query on it calls the expression's function."""
     world.psql(f"""ALTER DATABASE {world.name} SET constraint_exclusion = on;
         CREATE TABLE p.t AS SELECT i AS a FROM generate_series(1, 2000) i;
         CREATE INDEX ON p.t (a) WHERE {expression} = 1;
@@ -38,7 +38,7 @@ def planning_while_a_backup_is_made(world):
 @attack("PlanningTests.codeThatPlanningRuns…")
 def planning_while_a_backup_is_tested(world):
     world.trap("i integer", result="integer", value="1", schema="p", options="IMMUTABLE")
-    # In the server of the test alone, which starts later.
+    # Attacks only in the server of the restore test, which starts later.
     started = world.psql("SELECT pg_postmaster_start_time()")
     world.psql(f"""CREATE FUNCTION p.later(i integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
         IF pg_postmaster_start_time() > '{started}' THEN PERFORM p.e(1); END IF; RETURN 1; END $$""")
@@ -49,7 +49,7 @@ def planning_while_a_backup_is_tested(world):
 
 
 def declare(world):
-    """A function that declares a cursor WITH HOLD, which is run at COMMIT."""
+    """Creates a function that declares a cursor WITH HOLD, whose query runs at COMMIT."""
     world.shot()
     world.psql(f"""CREATE SCHEMA p;
         CREATE FUNCTION p.declared() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
@@ -89,7 +89,7 @@ def cursor_of_a_partition_key(world):
 @attack("CodeTrustTests")
 def cursor_of_a_foreign_key(world):
     declare(world)
-    # The key compares by way of a cast that the role made for a type of its own.
+    # The foreign key compares with a cast that the role has created for its own type.
     world.psql("""CREATE TYPE p.kind AS ENUM ('one');
         CREATE FUNCTION p.number(p.kind) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
             $$ BEGIN RETURN p.declares(1); END $$;
@@ -101,7 +101,7 @@ def cursor_of_a_foreign_key(world):
 
 
 def put_in_the_path(world):
-    """A function that puts another one before the server's own in the search path of a session of somebody else."""
+    """Creates a function that changes the search path of sessions of others, so that p.lower precedes the server's."""
     world.trap("text", result="text", value="''", schema="p", name="lower", options="IMMUTABLE")
     world.psql(f"""CREATE FUNCTION p.leads() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
             IF session_user <> '{world.role}' THEN PERFORM set_config('search_path', 'p, pg_catalog', false); END IF;
@@ -120,7 +120,7 @@ def path_of_a_row_that_is_brought_back(world):
     world.reeve("backup", "create")
     world.psql("DROP TABLE p.aa, o.t", user="postgres")
     world.reeve("backup", "restore", "latest", "--table", "p.aa", "--table", "o.t", "--to", cluster.url(world.name))
-    # Where the restore is refused, it is not there.
+    # If the restore was refused, the table does not exist.
     world.psql("INSERT INTO o.t VALUES ('y')", user="postgres", check=False)
     return world.is_won()
 
@@ -134,14 +134,14 @@ def path_of_a_foreign_key(world):
         CREATE TABLE p.t (a integer PRIMARY KEY); CREATE TABLE p.u (a p.kind REFERENCES p.t);
         INSERT INTO p.t VALUES (1); INSERT INTO p.u VALUES ('one')""")
     world.psql("CREATE POLICY y ON o.t USING (lower(a) = 'x')", user="postgres")
-    # Where one session makes both.
+    # One job, so that one session creates both objects.
     world.restored(REEVE_BACKUP_JOBS="1")
     return "p.lower" in world.psql(
         "SELECT pg_get_expr(polqual, polrelid) FROM pg_policy", user="postgres", database=f"{world.name}_restored")
 
 
 def meddle(world, change):
-    """Tables with a function that changes another table once it is called in a session of somebody else."""
+    """Creates tables with a function that changes another table if a session of another role calls it."""
     world.psql(f"""CREATE SCHEMA p;
         CREATE FUNCTION p.react() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
         CREATE FUNCTION p.meddles() RETURNS void LANGUAGE plpgsql AS $f$ BEGIN
@@ -178,7 +178,7 @@ def role_that_a_database_sets_stops_backups(world):
 @attack("RestoreTargetTests.whoHoldsWhatPgDumpWaitsFor…")
 def lock_that_a_backup_waits_for(world):
     world.psql("CREATE MATERIALIZED VIEW v AS SELECT 1 AS a")
-    # Its definition is read by name, which waits; the lock on it cannot be taken beforehand.
+    # pg_dump reads the definition by name, and waits. LOCK TABLE does not accept a materialized view.
     holder, process = world.session("BEGIN; ALTER MATERIALIZED VIEW v RENAME TO w")
     try:
         done = world.reeve("backup", "create")
@@ -188,8 +188,8 @@ def lock_that_a_backup_waits_for(world):
 
 
 def turn_strings(world):
-    """A function that makes a backslash in a literal an escape in the session of somebody else, and a comment that is
-    commands then."""
+    """Creates a function that changes the sessions of other roles so that backslashes in literals are escapes, and a
+    comment that contains commands in that case."""
     world.psql(f"""CREATE SCHEMA p;
         CREATE FUNCTION p.turns() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
             IF session_user <> '{world.role}' THEN

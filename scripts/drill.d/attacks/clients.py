@@ -1,4 +1,4 @@
-"""Clients of the service, and those who look at what it starts."""
+"""Attacks by clients of the service, and by users who inspect its processes."""
 import os, socket, subprocess, sys, time
 from world import attack, reeve
 
@@ -7,7 +7,7 @@ from world import attack, reeve
 def environment_of_the_embedded_server(world):
     state = f"{world.state}/own"
     clean = {k: v for k, v in world.environment().items() if k not in ("DATABASE_URL",)}
-    # Taken by the program's own door to the server: a command that runs a statement as the superuser.
+    # Uses a command of the program that runs a statement as the superuser.
     folder = world.system("CREATE TABLE env (line text); COPY env FROM PROGRAM 'env';")
     subprocess.run(
         [reeve, "migrate", "up", "--system", folder], capture_output=True, stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Moments between a look and what follows from it."""
+"""Attacks between a check and the action that relies on it."""
 import os, subprocess
 from world import World, attack, cluster, reeve
 

@@ -1,4 +1,4 @@
-"""What is done to the ledger, or told to it."""
+"""Attacks on the ledger."""
 import subprocess, sys
 from world import World, attack, cluster
 
@@ -59,7 +59,7 @@ def date_that_no_calendar_has(world):
 @attack("LedgerTrustTests")
 def ledger_that_a_default_makes_foreign(world):
     world.reeve("task", "run", "analyze")
-    # A sequence is named by its number where its schema may not be entered.
+    # The role may not use the schema, so it refers to the sequence by OID.
     world.psql("""
         CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
         DO $$ BEGIN

@@ -1,4 +1,4 @@
-"""Migrations that a superuser makes where others are at home, or leaves half-way."""
+"""Attacks on migrations of a superuser in schemas that are open to other roles, and on interrupted migrations."""
 import signal, subprocess, sys, time
 from world import attack, reeve
 
@@ -25,7 +25,7 @@ def interrupted_statement_stays(world):
 def refused(world, grant):
     world.trap("text, text", result="text", value="NULL", schema="p")
     world.psql(grant, user="postgres")
-    # It fits better than the server's own.
+    # Its argument types fit better than those of the server's format.
     world.psql("CREATE FUNCTION public.format(text, text) RETURNS text LANGUAGE sql AS 'SELECT p.e($1, $2)'")
     folder = world.system("CREATE TABLE t AS SELECT format('%s', 'x'::text) AS a;")
     done = world.reeve("migrate", "up", "--system", folder)
@@ -44,7 +44,7 @@ def migration_in_a_schema_that_is_open_to_others(world):
 
 @attack("SystemPathTests")
 def domain_in_the_schema_of_a_system(world):
-    # Left from when the role could still create there.
+    # Created while the role still had the right to create objects in the schema.
     world.trap("x text", result="boolean", value="true", schema="p")
     world.psql("CREATE DOMAIN public.mail AS text CHECK (p.e(value))")
     world.psql("ALTER SCHEMA public OWNER TO postgres; REVOKE CREATE ON SCHEMA public FROM PUBLIC", user="postgres")

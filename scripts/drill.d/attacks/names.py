@@ -1,4 +1,4 @@
-"""Names and functions that stand where others are looked for."""
+"""Names and functions that are found in place of others."""
 from world import attack
 
 acute = "\u0301"

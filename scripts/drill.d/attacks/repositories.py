@@ -1,10 +1,10 @@
-"""What somebody puts into a repository of backups."""
+"""Attacks by someone who can write to a repository of backups."""
 import datetime, glob, hashlib, json, os, subprocess
 from world import attack, reeve
 
 
 def manifest(world):
-    """Where that of the only backup is, and what it says."""
+    """Returns the path and the contents of the only backup's manifest."""
     path = glob.glob(f"{world.state}/backups/main/*/manifest.json")[0]
     return path, json.loads(open(path).readline())
 
@@ -35,7 +35,7 @@ def part_that_unpacks_to_gigabytes(world):
 
 
 def pushes_out(world, time):
-    """Whether four invented backups with proofs of their own make prune remove the real one."""
+    """Returns whether prune removes the real backup because of four forged backups with forged proofs."""
     world.reeve("backup", "create")
     path, content = manifest(world)
     for number in range(4):

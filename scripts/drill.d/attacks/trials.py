@@ -1,4 +1,4 @@
-"""What lies in wait in a database for whoever tries it with live rows."""
+"""Code in a database that attacks a trial with live rows."""
 from world import attack, cluster
 
 
@@ -71,7 +71,7 @@ def aggregate_of_the_servers_functions(world):
 
 @attack("RiskyExpressionTests.aTrialWithLiveRows…")
 def foreign_table_below_a_table(world):
-    # A server to which the superuser comes as himself.
+    # A foreign server on which the superuser's user mapping is the superuser.
     world.psql(f"""CREATE EXTENSION postgres_fdw;
         CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{cluster.host}', dbname '{world.name}');
         CREATE USER MAPPING FOR postgres SERVER s OPTIONS (user 'postgres');
@@ -85,7 +85,7 @@ def foreign_table_below_a_table(world):
 
 @attack("no test")
 def trigger_that_lifts_the_time_limit(world):
-    # For the statements that follow: the one that runs has its limit.
+    # Affects the following statements: the limit of the running statement is already set.
     world.tried("""CREATE TABLE t (a integer PRIMARY KEY, b text CHECK (b <> ''));
         CREATE FUNCTION lifts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             IF current_setting('statement_timeout') = '0' THEN PERFORM pg_sleep(3600); END IF;
@@ -110,7 +110,7 @@ def row_of_another_table(world):
 
 
 def while_tried(world, tables, change):
-    """Tables whose rows take a second each, and what is made of them meanwhile."""
+    """Tries tables that take a second for each row, and runs a change in the meantime."""
     folder = world.system("CREATE TABLE first (id integer PRIMARY KEY);")
     world.reeve("migrate", "up", "--system", folder, **world.trusting())
     world.psql(f"""{tables};

@@ -1,4 +1,4 @@
-"""The worlds that are attacked: a cluster, and in it for each attack a database of a plain role."""
+"""The targets of the attacks: a cluster with one database for each attack, owned by a role without rights."""
 import os, subprocess, sys, time
 from common import Cluster, say
 
@@ -10,7 +10,7 @@ number = 0
 
 
 class World:
-    """A database that a plain role owns, and a state folder of its own."""
+    """A database that a role without rights owns, and a state folder."""
 
     def __init__(self):
         global number
@@ -20,7 +20,7 @@ class World:
         cluster.sql("postgres", f"CREATE DATABASE {self.name} OWNER {self.role}")
         self.psql(f"ALTER SCHEMA public OWNER TO {self.role}", user="postgres")
         self.state = f"{cluster.state}/{self.name}"
-        # What a rollback does not take back.
+        # A file, because a rollback does not remove it.
         self.marker = f"{cluster.state}/open/{self.name}"
         os.makedirs(self.state)
         os.chmod(self.state, 0o755)
@@ -37,7 +37,7 @@ class World:
         } | more
 
     def trusting(self):
-        """The schema that is migrated, or tried, belongs to the attacker, which is refused otherwise."""
+        """Returns settings that trust the attacker. Otherwise, Reeve refuses to migrate or try the attacker's schema."""
         return {"REEVE_TRUSTED_ROLES": self.role}
 
     def psql(self, text, user=None, check=True, database=None):
@@ -61,14 +61,14 @@ class World:
         return folder
 
     def is_won(self):
-        # Asked elsewhere: psql would run what lies in wait here.
+        # In another database, because in this one psql would run the attacker's code.
         rights = self.psql(
             f"SELECT rolsuper FROM pg_roles WHERE rolname = '{self.role}'", user="postgres", database="postgres")
         return rights == "t" or os.path.exists(self.marker)
 
     def trap(self, arguments, result="void", value="", schema="public", name="e", options=""):
-        """A function that makes its owner a superuser when a superuser runs it."""
-        # In two functions, for one that is declared IMMUTABLE changes nothing itself.
+        """Creates a function that makes its owner a superuser if a superuser runs it."""
+        # In two functions, because an IMMUTABLE function cannot change anything itself.
         self.psql(f"""
             CREATE SCHEMA IF NOT EXISTS {schema};
             CREATE OR REPLACE FUNCTION {schema}.attack() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
@@ -81,14 +81,14 @@ class World:
                 PERFORM {schema}.attack(); RETURN {value}; END $$;""")
 
     def shot(self):
-        """An expression that leaves the marker when a superuser evaluates it. What it calls is PostgreSQL's own, so that no
-        function is held to the rights of its owner."""
+        """Returns an expression that creates the marker if a superuser evaluates it. It calls only functions of PostgreSQL,
+        which cannot be confined to the rights of their owner."""
         self.psql("SELECT lo_create(4242)")
         return (f"CASE WHEN current_user = '{self.role}' THEN true ELSE pg_catalog.query_to_xml("
                 f"'SELECT pg_catalog.lo_export(4242, ''{self.marker}'')', true, true, '') IS NOT NULL END")
 
     def restored(self, **environment):
-        """A backup, restored into a new database."""
+        """Makes a backup and restores it into a new database."""
         self.reeve("backup", "create")
         cluster.sql("postgres", f"CREATE DATABASE {self.name}_restored TEMPLATE template0")
         done = self.reeve("backup", "restore", "latest", "--to", cluster.url(f"{self.name}_restored"), **environment)
@@ -97,7 +97,7 @@ class World:
         return done
 
     def tried(self, sql, is_trusted=True):
-        """A trial with live rows of tables that the role makes, and one more for what holds those back who are trusted."""
+        """Tries the role's tables with live rows. If `is_trusted`, tries them again as a trusted role's tables."""
         folder = self.system("CREATE TABLE first (id integer PRIMARY KEY);")
         self.reeve("migrate", "up", "--system", folder, **self.trusting())
         self.psql(sql)
@@ -105,7 +105,7 @@ class World:
         return self.reeve("schema", "validate", "--live", "--system", folder, **self.trusting()) if is_trusted else done
 
     def session(self, text, user=None):
-        """A session that stays, and its process on the server."""
+        """Returns a session that stays open, and its process ID on the server."""
         child = subprocess.Popen(
             ["psql", "-XqAt", "-h", cluster.host, "-U", user or self.role, self.name], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
