@@ -6,12 +6,12 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
-/// A room of the house: its name and the rooms below it that it may use.
-func room(_ name: String, _ below: String...) -> Target {
+/// A module: its name, and the modules that it may import.
+func module(_ name: String, _ below: String...) -> Target {
     .target(name: name, dependencies: below.map { .byName(name: $0) }, swiftSettings: strict)
 }
 
-/// A feature: a folder in Sources/Features, the room that does its work, and what else it uses.
+/// A feature: a folder in Sources/Features, and the modules that it may import in addition to Kernel.
 func feature(_ name: String, _ below: String...) -> Target {
     .target(
         name: "\(name)Feature", dependencies: (["Kernel"] + below).map { .byName(name: $0) },
@@ -22,7 +22,8 @@ func tests(_ name: String, _ below: String...) -> Target {
     .testTarget(name: name, dependencies: below.map { .byName(name: $0) }, swiftSettings: strict)
 }
 
-func door(_ name: String, pkgConfig: String, apt: String, brew: String) -> Target {
+/// A binding of a C library.
+func library(_ name: String, pkgConfig: String, apt: String, brew: String) -> Target {
     .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([apt]), .brew([brew])])
 }
 
@@ -30,34 +31,34 @@ let package = Package(
     name: "reeve",
     products: [.executable(name: "reeve", targets: ["reeve"])],
     targets: [
-        door("CLibpq", pkgConfig: "libpq", apt: "libpq-dev", brew: "libpq"),
-        door("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev", brew: "curl"),
-        door("CMicrohttpd", pkgConfig: "libmicrohttpd", apt: "libmicrohttpd-dev", brew: "libmicrohttpd"),
-        door("COpenSSL", pkgConfig: "libcrypto", apt: "libssl-dev", brew: "openssl"),
-        door("CYAML", pkgConfig: "yaml-0.1", apt: "libyaml-dev", brew: "libyaml"),
-        door("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev", brew: "zlib"),
+        library("CLibpq", pkgConfig: "libpq", apt: "libpq-dev", brew: "libpq"),
+        library("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev", brew: "curl"),
+        library("CMicrohttpd", pkgConfig: "libmicrohttpd", apt: "libmicrohttpd-dev", brew: "libmicrohttpd"),
+        library("COpenSSL", pkgConfig: "libcrypto", apt: "libssl-dev", brew: "openssl"),
+        library("CYAML", pkgConfig: "yaml-0.1", apt: "libyaml-dev", brew: "libyaml"),
+        library("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev", brew: "zlib"),
         .target(name: "CSystem"),
-        room("Telemetry"),
-        room("Reporting"),
-        room("SQL", "Reporting"),
-        room("Processes", "CSystem", "Reporting", "Telemetry"),
-        room("Postgres", "CLibpq", "CSystem", "Processes", "Reporting", "SQL", "Telemetry"),
-        room("Hashing", "COpenSSL"),
-        room("Ledger", "Hashing", "Postgres", "Reporting", "SQL"),
-        room("Catalog", "Postgres", "Reporting", "SQL"),
-        room("HTTPClient", "CCurl"),
-        room("Storage", "Hashing", "HTTPClient", "Processes", "Reporting"),
-        room(
+        module("Telemetry"),
+        module("Reporting"),
+        module("SQL", "Reporting"),
+        module("Processes", "CSystem", "Reporting", "Telemetry"),
+        module("Postgres", "CLibpq", "CSystem", "Processes", "Reporting", "SQL", "Telemetry"),
+        module("Hashing", "COpenSSL"),
+        module("Ledger", "Hashing", "Postgres", "Reporting", "SQL"),
+        module("Catalog", "Postgres", "Reporting", "SQL"),
+        module("HTTPClient", "CCurl"),
+        module("Storage", "Hashing", "HTTPClient", "Processes", "Reporting"),
+        module(
             "Backups", "Catalog", "Hashing", "Ledger", "Postgres", "Processes", "Reporting", "SQL", "Storage",
             "Telemetry"),
-        room("Migrations", "Catalog", "Hashing", "Ledger", "Postgres", "Reporting", "SQL", "Telemetry"),
-        room("Scheduling", "Ledger", "Postgres", "Reporting", "Telemetry"),
-        room("AdminHTTP", "CMicrohttpd", "CSystem", "CZlib", "Reporting", "Telemetry"),
-        room(
+        module("Migrations", "Catalog", "Hashing", "Ledger", "Postgres", "Reporting", "SQL", "Telemetry"),
+        module("Scheduling", "Ledger", "Postgres", "Reporting", "Telemetry"),
+        module("AdminHTTP", "CMicrohttpd", "CSystem", "CZlib", "Reporting", "Telemetry"),
+        module(
             "Kernel", "CYAML", "Ledger", "Migrations", "Postgres", "Processes", "Reporting", "SQL", "Scheduling",
             "Storage", "Telemetry"),
-        room("CommandLine", "Kernel", "Reporting"),
-        room("Auditing", "Kernel", "Ledger", "Postgres", "Processes", "Reporting", "Storage", "Telemetry"),
+        module("CommandLine", "Kernel", "Reporting"),
+        module("Auditing", "Kernel", "Ledger", "Postgres", "Processes", "Reporting", "Storage", "Telemetry"),
         feature("Migrations", "Ledger", "Migrations", "Postgres", "Reporting", "Telemetry"),
         feature("Schema", "Catalog", "Ledger", "Migrations", "Postgres", "Reporting", "SQL", "Telemetry"),
         feature(
@@ -66,7 +67,7 @@ let package = Package(
         feature("Ledger", "Auditing", "Ledger", "Reporting", "Telemetry"),
         feature("Maintenance", "Postgres", "SQL", "Telemetry"),
         feature("Program", "Ledger", "Postgres", "Reporting", "SQL", "Scheduling", "Telemetry"),
-        room(
+        module(
             "ReeveApp", "BackupsFeature", "LedgerFeature", "MaintenanceFeature", "MigrationsFeature", "ProgramFeature",
             "SchemaFeature", "AdminHTTP", "Auditing", "Backups", "Catalog", "CommandLine", "Kernel", "Ledger",
             "Migrations", "Postgres", "Processes", "Reporting", "Scheduling", "Storage", "Telemetry"),

@@ -27,7 +27,8 @@ public protocol AnchorPlace: Sendable {
 }
 
 extension AnchorPlace {
-    /// Returns false. Only for a place that also stores backups can the ledger show that it should not be empty.
+    /// Returns false. This is the default for places that do not store backups: the ledger does not show whether such a
+    /// place should be empty.
     func isEmpty(of name: String) throws -> Bool { false }
 }
 

@@ -24,13 +24,15 @@ public enum AuditError: Error, CustomStringConvertible {
                 + failed.map { "\($0.place): \($0.reason)" }.joined(separator: "; nor to ")
         case .late(let place, let limit): "\(place) did not answer within \(limit)"
         case .noLedger(let database): "\(database) has no ledger, so there is nothing to anchor"
-        case .emptied(let backups): "it is empty, but the ledger records backups there (\(backups))"
+        case .emptied(let backups): "the place is empty, but the ledger records \(counted(backups, "backup")) there"
         }
     }
 
     public var hint: String? {
         switch self {
-        case .file: "set audit.key or state to another path, or correct its owner and mode (chown, chmod 600)"
+        case .file:
+            "set 'audit.key' or 'state' to another path, or correct the owner and mode of the file (chown, chmod 600) "
+                + "or folder (chown, chmod go-w)"
         case .notAKey: "restore the key from a copy; a new key cannot verify anchors that were made with the old one"
         case .contradicted:
             "run 'reeve audit verify' for details; if the contradiction is expected, for example after a restore, run "

@@ -22,7 +22,7 @@ public struct ClosedDatabase: Sendable {
         self.backup = backup
     }
 
-    /// Parses the output of `text`; nil for any other text.
+    /// Parses a string that the property `text` has returned; nil for any other string.
     init?(_ text: String) {
         let words = text.split(separator: " ").map(String.init)
         guard words.count == 4, let owner = Int(words[0]), let limit = Int(words[1]),

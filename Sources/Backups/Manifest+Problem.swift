@@ -17,7 +17,7 @@ extension Manifest {
         if let setting = settings.first(where: { DatabaseSetting($0) == nil }) {
             return "\(setting.debugDescription) is not a setting of a database"
         }
-        if let estate, !Self.isSHA256(estate) { return "its estate is not a SHA-256" }
+        if let estate, !Self.isSHA256(estate) { return "its field 'estate' is not a SHA-256" }
         // The names of databases and roles are not checked: they may contain control characters.
         let words = [reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt] + recipients
         if let word = words.first(where: Self.hasControl) {

@@ -2,10 +2,9 @@ import Foundation
 import SQL
 
 /// A temporary database on the same server as another database, by default with the same encoding and collation.
-///
 /// While the database is in use, a session stays open whose application name contains the name of the database. If the
-/// process is killed, that session ends. The first use that comes more than an hour after the database was created then
-/// drops it.
+/// process is killed, that session ends, but the database remains. Once the database is more than an hour old, the next
+/// call of `with` on the same server drops it.
 public enum ScratchDatabase {
     public static let prefix = "reeve_scratch_"
 

@@ -125,7 +125,8 @@ enum NextStep: Equatable {
 
     /// The maximum time between two looks at the clock, in seconds, because the clock may be set in the meantime.
     static let stretch = 5.0
-    /// By how many seconds two measurements of the same clock may differ although the clock was not set.
+    /// The clock counts as set back only if the last occurrence is more than this number of seconds in the future,
+    /// because readings of the clock are inexact.
     static let tolerance = 1.0
 
     /// Returns the instant after which to search for the next occurrence: normally the last occurrence. If the last

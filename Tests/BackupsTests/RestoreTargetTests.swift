@@ -239,7 +239,7 @@ struct RestoreTargetTests {
         }
     }
 
-    /// A session that was let in before the door was closed, and is not to be seen until it wakes.
+    /// A session that connected before the database was closed, and is not in pg_stat_activity until it wakes.
     @Test(.database) func `a session that is still starting does not get in`() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

@@ -411,7 +411,8 @@ struct AnchorPlaceTests {
         let (file, folder) = (AnchorFile(state: state), AnchorFolder(store: FolderStore(disk)))
         let work = AuditWork(open: open, configuration: configuration, logger: .silent, places: [file, folder])
         let error = await #expect(throws: AuditError.self) { _ = try await work.anchor() }
-        #expect(error?.description.contains("\(disk): it is empty, but the ledger records backups there (1)") == true)
+        #expect(
+            error?.description.contains("\(disk): the place is empty, but the ledger records 1 backup there") == true)
         #expect(try file.texts(of: "main").count == 1 && !FileManager.default.fileExists(atPath: disk))
         // It is back, with the backup.
         try FileManager.default.createDirectory(atPath: "\(disk)/main/b", withIntermediateDirectories: true)

@@ -120,7 +120,8 @@ import Testing
             [
                 (
                     .file("f", reason: "x"), .usage,
-                    "set audit.key or state to another path, or correct its owner and mode (chown, chmod 600)"
+                    "set 'audit.key' or 'state' to another path, or correct the owner and mode of the file (chown, chmod "
+                        + "600) or folder (chown, chmod go-w)"
                 ),
                 (
                     .notAKey("f"), .usage,

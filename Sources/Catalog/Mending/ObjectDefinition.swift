@@ -73,7 +73,7 @@ struct ObjectDefinition {
     }
 
     /// Returns the statements that set the owners, comments and privileges of an object and of the parts that are
-    /// created with the object: columns, and the sequences of identities.
+    /// created with the object: columns, and the sequences of identity columns.
     func allAttributes(of object: CatalogObject) -> [String] {
         let along = Mender.whole(object.identity, parts).dropFirst().filter { part in
             part.kind == .column || part.kind == .sequence && catalog[part]?["identity of"] != nil

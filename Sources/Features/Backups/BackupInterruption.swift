@@ -59,8 +59,8 @@ extension Interruption {
                 "\(name) is either unchanged or completely restored; a database with _new_ in its name can be dropped")
         } else {
             stands(
-                "\(name) may contain a part of the backup; if so, it stays closed (CONNECTION LIMIT 0), and belongs to "
-                    + "the restoring role if that role is a superuser: drop it, and restore into a new database")
+                "\(name) may contain a part of the backup; if so, drop it, and restore into a new database; if the "
+                    + "restoring role is a superuser, \(name) is also closed (CONNECTION LIMIT 0), and belongs to it")
         }
     }
 }

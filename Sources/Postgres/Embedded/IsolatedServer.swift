@@ -73,7 +73,7 @@ struct IsolatedServer: Sendable {
     /// Whether this process can create the namespaces. It can as root on Linux, outside of most containers.
     static var isPossible: Bool { get async { await probe.value } }
 
-    /// Tries to run a program in the namespaces that only prints a word.
+    /// Whether a test program, which only prints a word, could be run in the namespaces.
     private static let probe = Task {
         guard geteuid() == 0 else { return false }
         var template = Array("/tmp/reeve-probe-XXXXXX".utf8CString)
