@@ -67,8 +67,8 @@ public struct AuditWork: Sendable {
         let identity = try await identity()
         var evidence = AuditEvidence(
             await texts(in: Array(places.prefix(1))).lines, key: key, identity: identity, name: open.name)
-        // The state folder is local, so it is read first. If it has no anchors, as on another machine, all places are
-        // read.
+        // The state folder is local, so it is read first. If it has no valid anchors, for instance because they were
+        // made on another machine, all places are read.
         if evidence.valid.isEmpty {
             evidence = AuditEvidence(await texts().lines, key: key, identity: identity, name: open.name)
         }

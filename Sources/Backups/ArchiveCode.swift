@@ -34,8 +34,9 @@ struct ArchiveCode: Sendable {
     ///
     /// - Parameters:
     ///   - trusted: the roles whose code may run.
-    ///   - roles: all roles that may own an entry. The line of an entry ends with the name of its owner. If this list
-    ///     lacks the owner `the admin`, a trusted role `admin` is mistaken for the owner.
+    /// - roles: all roles that may own an entry. The owner is the role with the longest name that the entry's line ends
+    ///   with. So if an entry belongs to a role named `the admin`, and this list lacks that role, a trusted role named
+    ///   `admin` is mistaken for the owner.
     static func foreign(in contents: TableOfContents, trusted: Set<ExactText>, among roles: [String]) -> Piece? {
         for entry in contents.entries where entry.type.map(passive.contains) != true {
             let owner = contents.owner(of: entry, among: roles)

@@ -111,8 +111,8 @@ public struct Replacement: Sendable {
     /// length of a name is limited to 63 bytes.
     private static func stem(_ name: String) -> String { name.clipped(toBytes: 40) }
 
-    /// Returns the databases that killed restores have left next to the current database: those whose name has the form
-    /// of `Former.made`, and that no session is connected to.
+    /// Returns the databases that restores of the current database left behind when they were killed: those whose name
+    /// has the form of `Former.made`, and that no session is connected to.
     ///
     /// - Throws: `PostgresError`.
     public static func unfinished(on connection: isolated Connection) throws -> [String] {

@@ -10,7 +10,8 @@ import SQL
 struct RestorePlan: Sendable {
     enum Scope: Sendable {
         case everything
-        /// The rows of these tables, and all definitions, into a scratch server.
+        /// Restores the rows of these tables into a scratch server. The server also gets the definitions of all other
+        /// tables.
         case tables(Set<FetchedTable>)
     }
 

@@ -18,7 +18,7 @@ public enum LedgerError: Error, CustomStringConvertible {
                 + " in this database has version \(found); this program supports versions up to \(known)"
         case .busy(let holder): "another process is changing the ledger" + (holder.map { ": \($0)" } ?? "")
         case .foreign(let things):
-            "the schema 'reeve' in this database contains objects that are not Reeve's: "
+            "the schema 'reeve' in this database contains objects that are not Reeve's, or others have rights on it: "
                 + things.joined(separator: "; ")
         case .recording(let check, let holder):
             "another run is recording the findings of '\(check)': \(holder ?? "unknown session")"
@@ -41,7 +41,8 @@ extension LedgerError: ReportedError {
     public static let codes = [
         ErrorCode(
             "ledger", [.failed, .notPermitted, .locked],
-            "The ledger is newer than this program, is in use, or contains objects that are not Reeve's.")
+            "The ledger is newer than this program, is in use, or contains objects that are not Reeve's, or others have rights on it."
+        )
     ]
 
     public var report: ErrorReport {

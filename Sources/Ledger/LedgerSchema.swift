@@ -131,18 +131,23 @@ public enum LedgerSchema {
             // Only roles that may write to the ledger can acquire this lock.
             try connection.savepoint { _ = try connection.execute("LOCK TABLE reeve.ledger IN ACCESS EXCLUSIVE MODE") }
         } catch let error as PostgresError where ["3F000", "42P01"].contains(error.sqlState) {
-            try connection.execute("CREATE SCHEMA IF NOT EXISTS reeve")
+            let there = try connection.query("SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'reeve'")
+            if !there.isEmpty { return }
+            try connection.execute("CREATE SCHEMA reeve")
+            try DefaultPrivileges.revokeOnSchema(on: connection)
         }
     }
 
     /// Applies the missing changes, in the open transaction.
     private static func upgrade(from found: Installed?, on connection: isolated Connection) throws {
+        let older = try DefaultPrivileges.relations(on: connection)
         for change in changes.dropFirst(found?.version ?? 0) { try connection.execute(change) }
         var parts: [String: Int] = [:]
         for part in LedgerPart.all {
             for change in part.changes.dropFirst(found?.parts[part.name] ?? 0) { try connection.execute(change) }
             parts[part.name] = part.version
         }
+        try DefaultPrivileges.revokeOnRelations(except: older, on: connection)
         try connection.query(
             """
             UPDATE reeve.ledger SET version = $1, upgraded_at = now(),

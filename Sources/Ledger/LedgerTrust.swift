@@ -5,8 +5,8 @@ import Postgres
 /// trigger or rule to it, could otherwise run its own code with the rights of any role that uses the ledger.
 ///
 /// The schema is used only if three conditions are true: the schema and everything in it belong to the current role, to
-/// `reeve_owner` or to a superuser; no other role may create objects in it; and every table, function and trigger is
-/// one that this program creates.
+/// `reeve_owner` or to a superuser; no other role may create objects in it, or triggers on its tables; and every table,
+/// function and trigger is one that this program creates.
 enum LedgerTrust {
     /// Returns the objects in the schema that are not Reeve's own, one line each.
     ///
@@ -83,6 +83,21 @@ enum LedgerTrust {
             FROM home WHERE EXISTS (
                 SELECT FROM pg_catalog.aclexplode(nspacl) a
                 WHERE a.privilege_type = 'CREATE' AND a.grantee NOT IN (SELECT oid FROM trusted))
+            UNION ALL
+            -- A role with TRIGGER could run code with the rights of the roles that write to the ledger; with the others,
+            -- it could make writes fail.
+            SELECT 'privilege', pg_catalog.format(
+                '%1$s has %2$s on %3$s of the schema (REVOKE %2$s ON ALL %3$s IN SCHEMA reeve FROM %1$s)',
+                CASE g.grantee WHEN 0 THEN 'PUBLIC'
+                    ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)::pg_catalog.text) END,
+                g.privileges, g.objects), h.nspowner, ''
+            FROM home h, (
+                SELECT a.grantee, CASE c.relkind WHEN 'S' THEN 'SEQUENCES' ELSE 'TABLES' END,
+                    pg_catalog.string_agg(DISTINCT a.privilege_type, ', ')
+                FROM relations c, pg_catalog.aclexplode(c.relacl) a
+                WHERE a.grantee NOT IN (SELECT oid FROM trusted) AND CASE c.relkind
+                    WHEN 'S' THEN a.privilege_type = 'UPDATE' ELSE a.privilege_type IN ('TRIGGER', 'REFERENCES') END
+                GROUP BY 1, 2) AS g (grantee, objects, privileges)
             UNION ALL
             SELECT CASE WHEN relkind IN ('r', 'S') AND NOT relrowsecurity AND NOT relispartition THEN 'table'
                     WHEN relkind = 'v' THEN 'view' WHEN relkind = 'r' THEN 'changed table' ELSE 'relation' END,

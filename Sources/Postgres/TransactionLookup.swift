@@ -143,8 +143,8 @@ private struct LookupSession {
     private let end: ContinuousClock.Instant
 
     init(_ settings: ConnectionSettings, logger: Logger, until end: ContinuousClock.Instant) throws {
-        // A separate flag is used. The flag of the lost connection is raised when its task is cancelled, and that does
-        // not end the lookup.
+        // The lookup has its own flag. The flag of the lost connection is raised when the connection's task is
+        // cancelled, but a cancellation must not end the lookup.
         wake = try WakeUp()
         self.end = end
         handle = try ConnectAttempt(settings: settings, logger: logger, wake: wake).connect()

@@ -178,6 +178,12 @@ struct LedgerTrustTests {
         ),
         ("GRANT CREATE ON SCHEMA reeve TO PUBLIC", "others than its owner"),
         (
+            "GRANT TRIGGER ON reeve.runs TO pg_monitor",
+            "pg_monitor has TRIGGER on TABLES of the schema (REVOKE TRIGGER ON ALL TABLES IN SCHEMA reeve FROM pg_monitor)"
+        ),
+        ("GRANT REFERENCES ON reeve.runs TO PUBLIC", "PUBLIC has REFERENCES on TABLES"),
+        ("GRANT UPDATE ON SEQUENCE reeve.runs_id_seq TO PUBLIC", "PUBLIC has UPDATE on SEQUENCES"),
+        (
             """
             CREATE DOMAIN public.word AS text; ALTER TABLE reeve.audit ALTER entry TYPE public.word
             """, "type of a column audit.entry"
@@ -198,6 +204,28 @@ struct LedgerTrustTests {
         try await database.with { try LedgerSchema.install(on: $0) }
         try await database.execute(sql)
         #expect(try await refusal().contains(told))
+    }
+
+    @Test func `default privileges of the database give nobody rights on the ledger`() async throws {
+        let database = try TestDatabase.current
+        let role = try await newOwner()
+        try await database.execute(
+            "ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO \(role)",
+            "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO \(role), PUBLIC",
+            "ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO \(role), PUBLIC")
+        try await database.with { try LedgerSchema.install(on: $0) }
+        let granted: Int = try await database.value(
+            """
+            SELECT count(*) FROM (
+                SELECT relowner, relacl FROM pg_class WHERE relnamespace = 'reeve'::regnamespace
+                UNION ALL SELECT nspowner, nspacl FROM pg_namespace WHERE nspname = 'reeve') AS o (owner, acl),
+                aclexplode(o.acl) a
+            WHERE a.grantee <> o.owner
+            """)
+        #expect(granted == 0)
+        try await database.execute("GRANT SELECT ON reeve.runs TO \(role)")
+        #expect(try await database.with { try LedgerSchema.isInstalled(on: $0) })
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
     /// The only test with a role of that name, which the whole cluster has.

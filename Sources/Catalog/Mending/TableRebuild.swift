@@ -8,8 +8,8 @@ struct TableRebuild {
     let found: SchemaCatalog
     let tables: Set<ObjectIdentity>
     let relations: RelationDefinition
-    /// Returns the SQL expression that reads a column of the old table whose values are temporarily stored in another
-    /// type; nil for other columns. The second parameter is the expected type of the column.
+    /// If a column of the old table temporarily stores its values in another type, returns the SQL expression that
+    /// converts them back; nil for other columns. The second parameter is the expected type of the column.
     let unpacking: (ObjectIdentity, String) -> String?
 
     private static let suffix = "_reeve_old"
