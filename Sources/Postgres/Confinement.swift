@@ -66,7 +66,7 @@ public struct Confinement: Sendable {
                         ARRAY(SELECT o.oid FROM pg_catalog.pg_roles o WHERE o.rolsuper))
                 RETURNING p.oid)
             SELECT pg_catalog.array_agg(c.oid) INTO known FROM confined c;
-            CREATE SCHEMA \(schema);
+            \(PrivateSchema.creation(schema))
             CREATE TABLE \(schema).functions (id oid PRIMARY KEY);
             CREATE TABLE \(schema).silent (id oid PRIMARY KEY, enabled "char");
             CREATE TABLE \(schema).checks (id oid PRIMARY KEY, expression pg_node_tree);

@@ -49,6 +49,33 @@ struct ConfinementTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
+    @Test func `default privileges give no function a right on the record of the confinement`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE ROLE \(role)", "GRANT CREATE ON SCHEMA public TO \(role)",
+            "ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO \(role)",
+            "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO \(role)",
+            "CREATE FUNCTION public.ours() RETURNS integer SECURITY DEFINER LANGUAGE sql AS 'SELECT 1'",
+            """
+            SET ROLE \(role);
+            CREATE FUNCTION public.meddle() RETURNS text LANGUAGE plpgsql AS $$ DECLARE home text; BEGIN
+                SELECT nspname INTO home FROM pg_namespace WHERE nspname LIKE 'reeve\\_confinement\\_%';
+                EXECUTE format('INSERT INTO %I.functions SELECT oid FROM pg_proc WHERE proname = ''ours''', home);
+                RETURN home;
+            EXCEPTION WHEN insufficient_privilege THEN RETURN 'refused'; END $$
+            """)
+        let answer: String? = try await database.with { connection in
+            try connection.transaction {
+                try Confinement.during(on: connection) {
+                    try connection.query("SELECT public.meddle()").first?.get(0)
+                }
+            }
+        }
+        #expect(answer == "refused")
+        #expect(try await definers() == ["ours"])
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
     /// Whoever may create in a database owns the extensions that he makes, and may call a function of his a part of one.
     @Test func `a function that was put into an extension is confined like any other`() async throws {
         let database = try TestDatabase.current

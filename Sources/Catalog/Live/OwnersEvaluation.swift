@@ -15,15 +15,14 @@ struct OwnersEvaluation {
 
     /// Creates the functions in the open transaction, which must be rolled back.
     init(of tables: [ObjectIdentity], on connection: isolated Connection) throws {
-        // Only the current role has privileges on this schema, so no other role can call or replace the functions, or
-        // resolve their names.
+        // No other role can call or replace functions in a private schema, or resolve their names.
         let schema = "reeve_trial_\(String(UInt64.random(in: .min ... .max), radix: 36))"
         var owners: [ObjectIdentity: String] = [:]
         for row in try connection.query(Self.owners, [tables.compactMap(\.schema)]) {
             owners[ObjectIdentity(.table, schema: try row.get(0), try row.get(1))] = try row.get(2)
         }
         if owners.isEmpty { return }
-        try connection.execute("CREATE SCHEMA \(schema)")
+        try connection.execute(PrivateSchema.creation(schema))
         for owner in Set(owners.values) {
             try connection.execute(
                 """
