@@ -119,6 +119,9 @@ struct CommandTests {
         let split = try await ReeveBinary.json(["sql", "split", file])
         let statements = try #require(split.object["statements"] as? [[String: Int]])
         #expect(statements == [["offset": 7, "length": 8, "line": 2], ["offset": 19, "length": 10, "line": 3]])
+        try "SELECT '\u{1B}[31m'".write(toFile: file, atomically: true, encoding: .utf8)
+        let text = try await ReeveBinary.run(["sql", "split", file]).output
+        #expect(text.contains("SELECT '\\u{1b}[31m'"), "\(text)")
         try "SELECT 1;\n\\dt\n".write(toFile: file, atomically: true, encoding: .utf8)
         let refused = try await ReeveBinary.run(["sql", "split", file])
         #expect(refused.ending == .exited(1))

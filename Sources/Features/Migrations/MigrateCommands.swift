@@ -116,7 +116,7 @@ enum MigrateCommands {
         let paths = try NewMigration(system: system.migrations, name: name, isRepeatable: invocation.has("repeatable"))
             .write()
         invocation.console.result(
-            ["files": .array(paths.map { .string($0) })], text: paths.joined(separator: "\n"))
+            ["files": .array(paths.map { .string($0) })], text: paths.joined(separator: "\n"), isExact: true)
         return .done
     }
 

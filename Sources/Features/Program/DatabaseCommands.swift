@@ -29,7 +29,7 @@ enum DatabaseCommands {
                     urls.map {
                         ["database": .string($0.name), "url": .string($0.url), "embedded": .bool($0.isEmbedded)]
                     })
-            ], text: urls.map(\.url).joined(separator: "\n"))
+            ], text: urls.map(\.url).joined(separator: "\n"), isExact: true)
         return .done
     }
 }

@@ -41,7 +41,7 @@ enum SchemaCommands {
         }
         let isMending = invocation.has("mend")
         return try await DatabaseScope.forEach(
-            invocation, heading: { isMending ? "-- database \($0)" : "[\($0)]" }
+            invocation, heading: { isMending ? "-- database \($0)" : "[\($0)]" }, isExact: isMending
         ) { one, estate in
             let open = try await estate.open(one, chosen: invocation.options("system"))
             var settings = ValidationSettings.make(estate.configuration)
@@ -113,7 +113,7 @@ enum SchemaCommands {
         let text = DifferenceText(differences: differences, mender: mender)
         invocation.console.result(
             ["equal": .bool(differences.isEmpty), "differences": .array(text.json)],
-            text: invocation.has("mend") ? text.script : text.lines)
+            text: invocation.has("mend") ? text.script : text.lines, isExact: invocation.has("mend"))
         return differences.isEmpty ? .done : .finding
     }
 
@@ -130,7 +130,7 @@ enum SchemaCommands {
         if invocation.has("write") { return try await write(invocation) }
         let catalog = try await catalog(invocation.arguments.positional.first, invocation)
         let text = SchemaSnapshot.text(of: catalog)
-        invocation.console.result(["snapshot": .string(text)], text: text)
+        invocation.console.result(["snapshot": .string(text)], text: text, isExact: true)
         return .done
     }
 
@@ -146,7 +146,7 @@ enum SchemaCommands {
             logger: estate.logger)
         let paths = try await validator.writeSnapshots()
         invocation.console.result(
-            ["files": .array(paths.map { .string($0) })], text: paths.joined(separator: "\n"))
+            ["files": .array(paths.map { .string($0) })], text: paths.joined(separator: "\n"), isExact: true)
         return .done
     }
 

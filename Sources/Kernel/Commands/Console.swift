@@ -17,17 +17,20 @@ public struct Console: Sendable {
             && environment["TERM"] != "dumb"
     }
 
-    /// Prints the result of a command: one JSON object with `--json`, otherwise text.
-    public func result(_ json: @autoclosure () -> JSONValue, text: @autoclosure () -> String) {
-        // A terminal interprets control characters in names, so they are escaped there. A file or a pipe receives the
-        // exact text.
-        let output = isJSON ? json().text : isTerminal ? visible(text(), keepsLines: true) : text()
+    /// Prints the result of a command: one JSON object with `--json`, otherwise text. Control characters in the text are
+    /// escaped, even in a file or a pipe, because its content may be shown on a terminal later.
+    ///
+    /// - Parameter isExact: whether a file or a pipe receives the exact text, because a program reads it.
+    public func result(
+        _ json: @autoclosure () -> JSONValue, text: @autoclosure () -> String, isExact: Bool = false
+    ) {
+        let output =
+            isJSON ? json().text : isExact && !isTerminal ? text() : visible(text(), keepsLines: true)
         if output.isEmpty { return }
         Self.write(output.hasSuffix("\n") ? output : output + "\n", to: STDOUT_FILENO)
     }
 
-    /// Prints a message for people on standard error. Control characters are escaped even in a file or a pipe, because
-    /// its content may be shown on a terminal later.
+    /// Prints a message for people on standard error. Control characters are escaped.
     public func note(_ text: String) {
         Self.write(visible(text, keepsLines: true) + "\n", to: STDERR_FILENO)
     }

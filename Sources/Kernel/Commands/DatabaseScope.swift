@@ -24,11 +24,13 @@ public enum DatabaseScope {
     /// For one database, prints its object or its text. For several databases, prints `{"databases":[…]}` with the
     /// object of each, or the text of each under a heading.
     ///
-    /// - Parameter heading: returns the heading of a text, from the name of the database.
+    /// - Parameters:
+    ///   - heading: returns the heading of a text, from the name of the database.
+    ///   - isExact: see `Console.result`.
     /// - Returns: the worst of the statuses (`ExitCode.worst`).
     /// - Throws: the errors of `body`; the databases that follow are then skipped, and nothing is printed.
     public static func forEach(
-        _ invocation: Invocation, heading: (String) -> String = { "[\($0)]" },
+        _ invocation: Invocation, heading: (String) -> String = { "[\($0)]" }, isExact: Bool = false,
         _ body: (DatabaseConfiguration, Estate) async throws -> Report
     ) async throws -> ExitCode {
         let estate = try invocation.estate()
@@ -43,7 +45,8 @@ public enum DatabaseScope {
         }
         let lines = texts.count == 1 ? texts.map(\.text) : texts.map { "\(heading($0.name))\n\($0.text)" }
         invocation.console.result(
-            objects.count == 1 ? objects[0] : ["databases": .array(objects)], text: lines.joined(separator: "\n"))
+            objects.count == 1 ? objects[0] : ["databases": .array(objects)], text: lines.joined(separator: "\n"),
+            isExact: isExact)
         return ExitCode.worst(of: statuses)
     }
 }
