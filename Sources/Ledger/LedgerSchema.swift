@@ -188,6 +188,7 @@ public enum LedgerSchema {
         totals,
         partVersions,
         BackupLedger.foundColumn,
+        MigrationLedger.replicaIdentity,
     ]
 
     private static let ledger = """

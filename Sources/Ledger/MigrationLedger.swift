@@ -36,6 +36,10 @@ public struct MigrationRecord: Sendable, Equatable {
 
 /// The records of migrations. Each call runs in the open transaction, if there is one.
 public enum MigrationLedger {
+    /// The table has no primary key, because repeatable migrations have no version. With a publication of all tables,
+    /// updates would fail without a replica identity.
+    static let replicaIdentity = "ALTER TABLE reeve.migrations REPLICA IDENTITY FULL"
+
     /// The tables, in the first version of the ledger.
     static let tables = """
         CREATE TABLE reeve.systems (
