@@ -148,7 +148,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .leftClosed(let database, _, let cause):
             "\(cause); the database '\(database)' still refuses connections and belongs to the restoring role"
         case .held(let holders):
-            "a table could not be locked within the time limit"
+            "a table or a schema could not be locked within the time limit"
                 + (holders.isEmpty ? "" : "; it is locked by \(holders.joined(separator: "; "))")
         case .noBackup(let place): "the repository \(place) has no backup of that name"
         case .badOutput(let program, let reason): "\(program) did not write a valid backup part: \(reason)"

@@ -1,9 +1,11 @@
 /// The sessions and transactions that keep other sessions from reading relations of the database.
 public enum LockHolders {
-    /// Returns the sessions and prepared transactions that hold, or wait for, an ACCESS EXCLUSIVE lock. A prepared
-    /// transaction belongs to no session, so ending a session does not end it.
+    /// Returns the sessions and prepared transactions that hold, or wait for, an ACCESS EXCLUSIVE lock, and the sessions
+    /// that are dropping, renaming or changing a schema. A prepared transaction belongs to no session, so ending a
+    /// session does not end it.
     ///
-    /// - Returns: at most five descriptions. Each names the session or transaction, its state, and the relation.
+    /// - Returns: at most five descriptions. Each names the session or transaction, its state, and the relation or
+    ///   schema.
     /// - Throws: `PostgresError`.
     public static func read(on connection: isolated Connection) throws -> [String] {
         try connection.query(
@@ -26,7 +28,12 @@ public enum LockHolders {
                     WHERE d.datname = pg_catalog.current_database())
                 -- Not those that come with a table: its name says enough.
                 AND c.relkind NOT IN ('i', 'I', 't')
-            ORDER BY l.granted DESC, 2 LIMIT 5
+            UNION ALL
+            -- The row of a schema that a transaction has deleted or updated contains the number of the transaction.
+            SELECT true, pg_catalog.format('schema %I', n.nspname), \(session("a.pid"))
+            FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_stat_activity a ON a.backend_xid = n.xmax
+            WHERE a.pid <> pg_catalog.pg_backend_pid()
+            ORDER BY 1 DESC, 2 LIMIT 5
             """
         ).map { "\(try $0.get("holder", as: String.self)): \(try $0.get("relation", as: String.self))" }
     }

@@ -401,12 +401,20 @@ struct RestoreTargetTests {
         }
     }
 
-    @Test(.database) func whoHoldsATableIsSaidInTime() async throws {
+    @Test(
+        .database,
+        arguments: [
+            ("LOCK TABLE held IN ACCESS EXCLUSIVE MODE", "public.held"), ("DROP SCHEMA mine", "schema mine"),
+            ("ALTER SCHEMA mine RENAME TO yours", "schema mine"),
+        ])
+    func whoHoldsATableOrASchemaIsSaidInTime(_ statement: String, _ object: String) async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()
-        try await database.execute("CREATE TABLE held (a integer)")
+        let role = "holder_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute(
+            "CREATE TABLE held (a integer)", "CREATE ROLE \(role)", "CREATE SCHEMA mine AUTHORIZATION \(role)")
         try await database.connection { holder in
-            try await holder.with { try $0.execute("BEGIN; LOCK TABLE held IN ACCESS EXCLUSIVE MODE") }
+            try await holder.with { try $0.execute("BEGIN; \(statement)") }
             let pid = await holder.serverProcess
             let making = Task {
                 try await vault.maker(database.settings, nil) { $0.tableWait = .milliseconds(300) }.make().manifest
@@ -418,9 +426,12 @@ struct RestoreTargetTests {
             let error = await #expect(throws: BackupError.self) { _ = try await making.value }
             late.cancel()
             let text = error.map { "\($0)" } ?? ""
-            #expect(text.contains("process \(pid) of ") && text.contains("it is locked by"), "\(text)")
+            #expect(
+                text.contains("process \(pid) of ") && text.contains("it is locked by") && text.contains(object),
+                "\(text)")
             try await holder.with { try $0.execute("ROLLBACK") }
         }
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
     @Test(.database, .timeLimit(.minutes(4))) func whoHoldsWhatPgDumpWaitsForIsSaidInTime() async throws {
