@@ -7,6 +7,8 @@
 ///   that are created, replaced, altered or given to another owner.
 /// - Event triggers are disabled if their functions belong to other roles.
 /// - Functions of other roles cannot change the schema, except for temporary objects.
+/// - Default privileges of the current role (ALTER DEFAULT PRIVILEGES) do not apply: restored objects have the
+///   privileges that the backup contains.
 /// - CHECK constraints of other roles are suspended. With `Checks.met`, which is for restores, all constraints of
 ///   domains are suspended and, after `suspendChecks`, all constraints of tables: the rows satisfied them when they
 ///   were dumped. With `Checks.tried`, only constraints of domains are suspended, and only if their expression is risky
@@ -70,7 +72,15 @@ public struct Confinement: Sendable {
             CREATE TABLE \(schema).functions (id oid PRIMARY KEY);
             CREATE TABLE \(schema).silent (id oid PRIMARY KEY, enabled "char");
             CREATE TABLE \(schema).checks (id oid PRIMARY KEY, expression pg_node_tree);
+            CREATE TABLE \(schema).defaults (id oid PRIMARY KEY, acl aclitem[], neutral aclitem[]);
             CREATE DOMAIN \(schema).anything AS boolean CHECK (true);
+            WITH found AS (
+                INSERT INTO \(schema).defaults SELECT d.oid, d.defaclacl, pg_catalog.acldefault(
+                    CASE d.defaclobjtype WHEN 'S' THEN 's' ELSE d.defaclobjtype END, d.defaclrole)
+                FROM pg_catalog.pg_default_acl d WHERE d.defaclrole = (
+                    SELECT o.oid FROM pg_catalog.pg_roles o WHERE o.rolname = current_user)
+                RETURNING id, neutral)
+            UPDATE pg_catalog.pg_default_acl d SET defaclacl = f.neutral FROM found f WHERE d.oid = f.id;
             INSERT INTO \(schema).functions SELECT pg_catalog.unnest(known);
             INSERT INTO \(schema).silent SELECT * FROM unnest(silent, before);
             \(suspension(of: "k.contypid <> 0"))
@@ -142,6 +152,9 @@ public struct Confinement: Sendable {
             UPDATE pg_catalog.pg_constraint k SET conbin = c.expression FROM \(schema).checks c WHERE k.oid = c.id;
             UPDATE pg_catalog.pg_class r SET relchecks = relchecks WHERE r.oid IN (
                 SELECT k.conrelid FROM pg_catalog.pg_constraint k JOIN \(schema).checks c ON c.id = k.oid);
+            -- Unless the restored schema has default privileges of its own.
+            UPDATE pg_catalog.pg_default_acl d SET defaclacl = b.acl FROM \(schema).defaults b
+                WHERE d.oid = b.id AND d.defaclacl = b.neutral;
             DROP SCHEMA \(schema) CASCADE;
             -- Last of all, for what comes before runs event triggers that are there.
             UPDATE pg_catalog.pg_proc SET prosecdef = false WHERE oid = ANY (known);

@@ -51,6 +51,46 @@ struct DeliveryTests {
         }
     }
 
+    @Test func `a restored table has the privileges of the backup, not the default privileges of the target`()
+        async throws
+    {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let role = "reader_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute(
+            "CREATE ROLE \(role)", "CREATE TABLE public.secret (id integer)", "CREATE TABLE public.open (id integer)",
+            "GRANT SELECT ON public.open TO \(role)")
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let privileges = """
+            SELECT array_agg(has_table_privilege($1, c.oid, p) ORDER BY relname, p)
+            FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT']) p WHERE relname IN ('open', 'secret')
+            """
+        try await database.execute(
+            "DROP TABLE public.secret, public.open", "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO \(role)")
+        let notes = try await partial(vault, manifest) { $0.tables = ["secret", "open"] }
+            .restore(into: database.settings)
+        #expect(notes == [])
+        #expect(try await database.value(privileges, [role]) == [false, true, false, false])
+
+        // The same for a whole restore, into an empty database.
+        let name = "\(database.name)_empty"
+        try await TestCluster.runSQL("CREATE DATABASE \(name)")
+        let target = database.settings.database(name)
+        try await Connection.opened(target) { connection in
+            try await connection.with {
+                try $0.execute("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO \(role)")
+            }
+        }
+        try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+            .restore(into: target)
+        let found: [Bool] = try await Connection.opened(target.plain) { connection in
+            try await connection.with { try $0.query(privileges, [role]).first?.get(0) ?? [] }
+        }
+        #expect(found == [false, true, false, false])
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
     /// Programs of this process, by what their command lines hold.
     private static func children(_ program: String, _ argument: String) -> [pid_t] {
         let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []

@@ -76,6 +76,41 @@ struct ConfinementTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
+    @Test func `default privileges do not apply while a confinement lasts`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE ROLE \(role)", "CREATE SCHEMA s",
+            "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO \(role)",
+            "ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO \(role)",
+            "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT SELECT ON TABLES TO \(role)",
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT EXECUTE ON FUNCTIONS TO \(role)")
+        let defaults = "SELECT array_agg(d::text ORDER BY oid) FROM pg_default_acl d"
+        let before: [String] = try await database.value(defaults)
+        try await database.with { connection in
+            try connection.transaction {
+                try Confinement.during(on: connection) {
+                    _ = try connection.execute(
+                        """
+                        CREATE TABLE s.t (a serial); CREATE TABLE public.t ();
+                        CREATE FUNCTION s.f() RETURNS integer LANGUAGE sql AS 'SELECT 1'
+                        """)
+                }
+            }
+        }
+        let granted: Int = try await database.value(
+            """
+            SELECT count(*) FROM (SELECT relacl FROM pg_class WHERE relname IN ('t', 't_a_seq')
+                UNION ALL SELECT proacl FROM pg_proc WHERE proname = 'f' AND pronamespace = 's'::regnamespace) AS o (acl)
+            WHERE acl IS NOT NULL
+            """)
+        #expect(granted == 0)
+        #expect(try await database.value(defaults) == before)
+        try await database.execute("CREATE TABLE s.u ()")
+        #expect(try await database.value("SELECT has_table_privilege($1, 's.u', 'SELECT')", [role]) == true)
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
     /// Whoever may create in a database owns the extensions that he makes, and may call a function of his a part of one.
     @Test func `a function that was put into an extension is confined like any other`() async throws {
         let database = try TestDatabase.current
