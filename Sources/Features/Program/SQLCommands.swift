@@ -12,7 +12,7 @@ enum SQLCommands {
         noun: "sql", verb: "split", summary: "show how a script is split into statements",
         discussion: "Splits as psql does: quotes, dollar quotes, nested comments, BEGIN ATOMIC bodies and COPY data "
             + "are kept whole. Offsets and lengths are in bytes.",
-        arguments: [ArgumentSpec(name: "FILE", help: "the script; - for standard input")],
+        arguments: [ArgumentSpec(name: "FILE", help: "the script, or - for standard input")],
         options: [.flag("count", "print only the number of statements")]
     ) { invocation in
         let path = invocation.arguments.positional[0]
