@@ -39,7 +39,7 @@ public enum AuditError: Error, CustomStringConvertible {
                 + "'reeve audit anchor --accept=REASON'"
         case .notWritten, .late: "wait for the next run, which tries again; other places may have the anchor"
         case .noLedger: "create the ledger with 'reeve migrate up'"
-        case .emptied: "check that its disk is mounted"
+        case .emptied: "check that the disk of this place is mounted"
         }
     }
 }
