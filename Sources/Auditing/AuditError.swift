@@ -17,7 +17,7 @@ public enum AuditError: Error, CustomStringConvertible {
     public var description: String {
         switch self {
         case .file(let path, let reason): "\(path) cannot be used: \(reason)"
-        case .notAKey(let path): "\(path) does not contain a key, which has 64 hexadecimal digits"
+        case .notAKey(let path): "\(path) does not contain a key of 64 hexadecimal digits"
         case .contradicted(let database, let reason): "the audit chain of \(database) cannot be anchored: \(reason)"
         case .notWritten(let failed):
             "the audit chain's anchor could not be written to "

@@ -67,7 +67,7 @@ public enum MigrationError: Error, CustomStringConvertible {
             "\(system)/\(title) was interrupted, and its finished step \(step + 1) has been changed since"
         case .halfReverted(let system, let title):
             "\(system)/\(title) is partly reverted: a run of 'down' was interrupted"
-        case .invalidIndex(let name, let location): "\(location): the index \(name) is invalid after it was built"
+        case .invalidIndex(let name, let location): "\(location): the index \(name) was built, but is invalid"
         case .failed(let system, let title, let cause, let blockers, let attempts):
             Self.describe(system, title, "\(cause)", blockers, attempts)
         case .openSchema(let system, let schema, let roles):

@@ -82,10 +82,10 @@ import Testing
                     .noServer, .failed,
                     "install it: sudo apt-get install postgresql (or brew install postgresql)"
                 ),
-                (.notOurs(folder: "f"), .failed, "set REEVE_STATE to another folder, or move this one away"),
+                (.notOurs(folder: "f"), .failed, "set REEVE_STATE to another folder, or rename this folder"),
                 (
                     .otherVersion(folder: "f", made: 14, installed: [15]), .failed,
-                    "install PostgreSQL 14, or move the folder away to start with an empty cluster"
+                    "install PostgreSQL 14, or rename the folder to start with an empty cluster"
                 ),
                 (.folder("f", reason: "x"), .failed, "set REEVE_STATE to another folder"),
                 (

@@ -48,7 +48,7 @@ enum AnchorTask {
 /// The task that removes old rows of the ledger and old anchors.
 enum TidyTask {
     static let spec = TaskSpec(
-        "tidy", "remove expired runs, events and cleared findings (settings ledger.keep.*)",
+        "tidy", "remove expired runs, events and cleared findings from the ledger",
         schedule: "50 3 * * *",
         timeout: .seconds(3600), retries: 2
     ) { call in
