@@ -36,7 +36,8 @@ struct HostPolicy: Sendable {
             guard accepts(authority.host) else {
                 return .problem(
                     421, "Misdirected Request",
-                    detail: "requests for the host '\(authority.host)' are refused; http.hosts can allow it")
+                    detail:
+                        "requests for the host '\(authority.host)' are refused; the setting http.hosts can allow it")
             }
         } else if version != "HTTP/1.0" {
             // HTTP/1.0 clients may omit Host. Browsers always send Host and never use HTTP/1.0, so a request without it

@@ -42,7 +42,7 @@ public struct ServerError: Error, CustomStringConvertible {
     public let isRefusal: Bool
 
     public init(
-        _ address: ListenAddress, _ reason: String, hint: String = "set http.listen to another address, or to off",
+        _ address: ListenAddress, _ reason: String, hint: String = "set http.listen to another address, or to 'off'",
         isRefusal: Bool = false
     ) {
         description = "cannot listen on \(address): \(reason)"

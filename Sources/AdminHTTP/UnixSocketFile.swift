@@ -109,7 +109,7 @@ struct UnixSocketFile: Sendable {
         case S_IFIFO: return "a pipe"
         default: return "a device"
         }
-        guard found.st_uid == geteuid() else { return "a socket of another user (\(found.st_uid))" }
+        guard found.st_uid == geteuid() else { return "a socket of another user (user ID \(found.st_uid))" }
         let probe = socket(
             AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
         guard probe >= 0 else { return "a socket that cannot be probed" }

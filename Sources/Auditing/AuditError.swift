@@ -17,7 +17,7 @@ public enum AuditError: Error, CustomStringConvertible {
     public var description: String {
         switch self {
         case .file(let path, let reason): "\(path) cannot be used: \(reason)"
-        case .notAKey(let path): "\(path) does not contain a key, which has 64 hexadecimal digits"
+        case .notAKey(let path): "\(path) does not contain a key of 64 hexadecimal digits"
         case .contradicted(let database, let reason): "the audit chain of \(database) cannot be anchored: \(reason)"
         case .notWritten(let failed):
             "the audit chain's anchor could not be written to "
@@ -39,7 +39,7 @@ public enum AuditError: Error, CustomStringConvertible {
                 + "'reeve audit anchor --accept=REASON'"
         case .notWritten, .late: "wait for the next run, which tries again; other places may have the anchor"
         case .noLedger: "create the ledger with 'reeve migrate up'"
-        case .emptied: "check that its disk is mounted"
+        case .emptied: "check that the disk of this place is mounted"
         }
     }
 }

@@ -95,7 +95,7 @@ public struct AuditReport: Sendable {
             notChecked.append("anchors: \(keyProblem)")
         }
         if !evidence.foreign.isEmpty {
-            notes.append("\(counted(evidence.foreign.count, "anchor")) of another database with this name were ignored")
+            notes.append("ignored \(counted(evidence.foreign.count, "anchor")) of another database with this name")
         }
     }
 
@@ -121,11 +121,11 @@ public struct AuditReport: Sendable {
                 "    \($0.place): \(counted($0.anchors, "anchor")), up to entry \($0.newest.entries) at \($0.newest.at.rfc3339)"
             }
             if unanchored > 0 {
-                lines.append("  not anchored yet: \(counted(unanchored, "entry", "entries")) after it")
+                lines.append("  not anchored yet: the last \(counted(unanchored, "entry", "entries"))")
             }
         } else if chain.entries > 0 {
             lines.append(
-                "  not anchored: the owner of the schema could have rewritten it; run 'reeve audit anchor'")
+                "  not anchored: the owner of the schema could have rewritten the chain; run 'reeve audit anchor'")
         }
         if let acceptance {
             lines.append(
@@ -195,7 +195,7 @@ extension AuditReport {
         let genuine = found.lines.compactMap { AuditAnchor($0) }.filter { anchor in key.map(anchor.isGenuine) ?? false }
         guard let last = genuine.filter({ $0.name == name }).max(by: { $0.at < $1.at }) else { return }
         problems.append(
-            "the ledger does not exist; a ledger of this name had \(counted(last.entries, "entry", "entries")) at \(last.at.rfc3339) "
-                + "in the database '\(last.identity.database)'")
+            "the ledger does not exist; at \(last.at.rfc3339), '\(name)' had a ledger with "
+                + "\(counted(last.entries, "entry", "entries")), in the database '\(last.identity.database)'")
     }
 }

@@ -133,7 +133,8 @@ public struct AuditWork: Sendable {
         if let remade = evidence.remade.last {
             throw AuditError.contradicted(
                 database: open.name,
-                reason: "the anchor made at \(remade.at.rfc3339) belongs to another ledger, which this one has replaced"
+                reason: "the anchor made at \(remade.at.rfc3339) belongs to another ledger, which the present ledger "
+                    + "has replaced"
             )
         }
         let start = last.map { Audit.Position(entries: $0.entries, hash: $0.hash) } ?? .start

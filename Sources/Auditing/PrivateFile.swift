@@ -92,7 +92,7 @@ struct PrivateFile: Sendable {
             if status.st_mode & S_IFMT != S_IFREG {
                 "it is not a regular file"
             } else if status.st_uid != geteuid() {
-                "it belongs to the user \(status.st_uid), not to \(geteuid())"
+                "it belongs to user ID \(status.st_uid), not to user ID \(geteuid())"
             } else if status.st_mode & 0o077 != 0 {
                 "other users may access it (mode \(String(status.st_mode & 0o777, radix: 8)))"
             } else {

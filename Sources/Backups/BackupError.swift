@@ -105,13 +105,13 @@ public enum BackupError: Error, CustomStringConvertible {
         case .locked(let holder): "another backup of this database is running" + (holder.map { ": \($0)" } ?? "")
         case .lockLost: "the lock on the backups of this database was lost; another process may hold it now"
         case .foreign(let place, let name, let owner):
-            "under the name '\(name)', \(place) contains the backups of another database: \(owner)"
+            "the backups under the name '\(name)' in \(place) belong to another database: \(owner)"
         case .notExchanged(let database, let made, _, let cause):
             "\(cause); '\(database)' is unchanged, and the backup was restored into the database '\(made)'"
         case .exchangeUnknown(let database, let made, _, _, let cause):
             "\(cause); it is not known whether the restored database '\(made)' was renamed to '\(database)'"
         case .prepared(let database, let transactions):
-            "'\(database)' has prepared transactions: "
+            "cannot restore into '\(database)', because it has prepared transactions: "
                 + transactions.map { visible($0) }.joined(separator: ", ")
         case .noRecipients: "the backup cannot be encrypted: no recipients are configured"
         case .noProgram(let name): "the program \(name) is not installed"
@@ -150,7 +150,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .held(let holders):
             "a table or a schema could not be locked within the time limit"
                 + (holders.isEmpty ? "" : "; it is locked by \(holders.joined(separator: "; "))")
-        case .noBackup(let place): "the repository \(place) has no backup of that name"
+        case .noBackup(let place): "the repository \(place) does not contain this backup"
         case .badOutput(let program, let reason): "\(program) did not write a valid backup part: \(reason)"
         case .notInBackup(let name): "the backup has no \(name)"
         case .needsIdentity(let id):
@@ -165,7 +165,7 @@ public enum BackupError: Error, CustomStringConvertible {
         switch self {
         case .badManifest: "the backup is ignored; 'reeve backup list' shows the others"
         case .noPgDump(let server): "install postgresql-client-\(server)"
-        case .hiddenRows(let role, _): "ALTER ROLE \(role) BYPASSRLS, or back up as a superuser"
+        case .hiddenRows(let role, _): "run ALTER ROLE \(role) BYPASSRLS, or back up as a superuser"
         case .changing: "try again when fewer tables are being created and dropped"
         case .locked: "wait until it has ended, or raise the limit with --lock-wait"
         case .lockLost: "check the connection, and try again; the next backup removes the partly written objects"
@@ -180,20 +180,22 @@ public enum BackupError: Error, CustomStringConvertible {
         case .prepared: "connect to that database, and end them with COMMIT PREPARED or ROLLBACK PREPARED"
         case .risky: "restore the whole backup into another database; a whole restore adds such constraints last"
         case .foreignCode(_, let role?):
-            "trust the role with --trust \(role) or trusted_roles, or restore as a role that is not a superuser"
+            "trust the role with --trust \(role) or the setting trusted_roles, or restore as a role that is not a "
+                + "superuser"
         case .foreignCode(_, nil):
             """
-            if its owner does not exist on this server, restore with --roles; otherwise restore as a role that is not a \
-            superuser
+            if the owner of that code does not exist on this server, restore with --roles; otherwise restore as a role \
+            that is not a superuser
             """
         case .foreignTarget: "restore into a new database that belongs to the restoring role"
         case .openSchema(_, let schema, let role):
             "make sure that no other role owns or may create objects in \(schema), or trust the role with "
-                + "--trust \(role) or trusted_roles"
+                + "--trust \(role) or the setting trusted_roles"
         case .maskingInPublic:
             "restore as a superuser, or restore single tables or schemas, which are masked before they reach the target"
         case .untrusted(_, _, let role):
-            "restore as the role that owns the tables, or trust the role with --trust \(role) or trusted_roles"
+            "restore as the role that owns the tables, or trust the role with --trust \(role) or the setting "
+                + "trusted_roles"
         case .noRecipients: "make a key with 'reeve backup key new' and add its recipient to backup.recipients"
         case .noProgram(let name): "install the package \(name)"
         case .part: "check all parts with 'reeve backup verify'"
@@ -208,10 +210,10 @@ public enum BackupError: Error, CustomStringConvertible {
         case .unreachable: "check that the repository is reachable and readable"
         case .secretKeyword: "put it into a service file (PGSERVICEFILE) and name the service with service=…"
         case .targetHas:
-            "restore into another schema with --into-schema, or move the existing objects away first"
+            "restore into another schema with --into-schema, or rename the existing objects first"
         case .unfinished(_, _, _, let schema):
             "run the same command with --constraints, which creates the missing constraints; or drop the tables and "
-                + "the schema \(schema), and restore them again"
+                + "the schema \(schema), and restore the tables again"
         case .notThoseRestored(_, let schema):
             "drop the schema \(schema), which records that restore, and restore again"
         case .noUnfinished: "list the unfinished restores with 'reeve doctor --only restores'"
@@ -232,7 +234,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .notInBackup: "list the tables with 'reeve backup show'"
         case .needsIdentity: "name the identity file with --identity, or set backup.identity"
         case .emptied(_, let name, _):
-            "check that its disk is mounted; if the backups are lost, start again with "
+            "check that the disk of this repository is mounted; if the backups are lost, start again with "
                 + "'reeve backup create --adopt --confirm=\(name)'"
         case .manifestNotRead: "check that the whole repository can be read; until then, the backup is ignored"
         }

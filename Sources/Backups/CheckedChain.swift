@@ -77,7 +77,7 @@ struct CheckedChain: Sendable {
         }
         let problem =
             source != nil && !given.isWhole
-            ? "it did not read all of its input" : check.problem(given: source == nil ? nil : given.count)
+            ? "the program did not read all of its input" : check.problem(given: source == nil ? nil : given.count)
         guard let problem else { return }
         let name = (stage.command.program as NSString).lastPathComponent
         throw BackupError.badOutput(program: name, reason: problem)

@@ -172,7 +172,10 @@ extension Proof {
         var lines = [
             "Backup \(backup) of '\(manifest.shownSource)', taken \(manifest.startedAt) to \(manifest.finishedAt).",
             "Restored \(testedAt) into an empty server of version \(server / 10000).\(server % 10000): "
-                + (isProved ? "it equals its source at the snapshot." : "IT DIFFERS FROM ITS SOURCE."), "",
+                + (isProved
+                    ? "the restored database equals its source at the snapshot."
+                    : "THE RESTORED DATABASE DIFFERS FROM ITS SOURCE."),
+            "",
             "Compared: \(counted(tables, "table")) with \(counted(rows, "row")), by count and content; "
                 + "\(counted(manifest.sequences.count, "sequence")); "
                 + "\(counted(manifest.largeObjects?.count ?? 0, "large object")); "

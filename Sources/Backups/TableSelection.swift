@@ -63,7 +63,8 @@ struct TableSelection {
         let meant = tables.filter { UserSchemas.contains($0.table.schema) && $0.spellings.contains(spelling) }
         guard let top = meant.first else { throw BackupError.notInBackup("table \(name)") }
         guard meant.count == 1 else {
-            throw BackupError.notInBackup("unique table \(name): several schemas contain one; write SCHEMA.TABLE")
+            throw BackupError.notInBackup(
+                "single table \(name): several schemas contain a table of this name; write SCHEMA.TABLE")
         }
         var family = [top]
         var next = 0

@@ -151,7 +151,7 @@ struct SnapshotParser {
 
     mutating func head() throws -> Head {
         guard let first = line(), first == SchemaSnapshot.title else {
-            throw error("it does not begin with '\(SchemaSnapshot.title)'")
+            throw error("the file does not begin with '\(SchemaSnapshot.title)'")
         }
         var notes: [String: String] = [:]
         while next < lines.count, let line = lines[next].utf8.starts(with: "schemas: ".utf8) ? lineOfNames() : line(),

@@ -116,9 +116,9 @@ public enum SystemPath {
         guard let first = leftOut?.first else { return error }
         var error = error
         let leftOutHint = """
-            the schema \(visible(first.0)), which holds \(visible(first.1)), is not in the search path, since other roles own \
-            it, may create objects in it or have some there: write the schema's name, or move the extension into a schema \
-            of its own that a superuser owns
+            the search path leaves out the schema \(visible(first.0)) (extensions: \(visible(first.1))), because other \
+            roles own it, own objects in it or may create objects in it: write the schema's name before the object's \
+            name, or move the extension into a separate schema that a superuser owns
             """
         error.hint = [leftOutHint, error.hint].compactMap { $0 }.joined(separator: "\n")
         return error

@@ -39,7 +39,7 @@ public struct Configuration: Sendable {
             guard FileManager.default.fileExists(atPath: path) else {
                 throw ConfigurationError(
                     path, nil, "the file does not exist",
-                    hint: "copy reeve.example.yaml, or leave out --config and REEVE_CONFIG")
+                    hint: "copy reeve.example.yaml to this path, or leave out --config and REEVE_CONFIG")
             }
             return path
         }

@@ -45,7 +45,7 @@ public enum MigrationError: Error, CustomStringConvertible {
             "the system '\(system)' requires '\(requirement)', which does not exist"
         case .requirementCycle(let names): "systems require each other: \(names.joined(separator: " → "))"
         case .requiredByOthers(let system, let others):
-            "the system '\(system)' is required by \(others.joined(separator: ", "))"
+            "the system '\(system)' cannot be reverted, because it is required by \(others.joined(separator: ", "))"
         case .changed(let system, let title, let applied, let file, let path, let difference):
             "\(system)/\(title) was changed after it was applied: its checksum was \(Bytes(applied).hex.prefix(12)), and that of \(path) is \(Bytes(file).hex.prefix(12))"
                 + (difference.map { "\n\($0)" } ?? "")
@@ -67,11 +67,11 @@ public enum MigrationError: Error, CustomStringConvertible {
             "\(system)/\(title) was interrupted, and its finished step \(step + 1) has been changed since"
         case .halfReverted(let system, let title):
             "\(system)/\(title) is partly reverted: a run of 'down' was interrupted"
-        case .invalidIndex(let name, let location): "\(location): the index \(name) is invalid after it was built"
+        case .invalidIndex(let name, let location): "\(location): the index \(name) was built, but is invalid"
         case .failed(let system, let title, let cause, let blockers, let attempts):
             Self.describe(system, title, "\(cause)", blockers, attempts)
         case .openSchema(let system, let schema, let roles):
-            "the schema '\(schema)' of the system '\(system)' is open to \(roles.map { "'\($0)'" }.joined(separator: ", ")), whose functions a migration could call with the rights of a superuser"
+            "the schema '\(schema)' of the system '\(system)' may contain functions of \(roles.map { "'\($0)'" }.joined(separator: ", ")), which a migration could call with the rights of a superuser"
         case .locked(let holder, let wait):
             "another migration run held the lock for more than \(wait.components.seconds) s"
                 + (holder.map { ": \($0)" } ?? "")
@@ -109,7 +109,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .changed(_, let title, _, _, _, _):
             "restore the file as it was, and make the change in a new migration after \(title)"
         case .renamed(_, _, let applied, _): "change the name back to '\(applied)'"
-        case .missingFile: "restore the file; to undo a migration, run 'reeve migrate down' while its files are there"
+        case .missingFile: "restore the file; to undo a migration, run 'reeve migrate down' while its files exist"
         case .outOfOrder: "give it the next free version, or apply it out of order with --out-of-order"
         case .noWayDown: "write the file, or restore a backup"
         case .unknownVersion: "list the versions with 'reeve migrate status'"
@@ -118,7 +118,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .unnamedConcurrentIndex:
             "name the index; without a name, an interrupted build cannot be found and repeated"
         case .otherSchema(_, let recorded, _):
-            "configure schema '\(recorded)', or revert the system first, with 'reeve migrate down'"
+            "configure schema '\(recorded)' for the system again, or revert the system first with 'reeve migrate down'"
         case .halfReverted(let system, _): "run 'reeve migrate down --system \(system)' again, then 'up'"
         case .stepsChanged: "restore the file as it was when the run was interrupted"
         case .invalidIndex(let name, _): "run 'reeve migrate up' again, which drops and rebuilds \(name)"
@@ -128,7 +128,7 @@ public enum MigrationError: Error, CustomStringConvertible {
                 : "wait until the blocking session has ended, or end it: SELECT "
                     + "pg_terminate_backend(\(blockers[0].process))"
         case .openSchema(_, let schema, let roles):
-            "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and make the migrating role the owner of its objects, or trust \(roles.count == 1 ? "the role" : "them") with trusted_roles"
+            "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and make the migrating role the owner of its objects, or trust \(roles.count == 1 ? "the role" : "them") with the setting trusted_roles"
         case .locked(let holder, _):
             "raise the limit with --lock-wait"
                 + (holder == nil ? "" : ", or, if the session is not Reeve's, end it with pg_terminate_backend")

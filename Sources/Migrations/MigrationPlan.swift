@@ -121,8 +121,8 @@ struct MigrationPlanner {
             if let error = state.contradictions.first { throw error }
             for migration in state.rewritten {
                 notices.append(
-                    "\(migration.up.path): comments or white space were changed after it was applied; the statements "
-                        + "are unchanged"
+                    "\(migration.up.path): comments or white space were changed after the migration was applied; the "
+                        + "statements are unchanged"
                 )
                 rewritten.append((system, migration))
             }

@@ -93,7 +93,7 @@ public struct MigrationDirectives: Sendable, Equatable {
         case "retries":
             guard let count = Int(value), count >= 0 else {
                 throw MigrationError.badDirective(
-                    location: location, "'\(value)' is not a number", hint: "write retries 20")
+                    location: location, "'\(value)' is not a number", hint: "write for example 'retries 20'")
             }
             retries = count
         case "opt-in":

@@ -179,22 +179,22 @@ extension Connection {
             // looked up.
             throw PostgresError(
                 .commitOutcomeUnknown,
-                "\(cause), and it is not known whether it took effect: \(error.message); the transaction wrote "
+                "\(cause), and it is not known whether the transaction was committed: \(error.message); it wrote "
                     + "nothing, but may have sent notifications"
             )
         }
         let lookup = TransactionLookup(settings: settings, logger: logger)
         switch lookup.outcome(of: id, process: isPooled ? nil : process) {
         case .committed:
-            logger.warning("\(cause), and it took effect", [LogField("transaction", id.number)])
+            logger.warning("\(cause), but the transaction was committed", [LogField("transaction", id.number)])
         case .aborted:
             throw PostgresError(
                 .connectionLost,
-                "\(cause), and it did not take effect: \(error.message)")
+                "\(cause), and the transaction was not committed: \(error.message)")
         case .unknown(let reason):
             throw PostgresError(
                 .commitOutcomeUnknown,
-                "\(cause), and it is not known whether it took effect: \(error.message); \(reason)",
+                "\(cause), and it is not known whether the transaction was committed: \(error.message); \(reason)",
                 hint: "once the same server answers, run SELECT pg_xact_status('\(id.number)') on it")
         }
     }

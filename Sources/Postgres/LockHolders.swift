@@ -93,7 +93,7 @@ public enum LockHolders {
     public static func explained(_ error: PostgresError, on connection: isolated Connection) -> PostgresError {
         guard error.sqlState == "55P03", let holders = try? read(on: connection), !holders.isEmpty else { return error }
         var error = error
-        error.hint = "held by \(holders.joined(separator: "; "))"
+        error.hint = "the lock is held by \(holders.joined(separator: "; "))"
         return error
     }
 }

@@ -20,7 +20,8 @@ struct FolderLocation: RepositoryLocation {
     init(uri: String) throws(StorageError) {
         let start = "file://"
         guard uri.lowercased().hasPrefix("\(start)/") else {
-            throw RepositoryAddress.refusal(of: uri, "it is not file:///FOLDER, with an absolute path and no host")
+            throw RepositoryAddress.refusal(
+                of: uri, "it is not of the form file:///FOLDER, with an absolute path and no host")
         }
         guard !uri.contains(where: { $0 == "?" || $0 == "#" }) else {
             throw RepositoryAddress.refusal(of: uri, "it has a query or a fragment; write %3F for '?' and %23 for '#'")

@@ -199,7 +199,9 @@ struct RepositoriesTests {
         verifier.selection = .one("latest")
         verifier.identity = vault.restoring.identity
         let one = try await verifier.verify()
-        #expect(one.problems.count == 2 && one.problems.contains { "\($0)".contains("/empty has no backup") })
+        #expect(
+            one.problems.count == 2 && one.problems.contains { "\($0)".contains("/empty does not contain this backup") }
+        )
         #expect(one.read == manifest.parts.count && one.unopened == 0)
         var lacking = BackupVerifier([empty, vault.repository], of: "main")
         lacking.selection = .one("20200101T000000Z-00000000")

@@ -358,7 +358,7 @@ struct LiveTrustTests {
         let reasons = Dictionary(grouping: report.untried, by: { $0.object.parent ?? "" })
         let end =
             " the role '\(other.role)', which is not trusted; connect as that role, or trust it with "
-            + "--trust \(other.role) or trusted_roles"
+            + "--trust \(other.role) or the setting trusted_roles"
         for (name, _, reason) in Self.tables + [("theirs", "", "it belongs to")] {
             let found = Set((reasons[name] ?? []).map(\.reason))
             // A partitioned table without a key has nothing to try.

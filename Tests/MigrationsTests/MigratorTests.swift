@@ -63,7 +63,7 @@ struct MigratorTests {
         ])
         let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
         #expect(error?.description.contains("42704") == true)
-        #expect(error?.hint?.contains("the schema ext, which holds citext, is not in the search path") == true)
+        #expect(error?.hint?.contains("the search path leaves out the schema ext (extensions: citext)") == true)
         try await database.execute("REVOKE CREATE ON SCHEMA ext FROM \(database.name)_other")
         #expect(try await fixture.migrator(database.settings).up().pending == 0)
         try await database.execute("DROP ROLE \(database.name)_other")

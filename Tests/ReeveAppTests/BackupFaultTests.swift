@@ -116,7 +116,7 @@ struct BackupFaultTests {
         for order in [both, place.environment("b", "a")] {
             let verified = try await run(order, "backup", "verify")
             #expect(verified.ending == .exited(3), "\(verified.output) \(verified.errorOutput)")
-            #expect(verified.output.contains("\(place.folder)/b has no backup"), "\(verified.output)")
+            #expect(verified.output.contains("\(place.folder)/b does not contain this backup"), "\(verified.output)")
             #expect(!verified.output.contains("\n0 parts"), "\(verified.output)")
         }
         let none = try await run(place.environment("c"), "backup", "verify")

@@ -200,7 +200,8 @@ struct BackupRecordTests {
             let done = try await ReeveBinary.run(
                 ["backup"] + arguments, on: TestDatabase.current.settings, environment: environment)
             #expect(done.ending == .exited(1), "\(arguments) \(done.output)")
-            #expect(done.errorOutput.contains("check that its disk is mounted"), "\(done.errorOutput)")
+            #expect(
+                done.errorOutput.contains("check that the disk of this repository is mounted"), "\(done.errorOutput)")
             let left = try FileManager.default.subpathsOfDirectory(atPath: disk).filter { $0.hasPrefix("main") }
             #expect(left.isEmpty, "\(left)")
         }

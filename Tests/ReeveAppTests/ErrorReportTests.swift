@@ -82,17 +82,17 @@ import Testing
                     .noServer, .failed,
                     "install it: sudo apt-get install postgresql (or brew install postgresql)"
                 ),
-                (.notOurs(folder: "f"), .failed, "set REEVE_STATE to another folder, or move this one away"),
+                (.notOurs(folder: "f"), .failed, "set REEVE_STATE to another folder, or rename this folder"),
                 (
                     .otherVersion(folder: "f", made: 14, installed: [15]), .failed,
-                    "install PostgreSQL 14, or move the folder away to start with an empty cluster"
+                    "install PostgreSQL 14, or rename the folder to start with an empty cluster"
                 ),
                 (.folder("f", reason: "x"), .failed, "set REEVE_STATE to another folder"),
                 (
                     .notEnterable(folder: "f", user: "u"), .failed,
-                    "use a folder that every user may enter, for instance REEVE_STATE=/var/lib/reeve"
+                    "set REEVE_STATE to a folder that every user may access, for example /var/lib/reeve"
                 ),
-                (.busy(lock: "l"), .failed, "try again when it has ended"),
+                (.busy(lock: "l"), .failed, "try again when that process has finished"),
                 (.program("initdb", output: "x"), .failed, nil),
             ])
     }
@@ -135,7 +135,7 @@ import Testing
                 (.notWritten([("p", "x")]), .failed, elsewhere),
                 (.late(place: "p", limit: .seconds(1)), .failed, elsewhere),
                 (.noLedger(database: "d"), .usage, "create the ledger with 'reeve migrate up'"),
-                (.emptied(backups: 2), .failed, "check that its disk is mounted"),
+                (.emptied(backups: 2), .failed, "check that the disk of this place is mounted"),
             ])
     }
 
@@ -174,7 +174,7 @@ import Testing
                 (.renamed(system: "s", version: 1, applied: "a", file: "b"), .failed, "change the name back to 'a'"),
                 (
                     .missingFile(system: "s", title: "t"), .failed,
-                    "restore the file; to undo a migration, run 'reeve migrate down' while its files are there"
+                    "restore the file; to undo a migration, run 'reeve migrate down' while its files exist"
                 ),
                 (
                     .outOfOrder(system: "s", title: "t", applied: 2), .failed,
@@ -190,7 +190,7 @@ import Testing
                 (.stepsInRepeatable(path: "p"), .failed, "move the statement to a versioned migration"),
                 (
                     .otherSchema(system: "s", recorded: "a", configured: "b"), .failed,
-                    "configure schema 'a', or revert the system first, with 'reeve migrate down'"
+                    "configure schema 'a' for the system again, or revert the system first with 'reeve migrate down'"
                 ),
                 (
                     .stepsChanged(system: "s", title: "t", step: 0), .failed,
@@ -207,7 +207,7 @@ import Testing
                 (
                     .openSchema(system: "s", schema: "a", roles: ["r"]), .notPermitted,
                     "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \"a\" and make the migrating "
-                        + "role the owner of its objects, or trust the role with trusted_roles"
+                        + "role the owner of its objects, or trust the role with the setting trusted_roles"
                 ),
                 (.locked(holder: nil, wait: .seconds(1)), .locked, "raise the limit with --lock-wait"),
                 (
@@ -267,7 +267,7 @@ import Testing
         check(
             ServerError.self, "listen",
             [
-                (ServerError(address, "x"), .failed, "set http.listen to another address, or to off"),
+                (ServerError(address, "x"), .failed, "set http.listen to another address, or to 'off'"),
                 (ServerError(address, "x", hint: "y", isRefusal: true), .usage, "y"),
             ])
     }
@@ -283,7 +283,7 @@ import Testing
                 (.noPgDump(server: 15), .failed, "install postgresql-client-15"),
                 (
                     .hiddenRows(role: "r", table: "t"), .notPermitted,
-                    "ALTER ROLE r BYPASSRLS, or back up as a superuser"
+                    "run ALTER ROLE r BYPASSRLS, or back up as a superuser"
                 ),
                 (.changing(attempts: 8), .failed, "try again when fewer tables are being created and dropped"),
                 (.locked(holder: nil), .locked, "wait until it has ended, or raise the limit with --lock-wait"),
@@ -318,12 +318,12 @@ import Testing
                 (.notInBackup("table t"), .failed, "list the tables with 'reeve backup show'"),
                 (
                     .targetHas(["x"]), .failed,
-                    "restore into another schema with --into-schema, or move the existing objects away first"
+                    "restore into another schema with --into-schema, or rename the existing objects first"
                 ),
                 (
                     .unfinished(names: ["t"], backup: "i", missing: ["k of t"], schema: "s"), .failed,
                     "run the same command with --constraints, which creates the missing constraints; or drop the "
-                        + "tables and the schema s, and restore them again"
+                        + "tables and the schema s, and restore the tables again"
                 ),
                 (.noUnfinished(["t"]), .failed, "list the unfinished restores with 'reeve doctor --only restores'"),
                 (
@@ -350,7 +350,8 @@ import Testing
                 ),
                 (
                     .untrusted(table: "t", what: "x", role: "app"), .notPermitted,
-                    "restore as the role that owns the tables, or trust the role with --trust app or trusted_roles"
+                    "restore as the role that owns the tables, or trust the role with --trust app or the setting "
+                        + "trusted_roles"
                 ),
                 (
                     .leftClosed(database: "d", reopening: ["A", "B"], cause: BackupError.noPgDump(server: 15)), .failed,
@@ -360,8 +361,8 @@ import Testing
                     .leftClosed(
                         database: "d", reopening: nil, cause: BackupError.untrusted(table: "t", what: "x", role: "r")),
                     .notPermitted,
-                    "restore as the role that owns the tables, or trust the role with --trust r or trusted_roles; "
-                        + "drop the database, which contains a part of the backup"
+                    "restore as the role that owns the tables, or trust the role with --trust r or the setting "
+                        + "trusted_roles; drop the database, which contains a part of the backup"
                 ),
                 (
                     .held(holders: []), .failed,
@@ -379,7 +380,7 @@ import Testing
                 (.badOutput(program: "age", reason: "x"), .failed, "run age by hand to see what it writes"),
                 (
                     .emptied(place: "p", name: "n", backups: 2), .failed,
-                    "check that its disk is mounted; if the backups are lost, start again with "
+                    "check that the disk of this repository is mounted; if the backups are lost, start again with "
                         + "'reeve backup create --adopt --confirm=n'"
                 ),
                 (

@@ -67,7 +67,7 @@ struct InterruptionTests {
         #expect(try await exclusiveLocks() == 0)
         #expect(
             reeve.output.contains(
-                "interrupted: applied app/0001_base; app/0002_slow is not applied: it was rolled back"),
+                "interrupted: applied app/0001_base; app/0002_slow is not applied: its transaction was rolled back"),
             "\(reeve.output)")
         #expect(!reeve.output.contains("error:") && !reeve.output.contains("warning"), "\(reeve.output)")
         let applied: [String] = try await database.with {
@@ -109,7 +109,7 @@ struct InterruptionTests {
             #expect(object["error"]?["code"] as? String == "interrupted")
             #expect(
                 object["error"]?["message"] as? String
-                    == "interrupted: app/0001_base is not applied: it was rolled back")
+                    == "interrupted: app/0001_base is not applied: its transaction was rolled back")
             try await holder.with { try $0.execute("ROLLBACK") }
         }
     }

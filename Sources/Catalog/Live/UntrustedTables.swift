@@ -63,7 +63,7 @@ struct UntrustedTables {
             let predicate = what.map { "uses the \($0) of" } ?? "belongs to"
             return
                 "\(subject) \(predicate) the role '\(role)', which is not trusted; connect as that role, or trust it "
-                + "with --trust \(role) or trusted_roles"
+                + "with --trust \(role) or the setting trusted_roles"
         }
     }
 

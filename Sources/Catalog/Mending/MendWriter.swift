@@ -178,7 +178,8 @@ struct MendWriter {
             script.add(
                 sql,
                 note: blocks && number == 0
-                    ? "blocks writes while the index is built; for a busy table, run it alone and with CONCURRENTLY"
+                    ? "blocks writes while the index is built; for a busy table, run this statement alone, with "
+                        + "CONCURRENTLY"
                     : nil)
         }
     }

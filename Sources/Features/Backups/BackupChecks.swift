@@ -11,10 +11,11 @@ enum BackupChecks {
     static let all = [
         Check("programs", "the programs that backups and restores use are installed", run: programs),
         Check(
-            "backups", "every repository has a recent backup and a proven one, and a known identity opens all backups",
+            "backups", "every repository has a recent and a proven backup, and the given identities open all backups",
             run: backups),
         Check(
-            "restores", "no interrupted restore has left a database behind or constraints missing", run: restores),
+            "restores", "no interrupted restore has left a database behind, or left constraints missing",
+            run: restores),
     ]
 
     @Sendable
@@ -32,7 +33,8 @@ enum BackupChecks {
                     Finding(
                         subject, .warning,
                         "the database is closed, because a restore of \(visible($0.backup)) into it is unfinished",
-                        mend: "unless that restore is running, restore into it again with --confirm, or drop it")
+                        mend: "unless that restore is running, restore into the database again with --confirm, or drop "
+                            + "the database")
                 }
                 return try databases + [closed].compactMap { $0 }
                     + UnfinishedRestore.all(on: connection).map { finding(subject, $0) }
@@ -49,7 +51,8 @@ enum BackupChecks {
             "a restore of \(visible(record.backup)) by '\(visible(record.role))' is unfinished; "
                 + (missing.isEmpty ? "no constraint is missing" : "it has yet to create \(missing)"),
             mend: unless
-                + (missing.isEmpty ? "" : "run its command again with --constraints, or create the constraints and ")
+                + (missing.isEmpty
+                    ? "" : "run the restore command again with --constraints, or create the constraints and ")
                 + "DROP SCHEMA \(record.schema)")
     }
 
@@ -96,7 +99,8 @@ enum BackupChecks {
             return [
                 Finding(
                     "backups of \(call.database.name)", .warning,
-                    "no repository is configured, or the address of one is not valid", mend: "set backup.repository")
+                    "no repository is configured, or the address of a repository is not valid",
+                    mend: "set backup.repository")
             ]
         }
         let identities =
@@ -130,8 +134,8 @@ enum BackupChecks {
             }
             if let time = try? Timestamp.fromPostgres(newest.finishedAt), time.date.timeIntervalSinceNow < -36 * 3600 {
                 find(
-                    .warning, "the newest backup was finished at \(newest.finishedAt)",
-                    "look in 'reeve task history' for the reason why there is no newer one")
+                    .warning, "the newest backup is more than 36 hours old: it was finished at \(newest.finishedAt)",
+                    "look for the reason in 'reeve task history --task backup'")
             }
             guard !identities.isEmpty else { return findings }
             let closed = try await repository.trials(manifests, identities: identities).filter {
@@ -139,9 +143,9 @@ enum BackupChecks {
             }
             if !closed.isEmpty {
                 find(
-                    .error, "no known identity opens \(closed.map(\.backup).joined(separator: ", "))",
-                    "'reeve backup show' names their recipients: find the identity of one of them; then encrypt the "
-                        + "backups for the configured recipients with 'reeve backup key rewrap'")
+                    .error, "none of the given identities opens \(closed.map(\.backup).joined(separator: ", "))",
+                    "'reeve backup show' lists the recipients of a backup: find the identity of one of its recipients; "
+                        + "then encrypt the backups for the configured recipients with 'reeve backup key rewrap'")
             }
         } catch {
             find(.error, "\(error)", "check that the repository can be reached and read")

@@ -16,10 +16,11 @@ enum BackupCommands {
             + "tables are locked against DDL and TRUNCATE before the snapshot is taken. Fingerprints of the content "
             + "are computed at the same snapshot. Parts that have not changed since the previous backup are reused, "
             + "unless --full is given. The recovery point is the last backup: no moment between two backups can be "
-            + "restored. The repository records which database a name belongs to, by the number of the database's "
+            + "restored. A repository accepts backups under a name from only one database, which is recognized by its "
             + "ledger. With --adopt, a database with a new ledger takes over the existing backups of this name; "
-            + "'prune' then removes them like its own. Without --adopt, a repository that is empty although the ledger "
-            + "records backups in it is refused: its disk may not be mounted. With --adopt, it is started again.",
+            + "'prune' then treats them like the database's own backups. If a repository is empty, although the "
+            + "ledger records backups in it, its disk may not be mounted: such a repository is refused, unless --adopt "
+            + "is given to start it again.",
         options: [
             .flag("full", "dump also the parts that have not changed"),
             .flag(
@@ -169,7 +170,7 @@ enum BackupCommands {
         guard let text = invocation.option("sample") else { return 1 }
         guard let percent = Double(text.hasSuffix("%") ? text.dropLast() : text[...]), percent > 0, percent <= 100
         else {
-            throw UsageError("--sample: '\(text)' is not a percentage", hint: "write 10%")
+            throw UsageError("--sample: '\(text)' is not a percentage", hint: "write for example 10%")
         }
         return percent / 100
     }
@@ -182,7 +183,7 @@ enum BackupCommands {
             + "removed. --dry-run shows for each backup why it is kept or removed.",
         options: [.dryRun, .option("confirm", "NAME", "the database's name, to skip the question")],
         whenInterrupted:
-            "backups may have been removed; 'reeve backup list' shows the others, and the next 'prune' continues"
+            "backups may have been removed; 'reeve backup list' shows the rest; the next 'prune' continues"
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
             var status = ExitCode.done
@@ -214,8 +215,8 @@ enum BackupCommands {
             }
             let sum =
                 invocation.isDryRun
-                ? "\(leaving.count) would be removed"
-                : "removed \(pruned.removed), \(BackupText.size(pruned.freed)) freed"
+                ? "\(counted(leaving.count, "backup")) would be removed"
+                : "removed \(counted(pruned.removed, "backup")), \(BackupText.size(pruned.freed)) freed"
             return DatabaseScope.Report(
                 [
                     "backups": .array(list), "removed": .int(pruned.removed),

@@ -18,8 +18,8 @@ struct BackupHook: Sendable {
             + "the database, without a password.")
     private static let environment = Setting<[String]>(
         list: "backup.hooks.environment", .text,
-        "The variables that hooks receive in addition to PATH, HOME, LANG, LC_ALL, TMPDIR, TZ and their own REEVE_…. "
-            + "Hooks start in the folder /."
+        "The environment variables that hooks receive in addition to PATH, HOME, LANG, LC_ALL, TMPDIR, TZ and the "
+            + "variables REEVE_…. Hooks start in the folder /."
     )
 
     static let keys = [before.setting.key, after.setting.key, restored.setting.key, environment.key]

@@ -29,7 +29,7 @@ extension Interruption {
     /// manifest is complete, even if later work was interrupted.
     private func tell(_ work: BackupWork, _ own: Set<String>) async {
         let (repositories, database) = (work.repositories, work.open.name)
-        stands("it is not known whether a backup was made; 'reeve backup list' shows it")
+        stands("it is not known whether a backup was made; 'reeve backup list' shows the existing backups")
         // A separate task, because this one is cancelled. If a repository hangs, the state set above remains.
         let looking = Task { () async throws -> [String] in
             var made: [String] = []
@@ -43,7 +43,7 @@ extension Interruption {
             return stands("no backup of '\(database)' was made; the next backup removes the partly written objects")
         }
         did("backup \(id) of '\(database)' was made")
-        stands("the ledger may not have recorded it")
+        stands("the backup may be missing from the ledger")
     }
 
     /// Sets the state to report if a restore is stopped.
@@ -51,16 +51,17 @@ extension Interruption {
         let name = target.parameters["dbname"].map { "'\($0)'" } ?? "the target"
         if !order.selection.isEmpty {
             stands(
-                "\(name) has all of the tables or none, because one transaction restores them; foreign keys are "
-                    + "created afterwards, each in its own transaction; 'reeve doctor --only restores' shows which are "
-                    + "missing, and the same command with --constraints creates them")
+                "\(name) has either all of the tables or none, because one transaction restores them; foreign keys "
+                    + "are created afterwards, each in its own transaction; 'reeve doctor --only restores' shows which "
+                    + "foreign keys are missing, and the same restore command with --constraints creates them")
         } else if order.replaces {
             stands(
                 "\(name) is either unchanged or completely restored; a database with _new_ in its name can be dropped")
         } else {
             stands(
-                "\(name) may contain a part of the backup; if so, drop it, and restore into a new database; if the "
-                    + "restoring role is a superuser, \(name) is also closed (CONNECTION LIMIT 0), and belongs to it")
+                "\(name) may contain a part of the backup; if so, drop \(name), and restore into a new database; if "
+                    + "the restoring role is a superuser, \(name) is also closed (CONNECTION LIMIT 0), and belongs to "
+                    + "that role")
         }
     }
 }

@@ -13,15 +13,16 @@ enum BackupKeyCommands {
         summary: "make a key pair, encrypt the backups for new keys, or rehearse the loss of a key",
         discussion:
             "'new FILE' writes an identity to FILE, which must not exist, and prints its recipient. Add the recipient "
-            + "to backup.recipients. Keep the identity in two places, neither of them the machine that backs up: "
-            + "without it the backups are lost, and anyone who has it can read them. 'rewrap' encrypts the existing "
-            + "backups for the recipients that are configured now; until then, only the old identities can open them. "
-            + "If a manifest cannot be read, 'rewrap' leaves that backup and all old objects unchanged, and exits with "
-            + "1. 'drill FILE…' tries each identity on each backup, and shows which backups would be lost with it. "
-            + "Exits with 3 if none of the identities, or only one, opens a backup.",
+            + "to backup.recipients. Keep two copies of the identity, neither of them on the machine that makes the "
+            + "backups: without the identity, the backups are lost, and anyone who has it can read them. 'rewrap' "
+            + "encrypts the existing backups for the recipients that are configured now; until then, only the old "
+            + "identities can open them. If a manifest cannot be read, 'rewrap' leaves that backup and all old objects "
+            + "unchanged, and exits with 1. 'drill FILE…' tries each identity on each backup, and shows which backups "
+            + "would be lost with an identity. It exits with 3 if a backup is opened by none of the identities, or by "
+            + "only one.",
         arguments: [
             ArgumentSpec(name: "new|rewrap|drill", help: "what to do"),
-            ArgumentSpec(name: "FILE", help: "identity files", isRequired: false),
+            ArgumentSpec(name: "FILE", help: "an identity file", isRequired: false),
             ArgumentSpec(name: "FILE2", help: "a second identity file", isRequired: false),
             ArgumentSpec(name: "FILE3", help: "a third identity file", isRequired: false),
         ], options: [BackupScope.identity, BackupScope.repository],
@@ -49,7 +50,8 @@ enum BackupKeyCommands {
         }
         invocation.console.result(["recipient": .string(recipient), "identity": .string(path)], text: recipient)
         invocation.console.note(
-            "the identity is in \(path); keep two copies away from this machine: without it, no backup can be opened")
+            "the identity is in \(path); keep two copies away from this machine: without the identity, no backup can "
+                + "be opened")
         return .done
     }
 
@@ -71,7 +73,7 @@ enum BackupKeyCommands {
         let identities = identities.map { URL(fileURLWithPath: $0).path }
         return try await BackupScope.forEach(invocation) { work in
             var status = ExitCode.done
-            var table = TextTable("BACKUP", "OPENED BY", "IF ONE IS LOST")
+            var table = TextTable("BACKUP", "OPENED BY", "IF AN IDENTITY IS LOST")
             var values: [JSONValue] = []
             for repository in try BackupScope.repositories(invocation, work) {
                 let manifests = try await repository.manifests(of: work.open.name) {
@@ -84,7 +86,7 @@ enum BackupKeyCommands {
                     if !isSafe { status = .finding }
                     table.add(
                         trial.backup, opening.isEmpty ? "none of these" : opening.joined(separator: ", "),
-                        isSafe ? "another opens it" : opening.isEmpty ? "it cannot be opened now" : "it is lost")
+                        isSafe ? "can still be opened" : opening.isEmpty ? "cannot be opened now" : "is lost")
                     values.append([
                         "backup": .string(trial.backup), "identities": .array(opening.map { .string($0) }),
                         "survives_a_loss": .bool(isSafe),

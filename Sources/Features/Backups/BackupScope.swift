@@ -5,12 +5,13 @@ import Reporting
 
 /// The common options and functions of the backup commands.
 enum BackupScope {
-    static let identity = OptionSpec.option("identity", "FILE", "the age identity that opens the backup")
+    static let identity = OptionSpec.option("identity", "FILE", "the file with the age identity that opens the backup")
     static let repository = OptionSpec.option("repository", "PLACE", "use only this repository")
     static let trust = OptionSpec.option(
-        "trust", "ROLE", "let functions of this role run during the restore, in addition to those of trusted_roles",
+        "trust", "ROLE",
+        "let functions of this role run during the restore, in addition to those of the setting trusted_roles",
         repeated: true)
-    static let backup = ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)
+    static let backup = ArgumentSpec(name: "ID", help: "the ID of a backup, or 'latest'", isRequired: false)
 
     /// Runs `body` for the backups of each selected database, and prints the results (see `DatabaseScope.forEach`).
     static func forEach(

@@ -11,18 +11,18 @@ enum BackupSettings {
         "backup.bandwidth", .integer(1...100_000), "The highest rate at which a backup writes, in MiB per second.")
     static let checksRoom = Setting(
         "backup.check_room", .boolean, default: "yes",
-        "Whether a folder with less free space than the backup is expected to need is left out.")
+        "Whether to leave out a folder that has less free space than the backup is expected to need.")
     static let rolePasswords = Setting(
         "backup.role_passwords", .boolean, default: "no",
         "Whether the password hashes of the roles are backed up. Requires a superuser.")
     static let verifyPercent = Setting(
         "backup.verify_percent", .integer(1...100), default: "10",
-        "The percentage of the parts that the task verify reads.")
+        "The percentage of the parts that the task 'verify' reads.")
     static let recipients = Setting<[String]>(
         list: "backup.recipients", .text,
         "The age recipients that the backups are encrypted for, as 'reeve backup key new' prints them.")
     static let encryption = Setting<Encryption>(
-        "backup.encryption", .choice, default: "age", "With none, backups are not encrypted.")
+        "backup.encryption", .choice, default: "age", "With `none`, backups are not encrypted.")
     static let identity = Setting<String?>(
         "backup.identity", .path,
         "The file with the age identity, for restore tests on a machine that may read the backups.")

@@ -65,7 +65,8 @@ enum BackupText {
         var tables = TextTable("TABLE", "ROWS", "CONTENT")
         for table in manifest.tables { tables.add("\(table.schema).\(table.name)", "\(table.rows)", table.digest) }
         let access =
-            manifest.recipients.isEmpty ? "not encrypted" : "for \(manifest.recipients.joined(separator: ", "))"
+            manifest.recipients.isEmpty
+            ? "not encrypted" : "encrypted for \(manifest.recipients.joined(separator: ", "))"
         return """
             \(manifest.id) of \(manifest.shownSource), \(manifest.startedAt) to \(manifest.finishedAt)
             server \(manifest.server), WAL \(manifest.wal ?? "unknown"), \(access)

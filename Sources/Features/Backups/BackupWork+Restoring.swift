@@ -69,7 +69,8 @@ extension BackupWork {
             guard !settings.masking.isEmpty else {
                 throw UsageError(
                     "no system defines columns to mask",
-                    hint: "add 'mask:' to its system.yaml, or name the systems")
+                    hint: "add 'mask:' to the system.yaml of a system, or name the systems with 'systems:' in "
+                        + "reeve.yaml")
             }
         }
         return Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)

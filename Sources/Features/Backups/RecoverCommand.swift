@@ -10,12 +10,12 @@ import Reporting
 enum RecoverCommand {
     static let spec = CommandSpec(
         noun: "recover", verb: nil,
-        summary: "restore the whole estate from its backups: databases, roles and ledger",
+        summary: "restore all configured databases from their backups, with roles and ledgers",
         discussion:
-            "For a machine that has only this program, its configuration, a repository and an identity. Each "
-            + "configured database is restored from its newest backup, with its roles. A database that does not exist "
-            + "is created. A database that is not empty is renamed with --confirm, and restored under its own name; "
-            + "without --confirm, it is left unchanged.",
+            "This command is for a machine that has only this program, its configuration, a repository and an "
+            + "identity. Each configured database is restored from its newest backup, with its roles. A database that "
+            + "does not exist is created. A database that is not empty is left unchanged, unless --confirm names it: "
+            + "then the database is renamed, and its backup is restored under the original name.",
         options: [
             .option("backup", "ID", "restore this backup of the database that --database names, instead of the newest"),
             BackupScope.identity,

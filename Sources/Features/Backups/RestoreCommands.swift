@@ -42,10 +42,10 @@ enum RestoreCommands {
         noun: "backup", verb: "restore", summary: "restore a backup, or tables or schemas of it, into a database",
         discussion:
             "A whole backup requires an empty target. With --confirm, the target need not be empty: the restored "
-            + "database takes its name, and the previous contents are kept in a database with another name. While a "
-            + "superuser restores, the database belongs to the superuser, and other sessions cannot connect until the "
-            + "data are complete, masked if --mask is given, and the hook backup.hooks.restored has run. A database "
-            + "whose restore failed stays closed (CONNECTION LIMIT 0).\n\n"
+            + "database takes the target's name, and the previous contents are kept in a database with another name. "
+            + "While a superuser restores, the database belongs to the superuser, and other sessions cannot connect "
+            + "until all data have been restored (and masked, with --mask) and the hook backup.hooks.restored has run. "
+            + "A database whose restore failed stays closed (CONNECTION LIMIT 0).\n\n"
             + "Single tables and schemas are added to a database that may be in use, with all rows in one transaction. "
             + "Their foreign keys are created afterwards, each in its own transaction. A foreign key that the target "
             + "cannot have is left out. The command lists everything that was left out or differs from the backup, and "
@@ -53,7 +53,7 @@ enum RestoreCommands {
             + "target, an empty schema: the same command with --constraints then creates the missing constraints from "
             + "the same backup. A superuser cannot restore a table whose generated columns or partition key call a "
             + "function of a role that is not trusted (exit 4).",
-        arguments: [ArgumentSpec(name: "ID", help: "a backup, or latest", isRequired: false)],
+        arguments: [ArgumentSpec(name: "ID", help: "the ID of a backup, or 'latest'", isRequired: false)],
         options: [
             .option("to", "URL", "the database to restore into; it must exist"),
             .option("table", "TABLE", "only this table, with its indexes, constraints and grants", repeated: true),
@@ -62,11 +62,11 @@ enum RestoreCommands {
             .flag(
                 "constraints",
                 "create only the constraints that an unfinished restore of the same tables has yet to create"),
-            .option("as-of", "TIME", "the newest backup that was started by then, for example 2026-11-20T03:00:00Z"),
+            .option("as-of", "TIME", "the newest backup started at or before TIME, for example 2026-11-20T03:00:00Z"),
             .flag("roles", "create the missing roles"),
-            .flag("mask", "mask the columns that the systems list under 'mask'"),
+            .flag("mask", "mask the columns that are listed under 'mask' in the systems' system.yaml"),
             BackupScope.identity, BackupScope.repository, BackupScope.trust,
-            .option("confirm", "NAME", "the target's name, if it is not empty"),
+            .option("confirm", "NAME", "the target's name; required if the target is not empty"),
         ], whenInterrupted: "nothing was restored"
     ) { invocation in
         let target = try target(invocation)
@@ -158,20 +158,21 @@ enum RestoreCommands {
         if let id = unfinished?.backup {
             if let named = invocation.arguments.positional.first, named != "latest", named != id {
                 throw UsageError(
-                    "the unfinished restore used the backup \(id), not \(named)", hint: "name that backup, or none")
+                    "the unfinished restore used the backup \(id), not \(named)",
+                    hint: "give the ID \(id), or no ID")
             }
             return try await work.find(id, in: place) { invocation.console.note($0) }
         }
         guard let text = invocation.option("as-of") else {
             guard let id = invocation.arguments.positional.first else {
                 throw UsageError(
-                    "'reeve backup restore' requires a backup", hint: "give its ID, latest, or --as-of TIME")
+                    "'reeve backup restore' requires a backup", hint: "give its ID, 'latest' or --as-of TIME")
             }
             return try await work.find(id, in: place) { invocation.console.note($0) }
         }
         guard invocation.arguments.positional.isEmpty else { throw UsageError("--as-of cannot be combined with an ID") }
         guard let time = try? Timestamp.fromPostgres(text) else {
-            throw UsageError("--as-of: '\(text)' is not a valid time", hint: "write 2026-11-20T03:00:00Z")
+            throw UsageError("--as-of: '\(text)' is not a valid time", hint: "write for example 2026-11-20T03:00:00Z")
         }
         return try await BackupWork.newest(
             of: work.open.name, in: BackupScope.repositories(invocation, work), "as of \(text)", by: time

@@ -47,8 +47,8 @@ enum AuditCommands {
         discussion:
             "Writes the number and the hash of the last entry to the state folder, every repository and the log, "
             + "authenticated with the key in the file audit.key. The task 'anchor' does the same on a schedule. A "
-            + "chain that contradicts an earlier anchor is not anchored, unless --accept gives the reason why it is "
-            + "correct, for example after a restore.",
+            + "chain that contradicts an earlier anchor is not anchored, unless --accept gives the reason why the "
+            + "chain is correct, for example after a restore.",
         options: [
             .option("accept", "REASON", "accept the chain as it is, and no longer compare it with earlier anchors"),
             .option("confirm", "NAME", "the database's name, to skip the question"),

@@ -48,7 +48,8 @@ enum AnchorTask {
 /// The task that removes old rows of the ledger and old anchors.
 enum TidyTask {
     static let spec = TaskSpec(
-        "tidy", "remove runs, events and cleared findings that are older than ledger.keep", schedule: "50 3 * * *",
+        "tidy", "remove expired runs, events and cleared findings from the ledger",
+        schedule: "50 3 * * *",
         timeout: .seconds(3600), retries: 2
     ) { call in
         let retention = LedgerSettings.retention(call.configuration)

@@ -55,10 +55,11 @@ final class BegunMigrations: Sendable {
             case (.up, .applied) where record?.tokenDigest == action.migration.up.tokenDigest, (.down, nil):
                 interruption.did("\(word) \(Self.title(action))")
             default:
-                standing.append("\(Self.title(action)) is not \(word)" + (isStillAtIt ? "" : ": it was rolled back"))
+                standing.append(
+                    "\(Self.title(action)) is not \(word)" + (isStillAtIt ? "" : ": its transaction was rolled back"))
             }
         }
-        if isStillAtIt { standing.append("the server may still be executing it, and hold its locks") }
+        if isStillAtIt { standing.append("the server may still be executing the migration, and holding its locks") }
         interruption.stands(standing.joined(separator: "; "))
     }
 

@@ -11,7 +11,7 @@ enum MigrateCommands {
     private static let with = OptionSpec.option(
         "with", "SYSTEM/OPTION", "apply this opt-in migration too", repeated: true)
     private static let late = OptionSpec.flag(
-        "out-of-order", "apply also a migration whose version is lower than an applied one")
+        "out-of-order", "also apply migrations whose version is lower than that of an applied migration")
 
     static let plan = CommandSpec(
         noun: "migrate", verb: "plan", summary: "show what 'up' would do, statement by statement",
@@ -31,7 +31,7 @@ enum MigrateCommands {
             + "is interrupted at any point, the next run continues it. With --dry-run, exits with 3 if a migration is "
             + "pending.",
         options: [
-            .system, .option("to", "VERSION", "only up to this version (with one --system)"), with, late, .dryRun,
+            .system, .option("to", "VERSION", "only up to this version; requires one --system"), with, late, .dryRun,
             .lockWait,
         ], whenInterrupted: "no migration was applied"
     ) { invocation in
@@ -99,7 +99,7 @@ enum MigrateCommands {
         noun: "migrate", verb: "new", summary: "create the files of a new migration",
         arguments: [
             ArgumentSpec(name: "SYSTEM", help: "a system's name, or its folder"),
-            ArgumentSpec(name: "NAME", help: "what it does, in a few words joined by _"),
+            ArgumentSpec(name: "NAME", help: "what the migration does, in a few words joined by _"),
         ],
         options: [.flag("repeatable", "create an R__ file, which is applied again whenever it changes")],
         whenInterrupted: "some of the files may have been created"

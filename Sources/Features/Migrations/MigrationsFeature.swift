@@ -17,7 +17,7 @@ enum MigratorSettings {
         "migrate.lock_wait", .duration(), default: "60s", "How long to wait until another run of migrations has ended.")
     private static let lockTimeout = Setting(
         "migrate.lock_timeout", .serverDuration, default: "3s",
-        "How long a statement of a migration may wait for a lock. Other sessions may have to wait behind it.")
+        "How long a statement of a migration may wait for a lock. While it waits, other sessions may have to wait too.")
     private static let retries = Setting(
         "migrate.retries", .integer(0...1000), default: "10",
         "How many times a migration that did not get its locks is retried.")

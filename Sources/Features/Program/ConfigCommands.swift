@@ -16,7 +16,7 @@ enum ConfigCommands {
         let configuration = try invocation.configuration()
         if let (name, meant) = configuration.store.unknownVariables.min(by: { $0.key < $1.key }) {
             throw ConfigurationError(
-                "environment \(name)", nil, "no key has this name",
+                "environment \(name)", nil, "no setting has this name",
                 hint: meant.map { "did you mean \($0)" } ?? "see 'reeve config reference'")
         }
         let catalog = SystemCatalog(configuration: configuration, sections: invocation.features.sections)

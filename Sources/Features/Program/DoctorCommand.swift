@@ -11,7 +11,7 @@ enum DoctorCommand {
             "Changes nothing. Exits with 3 if there are findings. A check that cannot be completed is a finding.",
         options: [
             .option("only", "CHECK", "run only this check", repeated: true),
-            .option("identity", "FILE", "another age identity, in addition to backup.identity", repeated: true),
+            .option("identity", "FILE", "a file with an age identity, in addition to backup.identity", repeated: true),
         ]
     ) { invocation in
         let estate = try invocation.estate()

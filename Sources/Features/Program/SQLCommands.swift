@@ -10,9 +10,9 @@ enum SQLCommands {
 
     static let split = CommandSpec(
         noun: "sql", verb: "split", summary: "show how a script is split into statements",
-        discussion: "Splits as psql does: quotes, dollar quotes, nested comments, BEGIN ATOMIC bodies and COPY data "
-            + "are kept whole. Offsets and lengths are in bytes.",
-        arguments: [ArgumentSpec(name: "FILE", help: "the script; - for standard input")],
+        discussion: "Splits the script as psql does: quotes, dollar quotes, nested comments, BEGIN ATOMIC bodies and "
+            + "COPY data are kept whole. Offsets and lengths are in bytes.",
+        arguments: [ArgumentSpec(name: "FILE", help: "the script, or - for standard input")],
         options: [.flag("count", "print only the number of statements")]
     ) { invocation in
         let path = invocation.arguments.positional[0]

@@ -54,7 +54,7 @@ enum TaskCommands {
             let outcome = try await scheduler.runNow(name)
             invocation.interruption.did(
                 "run \(outcome.run) of '\(name)' in '\(one.name)' is recorded as \(outcome.state.rawValue)")
-            invocation.interruption.stands("the work that it had finished is not undone")
+            invocation.interruption.stands("the work that the run had finished is not undone")
             let runs = try await open.database.pool.with { try RunLedger.history(run: outcome.run, on: $0) }
             return report(runs, runs.allSatisfy { $0.state == .succeeded } ? .done : .failed)
         }
@@ -69,7 +69,10 @@ enum TaskCommands {
 
     static let history = CommandSpec(
         noun: "task", verb: "history", summary: "list the newest runs",
-        options: [.option("task", "NAME", "only runs of this task"), .option("limit", "N", "the number of runs (50)")]
+        options: [
+            .option("task", "NAME", "only runs of this task"),
+            .option("limit", "N", "how many runs to list; 50 by default"),
+        ]
     ) { invocation in
         let limit = try invocation.integer("limit", in: 1...10_000) ?? 50
         let task = invocation.option("task")
@@ -86,14 +89,14 @@ enum TaskCommands {
     static let next = CommandSpec(
         noun: "task", verb: "next", summary: "show the next times of a cron expression",
         discussion:
-            "Clock changes are handled as in Debian's cron. An expression with a fixed time runs once, also if the "
-            + "clock is set forward over that time (then at the change) or is set back. An expression whose minute or "
-            + "hour begins with * follows the clock.",
+            "Clock changes are handled as in Debian's cron. An expression with a fixed time runs exactly once, even if "
+            + "the clock is set back, or is set forward past that time (it then runs at the change). An expression "
+            + "whose minute or hour begins with * follows the clock.",
         arguments: [ArgumentSpec(name: "EXPRESSION", help: "five fields in quotes, or a short form such as @daily")],
         options: [
-            .option("zone", "ZONE", "IANA time zone (UTC)"),
-            .option("from", "TIME", "RFC 3339 time to start from (now)"),
-            .option("count", "N", "the number of times to show (5)"),
+            .option("zone", "ZONE", "the IANA time zone; UTC by default"),
+            .option("from", "TIME", "the RFC 3339 time to start from; now by default"),
+            .option("count", "N", "how many dates and times to show; 5 by default"),
         ]
     ) { invocation in
         let expression: CronExpression
@@ -109,7 +112,8 @@ enum TaskCommands {
         var from = Timestamp.now.seconds
         if let text = invocation.option("from") {
             guard let time = try? Timestamp.fromPostgres(text) else {
-                throw UsageError("--from: '\(text)' is not an RFC 3339 time", hint: "write 2026-03-29T00:00:00Z")
+                throw UsageError(
+                    "--from: '\(text)' is not an RFC 3339 time", hint: "write for example 2026-03-29T00:00:00Z")
             }
             // The first whole second that is not before the given time.
             from = time.secondsRoundedUp

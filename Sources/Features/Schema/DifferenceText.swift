@@ -25,7 +25,7 @@ struct DifferenceText {
         whole = { report.mend }
         var notes: [String] = []
         for (system, count) in report.pending.sorted(by: { $0.key < $1.key }) where count > 0 {
-            notes.append("note: \(system) has \(counted(count, "pending migration")), not compared")
+            notes.append("note: \(system) has \(counted(count, "pending migration")), which were not compared")
         }
         if !report.ignored.isEmpty { notes.append("note: ignored: \(counted(report.ignored.count, "difference"))") }
         for entry in report.unusedEntries {
@@ -93,9 +93,10 @@ struct DifferenceText {
 extension LiveReport {
     var text: String {
         let failed = failures.map { "\($0.object.kind.name) \(visible("\($0.object): \($0.reason)"))" }
-        let left = untried.map { "untried: \($0.object.kind.name) \(visible("\($0.object): \($0.reason)"))" }
+        let left = untried.map { "not tested: \($0.object.kind.name) \(visible("\($0.object): \($0.reason)"))" }
         let sum =
-            "tried \(held.count + failures.count): \(held.count) held, \(failures.count) failed; \(untried.count) untried"
+            "tested \(counted(held.count + failures.count, "object")): \(held.count) passed, \(failures.count) failed; "
+            + "\(untried.count) could not be tested"
         return (left + failed + [sum]).joined(separator: "\n")
     }
 

@@ -12,10 +12,11 @@ enum SchemaCommands {
 
     private static let schema = OptionSpec.option("schema", "NAME", "only this PostgreSQL schema", repeated: true)
     private static let mend = OptionSpec.flag(
-        "mend", "print SQL that removes the differences, instead of the differences")
+        "mend", "print SQL that removes the differences, instead of listing them")
     private static let trust = OptionSpec.option(
         "trust", "ROLE",
-        "with --live: run functions and expressions of this role, in addition to those of trusted_roles", repeated: true
+        "with --live: run functions and expressions of this role, in addition to those of the setting trusted_roles",
+        repeated: true
     )
     private static let sources =
         "A source is a database (postgresql://… or the name of a configured database), migrations (a folder or the "
@@ -24,15 +25,17 @@ enum SchemaCommands {
     static let validate = CommandSpec(
         noun: "schema", verb: "validate", summary: "compare the database with its migrations",
         discussion:
-            "Replays the applied migrations into a scratch database, once, and compares the result with the database. "
-            + "If no scratch database may be created, the snapshots next to the migrations are used instead. Exits "
-            + "with 3 if there are differences. --mend prints statements in an order in which they can be executed; "
-            + "read them first, because they drop objects that no migration creates.\n\n"
+            "Replays the applied migrations into a scratch database, and compares the result with the database. The "
+            + "result is cached, so the same migrations are replayed only once. If no scratch database may be created, "
+            + "the snapshots next to the migrations are used instead. Exits with 3 if there are differences. --mend "
+            + "prints statements in an order in which they can be executed; read them first, because they drop objects "
+            + "that no migration creates.\n\n"
             + "--live also tests whether each constraint refuses a row that violates it and whether each trigger "
-            + "fires, in a transaction that is rolled back. It is best run on a clone: while a superuser runs it, no "
-            + "table can be altered, and sequences advance. It lists what could not be tested. A superuser, or a role "
-            + "with other far-reaching rights, tests a table only if the owners of the table and of the functions, "
-            + "types and schemas that it uses are superusers, the role itself or trusted roles.",
+            + "fires, in a transaction that is rolled back. --live is best used on a clone of the database: "
+            + "sequences advance, and no table can be altered while a superuser runs the test. What could not be "
+            + "tested is listed. A superuser, or a role with other far-reaching rights, tests a table only if the "
+            + "owners of the table and of the functions, types and schemas that it uses are superusers, the role "
+            + "itself or trusted roles.",
         options: [.system, mend, .flag("live", "also test constraints and triggers"), trust]
     ) { invocation in
         let trusted = invocation.options("trust")
@@ -120,7 +123,7 @@ enum SchemaCommands {
     static let snapshot = CommandSpec(
         noun: "schema", verb: "snapshot", summary: "print a schema as canonical text, to commit and review",
         discussion: sources
-            + " Without a source, prints the systems of the database as they are in the database. With --write, "
+            + " Without a source, prints the schemas of the database's systems as they are now. With --write, "
             + "replays the migrations of each system, and writes the result next to them as schema.snapshot. This file "
             + "can be reviewed with the migrations, and replaces the replay if no scratch database may be created.",
         arguments: [ArgumentSpec(name: "SOURCE", help: "the schema to print", isRequired: false)],
@@ -162,7 +165,7 @@ enum SchemaCommands {
         let report = SchemaListing(catalog: catalog, pattern: invocation.arguments.positional.first)
         guard let report else {
             throw UsageError(
-                "'\(invocation.arguments.positional[0])' is not an object in "
+                "'\(invocation.arguments.positional[0])' does not exist in any of these schemas: "
                     + "\(catalog.schemas.sorted().map(\.text).joined(separator: ", "))",
                 hint: "list the objects with 'reeve schema show'")
         }

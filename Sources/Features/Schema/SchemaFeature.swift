@@ -15,11 +15,11 @@ extension Feature {
 enum ValidationSettings {
     private static let scratch = Setting<ScratchPolicy>(
         "validate.scratch", .choice, default: "auto",
-        "Whether migrations are replayed into a scratch database on the server. With auto, they are replayed if the "
+        "Whether migrations are replayed into a scratch database on the server. With `auto`, they are replayed if the "
             + "role may create databases; otherwise the committed schema.snapshot files are used.")
     private static let owner = Setting<String?>(
         "validate.owner", .text,
-        "The role that owns the objects of migrations, if it is not the role that connects. With any, owners are not "
+        "The role that owns the objects of migrations, if it is not the role that connects. With `any`, owners are not "
             + "compared.")
     private static let ignore = Setting<[ReasonedPattern]>(
         reasons: "validate.ignore",

@@ -9,11 +9,11 @@ public enum CoreSettings {
             + "$XDG_STATE_HOME/reeve.")
     static let systems = Setting<[String]>(
         list: "systems", .text,
-        "The systems of every database for which none are configured. On the embedded PostgreSQL, the default is the "
-            + "five shipped systems.")
+        "The systems of every database for which no systems are configured. On the embedded PostgreSQL, the default is "
+            + "the five shipped systems.")
     static let schema = Setting<String?>(
         "schemas.*", .text,
-        "The PostgreSQL schema of a system, if it differs from the schema in its system.yaml. May be public.")
+        "The PostgreSQL schema of a system, if it differs from the schema in its system.yaml. May be `public`.")
     public static let trustedRoles = Setting<[String]>(
         list: "trusted_roles", .text,
         "Roles whose functions and expressions Reeve may run with the rights of its own role.")
@@ -25,12 +25,12 @@ public enum CoreSettings {
     static let poolWait = Setting("pool.wait", .duration(), default: "30s", "How long to wait for a free connection.")
     static let connectTimeout = Setting(
         "connect_timeout", .limit, default: "10s",
-        "How long connecting may take; more than 0s. A connect_timeout in the connection string takes precedence, and "
-            + "there 0 means without a limit, as in libpq.")
+        "How long connecting may take; more than 0s. A connect_timeout in the connection string takes precedence; in "
+            + "the connection string, 0 means no limit, as in libpq.")
     public static let logLevel = Setting<LogLevel>(
         "log.level", .choice, default: "info", "The lowest level that is logged.")
     static let logFormat = Setting<LogFormat>(
-        "log.format", .choice, default: "auto", "With auto, text on a terminal, and JSON otherwise.")
+        "log.format", .choice, default: "auto", "With `auto`, text on a terminal, and JSON otherwise.")
     public static let drain = Setting(
         "drain", .duration(), default: "30s",
         "How long running work may take to finish after SIGTERM, SIGINT or SIGHUP.")
@@ -66,8 +66,8 @@ struct DatabaseSettings: Sendable {
         directURL = Setting(
             "\(prefix).direct_url", .connectionString,
             describe(
-                "The address of the server itself, if `url` leads to a pooler. Locks, LISTEN and migrations require "
-                    + "it.",
+                "The address of the server itself, if `url` is the address of a pooler. Locks, LISTEN and migrations "
+                    + "require a direct connection.",
                 "direct_url"))
         systems = Setting(
             list: "\(prefix).systems", .text,

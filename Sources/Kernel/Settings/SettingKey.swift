@@ -28,7 +28,7 @@ public struct SettingKey: Sendable {
         self.shape = shape
         self.fallback = fallback
         var notes = [summary, syntax.note]
-        if shape == .list { notes.append("A list, or words with commas.") }
+        if shape == .list { notes.append("A list, or words separated by commas.") }
         self.summary = notes.filter { !$0.isEmpty }.joined(separator: " ")
         isConnectionString = syntax.isConnectionString
         check = { (text) throws(InvalidValue) in _ = try syntax.parse(text) }

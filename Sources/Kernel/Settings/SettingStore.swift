@@ -55,7 +55,7 @@ public struct SettingStore: Sendable {
         guard case .mapping(let entries, _) = node else {
             if node.isNull { return }
             throw ConfigurationError(
-                file, node.line, "'\(path.joined(separator: "."))' is a map of keys, not a value")
+                file, node.line, "'\(path.joined(separator: "."))' must be a map of keys")
         }
         for entry in entries {
             let inner = path + [entry.key]

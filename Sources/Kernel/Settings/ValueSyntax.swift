@@ -24,7 +24,7 @@ public struct ValueSyntax<Value: Sendable>: Sendable {
 extension ValueSyntax where Value == String {
     public static var text: Self {
         Self { (text) throws(InvalidValue) in
-            if text.isEmpty { throw InvalidValue("it is empty") }
+            if text.isEmpty { throw InvalidValue("the value is empty") }
             return text
         }
     }

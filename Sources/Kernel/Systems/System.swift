@@ -47,7 +47,7 @@ public struct SystemFile: Sendable {
             example: "description: the shop's orders",
             read: { try $0.word("description", $1) }),
         SystemKey(
-            name: "requires", summary: "The systems whose migrations must be applied before its own.",
+            name: "requires", summary: "The systems whose migrations must be applied before this system's.",
             example: "requires: [platform]", read: { try $0.words("requires", $1) }),
     ]
 

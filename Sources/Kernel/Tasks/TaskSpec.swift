@@ -93,7 +93,8 @@ public struct TaskPlan: Sendable {
 public enum TaskSettings {
     static let enabled = Setting<Bool?>(
         "tasks.*.enabled", .boolean,
-        "Whether the task runs on its schedule. By default, migrate is enabled only on the embedded PostgreSQL.")
+        "Whether the task runs on its schedule. By default, the task 'migrate' is enabled only on the embedded "
+            + "PostgreSQL.")
     static let schedule = Setting<CronExpression?>(
         "tasks.*.schedule", .schedule,
         "When the task runs: a cron expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly.")
@@ -102,7 +103,7 @@ public enum TaskSettings {
     static let zone = Setting("tasks.*.zone", .zone, default: "UTC", "The IANA time zone of the schedule.")
     static let jitter = Setting<Duration?>(
         "tasks.*.jitter", .duration(),
-        "Each run starts up to this much later, so that not all runs start at the same time.")
+        "Each run starts later by a random time of up to this length, so that not all runs start at the same time.")
     static let timeout = Setting<Duration?>(
         "tasks.*.timeout", .limit, "How long one attempt may take; more than 0s.")
     static let retries = Setting<Int?>("tasks.*.retries", .integer(0...100), "How many times a failed run is retried.")

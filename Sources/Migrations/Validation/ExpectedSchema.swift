@@ -136,13 +136,13 @@ struct ExpectedSchemaFinder: Sendable {
             let path = "\(selection.system.folder)/\(Self.snapshotName)"
             guard let data = FileManager.default.contents(atPath: path) else {
                 throw ValidationError(
-                    "a scratch database may not be created, and \(path) does not exist",
+                    "creating a scratch database is not permitted, and \(path) does not exist",
                     hint: "grant the role CREATEDB, or create the file elsewhere with 'reeve schema snapshot --write'")
             }
             let (catalog, notes) = try SchemaSnapshot.parse(String(decoding: data, as: UTF8.self), file: path)
             guard notes["migrations"] == selection.hex else {
                 throw ValidationError(
-                    "\(path) was made from other migrations than the ones that are applied in schema "
+                    "\(path) was not made from the migrations that are applied in schema "
                         + "\(selection.system.schema)",
                     hint: "recreate it with 'reeve schema snapshot --write --system \(selection.system.name)'")
             }

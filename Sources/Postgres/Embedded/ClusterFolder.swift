@@ -135,12 +135,12 @@ public enum EmbeddedClusterError: Error, CustomStringConvertible {
     public var hint: String? {
         switch self {
         case .noServer: "install it: sudo apt-get install postgresql (or brew install postgresql)"
-        case .notOurs: "set REEVE_STATE to another folder, or move this one away"
+        case .notOurs: "set REEVE_STATE to another folder, or rename this folder"
         case .otherVersion(_, let made, _):
-            "install PostgreSQL \(made), or move the folder away to start with an empty cluster"
+            "install PostgreSQL \(made), or rename the folder to start with an empty cluster"
         case .folder: "set REEVE_STATE to another folder"
-        case .notEnterable: "use a folder that every user may enter, for instance REEVE_STATE=/var/lib/reeve"
-        case .busy: "try again when it has ended"
+        case .notEnterable: "set REEVE_STATE to a folder that every user may access, for example /var/lib/reeve"
+        case .busy: "try again when that process has finished"
         case .program: nil
         }
     }

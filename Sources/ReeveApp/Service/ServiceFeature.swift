@@ -52,8 +52,8 @@ enum ServeCommand {
         noun: "serve", verb: nil, summary: "run the schedule, and serve metrics, until stopped",
         discussion:
             "Works on every configured database. If none is configured, starts an embedded PostgreSQL in the state "
-            + "folder. After SIGTERM, SIGINT or SIGHUP, running work may take as long as the setting 'drain' to end; a "
-            + "second signal stops the service immediately. If the ledger of a database cannot be used, the service "
+            + "folder. After SIGTERM, SIGINT or SIGHUP, running work may continue for the time of the setting 'drain'; "
+            + "a second signal stops the service immediately. If the ledger of a database cannot be used, the service "
             + "ends with the exit status of that error.",
         isService: true
     ) { invocation in

@@ -53,7 +53,7 @@ public struct S3Location: Sendable, Equatable {
             case nil: nil
             case "yes", "true", "1": true
             case "no", "false", "0": false
-            case .some(let other): throw refuse("\(name) is '\(other)', not yes or no")
+            case .some(let other): throw refuse("'\(name)' is '\(other)', not 'yes' or 'no'")
             }
         }
         region = settings.removeValue(forKey: "region") ?? "us-east-1"
@@ -61,18 +61,18 @@ public struct S3Location: Sendable, Equatable {
         endpoint = named.map { $0.hasSuffix("/") ? String($0.dropLast()) : $0 } ?? "https://s3.\(region).amazonaws.com"
         guard let url = URL(string: endpoint), ["http", "https"].contains(url.scheme ?? ""), url.host != nil,
             url.path.isEmpty, url.user == nil
-        else { throw refuse("endpoint is '\(HostOnly(endpoint))', not http(s)://HOST[:PORT]") }
+        else { throw refuse("'endpoint' is '\(HostOnly(endpoint))', not http(s)://HOST[:PORT]") }
         isPathStyle = try yes("path_style") ?? (named != nil)
         switch settings.removeValue(forKey: "checksums") {
         case nil, "none": hasChecksums = false
         case "sha256": hasChecksums = true
-        case .some(let other): throw refuse("checksums is '\(other)', not sha256 or none")
+        case .some(let other): throw refuse("'checksums' is '\(other)', not 'sha256' or 'none'")
         }
         if let text = settings.removeValue(forKey: "lock") {
             let words = text.split(separator: ":")
             guard words.count == 2, ["governance", "compliance"].contains(words[0]), words[1].hasSuffix("d"),
                 let days = Int(words[1].dropLast()), (1...36_500).contains(days)
-            else { throw refuse("lock is '\(text)', not governance:30d or compliance:30d, with 1 to 36500 days") }
+            else { throw refuse("'lock' is '\(text)', not governance:Nd or compliance:Nd, with N from 1 to 36500") }
             lock = Lock(mode: words[0].uppercased(), days: days)
         } else {
             lock = nil
