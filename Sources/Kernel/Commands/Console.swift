@@ -27,7 +27,7 @@ public struct Console: Sendable {
     }
 
     /// Prints a message for people on standard error. Control characters are escaped even in a file or a pipe, because
-    /// its content may be shown on a terminal later.
+    /// the content of a file or a pipe may be shown on a terminal later.
     public func note(_ text: String) {
         Self.write(visible(text, keepsLines: true) + "\n", to: STDERR_FILENO)
     }
