@@ -4,9 +4,9 @@ import SQL
 /// Finds the entries of an archive that define code, and their owners. Pure: no I/O.
 ///
 /// PostgreSQL calls functions and operators while it restores an archive. It evaluates constant subexpressions when it
-/// creates a table, and generated columns, partition keys and constraints when it inserts rows. No list of these places
-/// is complete. So every entry that defines a function, an operator or similar code is considered, whether or not
-/// anything calls it.
+/// creates a table, and generated columns, partition keys and constraints when it inserts rows. No list of all these
+/// calls would be complete. So every entry that defines a function, an operator or similar code is considered, whether
+/// or not anything calls it.
 struct ArchiveCode: Sendable {
     struct Piece: Sendable, Equatable {
         /// Type, schema, name and owner, as pg_restore lists them.
@@ -34,9 +34,9 @@ struct ArchiveCode: Sendable {
     ///
     /// - Parameters:
     ///   - trusted: the roles whose code may run.
-    /// - roles: all roles that may own an entry. The owner is the role with the longest name that the entry's line ends
-    ///   with. So if an entry belongs to a role named `the admin`, and this list lacks that role, a trusted role named
-    ///   `admin` is mistaken for the owner.
+    ///   - roles: all roles that may own an entry. The owner is the role with the longest name that the entry's line
+    ///     ends with. So if an entry belongs to a role named `the admin`, and this list lacks that role, a trusted role
+    ///     named `admin` is mistaken for the owner.
     static func foreign(in contents: TableOfContents, trusted: Set<ExactText>, among roles: [String]) -> Piece? {
         for entry in contents.entries where entry.type.map(passive.contains) != true {
             let owner = contents.owner(of: entry, among: roles)

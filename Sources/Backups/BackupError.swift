@@ -63,7 +63,7 @@ public enum BackupError: Error, CustomStringConvertible {
     /// The database that is to be filled already contains code of a role that is not trusted.
     case foreignTarget(what: String, role: String)
     /// Expressions of the table use the schema, and a role that is not trusted owns objects in that schema or may
-    /// create some there.
+    /// create objects there.
     case openSchema(table: String, schema: String, role: String)
     /// The restore has masking rules, but its role is not a superuser. Such a role cannot keep other sessions out of
     /// the database until the rows are masked.

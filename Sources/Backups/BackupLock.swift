@@ -34,8 +34,8 @@ public struct BackupLock: Sendable {
         try await withWatch(
             {
                 while (try? await Task.sleep(for: interval)) != nil {
-                    // In a failed transaction, the query of `check` fails with 25P02. `body` reports the error that
-                    // caused this.
+                    // In a failed transaction, the query of `check` fails with 25P02. That error is ignored, because
+                    // `body` reports the error that made the transaction fail.
                     do { try await check() } catch let error as PostgresError where error.sqlState == "25P02" {}
                 }
             }, body)

@@ -33,8 +33,10 @@ public struct BackupMaker: Sendable {
         public var hasRolePasswords = false
         /// Called with the ID of a backup before any of it is written. Each attempt has its own ID.
         public var begun: (@Sendable (String) -> Void)?
-        /// Whether to take over a name under which the repository contains backups of another database, and to start
-        /// again if the backups that the ledger records are gone.
+        /// This option has two effects:
+        /// - If the repository contains backups of another database under this name, the backup takes over the name.
+        /// - If the ledger records backups in the repository, but the repository has none, the backup is made
+        ///   nevertheless.
         public var adopts = false
         var sizes = TableSlice.Sizes()
         /// The time between two checks that the session still holds the backup lock.
@@ -150,12 +152,13 @@ public struct BackupMaker: Sendable {
     private static func isLockTimeout(_ error: any Error) -> Bool {
         if let error = error as? PostgresError { return error.sqlState == "55P03" }
         guard let error = error as? PipelineError else { return false }
-        // pg_dump implements --lock-wait-timeout as a statement timeout.
+        // pg_dump implements --lock-wait-timeout as a statement timeout, so the error does not mention the lock
+        // timeout. It quotes the statement LOCK TABLE.
         return error.program.hasSuffix("/pg_dump") && error.errorOutput.contains("LOCK TABLE")
     }
 
-    /// Checks that a repository has enough free space. The backup is expected to need as much as the last one has
-    /// written or, if it is a full backup or the first one, a third of the database's size.
+    /// Checks that a repository has enough free space. A full backup, and the first backup, are expected to need a
+    /// third of the database's size. Any other backup is expected to need as much as the last backup has written.
     private func checkRoom(_ repository: Repository, databaseBytes: Int) async throws {
         guard settings.checksRoom, let free = try await repository.store.freeBytes() else { return }
         let last = settings.isFull ? nil : try await repository.manifests(of: name).last?.ownBytes
@@ -166,8 +169,8 @@ public struct BackupMaker: Sendable {
 
     /// Removes the objects of the backup `id` from the repositories in which it is not complete. If the task is
     /// cancelled, the removal is limited to 5 s, because the next backup removes the remaining objects. Other objects
-    /// without a manifest are not removed: by now, another process may hold the lock, and they may belong to its
-    /// backup.
+    /// without a manifest are not removed: by now, another process may hold the lock, and these objects may belong to
+    /// the backup of that process.
     private func clear(_ id: String, in destinations: Destinations) async {
         let repositories = destinations.answering
         let prefix = "\(name)/\(id)/"

@@ -32,7 +32,7 @@ struct BackupRun: Sendable {
         self.lock = lock
         self.destinations = destinations
         self.progress = progress
-        // The snapshot's session, one session for each dump, and one for each reader.
+        // The sessions are: the snapshot's session, one session for each dump, and one for each reader.
         isCrowded = snapshot.isCrowded(by: 1 + plan.parts.count + maker.settings.jobs)
         startedAt = Timestamp.now.rfc3339
         // IDs sort by time, and differ even within the same second.
@@ -57,7 +57,7 @@ struct BackupRun: Sendable {
         let access: DatabaseAccess
     }
 
-    /// The previous backup, and those of its objects that this backup may refer to.
+    /// The previous backup, and those objects of it that the new backup may refer to.
     struct Reuse: Sendable {
         let previous: Manifest?
         let objects: Set<String>
@@ -78,8 +78,8 @@ struct BackupRun: Sendable {
 
     private func make() async throws -> Manifest {
         let server = await snapshot.connection.serverVersion
-        // Start the dumps first. If another session requested a stronger lock on a table before that, the dumps would
-        // queue behind it.
+        // Start the dumps first. If another session requested a stronger lock on a table before the dumps start, the
+        // dumps would queue behind that session.
         async let data = DataDump(self, plan) { try await reuse() }.finish()
         async let catalogText = catalog()
         let around = try await surroundings()
@@ -209,7 +209,7 @@ struct BackupRun: Sendable {
             }
             feed.finish()
         } catch is ByteFeed.Closed {
-            // The pipeline no longer reads its input, and reports why.
+            // The pipeline has stopped reading its input. Its error is thrown below.
         } catch {
             feed.finish(error)
             _ = try? await part

@@ -5,9 +5,9 @@ import Processes
 /// The programs that make and restore backups: PostgreSQL's programs, zstd and age.
 struct BackupTools: Sendable {
     let programs: ServerPrograms
-    /// Whether the sessions of the programs begin with `role=none`, because this is the role of the connection that was
-    /// passed to `dumping`. It overrides a role that the owner of the database has set for all sessions (`ALTER
-    /// DATABASE … SET role`).
+    /// Whether the sessions of the programs begin with `role=none`. This is so if the setting `role` was `none` in the
+    /// connection that was passed to `dumping`. Without `role=none`, the sessions would begin with a role that the
+    /// owner of the database has set for all sessions (`ALTER DATABASE … SET role`).
     private var leavesRole = false
     /// The encoding of the database. Dumps of the database are written in this encoding, whatever `client_encoding` is
     /// set for the database or the role.
@@ -56,14 +56,14 @@ struct BackupTools: Sendable {
         if let password = parameters["password"] { environment["PGPASSWORD"] = password }
         if let file = parameters["passfile"] { environment["PGPASSFILE"] = file }
         environment["PGAPPNAME"] = application
-        // Scripts for psql set their own encoding.
+        // Only pg_dump and pg_dumpall get the encoding. Scripts for psql set their own encoding.
         environment["PGCLIENTENCODING"] = program.hasPrefix("pg_dump") ? encoding : nil
-        // Messages are in English, because labels such as DETAIL show which parts of a message quote rows.
+        // Messages are requested in English. Labels in them, such as DETAIL, show which parts of a message quote rows.
         environment["LANG"] = environment["LC_ALL"] ?? environment["LANG"]
         environment["LC_ALL"] = nil
         environment["LC_MESSAGES"] = "C"
-        // Turn off time limits: a dump takes long. Its tables are locked already, and `LockWatch` ends a dump that
-        // waits too long for another lock.
+        // Turn off time limits, because a dump takes long. The dumped tables are locked already, and `LockWatch` ends a
+        // dump that waits too long for another lock.
         let unlimited = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
         // The owner of the database must not decide by ALTER DATABASE … SET which rights the programs have, or whose
         // code they run.
@@ -71,9 +71,9 @@ struct BackupTools: Sendable {
         let options = parameters["options"] ?? environment["PGOPTIONS"]
         environment["PGOPTIONS"] = (options.map { "\($0) " } ?? "") + unlimited + pins
         var shown = settings.withoutPassword
-        // `options` in the connection string would replace PGOPTIONS.
+        // Remove `options` from the connection string, because it would replace PGOPTIONS.
         shown.parameters["options"] = nil
-        // Messages without details, because details quote rows.
+        // psql prints messages without details, because details quote rows.
         let quiet = program == "psql" ? ["-v", "VERBOSITY=terse", "-v", "SHOW_CONTEXT=never"] : []
         return Command(programs.path(program), quiet + arguments + ["--dbname", shown.uri], environment: environment)
     }

@@ -51,7 +51,7 @@ struct CheckedChain: Sendable {
             }
         }
         // Stages before the failed one throw `ByteFeed.Closed`, because nothing reads their output any more. Stages
-        // after it throw its error again. So the first error that is not `Closed` is the cause.
+        // after the failed one throw the same error again. So the first error that is not `Closed` is the cause.
         let sorted = failures.all.sorted { $0.stage < $1.stage }
         if let failure = sorted.first(where: { !($0.error is ByteFeed.Closed) }) ?? sorted.first { throw failure.error }
     }

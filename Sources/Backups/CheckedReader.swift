@@ -89,9 +89,9 @@ final class CheckedReader: @unchecked Sendable {
 }
 
 extension Repository {
-    /// Reads a part of a backup. Meanwhile, another process may encrypt the part again, which stores it as a new
-    /// object, or remove the backup. So if the part's object is gone, this method reads the object that the stored
-    /// manifest refers to now.
+    /// Reads a part of a backup. Meanwhile, another process may remove the backup, or encrypt the part again. A part
+    /// that is encrypted again is stored as a new object. So if the part's object is gone, this method reads the object
+    /// that the stored manifest refers to now.
     ///
     /// - Throws: `BackupError.part` if the object is missing although the stored manifest refers to it; `.notRestored`
     ///   if the backup was removed, or if the part was replaced after some of it had been read; the errors of `body`.

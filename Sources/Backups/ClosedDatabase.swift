@@ -8,7 +8,7 @@ import Postgres
 public struct ClosedDatabase: Sendable {
     static let setting = "reeve.restoring"
 
-    /// The OID of the owner, because the role may be renamed in the meantime.
+    /// The OID of the owner. The name is not used, because the role may be renamed in the meantime.
     let owner: Int
     let limit: Int
     let isTemplate: Bool

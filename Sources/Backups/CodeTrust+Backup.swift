@@ -8,7 +8,8 @@ extension CodeTrust {
     /// - Parameters:
     ///   - archives: the tables of contents of the archives that contain the backup's definitions.
     ///   - target: the server whose superusers are trusted. The restoring role is trusted, too.
-    ///   - owners: the roles that own objects in the source, including roles that the target does not have yet.
+    ///   - owners: the roles that own objects in the source database, including roles that the target does not have
+    ///     yet.
     ///   - isThrough: whether the objects are restored into a scratch server first, and a dump of them is then restored
     ///     into `target`. If so, the check is made even if the restoring role is not a superuser.
     /// - Throws: `BackupError.foreignCode`; `PostgresError`.
@@ -28,7 +29,8 @@ extension CodeTrust {
         }
         if trusted.isEmpty { return }
         for contents in archives {
-            // The names of all possible owners: an owner or a trusted role may not exist in the target yet.
+            // Pass the names of all possible owners. The roles of the target are not enough: an owner or a trusted role
+            // may not exist in the target yet.
             if let piece = ArchiveCode.foreign(in: contents, trusted: trusted, among: roles + named + owners) {
                 throw BackupError.foreignCode(what: piece.name, role: piece.owner)
             }

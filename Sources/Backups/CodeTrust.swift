@@ -5,18 +5,18 @@ import SQL
 /// The roles whose functions may run in a superuser's sessions while rows are restored.
 ///
 /// PostgreSQL evaluates the expressions of generated columns and partition keys when a row is inserted. `Confinement`
-/// makes functions of other roles run with the rights of their owners. It cannot undo what they leave in the session:
-/// settings, such as `search_path` and `standard_conforming_strings`, under which later statements are parsed, and
-/// cursors WITH HOLD and deferred triggers, which run at COMMIT with the rights of the superuser. So functions of roles
-/// that are not trusted are not run at all. A backup that contains such functions is refused before the restore begins
-/// (`ArchiveCode`), and so are tables that would call such functions of the target.
+/// makes functions of other roles run with the rights of their owners. `Confinement` cannot undo what these functions
+/// leave in the session: settings, such as `search_path` and `standard_conforming_strings`, under which later
+/// statements are parsed, and cursors WITH HOLD and deferred triggers, which run at COMMIT with the rights of the
+/// superuser. So functions of roles that are not trusted are not run at all. A backup that contains such functions is
+/// refused before the restore begins (`ArchiveCode`), and so are tables that would call such functions of the target.
 ///
 /// Expressions of other kinds need no such check. CHECK constraints are suspended while rows are inserted; CHECK
 /// constraints that are added later, and foreign keys, are checked in separate sessions; and PostgreSQL builds indexes
 /// and materialized views in a security-restricted operation.
 public enum CodeTrust: Sendable, Equatable {
-    /// All roles. For a server that is discarded afterwards, and whose files and processes belong to an account that
-    /// owns nothing else.
+    /// All roles are trusted. This is only for a server that is discarded afterwards. The server's files and processes
+    /// must belong to an account that owns nothing else.
     case everybody
     /// These roles, and superusers.
     case roles([String])

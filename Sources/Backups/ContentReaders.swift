@@ -83,7 +83,7 @@ struct ContentReaders: Sendable {
     /// Begins the transaction of a reader.
     ///
     /// - Parameter needsFunctions: whether some tables are read by functions. The transaction then is not read-only, so
-    ///   that it can create the functions; it is rolled back in the end.
+    ///   that it can create the functions. In the end the transaction is rolled back.
     private func open(on connection: isolated Connection, needsFunctions: Bool) throws {
         let access = needsFunctions ? "READ WRITE" : "READ ONLY"
         try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ \(access); SET LOCAL lock_timeout = '5s'")
@@ -147,7 +147,8 @@ struct ContentReaders: Sendable {
         return gathered.prints
     }
 
-    /// Collects fingerprints. The readers add to it under the lock. `prints` is read after the readers have ended.
+    /// Collects fingerprints. The readers add fingerprints under the lock. `prints` is read after the readers have
+    /// ended.
     private final class Gathered: @unchecked Sendable {
         private let lock = NSLock()
         private(set) var prints: Prints = [:]

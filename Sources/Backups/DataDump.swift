@@ -7,7 +7,7 @@ import SQL
 /// Reads the fingerprints of a backup's rows, and dumps the rows in parts.
 ///
 /// Small tables are read first, because their fingerprints decide which of pg_dump's parts are needed. Then each slice
-/// of a large table is read, and dumped by the same connection if it has changed.
+/// of a large table is read, and dumped by the same connection if the slice has changed.
 final class DataDump: @unchecked Sendable {
     // `prints`, `unread` and `parts` are under the lock.
     private let run: BackupRun
@@ -21,8 +21,8 @@ final class DataDump: @unchecked Sendable {
     private var unread: Int
     private var parts: [Manifest.Part] = []
 
-    /// - Parameter reuse: finds the parts that may be reused. It is started immediately; its result is awaited when
-    ///   needed.
+    /// - Parameter reuse: finds the parts that may be reused. The search is started immediately; its result is awaited
+    ///   when needed.
     init(_ run: BackupRun, _ plan: DumpPlan, reuse: @escaping @Sendable () async throws -> BackupRun.Reuse) {
         self.run = run
         self.plan = plan

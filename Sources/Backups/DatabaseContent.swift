@@ -6,7 +6,7 @@ import SQL
 
 /// Reads the contents of a database, as values by which a backup and its restore are compared.
 enum DatabaseContent {
-    /// How the rows of a table are read, so that no code of its owner runs with more rights than the owner has.
+    /// How the rows of a table are read, so that no code of the table's owner runs with more rights than the owner has.
     enum Reading: Sendable, Hashable {
         /// By queries. Planning these queries runs no code of a role that has fewer rights than the reading role.
         case direct
@@ -51,7 +51,7 @@ enum DatabaseContent {
 
     /// SQL for an expression that is `direct`, `owner` or `copy`, the way in which a table is read. The expression
     /// refers to a row `c` of pg_class, the row `n` of its schema and the row `o` of its owner. `Connection.withQuery`
-    /// describes the code of others that reading a table could run.
+    /// describes the code of other roles that reading a table could run.
     ///
     /// A trusted role is a superuser or the reading role itself.
     /// - `direct`: The owners of the table, of its ancestors (parents and partitioned tables), and of the functions

@@ -22,8 +22,8 @@ struct DatabaseSetting: Sendable, Equatable {
         }
         guard rest.skip("DATABASE %database% SET "), let name = rest.identifier(), rest.skip(" TO ") else { return nil }
         self.name = name
-        // Whether a list or a literal follows depends on the name of the setting. The text does not show it, because an
-        // unquoted name in a list may itself contain quotes.
+        // The name of the setting decides whether a list or a literal follows. The rest of the statement does not show
+        // it, because a name in a list may contain quotes although it is not quoted itself.
         guard let values = Self.lists.contains(name) ? rest.list() : rest.literal().map({ [$0] }) else { return nil }
         self.values = values
         // A backup must not set `ClosedDatabase.setting`, which decides how the database is opened. The comparison
@@ -38,7 +38,7 @@ struct DatabaseSetting: Sendable, Equatable {
     ]
 
     /// Returns the statement about `%database%` for an element of `pg_db_role_setting.setconfig`. Such an element is a
-    /// text `name=value`.
+    /// string of the form `name=value`.
     static func statement(role: String?, configuration: String) -> String {
         let name = String(Substring(configuration.utf8.prefix { $0 != UInt8(ascii: "=") }))
         let value = String(Substring(configuration.utf8.dropFirst(name.utf8.count + 1)))
@@ -52,7 +52,7 @@ struct DatabaseSetting: Sendable, Equatable {
         return "ALTER \(whose)DATABASE \(quoteIdentifier(database)) SET \(quoteIdentifier(name)) TO \(value)"
     }
 
-    /// Reads bytes from the start of the remaining text.
+    /// Reads bytes from the start of the rest of a statement.
     private struct Scanner {
         private var rest: ArraySlice<UInt8>
 

@@ -14,7 +14,7 @@ struct Delivery: Sendable {
     let trust: CodeTrust
     /// The schemas that expressions of the tables refer to, as `DeliveryCheck.run` returns them.
     let usedSchemas: [String]
-    /// The record of the restore, which is created in the same transaction as the tables.
+    /// The record of the restore. The record is created in the same transaction as the tables.
     let record: UnfinishedRestore
 
     /// Copies the tables, and returns once the transaction is committed.
@@ -46,7 +46,7 @@ struct Delivery: Sendable {
             try await write(to: feed, confinement, creating: missing)
             feed.finish()
         } catch is ByteFeed.Closed {
-            // psql reports why it has stopped reading.
+            // psql has stopped reading. Its error is thrown below, where `committed` is awaited.
         } catch {
             feed.finish(error)
             _ = try? await committed
@@ -116,22 +116,22 @@ struct Delivery: Sendable {
                     throw BackupError.badOutput(program: "pg_restore", reason: problem)
                 }
             }
-            // Check the functions that the tables' expressions call in the target: they may differ from the functions
-            // of the same names in the backup.
+            // Check the functions that the tables' expressions call in the target. These functions may differ from the
+            // functions of the same names in the backup.
             if confinement != nil, section == "pre-data" {
                 try await push(trust.guarding(tables.map(\.path)), to: feed)
             }
         }
     }
 
-    /// Sends a script to psql. Runs on a separate thread, because it blocks while psql waits for a lock and reads
+    /// Sends a script to psql. Runs on a separate thread, because the call blocks while psql waits for a lock and reads
     /// nothing.
     private func push(_ script: String, to feed: ByteFeed) async throws {
         try await onOwnThread(named: "delivery") { try feed.push(Array(script.utf8)) }
     }
 
-    /// The options of pg_dump and pg_restore, for each dump that is needed. pg_dump ignores `--schema` if it has
-    /// `--table`, so schemas and tables need separate dumps.
+    /// The options of pg_dump and pg_restore, for each dump that is needed. If pg_dump gets `--table`, it ignores
+    /// `--schema`, so schemas and tables need separate dumps.
     private var options: [(dump: [String], restore: [String])] {
         // Whole schemas are copied with their functions, types and views; of other schemas, only the tables are copied.
         let whole = selection.intoSchema == nil ? selection.schemas : []
@@ -139,7 +139,8 @@ struct Delivery: Sendable {
         let single = tables.filter { !wholeNames.contains(ExactText($0.schema)) }
         var options: [(dump: [String], restore: [String])] = []
         if !single.isEmpty { options.append((single.map { "--table=\($0.pattern)" }, [])) }
-        // With --schema, pg_restore restores only what is in the schemas. The schemas exist already.
+        // With --schema, pg_restore restores only the objects in the schemas, and not the schemas themselves. The
+        // schemas exist already.
         if !whole.isEmpty {
             options.append((whole.map { "--schema=\(quotePattern($0))" }, whole.map { "--schema=\($0)" }))
         }

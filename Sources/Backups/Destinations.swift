@@ -95,12 +95,12 @@ final class Destinations: @unchecked Sendable {
         return nil
     }
 
-    /// Returns the names of those parts of an earlier backup that may be reused: every repository has them, and in no
-    /// repository has the backup that wrote them failed its last test. If `manifest` itself has failed its last test in
-    /// a repository, no part may be reused.
+    /// Returns the names of those parts of an earlier backup that may be reused. A part may be reused if every
+    /// repository has it, and if the backup that wrote the part has not failed its last test in any repository. If
+    /// `manifest` itself has failed its last test in a repository, no part may be reused.
     func common(_ manifest: Manifest) async throws -> Set<String> {
         let parts = manifest.parts
-        // Grouped by the backup that has written them.
+        // The parts are grouped by the backup that has written them.
         let makers = Dictionary(grouping: parts.map(\.object)) {
             $0.split(separator: "/").dropLast().joined(separator: "/")
         }
@@ -113,7 +113,7 @@ final class Destinations: @unchecked Sendable {
             for (maker, objects) in makers where sizes["\(maker)/\(Proof.name)"] != nil {
                 if try await Proof.isRefuted(maker, in: repository) { good.subtract(objects) }
             }
-            // Any part of a backup that cannot be restored may be the damaged one.
+            // Reuse nothing if the backup cannot be restored, because any of its parts may be the damaged one.
             if try await Proof.isRefuted(manifest.prefix, in: repository) { good = [] }
             there.add([good])
         }
@@ -122,8 +122,8 @@ final class Destinations: @unchecked Sendable {
 }
 
 extension Proof {
-    /// Whether the newest test of a backup has shown that it cannot be restored, or has left a result that cannot be
-    /// read.
+    /// Whether the newest test of a backup has shown that the backup cannot be restored, or has left a result that
+    /// cannot be read.
     ///
     /// - Parameter prefix: the prefix of the backup's objects, `DATABASE/ID`.
     fileprivate static func isRefuted(_ prefix: String, in repository: Repository) async throws -> Bool {

@@ -42,7 +42,8 @@ struct DumpPlan: Sendable {
                     kind: .largeObjects, name: "large-objects.dump", tables: [],
                     arguments: ["--section=data", "--blobs", "--exclude-table=*.*"]))
         }
-        // The ledger changes with each backup. A part that also contained other tables would never be unchanged.
+        // The ledger's tables have their own part. The ledger changes with each backup, so a part that contained the
+        // ledger and other tables would never be reused.
         let own = small.filter { $0.schema == UserSchemas.ledger }
         if !own.isEmpty {
             parts.append(
@@ -54,8 +55,9 @@ struct DumpPlan: Sendable {
         self.parts = parts
     }
 
-    /// Distributes tables over parts. The arguments of every part except the last name its tables. The last part
-    /// contains everything that no other part contains, so that objects that only pg_dump finds are not left out.
+    /// Distributes tables over parts. For every part except the last one, the arguments list the tables of the part.
+    /// The last part contains everything that no other part contains. So objects that only pg_dump finds are not left
+    /// out.
     private static func bundles(
         _ tables: [DatabaseContent.Relation], besides large: [DatabaseContent.Relation]
     ) -> [Part] {

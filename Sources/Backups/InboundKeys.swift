@@ -1,13 +1,13 @@
 import Postgres
 
-/// Foreign keys of other tables that refer to the restored tables. They were dropped together with the former tables.
-/// Only the owners of those other tables can decide whether to create the keys again.
+/// Foreign keys that refer to the restored tables and belong to other tables. These keys were dropped together with the
+/// former tables. Only the owners of the other tables can decide whether to create the keys again.
 struct InboundKeys: Sendable {
     private let keys: [LateConstraints.Constraint]
 
     init(_ keys: [LateConstraints.Constraint]) { self.keys = keys }
 
-    /// Describes the keys that are missing in the target although the tables that had them exist.
+    /// Describes the keys that are missing in the target, if the table that a key belonged to still exists.
     func missing(in target: ConnectionSettings) async throws -> [String] {
         if keys.isEmpty { return [] }
         return try await Connection.opened(target.restoring) { connection in

@@ -23,7 +23,7 @@ public enum BackupKey {
     }
 }
 
-/// The identities that open a backup. They are found by decrypting its smallest part.
+/// The age identities that decrypt a backup. They are found by decrypting the smallest part of the backup.
 public struct KeyTrial: Sendable {
     public let backup: String
     /// The identity files that open the backup; nil if the backup is not encrypted.

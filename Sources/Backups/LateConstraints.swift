@@ -19,14 +19,14 @@ struct LateConstraints: Sendable {
 
     /// The constraints of the restored tables.
     var constraints: [Constraint] = []
-    /// Foreign keys of other tables that refer to the restored tables.
+    /// Foreign keys that refer to the restored tables and belong to other tables.
     var inbound: [Constraint] = []
     /// Constraints that are not made, because the restored tables were moved to another schema, and the statements
     /// contain the original schema.
     var moved: [Constraint] = []
 
-    /// Reads the constraints of the tables, and the foreign keys that refer to them, from a script of pg_restore. Pure:
-    /// no I/O.
+    /// Reads the constraints of the tables, and the foreign keys that refer to the tables, from a script of pg_restore.
+    /// Pure: no I/O.
     ///
     /// - Throws: `SQLScriptError`.
     static func read(_ script: [UInt8], of tables: Set<FetchedTable>, file: String) throws -> LateConstraints {
@@ -81,8 +81,8 @@ struct LateConstraints: Sendable {
         return (makes, notes)
     }
 
-    /// Arranges statements in rounds. No two statements of a round lock the same table, so none waits for another.
-    /// Pure: no I/O.
+    /// Arranges statements in rounds. No two statements of a round lock the same table, so no statement waits for
+    /// another statement of its round. Pure: no I/O.
     ///
     /// - Parameter width: the maximum number of statements in a round.
     static func rounds(of makes: [Making], width: Int) -> [[Making]] {

@@ -118,8 +118,8 @@ public struct Manifest: Codable, Sendable, Equatable {
     /// The roles of the source server with their attributes and memberships, one line each.
     public let roles: [String]
     public var parts: [Part]
-    /// The identity of the source database: a digest of the number of its ledger. nil if the database has no ledger,
-    /// and in manifests of earlier versions of Reeve.
+    /// A digest of the random identifier of the source database's ledger. The digest shows which database was backed
+    /// up. nil if the database has no ledger, and in manifests of earlier versions of Reeve.
     public var estate: String?
     /// The owner, the connection limit and the privileges of the database; nil in manifests of earlier versions of
     /// Reeve.

@@ -50,7 +50,7 @@ public struct MaskingRules: Sendable, Equatable {
         let value: String
         switch (mask, family(of: type)) {
         case (.null, _): return "NULL"
-        // Numbers of at most 13 digits are exact as bigint, as double precision, and in JavaScript.
+        // The number has at most 13 digits. Such numbers are exact as bigint, as double precision, and in JavaScript.
         case (_, .number): value = "('x' || substr(\(hex), 1, 11))::bit(44)::bigint % \(numberLimit(type))"
         case (_, .uuid): value = "substr(\(hex), 1, 32)"
         case (_, .bytes): value = "sha256(\(key))"
@@ -103,7 +103,7 @@ public struct MaskingRules: Sendable, Equatable {
         return "'text ' || substr(\(hex), 1, 12)"
     }
 
-    /// Shortens a value to the length that `character varying(n)` allows.
+    /// Shortens a value to the length that `character(n)` or `character varying(n)` allows.
     private static func fitted(_ value: String, _ type: String) -> String {
         guard type.hasPrefix("character"), let open = type.firstIndex(of: "("),
             let length = Int(type[type.index(after: open)...].prefix { $0.isNumber })

@@ -14,8 +14,8 @@ extension PipelineError {
     /// its server, or got an outage error from it.
     ///
     /// PostgreSQL's programs print the server's message without its SQLSTATE, so an outage error is recognized by its
-    /// text. A function of the database may raise an error with the same text. A restore test then reports that it
-    /// could not be carried out, which does not prove the backup either.
+    /// text. A function of the database may raise an error with the same text. A restore test then reports that the
+    /// test could not be carried out. So such a function cannot make a damaged backup count as proven.
     var saysNothingOfItsInput: Bool {
         guard case .exited = ending else { return true }
         guard program.hasSuffix("/pg_restore") || program.hasSuffix("/psql") else { return false }

@@ -79,8 +79,8 @@ final class PartReader: @unchecked Sendable {
                 "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"] + (await tools.restrictedScript()),
                 on: target)
             : tools.command("pg_restore", RestorePlan.options + options, on: target)
-        // The options select tables, which may all be near the start of the archive. pg_restore then stops reading
-        // early.
+        // If there are options, they select tables. The rows of these tables may all be near the start of the archive.
+        // pg_restore then stops reading early.
         try await unpack(part, through: [command], lastMayStopEarly: !options.isEmpty) { _ in }
     }
 

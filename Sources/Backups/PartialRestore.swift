@@ -47,8 +47,8 @@ public struct PartialRestore: Sendable {
         into target: ConnectionSettings, progress: @escaping Restorer.Progress = { _, _ in }
     ) async throws -> [String] {
         let tools = try await tools(for: target)
-        // The size of the tables is known only after they are resolved. `ScratchRebuild` then checks whether there is
-        // room.
+        // No free space is required here, because the size of the tables is not known before they are resolved.
+        // `ScratchRebuild` checks the free space after that.
         return try await server.with(roomFor: 0) { scratch, isOwn in
             let reader = PartReader(restorer, parts: [], { _, _ in })
             // Statements from the scratch server are run in the target, so no untrusted code may run in the scratch

@@ -54,7 +54,7 @@ public struct Replacement: Sendable {
             try await fill(made)
             try await give(former, to: made)
         } catch {
-            // Runs in a separate task, because this one may be cancelled.
+            // Runs in a separate task, because the current task may be cancelled.
             try? await Task { try await run("DROP DATABASE IF EXISTS \(quoteIdentifier(former.made)) WITH (FORCE)") }
                 .value
             // The database that the restore has left closed was dropped, so only the cause is reported.
@@ -129,7 +129,7 @@ public struct Replacement: Sendable {
 
     /// Creates the new database, which other roles cannot connect to. If a superuser restores, the database belongs to
     /// that superuser until it is filled, because the owner could connect. Any other role creates the database for the
-    /// former owner. This fails, before anything is restored, if the role is not a member of the owner's role.
+    /// former owner. The creation fails, before anything is restored, if the role is not a member of the owner's role.
     private func make(_ former: Former) async throws {
         try await Connection.opened(maintenance) { connection in
             try await connection.with { connection in
@@ -139,8 +139,9 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// Gives the new database those of the owner, the grants and the connection limit of the former one that the
-    /// manifest does not record.
+    /// If the manifest does not record the owner, gives the new database the owner of the former one. If the manifest
+    /// records none of the owner, the grants and the connection limit, the new database gets all three from the former
+    /// one.
     private func give(_ former: Former, to made: ConnectionSettings) async throws {
         if manifest.access?.owner != nil { return }
         try await Connection.opened(made.restoring) { connection in

@@ -29,7 +29,7 @@ public struct Repository: Sendable {
         guard try await lock.acquire(on: connection, wait: wait, waiting: { _ in }) else {
             throw BackupError.locked(holder: try await lock.holder(on: connection)?.description)
         }
-        // Release it immediately, and not only when the server notices that the connection is closed.
+        // Release the lock immediately, and not only when the server notices that the connection is closed.
         do {
             let result = try await body(BackupLock(lock: lock, connection: connection))
             try? await lock.release(on: connection)
@@ -55,7 +55,8 @@ public struct Repository: Sendable {
         var damaged = 0
         let all = try await manifests(of: database) { _ in damaged += 1 }
         let leaving = all.filter { ids.contains($0.id) }
-        // A backup whose manifest cannot be read may refer to parts of the backups that are to be removed.
+        // Remove nothing if a manifest cannot be read: the backup with that manifest may refer to parts of the backups
+        // that are to be removed.
         if damaged > 0, !leaving.isEmpty {
             throw BackupError.part(
                 object: database, reason: "\(damaged) of its manifests cannot be read, so no backup is removed")

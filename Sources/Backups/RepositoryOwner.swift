@@ -11,7 +11,7 @@ import Storage
 /// those of a failed one, and `latest` could be a backup of the other database. So the object `DATABASE/owner.json`
 /// records the owner of the name.
 public struct RepositoryOwner: Codable, Sendable, Equatable, CustomStringConvertible {
-    /// A digest of the ledger's number, because the number itself is secret.
+    /// A digest of the ledger's random identifier. The identifier itself is secret.
     let estate: String
     /// The database's name on its server.
     let source: String
@@ -21,7 +21,7 @@ public struct RepositoryOwner: Codable, Sendable, Equatable, CustomStringConvert
 
     public var description: String { "database \(visible(source)), ledger \(visible(String(estate.prefix(12))))" }
 
-    /// Returns the identity of the current database; nil if the database has no ledger.
+    /// Returns the current database, described as an owner; nil if the database has no ledger.
     ///
     /// - Throws: the errors of `LedgerSchema.estate`.
     static func read(on connection: isolated Connection) throws -> RepositoryOwner? {
@@ -37,8 +37,8 @@ extension Repository {
     /// Refuses a name under which the repository contains backups of another database. If the name has no owner yet,
     /// records this database as its owner. To be called under the lock (`Repository.locked`).
     ///
-    /// - Parameter adopts: whether to take over a name that belongs to another database, and to start again if the
-    ///   backups are gone.
+    /// - Parameter adopts: whether to take over a name that belongs to another database, and to accept a repository
+    ///   without backups although the ledger records some in it.
     /// - Throws: `BackupError.foreign`; `.emptied` if the ledger records backups in the repository but the repository
     ///   has none, for example because the disk below a mount point is not mounted; `StorageError`; `PostgresError`.
     public func claim(_ database: String, on connection: Connection, adopts: Bool = false) async throws {
@@ -58,8 +58,8 @@ extension Repository {
         try await store.write(Array(try JSONEncoder().encode(own)), to: "\(database)/\(RepositoryOwner.name)")
     }
 
-    /// Returns the owner that the object `owner.json` records. If that object is missing, returns the source of the
-    /// newest backup that records its identity; nil if there is none.
+    /// Returns the owner that the object `owner.json` records. If that object is missing, returns the source database
+    /// of the newest backup whose manifest has an `estate`; nil if there is no such backup.
     private func owner(of database: String) async throws -> RepositoryOwner? {
         do {
             let bytes = try await store.bytes(of: "\(database)/\(RepositoryOwner.name)")

@@ -81,7 +81,8 @@ struct RestoreGuard: Sendable {
             if let limit { try await run(["ALTER DATABASE \(quoteIdentifier(before.name)) CONNECTION LIMIT \(limit)"]) }
             return
         }
-        // The locks of prepared transactions would hold up the restore, and no session could connect to end them.
+        // Refuse a database with prepared transactions. Their locks would hold up the restore, and no session could
+        // connect to end them.
         if !before.prepared.isEmpty {
             throw BackupError.prepared(database: before.name, transactions: before.prepared)
         }
@@ -142,7 +143,8 @@ struct RestoreGuard: Sendable {
         try await Connection.opened(target.restoring) { connection in
             let end = ContinuousClock.now + .seconds(5)
             while true {
-                // In this order: if a session finishes starting between the two queries, the second query counts it.
+                // End the starting sessions first, and then count the others: if a session finishes starting between
+                // the two queries, the second query counts it.
                 let starting = try await connection.with { try endStarting(on: $0) }
                 let count: Int = try await connection.with {
                     try $0.query(

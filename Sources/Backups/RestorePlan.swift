@@ -75,7 +75,7 @@ struct RestorePlan: Sendable {
         switch scope {
         case .everything:
             filled = nil
-            // The largest first, so that it does not keep a single connection busy at the end.
+            // Restore the largest part first, so that it does not keep a single connection busy at the end.
             rows = .parts(parts(.data, .largeObjects).sorted { $0.bytes > $1.bytes }, jobs: jobs)
             dependents = parts(.after).flatMap { part -> [Step] in
                 [
@@ -101,8 +101,8 @@ struct RestorePlan: Sendable {
             dependents = parts(.after).map { .entries(.allBut(leftOut), of: $0) }
             last = []
         }
-        // Sequences follow the rows, because pg_dump's data sections set them, too, to their values at the time of the
-        // dump.
+        // Sequences are restored after the rows. pg_dump's data sections also set sequences, but to their values at the
+        // time of the dump.
         contents =
             [.refuseUntrusted(in: filled), .suspendChecks, rows, .parts(parts(.sequences))]
             // All masks are applied, because a rule for a table also applies to its partitions and to tables that

@@ -85,7 +85,7 @@ public struct RestoreTest: Sendable {
         settings.restoresAllRoles = isOwn
         settings.restoresAccess = true
         settings.trust = await scratch.trust(isOwn: isOwn, otherwise: settings.trust)
-        // Masks and `beforeOpening` are for databases that are kept after the restore.
+        // Turn off masks and `beforeOpening`, which are for databases that are kept after the restore.
         settings.masking = MaskingRules([:])
         settings.beforeOpening = nil
         let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
@@ -127,8 +127,8 @@ public struct RestoreTest: Sendable {
     private func runChecks(_ target: ConnectionSettings) async throws -> [RestoreDifference] {
         let checks = checks
         if checks.isEmpty { return [] }
-        // Confined, because ANALYZE evaluates expressions of indexes and statistics with the rights of the table's
-        // owner, whichever role wrote them.
+        // The session is confined, because ANALYZE evaluates the expressions of indexes and statistics. It evaluates
+        // them with the rights of the table's owner, whichever role wrote them.
         try await Confinement.during(in: target.restoring.named("reeve restore test")) { _ in
             try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
                 try await connection.with { _ = try $0.execute("ANALYZE") }

@@ -16,25 +16,25 @@ public struct Restorer: Sendable {
         public var jobs = 2
         /// Whether missing roles are created.
         public var makesRoles = false
-        /// Whether existing roles, too, get the attributes that the backup records. Only for a server that is used for
-        /// nothing else.
+        /// Whether existing roles, too, get the attributes that the backup records. This may be set only for a server
+        /// that is used for nothing else.
         var restoresAllRoles = false
-        /// Whether the target gets the owner, the grants and the connection limit of the backup. For a target that was
-        /// made for the restore.
+        /// Whether the target gets the owner, the grants and the connection limit of the backup. This is set for a
+        /// target that was made for the restore.
         public var restoresAccess = false
         public var masking = MaskingRules([:])
         /// The roles whose functions may run while a superuser restores.
         public var trust = CodeTrust.roles([])
         /// Called when everything is restored, before other sessions may connect. Its errors make the restore fail.
         public var beforeOpening: (@Sendable (ConnectionSettings) async throws -> Void)?
-        /// The folder for temporary copies of archives that pg_restore must read from a file. They contain definitions
-        /// and no rows.
+        /// The folder for temporary copies of archives that pg_restore must read from a file. The copies contain
+        /// definitions and no rows.
         public var temporaryFolder = NSTemporaryDirectory()
         /// How long a restore of single tables waits, before it makes a constraint, for locks that sessions of the
         /// target hold.
         var lockPatience = ConstraintMaking.LockPatience()
-        /// The maximum size of a part that is read as text, in bytes. Anyone who can write to a repository can store a
-        /// few kilobytes that are unpacked to gigabytes.
+        /// The maximum size of a part that is read as text, in bytes. A limit is needed, because anyone who can write
+        /// to a repository can store a few kilobytes that are unpacked to gigabytes.
         var textLimit = 256 << 20
 
         public init() {}
@@ -84,7 +84,7 @@ public struct Restorer: Sendable {
                     }
                 }
             }
-            // Confined, because inserting rows and making constraints call functions of the backup.
+            // The functions of the backup are confined, because inserting rows and making constraints call them.
             try await Confinement.during(in: target.restoring) {
                 try await run.perform(steps, under: $0)
             }

@@ -36,7 +36,7 @@ public struct RetentionPolicy: Sendable, Equatable {
     /// Decides about each backup, newest first.
     ///
     /// Only proven backups fill the days, weeks and months, because a backup that was never shown to be restorable must
-    /// not displace one that was. Backups that are newer than the newest proven one are kept. Without any proven
+    /// not displace a proven backup. Backups that are newer than the newest proven one are kept. Without any proven
     /// backup, all are kept.
     public func decide(_ candidates: [Candidate], now: Timestamp) -> [Decision] {
         let sorted = candidates.sorted { ($0.finishedAt, $0.id) > ($1.finishedAt, $1.id) }

@@ -28,7 +28,7 @@ struct RoleStatement: Sendable, Equatable {
     /// Returns a name without its quotes. pg_dumpall does not quote every name.
     private static func meant(_ name: String) -> ExactText { ExactText(unquoteIdentifier(name) ?? name) }
 
-    /// Returns the identifier at the start of a text.
+    /// Returns the identifier at the start of `text`.
     private static func name(_ text: Substring) -> String {
         let (bytes, quote) = (text.utf8, UInt8(ascii: "\""))
         guard bytes.first == quote else {

@@ -76,7 +76,7 @@ struct ScratchRebuild: Sendable {
     }
 
     /// Describes how the rebuilt tables differ from the backup's definitions. To be called after the confinement has
-    /// ended, because it suspends CHECK constraints.
+    /// ended, because the confinement suspends CHECK constraints.
     func differences(_ rebuilt: Result) async throws -> [String] {
         guard let part = manifest.parts.first(where: { $0.kind == .catalog }) else { return [] }
         let expected = try SchemaSnapshot.parse(try await reader.text(of: part), file: part.object).catalog

@@ -73,11 +73,11 @@ struct ScratchServer: Sendable {
         return trust
     }
 
-    /// The threads for calls on the folder's file system, which may hang.
+    /// The threads for calls on the folder's file system. Such a call may hang.
     private var files: BoundedThreads { BoundedThreads.named(folder) }
 
-    /// Removes the folder of a cluster, which contains restored rows. Tries again after a failure, and finally logs a
-    /// warning.
+    /// Removes the folder of a cluster, because the folder contains restored rows. Tries again after a failure, and
+    /// finally logs a warning.
     private func remove(_ clusterFolder: String) async {
         // Runs even if this task is cancelled.
         await Task {
@@ -140,7 +140,8 @@ struct ScratchServer: Sendable {
         return cluster.settings(database: "restored")
     }
 
-    /// Returns the folders with names of the form `KIND-PID-SUFFIX` whose processes have ended.
+    /// Returns the folders that ended processes have left behind. The name of such a folder has the form
+    /// `KIND-PID-SUFFIX`, and no process has this process ID any more.
     private func abandonedFolders(_ kind: String) -> [String] {
         ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).filter { name in
             let words = name.split(separator: "-")

@@ -43,7 +43,7 @@ struct SnapshotTransaction: Sendable {
         return try await connection.with { connection in
             try connection.execute("BEGIN READ ONLY")
             do {
-                // The limit comes first, because reading the size of a table waits if another session has locked the
+                // Set the lock timeout first: reading the size of a table waits if another session has locked the
                 // table.
                 try connection.execute(limit)
                 let before = try DatabaseContent.relations(on: connection)
@@ -98,7 +98,8 @@ struct SnapshotTransaction: Sendable {
         [String(relation.id), relation.path, relation.kind, relation.definition]
     }
 
-    /// Whether the role may lock rows of the catalog. It must be a superuser, and the server not a standby.
+    /// Whether the role may lock rows of the catalog. The role must be a superuser, and the server must not be a
+    /// standby.
     private static func canPinSchemas(on connection: isolated Connection) throws -> Bool {
         try connection.query(
             "SELECT rolsuper AND NOT pg_is_in_recovery() FROM pg_roles WHERE rolname = current_user"

@@ -7,7 +7,7 @@ import Postgres
 /// Foreign keys and other late constraints are not compared, because the target decides which of them can be made.
 struct TableComparison {
     private let tables: Set<FetchedTable>
-    /// The identities of the late constraints.
+    /// The object identities of the late constraints.
     private let late: Set<ObjectIdentity>
 
     init(tables: [FetchedTable], late: LateConstraints = LateConstraints()) {

@@ -25,7 +25,7 @@ struct TableOfContents: Sendable {
     }
 
     private(set) var entries: [Entry] = []
-    /// The text after the type in the line of an entry: schema, name and owner.
+    /// What follows the type in the line of an entry: schema, name and owner. The key is the number of the entry.
     private var names: [Int: ArraySlice<UInt8>] = [:]
 
     init(entries: [Entry]) { self.entries = entries }
@@ -69,7 +69,7 @@ struct TableOfContents: Sendable {
 
     private struct Descriptor {
         let name: String
-        /// The name and the space after it.
+        /// The name of the type, and the space after the name.
         let bytes: [UInt8]
         /// The OID of the system catalog in which objects of this type are stored; 0: none. Set only if the name of the
         /// type begins with the name of another type, as TABLE DATA does with TABLE: in an entry of type TABLE, DATA
@@ -77,7 +77,7 @@ struct TableOfContents: Sendable {
         let catalog: Int?
     }
 
-    /// The types of pg_dump, longest first.
+    /// The types of entries that pg_dump writes. The type with the longest name is first.
     private static let types: [Descriptor] = {
         let alone = [
             "ACCESS METHOD", "ACL", "AGGREGATE", "BLOB", "BLOB COMMENTS", "BLOB METADATA", "BLOBS", "CAST",
@@ -105,7 +105,7 @@ struct TableOfContents: Sendable {
     func owner(of entry: Entry, among roles: [String]) -> String? {
         guard let text = names[entry.id] else { return nil }
         return roles.filter { role in
-            // The name as pg_dump writes it, with spaces for line feeds and carriage returns.
+            // The role's name as pg_dump writes it, with spaces for line feeds and carriage returns.
             let ending = [UInt8(ascii: " ")] + role.utf8.map { $0 == 0x0A || $0 == 0x0D ? 0x20 : $0 }
             return text.reversed().starts(with: ending.reversed())
         }.max { $0.utf8.count < $1.utf8.count }

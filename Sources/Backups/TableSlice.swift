@@ -17,10 +17,11 @@ struct TableSlice: Sendable, Hashable {
         return both.isEmpty ? nil : both.joined(separator: " AND ")
     }
 
-    /// The size from which on a table is stored in slices, and the approximate size of a slice, in bytes.
+    /// - `large`: Tables of at least this size, in bytes, are stored in slices.
+    /// - `slice`: The approximate size of a slice, in bytes.
     struct Sizes: Sendable {
         var large = 64 << 20
-        /// The slices are larger than this if the table would otherwise have more than 64 slices.
+        /// The slices are larger than `slice` if the table would otherwise have more than 64 slices.
         var slice = 128 << 20
     }
 
@@ -81,8 +82,9 @@ struct TableSlice: Sendable, Hashable {
             return
         }
         try connection.withQuery("SELECT t.* \(rows)", returning: "SETOF \(relation.path)", as: role) { call in
-            // With OFFSET 0, the function is called once, and not once for each column. In a SELECT list, its rows are
-            // returned one by one; in FROM, they would be collected first.
+            // The function returns the rows of the slice. With OFFSET 0, the function is called once, and not once for
+            // each column. A function in a SELECT list returns its rows one by one. The rows of a function in FROM
+            // would be collected first.
             let query = "SELECT \(columns(of: "(s.r)")) FROM (SELECT \(call) AS r OFFSET 0) s"
             _ = try connection.copyOut("COPY (\(query)) TO STDOUT (ENCODING 'UTF8')", take)
         }

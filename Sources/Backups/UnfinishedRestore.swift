@@ -6,10 +6,10 @@ import SQL
 /// The record that a restore of single tables keeps in its target: an empty schema of the restoring role. The schema's
 /// comment contains the restored tables, the ID of the backup, and the constraints that are not made yet.
 ///
-/// The schema is created in the same transaction as the tables, so it also shows whether that transaction was
-/// committed. The transactions that make the constraints update the record, and at the end it is dropped. Only the
-/// restoring role and superusers can change it. The statements that make the constraints are always read from the
-/// backup, and never from the record.
+/// The schema is created in the same transaction as the tables, so its existence also shows whether that transaction
+/// was committed. The transactions that make the constraints update the record. At the end of the restore, the record
+/// is dropped. Only the restoring role and superusers can change the record. The statements that make the constraints
+/// are always read from the backup, and never from the record.
 public struct UnfinishedRestore: Sendable {
     struct Table: Codable, Sendable, Equatable {
         let schema: String
@@ -32,7 +32,7 @@ public struct UnfinishedRestore: Sendable {
 
     private struct Content: Codable, Sendable {
         let backup: String
-        /// The names as the user wrote them, sorted.
+        /// The names of the wanted tables and schemas, as the user wrote them, sorted.
         let wantedTables: [String]
         let wantedSchemas: [String]
         let intoSchema: String?
@@ -81,7 +81,7 @@ public struct UnfinishedRestore: Sendable {
         return selection
     }
 
-    /// Whether this is the record of a restore of this selection.
+    /// Whether this is the record of a restore of `selection`.
     func isOf(_ selection: PartialRestore.Selection) -> Bool {
         func exact(_ names: [String]) -> [ExactText] { names.map(ExactText.init) }
         return exact(content.wantedTables) == exact(selection.tables.sorted())
@@ -101,7 +101,7 @@ public struct UnfinishedRestore: Sendable {
 
     /// Returns a script for psql that makes the record, at the end of the transaction that creates the tables.
     func script() throws -> String {
-        // A dollar-quote tag that no name contains.
+        // The tag of the script's dollar quotes. No name contains this tag.
         let tag = "$\(schema)$"
         return """
             SET client_encoding = 'UTF8';
@@ -209,7 +209,7 @@ public struct UnfinishedRestore: Sendable {
     /// Determines whether the session that ran `script`, and whose connection was lost, has committed its transaction.
     /// The application name of that session is the name of the schema.
     func outcome(in target: ConnectionSettings) async -> Outcome {
-        // Runs in a separate task, because this one may be cancelled.
+        // Runs in a separate task, because the current task may be cancelled.
         await Task {
             let end = ContinuousClock.now + target.outcomeTimeout
             var reason = "the server did not answer"
@@ -228,8 +228,8 @@ public struct UnfinishedRestore: Sendable {
         }.value
     }
 
-    /// Checks first whether the session still runs, and then whether the schema exists. In this order, because
-    /// everything that an ended session has committed is visible.
+    /// Checks first whether the session still runs, and then whether the schema exists. This order is necessary: only
+    /// after the session has ended is it certain that everything it has committed is visible.
     private func look(in target: ConnectionSettings) async throws -> (isRunning: Bool, isThere: Bool) {
         try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in

@@ -8,15 +8,15 @@ public struct Verification: Sendable {
     public fileprivate(set) var parts = 0
     /// The number of parts that were read to their end.
     public fileprivate(set) var read = 0
-    /// The number of parts that were read but not decrypted, because there is no identity: only their hashes were
+    /// The number of parts that were read but not decrypted, because no age identity was given. Only their hashes were
     /// compared.
     public fileprivate(set) var unopened = 0
     /// The number of bytes that were read.
     public fileprivate(set) var bytes = 0
     /// Missing or damaged parts and manifests, and failed repositories.
     public fileprivate(set) var problems: [BackupError] = []
-    /// Parts that could not be checked, for example because a program was killed. The errors prove nothing about the
-    /// parts.
+    /// The errors of parts that could not be checked, for example because a program was killed. Such an error does not
+    /// show whether the part is damaged.
     public fileprivate(set) var untried: [BackupError] = []
     /// Objects that no manifest refers to. They belong to an interrupted backup, or to a running one. They are not
     /// problems: the next backup removes the objects of interrupted backups.
@@ -71,7 +71,7 @@ public struct BackupVerifier: Sendable {
                 case .unknown:
                     lacking.append(error)
                     result.problems.append(.noBackup(place: repository.store.place))
-                // The other repositories may have a valid copy.
+                // Continue, because the other repositories may have a valid copy of the manifest.
                 case .badManifest: result.problems.append(error)
                 default: throw error
                 }
@@ -97,7 +97,8 @@ extension Repository {
     ///
     /// - Parameters:
     ///   - share: the share of the parts that are read, between 0 and 1; at least one part of each backup.
-    ///   - identity: the identity that decrypts encrypted parts; without it, only their hashes are compared.
+    ///   - identity: the file with the age identity. Without it, encrypted parts are not decrypted: only their hashes
+    ///     are compared.
     /// - Throws: `StorageError` if the store does not answer.
     func verify(
         _ manifests: [Manifest], of database: String, share: Double = 1, identity: String? = nil

@@ -66,9 +66,9 @@ public struct DatabaseConfiguration: Sendable {
         return settings
     }
 
-    /// Returns the connection settings from environment variables: empty settings if libpq's variables are set, because
-    /// libpq reads them itself; otherwise the settings in the variables of PostgreSQL's container image; nil if neither
-    /// are set.
+    /// Returns the connection settings from environment variables. If libpq's variables are set, returns empty
+    /// settings, because libpq reads these variables itself. Otherwise, returns the settings in the variables of
+    /// PostgreSQL's container image; nil if those are not set either.
     private static func libpqSettings(_ environment: [String: String]) -> ConnectionSettings? {
         if ["PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE"].contains(where: { environment[$0]?.isEmpty == false }) {
             return ConnectionSettings()

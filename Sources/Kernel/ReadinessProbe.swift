@@ -1,4 +1,4 @@
-/// A part of `/readyz`: checks whether a database is in the state that the program requires. The service calls it
+/// A check for `/readyz`: whether a database is in the state that the program requires. The service runs it
 /// repeatedly, after the ledger is installed.
 public struct ReadinessProbe: Sendable {
     public struct Answer: Sendable {

@@ -43,7 +43,7 @@ enum BackupChecks {
     }
 
     private static func finding(_ subject: String, _ record: UnfinishedRestore) -> Finding {
-        // Any role that may create schemas can create such a record, so its texts are escaped.
+        // Any role that may create schemas can create such a record, so the strings in the record are escaped.
         let missing = record.missingNames.map { visible($0) }.joined(separator: ", ")
         let unless = "unless that restore is running, "
         return Finding(

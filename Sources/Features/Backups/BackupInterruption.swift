@@ -30,7 +30,8 @@ extension Interruption {
     private func tell(_ work: BackupWork, _ own: Set<String>) async {
         let (repositories, database) = (work.repositories, work.open.name)
         stands("it is not known whether a backup was made; 'reeve backup list' shows the existing backups")
-        // A separate task, because this one is cancelled. If a repository hangs, the state set above remains.
+        // This runs in a separate task, because the current task is cancelled. If a repository hangs, the state that
+        // was set above remains.
         let looking = Task { () async throws -> [String] in
             var made: [String] = []
             for repository in repositories {

@@ -90,7 +90,7 @@ enum BackupSettings {
     }
 
     static func identity(_ configuration: Configuration, given: String? = nil) -> String? {
-        // An absolute path, because the programs that receive it run in another working directory.
+        // The path is made absolute, because the programs that receive it run in another working directory.
         (given ?? configuration.path(identity)).map { URL(fileURLWithPath: $0).path }
     }
 
@@ -118,8 +118,8 @@ enum BackupSettings {
         configuration[encryption] == .none || configuration[identity] != nil
     }
 
-    /// Reads the checks of the systems, from `checks` in the system's own folder and from `backups/checks/SYSTEM` next
-    /// to the shipped migrations.
+    /// Reads the checks of the systems. The checks of a system are in `checks` in the system's folder, and in
+    /// `../../backups/checks/SYSTEM` relative to that folder. The second folder exists for the shipped systems.
     static func checks(_ systems: [System]) throws -> [SystemCheck] {
         try systems.flatMap { system -> [SystemCheck] in
             let shipped = URL(fileURLWithPath: system.folder).deletingLastPathComponent().deletingLastPathComponent()

@@ -6,8 +6,9 @@ import Reporting
 import Storage
 import Telemetry
 
-/// The task that backs up the database. If the server's version has changed since the last proven backup, backups of
-/// the new version may fail to restore. The task then tests the new backup immediately, if this machine can decrypt it.
+/// The task that backs up the database. If the server's version has changed since the last proven backup, backups that
+/// were made with the new version may fail to restore. The task then tests the new backup immediately, if this machine
+/// can decrypt it.
 enum BackupTask {
     static func run(_ call: TaskCall) async throws -> String {
         let work = try BackupWork(call)

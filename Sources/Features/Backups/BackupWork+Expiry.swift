@@ -23,7 +23,7 @@ extension BackupWork {
         var candidates: [RetentionPolicy.Candidate] = []
         for manifest in try await repository.manifests(of: open.name, damaged: damaged) {
             let times = [manifest.startedAt, manifest.finishedAt].map { try? Timestamp.fromPostgres($0) }
-            // Allows one hour, because the clocks of machines differ a little.
+            // A difference of one hour is allowed, because the clocks of machines differ a little.
             guard let began = times[0], let finished = times[1], max(began, finished) - .seconds(3600) <= now else {
                 damaged(
                     .badManifest(

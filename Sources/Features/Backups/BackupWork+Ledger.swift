@@ -21,8 +21,9 @@ extension BackupWork {
         }
     }
 
-    /// Records in the ledger the backups of a repository that the ledger lacks. The process that made such a backup was
-    /// killed after it had written the manifest, or could not reach the ledger. The backups count as unproven.
+    /// If a repository contains backups that the ledger lacks, records these backups in the ledger. The process that
+    /// made such a backup was killed after it had written the manifest, or could not reach the ledger. The backups
+    /// count as unproven.
     ///
     /// - Throws: `StorageError`; `LedgerError`; `PostgresError`.
     func findUnknown(in repository: Repository, actor: String, on connection: Connection) async throws {
@@ -47,7 +48,8 @@ extension BackupWork {
     func reconcile(_ repository: Repository, actor: String, on connection: Connection) async throws {
         try await repository.claim(open.name, on: connection)
         try await findUnknown(in: repository, actor: actor, on: connection)
-        // The backups that only the ledger has: a removal was interrupted, or another program has removed the backup.
+        // Forget the backups that only the ledger has. The removal of such a backup was interrupted, or another program
+        // has removed the backup.
         let known = try await knownBackups(in: repository, on: connection)
         for id in known.subtracting(try await repository.ids(of: open.name)).sorted() {
             try await connection.with {

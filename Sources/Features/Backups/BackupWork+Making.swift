@@ -41,8 +41,8 @@ extension BackupWork {
         return result
     }
 
-    /// Runs the hook `before` and makes the backup. If that fails, records the failure in the ledger and runs the hook
-    /// `after`.
+    /// Runs the hook `before` and makes the backup. If either fails, records the failure in the ledger and runs the
+    /// hook `after`.
     private func make(
         _ maker: BackupMaker, _ attempts: [Int], _ progress: @escaping @Sendable (String, Int) -> Void
     ) async throws -> BackupMaker.Result {
@@ -50,7 +50,7 @@ extension BackupWork {
             try await BackupHook.before.run(configuration, ["REEVE_DATABASE": open.name])
             return try await maker.make(progress: progress)
         } catch {
-            // A separate task, because this one may be cancelled.
+            // This runs in a separate task, because the current task may be cancelled.
             await Task {
                 try? await withLedger { connection in
                     for attempt in attempts { try BackupLedger.finish(attempt, failure: "\(error)", on: connection) }
@@ -62,8 +62,9 @@ extension BackupWork {
         }
     }
 
-    /// Records the backups in a repository that the ledger lacks. Such a backup is valid, even if the process that made
-    /// it was killed. If the repository or the ledger cannot be reached now, the next backup records them.
+    /// If a repository contains backups that the ledger lacks, records these backups in the ledger. Such a backup is
+    /// valid, even if the process that made it was killed. If the repository or the ledger cannot be reached now,
+    /// the next backup records these backups.
     private func tellLedger(of repository: Repository, _ actor: String) async {
         do {
             try await open.database.withDirectConnection(named: "reeve backup") { connection in

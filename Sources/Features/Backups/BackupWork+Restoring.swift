@@ -45,7 +45,8 @@ extension BackupWork {
         var unfinished: UnfinishedRestore?
     }
 
-    /// Restores tables or schemas, or creates the constraints that such a restore has not created.
+    /// Restores tables or schemas, or creates the constraints that an unfinished restore of tables or schemas has not
+    /// created.
     ///
     /// - Returns: a note for each object that was left out, or that differs from the backup.
     func restoreTables(

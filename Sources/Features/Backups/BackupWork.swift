@@ -72,8 +72,8 @@ struct BackupWork: Sendable {
     ///   another database.
     func alone<T: Sendable>(_ body: @Sendable (Connection, BackupLock) async throws -> T) async throws -> T {
         try await open.database.withDirectConnection(named: "reeve backup") { connection in
-            // Install the ledger first. Without a ledger the key of the lock is known to every role, and differs from
-            // the key with a ledger.
+            // Install the ledger first. Without a ledger, the key of the lock is known to every role. With a ledger,
+            // the key is another one.
             try await connection.with { try LedgerSchema.install(on: $0) }
             return try await Repository.locked(on: connection, wait: .seconds(60)) { lock in
                 try await body(connection, lock)

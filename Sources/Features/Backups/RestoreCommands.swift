@@ -150,7 +150,8 @@ enum RestoreCommands {
 
     /// Finds the backup to restore.
     ///
-    /// - Parameter unfinished: the restore to continue. It continues with the backup that it began with.
+    /// - Parameter unfinished: the restore to continue. An unfinished restore continues with the backup that it began
+    ///   with.
     private static func choose(
         _ invocation: Invocation, _ work: BackupWork, _ unfinished: UnfinishedRestore?
     ) async throws -> (Repository, Manifest) {

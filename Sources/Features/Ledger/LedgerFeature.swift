@@ -14,7 +14,8 @@ extension Feature {
 
 /// The settings of the ledger's retention.
 enum LedgerSettings {
-    /// The syntax of these durations. The minimum is one day, so that no process still needs the rows that are removed.
+    /// The syntax of the durations of `ledger.keep`. The minimum is one day, so that no process still needs the rows
+    /// that are removed.
     private static let kept = ValueSyntax.duration(.seconds(86400)...WrittenDuration.longest)
     private static let runs = Setting(
         "ledger.keep.runs", kept, default: "90d",

@@ -18,9 +18,9 @@ enum AnalyzeTask {
         let wasAnalyzed: Bool
     }
 
-    /// Whether the statistics are stale: they were never gathered and the table has rows or changes, or more than 50
-    /// rows plus a tenth of the table have changed. That is autovacuum's default threshold (PostgreSQL manual, section
-    /// 25.1.6).
+    /// Whether the statistics are stale. If they were never gathered, they are stale if the table has rows or changes.
+    /// Otherwise, they are stale if more than 50 rows plus a tenth of the table have changed: this is autovacuum's
+    /// default threshold (PostgreSQL manual, section 25.1.6).
     static func isStale(_ table: TableStatistics) -> Bool {
         if !table.wasAnalyzed { return table.changes > 0 || table.rows > 0 }
         return Double(table.changes) > 50 + 0.1 * max(table.rows, 0)

@@ -21,7 +21,7 @@ final class BegunMigrations: Sendable {
         do {
             return try await body()
         } catch {
-            // A separate task, because this one is cancelled.
+            // This runs in a separate task, because the current task is cancelled.
             if interruption.signal != nil { await Task { await tell(interruption) }.value }
             throw error
         }

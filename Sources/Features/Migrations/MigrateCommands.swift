@@ -148,8 +148,8 @@ enum MigrateCommands {
         _ body: (Migrator, OpenDatabase) async throws -> MigrationReport
     ) async throws -> ExitCode {
         try await DatabaseScope.forEach(invocation) { one, estate in
-            // For 'down' only the named systems are reverted. For the other commands, the systems that they require are
-            // included.
+            // If the user names systems for `down`, only these systems are reverted. In all other cases, the systems
+            // that the chosen systems require are included.
             let open = try await estate.open(
                 one, chosen: invocation.options("system"), options: invocation.options("with"),
                 withRequirements: !goingDown || invocation.options("system").isEmpty)
@@ -172,7 +172,8 @@ enum MigrateCommands {
 }
 
 extension Interruption {
-    /// Records what a run did in one database, for a signal that arrives while the command works on another database.
+    /// Records what a run did in one database. If a signal arrives while the command works on another database, the
+    /// report contains what was recorded.
     fileprivate func did(_ outcome: Migrator.Outcome, _ word: String, in database: String) {
         for one in outcome.done {
             did("\(word) \(one.system)/\(one.version.map { "\($0) " } ?? "R ")\(one.name) in '\(database)'")

@@ -21,8 +21,8 @@ struct NewMigration {
                 ("R__\(name).down.sql", "-- Drops the objects that R__\(name).sql creates.\n"),
             ]
         } else {
-            // The highest existing version plus one. Opt-in migrations do not count, because they have their own
-            // numbers.
+            // The new version is the highest existing version plus one. Opt-in migrations are ignored, because they
+            // have their own numbers.
             let highest = folder.versioned.filter { $0.up.directives.option == nil }.compactMap(\.version).max() ?? 0
             let digits = String(highest + 1)
             let title = String(repeating: "0", count: max(0, 4 - digits.count)) + digits + "_" + name

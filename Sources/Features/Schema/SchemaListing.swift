@@ -11,7 +11,7 @@ struct SchemaListing {
     private let isWhole: Bool
 
     /// - Parameter pattern: selects objects by kind and name, or by name; `*` matches any characters. nil selects all
-    ///   objects except parts of tables and domains.
+    ///   objects except those that belong to a table or a domain, such as columns and constraints.
     /// - Returns: nil if no object matches.
     init?(catalog: SchemaCatalog, pattern: String?) {
         self.catalog = catalog

@@ -9,8 +9,8 @@ import SQL
 struct SchemaSource {
     /// The catalog of the schema.
     let catalog: SchemaCatalog
-    /// Whether the catalog covers a whole database. If it does not, a comparison with a whole database ignores that
-    /// database's additional objects outside the schemas of this catalog.
+    /// Whether the catalog covers a whole database. A catalog that covers less may be compared with a whole database.
+    /// The comparison then ignores the database's additional objects outside the schemas of this catalog.
     let isWhole: Bool
     /// The role that connected, if the source is a database.
     let owner: String?

@@ -3,7 +3,7 @@ import Reporting
 /// A command: its name, its arguments and options, and its function. The parser and the help are generated from it.
 public struct CommandSpec: Sendable {
     public let noun: String
-    /// nil for a command of one word, such as `serve`.
+    /// The second word of the command; nil for a command of one word, such as `serve`.
     public let verb: String?
     /// A description in one line, for the help.
     public let summary: String

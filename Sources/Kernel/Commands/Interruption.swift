@@ -40,8 +40,8 @@ public final class Interruption: Sendable {
     /// Sets the state that is reported if a signal stops the command from now on. Replaces the previous state.
     public func stands(_ what: String) { state.withLock { $0.standing = what } }
 
-    /// Runs a function that waits for a person's answer. A signal then ends the process immediately, because there is
-    /// nothing to cancel.
+    /// Runs a function that waits for a person's answer. During that wait, a signal ends the process immediately,
+    /// because there is nothing to cancel.
     public func asking<T>(_ body: () throws -> T) rethrows -> T {
         state.withLock { $0.isAsking = true }
         defer { state.withLock { $0.isAsking = false } }

@@ -7,8 +7,8 @@
 /// A setting can be set only if a feature lists its key.
 public struct Setting<Value: Sendable>: Sendable {
     public let key: SettingKey
-    /// Returns the value from the configured texts, or else the default. The texts were already checked when they were
-    /// read.
+    /// Parses the strings that are configured for the setting. If there are none, returns the default. The strings were
+    /// already checked when they were read.
     let value: @Sendable ([String]) throws(InvalidValue) -> Value
 
     /// A setting that always has a value.
@@ -42,7 +42,8 @@ public struct Setting<Value: Sendable>: Sendable {
     }
 }
 
-/// A pattern that selects what is accepted, for instance differences of the schema, and the reason for accepting it.
+/// A pattern, and a reason. What matches the pattern is accepted for that reason. For instance, patterns select the
+/// differences of a schema that are accepted.
 public struct ReasonedPattern: Sendable, Equatable {
     public let pattern: String
     public let reason: String

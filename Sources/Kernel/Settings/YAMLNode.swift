@@ -55,8 +55,8 @@ public indirect enum YAMLNode: Sendable {
     }
 }
 
-/// The size limits of a file. A few bytes of YAML can expand to billions of nodes, and the time that libyaml needs
-/// grows with the square of the depth and of the number of anchors.
+/// The size limits of a file. They are needed, because a few bytes of YAML can expand to billions of nodes, and the
+/// time that libyaml needs grows with the square of the depth and of the number of anchors.
 enum YAMLLimits {
     static let bytes = 4 << 20
     static let depth = 100
@@ -142,7 +142,8 @@ private struct YAMLTreeBuilder {
 
     mutating func build(_ node: UnsafeMutablePointer<yaml_node_t>, depth: Int) throws -> YAMLNode {
         let line = Int(node.pointee.start_mark.line) + 1
-        // A node that contains an alias to itself would recurse forever.
+        // The limit is also needed for a node that contains an alias to itself: without it, this method would call
+        // itself forever.
         guard depth <= YAMLLimits.depth else { throw YAMLLimits.tooDeep(file, line) }
         nodes += 1
         guard nodes <= YAMLLimits.nodes else { throw YAMLLimits.tooMany(file, line) }

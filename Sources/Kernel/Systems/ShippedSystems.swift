@@ -2,7 +2,8 @@ import Foundation
 
 /// Files that are part of the program. They are next to its sources, or below `share/reeve` in an installation.
 public enum ShippedFiles {
-    /// Returns the absolute path of a file or folder of the repository; nil if it is not installed.
+    /// Returns the absolute path of a file or folder of Reeve's source tree; nil if that file or folder is not
+    /// installed.
     public static func path(_ relative: String) -> String? {
         let executable = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         var place = executable.deletingLastPathComponent()

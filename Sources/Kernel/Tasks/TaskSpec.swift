@@ -17,7 +17,7 @@ public struct TaskSpec: Sendable {
     public let runsAtStart: Bool
     /// Whether the schedule runs the task if `tasks.NAME.enabled` is not set.
     public let isOn: @Sendable (Configuration, _ isEmbedded: Bool) -> Bool
-    /// Does the work, and returns a one-line description of what it did. It must be safe to run again after an
+    /// Does the work, and returns a one-line description of what it did. The work must be safe to run again after an
     /// interruption.
     public let work: @Sendable (TaskCall) async throws -> String
 

@@ -62,7 +62,8 @@ final class DatabaseService: Sendable {
             group.addTask { try await self.watchState() }
             group.addTask {
                 try await self.makeLedger()
-                // Concurrently, so that a migration that fails and is retried does not delay other tasks.
+                // The first tasks run concurrently with the schedule, so that a migration that fails and is retried
+                // does not delay other tasks.
                 async let begun: Void = self.runFirst()
                 async let collected: Void = self.collectors.run()
                 await self.scheduler.run()
@@ -149,7 +150,8 @@ final class DatabaseService: Sendable {
     /// The time limit of one ping or one reading.
     private static let lookLimit: Duration = .seconds(10)
 
-    /// How long a good result is valid if the check is repeated after `pause`: three rounds.
+    /// How long a good result is valid if the check is repeated after `pause`: three times the pause and the time limit
+    /// together.
     private static func validity(_ pause: Duration) -> Duration { (pause + lookLimit) * 3 }
 
     private func watchHealth() async {
@@ -250,7 +252,7 @@ final class DatabaseService: Sendable {
     }
 
     /// The message about the host's clock. A difference is not an error of the service, because the schedule follows
-    /// the database's clock. It is reported so that an administrator can find it.
+    /// the database's clock. The difference is reported so that an administrator can find it.
     static func words(onDifference seconds: Double) -> String {
         guard abs(seconds) > Scheduler.notableDifference else {
             return "the host's clock agrees with the database's clock"

@@ -93,8 +93,8 @@ struct Service: Sendable {
         }
     }
 
-    /// Cancels the work that still runs when the time limit of an orderly stop expires. It uses a separate thread, so
-    /// that it works even if all threads of the cooperative pool are blocked.
+    /// Cancels the work that still runs when the time limit of an orderly stop expires. This is done on a separate
+    /// thread, so that the work is cancelled even if all threads of the cooperative pool are blocked.
     private func stopRunning(_ served: SharedServices, _ tell: @escaping @Sendable () -> Void) {
         let limit = configuration[CoreSettings.drain]
         let thread = Thread {
@@ -116,7 +116,8 @@ struct Service: Sendable {
         func set(_ services: [DatabaseService]) { self.services.withLock { $0 = services } }
     }
 
-    /// The time limit for resolving and opening the listen address, because a resolver or a file system may hang.
+    /// The time limit for resolving and opening the listen address. A limit is needed, because a resolver or a file
+    /// system may hang.
     private static let listenLimit: Duration = .seconds(20)
 
     private func startServer(_ metrics: ServiceMetrics, _ readiness: Readiness) async throws -> AdminServer? {

@@ -58,7 +58,7 @@ enum ServeCommand {
         isService: true
     ) { invocation in
         let configuration = try invocation.configuration()
-        // A queue, so that the work never waits for the reader of the log.
+        // The log goes through a queue, so that the work never waits for the reader of the log.
         let log = QueuedSink(
             configuration.logSink(isTerminal: isatty(STDERR_FILENO) == 1, colour: invocation.console.usesColour))
         let logger = configuration.logger(verbose: invocation.has("verbose"), to: log)
