@@ -74,7 +74,8 @@ enum RequestFraming {
             passText()
             passLineEnd()
         }
-        // The empty line. If the lines end with bare LFs, the last `passLineEnd` has already consumed it.
+        // This passes the empty line after the headers. If the lines end with bare LFs, the previous `passLineEnd` has
+        // already passed the empty line.
         passLineEnd()
         return cursor == end
     }

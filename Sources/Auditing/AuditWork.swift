@@ -105,8 +105,8 @@ public struct AuditWork: Sendable {
         return Anchored(anchor: anchor, isNew: isNew)
     }
 
-    /// Anchors the chain after an operation. If this fails, it logs a warning; the operation itself still counts as
-    /// successful.
+    /// Anchors the chain after an operation. If the chain cannot be anchored, a warning is logged, and the operation
+    /// itself still counts as successful.
     public static func anchor(
         after what: String, _ open: OpenDatabase, _ configuration: Configuration, _ logger: Logger
     ) async {

@@ -5,7 +5,7 @@ import Postgres
 /// entry.
 ///
 /// The chain reveals a change unless all later hashes are recomputed. The owner of the schema can recompute them.
-/// Anchors (`AuditAnchor`), which are stored outside the database, reveal that too.
+/// Anchors (`AuditAnchor`), which are stored outside the database, also reveal a chain with recomputed hashes.
 public enum Audit {
     /// The tables of the chain, in the first version of the ledger.
     static let tables = """

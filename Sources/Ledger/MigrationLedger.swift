@@ -133,9 +133,9 @@ public enum MigrationLedger {
         ).first?.get(0)
     }
 
-    /// Records the schema of a system.
+    /// Records the schema of a system, unless a schema is already recorded for the system.
     ///
-    /// - Returns: the recorded schema, if the system was already recorded; it is not changed.
+    /// - Returns: the schema that was already recorded; nil if there was none.
     @discardableResult
     public static func register(
         system: String, schema: String, madeSchema: Bool, on connection: isolated Connection

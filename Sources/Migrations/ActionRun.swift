@@ -90,8 +90,8 @@ struct ActionRun: Sendable {
     }
 
     /// The statements that can be sent in one batch together with the ledger's row; nil if the migration cannot be sent
-    /// in this way. It can if it is an up migration that runs in one transaction, has no COPY data, and is parsed with
-    /// `standard_conforming_strings` on throughout.
+    /// in a batch. A migration can be sent in a batch if it is an up migration that runs in one transaction, has no
+    /// COPY data, and is parsed with `standard_conforming_strings` on throughout.
     private var batch: [SQLStatement]? {
         guard action.direction == .up, action.runsInOneTransaction else { return nil }
         let statements = action.steps[0].statements

@@ -221,7 +221,7 @@ public struct Migrator: Sendable {
             "error": error is CancellationError ? "interrupted" : LedgerText.message("\(error)"),
         ])
         do {
-            // Runs in a separate task, because this one may be cancelled.
+            // The failure is recorded in a separate task, because the current task may be cancelled.
             try await Task { [settings] in
                 try await connection.with(within: .seconds(5)) { connection in
                     try connection.transaction {

@@ -130,7 +130,8 @@ struct ConnectAttempt {
         return true
     }
 
-    /// The time that one address, or the resolution of one host name, is given to answer, as text for error messages.
+    /// The time limit for the answer of one address, and for the resolution of one host name, as text for error
+    /// messages.
     private var time: String { settings.addressTimeout.map { "\($0.components.seconds) s" } ?? "its time" }
 
     private var silence: PostgresError {

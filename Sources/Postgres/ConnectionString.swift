@@ -50,7 +50,7 @@ struct ConnectionStringSecrets {
         var regions: [String] = []
         if let scheme = text.range(of: "://") {
             let authority = text[scheme.upperBound...]
-            // Up to the last '@': an '@' that is not escaped belongs to the password.
+            // The password ends before the last '@', because an '@' that is not escaped belongs to the password.
             if let at = authority.lastIndex(of: "@"), let colon = authority[..<at].firstIndex(of: ":") {
                 regions.append(String(authority[authority.index(after: colon)..<at]))
             }

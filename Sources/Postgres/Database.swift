@@ -1,7 +1,7 @@
 import Telemetry
 
-/// One database and the two ways to connect to it: direct connections, which may hold locks and listen, and pooled
-/// ones.
+/// One database and the two ways to connect to it: by direct connections, which may hold locks and listen, and by the
+/// connections of a pool.
 public struct Database: Sendable {
     /// Connects directly to the server.
     public let direct: ConnectionSettings

@@ -23,16 +23,18 @@ public enum ScratchDatabase {
                 try await drop(name, beside: settings)
                 return result
             } catch {
-                // In a separate task, because this one may be cancelled. If the database is not dropped now, a later
-                // use drops it.
+                // The database is dropped in a separate task, because the current task may be cancelled. If the
+                // database is not dropped now, a later use drops it.
                 try? await Task { try await drop(name, beside: settings) }.value
                 throw error
             }
         }
     }
 
-    /// - Returns: the name of a new database. The session is now the keeper of the database: its application name is
-    ///   set.
+    /// Creates a scratch database. The session of `connection` becomes the keeper of the database: its application name
+    /// is set to `keeper(of:)`, except behind a pooler.
+    ///
+    /// - Returns: the name of the database.
     private static func make(_ locale: DatabaseLocale?, on connection: isolated Connection) throws -> String {
         try dropAbandoned(on: connection)
         let name = try newName(on: connection)

@@ -71,8 +71,9 @@ struct TrialLocks {
         }
     }
 
-    /// Records in `missing` the wanted tables that are not locked. If no lock was refused, another table has received
-    /// the name since the names were read, or a partition has been added.
+    /// Records in `missing` the wanted tables that are not locked. A table can be unlocked although no lock was
+    /// refused: another table has received its name since the names were read, or the table is a partition that was
+    /// added since then.
     private mutating func findMissing(
         _ wanted: [Int], _ refusals: [Int: String], on connection: isolated Connection
     ) throws {

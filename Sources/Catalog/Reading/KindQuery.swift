@@ -86,7 +86,7 @@ struct QueryTerms: Sendable {
 /// The first columns are `oid` (and `catalog:oid` for other rows that represent the object), `part`, `kind`, `schema`,
 /// `parent`, `name`, `signature`.
 struct KindQuery: Sendable {
-    /// The system catalog that contains `oid`.
+    /// The system catalog to which the OIDs in the column `oid` belong.
     let catalog: String
     let sql: @Sendable (QueryTerms) -> String
 

@@ -62,7 +62,7 @@ struct ClusterFolder: Sendable {
         }
     }
 
-    /// Removes the pid file if the process that it names has ended, or if another program now has its PID.
+    /// Removes the pid file if the process whose PID is in the file has ended, or if another program now has that PID.
     func removeStalePidFile(as account: ServerAccount) async throws {
         guard let pid = Self.line(of: pidFile).flatMap({ Int32($0) }) else { return }
         let executable = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/exe")
@@ -94,7 +94,7 @@ struct ClusterFolder: Sendable {
     /// - Throws: `EmbeddedClusterError.folder` if the folder was not removed completely.
     func remove() async throws {
         for folder in [data, unfinished, socket] { try await removeServersFolder(folder) }
-        // The other files belong to this process.
+        // The other files belong to the account of this process, so this process removes them itself.
         let path = path
         try await onOwnThread(named: "removal") {
             do {
