@@ -22,8 +22,8 @@ public final class AdminServer: Sendable {
 
     /// Starts the server.
     ///
-    /// - Parameter authenticator: identifies callers. Without an authenticator, only open routes can be used; all
-    ///   others return 401.
+    /// - Parameter authenticator: identifies callers. Without an authenticator, only open routes can be used, and all
+    ///   other routes return 401.
     /// - Throws: `ServerError`.
     public init(
         _ address: ListenAddress, routes: [Route], authenticator: (any Authenticator)? = nil,

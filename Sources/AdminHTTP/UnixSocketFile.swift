@@ -98,8 +98,8 @@ struct UnixSocketFile: Sendable {
 
     // MARK: Inspection
 
-    /// Returns a description of the file at the path, which must not be replaced; nil if it may be replaced, because it
-    /// is a socket of this user without a listener.
+    /// Returns a description of the file at the path, which must not be replaced; nil if the file may be replaced,
+    /// because it is a socket of this user without a listener.
     private static func obstacle(at path: String) -> String? {
         guard let (_, found) = inspect(path) else { return "something that cannot be inspected" }
         switch found.st_mode & S_IFMT {

@@ -31,8 +31,8 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Applies `settings` for the rest of the open transaction.
     public static func pinSettings(on connection: isolated Connection) throws {
-        // A table may have been replaced by a view since the tables were listed. Therefore the server is told to refuse
-        // queries of views and foreign tables, if it can.
+        // A table may have been replaced by a view since the tables were listed. Therefore a server that has the
+        // setting is told to refuse queries of views and foreign tables.
         let views =
             connection.canRefuseViews
             ? ["SET LOCAL restrict_nonsystem_relation_kind = 'view, foreign-table'"] : []

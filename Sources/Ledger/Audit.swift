@@ -162,7 +162,7 @@ public enum Audit {
     }
 
     /// Returns the end of the chain, if the chain contains the entry at `position` and is consistent after it. A new
-    /// anchor may be made only of such an end.
+    /// anchor may be made only of an end that this function returns.
     ///
     /// - Parameter position: the position of the newest anchor.
     /// - Returns: nil if the chain no longer contains the entry at `position`, or is not consistent after it.

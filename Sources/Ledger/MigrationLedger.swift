@@ -146,7 +146,7 @@ public enum MigrationLedger {
         return nil
     }
 
-    /// Returns the schema in which a system was migrated, and whether it was created for the system.
+    /// Returns the schema in which a system was migrated, and whether the schema was created for the system.
     public static func schema(
         of system: String, on connection: isolated Connection
     ) throws -> (name: String, wasMade: Bool)? {

@@ -134,7 +134,7 @@ public enum RunLedger {
 
     /// Claims an occurrence for a request.
     ///
-    /// - Returns: nil if the occurrence now belongs to this request; otherwise the result to return.
+    /// - Returns: nil if the occurrence now belongs to this request; otherwise the result for the caller of `claim`.
     private static func take(
         _ occurrence: Timestamp, of task: String, _ instance: String, _ lease: Duration, _ wish: UUID,
         on connection: isolated Connection

@@ -122,9 +122,9 @@ struct ActionRun: Sendable {
         return options
     }
 
-    /// Statements that run between a migration and Reeve's own statements, so that the latter run as the connected role
-    /// and with Reeve's own search path. Deferred constraints and triggers of the migration run first, with the
-    /// migration's search path.
+    /// Statements that run between a migration and Reeve's own statements, so that Reeve's statements run as the
+    /// connected role and with Reeve's own search path. Deferred constraints and triggers of the migration run first,
+    /// with the migration's search path.
     static let closing = ["SET CONSTRAINTS ALL IMMEDIATE", "RESET SESSION AUTHORIZATION", "RESET ROLE", SystemPath.end]
 
     /// Runs `body` in a transaction with the search path of the system's schema.

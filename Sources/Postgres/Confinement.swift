@@ -152,8 +152,9 @@ public struct Confinement: Sendable {
         """
     }
 
-    /// Suspends the CHECK constraints of tables of other roles until `end`. Must be called after all tables are
-    /// created, because a table that inherits copies the constraints of its parent, and before the rows are restored.
+    /// Suspends the CHECK constraints of tables of other roles until `end`. Must be called before the rows are
+    /// restored, and after all tables are created: a new table that inherits would copy the suspended constraints of
+    /// its parent.
     public func suspendChecks() async throws {
         guard let target else { return }
         try await Self.run(

@@ -107,7 +107,7 @@ struct ConnectAttempt {
         return try result.get()
     }
 
-    /// Waits until `isDone` returns true. `done` is raised by the other thread when that may be the case.
+    /// Waits until `isDone` returns true. The other thread raises `done` when `isDone` may have become true.
     ///
     /// - Returns: false if `end` has passed before.
     /// - Throws: `CancellationError`.

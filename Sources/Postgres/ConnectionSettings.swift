@@ -4,7 +4,8 @@ import SQL
 
 /// Whether a pooler in transaction mode, such as PgBouncer, may be between this process and the server.
 public enum Pooling: Sendable, Equatable {
-    /// No pooler is allowed, because the connection needs a session of its own. Opening it behind a pooler fails.
+    /// No pooler is allowed, because the connection needs a session of its own. Opening the connection behind a pooler
+    /// fails.
     case refused
     /// A pooler is allowed. It is detected when the connection is opened.
     case detected

@@ -1,7 +1,7 @@
 /// The sessions and transactions that keep other sessions from reading relations of the database.
 public enum LockHolders {
     /// Returns the sessions and prepared transactions that hold, or wait for, an ACCESS EXCLUSIVE lock. A prepared
-    /// transaction belongs to no session, so ending a session does not end it.
+    /// transaction belongs to no session, so ending a session does not end the prepared transaction.
     ///
     /// - Returns: at most five descriptions. Each names the session or transaction, its state, and the relation.
     /// - Throws: `PostgresError`.

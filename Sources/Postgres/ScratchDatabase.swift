@@ -40,7 +40,7 @@ public enum ScratchDatabase {
         let name = try newName(on: connection)
         let locale = try locale ?? DatabaseLocale.read(on: connection)
         // The application name is set before the database exists, so that the database is never without its keeper.
-        // Behind a pooler, it is not set, because sessions are shared there.
+        // Behind a pooler, the application name is not set, because sessions are shared there.
         if !connection.isPooled {
             try connection.execute("SET application_name = \(quoteLiteral(keeper(of: name)))")
         }

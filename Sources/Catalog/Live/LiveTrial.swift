@@ -100,7 +100,7 @@ public struct LiveTrial: Sendable {
     }
 
     /// Runs `body` in a transaction, and always rolls the transaction back. `body` must pass its result to the function
-    /// that it receives. That function ends `body` by an error, and `undone` returns the result.
+    /// that it receives. That function ends `body` by throwing an error. `undone` then returns the result.
     private func undone<T>(
         on connection: isolated Connection, _ countsCalls: Bool, _ body: ((T) throws -> Void) throws -> Void
     ) throws -> T {

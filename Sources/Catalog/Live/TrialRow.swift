@@ -1,7 +1,8 @@
 import Postgres
 import SQL
 
-/// A row to insert: the text of each value by column, nil for NULL. A column that is not in `values` gets its default.
+/// A row to insert. `values` contains the text of the value for each column; nil means NULL. A column that is not in
+/// `values` gets its default.
 struct TrialRow {
     var values: [String: String?]
     /// The location of the row after it was inserted.

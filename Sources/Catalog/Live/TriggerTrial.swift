@@ -74,8 +74,7 @@ struct TriggerTrial {
 
     /// Returns the triggers that fired. The server counts the calls of a function, which several triggers may share.
     /// Let n be the number of triggers without a condition that share the function. These triggers have fired if the
-    /// function was called at least n times. A trigger with a condition has fired if the function was called at least n
-    /// + 1 times.
+    /// function was called at least n times. A trigger with a condition has fired if there were more than n calls.
     private func calls(
         of triggers: [Facts], by operation: Operation, _ base: TrialRow, on connection: isolated Connection
     ) throws -> Result<Set<ObjectIdentity>, PostgresError> {

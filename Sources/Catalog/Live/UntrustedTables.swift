@@ -1,7 +1,7 @@
 import Postgres
 
-/// Tables that a role with far-reaching privileges does not try, because a trial would run or read code of roles that
-/// are not trusted.
+/// Tables that a role with far-reaching privileges does not try, because a trial would run code that was written by
+/// roles that are not trusted.
 ///
 /// No list of risky expressions is complete. Examples are default arguments of functions, operators that become the
 /// negator of another operator, and types that are named by OID when an expression is evaluated. Even if a function

@@ -117,7 +117,7 @@ struct MendPlan {
     // MARK: Removing obstacles
 
     /// Finds all objects that prevent a change and, recursively, all objects that prevent the removal of such an
-    /// object. Plans to drop them first, and to create them again afterwards if they are expected.
+    /// object. Plans to drop all these objects first, and to create those that are expected again afterwards.
     mutating func clearTheWay() {
         for table in rebuilds { includePartitions(of: table) }
         var waiting = Array(recreates) + Array(retypes) + Array(rebuilds) + Array(typedAnew) + Array(earlyDrops)

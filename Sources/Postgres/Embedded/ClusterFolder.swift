@@ -13,11 +13,12 @@ struct ClusterFolder: Sendable {
     var unfinished: String { "\(path)/data.unfinished" }
     var log: String { "\(path)/postgresql.log" }
     var settings: String { "\(path)/reeve.conf" }
-    /// Locked in shared mode by all users of the cluster, and in exclusive mode by the process that stops the cluster.
+    /// A file that all users of the cluster lock in shared mode. The process that stops the cluster locks it in
+    /// exclusive mode.
     var holdersLock: String { "\(path)/holders.lock" }
-    /// Locked while the cluster is created or started.
+    /// A file that is locked while the cluster is created or started.
     var startLock: String { "\(path)/start.lock" }
-    /// Locked by the one process that waits to stop the cluster.
+    /// A file that is locked by the one process that waits to stop the cluster.
     var watchLock: String { "\(path)/watch.lock" }
     /// A file that marks the folder as created by Reeve. It contains the path of the server programs.
     var marker: String { "\(path)/REEVE-CLUSTER" }
