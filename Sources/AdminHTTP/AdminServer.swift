@@ -22,8 +22,8 @@ public final class AdminServer: Sendable {
 
     /// Starts the server.
     ///
-    /// - Parameter authenticator: identifies callers. Without an authenticator, only open routes can be used; all
-    ///   others return 401.
+    /// - Parameter authenticator: identifies callers. Without an authenticator, only open routes can be used, and all
+    ///   other routes return 401.
     /// - Throws: `ServerError`.
     public init(
         _ address: ListenAddress, routes: [Route], authenticator: (any Authenticator)? = nil,
@@ -76,8 +76,8 @@ private final class Daemon: @unchecked Sendable {
 
     init?(_ dispatcher: Dispatcher, _ descriptor: Int32, _ limits: ConnectionTable.Limits) {
         var callbacks = Callbacks.all(dispatcher)
-        // More than the configured limit, because connections that are being closed still exist when new ones replace
-        // them.
+        // libmicrohttpd allows more connections than `limits`, because connections that are being closed still exist
+        // when new ones replace them.
         let most = UInt32(limits.connections + 64)
         let silence = UInt32(max(limits.idle / .seconds(1), 1).rounded(.up)) + 5
         guard

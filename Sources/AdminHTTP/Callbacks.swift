@@ -35,9 +35,9 @@ enum Callbacks {
             let exchange = Exchange(
                 connection, target: Array(bytes), targetEnd: UInt(bitPattern: target) + UInt(length))
             // libmicrohttpd parses the query next, and sends no answer at all if its memory is too small for the
-            // parameters. The query is therefore cut off here, and `RequestTarget` parses it from the copy. `target`
-            // points into libmicrohttpd's receive buffer. Writing there is safe, because libmicrohttpd itself also
-            // modifies that buffer.
+            // parameters. The query is therefore cut off here, and `RequestTarget` parses it from the copy in
+            // `exchange`. `target` points into libmicrohttpd's receive buffer. Writing there is safe, because
+            // libmicrohttpd itself also modifies that buffer.
             if let mark = strchr(target, CInt(UInt8(ascii: "?"))) { mark[1] = 0 }
             return Unmanaged.passRetained(exchange).toOpaque()
         }

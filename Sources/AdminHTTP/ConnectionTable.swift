@@ -124,10 +124,10 @@ struct ConnectionTable {
         entries[id].flatMap { $0.phase == .suspended ? $0.descriptor : nil }
     }
 
-    /// Returns the connection that is needed least. This is a connection that has been sending its request, or reading
-    /// its answer, for longer than a well-behaved client needs (1 s). If there is none, it is an idle connection; if
-    /// there is none either, any other connection. Among several candidates, it is the one whose current phase began
-    /// first. A suspended connection is never considered slow, because it waits for the server.
+    /// Returns the connection that is needed least. Slow connections come first: those that have been sending a
+    /// request, or reading an answer, for longer than a well-behaved client needs (1 s). Idle connections come second,
+    /// and all other connections last. Among several connections of the same class, the connection whose current phase
+    /// began first is returned. A suspended connection never counts as slow, because it waits for the server.
     private func least(
         _ entries: [UInt: Entry], besides id: UInt, at now: ContinuousClock.Instant
     ) -> UInt? {

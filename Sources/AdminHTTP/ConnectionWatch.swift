@@ -4,11 +4,11 @@ import Foundation
 /// Enforces the time limits and the connection limits, and detects when the client of a suspended connection
 /// disconnects. It runs on a separate thread.
 ///
-/// libmicrohttpd limits only the time without any data, which a slow client can extend by sending single bytes. At its
-/// connection limit it refuses new clients and does not close old connections. It does not watch suspended connections.
-/// This class shuts a connection down, and libmicrohttpd then closes it. Before libmicrohttpd closes a descriptor it
-/// calls `closed`, which acquires the lock. A descriptor that is shut down under the lock therefore still belongs to
-/// the connection.
+/// libmicrohttpd limits only the time without any data, which a slow client can extend by sending single bytes. When
+/// libmicrohttpd has reached its connection limit, it refuses new clients and does not close old connections. It does
+/// not watch suspended connections. This class shuts a connection down, and libmicrohttpd then closes it. Before
+/// libmicrohttpd closes a descriptor it calls `closed`, which acquires the lock. A descriptor that is shut down under
+/// the lock therefore still belongs to the connection.
 // @unchecked: `table`, `suspended` and `isStopped` are accessed only while `lock` is held.
 final class ConnectionWatch: @unchecked Sendable {
     private let lock = NSLock()
@@ -130,7 +130,8 @@ final class ConnectionWatch: @unchecked Sendable {
     /// Waits for a change, a disconnect or the next deadline.
     ///
     /// - Returns: the exchanges whose descriptor reports a disconnect. Such an exchange may have ended in the meantime,
-    ///   and its descriptor may already belong to another connection, so the caller checks that it is still suspended.
+    ///   and its descriptor may already belong to another connection, so the caller checks that the exchange is still
+    ///   suspended.
     private func hungUp(_ round: Round) -> [Exchange] {
         var polled = [pollfd(fd: wakeup, events: Int16(POLLIN), revents: 0)]
         polled += round.suspended.map { pollfd(fd: $0.descriptor, events: csystem_poll_hangup(), revents: 0) }

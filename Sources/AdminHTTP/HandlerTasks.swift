@@ -60,7 +60,7 @@ final class HandlerTasks: @unchecked Sendable {
             let task = exchange.task
             return resume(exchange, outcome) ? task : nil
         }
-        // Not under the lock, because `cancel` runs cancellation handlers.
+        // The task is cancelled without the lock, because `cancel` runs cancellation handlers.
         task?.cancel()
     }
 

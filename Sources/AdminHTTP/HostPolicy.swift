@@ -40,8 +40,8 @@ struct HostPolicy: Sendable {
                         "requests for the host '\(authority.host)' are refused; the setting http.hosts can allow it")
             }
         } else if version != "HTTP/1.0" {
-            // HTTP/1.0 clients may omit Host. Browsers always send Host and never use HTTP/1.0, so a request without it
-            // is not from a web page.
+            // HTTP/1.0 clients may omit Host. Browsers always send Host and never use HTTP/1.0, so a request without
+            // Host is not from a web page.
             return .problem(400, "Bad Request", detail: "the Host header is missing")
         }
         if let origin = value("origin"), !isSame(origin, host) {

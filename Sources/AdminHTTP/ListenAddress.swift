@@ -33,7 +33,7 @@ public enum ListenAddress: Sendable, Equatable, CustomStringConvertible {
     }
 }
 
-/// The error that a server cannot listen on its address.
+/// Thrown if a server cannot listen on its address.
 public struct ServerError: Error, CustomStringConvertible {
     public let description: String
     public let hint: String

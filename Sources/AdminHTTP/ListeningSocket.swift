@@ -34,8 +34,9 @@ struct ListeningSocket: Sendable {
         defer { freeaddrinfo(found) }
         let all = sequence(first: found) { $0.pointee.ai_next }
         if !isRemoteAllowed {
-            // Check all addresses of the name, although the socket listens on only one of them: at a later start, it
-            // could be a different one that is not loopback.
+            // Check all addresses of the name, although the socket listens on only one of them. At a later start, the
+            // socket could listen on another of these addresses, and that address could be reachable from other
+            // machines.
             for one in all {
                 guard let address = PeerAddress(one.pointee.ai_addr), !address.isLoopback else { continue }
                 throw ServerError(

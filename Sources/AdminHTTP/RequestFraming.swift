@@ -11,7 +11,7 @@ enum RequestFraming {
     /// - Parameter headers: all headers, in order.
     static func refusal(_ headers: [Header]) -> AdminResponse? {
         func values(_ name: String) -> [String] { headers.filter { $0.name.lowercased() == name }.map(\.value) }
-        // Some servers ignore the header 'Content-Length :', and others obey it.
+        // A space in a name is refused, too: some servers ignore the header 'Content-Length :', and others obey it.
         guard headers.allSatisfy({ !$0.name.isEmpty && $0.name.utf8.allSatisfy(isOfToken) }) else {
             return .problem(400, "Bad Request", detail: "a header name is not valid")
         }
@@ -74,7 +74,8 @@ enum RequestFraming {
             passText()
             passLineEnd()
         }
-        // The empty line. If the lines end with bare LFs, the last `passLineEnd` has already consumed it.
+        // This passes the empty line after the headers. If the lines end with bare LFs, the previous `passLineEnd` has
+        // already passed the empty line.
         passLineEnd()
         return cursor == end
     }

@@ -1,20 +1,21 @@
 import CSystem
 import Foundation
 
-/// The file of a listening Unix socket. Only its owner has access. Creating it never replaces a file that belongs to
-/// another program or user.
+/// The file of a listening Unix socket. Only its owner has access. Creating the file never replaces a file that belongs
+/// to another program or user.
 ///
 /// The socket is bound under a temporary name in the same folder, and listens there. It is then renamed to its final
-/// path with a rename that fails if the path exists. A visible socket without a listener is therefore left over from an
-/// earlier process. A left-over socket of this user is exchanged with the new socket, checked again under the temporary
-/// name, which no other program has a reason to touch, and only then removed. If another file replaced it between the
-/// check and the exchange, the exchange is undone, so that a race cannot destroy a file.
+/// path with a rename that fails if the path exists. A socket at the final path without a listener is therefore left
+/// over from an earlier process. A left-over socket of this user is exchanged with the new socket, checked again under
+/// the temporary name, which no other program has a reason to touch, and only then removed. If another file replaced
+/// the left-over socket between the check and the exchange, the exchange is undone, so that a race cannot destroy a
+/// file.
 struct UnixSocketFile: Sendable {
     let descriptor: Int32
     private let path: String
     private let identity: Identity
 
-    /// The identity of a file, independent of its name.
+    /// Identifies a file independently of its name.
     private struct Identity: Equatable {
         let device: UInt64
         let inode: UInt64
@@ -50,8 +51,8 @@ struct UnixSocketFile: Sendable {
     func remove() {
         guard let (found, _) = Self.inspect(path), found == identity else { return }
         let name = "\(path).\(String(UInt64.random(in: 0 ... .max), radix: 36))"
-        // Rename the file, and check it again before it is deleted: another file may have replaced the socket since the
-        // first check. That file is renamed back.
+        // Rename the file, and check it again before deleting it. If another file has replaced the socket since the
+        // first check, that file is renamed back.
         guard csystem_rename_new(path, name) == 0 else { return }
         if Self.inspect(name)?.identity == identity { unlink(name) } else { csystem_rename_new(name, path) }
     }
@@ -97,8 +98,8 @@ struct UnixSocketFile: Sendable {
 
     // MARK: Inspection
 
-    /// Returns a description of the file at the path, which must not be replaced; nil if it may be replaced, because it
-    /// is a socket of this user without a listener.
+    /// Returns a description of the file at the path, which must not be replaced; nil if the file may be replaced,
+    /// because it is a socket of this user without a listener.
     private static func obstacle(at path: String) -> String? {
         guard let (_, found) = inspect(path) else { return "something that cannot be inspected" }
         switch found.st_mode & S_IFMT {

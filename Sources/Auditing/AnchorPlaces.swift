@@ -167,7 +167,7 @@ struct AnchorFolder: AnchorPlace {
     }
 }
 
-/// Runs `body` on a separate thread, because it may hang, and waits for it no longer than the limit.
+/// Runs `body` on a separate thread, because `body` may hang, and waits for `body` no longer than the limit.
 ///
 /// - Throws: `AuditError.late` if the limit is exceeded (the thread is then abandoned); `StorageError.hung` if too many
 ///   threads for this place are already hanging; the errors of `body`.

@@ -44,8 +44,8 @@ public struct AuditReport: Sendable {
             guard let newest = anchors.max(by: { ($0.entries, $0.at) < ($1.entries, $1.at) }) else { continue }
             vouching.append((place, anchors.count, newest))
         }
-        // If some places have anchors and this place has none, they were removed from it or have not been written to it
-        // yet.
+        // If other places have anchors and this place has none, the anchors were removed from this place, or have not
+        // been written to it yet.
         for (place, lines) in found.byPlace.sorted(by: { $0.key < $1.key }) where anchored != nil && lines.isEmpty {
             notes.append("\(place) has no anchor of this chain, but other places do")
         }

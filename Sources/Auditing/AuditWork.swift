@@ -20,7 +20,7 @@ public struct AuditWork: Sendable {
     /// The time limit for a call on one place.
     let limit: Duration
 
-    /// Stores the anchors in all configured places: the state folder and every repository.
+    /// Creates a value that stores the anchors in all configured places: the state folder and every repository.
     public init(open: OpenDatabase, configuration: Configuration, logger: Logger) {
         let stores = RepositorySettings.stores(configuration)
         self.init(
@@ -67,8 +67,8 @@ public struct AuditWork: Sendable {
         let identity = try await identity()
         var evidence = AuditEvidence(
             await texts(in: Array(places.prefix(1))).lines, key: key, identity: identity, name: open.name)
-        // The state folder is local, so it is read first. If it has no valid anchors, for instance because they were
-        // made on another machine, all places are read.
+        // The state folder is local, so it is read first. If the state folder has no valid anchors, for instance
+        // because the anchors were made on another machine, all places are read.
         if evidence.valid.isEmpty {
             evidence = AuditEvidence(await texts().lines, key: key, identity: identity, name: open.name)
         }
@@ -105,8 +105,8 @@ public struct AuditWork: Sendable {
         return Anchored(anchor: anchor, isNew: isNew)
     }
 
-    /// Anchors the chain after an operation. If this fails, it logs a warning; the operation itself still counts as
-    /// successful.
+    /// Anchors the chain after an operation. If the chain cannot be anchored, a warning is logged, and the operation
+    /// itself still counts as successful.
     public static func anchor(
         after what: String, _ open: OpenDatabase, _ configuration: Configuration, _ logger: Logger
     ) async {

@@ -90,8 +90,11 @@ struct ConstraintMaking: Sendable {
     private func lock(
         _ one: LateConstraints.Constraint, _ record: UnfinishedRestore, on connection: isolated Connection
     ) throws {
-        if try Confinement.isSuperuser(on: connection) { try connection.execute(SchemaLock.names) }
-        let paths = Set([one.table.path] + [one.references?.path].compactMap { $0 }).sorted()
+        let tables = [one.table] + [one.references].compactMap { $0 }
+        if try Confinement.isSuperuser(on: connection) {
+            try connection.execute(SchemaLock.names(of: tables.map(\.schema)))
+        }
+        let paths = Set(tables.map(\.path)).sorted()
         try connection.execute("LOCK TABLE \(paths.joined(separator: ", ")) IN SHARE ROW EXCLUSIVE MODE")
         try record.checkTables(on: connection)
     }

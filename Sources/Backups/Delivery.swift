@@ -78,8 +78,11 @@ struct Delivery: Sendable {
         "BEGIN;\nSET LOCAL client_min_messages = warning;\n"
             + (confinement.map { "SET LOCAL lock_timeout = '60s';\n\($0.begin)" } ?? "")
             + missing.map { "CREATE SCHEMA \(quoteIdentifier($0));\n" }.joined()
-            + (confinement == nil ? "" : "\(SchemaLock.names);\n" + trust.guarding(schemas: usedSchemas))
+            + (confinement == nil ? "" : "\(SchemaLock.names(of: schemas));\n" + trust.guarding(schemas: usedSchemas))
     }
+
+    /// The schemas of the tables, and those that the selection needs.
+    private var schemas: [String] { Set((tables.map(\.schema) + usedSchemas).map(ExactText.init)).map(\.text) }
 
     /// Returns the schemas that the restored tables and the selection need, and that do not exist in the target.
     private func missingSchemas() async throws -> [String] {

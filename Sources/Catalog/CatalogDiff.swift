@@ -31,7 +31,7 @@ public struct Difference: Sendable, Equatable {
 
 /// Compares two catalogs. Pure.
 public struct CatalogDiff: Sendable {
-    /// The value of `expected` or `found` for an object that exists, if a difference is about a whole object.
+    /// In a difference about a whole object, the value of `expected` or of `found` on the side where the object exists.
     static let present = "present"
 
     public var comparesOwners = true
@@ -77,7 +77,8 @@ public struct CatalogDiff: Sendable {
     private func changes(_ one: CatalogObject, _ other: CatalogObject) -> [(String, String?, String?)] {
         let names = Set((one.properties + other.properties).map { ExactText($0.name) }).sorted().map(\.text)
         return names.compactMap { name in
-            // If the partition has another parent, its bound differs too. Only the change of the parent is reported.
+            // If a partition has different parents in the two catalogs, its bound is not compared. Only the difference
+            // of the parents is reported.
             if name == "partition bound", !ExactText.same(one["partition of"], other["partition of"]) { return nil }
             return ExactText.same(one[name], other[name]) ? nil : (name, one[name], other[name])
         }
@@ -116,8 +117,8 @@ public struct CatalogDiff: Sendable {
     private func isImplied(
         _ object: CatalogObject, in catalog: SchemaCatalog, lackingIn other: SchemaCatalog
     ) -> Bool {
-        // The sequence of an identity column is created and dropped with the identity, so it needs no difference of its
-        // own.
+        // The sequence of an identity column is created and dropped together with the column's identity property. The
+        // sequence needs no difference of its own.
         if object.identity.kind == .sequence, object["identity of"] != nil { return true }
         if let container = catalog.container(of: object), other[container] == nil { return true }
         if let schema = object.identity.schema, object.identity.kind != .schema {
@@ -127,8 +128,9 @@ public struct CatalogDiff: Sendable {
         return false
     }
 
-    /// Returns whether a difference is inherited from a parent table: the column of that table with the same name has
-    /// the same difference or, for a difference of the column order, the column order of that table differs, too.
+    /// Returns whether a difference is inherited from a parent table. A difference of a column is inherited if the
+    /// parent's column with the same name has the same difference. A difference of the column order is inherited if the
+    /// column order of the parent differs, too.
     private func isInherited(
         _ difference: Difference, among all: [Difference], _ expected: SchemaCatalog, _ found: SchemaCatalog
     ) -> Bool {

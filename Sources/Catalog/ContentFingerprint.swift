@@ -2,8 +2,8 @@ import Postgres
 import Reporting
 import SQL
 
-/// The number of rows of a table, and a hash of its rows in 128 bits. The hash does not depend on the order of the
-/// rows. If two fingerprints are equal, the tables have the same rows, except with a probability of about 2^-128.
+/// The number of rows of a table, and a 128-bit hash of the rows. The hash does not depend on the order of the rows. If
+/// two fingerprints are equal, the tables have the same rows, except with a probability of about 2^-128.
 ///
 /// Each row is hashed twice, with two seeds, by PostgreSQL's hash functions for hash partitions, which return the same
 /// values in all versions. The hashes are added modulo 2^64. Columns of types whose equal values have only one text
@@ -31,8 +31,8 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Applies `settings` for the rest of the open transaction.
     public static func pinSettings(on connection: isolated Connection) throws {
-        // A table may have been replaced by a view since the tables were listed. Therefore the server is told to refuse
-        // queries of views and foreign tables, if it can.
+        // A table may have been replaced by a view since the tables were listed. Therefore a server that has the
+        // setting is told to refuse queries of views and foreign tables.
         let views =
             connection.canRefuseViews
             ? ["SET LOCAL restrict_nonsystem_relation_kind = 'view, foreign-table'"] : []
@@ -65,8 +65,9 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// Returns SQL for a record of the columns that are hashed as values, followed by one text. The text contains all
-    /// other columns, as the output functions of their types print them.
+    /// Returns an SQL expression for a record that represents a row. The fields of the record are the columns that are
+    /// hashed as values and, at the end, a single text. The text contains all other columns, as the output functions of
+    /// their types print them.
     private static func record(_ columns: [Column]) -> String {
         let exact = columns.filter(\.isHashedAsItIs).map(\.expression)
         let others = columns.filter { !$0.isHashedAsItIs }

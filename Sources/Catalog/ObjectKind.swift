@@ -94,7 +94,7 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
         case table
         case view
         case sequence
-        /// Parts of a relation or domain, which are dropped with it.
+        /// Parts of a relation or domain. They are dropped together with the relation or domain.
         case part
         case other
     }
@@ -128,7 +128,7 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
 
     var isType: Bool { family == .type }
 
-    /// Whether objects of this kind are parts of a relation or domain, and dropped with it.
+    /// Whether objects of this kind are parts of a relation or domain, and are dropped together with it.
     var hasParent: Bool { family == .part }
 
     /// Whether objects of this kind are outside schemas.

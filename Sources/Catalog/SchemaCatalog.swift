@@ -49,7 +49,8 @@ public struct CatalogObject: Sendable, Equatable {
     }
 }
 
-/// The objects in the schemas of one database, as found or as expected, as a value.
+/// A value that describes the objects in the schemas of one database, either as they were found or as they are
+/// expected.
 public struct SchemaCatalog: Sendable {
     public private(set) var objects: [ObjectIdentity: CatalogObject] = [:]
     /// The schemas that were read.

@@ -1,7 +1,7 @@
 import Postgres
 import SQL
 
-/// Converts a definition as PostgreSQL prints it into a form that is the same after a dump and restore, and in all
+/// Converts a definition that PostgreSQL has printed into a form that is the same after a dump and restore, and in all
 /// versions.
 enum SpellingRules {
     static func canonical(_ value: String, property: String, of kind: ObjectKind) -> String {

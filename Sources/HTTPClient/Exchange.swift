@@ -65,7 +65,7 @@ final class Exchange {
             throw HTTPError.invalid(url: request.url, reason: "it is not a URL")
         }
         reeve_curl_set_text(handle, CURLOPT_PROTOCOLS_STR, "http,https")
-        // Signals would affect the whole process.
+        // libcurl must not use signals, because signals affect the whole process.
         reeve_curl_set_long(handle, CURLOPT_NOSIGNAL, 1)
         reeve_curl_set_long(handle, CURLOPT_PATH_AS_IS, 1)
         reeve_curl_set_pointer(handle, CURLOPT_ERRORBUFFER, reason.baseAddress)

@@ -5,7 +5,7 @@ import Postgres
 /// entry.
 ///
 /// The chain reveals a change unless all later hashes are recomputed. The owner of the schema can recompute them.
-/// Anchors (`AuditAnchor`), which are stored outside the database, reveal that too.
+/// Anchors (`AuditAnchor`), which are stored outside the database, also reveal a chain with recomputed hashes.
 public enum Audit {
     /// The tables of the chain, in the first version of the ledger.
     static let tables = """
@@ -162,7 +162,7 @@ public enum Audit {
     }
 
     /// Returns the end of the chain, if the chain contains the entry at `position` and is consistent after it. A new
-    /// anchor may be made only of such an end.
+    /// anchor may be made only of an end that this function returns.
     ///
     /// - Parameter position: the position of the newest anchor.
     /// - Returns: nil if the chain no longer contains the entry at `position`, or is not consistent after it.

@@ -6,7 +6,7 @@ import Postgres
 public struct AuditKey: Sendable {
     public static let size = 32
 
-    /// An identifier of the key that reveals nothing about its bytes.
+    /// An identifier that is computed from the key and reveals nothing about the bytes of the key.
     public let id: String
     private let bytes: [UInt8]
 
@@ -20,7 +20,7 @@ public struct AuditKey: Sendable {
     func code(of text: String) -> [UInt8] { hmacSHA256(key: bytes, text.utf8) }
 }
 
-/// The identity of the ledger that a chain belongs to, and of its server and database.
+/// Identifies the ledger that a chain belongs to, by the ledger's own identifier, its server and its database.
 public struct AuditIdentity: Sendable, Hashable {
     /// A random identifier that is created with the ledger. A copy of the ledger has the same identifier.
     public let ledger: UUID
@@ -39,8 +39,8 @@ public struct AuditIdentity: Sendable, Hashable {
     func isAtPlace(of other: AuditIdentity) -> Bool { server == other.server && database == other.database }
 }
 
-/// A signed statement about a chain: the number of its entries at a time, and the hash of the last entry. Signing
-/// requires the key.
+/// A signed record of the state of a chain: the number of its entries at a time, and the hash of the last entry.
+/// Signing requires the key.
 ///
 /// An anchor is stored where the owner of the database cannot write. It can later prove that the chain still begins
 /// with the same entries. The text of an anchor is one line, whose last word is the HMAC-SHA256 of the text before that
@@ -178,8 +178,9 @@ public struct AuditAnchor: Sendable, Hashable {
     // MARK: Thinning
 
     /// Returns the times of the anchors to keep: all of the last two days, then the newest of each day for 62 days, of
-    /// each month for 3650 days, and of each year. The newest anchor is always kept. A later anchor also proves all
-    /// entries before it, so without a deleted anchor it is only known less precisely when a change was made.
+    /// each month for 3650 days, and of each year. The newest anchor is always kept. An anchor also proves all entries
+    /// before it, so deleting an older anchor has only one effect: if a change is found, it is known less precisely
+    /// when the change was made.
     public static func kept(_ times: [Timestamp], now: Timestamp = .now) -> Set<Timestamp> {
         var kept: Set<Timestamp> = []
         var newest = NewestOfPeriods()

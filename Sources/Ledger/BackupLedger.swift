@@ -8,8 +8,8 @@ public struct BackupRecord: Sendable, Equatable {
     public let bytes: Int
     public let startedAt: Timestamp
     public let finishedAt: Timestamp
-    /// Whether the backup was recorded because it was found in the repository, and not by the process that made it. Any
-    /// account that may write to the repository can create such a backup.
+    /// Whether the backup was recorded because it was found in the repository. If false, the process that made the
+    /// backup recorded it. Any account that may write to the repository can create such a backup.
     public let isFound: Bool
     /// When the newest restore test took place, if it found no differences; otherwise nil.
     public let provenAt: Timestamp?

@@ -18,7 +18,7 @@ public struct LedgerPart: Sendable {
     }
 
     /// The parts of all features of the program. The program sets this value for everything that it runs. Modules that
-    /// do not depend on features need it, because they compare the content of the schema with everything that the
-    /// program creates there.
+    /// do not depend on features need the value, because they compare the content of the schema with everything that
+    /// the program creates there.
     @TaskLocal public static var all: [LedgerPart] = []
 }

@@ -117,8 +117,9 @@ public struct LedgerRetention: Sendable, Equatable {
         }
     }
 
-    /// Removes old occurrences that have no run, or no longer have one. Sets `kept_since` in the totals of each task
-    /// first: an occurrence that was due earlier counts as claimed, so a removed occurrence cannot be claimed again.
+    /// Removes old occurrences that never had a run, and those whose run was removed. Sets `kept_since` in the totals
+    /// of each task first. An occurrence that was due before `kept_since` counts as claimed, so a removed occurrence
+    /// cannot be claimed again.
     private func tidyOccurrences(on connection: Connection) async throws -> Int {
         let limit = try await cutoff(runs, on: connection)
         let tasks = try await connection.with { connection in

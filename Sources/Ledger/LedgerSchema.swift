@@ -79,7 +79,7 @@ public enum LedgerSchema {
         return try connection.query("SELECT estate::text FROM reeve.ledger").first?.get(0)
     }
 
-    /// Creates or upgrades the ledger. Does nothing if it is current.
+    /// Creates or upgrades the ledger. Does nothing if the ledger is current.
     ///
     /// - Throws: `LedgerError`; `PostgresError`, for instance if the role may not create a schema.
     public static func install(on connection: isolated Connection) throws {
@@ -91,7 +91,7 @@ public enum LedgerSchema {
             do {
                 return try change(on: connection)
             } catch let error as PostgresError where attempt < 20 && isRace(error) {
-                attempt += 1  // another session has just created it
+                attempt += 1  // another session has just created the ledger
             }
         }
     }

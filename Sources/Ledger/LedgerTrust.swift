@@ -26,8 +26,8 @@ enum LedgerTrust {
         return foreign
     }
 
-    /// The objects that the ledger's own changes create. Compared by bytes, because two Strings with different bytes
-    /// can be equal.
+    /// The objects that the ledger's own changes create. They are compared by bytes, because two Strings with different
+    /// bytes can be equal.
     private struct Made {
         private let changes: [[UInt8]]
         /// The `CREATE TRIGGER` statements, with one space between words.

@@ -137,9 +137,9 @@ public enum MigrationLedger {
         ).first?.get(0)
     }
 
-    /// Records the schema of a system.
+    /// Records the schema of a system, unless a schema is already recorded for the system.
     ///
-    /// - Returns: the recorded schema, if the system was already recorded; it is not changed.
+    /// - Returns: the schema that was already recorded; nil if there was none.
     @discardableResult
     public static func register(
         system: String, schema: String, madeSchema: Bool, on connection: isolated Connection
@@ -150,7 +150,7 @@ public enum MigrationLedger {
         return nil
     }
 
-    /// Returns the schema in which a system was migrated, and whether it was created for the system.
+    /// Returns the schema in which a system was migrated, and whether the schema was created for the system.
     public static func schema(
         of system: String, on connection: isolated Connection
     ) throws -> (name: String, wasMade: Bool)? {

@@ -67,7 +67,7 @@ public enum RunLedger {
     /// The result of a request to run.
     public enum Claim: Sendable, Equatable {
         case granted(run: Int64)
-        /// Another process has or had this occurrence, or the occurrence is older than what the ledger keeps.
+        /// Another request has already claimed this occurrence, or the occurrence is older than what the ledger keeps.
         case taken
         /// The previous run has not ended. The occurrence is recorded as skipped.
         case overlaps
@@ -134,7 +134,7 @@ public enum RunLedger {
 
     /// Claims an occurrence for a request.
     ///
-    /// - Returns: nil if the occurrence now belongs to this request; otherwise the result to return.
+    /// - Returns: nil if the occurrence now belongs to this request; otherwise the result for the caller of `claim`.
     private static func take(
         _ occurrence: Timestamp, of task: String, _ instance: String, _ lease: Duration, _ wish: UUID,
         on connection: isolated Connection
@@ -156,8 +156,8 @@ public enum RunLedger {
                 [task, occurrence, wish])
             return ours.isEmpty ? .taken : .overlaps
         }
-        // Check this after the INSERT: it also succeeds if the occurrence was claimed before, and `LedgerRetention` has
-        // removed its row in the meantime.
+        // Check this after the INSERT. The INSERT also succeeds if the occurrence was claimed before and
+        // `LedgerRetention` has removed the row of the occurrence in the meantime.
         let forgotten = try connection.query(
             "SELECT 1 FROM reeve.task_totals WHERE task = $1 AND kept_since > $2", [task, occurrence])
         guard !forgotten.isEmpty else { return nil }

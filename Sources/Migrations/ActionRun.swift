@@ -90,8 +90,8 @@ struct ActionRun: Sendable {
     }
 
     /// The statements that can be sent in one batch together with the ledger's row; nil if the migration cannot be sent
-    /// in this way. It can if it is an up migration that runs in one transaction, has no COPY data, and is parsed with
-    /// `standard_conforming_strings` on throughout.
+    /// in a batch. A migration can be sent in a batch if it is an up migration that runs in one transaction, has no
+    /// COPY data, and is parsed with `standard_conforming_strings` on throughout.
     private var batch: [SQLStatement]? {
         guard action.direction == .up, action.runsInOneTransaction else { return nil }
         let statements = action.steps[0].statements
@@ -122,9 +122,9 @@ struct ActionRun: Sendable {
         return options
     }
 
-    /// Statements that run between a migration and Reeve's own statements, so that the latter run as the connected role
-    /// and with Reeve's own search path. Deferred constraints and triggers of the migration run first, with the
-    /// migration's search path.
+    /// Statements that run between a migration and Reeve's own statements, so that Reeve's statements run as the
+    /// connected role and with Reeve's own search path. Deferred constraints and triggers of the migration run first,
+    /// with the migration's search path.
     static let closing = ["SET CONSTRAINTS ALL IMMEDIATE", "RESET SESSION AUTHORIZATION", "RESET ROLE", SystemPath.end]
 
     /// Runs `body` in a transaction with the search path of the system's schema.

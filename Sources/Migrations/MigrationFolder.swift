@@ -91,7 +91,8 @@ public struct MigrationFolder: Sendable {
         let version: Int?
         let name: String
 
-        // Not a regular expression, because it would be compiled for each of possibly thousands of files.
+        // This function uses no regular expression, because a regular expression would be compiled for each of possibly
+        // thousands of files.
         static func parse(_ file: String) -> (FileName, isDown: Bool)? {
             guard file.hasSuffix(".sql") else { return nil }
             var stem = file.dropLast(".sql".count)

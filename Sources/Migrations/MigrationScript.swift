@@ -60,7 +60,7 @@ public struct MigrationDirectives: Sendable, Equatable {
     public var noTransaction = false
     /// `lock-timeout 5s`: replaces the configured lock timeout.
     public var lockTimeout: Duration?
-    /// `retries 20`: how often a migration that did not get its locks is retried.
+    /// `retries 20`: how often the migration is retried if it does not acquire its locks in time.
     public var retries: Int?
     /// `opt-in NAME`: the migration is applied only if the option is chosen.
     public var option: String?

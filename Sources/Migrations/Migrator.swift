@@ -23,7 +23,7 @@ public struct Migrator: Sendable {
         /// How long a statement waits for a lock. In the meantime, later requests that conflict with this lock wait,
         /// too.
         public var lockTimeout: Duration = .seconds(3)
-        /// How often a migration is retried that did not acquire its locks in time.
+        /// How often a migration is retried if it does not acquire its locks in time.
         public var retries = 10
         /// The pause before the first retry. It doubles with each retry, up to 30 s, with jitter.
         public var backoff: Duration = .seconds(1)
@@ -82,8 +82,8 @@ public struct Migrator: Sendable {
         try await run(.up(to: version), progress)
     }
 
-    /// Reverts the migrations after a version. Version 0 reverts all migrations, and drops the schema if a run created
-    /// it.
+    /// Reverts the migrations after a version. Version 0 reverts all migrations, and drops the schema if a run of
+    /// migrations created that schema.
     public func down(to version: Int, progress: @Sendable (MigrationAction) -> Void = { _ in }) async throws -> Outcome
     {
         try await run(.down(to: version), progress)
@@ -221,7 +221,7 @@ public struct Migrator: Sendable {
             "error": error is CancellationError ? "interrupted" : LedgerText.message("\(error)"),
         ])
         do {
-            // Runs in a separate task, because this one may be cancelled.
+            // The failure is recorded in a separate task, because the current task may be cancelled.
             try await Task { [settings] in
                 try await connection.with(within: .seconds(5)) { connection in
                     try connection.transaction {

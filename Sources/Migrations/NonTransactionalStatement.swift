@@ -22,7 +22,8 @@ enum NonTransactionalStatement: Equatable, Sendable {
         }
     }
 
-    /// Recognises a statement that must run alone by its tokens; returns nil if the statement may run in a transaction.
+    /// Recognises, by the tokens of a statement, that the statement must run alone. Returns nil if the statement may
+    /// run in a transaction.
     ///
     /// Based on the notes about each command in PostgreSQL's manual ("cannot be executed inside a transaction block").
     init?(words: [String]) {
@@ -123,8 +124,8 @@ private struct WordReader {
         return true
     }
 
-    /// Returns a name with its qualifiers. Parts without quotes are in upper case. PostgreSQL folds them to lower case,
-    /// as it folds the parts in the script.
+    /// Returns a name with its qualifiers. Parts of the name without quotes are in upper case. The name is nevertheless
+    /// right: PostgreSQL folds such parts to lower case, both here and in the script.
     mutating func name() -> String {
         var name = next() ?? ""
         while words.first == "." {

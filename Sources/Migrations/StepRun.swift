@@ -104,7 +104,7 @@ extension StepRun {
 /// behind.
 struct Postcondition {
     let statement: NonTransactionalStatement
-    /// The schema that names without a schema resolve to first.
+    /// The schema in which names without a schema are looked up first.
     let schema: String
     let location: String
     /// Whether an earlier run began the statement and did not record its end.

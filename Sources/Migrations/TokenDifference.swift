@@ -1,7 +1,7 @@
 import Postgres
 import SQL
 
-/// The first difference between the tokens of an applied migration and its file.
+/// The first difference between the tokens of an applied migration and the tokens of its file.
 struct TokenDifference: CustomStringConvertible {
     let description: String
 

@@ -11,8 +11,8 @@ public struct AdvisoryLock: Sendable {
 
     /// Creates a lock whose key is a hash of `name` and `secret`.
     ///
-    /// - Parameter secret: keeps roles that do not have it from acquiring the lock beforehand. Any role that may
-    ///   connect can acquire any key, and while a lock is held, `pg_locks` shows its key to every role.
+    /// - Parameter secret: keeps roles that do not know the secret from acquiring the lock beforehand. Any role that
+    ///   may connect can acquire any key, and while a lock is held, `pg_locks` shows its key to every role.
     public init(_ name: String, secret: String = "") {
         self.name = name
         // FNV-1a, 64 bits (RFC draft-eastlake-fnv). The result is the same in all versions and on all machines.

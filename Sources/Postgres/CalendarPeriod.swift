@@ -19,8 +19,8 @@ public enum CalendarPeriod: Sendable, Hashable {
     }
 }
 
-/// Finds the newest time of each period. When old backups or audit anchors are deleted, those of the newest times are
-/// kept.
+/// Finds the newest time of each period. It is used when old backups or audit anchors are deleted, to keep the newest
+/// of each period.
 ///
 ///     var newest = NewestOfPeriods()
 ///     let kept = times.sorted(by: >).filter { newest.isFirst($0, of: .day) }

@@ -9,10 +9,10 @@
 /// - Functions of other roles cannot change the schema, except for temporary objects.
 /// - Default privileges of the current role (ALTER DEFAULT PRIVILEGES) do not apply: restored objects have the
 ///   privileges that the backup contains.
-/// - CHECK constraints of other roles are suspended. With `Checks.met`, which is for restores, all constraints of
-///   domains are suspended and, after `suspendChecks`, all constraints of tables: the rows satisfied them when they
-///   were dumped. With `Checks.tried`, only constraints of domains are suspended, and only if their expression is risky
-///   (`RiskyExpression`).
+/// - CHECK constraints of other roles are suspended. With `Checks.met`, which is for restores, this applies to all
+///   constraints of domains and, after `suspendChecks`, to all constraints of tables. The rows satisfied these
+///   constraints when the rows were dumped. With `Checks.tried`, it applies only to constraints of domains whose
+///   expressions are risky (`RiskyExpression`).
 ///
 /// The catalog is changed directly, because ALTER FUNCTION would run event triggers, and their functions may belong to
 /// other roles. Only a superuser can change the catalog directly. If the current role is not a superuser, nothing is
@@ -165,8 +165,9 @@ public struct Confinement: Sendable {
         """
     }
 
-    /// Suspends the CHECK constraints of tables of other roles until `end`. Must be called after all tables are
-    /// created, because a table that inherits copies the constraints of its parent, and before the rows are restored.
+    /// Suspends the CHECK constraints of tables of other roles until `end`. Must be called before the rows are
+    /// restored, and after all tables are created: a new table that inherits would copy the suspended constraints of
+    /// its parent.
     public func suspendChecks() async throws {
         guard let target else { return }
         try await Self.run(
@@ -216,8 +217,8 @@ public struct Confinement: Sendable {
         do {
             value = try await body(confinement)
         } catch {
-            // In a separate task, because this one may be cancelled. The error of `body` is thrown, even if the script
-            // fails, too.
+            // The script runs in a separate task, because the current task may be cancelled. The error of `body` is
+            // thrown, even if the script fails, too.
             try? await Task { try await run(confinement.end, in: target) }.value
             throw error
         }
@@ -271,7 +272,7 @@ public struct Confinement: Sendable {
     /// session that holds the lock.
     private static func begin(_ confinement: Confinement, on connection: isolated Connection) throws {
         do {
-            // Under a savepoint, so that the query for the holder can run after the error.
+            // The script runs under a savepoint, so that the query for the holder can run after an error.
             try connection.savepoint { _ = try connection.execute(confinement.begin) }
         } catch var error as PostgresError where error.sqlState == "55P03" {
             if let holder = try holder(on: connection) {

@@ -107,7 +107,7 @@ struct ConnectAttempt {
         return try result.get()
     }
 
-    /// Waits until `isDone` returns true. `done` is raised by the other thread when that may be the case.
+    /// Waits until `isDone` returns true. The other thread raises `done` when `isDone` may have become true.
     ///
     /// - Returns: false if `end` has passed before.
     /// - Throws: `CancellationError`.
@@ -130,7 +130,8 @@ struct ConnectAttempt {
         return true
     }
 
-    /// The time that one address, or the resolution of one host name, is given to answer, as text for error messages.
+    /// The time limit for the answer of one address, and for the resolution of one host name, as text for error
+    /// messages.
     private var time: String { settings.addressTimeout.map { "\($0.components.seconds) s" } ?? "its time" }
 
     private var silence: PostgresError {

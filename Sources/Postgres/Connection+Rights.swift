@@ -7,9 +7,9 @@ extension Connection {
     ///
     /// Planning a query on a table can run code of the table's owner: PostgreSQL evaluates the constant parts of the
     /// predicates and expressions of the table's indexes and statistics. SET ROLE does not protect against that code,
-    /// because it can reset the role; within a function with SECURITY DEFINER it cannot. After `body`, the transaction
-    /// is rolled back to a savepoint. This removes the function and all changes that such code has made in the session,
-    /// such as settings.
+    /// because the code can reset the role. Code that runs within a SECURITY DEFINER function cannot reset the role.
+    /// After `body`, the transaction is rolled back to a savepoint. This removes the function and all changes that such
+    /// code has made in the session, such as settings.
     ///
     /// Must be called by a superuser in an open transaction that may write. Event triggers do not fire while the
     /// function is created, except those that are enabled as ALWAYS or REPLICA.

@@ -102,7 +102,7 @@ extension Connection {
 
     private func opening(_ options: TransactionOptions) -> [String] {
         var statements = [options.begin]
-        // Behind a pooler no settings may be made for the session, so each transaction repeats them.
+        // Behind a pooler no settings may be made for the session, so each transaction repeats the settings.
         if isPooled { statements.append(settings.settingsStatement(local: true)) }
         if let timeout = options.lockTimeout { statements.append("SET LOCAL lock_timeout = \(timeout.milliseconds)") }
         if let timeout = options.statementTimeout {
@@ -149,7 +149,7 @@ extension Connection {
         interruptible = false
         isCommitting = true
         deadline = .now + settings.commitPatience
-        // Read now, because it is unknown once the connection is lost.
+        // The process ID is read now, because it is unknown once the connection is lost.
         let process = serverProcess
         do {
             let tag = try executeAsIs("COMMIT")

@@ -4,7 +4,8 @@ import SQL
 
 /// Whether a pooler in transaction mode, such as PgBouncer, may be between this process and the server.
 public enum Pooling: Sendable, Equatable {
-    /// No pooler is allowed, because the connection needs a session of its own. Opening it behind a pooler fails.
+    /// No pooler is allowed, because the connection needs a session of its own. Opening the connection behind a pooler
+    /// fails.
     case refused
     /// A pooler is allowed. It is detected when the connection is opened.
     case detected
@@ -146,9 +147,9 @@ public struct ConnectionSettings: Sendable, Equatable {
             """
     }
 
-    /// SQL that reverts two settings if the owner of the database has made them; all others are kept. With `role`,
-    /// objects that Reeve creates and trusts would belong to a role that the owner has chosen. With
-    /// `synchronous_commit` off, a transaction would be reported as committed before it is on disk.
+    /// SQL that reverts two settings if the owner of the database has made them. The owner's other settings are kept.
+    /// With the setting `role`, objects that Reeve creates and trusts would belong to a role that the owner has chosen.
+    /// With `synchronous_commit` off, a transaction would be reported as committed before it is on disk.
     private func ownersChoices(local: Bool) -> [String] {
         [
             takenBack(
@@ -159,7 +160,7 @@ public struct ConnectionSettings: Sendable, Equatable {
         ].compactMap { $0 }
     }
 
-    /// Settings that change the meaning of a statement's text, or of a value in it. A system's own SQL runs with the
+    /// Settings that change the meaning of a statement, or of a value in a statement. A system's own SQL runs with the
     /// values that are set for its database.
     public static let pinsOfMeaning = [
         ("array_nulls", "on"), ("transform_null_equals", "off"), ("xmloption", "content"),
@@ -175,10 +176,10 @@ public struct ConnectionSettings: Sendable, Equatable {
         ("quote_all_identifiers", "off"),
         // An error must not end the session.
         ("exit_on_error", "off"),
-        // For statements outside of explicit transactions.
+        // This level applies to statements outside of explicit transactions.
         ("default_transaction_isolation", "read committed"),
-        // The planner overestimates the cost of queries on the catalogs. Compiling them would take longer than running
-        // them.
+        // The planner overestimates the cost of queries on the catalogs. Compiling these queries would take longer than
+        // running them.
         ("jit", "off"),
     ]
 
@@ -188,7 +189,8 @@ public struct ConnectionSettings: Sendable, Equatable {
         var settings: [(String, String)] = [
             ("search_path", searchPath), ("DateStyle", "ISO, YMD"), ("IntervalStyle", "iso_8601"), ("TimeZone", "UTC"),
             ("bytea_output", "hex"), ("extra_float_digits", "1"),
-            // With `on`, planning evaluates CHECK constraints, which are code of their owners.
+            // With `on`, planning a query evaluates CHECK constraints, whose code was written by the owners of the
+            // tables.
             ("constraint_exclusion", "partition"),
         ]
         settings += Self.pins + Self.pinsOfMeaning

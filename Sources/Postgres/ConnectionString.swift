@@ -50,7 +50,7 @@ struct ConnectionStringSecrets {
         var regions: [String] = []
         if let scheme = text.range(of: "://") {
             let authority = text[scheme.upperBound...]
-            // Up to the last '@': an '@' that is not escaped belongs to the password.
+            // The password ends before the last '@', because an '@' that is not escaped belongs to the password.
             if let at = authority.lastIndex(of: "@"), let colon = authority[..<at].firstIndex(of: ":") {
                 regions.append(String(authority[authority.index(after: colon)..<at]))
             }
@@ -74,8 +74,8 @@ struct ConnectionStringSecrets {
 
     func masking(_ message: String) -> String {
         let parts = message.split(separator: "\"", omittingEmptySubsequences: false)
-        // The quoted text itself contains a quote, so it is unclear where it ends. Everything from its beginning on is
-        // masked.
+        // The quoted text itself contains a quote, so it is unclear where the text ends. Everything after the first
+        // quote is masked.
         guard !regions.isEmpty, parts.count % 2 == 1 else {
             return regions.isEmpty ? message : String(parts[0]) + "\"********\""
         }

@@ -1,6 +1,7 @@
 import Foundation
 
-/// The thread on which the actor of one connection runs. A blocking wait on its socket blocks no other work.
+/// The thread on which the actor of one connection runs. A blocking wait on the connection's socket blocks no other
+/// work.
 final class ConnectionThread: SerialExecutor {
     private let queue: JobQueue
 

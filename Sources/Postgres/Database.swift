@@ -1,11 +1,11 @@
 import Telemetry
 
-/// One database and the two ways to connect to it: direct connections, which may hold locks and listen, and pooled
-/// ones.
+/// One database and the two ways to connect to it: by direct connections, which may hold locks and listen, and by the
+/// connections of a pool.
 public struct Database: Sendable {
-    /// Connects directly to the server.
+    /// The settings of direct connections to the server.
     public let direct: ConnectionSettings
-    /// For short units of work that need no session state.
+    /// The connections for short units of work that need no session state.
     public let pool: Pool
     private let logger: Logger
 

@@ -92,8 +92,8 @@ private struct NumericAddress {
     }
 }
 
-/// The lookup of one name, on a separate thread, which is abandoned if it takes too long. Concurrent lookups of the
-/// same name share one answer.
+/// The lookup of one name, on a separate thread. If the lookup takes too long, its thread is abandoned. Concurrent
+/// lookups of the same name share one answer.
 final class HostResolution: Sendable {
     enum Answer: Equatable {
         case addresses([String])

@@ -74,7 +74,7 @@ final class LibpqHandle: @unchecked Sendable {
     enum Readiness { case ready, woken, late, lost }
 }
 
-/// Sends the server's notices to the log. libpq calls it on the connection's thread.
+/// Sends the server's notices to the log. libpq calls the receiver on the connection's thread.
 private final class NoticeReceiver {
     private let logger: Logger
 

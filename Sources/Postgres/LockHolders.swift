@@ -2,7 +2,7 @@
 public enum LockHolders {
     /// Returns the sessions and prepared transactions that hold, or wait for, an ACCESS EXCLUSIVE lock, and the sessions
     /// that are dropping, renaming or changing a schema. A prepared transaction belongs to no session, so ending a
-    /// session does not end it.
+    /// session does not end the prepared transaction.
     ///
     /// - Returns: at most five descriptions. Each names the session or transaction, its state, and the relation or
     ///   schema.
@@ -30,9 +30,13 @@ public enum LockHolders {
                 AND c.relkind NOT IN ('i', 'I', 't')
             UNION ALL
             -- The row of a schema that a transaction has deleted or updated contains the number of the transaction.
-            SELECT true, pg_catalog.format('schema %I', n.nspname), \(session("a.pid"))
-            FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_stat_activity a ON a.backend_xid = n.xmax
-            WHERE a.pid <> pg_catalog.pg_backend_pid()
+            SELECT true, pg_catalog.format('schema %I', n.nspname), CASE WHEN x.gid IS NOT NULL
+                THEN pg_catalog.format('the prepared transaction %L of %s', x.gid, x.owner)
+                ELSE \(session("a.pid")) END
+            FROM pg_catalog.pg_namespace n
+                LEFT JOIN pg_catalog.pg_stat_activity a ON a.backend_xid = n.xmax
+                LEFT JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = n.xmax
+            WHERE (a.pid IS NOT NULL OR x.gid IS NOT NULL) AND a.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
             ORDER BY 1 DESC, 2 LIMIT 5
             """
         ).map { "\(try $0.get("holder", as: String.self)): \(try $0.get("relation", as: String.self))" }

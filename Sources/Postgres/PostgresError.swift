@@ -54,13 +54,15 @@ public struct PostgresError: Error, Sendable {
         self.hint = hint
     }
 
-    /// Whether the same work may succeed if it is tried again, on a new connection if this one was lost.
+    /// Whether the same work may succeed if it is tried again. If the connection was lost, the work has to be tried on
+    /// a new connection.
     public var isTransient: Bool {
         switch kind {
         case .cannotConnect, .connectionLost, .poolExhausted: return true
         case .server:
             guard let sqlState else { return false }
-            // Serialization failure, deadlock, lock not available, too many connections, shutdown, starting up.
+            // The codes mean: serialization failure, deadlock, lock not available, too many connections, shutdown (two
+            // codes), starting up.
             return ["40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"].contains(sqlState)
                 || sqlState.hasPrefix("08")
         default: return false

@@ -8,8 +8,10 @@
 /// Functions are judged by their catalog rows. Volatile functions are risky, except for a list of harmless ones.
 /// Immutable and stable functions are not risky: they change nothing, and reveal nothing except to their caller. There
 /// are three exceptions:
-/// - stable functions that run a query that they receive as an argument. Any stable function of an extension may do so;
-/// - aggregates of roles that are not superusers. Their owners choose the functions that they consist of;
+/// - stable functions that run a query that they receive as an argument. All stable functions outside `pg_catalog`,
+///   such as those of extensions, are risky, because any of them may run such a query;
+/// - aggregates of roles that are not superusers, because the owner of an aggregate chooses the functions that it
+///   calls;
 /// - functions that PUBLIC may not execute. PostgreSQL checks this right for the role that evaluates the expression.
 ///
 /// The functions that an expression calls are found by their OIDs in the stored expression. `pg_depend` cannot be used,

@@ -23,22 +23,24 @@ public enum ScratchDatabase {
                 try await drop(name, beside: settings)
                 return result
             } catch {
-                // In a separate task, because this one may be cancelled. If the database is not dropped now, a later
-                // use drops it.
+                // The database is dropped in a separate task, because the current task may be cancelled. If the
+                // database is not dropped now, a later use drops it.
                 try? await Task { try await drop(name, beside: settings) }.value
                 throw error
             }
         }
     }
 
-    /// - Returns: the name of a new database. The session is now the keeper of the database: its application name is
-    ///   set.
+    /// Creates a scratch database. The session of `connection` becomes the keeper of the database: its application name
+    /// is set to `keeper(of:)`, except behind a pooler.
+    ///
+    /// - Returns: the name of the database.
     private static func make(_ locale: DatabaseLocale?, on connection: isolated Connection) throws -> String {
         try dropAbandoned(on: connection)
         let name = try newName(on: connection)
         let locale = try locale ?? DatabaseLocale.read(on: connection)
         // The application name is set before the database exists, so that the database is never without its keeper.
-        // Behind a pooler, it is not set, because sessions are shared there.
+        // Behind a pooler, the application name is not set, because sessions are shared there.
         if !connection.isPooled {
             try connection.execute("SET application_name = \(quoteLiteral(keeper(of: name)))")
         }

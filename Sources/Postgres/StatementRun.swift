@@ -66,7 +66,8 @@ struct StatementRun {
             case PGRES_COPY_OUT: try takeCopyOut(copyOut)
             default:
                 failure = failure ?? PostgresError(result: result)
-                // The loop ends here, because PQgetResult reports a lost connection again and again.
+                // The error ends the loop. Without it the loop would not end, because PQgetResult reports a lost
+                // connection again and again.
                 if PQstatus(handle.raw) == CONNECTION_BAD { throw ConnectionGivenUp(cause: lost(nil)) }
             }
         }

@@ -4,7 +4,8 @@ import Foundation
 public protocol PostgresDecodable: Sendable {
     /// - Throws: `PostgresError` of kind `badValue`.
     static func fromPostgres(_ text: String) throws -> Self
-    /// Returns the value that represents NULL. Only optional types have one; all others throw a `PostgresError`.
+    /// Returns the value that represents NULL. Only optional types have such a value. All other types throw a
+    /// `PostgresError`.
     static func fromPostgresNull() throws -> Self
 }
 

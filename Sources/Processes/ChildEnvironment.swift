@@ -3,9 +3,9 @@ import Foundation
 /// Selects the environment variables of this process that a child receives: the variables that a program needs to run
 /// at all, and those that are requested by name.
 ///
-/// The environment of this process may contain secrets, and a child can show its environment to others. For instance, a
-/// superuser's `COPY … FROM PROGRAM 'env'` does so. A child therefore receives only variables that were chosen
-/// explicitly. Pure, except for `locate`.
+/// The environment of this process may contain secrets, and a child can show its environment to others. For instance,
+/// if a PostgreSQL server is the child, a superuser can read its environment with `COPY … FROM PROGRAM 'env'`. A child
+/// therefore receives only variables that were chosen explicitly. Pure, except for `locate`.
 public enum ChildEnvironment {
     /// The folders in which programs are searched if the parent's PATH contains no absolute folder.
     public static let usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

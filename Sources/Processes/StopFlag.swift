@@ -2,7 +2,7 @@ import Foundation
 
 /// A flag that stops work on another thread. It is raised once, and never lowered.
 public final class StopFlag: @unchecked Sendable {
-    // Accessed only while `condition` is locked.
+    // `raised` is accessed only while `condition` is locked.
     private var raised = false
     private let condition = NSCondition()
 

@@ -1,5 +1,5 @@
-/// A text that equals another text only if their bytes are equal, as names do in PostgreSQL. Swift's own `String` also
-/// treats `é` as one scalar and `é` as two scalars as equal.
+/// A text that is compared by its bytes, as PostgreSQL compares names. Swift's own `String` also treats texts with
+/// different bytes as equal: U+00E9 (`é`) is equal to U+0065 U+0301 (`e` and a combining accent).
 public struct ExactText: Hashable, Comparable, Sendable, ExpressibleByStringLiteral, CustomStringConvertible {
     public let text: String
 

@@ -133,7 +133,8 @@ struct SQLScanner {
 
     /// Returns the position of the quote at which the literal continues; nil if it does not continue. A literal
     /// continues at the next quote if only white space with a line break precedes that quote. After the line break,
-    /// there may also be line comments. The same rules apply to the continuation (PostgreSQL manual, section 4.1.2.1).
+    /// there may also be line comments. The continuation is scanned by the same rules as the literal (PostgreSQL
+    /// manual, section 4.1.2.1).
     private func continuation() -> Int? {
         var place = position
         var sawLineBreak = false

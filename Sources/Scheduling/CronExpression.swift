@@ -17,7 +17,7 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
     private let anyDayOfMonth: Bool
     private let anyDayOfWeek: Bool
     /// Whether neither minute nor hour begins with a `*`. The expression then denotes fixed times of the day and not an
-    /// interval. The two are treated differently when the clocks change (see `Schedule`).
+    /// interval. Fixed times and intervals are treated differently when the clocks change (see `Schedule`).
     public let isFixedTime: Bool
 
     /// - Throws: `CronError` that names the field.

@@ -66,8 +66,8 @@ struct RunExecution: Sendable {
             guard (try? await Task.sleep(for: task.timeout)) != nil else { return }
             end(.timedOut)
         }
-        // An unstructured Swift task, so that a cancelled caller does not stop the renewal. The lease must last until
-        // the work has ended; otherwise another process could begin the same work.
+        // The lease is renewed in an unstructured Swift task, so that a cancelled caller does not stop the renewal. The
+        // lease must last until the work has ended; otherwise another process could begin the same work.
         let keeper = Task { if await !keepLease() { end(.lostLease) } }
         let result = await withTaskCancellationHandler {
             await work.value
@@ -131,7 +131,8 @@ struct RunExecution: Sendable {
     private func record(_ outcome: RunOutcome, _ log: Logger) async {
         guard outcome.state != .lost else { return }
         let database = database
-        // An unstructured task, because the result must be recorded even if this task was cancelled.
+        // The result is recorded in an unstructured task, because it must be recorded even if the current task was
+        // cancelled.
         await Task {
             let end = ContinuousClock.now + lease
             while true {

@@ -279,7 +279,7 @@ public final class Scheduler: Sendable {
     private func perform(_ task: TaskDefinition, _ run: Int64, _ attempt: Int) async -> RunOutcome {
         let execution = RunExecution(
             task: task, run: run, attempt: attempt, lease: settings.lease, database: database, logger: logger)
-        // An unstructured task, so that cancelling the schedule does not cancel the work.
+        // The work runs in an unstructured task, so that cancelling the schedule does not cancel the work.
         let work = Task { await execution.perform() }
         running.withLock { $0[run] = work }
         defer { running.withLock { _ = $0.removeValue(forKey: run) } }

@@ -7,9 +7,9 @@ extension TimeZone {
         secondsFromGMT(for: Date(timeIntervalSince1970: Double(instant)))
     }
 
-    /// Returns the instants at which the clocks of the zone show a local time: usually one, two if the clocks were set
-    /// back, none if they were set forward over it. `local` is the local time in seconds since 1970, computed as if the
-    /// local time were UTC.
+    /// Returns the instants at which the clocks of the zone show a local time: usually one instant, two if the clocks
+    /// were set back and show the local time twice, none if the clocks were set forward over the local time. `local` is
+    /// the local time in seconds since 1970, computed as if the local time were UTC.
     func instants(showing local: Int) -> [Int] {
         let offsets = Set([
             offset(at: local - CivilDate.seconds), offset(at: local), offset(at: local + CivilDate.seconds),

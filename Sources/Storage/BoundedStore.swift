@@ -56,8 +56,8 @@ public final class BoundedStore: Sendable {
         try await call("delete", name) { try $0.delete(name) }
     }
 
-    /// Removes the unfinished objects whose names begin with `prefix`. Writers that were killed left them. The caller
-    /// ensures that no writer of such an object is active.
+    /// Removes the unfinished objects whose names begin with `prefix`. Killed writers leave unfinished objects behind.
+    /// The caller ensures that no writer of an object with this prefix is active.
     ///
     /// - Returns: the number of removed objects.
     public func clearUnfinished(_ prefix: String) async throws -> Int {

@@ -47,7 +47,7 @@ final class Folder: Sendable {
 
     /// Syncs the folder to disk, so that its list of names is durable.
     func sync() throws {
-        // Some file systems do not support this, and return one of these errors.
+        // Some file systems do not support fsync on a folder, and return EINVAL or ENOTSUP.
         if fsync(descriptor) != 0, errno != EINVAL, errno != ENOTSUP { throw Self.failure("write", path) }
     }
 

@@ -211,7 +211,7 @@ private final class FileWriter: ObjectWriter {
     }
 }
 
-/// Reads a file. Used by one thread at a time, but not always by the same thread.
+/// Reads a file. A reader is used by one thread at a time, but not always by the same thread.
 private final class FileReader: ObjectReader, @unchecked Sendable {
     private let descriptor: Int32
     private let path: String

@@ -30,8 +30,8 @@ public protocol ObjectStore: Sendable {
     @available(*, noasync, message: "use BoundedStore")
     func delete(_ name: String) throws
 
-    /// Removes the unfinished objects whose names begin with `prefix`. Writers that were killed left them. The caller
-    /// ensures that no writer of such an object is active.
+    /// Removes the unfinished objects whose names begin with `prefix`. Killed writers leave unfinished objects behind.
+    /// The caller ensures that no writer of an object with this prefix is active.
     ///
     /// - Returns: the number of removed objects.
     @available(*, noasync, message: "use BoundedStore")

@@ -31,11 +31,12 @@ private enum JSONEscaper {
             case UInt8(ascii: "\r"): result += "\\r".utf8
             case UInt8(ascii: "\t"): result += "\\t".utf8
             case ..<0x20, 0x7F: append(UInt16(byte), to: &result)
-            // U+0080 to U+009F. The bytes of a String are complete sequences, so there is a next byte.
+            // These bytes encode U+0080 to U+009F. The bytes of a String are complete sequences, so there is a next
+            // byte.
             case 0xC2 where bytes[index] < 0xA0:
                 append(UInt16(bytes[index]), to: &result)
                 index += 1
-            // U+2028 and U+2029
+            // These bytes encode U+2028 and U+2029.
             case 0xE2 where bytes[index] == 0x80 && (0xA8...0xA9).contains(bytes[index + 1]):
                 append(0x2000 | UInt16(bytes[index + 1] & 0x7F), to: &result)
                 index += 2

@@ -25,14 +25,16 @@ struct TransactionTests {
 
     @Test func `who holds an exclusive lock is named, a prepared transaction by its identifier`() async throws {
         let database = try TestDatabase.current
-        try await database.execute("CREATE TABLE public.t ()", "CREATE TABLE public.u ()")
+        try await database.execute("CREATE TABLE public.t ()", "CREATE TABLE public.u ()", "CREATE SCHEMA s")
         try await Connection.opened(database.settings) { holder in
             try await holder.with { holder in
                 try holder.execute("BEGIN; LOCK TABLE public.t; PREPARE TRANSACTION '\(database.name)'")
+                try holder.execute("BEGIN; DROP SCHEMA s; PREPARE TRANSACTION '\(database.name)_2'")
                 try holder.execute("BEGIN; LOCK TABLE public.u")
             }
             let told = try await database.with { try LockHolders.read(on: $0) }
-            #expect(told.count == 2, "\(told)")
+            #expect(told.count == 3, "\(told)")
+            #expect(told.contains { $0.hasPrefix("the prepared transaction") && $0.hasSuffix(": schema s") })
             #expect(
                 told.contains {
                     $0.hasPrefix("the prepared transaction '\(database.name)' of") && $0.hasSuffix(": public.t")
@@ -47,6 +49,7 @@ struct TransactionTests {
             try await holder.with {
                 try $0.execute("ROLLBACK")
                 try $0.execute("ROLLBACK PREPARED '\(database.name)'")
+                try $0.execute("ROLLBACK PREPARED '\(database.name)_2'")
             }
         }
     }

@@ -30,12 +30,13 @@ public struct LiveReport: Sendable {
 /// that violates only that constraint, and each trigger fires.
 ///
 /// All trials run in one transaction that is rolled back. Each table has its own savepoint, and lock timeouts are
-/// short. A role with far-reaching privileges tries only tables whose code trusted roles wrote (`UntrustedTables`). If
-/// the role is a superuser, three measures are added: the tables are first locked against changes (`TrialLocks`),
-/// functions run with the privileges of their owners during the trial (`Confinement`), and tables with expressions that
-/// cannot be confined are left out (`RiskyTables`). The rollback does not undo two effects: sequences that defaults and
-/// triggers advance, and actions of triggers outside the database. Rows are copied from the table, or made up from the
-/// types, the foreign keys and the literals in the checks. Objects for which no row was found are listed as untried.
+/// short. If the current role has far-reaching privileges, only tables whose code was written by trusted roles are
+/// tried (`UntrustedTables`). If the role is a superuser, three measures are added: the tables are first locked against
+/// changes (`TrialLocks`), functions run with the privileges of their owners during the trial (`Confinement`), and
+/// tables with expressions that cannot be confined are left out (`RiskyTables`). The rollback does not undo two
+/// effects: sequences that defaults and triggers advance, and actions of triggers outside the database. Rows are copied
+/// from the table, or made up from the types, the foreign keys and the literals in the checks. Objects for which no row
+/// was found are listed as untried.
 public struct LiveTrial: Sendable {
     private let reader: CatalogReader
     private let trusted: [String]
@@ -99,7 +100,7 @@ public struct LiveTrial: Sendable {
     }
 
     /// Runs `body` in a transaction, and always rolls the transaction back. `body` must pass its result to the function
-    /// that it receives. That function ends `body` by an error, and `undone` returns the result.
+    /// that it receives. That function ends `body` by throwing an error. `undone` then returns the result.
     private func undone<T>(
         on connection: isolated Connection, _ countsCalls: Bool, _ body: ((T) throws -> Void) throws -> Void
     ) throws -> T {

@@ -106,9 +106,12 @@ public enum RiskyTables {
             JOIN pg_catalog.pg_class c ON c.oid = t.typrelid WHERE c.relkind <> 'c' AND NOT o.rolsuper
         """
 
-    /// An SQL condition on a row `w` of `own` and a row `c` of its table: whether the expression calls nextval on a
-    /// sequence that the table's owner may not use, or on a sequence that is known only when the expression is
-    /// evaluated. A rollback does not reset a sequence, and once a sequence is exhausted, its owner's statements fail.
+    /// An SQL condition on a row `w` of `own`, which describes an expression, and on the row `c` of pg_class for the
+    /// expression's table. The condition is true if the expression calls nextval on a sequence that the owner of the
+    /// table may not use, or on a sequence that is known only when the expression is evaluated. For the condition of a
+    /// trigger, each call of nextval counts.
+    ///
+    /// A rollback does not reset a sequence. Once a sequence is exhausted, the statements of the sequence's owner fail.
     private static let drawsFromOthers = """
         ((SELECT count(*) FROM pg_catalog.regexp_matches(w.tree::pg_catalog.text, ':funcid \(nextval)\\M', 'g'))
             > CASE WHEN w.is_owners THEN (

@@ -35,13 +35,14 @@ struct TableTrial {
 
     private struct Reason: Error {
         let text: String
-        /// The row that the table rejected.
+        /// The row from which no row could be derived that the table accepts. `tryWithoutRow` uses it. nil if there is
+        /// no such row, or if a trigger or rule discarded the derived row.
         var source: TrialRow?
     }
 
     /// Tries a table that accepts no further row, such as a table limited to a single row. Checks can still be tried,
-    /// because PostgreSQL evaluates them before keys. Keys are tried with a copy of an existing row, which violates a
-    /// key.
+    /// because PostgreSQL evaluates them before keys. Keys are tried by inserting a copy of an existing row, because
+    /// the copy violates a key.
     private mutating func tryWithoutRow(
         _ source: TrialRow, _ reason: String, on connection: isolated Connection
     ) throws {

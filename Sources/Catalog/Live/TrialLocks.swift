@@ -71,8 +71,8 @@ struct TrialLocks {
         }
     }
 
-    /// Records in `missing` the wanted tables that are not locked. If no lock was refused, another table has received
-    /// the name since the names were read, or a partition has been added.
+    /// Records in `missing` the wanted tables that this session has not locked. There can be such tables although no
+    /// lock was refused: another table has received the name since the names were read, or a partition has been added.
     private mutating func findMissing(
         _ wanted: [Int], _ refusals: [Int: String], on connection: isolated Connection
     ) throws {

@@ -1,7 +1,8 @@
 import Postgres
 import SQL
 
-/// A row to insert: the text of each value by column, nil for NULL. A column that is not in `values` gets its default.
+/// A row to insert. `values` contains the text of the value for each column; nil means NULL. A column that is not in
+/// `values` gets its default.
 struct TrialRow {
     var values: [String: String?]
     /// The location of the row after it was inserted.
@@ -205,8 +206,8 @@ struct RowMaker {
     }
 
     /// Returns a copy of the row that has a new value in one column of each key, so that it does not violate the key.
-    /// Keys whose columns are all in `kept` remain unchanged, and the copy can violate these. A column that is also in
-    /// a foreign key keeps its value, because the new value would reference no row.
+    /// If all columns of a key are in `kept`, the copy keeps the values of that key and may violate it. A column that
+    /// is also in a foreign key keeps its value, because the new value would reference no row.
     ///
     /// - Returns: nil if no new value is known for a key.
     func freshened(_ row: TrialRow, of table: ObjectIdentity, keeping kept: Set<String> = []) -> TrialRow? {
@@ -215,7 +216,7 @@ struct RowMaker {
         let foreign = foreignColumns(of: table)
         for key in keys(of: table) {
             let free = key.columns.subtracting(kept).sorted()
-            // All columns of this key are kept. A row that violates the kept key also violates this key.
+            // All columns of this key keep their values, so the copy may violate this key.
             if free.isEmpty { continue }
             let choice = free.first { !foreign.contains($0) } ?? free.first
             guard let name = choice, let column = columns(of: table).first(where: { $0.identity.name == name }) else {
@@ -242,8 +243,8 @@ struct CheckSearch {
         try judge(row, breaking: check, others: [], on: connection)
     }
 
-    /// Returns a variant of a row that violates a check and meets the checks that the server evaluates before it. The
-    /// server evaluates checks in the order of their names.
+    /// Returns a variant of a row that violates the check `check` and meets all checks that the server evaluates before
+    /// `check`. The server evaluates checks in the order of their names.
     func row(
         like row: TrialRow, breaking check: CatalogObject, on connection: isolated Connection
     ) throws -> TrialRow? {
@@ -255,8 +256,8 @@ struct CheckSearch {
 
     /// Returns a variant of a row that meets a check.
     ///
-    /// - Parameter count: how many of the variants that meet the check are skipped. If there are not more than `count`,
-    ///   the last one is returned.
+    /// - Parameter count: how many of the variants that meet the check are skipped. If at most `count` variants meet
+    ///   the check, the last of them is returned.
     func row(
         like row: TrialRow, meeting check: CatalogObject, skipping count: Int, on connection: isolated Connection
     ) throws -> TrialRow? {

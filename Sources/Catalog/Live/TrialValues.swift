@@ -139,8 +139,8 @@ struct TrialValues {
         "EUR", "1", "-1", "00000000", "a b", "+4912345678", "1.2.3", "image/png", "16:9", "x y z?", "\u{1}",
     ]
 
-    /// Returns three texts for each number from 1 to 100000: one that is as long as the number says, one that is a
-    /// character longer, and one that is a character shorter.
+    /// Returns three texts for each number in `numbers` that is between 1 and 100,000: a text of as many characters as
+    /// the number says, a text that is one character longer, and a text that is one character shorter.
     private func lengths(_ numbers: [String]) -> [String] {
         numbers.compactMap { Int($0) }.filter { (1...100_000).contains($0) }.flatMap { length in
             [

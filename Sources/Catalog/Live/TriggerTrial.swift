@@ -7,7 +7,8 @@ struct TriggerTrial {
     let table: CatalogObject
     var report: LiveReport
 
-    /// The columns of `pg_trigger` for a trigger (PostgreSQL manual, section 53.54; bits as in `catalog/pg_trigger.h`).
+    /// A trigger, and the columns of its row in `pg_trigger` that a trial needs (PostgreSQL manual, section 53.54).
+    /// `bits` is the column `tgtype`; the bits are defined in `catalog/pg_trigger.h`.
     private struct Facts {
         let object: CatalogObject
         let function: Int
@@ -72,8 +73,8 @@ struct TriggerTrial {
     }
 
     /// Returns the triggers that fired. The server counts the calls of a function, which several triggers may share.
-    /// Triggers without a condition have fired if their function was called at least once for each of them. A trigger
-    /// with a condition has fired if its function was called at least once more than that.
+    /// Let n be the number of triggers without a condition that share the function. These triggers have fired if the
+    /// function was called at least n times. A trigger with a condition has fired if there were more than n calls.
     private func calls(
         of triggers: [Facts], by operation: Operation, _ base: TrialRow, on connection: isolated Connection
     ) throws -> Result<Set<ObjectIdentity>, PostgresError> {

@@ -1,7 +1,7 @@
 import Postgres
 
-/// Tables that a role with far-reaching privileges does not try, because a trial would run or read code of roles that
-/// are not trusted.
+/// Tables that a role with far-reaching privileges does not try, because a trial would run code that was written by
+/// roles that are not trusted.
 ///
 /// No list of risky expressions is complete. Examples are default arguments of functions, operators that become the
 /// negator of another operator, and types that are named by OID when an expression is evaluated. Even if a function
@@ -10,8 +10,9 @@ import Postgres
 /// wrote them. A table is tried only if superusers, the current role or trusted roles wrote the table and all objects
 /// that the table uses.
 struct UntrustedTables {
-    /// Tables into which no rows are inserted, with the reasons: tables of untrusted roles, tables that use objects of
-    /// such roles, and tables that share rows with one of these tables or are connected with one by a foreign key.
+    /// Tables into which no rows are inserted, with the reasons. They are the tables of untrusted roles, the tables
+    /// that use objects of untrusted roles, and the tables that share rows with such a table or are connected with it
+    /// by a foreign key.
     private(set) var reasons: [ObjectIdentity: String] = [:]
     /// The tables of `reasons` that are not read either. Even planning a query evaluates constant expressions in the
     /// table's indexes.

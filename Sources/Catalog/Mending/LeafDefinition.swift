@@ -1,8 +1,8 @@
 import Postgres
 import SQL
 
-/// The statements that create parts of tables and of the database that store no data: constraints, indexes, triggers,
-/// rules, policies, statistics objects, event triggers, publications.
+/// The statements that create objects that store no data of their own: constraints, indexes, triggers, rules, policies,
+/// statistics objects, event triggers and publications.
 struct LeafDefinition {
     let object: CatalogObject
 

@@ -1,8 +1,8 @@
 import Postgres
 import SQL
 
-/// The changes that are to be made to each object. First the differences are added, then the objects that must be
-/// removed or created again because of them.
+/// The changes that are to be made to each object. First the changes for the differences are added. Then the objects
+/// are added that must be removed or created again because of these changes.
 struct MendPlan {
     let mender: Mender
     /// Missing objects with all their parts, to be created.
@@ -41,10 +41,10 @@ struct MendPlan {
         for identity in drops where mustGoEarly(identity) { earlyDrops.insert(identity) }
     }
 
-    /// Returns the position of a difference in the order of changes. An identity requires NOT NULL, so NOT NULL is set
-    /// before the identity is added, and dropped after the identity is dropped. A default must fit the new type. A
-    /// partition that is attached again inherits the triggers of its parent again, so inherited triggers are disabled
-    /// last.
+    /// Returns the position of a difference in the order of changes. Only a column that is NOT NULL can be an identity
+    /// column, so NOT NULL is set before the identity property is added, and dropped after the identity property is
+    /// dropped. The type is changed before the default, because a default must fit the new type. A partition that is
+    /// attached again inherits the triggers of its parent again, so inherited triggers are disabled last.
     private func rank(_ difference: Difference) -> Int {
         switch difference.property {
         case "disabled inherited triggers": 4
@@ -117,7 +117,7 @@ struct MendPlan {
     // MARK: Removing obstacles
 
     /// Finds all objects that prevent a change and, recursively, all objects that prevent the removal of such an
-    /// object. Plans to drop them first, and to create them again afterwards if they are expected.
+    /// object. Plans to drop all these objects first, and to create those that are expected again afterwards.
     mutating func clearTheWay() {
         for table in rebuilds { includePartitions(of: table) }
         var waiting = Array(recreates) + Array(retypes) + Array(rebuilds) + Array(typedAnew) + Array(earlyDrops)
@@ -137,9 +137,9 @@ struct MendPlan {
                 if part.kind == .sequence, mender.expected[part]?["identity of"] == nil { continue }
                 alterations[part] = nil
                 afterwards[part] = nil
-                // The old table is renamed and later dropped, together with its columns and sequences, so these need
-                // not be dropped first. Other unexpected parts, such as indexes, must be: they keep their names in the
-                // schema, which parts of the new table may need.
+                // The old table is renamed and later dropped, together with its columns and sequences, so the columns
+                // and sequences need not be dropped first. Other unexpected parts, such as indexes, must be dropped
+                // first: they keep their names in the schema, and parts of the new table may need the same names.
                 guard part.kind == .column || part.kind.isTable || part.kind == .sequence else { continue }
                 drops.remove(part)
                 earlyDrops.remove(part)

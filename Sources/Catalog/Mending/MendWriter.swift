@@ -77,8 +77,8 @@ struct MendWriter {
             : "\(column)::\(spelled)"
     }
 
-    /// Returns the columns that have the type `type`. Of columns that are inherited, returns only the topmost one,
-    /// because its changes apply to the columns of child tables and partitions, too.
+    /// Returns the columns that have the type `type`. Of a column and the columns that inherit it, returns only the
+    /// topmost, because a change of that column also changes the columns of child tables and partitions.
     private func columns(of type: ObjectIdentity) -> [CatalogObject] {
         found.sorted.filter { object in
             guard object.identity.kind == .column, object.dependencies.contains(type) else { return false }
@@ -116,7 +116,8 @@ struct MendWriter {
         operations.formUnion(plan.alterations.keys)
         operations.formUnion(plan.rebuilds)
         let made = plan.creates.union(plan.rebuilds)
-        // The columns of a new table are created with the table, and the sequence of an identity with its column.
+        // The columns of a new table are created with the table. The sequence of an identity column is created with the
+        // column.
         let lifted = { (identity: ObjectIdentity) -> ObjectIdentity in
             guard identity.kind == .column, let table = expected.object(at: identity.quotedParent),
                 made.contains(table)
@@ -132,7 +133,7 @@ struct MendWriter {
             let own = plan.mender.needs[identity] ?? []
             guard made.contains(identity), identity.kind.isTable else { return own.map(lifted) }
             let columns = (plan.mender.expectedParts[identity] ?? []).filter { $0.kind == .column }
-            // A child table inherits the columns of its parents, so these must have been changed before.
+            // A child table inherits the columns of its parents, so the columns of the parents must be changed first.
             let parents = own.filter(\.kind.isTable).flatMap { plan.mender.expectedParts[$0] ?? [] }
             return (own + parents + columns.flatMap { plan.mender.needs[$0] ?? [] }).map(lifted)
         }

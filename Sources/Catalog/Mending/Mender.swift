@@ -53,7 +53,7 @@ public struct Mender: Sendable {
         for object in catalog.objects.values {
             var all = object.dependencies
             if object.identity.kind == .sequence {
-                // A sequence is assigned to its column after both are created.
+                // A sequence does not need its table and column, because it is assigned to the column after both exist.
                 all = all.filter { $0.kind != .column && !$0.kind.isTable }
             } else if let container = catalog.container(of: object) {
                 all.append(container)

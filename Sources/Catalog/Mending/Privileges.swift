@@ -1,7 +1,7 @@
 import Postgres
 import SQL
 
-/// Writes the GRANT and REVOKE statements between two lists of privileges.
+/// Writes the GRANT and REVOKE statements that turn one list of privileges into another.
 struct PrivilegeChange {
     static let prefix = "privileges of "
 

@@ -9,7 +9,7 @@ struct TableRebuild {
     let tables: Set<ObjectIdentity>
     let relations: RelationDefinition
     /// If a column of the old table temporarily stores its values in another type, returns the SQL expression that
-    /// converts them back; nil for other columns. The second parameter is the expected type of the column.
+    /// converts the values back; nil for other columns. The second parameter is the expected type of the column.
     let unpacking: (ObjectIdentity, String) -> String?
 
     private static let suffix = "_reeve_old"

@@ -9,7 +9,8 @@ enum DependencyQuery {
         """
 }
 
-/// Counts the objects in the schemas whose kinds no query reads, so that a comparison can report that it is incomplete.
+/// Counts the objects of the kinds that no query reads, in the schemas that are read. A comparison can then report that
+/// it is incomplete.
 enum UnsupportedKindsQuery {
     static func sql(_ terms: QueryTerms) -> String {
         let kinds = [

@@ -50,9 +50,9 @@ struct QueryTerms: Sendable {
             """
     }
 
-    /// An SQL expression for storage options and similar lists: `a=1, b=2`, ordered by name. `pg_attver` is left out:
-    /// PostgreSQL 15.20 and the other releases of its time set it internally when a column is created or changed, and
-    /// pg_dump ignores it.
+    /// An SQL expression for storage options and similar lists: `a=1, b=2`, ordered by name. The option `pg_attver` is
+    /// left out: PostgreSQL 15.20, and the minor releases of other versions that appeared at the same time, set it
+    /// internally when a column is created or changed. pg_dump ignores it, too.
     func options(_ array: String) -> String {
         """
         CASE WHEN \(array)[2] IS NOT NULL OR \(array)[1] !~ '^pg_attver=' THEN
@@ -86,7 +86,7 @@ struct QueryTerms: Sendable {
 /// The first columns are `oid` (and `catalog:oid` for other rows that represent the object), `part`, `kind`, `schema`,
 /// `parent`, `name`, `signature`.
 struct KindQuery: Sendable {
-    /// The system catalog that contains `oid`.
+    /// The system catalog to which the OIDs in the column `oid` belong.
     let catalog: String
     let sql: @Sendable (QueryTerms) -> String
 

@@ -24,7 +24,7 @@ public struct ExpectedSchema: Sendable {
 
 /// Whether a scratch database may be created.
 public enum ScratchPolicy: String, Sendable, CaseIterable {
-    /// Created if the role may create databases. Otherwise the committed snapshots are used.
+    /// The scratch database is created if the role may create databases. Otherwise the committed snapshots are used.
     case auto
     case always, never
 }

@@ -13,11 +13,12 @@ struct ClusterFolder: Sendable {
     var unfinished: String { "\(path)/data.unfinished" }
     var log: String { "\(path)/postgresql.log" }
     var settings: String { "\(path)/reeve.conf" }
-    /// Locked in shared mode by all users of the cluster, and in exclusive mode by the process that stops the cluster.
+    /// A file that all users of the cluster lock in shared mode. The process that stops the cluster locks it in
+    /// exclusive mode.
     var holdersLock: String { "\(path)/holders.lock" }
-    /// Locked while the cluster is created or started.
+    /// A file that is locked while the cluster is created or started.
     var startLock: String { "\(path)/start.lock" }
-    /// Locked by the one process that waits to stop the cluster.
+    /// A file that is locked by the one process that waits to stop the cluster.
     var watchLock: String { "\(path)/watch.lock" }
     /// A file that marks the folder as created by Reeve. It contains the path of the server programs.
     var marker: String { "\(path)/REEVE-CLUSTER" }
@@ -62,7 +63,7 @@ struct ClusterFolder: Sendable {
         }
     }
 
-    /// Removes the pid file if the process that it names has ended, or if another program now has its PID.
+    /// Removes the pid file if the process whose PID is in the file has ended, or if another program now has that PID.
     func removeStalePidFile(as account: ServerAccount) async throws {
         guard let pid = Self.line(of: pidFile).flatMap({ Int32($0) }) else { return }
         let executable = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/exe")
@@ -94,7 +95,7 @@ struct ClusterFolder: Sendable {
     /// - Throws: `EmbeddedClusterError.folder` if the folder was not removed completely.
     func remove() async throws {
         for folder in [data, unfinished, socket] { try await removeServersFolder(folder) }
-        // The other files belong to this process.
+        // The other files belong to the account of this process, so this process removes them itself.
         let path = path
         try await onOwnThread(named: "removal") {
             do {

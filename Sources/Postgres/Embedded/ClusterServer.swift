@@ -83,7 +83,8 @@ struct ClusterServer {
         let outcome = try await account.command(programs.path("initdb"), arguments).run(limit: .seconds(120))
         guard outcome.succeeded else { throw EmbeddedClusterError.program("initdb", output: outcome.errorOutput) }
         let include = "\ninclude = \(quoteSetting(folder.settings))\n"
-        // With the rights of the account, because the account may have put a link in the place of the file.
+        // The file is written with the rights of the account, because the account may have put a link in the place of
+        // the file.
         let append = account.command(
             "sh", ["-c", #"printf %s "$2" >> "$1""#, "sh", "\(folder.unfinished)/postgresql.conf", include])
         let written = try await append.run(limit: .seconds(10))

@@ -6,8 +6,9 @@ import Telemetry
 /// A PostgreSQL cluster that belongs to this program. It is created in a state folder, and reachable only through a
 /// Unix socket.
 ///
-/// A value of this type keeps the cluster running. A separate process waits for the holders' lock. It stops the cluster
-/// when the last holder of all processes releases the lock, or ends for any reason.
+/// A value of this type keeps the cluster running by holding the holders' lock, in shared mode. A separate process
+/// waits until no process holds that lock in shared mode any more, because each holder has released the lock or has
+/// ended for any reason. The separate process then stops the cluster.
 public final class EmbeddedCluster: Sendable {
     public struct Options: Sendable {
         /// The folder that contains the folder `cluster`.
@@ -34,7 +35,7 @@ public final class EmbeddedCluster: Sendable {
     private let holder: FileLock
     /// The server, if it runs apart.
     private let isolated: IsolatedServer?
-    /// Whether this call created the cluster. The caller may then want to fill it.
+    /// Whether the call of `acquire` that returned this value created the cluster. The caller may then want to fill it.
     public let wasCreated: Bool
 
     private init(
@@ -129,12 +130,12 @@ public final class EmbeddedCluster: Sendable {
         }
     }
 
-    /// Stops the server immediately and removes the folder, for temporary clusters. Files that cannot be removed are
-    /// kept; see `remove`.
+    /// Stops the server immediately and removes the folder, for temporary clusters. If some files cannot be removed,
+    /// they remain, and no error is thrown.
     public func destroy() async {
         await stop()
-        // In a separate task, because this one may be cancelled, and the folder must be removed together with its
-        // server.
+        // The folder is removed in a separate task. The current task may be cancelled, but the folder must be removed
+        // together with its server.
         await Task { [folder] in try? await folder.remove() }.value
     }
 
@@ -165,11 +166,12 @@ public final class EmbeddedCluster: Sendable {
         try account.checkEntry(to: folder.path)
     }
 
-    /// Starts a process that outlives this one. It waits until no process holds the cluster, and then stops the server.
+    /// Starts a watcher, a process that outlives the current process. The watcher waits until no process holds the
+    /// cluster, and then stops the server.
     ///
-    /// Only one such process waits at a time. A second one waits for its turn for 5 seconds, in case the first one is
-    /// about to end, and then gives up. Stopping is tried up to five times, because a server whose starter was killed
-    /// may still be about to start.
+    /// Only one watcher waits at a time. A second watcher waits for its turn for 5 seconds, in case the first watcher
+    /// is about to end, and then gives up. Stopping the server is tried up to five times, because a server whose
+    /// starter was killed may still be about to start.
     private static func startWatcher(_ folder: ClusterFolder, _ account: ServerAccount) throws {
         guard let programs = try? String(contentsOfFile: folder.marker, encoding: .utf8) else { return }
         let bin = programs.trimmingCharacters(in: .whitespacesAndNewlines)

@@ -27,7 +27,7 @@ struct IsolatedServer: Sendable {
 
     /// Waits until no process of the server runs any more. The caller must have released the holders' lock.
     func end() async {
-        // In a separate task, because this one may be cancelled.
+        // The wait is in a separate task, because the current task may be cancelled.
         await Task {
             if await ends(within: .seconds(30)) { return }
             // `process` is `unshare --kill-child`, so this also kills the first process of the namespace.
@@ -81,7 +81,7 @@ struct IsolatedServer: Sendable {
         let hidden = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
         let inner = "\(hidden)/inner"
         defer { for path in ["\(inner)/lock", inner, hidden] { remove(path) } }
-        // Held while the program runs, because the script ends when no process holds this lock.
+        // This lock is held while the program runs, because the script ends when no process holds the lock.
         guard mkdir(inner, 0o755) == 0, let lock = try? FileLock("\(inner)/lock", .shared, limit: .zero) else {
             return false
         }

@@ -1,8 +1,8 @@
 import Foundation
 import Processes
 
-/// The account under which the server programs run. It is the account of this process or, if that is root, which
-/// PostgreSQL refuses, an unprivileged account.
+/// The account under which the server programs run. PostgreSQL refuses to run as root, so it is an unprivileged account
+/// if this process runs as root. Otherwise it is the account of this process.
 struct ServerAccount: Sendable {
     /// The name or the number of the user; nil: the user of this process.
     let user: String?

@@ -56,7 +56,7 @@ public struct ServerPrograms: Sendable, Equatable {
     }
 
     private static func version(in folder: String) async -> Int? {
-        // For instance `postgres (PostgreSQL) 15.18 (Debian …)`.
+        // The output is, for instance, `postgres (PostgreSQL) 15.18 (Debian …)`.
         let outcome = try? await Command("\(folder)/postgres", ["--version"]).run(limit: .seconds(5))
         return outcome?.output.firstMatch(of: /PostgreSQL\) (\d+)/).flatMap { Int($0.1) }
     }

@@ -32,7 +32,7 @@ enum S3Answer {
         return parser.parse() ? reader.root : nil
     }
 
-    /// Returns the error in a response body. The status of such a response may be 200.
+    /// Returns the error in a response body. A response with an error in its body may have the status 200.
     static func failure(in body: [UInt8]) -> Failure? {
         // The data of objects is not parsed: the body of an error is short and begins with "<".
         guard body.count < 65536, body.first == UInt8(ascii: "<"), let root = parse(body), root.name == "Error" else {

@@ -125,7 +125,8 @@ final class S3Client: Sendable {
         let failure = S3Answer.failure(in: response.body)
         if response.status == 416, call.mayBeEmpty { return nil }
         if (200..<300).contains(response.status) {
-            // An error in the body of such a response occurred after the server had sent the status.
+            // The status is a success. If the body contains an error, the error occurred after the server had sent the
+            // status.
             if let failure { return Problem(reason: "\(failure.code): \(failure.message)", mayPass: true) }
             return call.validate(response).map { Problem(reason: $0, mayPass: true) }
         }

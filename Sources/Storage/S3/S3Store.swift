@@ -121,7 +121,7 @@ public struct S3Store: ObjectStore {
 /// Reads an object in ranges. Each range is retried separately. All ranges are of the version that existed when the
 /// object was opened.
 private final class S3Reader: ObjectReader, @unchecked Sendable {
-    // Used by one thread at a time, but not always by the same thread.
+    // A reader is used by one thread at a time, but not always by the same thread.
     private let client: S3Client
     private let name: String
     private let step: Int
