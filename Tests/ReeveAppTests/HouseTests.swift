@@ -39,6 +39,24 @@ import Testing
         }
     }
 
+    /// The compiler accepts imports that Package.swift does not declare, if another module has been built already.
+    @Test func `every module imports what Package.swift declares, and nothing else`() throws {
+        let package = try package()
+        let bindings = try text("Package.swift").matches(of: /library\("(\w+)"/).map { String($0.1) }
+        let known = Set(package.keys).union(bindings).union(["CSystem"])
+        for (name, uses) in package {
+            let isFeature = name.hasSuffix("Feature")
+            let folder = "Sources/\(isFeature ? "Features/\(name.dropLast("Feature".count))" : name)"
+            let files = try FileManager.default.subpathsOfDirectory(atPath: "\(ShippedFixture.repository)/\(folder)")
+            let sources = try files.filter { $0.hasSuffix(".swift") }.map { try text("\(folder)/\($0)") }
+            #expect(!sources.isEmpty, "\(folder)")
+            let imports = sources.flatMap { source in
+                source.split(separator: "\n").compactMap { $0.wholeMatch(of: /import (\w+)/).map { String($0.1) } }
+            }
+            #expect(Set(imports).intersection(known) == uses, "\(name)")
+        }
+    }
+
     /// A feature imports no other feature.
     @Test func `features do not use each other`() throws {
         for (name, uses) in try package() where name.hasSuffix("Feature") {
