@@ -31,6 +31,9 @@ struct Delivery: Sendable {
         if isConfined { try await Confinement.awaitTurn(in: target.restoring) }
         let confinement = isConfined ? Confinement() : nil
         let missing = try await missingSchemas()
+        // A schema that the user has named with --into-schema is not in the backup.
+        let attributes = try await SchemaAttributes(
+            of: selection.intoSchema == nil ? missing : [], scratch: scratch, target: target.restoring)
         // The application name of the session is the name of the record, by which `UnfinishedRestore.outcome` finds the
         // session. An application name from the connection string must not replace it.
         var (named, plain) = (tools, target)
@@ -38,7 +41,7 @@ struct Delivery: Sendable {
         plain.parameters["application_name"] = nil
         let psql = try named.command(
             "psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f", "-"], on: plain)
-        let ending = SharedQueue([Array(try self.ending(confinement).utf8)])
+        let ending = SharedQueue([Array(try self.ending(confinement, attributes).utf8)])
         let (feed, said) = (ByteFeed(), Gathered<UInt8>())
         async let committed: Void = Pipeline([psql]).run(
             source: { try feed.next() ?? ending.next() }, letGo: feed.close, take: { said.add($0) })
@@ -102,8 +105,9 @@ struct Delivery: Sendable {
 
     /// Returns the statements that end the transaction. The record is created before the confinement ends, because the
     /// confinement disables event triggers of other roles.
-    private func ending(_ confinement: Confinement?) throws -> String {
-        try record.script() + (confinement?.end ?? "") + "COMMIT;\n\\echo \(record.schema)\n"
+    private func ending(_ confinement: Confinement?, _ attributes: SchemaAttributes) throws -> String {
+        try attributes.statements.map { "\($0);\n" }.joined() + record.script() + (confinement?.end ?? "")
+            + "COMMIT;\n\\echo \(record.schema)\n"
     }
 
     private func write(to feed: ByteFeed, _ confinement: Confinement?, creating missing: [String]) async throws {

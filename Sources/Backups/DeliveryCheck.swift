@@ -114,7 +114,12 @@ struct DeliveryCheck: Sendable {
                 ).map { try $0.get(0) }
             }
         }
-        let known: [String] = try await Connection.opened(target.restoring) { connection in
+        try await Self.require(roles: roles, in: target.restoring)
+    }
+
+    /// - Throws: `BackupError.targetLacks` for roles that do not exist.
+    static func require(roles: [String], in target: ConnectionSettings) async throws {
+        let known: [String] = try await Connection.opened(target) { connection in
             try await connection.with { connection in
                 try connection.query("SELECT rolname::text FROM pg_roles").map { try $0.get(0) }
             }

@@ -91,6 +91,42 @@ struct DeliveryTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
+    @Test func `a schema that is created for its tables has its owner, comment and privileges again`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let role = "owner_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute(
+            "CREATE ROLE \(role)", "CREATE ROLE \(role)_2", "CREATE SCHEMA \"O'ne\" AUTHORIZATION \(role)",
+            "CREATE TABLE \"O'ne\".t (a integer)", "COMMENT ON SCHEMA \"O'ne\" IS 'the shop''s'",
+            "GRANT USAGE ON SCHEMA \"O'ne\" TO PUBLIC", "GRANT ALL ON SCHEMA \"O'ne\" TO \(role)_2 WITH GRANT OPTION",
+            "REVOKE CREATE ON SCHEMA \"O'ne\" FROM \(role)", "CREATE SCHEMA two AUTHORIZATION \(role)",
+            "CREATE TABLE two.t (a integer)")
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let state = """
+            SELECT array_agg(concat_ws(' ', nspname, nspowner::regrole, obj_description(oid, 'pg_namespace'),
+                (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(nspacl) a)) ORDER BY nspname)
+            FROM pg_namespace WHERE nspname IN ('O''ne', 'two')
+            """
+        let before: [String] = try await database.value(state)
+        try await database.execute("DROP SCHEMA \"O'ne\", two CASCADE")
+        let restore = partial(vault, manifest) {
+            $0.schemas = ["O'ne"]
+            $0.tables = ["two.t"]
+        }
+        #expect(try await restore.restore(into: database.settings) == [])
+        #expect(try await database.value(state) == before)
+
+        // A role that is missing is named before anything is created.
+        try await database.execute(
+            "DROP SCHEMA \"O'ne\", two CASCADE", "DROP OWNED BY \(role)_2", "DROP ROLE \(role)_2")
+        let error = await #expect(throws: BackupError.self) { try await restore.restore(into: database.settings) }
+        guard case .targetLacks(["the role \(role)_2"])? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
     /// Programs of this process, by what their command lines hold.
     private static func children(_ program: String, _ argument: String) -> [pid_t] {
         let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
