@@ -165,7 +165,7 @@ struct InterruptionTests {
         reeve.signal(SIGTERM)
         #expect(try await reeve.end(limit: .seconds(18)) == 143)
         #expect(reeve.output.contains("interrupted: applied app/0001_base"), "\(reeve.output)")
-        #expect(reeve.output.contains("the server may still be executing it"), "\(reeve.output)")
+        #expect(reeve.output.contains("the server may still be executing the migration"), "\(reeve.output)")
     }
 
     @Test func `a SIGHUP that nohup has had ignored stays so`() async throws {

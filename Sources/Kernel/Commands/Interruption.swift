@@ -41,10 +41,16 @@ public final class Interruption: Sendable {
     public func stands(_ what: String) { state.withLock { $0.standing = what } }
 
     /// Runs a function that waits for a person's answer. During that wait, a signal ends the process immediately,
-    /// because there is nothing to cancel.
-    public func asking<T>(_ body: () throws -> T) rethrows -> T {
-        state.withLock { $0.isAsking = true }
+    /// because there is nothing to cancel. The function should print the question, too.
+    ///
+    /// - Throws: `CancellationError` if a signal was received before; the errors of `body`.
+    public func asking<T>(_ body: () throws -> T) throws -> T {
+        let isStopped = state.withLock { state in
+            state.isAsking = true
+            return state.signal != nil
+        }
         defer { state.withLock { $0.isAsking = false } }
+        if isStopped { throw CancellationError() }
         return try body()
     }
 

@@ -80,7 +80,7 @@ public struct Invocation: Sendable {
 
     /// Asks the user to type the name of an object before it is destroyed. `--confirm=NAME` answers in advance.
     ///
-    /// - Throws: `ConfirmationNeeded`; `UsageError` if `--confirm` has another name.
+    /// - Throws: `ConfirmationNeeded`; `UsageError` if `--confirm` has another name; `CancellationError`.
     public func confirm(_ what: String, name: String) throws {
         if let given = option("confirm") {
             if given == name { return }
@@ -89,8 +89,11 @@ public struct Invocation: Sendable {
         guard !has("no-input"), isatty(STDIN_FILENO) == 1, isatty(STDERR_FILENO) == 1 else {
             throw ConfirmationNeeded(what: what, name: name)
         }
-        Console.write("\(what). Type '\(name)' to continue: ", to: STDERR_FILENO)
-        guard interruption.asking({ readLine() })?.trimmingCharacters(in: .whitespaces) == name else {
+        let answer = try interruption.asking {
+            Console.write("\(what). Type '\(name)' to continue: ", to: STDERR_FILENO)
+            return readLine()
+        }
+        guard answer?.trimmingCharacters(in: .whitespaces) == name else {
             throw ConfirmationNeeded(what: what, name: name)
         }
     }
