@@ -164,7 +164,7 @@ public enum LedgerSchema {
             FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
                 JOIN pg_catalog.pg_class c ON c.oid = l.relation
                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = 'reeve' AND c.relname = 'ledger' AND l.granted AND l.mode <> 'AccessShareLock'
+            WHERE n.nspname = 'reeve' AND l.granted
                 AND l.pid <> pg_catalog.pg_backend_pid() LIMIT 1
             """
         ).first?.get(0)

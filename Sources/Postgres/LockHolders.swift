@@ -29,14 +29,22 @@ public enum LockHolders {
                 -- Not those that come with a table: its name says enough.
                 AND c.relkind NOT IN ('i', 'I', 't')
             UNION ALL
-            -- The row of a schema that a transaction has deleted or updated contains the number of the transaction.
-            SELECT true, pg_catalog.format('schema %I', n.nspname), CASE WHEN x.gid IS NOT NULL
+            -- The row of a schema that a transaction has deleted or updated contains the number of the transaction. A
+            -- transaction that has only locked the row has neither of these locks.
+            SELECT true, pg_catalog.format('schema %I', s.nspname), CASE WHEN x.gid IS NOT NULL
                 THEN pg_catalog.format('the prepared transaction %L of %s', x.gid, x.owner)
-                ELSE \(session("a.pid")) END
-            FROM pg_catalog.pg_namespace n
-                LEFT JOIN pg_catalog.pg_stat_activity a ON a.backend_xid = n.xmax
-                LEFT JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = n.xmax
-            WHERE (a.pid IS NOT NULL OR x.gid IS NOT NULL) AND a.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+                ELSE \(session("t.pid")) END
+            FROM pg_catalog.pg_namespace s
+                JOIN pg_catalog.pg_locks t ON t.locktype = 'transactionid' AND t.granted
+                    AND t.transactionid = s.xmax AND t.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+                LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = t.pid
+                LEFT JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = t.transactionid
+            WHERE EXISTS (
+                SELECT FROM pg_catalog.pg_locks r WHERE r.virtualtransaction = t.virtualtransaction
+                    AND r.pid IS NOT DISTINCT FROM t.pid
+                    AND (r.relation = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND r.mode = 'RowExclusiveLock'
+                        OR r.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND r.objid = s.oid
+                        AND r.mode = 'AccessExclusiveLock'))
             ORDER BY 1 DESC, 2 LIMIT 5
             """
         ).map { "\(try $0.get("holder", as: String.self)): \(try $0.get("relation", as: String.self))" }

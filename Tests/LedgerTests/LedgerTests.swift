@@ -7,6 +7,23 @@ import Testing
 
 @Suite(.database, .timeLimit(.minutes(8)))
 struct LedgerTests {
+    @Test func `migrations are recorded beside a publication of all tables`() async throws {
+        let database = try TestDatabase.current
+        try await database.with { try LedgerSchema.install(version: 7, on: $0) }
+        try await database.execute(
+            "CREATE PUBLICATION everything FOR ALL TABLES",
+            "INSERT INTO reeve.systems (system, schema, made_schema) VALUES ('s', 's', false)",
+            """
+            INSERT INTO reeve.migrations (system, version, name, token_digest, text_digest, source, state)
+            VALUES ('s', 1, 'n', '', '', '', 'applying')
+            """)
+        await #expect(throws: PostgresError.self) {
+            try await database.execute("UPDATE reeve.migrations SET state = 'applied'")
+        }
+        try await database.with { try LedgerSchema.install(on: $0) }
+        try await database.execute("UPDATE reeve.migrations SET state = 'applied'", "DELETE FROM reeve.migrations")
+    }
+
     @Test func `many that make the ledger at once make it once`() async throws {
         let database = try TestDatabase.current
         try await withThrowingTaskGroup(of: Void.self) { group in

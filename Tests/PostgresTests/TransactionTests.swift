@@ -25,15 +25,23 @@ struct TransactionTests {
 
     @Test func `who holds an exclusive lock is named, a prepared transaction by its identifier`() async throws {
         let database = try TestDatabase.current
-        try await database.execute("CREATE TABLE public.t ()", "CREATE TABLE public.u ()", "CREATE SCHEMA s")
+        try await database.execute(
+            "CREATE TABLE public.t ()", "CREATE TABLE public.u ()", "CREATE SCHEMA s",
+            "CREATE SCHEMA s2", "CREATE SCHEMA s3")
         try await Connection.opened(database.settings) { holder in
             try await holder.with { holder in
                 try holder.execute("BEGIN; LOCK TABLE public.t; PREPARE TRANSACTION '\(database.name)'")
                 try holder.execute("BEGIN; DROP SCHEMA s; PREPARE TRANSACTION '\(database.name)_2'")
-                try holder.execute("BEGIN; LOCK TABLE public.u")
+                try holder.execute("BEGIN; LOCK TABLE public.u; SAVEPOINT a; ALTER SCHEMA s3 RENAME TO s4")
+            }
+            let locker = try await Connection.open(database.settings)
+            try await locker.with {
+                try $0.execute("BEGIN; SELECT FROM pg_namespace WHERE nspname = 's2' FOR KEY SHARE")
             }
             let told = try await database.with { try LockHolders.read(on: $0) }
-            #expect(told.count == 3, "\(told)")
+            await locker.close()
+            #expect(told.count == 4, "\(told)")
+            #expect(told.contains { $0.hasPrefix("process ") && $0.hasSuffix(": schema s3") })
             #expect(told.contains { $0.hasPrefix("the prepared transaction") && $0.hasSuffix(": schema s") })
             #expect(
                 told.contains {
