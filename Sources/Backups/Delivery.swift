@@ -19,6 +19,7 @@ struct Delivery: Sendable {
 
     /// Copies the tables, and returns once the transaction is committed.
     ///
+    /// - Returns: messages about schemas that are not as in the backup.
     /// psql treats any end of its input as the end of the script. So the script that the programs write does not
     /// contain the COMMIT: psql gets it only after each program has ended successfully. If any process is killed before
     /// that, this one included, the transaction is rolled back. If the answer to COMMIT is lost, the existence of the
@@ -26,7 +27,7 @@ struct Delivery: Sendable {
     ///
     /// - Throws: `PipelineError`, `BackupError.badOutput`, `.notRestored`, `CancellationError`, if nothing was
     ///   committed; `BackupError.outcomeUnknown`.
-    func copy() async throws {
+    func copy() async throws -> [String] {
         let isConfined = try await Confinement.isSuperuser(in: target.restoring)
         if isConfined { try await Confinement.awaitTurn(in: target.restoring) }
         let confinement = isConfined ? Confinement() : nil
@@ -57,13 +58,13 @@ struct Delivery: Sendable {
         }
         do {
             try await committed
-            if String(decoding: said.all, as: UTF8.self).contains(record.schema) { return }
+            if String(decoding: said.all, as: UTF8.self).contains(record.schema) { return attributes.notes }
             throw BackupError.notRestored(object: "the tables", reason: "psql ended before the end of its script")
         } catch {
             // If psql has not fetched the COMMIT from `ending`, nothing was committed.
             guard ending.next() == nil else { throw error }
             switch await record.outcome(in: target) {
-            case .committed: return
+            case .committed: return attributes.notes
             case .notCommitted: throw error
             case .unknown(let reason):
                 throw BackupError.outcomeUnknown(schema: record.schema, reason: reason, cause: error)
@@ -106,8 +107,8 @@ struct Delivery: Sendable {
     /// Returns the statements that end the transaction. The record is created before the confinement ends, because the
     /// confinement disables event triggers of other roles.
     private func ending(_ confinement: Confinement?, _ attributes: SchemaAttributes) throws -> String {
-        try attributes.statements.map { "\($0);\n" }.joined() + record.script() + (confinement?.end ?? "")
-            + "COMMIT;\n\\echo \(record.schema)\n"
+        Self.encoding + attributes.statements.map { "\($0);\n" }.joined() + (try record.script())
+            + (confinement?.end ?? "") + "COMMIT;\n\\echo \(record.schema)\n"
     }
 
     private func write(to feed: ByteFeed, _ confinement: Confinement?, creating missing: [String]) async throws {
@@ -131,10 +132,13 @@ struct Delivery: Sendable {
         }
     }
 
+    /// The encoding of the scripts that are not from pg_restore, which sets the encoding of the dump.
+    private static let encoding = "SET client_encoding = 'UTF8';\n"
+
     /// Sends a script to psql. Runs on a separate thread, because the call blocks while psql waits for a lock and reads
     /// nothing.
     private func push(_ script: String, to feed: ByteFeed) async throws {
-        try await onOwnThread(named: "delivery") { try feed.push(Array(script.utf8)) }
+        try await onOwnThread(named: "delivery") { try feed.push(Array((Self.encoding + script).utf8)) }
     }
 
     /// The options of pg_dump and pg_restore, for each dump that is needed. If pg_dump gets `--table`, it ignores

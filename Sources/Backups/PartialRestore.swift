@@ -82,9 +82,9 @@ public struct PartialRestore: Sendable {
         let delivery = Delivery(
             tables: tables, selection: selection, scratch: rebuild.scratch, target: target, tools: rebuild.tools,
             trust: trust, usedSchemas: usedSchemas, record: record)
-        try await delivery.copy()
         var findings =
-            differences + late.moved.map { "left out, because it names the original schema of the tables: \($0.words)" }
+            try await delivery.copy() + differences
+            + late.moved.map { "left out, because it names the original schema of the tables: \($0.words)" }
         do {
             record = try await record.read(in: target)
             findings += try await delivery.differences()

@@ -1,4 +1,5 @@
 import Postgres
+import SQL
 
 /// The owners, comments and privileges of the schemas that a restore of tables creates in its target.
 ///
@@ -6,17 +7,43 @@ import Postgres
 struct SchemaAttributes: Sendable {
     /// The statements that set the attributes.
     let statements: [String]
+    /// Messages about the owners that the restoring role cannot set.
+    let notes: [String]
 
     /// Reads the attributes from the scratch server.
     ///
     /// - Parameter schemas: the schemas that do not exist in the target.
     /// - Throws: `BackupError.targetLacks` if the target lacks a role that the statements name; `PostgresError`.
     init(of schemas: [String], scratch: ConnectionSettings, target: ConnectionSettings) async throws {
+        if schemas.isEmpty {
+            (statements, notes) = ([], [])
+            return
+        }
         let rows = try await Connection.opened(scratch) { connection in
             try await connection.with { try $0.query(Self.query, [schemas]) }
         }
-        statements = try rows.map { try $0.get("statement") }
         try await DeliveryCheck.require(roles: try rows.compactMap { try $0.get("role") }, in: target)
+        let (owned, rest) = (
+            try rows.filter { try $0.get("is_ownership") },
+            try rows.filter { try !$0.get("is_ownership", as: Bool.self) }
+        )
+        // A superuser may give a schema to any role; another role only to a role of which it is a member.
+        let owners: Set<ExactText> = try await Connection.opened(target) { connection in
+            try await connection.with { connection in
+                Set(
+                    try connection.query(
+                        "SELECT rolname::text FROM pg_roles WHERE pg_has_role(current_user, oid, 'MEMBER')"
+                    ).map { ExactText(try $0.get(0)) })
+            }
+        }
+        let (possible, impossible) = try owned.reduce(into: ([Row](), [Row]())) { parts, row in
+            if owners.contains(ExactText(try row.get("role"))) { parts.0.append(row) } else { parts.1.append(row) }
+        }
+        statements = try (possible + rest).map { try $0.get("statement") }
+        notes = try impossible.map {
+            "schema \(try $0.get("schema", as: String.self)): the owner is the restoring role, but in the backup it is "
+                + (try $0.get("role", as: String.self))
+        }
     }
 
     /// In each row, a statement, and the role that it names. The owner's privileges are revoked before all privileges
@@ -39,6 +66,7 @@ struct SchemaAttributes: Sendable {
                 || CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END, r.rolname
             FROM chosen c, aclexplode(c.nspacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
         )
-        SELECT statement, role::text FROM statements ORDER BY schema, step, statement
+        SELECT schema::text, statement, role::text, step = 1 AS is_ownership FROM statements
+        ORDER BY schema, step, statement
         """
 }

@@ -101,7 +101,8 @@ public struct UnfinishedRestore: Sendable {
 
     /// Returns a script for psql that makes the record, at the end of the transaction that creates the tables.
     func script() throws -> String {
-        // The tag of the script's dollar quotes. No name contains this tag.
+        // The tag of the script's dollar quotes. It contains a random number, so no name of a table, schema or
+        // constraint in the script contains the tag.
         let tag = "$\(schema)$"
         return """
             SET client_encoding = 'UTF8';

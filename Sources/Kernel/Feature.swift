@@ -17,7 +17,7 @@ public struct Feature: Sendable {
     public var sections: [SystemKey]
     public var tasks: [TaskSpec]
     public var collectors: [Collector]
-    /// The metrics of the feature that no collector reads.
+    /// The metrics of the feature that do not come from its collectors. The program sets them itself while it runs.
     public var metrics: [MetricDescription]
     public var checks: [Check]
     public var probes: [ReadinessProbe]

@@ -7,8 +7,8 @@
 ///   that are created, replaced, altered or given to another owner.
 /// - Event triggers are disabled if their functions belong to other roles.
 /// - Functions of other roles cannot change the schema, except for temporary objects.
-/// - Default privileges of the current role (ALTER DEFAULT PRIVILEGES) do not apply: restored objects have the
-///   privileges that the backup contains.
+/// - New objects do not get default privileges (ALTER DEFAULT PRIVILEGES): restored objects have the privileges that the
+///   backup contains. Members of extensions are an exception.
 /// - CHECK constraints of other roles are suspended. With `Checks.met`, which is for restores, this applies to all
 ///   constraints of domains and, after `suspendChecks`, to all constraints of tables. The rows satisfied these
 ///   constraints when the rows were dumped. With `Checks.tried`, it applies only to constraints of domains whose
@@ -72,15 +72,7 @@ public struct Confinement: Sendable {
             CREATE TABLE \(schema).functions (id oid PRIMARY KEY);
             CREATE TABLE \(schema).silent (id oid PRIMARY KEY, enabled "char");
             CREATE TABLE \(schema).checks (id oid PRIMARY KEY, expression pg_node_tree);
-            CREATE TABLE \(schema).defaults (id oid PRIMARY KEY, acl aclitem[], neutral aclitem[]);
             CREATE DOMAIN \(schema).anything AS boolean CHECK (true);
-            WITH found AS (
-                INSERT INTO \(schema).defaults SELECT d.oid, d.defaclacl, pg_catalog.acldefault(
-                    CASE d.defaclobjtype WHEN 'S' THEN 's' ELSE d.defaclobjtype END, d.defaclrole)
-                FROM pg_catalog.pg_default_acl d WHERE d.defaclrole = (
-                    SELECT o.oid FROM pg_catalog.pg_roles o WHERE o.rolname = current_user)
-                RETURNING id, neutral)
-            UPDATE pg_catalog.pg_default_acl d SET defaclacl = f.neutral FROM found f WHERE d.oid = f.id;
             INSERT INTO \(schema).functions SELECT pg_catalog.unnest(known);
             INSERT INTO \(schema).silent SELECT * FROM unnest(silent, before);
             \(suspension(of: "k.contypid <> 0"))
@@ -90,6 +82,8 @@ public struct Confinement: Sendable {
         DECLARE
             one oid;
         BEGIN
+            -- What ALTER DEFAULT PRIVILEGES grants, before the privileges of the backup are granted.
+            \(Self.withoutDefaultPrivileges)
             -- One that its maker has made SECURITY DEFINER stays so.
             DELETE FROM \(schema).functions f USING pg_catalog.pg_event_trigger_ddl_commands() c, pg_catalog.pg_proc p
                 WHERE c.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND c.command_tag LIKE 'CREATE %'
@@ -127,6 +121,25 @@ public struct Confinement: Sendable {
         """
     }
 
+    /// PL/pgSQL for an event trigger, which removes the privileges of the objects that a command has created.
+    private static let withoutDefaultPrivileges: String = {
+        let made = "c.command_tag LIKE 'CREATE %' AND NOT c.in_extension"
+        let lists = [("pg_class", "relacl"), ("pg_proc", "proacl"), ("pg_type", "typacl"), ("pg_namespace", "nspacl")]
+        return lists.map { catalog, privileges in
+            """
+            UPDATE pg_catalog.\(catalog) o SET \(privileges) = NULL
+                FROM pg_catalog.pg_event_trigger_ddl_commands() c
+                WHERE c.classid = 'pg_catalog.\(catalog)'::pg_catalog.regclass AND o.oid = c.objid AND \(made)
+                    AND o.\(privileges) IS NOT NULL;
+
+            """
+        }.joined() + """
+            DELETE FROM pg_catalog.pg_shdepend d USING pg_catalog.pg_event_trigger_ddl_commands() c
+                WHERE d.classid = c.classid AND d.objid = c.objid AND d.deptype = 'a' AND \(made) AND d.dbid = (
+                    SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database());
+            """
+    }()
+
     /// SQL that keeps functions of other roles from running at COMMIT with the rights of the session. It runs deferred
     /// triggers now, while the functions are confined, and closes all cursors, because COMMIT runs the queries of
     /// cursors WITH HOLD.
@@ -152,9 +165,6 @@ public struct Confinement: Sendable {
             UPDATE pg_catalog.pg_constraint k SET conbin = c.expression FROM \(schema).checks c WHERE k.oid = c.id;
             UPDATE pg_catalog.pg_class r SET relchecks = relchecks WHERE r.oid IN (
                 SELECT k.conrelid FROM pg_catalog.pg_constraint k JOIN \(schema).checks c ON c.id = k.oid);
-            -- Unless the restored schema has default privileges of its own.
-            UPDATE pg_catalog.pg_default_acl d SET defaclacl = b.acl FROM \(schema).defaults b
-                WHERE d.oid = b.id AND d.defaclacl = b.neutral;
             DROP SCHEMA \(schema) CASCADE;
             -- Last of all, for what comes before runs event triggers that are there.
             UPDATE pg_catalog.pg_proc SET prosecdef = false WHERE oid = ANY (known);

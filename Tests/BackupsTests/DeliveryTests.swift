@@ -127,6 +127,59 @@ struct DeliveryTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
+    @Test func `a role that cannot give a schema to its owner keeps it, and says so`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let role = "plain_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute(
+            "CREATE ROLE \(role) LOGIN", "CREATE ROLE \(role)_owner",
+            "GRANT CREATE ON DATABASE \(database.name) TO \(role)",
+            "CREATE SCHEMA s AUTHORIZATION \(role)_owner", "CREATE TABLE s.t (a integer)",
+            "ALTER TABLE s.t OWNER TO \(role)")
+        let manifest = try await vault.maker(database.settings).make().manifest
+        try await database.execute("DROP SCHEMA s CASCADE")
+        var settings = database.plainSettings
+        settings.parameters["user"] = role
+        let notes = try await partial(vault, manifest) { $0.schemas = ["s"] }.restore(into: settings)
+        #expect(notes == ["schema s: the owner is the restoring role, but in the backup it is \(role)_owner"])
+        #expect(
+            try await database.value("SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 's'") == role)
+        try await database.execute(
+            "DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)", "DROP OWNED BY \(role)_owner",
+            "DROP ROLE \(role)_owner")
+    }
+
+    @Test func `a schema comes back in a database of another encoding`() async throws {
+        let database = try TestDatabase.current
+        let name = "\(database.name)_latin"
+        try await TestCluster.runSQL(
+            "CREATE DATABASE \(name) TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+        let settings = database.settings.database(name)
+        let vault = try await Vault()
+        let state = """
+            SELECT array_agg(nspname || ': ' || obj_description(oid, 'pg_namespace')) FROM pg_namespace
+            WHERE nspname LIKE 'gr%'
+            """
+        try await Connection.opened(settings) { connection in
+            try await connection.with {
+                try $0.execute(
+                    "CREATE SCHEMA gross; COMMENT ON SCHEMA gross IS 'die Größe'; CREATE TABLE gross.t AS SELECT 'ä' AS a"
+                )
+            }
+        }
+        let manifest = try await vault.maker(settings).make().manifest
+        try await Connection.opened(settings) { connection in
+            try await connection.with { try $0.execute("DROP SCHEMA gross CASCADE") }
+        }
+        let notes = try await partial(vault, manifest) { $0.schemas = ["gross"] }.restore(into: settings)
+        #expect(notes == [])
+        let found: [String] = try await Connection.opened(settings) { connection in
+            try await connection.with { try $0.query(state).first?.get(0) ?? [] }
+        }
+        #expect(found == ["gross: die Größe"])
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+    }
+
     /// Programs of this process, by what their command lines hold.
     private static func children(_ program: String, _ argument: String) -> [pid_t] {
         let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []

@@ -253,8 +253,8 @@ struct RestoreTargetTests {
                     "psql",
                     [
                         "-X", "-h", parameters["host"] ?? "", "-p", parameters["port"] ?? "", "-U", role, "-d", name,
-                        "-c", "SELECT pg_sleep(60)",
-                    ], environment: ChildEnvironment.fixed().merging(["PGOPTIONS": "-c post_auth_delay=60"]) { $1 }))
+                        "-c", "SELECT pg_sleep(600)",
+                    ], environment: ChildEnvironment.fixed().merging(["PGOPTIONS": "-c post_auth_delay=600"]) { $1 }))
             defer { sleeper.signal(SIGKILL) }
             try await waitUntil("it sleeps") {
                 try await database.value(

@@ -82,6 +82,8 @@ struct ConfinementTests {
             "CREATE ROLE \(role)", "CREATE SCHEMA s",
             "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO \(role)",
             "ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO \(role)",
+            "ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO \(role)",
+            "ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO \(role)",
             "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
             "ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT SELECT ON TABLES TO \(role)",
             "ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT EXECUTE ON FUNCTIONS TO \(role)")
@@ -92,19 +94,24 @@ struct ConfinementTests {
                 try Confinement.during(on: connection) {
                     _ = try connection.execute(
                         """
-                        CREATE TABLE s.t (a serial); CREATE TABLE public.t ();
-                        CREATE FUNCTION s.f() RETURNS integer LANGUAGE sql AS 'SELECT 1'
+                        CREATE TABLE s.t (a serial); CREATE TABLE public.t (); CREATE SCHEMA made;
+                        CREATE VIEW public.v AS SELECT 1 AS a; CREATE TYPE public.e AS ENUM ('x');
+                        CREATE FUNCTION s.f() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+                        CREATE TABLE public.granted (); GRANT SELECT ON public.granted TO \(role)
                         """)
                 }
             }
         }
         let granted: Int = try await database.value(
             """
-            SELECT count(*) FROM (SELECT relacl FROM pg_class WHERE relname IN ('t', 't_a_seq')
+            SELECT count(*) FROM (SELECT relacl FROM pg_class WHERE relname IN ('t', 't_a_seq', 'v')
+                UNION ALL SELECT typacl FROM pg_type WHERE typname = 'e'
+                UNION ALL SELECT nspacl FROM pg_namespace WHERE nspname = 'made'
                 UNION ALL SELECT proacl FROM pg_proc WHERE proname = 'f' AND pronamespace = 's'::regnamespace) AS o (acl)
             WHERE acl IS NOT NULL
             """)
         #expect(granted == 0)
+        #expect(try await database.value("SELECT has_table_privilege($1, 'public.granted', 'SELECT')", [role]) == true)
         #expect(try await database.value(defaults) == before)
         try await database.execute("CREATE TABLE s.u ()")
         #expect(try await database.value("SELECT has_table_privilege($1, 's.u', 'SELECT')", [role]) == true)

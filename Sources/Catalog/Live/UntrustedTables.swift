@@ -3,12 +3,12 @@ import Postgres
 /// Tables that a role with far-reaching privileges does not try, because a trial would run code that was written by
 /// roles that are not trusted.
 ///
-/// No list of risky expressions is complete. Examples are default arguments of functions, operators that become the
-/// negator of another operator, and types that are named by OID when an expression is evaluated. Even if a function
-/// runs with the privileges of its owner, its arguments are evaluated with the privileges of the session, and the
-/// function can change settings of the session. Therefore the check does not look at expressions, but at the roles that
-/// wrote them. A table is tried only if superusers, the current role or trusted roles wrote the table and all objects
-/// that the table uses.
+/// A list of risky expressions would never be complete. It could miss, for example, default arguments of functions,
+/// operators that become the negator of another operator, and types that are named by OID when an expression is
+/// evaluated. Even if a function runs with the privileges of its owner, its arguments are evaluated with the privileges
+/// of the session, and the function can change settings of the session. Therefore the check does not look at
+/// expressions, but at the roles that wrote them. A table is tried only if superusers, the current role or trusted
+/// roles wrote the table and all objects that the table uses.
 struct UntrustedTables {
     /// Tables into which no rows are inserted, with the reasons. They are the tables of untrusted roles, the tables
     /// that use objects of untrusted roles, and the tables that share rows with such a table or are connected with it
