@@ -83,7 +83,9 @@ public struct Confinement: Sendable {
             one oid;
         BEGIN
             -- What ALTER DEFAULT PRIVILEGES grants, before the privileges of the backup are granted.
-            \(Self.withoutDefaultPrivileges)
+            IF EXISTS (SELECT FROM pg_catalog.pg_default_acl) THEN
+                \(Self.withoutDefaultPrivileges)
+            END IF;
             -- One that its maker has made SECURITY DEFINER stays so.
             DELETE FROM \(schema).functions f USING pg_catalog.pg_event_trigger_ddl_commands() c, pg_catalog.pg_proc p
                 WHERE c.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND c.command_tag LIKE 'CREATE %'
