@@ -119,12 +119,10 @@ struct DeliveryCheck: Sendable {
 
     /// - Throws: `BackupError.targetLacks` for roles that do not exist.
     static func require(roles: [String], in target: ConnectionSettings) async throws {
-        let known: [String] = try await Connection.opened(target) { connection in
-            try await connection.with { connection in
-                try connection.query("SELECT rolname::text FROM pg_roles").map { try $0.get(0) }
-            }
+        let known = try await Connection.opened(target) { connection in
+            try await connection.with { try Restorer.roles(on: $0) }
         }
-        let lacking = Set(roles.map(ExactText.init)).subtracting(known.map(ExactText.init)).sorted()
+        let lacking = Set(roles.map(ExactText.init)).subtracting(known).sorted()
         if !lacking.isEmpty { throw BackupError.targetLacks(lacking.map { "the role \($0.text)" }) }
     }
 

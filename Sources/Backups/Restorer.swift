@@ -127,7 +127,8 @@ public struct Restorer: Sendable {
         return lacking + missing.sorted().map { "the role \($0.text)" }
     }
 
-    private static func roles(on connection: isolated Connection) throws -> [ExactText] {
+    /// Returns the names of all roles of the server.
+    static func roles(on connection: isolated Connection) throws -> [ExactText] {
         try connection.query("SELECT rolname::text FROM pg_roles").map { ExactText(try $0.get(0)) }
     }
 
