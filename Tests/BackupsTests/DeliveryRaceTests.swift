@@ -16,10 +16,13 @@ struct DeliveryRaceTests {
         return settings
     }
 
-    private func restore(_ table: String, _ vault: Vault, _ manifest: Manifest) -> PartialRestore {
+    private func restore(
+        _ table: String, _ vault: Vault, _ manifest: Manifest, _ settings: Restorer.Settings? = nil
+    ) -> PartialRestore {
         var selection = PartialRestore.Selection()
         selection.tables = [table]
-        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+        let restorer = Restorer(
+            repository: vault.repository, manifest: manifest, settings: settings ?? vault.restoring)
         return PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
     }
 
@@ -37,6 +40,14 @@ struct DeliveryRaceTests {
             """)
     }
 
+    /// Waits until the foreign key of `child` waits for the lock on `parent`.
+    private func waitForKey(in database: TestDatabase) async throws {
+        try await waitUntil("the key waits", limit: .seconds(120)) {
+            try await database.value(
+                "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'base.parent'::regclass")
+        }
+    }
+
     private func remove(_ database: TestDatabase) async throws {
         try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
     }
@@ -50,10 +61,7 @@ struct DeliveryRaceTests {
         try await Connection.opened(asOwner(database)) { owner in
             try await owner.with { try $0.execute("BEGIN; LOCK TABLE base.parent IN SHARE MODE") }
             let restoring = Task { try await restore("shop.child", vault, manifest).restore(into: database.settings) }
-            try await waitUntil("the key waits", limit: .seconds(120)) {
-                try await database.value(
-                    "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'base.parent'::regclass")
-            }
+            try await waitForKey(in: database)
             try await owner.with {
                 try $0.execute(
                     """
@@ -83,15 +91,9 @@ struct DeliveryRaceTests {
             try await owner.with { try $0.execute("BEGIN; LOCK TABLE base.parent IN SHARE MODE") }
             var patient = vault.restoring
             patient.lockPatience.once = .milliseconds(300)
-            let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: patient)
-            var selection = PartialRestore.Selection()
-            selection.tables = ["shop.child"]
-            let restore = PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
+            let restore = restore("shop.child", vault, manifest, patient)
             let restoring = Task { try await restore.restore(into: database.settings) }
-            try await waitUntil("the key waits", limit: .seconds(120)) {
-                try await database.value(
-                    "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'base.parent'::regclass")
-            }
+            try await waitForKey(in: database)
             // Once the attempt is given up, the schema's name is free.
             try await owner.with {
                 try $0.execute(
