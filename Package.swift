@@ -45,7 +45,7 @@ let package = Package(
         module("Postgres", "CLibpq", "CSystem", "Processes", "Reporting", "SQL", "Telemetry"),
         module("Hashing", "COpenSSL"),
         module("Ledger", "Hashing", "Postgres", "Reporting", "SQL"),
-        module("Catalog", "Postgres", "Reporting", "SQL"),
+        module("Catalog", "Hashing", "Postgres", "Reporting", "SQL"),
         module("HTTPClient", "CCurl"),
         module("Storage", "Hashing", "HTTPClient", "Processes", "Reporting"),
         module(
@@ -65,7 +65,7 @@ let package = Package(
             "Backups", "Auditing", "Backups", "Ledger", "Migrations", "Postgres", "Processes", "Reporting", "SQL",
             "Storage", "Telemetry"),
         feature("Ledger", "Auditing", "Ledger", "Reporting", "Telemetry"),
-        feature("Maintenance", "Postgres", "Reporting", "SQL", "Telemetry"),
+        feature("Maintenance", "Postgres", "Processes", "Reporting", "SQL", "Telemetry"),
         feature("Program", "Ledger", "Postgres", "Reporting", "SQL", "Scheduling", "Telemetry"),
         module(
             "ReeveApp", "BackupsFeature", "LedgerFeature", "MaintenanceFeature", "MigrationsFeature", "ProgramFeature",

@@ -1,3 +1,4 @@
+import Foundation
 import Reporting
 
 /// The address that a server listens on.
@@ -23,6 +24,15 @@ public enum ListenAddress: Sendable, Equatable, CustomStringConvertible {
             return nil
         }
         self = .tcp(host: host, port: port)
+    }
+
+    /// Whether other machines can reach the address, as far as this is known without resolving a name.
+    public var isRemoteLiteral: Bool {
+        guard case .tcp(let host, _) = self else { return false }
+        var (four, six) = (in_addr(), in6_addr())
+        if inet_pton(AF_INET, host, &four) == 1 { return UInt32(bigEndian: four.s_addr) >> 24 != 127 }
+        guard inet_pton(AF_INET6, host, &six) == 1 else { return false }
+        return withUnsafeBytes(of: six) { Array($0) } != [UInt8](repeating: 0, count: 15) + [1]
     }
 
     public var description: String {

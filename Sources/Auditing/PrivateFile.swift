@@ -1,6 +1,7 @@
 import CSystem
 import Foundation
 import Kernel
+import Postgres
 
 /// A file that only this user can read and write. The file is refused if other users can access it.
 struct PrivateFile: Sendable {
@@ -102,7 +103,7 @@ struct PrivateFile: Sendable {
     }
 
     private func prepareFolder() throws {
-        try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        try? StateFolder.make(folder)
         var status = stat()
         guard stat(folder, &status) == 0 else { throw failure() }
         let isOurs = status.st_uid == geteuid() || status.st_uid == 0

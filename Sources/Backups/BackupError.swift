@@ -25,7 +25,8 @@ public enum BackupError: Error, CustomStringConvertible {
     /// The object could not be restored or read for a reason that does not lie in the object, such as a full disk or a
     /// lost server. The error does not mean that the backup is damaged.
     case notRestored(object: String, reason: String)
-    case unknown(id: String)
+    /// - Parameter known: the backups that there are.
+    case unknown(id: String, known: [String] = [])
     /// No identity is given, but the backup is encrypted. If `id` is nil, the command reads all encrypted backups.
     case needsIdentity(id: String?)
     case cannotOpen(object: String, reason: String)
@@ -117,7 +118,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noProgram(let name): "the program \(name) is not installed"
         case .part(let object, let reason): "\(object): \(reason)"
         case .notRestored(let object, let reason): "\(object) could not be restored: \(reason)"
-        case .unknown(let id): "the backup '\(id)' does not exist"
+        case .unknown(let id, _): "the backup '\(id)' does not exist"
         case .cannotOpen(let object, let reason): "\(object) cannot be opened: \(reason)"
         case .noRoom(let place, let free, let needed):
             "\(place) has \(free >> 20) MiB free, but about \(needed >> 20) MiB are needed"
@@ -200,7 +201,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noProgram(let name): "install the package \(name)"
         case .part: "check all parts with 'reeve backup verify'"
         case .notRestored: "fix the cause, and try again; the failure does not mean that the backup is damaged"
-        case .unknown: "list the backups with 'reeve backup list'"
+        case .unknown(let id, let known): didYouMean(id, among: known) ?? "list the backups with 'reeve backup list'"
         case .cannotOpen: "use the identity of one of the backup's recipients; 'reeve backup show' lists them"
         case .noRoom: "free some space, or remove old backups with 'reeve backup prune'"
         case .notWritten: "the backup is complete in the other repositories"

@@ -215,21 +215,32 @@ enum DatabaseContent {
             "SELECT nspname::text FROM pg_namespace WHERE \(UserSchemas.condition("nspname"))")
         var reader = CatalogReader(.schemas(Set(try names.map { ExactText(try $0.get(0)) })), owner: "")
         reader.snapshot = snapshot
+        // A restored subscription is disabled, so that it does not take the changes meant for its source.
+        reader.readsSubscriptions = false
         return SchemaSnapshot.text(of: try reader.read(on: connection))
     }
 
     /// Returns the roles with their attributes and memberships, one line each.
     static func roles(on connection: isolated Connection) throws -> [String] {
-        try connection.query(
+        // Since version 16, several roles may grant a membership, each with options.
+        let options =
+            connection.serverVersion < 160_000
+            ? "''"
+            : """
+            CASE WHEN bool_or(m.inherit_option) = r.rolinherit THEN '' WHEN r.rolinherit THEN ' NOINHERIT'
+                ELSE ' INHERIT' END || CASE WHEN bool_or(m.set_option) THEN '' ELSE ' NOSET' END
+            """
+        return try connection.query(
             """
             SELECT r.rolname || ': ' || concat_ws(' ', CASE WHEN rolsuper THEN 'SUPERUSER' END,
                 CASE WHEN rolinherit THEN 'INHERIT' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
                 CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolcanlogin THEN 'LOGIN' END,
                 CASE WHEN rolreplication THEN 'REPLICATION' END, CASE WHEN rolbypassrls THEN 'BYPASSRLS' END,
                 'CONNECTION LIMIT ' || rolconnlimit, 'VALID UNTIL ' || rolvaliduntil,
-                (SELECT 'IN ' || string_agg(g.rolname || CASE WHEN m.admin_option THEN '*' ELSE '' END, ', '
-                    ORDER BY g.rolname) FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-                    WHERE m.member = r.oid),
+                (SELECT 'IN ' || string_agg(i.role, ', ' ORDER BY i.rolname) FROM (
+                    SELECT g.rolname, g.rolname || CASE WHEN bool_or(m.admin_option) THEN '*' ELSE '' END || \(options) AS role
+                    FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+                    WHERE m.member = r.oid GROUP BY g.rolname) i),
                 (SELECT 'SET ' || string_agg(s, ', ' ORDER BY s COLLATE "C") FROM unnest(r.rolconfig) s))
             FROM pg_roles r WHERE rolname !~ '^pg_' ORDER BY rolname
             """

@@ -90,7 +90,7 @@ final class PartReader: @unchecked Sendable {
         // No other user can read the folder, or place anything at the paths of the files in it. The folder's name
         // contains the ID of this process, so that `ScratchServer` can remove the folder if the process was killed.
         let parent = restorer.settings.temporaryFolder
-        try? FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+        try? StateFolder.make(parent)
         var template = Array("\(parent)/parts-\(getpid())-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else {
             throw StorageError.failed(

@@ -162,8 +162,8 @@ struct RestoreGuard: Sendable {
 
     /// Ends the sessions that are still starting. Such a session may have passed the check of the connection limit
     /// before the database was closed, and any role can keep its own sessions in this state (`post_auth_delay`). A
-    /// starting session is not in pg_stat_activity yet, but holds a lock on the database (`InitPostgres` of
-    /// PostgreSQL's postinit.c).
+    /// starting session is not in pg_stat_activity yet, or since version 18 without its database, but holds a lock on
+    /// the database (`InitPostgres` of PostgreSQL's postinit.c).
     ///
     /// - Returns: the number of these sessions.
     private func endStarting(on connection: isolated Connection) throws -> Int {
@@ -171,7 +171,7 @@ struct RestoreGuard: Sendable {
             """
             SELECT count(pg_terminate_backend(l.pid)) FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
             WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND d.datname = current_database()
-                AND l.pid NOT IN (SELECT a.pid FROM pg_stat_activity a)
+                AND l.pid NOT IN (SELECT a.pid FROM pg_stat_activity a WHERE a.datid IS NOT NULL)
             """
         ).first?.get(0) ?? 0
     }

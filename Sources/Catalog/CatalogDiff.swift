@@ -76,11 +76,15 @@ public struct CatalogDiff: Sendable {
 
     private func changes(_ one: CatalogObject, _ other: CatalogObject) -> [(String, String?, String?)] {
         let names = Set((one.properties + other.properties).map { ExactText($0.name) }).sorted().map(\.text)
+        let secret = one.otherSecrets(than: other)
         return names.compactMap { name in
             // If a partition has different parents in the two catalogs, its bound is not compared. Only the difference
             // of the parents is reported.
             if name == "partition bound", !ExactText.same(one["partition of"], other["partition of"]) { return nil }
-            return ExactText.same(one[name], other[name]) ? nil : (name, one[name], other[name])
+            // A property that the role may not read on one side is not compared.
+            if [one[name], other[name]].contains(Secrets.unreadable) { return nil }
+            let isSame = ExactText.same(one[name], other[name]) && !secret.contains(name)
+            return isSame ? nil : (name, one[name], other[name])
         }
     }
 

@@ -13,7 +13,9 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
     case rangeType
     case textSearchDictionary
     case textSearchConfiguration
+    case foreignDataWrapper
     case foreignServer
+    case userMapping
     case sequence
     case function
     case procedure
@@ -33,7 +35,10 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
     case statistics
     case eventTrigger
     case publication
+    case subscription
     case defaultPrivileges
+    /// The privileges on a member of an extension.
+    case extensionMember
 
     /// PostgreSQL's name for the kind.
     public var name: String {
@@ -48,7 +53,9 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
         case .rangeType: "range type"
         case .textSearchDictionary: "text search dictionary"
         case .textSearchConfiguration: "text search configuration"
+        case .foreignDataWrapper: "foreign-data wrapper"
         case .foreignServer: "foreign server"
+        case .userMapping: "user mapping"
         case .sequence: "sequence"
         case .function: "function"
         case .procedure: "procedure"
@@ -68,7 +75,9 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
         case .statistics: "statistics"
         case .eventTrigger: "event trigger"
         case .publication: "publication"
+        case .subscription: "subscription"
         case .defaultPrivileges: "default privileges"
+        case .extensionMember: "extension member"
         }
     }
 
@@ -101,7 +110,9 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
 
     private var family: Family {
         switch self {
-        case .schema, .extension, .foreignServer, .cast, .eventTrigger, .publication: .ofDatabase
+        case .schema, .extension, .foreignDataWrapper, .foreignServer, .userMapping, .cast, .eventTrigger, .publication,
+            .subscription, .extensionMember:
+            .ofDatabase
         case .enumType, .domain, .compositeType, .rangeType: .type
         case .function, .procedure, .aggregate: .routine
         case .table, .foreignTable: .table
@@ -134,16 +145,22 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
     /// Whether objects of this kind are outside schemas.
     var isOfDatabase: Bool { family == .ofDatabase }
 
+    /// Whether the name of an object of this kind is followed by a signature in parentheses.
+    var hasSignature: Bool {
+        isRoutine || [.operation, .defaultPrivileges, .userMapping, .extensionMember].contains(self)
+    }
+
     /// Whether objects of this kind store no data of their own and have few or no dependent objects, so that they can
     /// be dropped first.
     var isLeaf: Bool {
         switch self {
         case .constraint, .index, .trigger, .rule, .policy, .statistics, .view, .materializedView, .eventTrigger,
-            .publication, .cast:
+            .publication, .cast, .userMapping:
             true
         case .schema, .extension, .collation, .enumType, .domain, .domainConstraint, .compositeType, .rangeType,
-            .textSearchDictionary, .textSearchConfiguration, .foreignServer, .sequence, .function, .procedure,
-            .aggregate, .operation, .table, .foreignTable, .column, .defaultPrivileges:
+            .textSearchDictionary, .textSearchConfiguration, .foreignDataWrapper, .foreignServer, .sequence, .function,
+            .procedure, .aggregate, .operation, .table, .foreignTable, .column, .subscription, .defaultPrivileges,
+            .extensionMember:
             false
         }
     }

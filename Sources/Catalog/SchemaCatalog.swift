@@ -11,6 +11,9 @@ public struct CatalogObject: Sendable, Equatable {
     public private(set) var properties: [(name: String, value: String)]
     /// The objects that this object depends on, from `pg_depend`; empty unless dependencies were requested.
     public var dependencies: [ObjectIdentity] = []
+    /// Digests of the secrets that are hidden in properties, by property. They are valid in this process only, and are
+    /// not part of snapshots.
+    var secrets: [String: [UInt8]] = [:]
 
     public init(_ identity: ObjectIdentity, properties: [(name: String, value: String)] = []) {
         self.identity = identity
@@ -31,7 +34,12 @@ public struct CatalogObject: Sendable, Equatable {
         left.identity == right.identity
             && left.properties.elementsEqual(right.properties) { one, other in
                 ExactText.same(one.name, other.name) && ExactText.same(one.value, other.value)
-            }
+            } && left.otherSecrets(than: right).isEmpty
+    }
+
+    /// Returns the properties whose secrets are known for both objects, and are different.
+    func otherSecrets(than other: CatalogObject) -> [String] {
+        secrets.filter { name, digest in other.secrets[name].map { $0 != digest } ?? false }.keys.sorted()
     }
 
     /// The path of the object's container, for objects whose name does not include it: the column that owns a sequence,
@@ -41,9 +49,11 @@ public struct CatalogObject: Sendable, Equatable {
         case .statistics: self["table"]
         case .sequence: self["identity of"] ?? self["owned by"]
         case .schema, .extension, .collation, .enumType, .domain, .domainConstraint, .compositeType, .rangeType,
-            .textSearchDictionary, .textSearchConfiguration, .foreignServer, .function, .procedure, .aggregate,
-            .operation, .cast, .table, .foreignTable, .column, .constraint, .index, .view, .materializedView, .rule,
-            .trigger, .policy, .eventTrigger, .publication, .defaultPrivileges:
+            .textSearchDictionary, .textSearchConfiguration, .foreignDataWrapper, .foreignServer, .userMapping,
+            .function,
+            .procedure, .aggregate, .operation, .cast, .table, .foreignTable, .column, .constraint, .index, .view,
+            .materializedView, .rule,
+            .trigger, .policy, .eventTrigger, .publication, .subscription, .defaultPrivileges, .extensionMember:
             nil
         }
     }
@@ -91,16 +101,30 @@ public struct SchemaCatalog: Sendable {
 
     /// Returns the relation, domain, composite type or column that an object belongs to and cannot exist without.
     func container(of object: CatalogObject) -> ObjectIdentity? {
+        switch object.identity.kind {
+        case .userMapping: return existing(ObjectIdentity(.foreignServer, object.identity.name))
+        case .extensionMember: return existing(ObjectIdentity(.extension, object.identity.name))
+        default: break
+        }
         if object.identity.kind.hasParent {
             return containers[[object.identity.schema, object.identity.parent].compactMap { $0.map(ExactText.init) }]
         }
         return object.containerPath.flatMap { self.object(at: $0) }
     }
 
-    /// Returns an object. If a column of a view or composite type is not in the catalog, returns a column without
+    private func existing(_ identity: ObjectIdentity) -> ObjectIdentity? { objects[identity] == nil ? nil : identity }
+
+    /// Whether secrets are hidden in the catalog, which can be compared in this process only.
+    public var hasSecrets: Bool { objects.values.contains { !$0.secrets.isEmpty } }
+
+    /// Returns an object. The members of an extension are in the catalog only if their privileges were changed; for
+    /// other members, returns an object without properties. If a column of a view or composite type is not in the catalog, returns a column without
     /// properties: the catalog omits columns of these kinds that have no properties.
     func objectOrImplicitColumn(_ identity: ObjectIdentity) -> CatalogObject? {
         if let object = objects[identity] { return object }
+        if identity.kind == .extensionMember {
+            return existing(ObjectIdentity(.extension, identity.name)).map { _ in CatalogObject(identity) }
+        }
         guard identity.kind == .column, let owner = self.object(at: identity.quotedParent), !owner.kind.isTable else {
             return nil
         }
@@ -110,6 +134,8 @@ public struct SchemaCatalog: Sendable {
     /// Returns the system that an object belongs to; nil if it is unknown.
     public func system(of identity: ObjectIdentity) -> String? {
         if let own = systems[identity] { return own }
+        if identity.kind == .userMapping { return systems[ObjectIdentity(.foreignServer, identity.name)] }
+        if identity.kind == .extensionMember { return systems[ObjectIdentity(.extension, identity.name)] }
         return identity.owningSchema.flatMap { systems[ObjectIdentity(.schema, $0)] }
     }
 

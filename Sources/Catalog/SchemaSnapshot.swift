@@ -250,7 +250,7 @@ extension ObjectIdentity {
         guard let (kind, rest) = Self.kind(of: line) else { return nil }
         var path = rest
         var signature: String?
-        if kind.isRoutine || kind == .operation || kind == .defaultPrivileges {
+        if kind.hasSignature {
             guard let open = QualifiedName.firstOutsideQuotes("(", in: rest), rest.utf8.last == UInt8(ascii: ")") else {
                 return nil
             }

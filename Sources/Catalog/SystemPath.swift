@@ -57,7 +57,10 @@ public enum SystemPath {
     /// - Parameter local: whether the setting applies to the open transaction only.
     /// - Throws: `PostgresError`.
     public static func statement(schema: String, local: Bool, on connection: isolated Connection) throws -> String {
-        let path = try path(of: schema, on: connection)
+        statement(path: try path(of: schema, on: connection), local: local)
+    }
+
+    private static func statement(path: [String], local: Bool) -> String {
         // NULL resets a setting to the session's default.
         let settings =
             [("search_path", quoteLiteral(path.joined(separator: ", ")))]
@@ -75,8 +78,8 @@ public enum SystemPath {
         ).first
         let own: String = try row?.get(0) ?? ""
         let others: [String] = try row?.get(1) ?? []
-        // This runs before each migration. Most databases have no other schemas with extensions. The next query is then
-        // skipped, because planning it takes longer than running it.
+        // Most databases have no other schemas with extensions. The next query is then skipped, because planning it takes
+        // longer than running it.
         if others.isEmpty { return [own, "pg_temp"] }
         let closed: [String] = try connection.query(
             """
@@ -142,6 +145,59 @@ public enum SystemPath {
             """, [schema, trusted]
         ).map { try $0.get(0) }
     }
+
+    /// What a session must know of a system's schema before it runs the system's SQL.
+    public struct Survey: Sendable, Equatable {
+        /// The roles that `SystemPath.intruders` returns.
+        public let intruders: [String]
+        let path: [String]
+
+        /// The statement that `SystemPath.statement` returns.
+        public func statement(local: Bool) -> String { SystemPath.statement(path: path, local: local) }
+    }
+
+    /// Returns the results of `intruders` and `statement`, with one query whose plan the connection keeps. Planning it
+    /// takes about ten times as long as running it. Therefore a program that surveys a schema before each of many
+    /// transactions does so on a second connection as the same role, whose session is never reset. The survey shows what
+    /// is committed.
+    ///
+    /// - Parameter trusted: roles whose code may run with the privileges of the current role.
+    public static func survey(
+        _ schema: String, trusted: [String], on connection: isolated Connection
+    ) throws -> Survey {
+        let row = try connection.query(keepingPlan: surveyQuery(schema, trusted)).first
+        return Survey(
+            intruders: try row?.get("roles") ?? [],
+            path: [try row?.get("own") ?? ""] + (try row?.get("others") ?? []) + ["pg_temp"])
+    }
+
+    /// Values are literals, because the server plans a query with parameters anew for their values.
+    private static func surveyQuery(_ schema: String, _ trusted: [String]) -> String {
+        let residents = Self.residents(having: othersOwnObjects)
+        let (name, roles) = (quoteLiteral(schema), trusted.map { quoteLiteral($0) }.joined(separator: ", "))
+        return """
+            SELECT
+                ARRAY(SELECT r.rolname::pg_catalog.text
+                    FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL \(residents)
+                    WHERE n.nspname = \(name) AND r.rolname <> ALL (ARRAY[\(roles)]::pg_catalog.text[])
+                        AND (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname = current_user)
+                    ORDER BY 1) AS roles,
+                pg_catalog.quote_ident(\(name)) AS own,
+                ARRAY(SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_namespace n
+                    WHERE n.oid IN (SELECT e.extnamespace FROM pg_catalog.pg_extension e)
+                        AND n.nspname NOT IN ('pg_catalog', \(name)) AND NOT EXISTS (SELECT FROM \(residents))
+                    ORDER BY n.nspname) AS others
+            """
+    }
+
+    /// An SQL condition: whether a role owns an object of this database and is neither a superuser nor the current role.
+    /// Where none does, the objects of a schema need not be searched for their owners.
+    private static let othersOwnObjects = """
+        EXISTS (SELECT FROM pg_catalog.pg_shdepend g JOIN pg_catalog.pg_roles q ON q.oid = g.refobjid
+            WHERE g.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND g.deptype = 'o'
+                AND NOT q.rolsuper AND q.rolname <> current_user AND g.dbid = (
+                    SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database()))
+        """
 
     /// A statement that ends the effect of `statement` in a transaction: it sets the search path and
     /// `ConnectionSettings.pinsOfMeaning` to the values for Reeve's own statements.

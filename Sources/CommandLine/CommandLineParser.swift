@@ -17,7 +17,9 @@ public struct CommandLineParser {
     /// - Throws: `UsageError`.
     public func parse(_ arguments: [String]) throws -> Result {
         if arguments.isEmpty { return .help(nil, nil) }
-        if arguments == ["--version"] || arguments == ["version"] { return .version }
+        // As in Git: -v alone is the version, and with a command it is --verbose. -V is the version in PostgreSQL's
+        // programs.
+        if [["--version"], ["-V"], ["-v"]].contains(arguments.filter { $0 != "--json" }) { return .version }
         let (spec, rest) = try command(arguments)
         guard let spec else { return .help(rest.first, nil) }
         var parsed = ParsedArguments()
@@ -45,10 +47,9 @@ public struct CommandLineParser {
         while index < arguments.count, words.count < 2 {
             let argument = arguments[index]
             if argument.hasPrefix("-") {
-                let known = OptionSpec.global.first { "--\($0.name)" == argument }
+                let known = OptionSpec.global.first { $0.isWritten(argument) }
                 if known?.value != nil { index += 1 }
                 if words.isEmpty, known == nil, !argument.contains("=") {
-                    if argument == "-h" { return (nil, []) }
                     throw UsageError(
                         "unknown option '\(argument)'",
                         hint: suggestion(argument, OptionSpec.global.map { "--\($0.name)" }))
@@ -60,16 +61,11 @@ public struct CommandLineParser {
             index += 1
         }
         guard let noun = words.first else { return (nil, []) }
-        let family = commands.filter { $0.noun == noun.word }
-        guard !family.isEmpty else {
-            throw UsageError(
-                "unknown command '\(noun.word)'", hint: suggestion(noun.word, Array(Set(commands.map(\.noun))).sorted())
-            )
-        }
+        let family = try commands.family(noun.word)
         var rest = arguments
-        if let single = family.first(where: { $0.verb == nil }) {
+        if family[0].verb == nil {
             rest.remove(at: noun.index)
-            return (single, rest)
+            return (family[0], rest)
         }
         guard words.count == 2 else {
             if arguments.contains("--help") || arguments.contains("-h") || arguments.count == 1 {
@@ -77,11 +73,7 @@ public struct CommandLineParser {
             }
             throw UsageError("'\(noun.word)' requires one of: \(family.compactMap(\.verb).joined(separator: ", "))")
         }
-        guard let spec = family.first(where: { $0.verb == words[1].word }) else {
-            throw UsageError(
-                "unknown command '\(noun.word) \(words[1].word)'",
-                hint: suggestion(words[1].word, family.compactMap(\.verb)))
-        }
+        let spec = try family.command(words[1].word)
         rest.remove(at: words[1].index)
         rest.remove(at: noun.index)
         return (spec, rest)
@@ -90,16 +82,12 @@ public struct CommandLineParser {
     private func option(
         _ argument: String, _ rest: inout ArraySlice<String>, _ spec: CommandSpec, _ parsed: inout ParsedArguments
     ) throws {
-        if argument == "-h" {
-            parsed.flags.insert("help")
-            return
-        }
         let known = spec.options + OptionSpec.global
         let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-        guard let option = known.first(where: { "--\($0.name)" == parts[0] }) else {
+        guard let option = known.first(where: { $0.isWritten(parts[0]) }) else {
             throw UsageError(
                 "unknown option '\(parts[0])' for 'reeve \(spec.name)'",
-                hint: suggestion(parts[0], known.map { "--\($0.name)" }))
+                hint: suggestion(parts[0], known.map { "--\($0.name)" }, "reeve \(spec.name)"))
         }
         guard let valueName = option.value else {
             if parts.count > 1 { throw UsageError("--\(option.name) takes no value") }
@@ -129,8 +117,30 @@ public struct CommandLineParser {
                 hint: "see 'reeve \(spec.name) --help'")
         }
     }
+}
 
-    private func suggestion(_ word: String, _ known: [String]) -> String {
-        closest(to: word, among: known).map { "did you mean '\($0)'" } ?? "see 'reeve --help'"
+/// Returns a hint with the word that was likely meant, or with the help to read.
+private func suggestion(_ word: String, _ known: [String], _ command: String = "reeve") -> String {
+    didYouMean(word, among: known) ?? "see '\(command) --help'"
+}
+
+extension [CommandSpec] {
+    /// The commands that begin with a noun.
+    ///
+    /// - Throws: `UsageError` if there is none.
+    func family(_ noun: String) throws -> [CommandSpec] {
+        let family = filter { $0.noun == noun }
+        guard family.isEmpty else { return family }
+        throw UsageError("unknown command '\(noun)'", hint: suggestion(noun, Set(map(\.noun)).sorted()))
+    }
+
+    /// The command with a verb, of the commands of one noun.
+    ///
+    /// - Throws: `UsageError` if there is none.
+    func command(_ verb: String) throws -> CommandSpec {
+        if let found = first(where: { $0.verb == verb }) { return found }
+        let noun = first?.noun ?? ""
+        throw UsageError(
+            "unknown command '\(noun) \(verb)'", hint: suggestion(verb, compactMap(\.verb), "reeve \(noun)"))
     }
 }

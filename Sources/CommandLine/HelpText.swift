@@ -4,7 +4,6 @@ import Reporting
 /// The help texts, generated from the table of commands, at most 80 columns wide.
 public struct HelpText {
     let commands: [CommandSpec]
-    private let width = 80
 
     public init(commands: [CommandSpec]) { self.commands = commands }
 
@@ -19,9 +18,26 @@ public struct HelpText {
             """
         for command in commands { text += entry(command.name, command.summary) }
         text += "\noptions of every command:\n" + options(OptionSpec.global)
+        text += "\noptions without a command:\n" + entry("--version, -V, -v", "show the version")
         let codes = ExitCode.allCases.map { "\($0.rawValue) \($0.name)" }.joined(separator: ", ")
-        text += "\n" + wrap("For details, see 'reeve <noun> <verb> --help'. Exit codes: \(codes).", indent: 0) + "\n"
+        text += "\n" + wrap("For details, see 'reeve help <noun> <verb>'. Exit codes: \(codes).", indent: 0) + "\n"
         return text
+    }
+
+    /// Returns the help of a command, of the commands of a noun, or of all commands.
+    ///
+    /// - Parameter words: the noun and the verb; both may be missing.
+    /// - Throws: `UsageError` if there is no such command.
+    public func page(_ words: [String]) throws -> String {
+        guard let noun = words.first else { return overview }
+        let family = try commands.family(noun)
+        if family[0].verb == nil {
+            guard words.count == 1 else {
+                throw UsageError("'reeve \(noun)' has no verbs", hint: "see 'reeve \(noun) --help'")
+            }
+            return command(family[0])
+        }
+        return words.count == 1 ? self.family(noun) : command(try family.command(words[1]))
     }
 
     /// Returns the list of the commands that begin with a noun.
@@ -32,10 +48,7 @@ public struct HelpText {
 
     /// Returns the help of one command.
     public func command(_ spec: CommandSpec) -> String {
-        var usage = "usage: reeve \(spec.name)"
-        for argument in spec.arguments { usage += argument.isRequired ? " \(argument.name)" : " [\(argument.name)]" }
-        if !spec.options.isEmpty { usage += " [options]" }
-        var text = "\(wrap(spec.summary, indent: 0))\n\n\(usage)\n"
+        var text = "\(wrap(spec.summary, indent: 0))\n\nusage: \(spec.usage)\n"
         if !spec.discussion.isEmpty { text += "\n" + wrap(spec.discussion, indent: 0) + "\n" }
         if !spec.arguments.isEmpty {
             text += "\narguments:\n" + spec.arguments.map { entry($0.name, $0.help) }.joined()
@@ -45,7 +58,7 @@ public struct HelpText {
     }
 
     private func options(_ options: [OptionSpec]) -> String {
-        options.map { entry("--\($0.name)" + ($0.value.map { " \($0)" } ?? ""), $0.help) }.joined()
+        options.map { entry($0.written, $0.help) }.joined()
     }
 
     private func entry(_ name: String, _ help: String) -> String {
@@ -59,22 +72,22 @@ public struct HelpText {
         return left + gap + wrapped.drop { $0 == " " } + "\n"
     }
 
-    /// Wraps paragraphs between words. Lines that begin with a space are not wrapped.
     private func wrap(_ text: String, indent: Int) -> String {
-        let margin = String(repeating: " ", count: indent)
-        return text.split(separator: "\n", omittingEmptySubsequences: false).map { paragraph in
-            if paragraph.hasPrefix(" ") { return margin + paragraph }
-            var lines: [String] = []
-            var line = ""
-            for word in paragraph.split(separator: " ") {
-                if !line.isEmpty, indent + line.count + 1 + word.count > width {
-                    lines.append(line)
-                    line = ""
-                }
-                line += (line.isEmpty ? "" : " ") + word
-            }
-            lines.append(line)
-            return lines.map { margin + $0 }.joined(separator: "\n")
-        }.joined(separator: "\n")
+        TextWrapping.wrap(text, width: TextWrapping.helpWidth, indent: indent)
     }
+}
+
+extension CommandSpec {
+    /// The command with its arguments.
+    var usage: String {
+        var usage = "reeve \(name)"
+        for argument in arguments { usage += argument.isRequired ? " \(argument.name)" : " [\(argument.name)]" }
+        if !options.isEmpty { usage += " [options]" }
+        return usage
+    }
+}
+
+extension OptionSpec {
+    /// The option as the help shows it.
+    var written: String { "--\(name)" + (letter.map { ", -\($0)" } ?? "") + (value.map { " \($0)" } ?? "") }
 }

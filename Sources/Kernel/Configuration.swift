@@ -20,18 +20,32 @@ public struct Configuration: Sendable {
     public static func load(
         path: String?, environment: [String: String], catalog: SettingCatalog
     ) throws -> Configuration {
+        let (configuration, mistakes) = try read(path: path, environment: environment, catalog: catalog)
+        try ConfigurationError.check(mistakes)
+        return configuration
+    }
+
+    /// Reads the file and the environment as far as they are right.
+    ///
+    /// - Returns: the configuration without what is wrong, and all mistakes.
+    /// - Throws: `ConfigurationError` if the file cannot be read at all.
+    static func read(
+        path: String?, environment: [String: String], catalog: SettingCatalog
+    ) throws -> (Configuration, [ConfigurationError]) {
         let file = try find(path, environment)
         var store = SettingStore(catalog)
         if let file {
             guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
                 throw ConfigurationError(file, nil, "the file cannot be read")
             }
-            try store.read(try YAMLNode.parse(text, file: file), file: file)
+            store.read(try YAMLNode.parse(text, file: file), file: file)
         }
-        try store.read(environment: environment)
-        return Configuration(
-            file: file, store: store, environment: environment,
-            databases: try DatabaseConfiguration.all(store, environment))
+        store.read(environment: environment)
+        var mistakes = store.mistakes
+        let databases = try DatabaseConfiguration.all(store, environment, &mistakes)
+        return (
+            Configuration(file: file, store: store, environment: environment, databases: databases), mistakes
+        )
     }
 
     private static func find(_ path: String?, _ environment: [String: String]) throws -> String? {

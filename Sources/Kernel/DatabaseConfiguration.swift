@@ -17,22 +17,32 @@ public struct DatabaseConfiguration: Sendable {
     public let systemsOrigin: SettingStore.Origin
     /// Opt-in migrations to apply, as `system/option`.
     public let options: [String]
+    public let optionsOrigin: SettingStore.Origin
 
     public var isEmbedded: Bool { if case .embedded = source { true } else { false } }
 
     /// Returns all configured databases, or the embedded database if none is configured.
     ///
-    /// - Throws: `ConfigurationError`.
-    static func all(_ store: SettingStore, _ environment: [String: String]) throws -> [DatabaseConfiguration] {
+    /// - Parameter mistakes: receives the mistakes; a database with a mistake is left out.
+    static func all(
+        _ store: SettingStore, _ environment: [String: String], _ mistakes: inout [ConfigurationError]
+    ) throws -> [DatabaseConfiguration] {
         let names = store.names(below: "databases")
         let isOneSet = store[DatabaseSettings.one.url] != nil
         if !names.isEmpty, isOneSet, case .file(let file, let line) = store.origin("database.url") {
-            throw ConfigurationError(file, line, "both 'database' and 'databases' are set", hint: "keep one of them")
+            mistakes.append(
+                ConfigurationError(file, line, "both 'database' and 'databases' are set", hint: "keep one of them"))
         }
         if names.isEmpty || isOneSet { return [try one("main", .one, nil, store, environment)] }
-        return try names.map { name in
+        return try names.compactMap { name in
             guard store[DatabaseSettings.several.url, name] != nil else {
-                throw ConfigurationError("databases.\(name)", nil, "the key 'url' is missing")
+                if !store.isWritten("databases.\(name).url") {
+                    mistakes.append(
+                        ConfigurationError(
+                            "\(store.place("databases.\(name)"))", nil,
+                            "'databases.\(name)': the key 'url' is missing"))
+                }
+                return nil
             }
             return try one(name, .several, name, store, environment)
         }
@@ -57,7 +67,7 @@ public struct DatabaseConfiguration: Sendable {
         return DatabaseConfiguration(
             name: name, source: source, direct: try store[settings.directURL, key].map { try connection($0, store) },
             systems: store.entries[path]?.values, systemsOrigin: store.origin(path),
-            options: store[settings.options, key])
+            options: store[settings.options, key], optionsOrigin: store.origin(store.path(settings.options, key)))
     }
 
     private static func connection(_ url: String, _ store: SettingStore) throws -> ConnectionSettings {

@@ -16,6 +16,8 @@ public struct Feature: Sendable {
     /// Keys that the feature adds to `system.yaml`.
     public var sections: [SystemKey]
     public var tasks: [TaskSpec]
+    /// Returns tasks that the configuration defines. Throws `ConfigurationError`.
+    public var configuredTasks: @Sendable (Configuration) throws -> [TaskSpec]
     public var collectors: [Collector]
     /// The metrics of the feature that do not come from its collectors. The program sets them itself while it runs.
     public var metrics: [MetricDescription]
@@ -23,6 +25,8 @@ public struct Feature: Sendable {
     public var probes: [ReadinessProbe]
     /// The tables of the feature in the ledger.
     public var ledger: [LedgerPart]
+    /// Finds mistakes in the configuration that no single value shows. Connects to nothing.
+    public var mistakes: @Sendable (Configuration) -> [ConfigurationError]
     /// The feature's error types that have their own report.
     public var errors: [any ReportedError.Type]
 
@@ -30,19 +34,23 @@ public struct Feature: Sendable {
         _ name: String, commands: [CommandSpec] = [], settings: [SettingKey] = [], sections: [SystemKey] = [],
         tasks: [TaskSpec] = [], collectors: [Collector] = [], metrics: [MetricDescription] = [],
         checks: [Check] = [], probes: [ReadinessProbe] = [], ledger: [LedgerPart] = [],
-        errors: [any ReportedError.Type] = []
+        errors: [any ReportedError.Type] = [],
+        configuredTasks: @escaping @Sendable (Configuration) throws -> [TaskSpec] = { _ in [] },
+        mistakes: @escaping @Sendable (Configuration) -> [ConfigurationError] = { _ in [] }
     ) {
         self.name = name
         self.commands = commands
         self.settings = settings
         self.sections = sections
         self.tasks = tasks
+        self.configuredTasks = configuredTasks
         self.collectors = collectors
         self.metrics = metrics
         self.checks = checks
         self.probes = probes
         self.ledger = ledger
         self.errors = errors
+        self.mistakes = mistakes
     }
 }
 
@@ -89,17 +97,37 @@ public struct FeatureList: Sendable {
 
     /// Returns the tasks with their schedules and states according to the configuration.
     ///
-    /// - Parameter isEmbedded: whether the database is on the embedded cluster. By default, some tasks are enabled only
-    ///   on that cluster.
-    /// - Throws: `ConfigurationError` for a task that does not exist.
-    public func plans(_ configuration: Configuration, isEmbedded: Bool) throws -> [TaskPlan] {
+    /// - Parameters:
+    ///   - database: the database that the tasks run for; nil for the tasks of all databases.
+    ///   - isEmbedded: whether the database is on the embedded cluster. By default, some tasks are enabled only on that
+    ///     cluster.
+    /// - Throws: `ConfigurationError` for a task that does not exist or is not defined completely.
+    public func plans(
+        _ configuration: Configuration, database: String? = nil, isEmbedded: Bool
+    ) throws -> [TaskPlan] {
         let names = tasks.map(\.name)
-        let store = configuration.store
-        if let unknown = store.names(below: "tasks").first(where: { !names.contains($0) }) {
-            let origin = store.entries.first { $0.key.hasPrefix("tasks.\(unknown).") }?.value.origin ?? .fallback
-            let hint = closest(to: unknown, among: names).map { "did you mean '\($0)'" }
-            throw ConfigurationError("\(origin)", nil, "the task '\(unknown)' does not exist", hint: hint)
+        var mistakes: [ConfigurationError] = []
+        func mistake(_ path: String, _ message: String, hint: String?) {
+            mistakes.append(ConfigurationError("\(configuration.store.place(path))", nil, message, hint: hint))
         }
-        return try tasks.map { try TaskPlan($0, configuration, isEmbedded: isEmbedded) }
+        for unknown in configuration.store.names(below: "tasks") where !names.contains(unknown) && unknown != "custom" {
+            mistake(
+                "tasks.\(unknown)", "the task '\(unknown)' does not exist",
+                hint: didYouMean(unknown, among: names) ?? "define a task of your own below tasks.custom")
+        }
+        let own = try features.flatMap { feature in
+            try mistakes.collect { try feature.configuredTasks(configuration) } ?? []
+        }
+        for name in configuration.store.names(below: "tasks.custom") where names.contains(name) {
+            mistake("tasks.custom.\(name)", "a task has the name '\(name)' already", hint: "use another name")
+        }
+        let chosen = (tasks + own).filter { task in
+            database.map { task.databases.isEmpty || task.databases.contains($0) } ?? true
+        }
+        let plans = try chosen.compactMap { task in
+            try mistakes.collect { try TaskPlan(task, configuration, isEmbedded: isEmbedded) }
+        }
+        try ConfigurationError.check(mistakes)
+        return plans
     }
 }

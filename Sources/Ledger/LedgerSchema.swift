@@ -189,6 +189,7 @@ public enum LedgerSchema {
         partVersions,
         BackupLedger.foundColumn,
         MigrationLedger.replicaIdentity,
+        MigrationLedger.longVersions,
     ]
 
     private static let ledger = """

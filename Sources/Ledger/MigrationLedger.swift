@@ -108,6 +108,50 @@ public enum MigrationLedger {
         END $$;
         """
 
+    private static let recordFunction = """
+        CREATE FUNCTION reeve.record_migration(
+            of_system text, of_version bigint, of_name text, of_token_digest bytea, of_text_digest bytea,
+            of_source text, of_state text, took_milliseconds integer, actor text)
+            RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            took_milliseconds := coalesce(
+                took_milliseconds, extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000);
+            UPDATE reeve.migrations SET
+                name = of_name, token_digest = of_token_digest, text_digest = of_text_digest, source = of_source,
+                state = of_state, milliseconds = took_milliseconds, applied_at = clock_timestamp()
+            WHERE system = of_system AND version = of_version
+               OR system = of_system AND version IS NULL AND of_version IS NULL AND name = of_name;
+            IF NOT FOUND THEN
+                INSERT INTO reeve.migrations (
+                    system, version, name, token_digest, text_digest, source, state, milliseconds)
+                VALUES (
+                    of_system, of_version, of_name, of_token_digest, of_text_digest, of_source, of_state,
+                    took_milliseconds);
+            END IF;
+            INSERT INTO reeve.events (kind, subject, detail)
+            VALUES ('migration.' || of_state, of_system || '/' || of_name, jsonb_build_object('version', of_version));
+            PERFORM reeve.append_audit(actor, 'migration.' || of_state, of_system || '/' || of_name, jsonb_build_object(
+                'version', of_version, 'token_digest', encode(of_token_digest, 'hex'),
+                'milliseconds', took_milliseconds));
+        END $$;
+        """
+
+    /// Versions of up to 18 digits, the version 0, and what a statement found before it ran alone.
+    static let longVersions = """
+        ALTER TABLE reeve.migrations ALTER COLUMN version TYPE bigint, DROP CONSTRAINT migrations_version_check,
+            ADD CONSTRAINT migrations_version_check CHECK (version >= 0);
+        ALTER TABLE reeve.migration_steps ALTER COLUMN version TYPE bigint, ADD COLUMN found jsonb,
+            ADD COLUMN session jsonb;
+        ALTER TABLE reeve.ledger ADD COLUMN migrator jsonb;
+        COMMENT ON COLUMN reeve.ledger.migrator IS 'The session of the last run of migrations, which a later run ends';
+        COMMENT ON COLUMN reeve.migration_steps.session IS
+            'The settings that a step has left in its session: a later run continues with them';
+        COMMENT ON COLUMN reeve.migration_steps.found IS
+            'The objects that a statement found before it ran alone: a later run compares them with the objects then';
+        DROP FUNCTION reeve.record_migration(text, integer, text, bytea, bytea, text, text, integer, text);
+        \(recordFunction)
+        """
+
     /// Returns all records, by system and version; within a system, repeatable migrations are last.
     public static func records(on connection: isolated Connection) throws -> [MigrationRecord] {
         let rows = try connection.query(
@@ -132,7 +176,7 @@ public enum MigrationLedger {
         try connection.query(
             """
             SELECT source FROM reeve.migrations
-            WHERE system = $1 AND version IS NOT DISTINCT FROM $2::integer AND name = $3
+            WHERE system = $1 AND version IS NOT DISTINCT FROM $2::bigint AND name = $3
             """, [system, version, name]
         ).first?.get(0)
     }
@@ -158,6 +202,33 @@ public enum MigrationLedger {
             .first
         return try row.map { (try $0.get(0), try $0.get(1)) }
     }
+
+    /// Returns the systems that are migrated in a schema.
+    public static func systems(inSchema schema: String, on connection: isolated Connection) throws -> [String] {
+        try connection.query("SELECT system FROM reeve.systems WHERE schema = $1 ORDER BY first_seen_at", [schema])
+            .map { try $0.get(0) }
+    }
+
+    /// Records that the schema of a system was created by a run of migrations.
+    public static func markMade(system: String, on connection: isolated Connection) throws {
+        try connection.query("UPDATE reeve.systems SET made_schema = true WHERE system = $1", [system])
+    }
+
+    /// Records the session that runs migrations, by its process ID.
+    public static func recordSession(_ process: Int, on connection: isolated Connection) throws {
+        try connection.query(
+            """
+            UPDATE reeve.ledger SET migrator = (
+                SELECT jsonb_build_object('process', a.pid, 'began', a.backend_start::text)
+                FROM pg_stat_activity a WHERE a.pid = $1::integer)
+            """, [process])
+    }
+
+    /// SQL for the process ID of the recorded session, if it still exists.
+    public static let recordedSession = """
+        SELECT a.pid FROM reeve.ledger l JOIN pg_stat_activity a
+            ON a.pid = (l.migrator ->> 'process')::integer AND a.backend_start::text = l.migrator ->> 'began'
+        """
 
     /// Deletes the record of a system that has no migrations left.
     public static func forget(system: String, on connection: isolated Connection) throws {
@@ -186,6 +257,18 @@ public enum MigrationLedger {
             "UPDATE reeve.migrations SET state = 'reverting' WHERE system = $1 AND version = $2", [system, version])
     }
 
+    /// Takes back that a migration has begun to be applied or reverted step by step, if no step was done.
+    public static func withdraw(system: String, version: Int, on connection: isolated Connection) throws {
+        try connection.query(
+            """
+            WITH kept AS (
+                UPDATE reeve.migrations SET state = 'applied'
+                WHERE system = $1 AND version = $2::bigint AND state = 'reverting'
+            )
+            DELETE FROM reeve.migrations WHERE system = $1 AND version = $2::bigint AND state = 'applying'
+            """, [system, version])
+    }
+
     /// Deletes the row of a reverted migration, and writes the event and the audit entry.
     public static func remove(
         system: String, version: Int?, name: String, actor: String, on connection: isolated Connection
@@ -194,15 +277,15 @@ public enum MigrationLedger {
             """
             WITH gone AS (
                 DELETE FROM reeve.migrations
-                WHERE system = $1 AND version IS NOT DISTINCT FROM $2::integer AND name = $3
+                WHERE system = $1 AND version IS NOT DISTINCT FROM $2::bigint AND name = $3
             ), journal AS (
-                DELETE FROM reeve.migration_steps WHERE system = $1 AND version = $2::integer
+                DELETE FROM reeve.migration_steps WHERE system = $1 AND version = $2::bigint
             ), told AS (
                 INSERT INTO reeve.events (kind, subject, detail)
-                VALUES ('migration.reverted', $1 || '/' || $3, jsonb_build_object('version', $2::integer))
+                VALUES ('migration.reverted', $1 || '/' || $3, jsonb_build_object('version', $2::bigint))
             )
             SELECT reeve.append_audit(
-                $4, 'migration.reverted', $1 || '/' || $3, jsonb_build_object('version', $2::integer))
+                $4, 'migration.reverted', $1 || '/' || $3, jsonb_build_object('version', $2::bigint))
             """, [system, version, name, actor])
     }
 
@@ -214,7 +297,7 @@ public enum MigrationLedger {
         try connection.query(
             """
             UPDATE reeve.migrations SET text_digest = $4::bytea, source = $5
-            WHERE system = $1 AND version IS NOT DISTINCT FROM $2::integer AND name = $3
+            WHERE system = $1 AND version IS NOT DISTINCT FROM $2::bigint AND name = $3
             """, [system, version, name, Bytes(textDigest), source])
     }
 }
@@ -235,33 +318,52 @@ public struct StepJournal: Sendable {
         self.direction = direction
     }
 
-    /// Returns the steps that have begun, by number, with the digests of their tokens.
-    public func steps(on connection: isolated Connection) throws -> [Int: (tokenDigest: [UInt8], state: State)] {
+    /// A step that has begun.
+    public struct Step: Sendable {
+        public let tokenDigest: [UInt8]
+        public let state: State
+        /// The objects that a statement found before it ran alone; nil if they were not recorded.
+        public let found: JSONText?
+        /// The state that the step has left in its session; nil if it was not recorded.
+        public let session: JSONText?
+    }
+
+    /// Returns the steps that have begun, by number.
+    public func steps(on connection: isolated Connection) throws -> [Int: Step] {
         let rows = try connection.query(
             """
-            SELECT step, token_digest, state FROM reeve.migration_steps
+            SELECT step, token_digest, state, found, session FROM reeve.migration_steps
             WHERE system = $1 AND version = $2 AND direction = $3
             """, [system, version, direction.rawValue])
-        var steps: [Int: (tokenDigest: [UInt8], state: State)] = [:]
+        var steps: [Int: Step] = [:]
         for row in rows {
-            let state = State(rawValue: try row.get("state", as: String.self)) ?? .started
-            steps[try row.get("step")] = (try row.get("token_digest", as: Bytes.self).bytes, state)
+            steps[try row.get("step")] = Step(
+                tokenDigest: try row.get("token_digest", as: Bytes.self).bytes,
+                state: State(rawValue: try row.get("state", as: String.self)) ?? .started, found: try row.get("found"),
+                session: try row.get("session"))
         }
         return steps
     }
 
     /// Records that a step begins, or is done.
+    ///
+    /// - Parameters:
+    ///   - found: the objects that a statement finds before it runs alone.
+    ///   - session: the state that the step has left in its session.
     public func note(
-        step: Int, tokenDigest: [UInt8], _ state: State, on connection: isolated Connection
+        step: Int, tokenDigest: [UInt8], _ state: State, found: JSONText? = nil, session: JSONText? = nil,
+        on connection: isolated Connection
     ) throws {
         try connection.query(
             """
-            INSERT INTO reeve.migration_steps (system, version, direction, step, token_digest, state, finished_at)
-            VALUES ($1, $2, $3, $4, $5::bytea, $6, CASE WHEN $6 = 'done' THEN clock_timestamp() END)
+            INSERT INTO reeve.migration_steps (
+                system, version, direction, step, token_digest, state, found, session, finished_at)
+            VALUES ($1, $2, $3, $4, $5::bytea, $6, $7::jsonb, $8::jsonb, CASE WHEN $6 = 'done' THEN clock_timestamp() END)
             ON CONFLICT (system, version, direction, step)
-            DO UPDATE SET token_digest = excluded.token_digest, state = excluded.state,
+            DO UPDATE SET token_digest = excluded.token_digest, state = excluded.state, found = excluded.found,
+                session = excluded.session,
                 finished_at = excluded.finished_at
-            """, [system, version, direction.rawValue, step, Bytes(tokenDigest), state.rawValue])
+            """, [system, version, direction.rawValue, step, Bytes(tokenDigest), state.rawValue, found, session])
     }
 
     /// Deletes the record of a step that has failed, so that the next run does not assume that the step may have had an

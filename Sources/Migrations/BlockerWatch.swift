@@ -2,7 +2,7 @@ import Foundation
 import Postgres
 import Synchronization
 
-/// Finds the sessions that block a slow migration, from a second connection.
+/// Finds the sessions that block a slow migration, from a separate connection, and reports them.
 ///
 /// One watch is used for a whole run of migrations. The watch connects only if a migration takes longer than the
 /// `patience` given to `begin`.
@@ -14,6 +14,9 @@ final class BlockerWatch: Sendable {
         var patience: Duration?
         var began = ContinuousClock.now
         var seen: [Blocker] = []
+        /// Called with the blockers of a statement that waits without a time limit.
+        var report: (@Sendable ([Blocker]) -> Void)?
+        var nextReport: Duration = .seconds(1)
     }
 
     init(database: Database) {
@@ -27,27 +30,47 @@ final class BlockerWatch: Sendable {
         state.withLock { $0 = State(patience: patience, began: .now) }
     }
 
+    /// Begins to watch a statement that waits without a time limit. Its blockers are reported after one second, and
+    /// then at growing intervals of up to a minute.
+    func begin(reporting report: @escaping @Sendable ([Blocker]) -> Void) {
+        state.withLock { $0 = State(patience: .milliseconds(500), began: .now, report: report) }
+    }
+
     /// The blockers of the current migration that were found last.
     var seen: [Blocker] { state.withLock { $0.seen } }
 
-    /// Watches the migrations that `body` runs on a connection.
-    func during<T: Sendable>(_ connection: Connection, _ body: () async throws -> T) async throws -> T {
-        let process = await connection.serverProcess
-        let looking = Task { [self] in try await findBlockers(of: process) }
+    /// Watches the migrations that `body` runs on connections.
+    func during<T: Sendable>(_ connections: [Connection], _ body: () async throws -> T) async throws -> T {
+        var processes: [Int] = []
+        for connection in connections { processes.append(await connection.serverProcess) }
+        let looking = Task { [self, processes] in try await findBlockers(of: processes) }
         defer { looking.cancel() }
         return try await body()
     }
 
-    private func findBlockers(of process: Int) async throws {
+    private func findBlockers(of processes: [Int]) async throws {
         try await waitUntilLate()
         try await database.withDirectConnection(named: "reeve migrate watch") { connection in
             while true {
-                let blockers = try await connection.with { try self.blockers(of: process, on: $0) }
-                if !blockers.isEmpty { self.state.withLock { $0.seen = blockers } }
+                let blockers = try await connection.with { connection in
+                    try processes.flatMap { try Blocker.blocking($0, on: connection) }
+                }
+                if !blockers.isEmpty { self.saw(blockers) }
                 try await Task.sleep(for: .milliseconds(100))
                 try await self.waitUntilLate()
             }
         }
+    }
+
+    private func saw(_ blockers: [Blocker]) {
+        let report = state.withLock { state -> (@Sendable ([Blocker]) -> Void)? in
+            state.seen = blockers
+            let waited = ContinuousClock.now - state.began
+            guard let report = state.report, waited >= state.nextReport else { return nil }
+            state.nextReport = waited + min(waited * 4, .seconds(60))
+            return report
+        }
+        report?(blockers)
     }
 
     /// Returns when the current migration has taken longer than the `patience` given to `begin`.
@@ -57,21 +80,8 @@ final class BlockerWatch: Sendable {
                 state.patience.map { $0 - (ContinuousClock.now - state.began) } ?? .milliseconds(100)
             }
             if left <= .zero { return }
-            try await Task.sleep(for: left)
-        }
-    }
-
-    private func blockers(of process: Int, on connection: isolated Connection) throws -> [Blocker] {
-        let rows = try connection.query(
-            """
-            SELECT pid, coalesce(usename::text, 'an unknown user') AS usename, coalesce(state, 'unknown') AS state,
-                   coalesce(query, '') AS query
-            FROM pg_catalog.pg_stat_activity WHERE pid = ANY (pg_catalog.pg_blocking_pids($1::integer))
-            """, [process])
-        return try rows.map {
-            Blocker(
-                process: try $0.get("pid"), user: try $0.get("usename"), state: try $0.get("state"),
-                query: try $0.get("query"))
+            // The patience may become shorter in the meantime.
+            try await Task.sleep(for: min(left, .milliseconds(500)))
         }
     }
 }

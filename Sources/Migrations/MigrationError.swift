@@ -9,25 +9,36 @@ public enum MigrationError: Error, CustomStringConvertible {
     case unreadable(path: String, reason: String)
     case badFileName(path: String)
     case badDirective(location: String, String, hint: String)
+    case badEncoding(location: String, String, hint: String)
+    case badParts(location: String)
     case downWithoutUp(path: String)
     case duplicateVersion(String, String)
     case missingRequirement(system: String, requirement: String)
     case requirementCycle([String])
     case requiredByOthers(system: String, others: [String])
-    case changed(system: String, title: String, applied: [UInt8], file: [UInt8], path: String, difference: String?)
+    /// `revertTo` is the version to which the migration can be reverted, or `none`; nil if it cannot be reverted.
+    case changed(
+        system: String, title: String, applied: [UInt8], file: [UInt8], path: String, difference: String?,
+        revertTo: String?)
     case renamed(system: String, version: Int, applied: String, file: String)
     case missingFile(system: String, title: String)
     case outOfOrder(system: String, title: String, applied: Int)
     case noWayDown(system: String, title: String)
     case unknownVersion(system: String, version: Int)
-    case transactionControl(location: String, statement: String)
-    case unnamedConcurrentIndex(location: String)
+    case transactionControl(location: String, statement: String, isAutocommit: Bool)
     case stepsInRepeatable(path: String)
     case otherSchema(system: String, recorded: String, configured: String)
     case stepsChanged(system: String, title: String, step: Int)
     case halfReverted(system: String, title: String)
-    case invalidIndex(name: String, location: String)
-    case failed(system: String, title: String, cause: any Error, blockers: [Blocker], attempts: Int)
+    case invalidIndex(name: String, location: String, dropStatement: String)
+    /// An interrupted migration cannot be continued, because a temporary object of its session is lost.
+    case temporaryLost(location: String, system: String, title: String)
+    /// The file of a pending migration contains no statement.
+    case empty(system: String, title: String, path: String)
+    case failed(
+        system: String, title: String, cause: any Error, blockers: [Blocker], attempts: Int, stall: Duration)
+    /// A run ended early. `done` are the migrations that it completed, `standing` what is left of the failed one.
+    indirect case stopped(done: [String], word: String, standing: String?, cause: MigrationError)
     /// The migrations of a superuser could call functions of other roles in the schema.
     case openSchema(system: String, schema: String, roles: [String])
     case locked(holder: String?, wait: Duration)
@@ -38,7 +49,9 @@ public enum MigrationError: Error, CustomStringConvertible {
         switch self {
         case .unreadable(let path, let reason): "\(path): \(reason)"
         case .badFileName(let path): "\(path): not a valid name of a migration file"
-        case .badDirective(let location, let problem, _): "\(location): \(problem)"
+        case .badDirective(let location, let problem, _), .badEncoding(let location, let problem, _):
+            "\(location): \(problem)"
+        case .badParts(let location): "\(location): the file has this part twice, or the down part first"
         case .downWithoutUp(let path): "\(path): the .up.sql file of this migration is missing"
         case .duplicateVersion(let first, let second): "two migrations have the same version: \(first) and \(second)"
         case .missingRequirement(let system, let requirement):
@@ -46,7 +59,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .requirementCycle(let names): "systems require each other: \(names.joined(separator: " → "))"
         case .requiredByOthers(let system, let others):
             "the system '\(system)' cannot be reverted, because it is required by \(others.joined(separator: ", "))"
-        case .changed(let system, let title, let applied, let file, let path, let difference):
+        case .changed(let system, let title, let applied, let file, let path, let difference, _):
             "\(system)/\(title) was changed after it was applied: its checksum was \(Bytes(applied).hex.prefix(12)), and that of \(path) is \(Bytes(file).hex.prefix(12))"
                 + (difference.map { "\n\($0)" } ?? "")
         case .renamed(let system, let version, let applied, let file):
@@ -54,22 +67,28 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .missingFile(let system, let title): "\(system)/\(title) was applied, but its file is missing"
         case .outOfOrder(let system, let title, let applied):
             "\(system)/\(title) is not applied, but the later version \(applied) is"
-        case .noWayDown(let system, let title): "\(system)/\(title) cannot be reverted: it has no .down.sql file"
+        case .noWayDown(let system, let title): "\(system)/\(title) cannot be reverted: it has no down script"
         case .unknownVersion(let system, let version): "the system '\(system)' has no version \(version)"
-        case .transactionControl(let location, let statement):
-            "\(location): \(statement) is not allowed, because the migration already runs in a transaction"
+        case .transactionControl(let location, let statement, let isAutocommit):
+            "\(location): \(statement) is not allowed here"
+                + (isAutocommit ? "" : ", because the migration already runs in a transaction")
         case .stepsInRepeatable(let path):
             "\(path): a repeatable migration has a statement that cannot run in a transaction"
-        case .unnamedConcurrentIndex(let location): "\(location): CREATE INDEX CONCURRENTLY has no index name"
         case .otherSchema(let system, let recorded, let configured):
             "the system '\(system)' was migrated in schema '\(recorded)', but '\(configured)' is configured"
         case .stepsChanged(let system, let title, let step):
             "\(system)/\(title) was interrupted, and its finished step \(step + 1) has been changed since"
         case .halfReverted(let system, let title):
             "\(system)/\(title) is partly reverted: a run of 'down' was interrupted"
-        case .invalidIndex(let name, let location): "\(location): the index \(name) was built, but is invalid"
-        case .failed(let system, let title, let cause, let blockers, let attempts):
-            Self.describe(system, title, "\(cause)", blockers, attempts)
+        case .invalidIndex(let name, let location, _):
+            "\(location): the index \(name) exists and is invalid, so the statement did nothing"
+        case .temporaryLost(let location, let system, let title):
+            "\(system)/\(title) cannot be continued at \(location): the temporary objects of its session were lost when the run was interrupted"
+        case .empty(let system, let title, let path): "\(system)/\(title) contains no statement: \(path)"
+        case .failed(let system, let title, let cause, let blockers, let attempts, let stall):
+            Self.describe(system, title, "\(cause)", blockers, attempts, stall)
+        case .stopped(let done, let word, let standing, let cause):
+            Self.describe(cause.description, done, word, standing)
         case .openSchema(let system, let schema, let roles):
             "the schema '\(schema)' of the system '\(system)' may contain functions of \(roles.map { "'\($0)'" }.joined(separator: ", ")), which a migration could call with the rights of a superuser"
         case .locked(let holder, let wait):
@@ -80,49 +99,95 @@ public enum MigrationError: Error, CustomStringConvertible {
     }
 
     private static func describe(
-        _ system: String, _ title: String, _ cause: String, _ blockers: [Blocker], _ attempts: Int
+        _ system: String, _ title: String, _ cause: String, _ blockers: [Blocker], _ attempts: Int, _ stall: Duration
     ) -> String {
         var text = "\(system)/\(title) failed"
         if attempts > 1 { text += " after \(attempts) attempts" }
         text += ": \(cause)"
+        if attempts > 1 {
+            text += "\nother sessions waited for at most \(MigrationEvent.seconds(stall)) because of the attempts"
+        }
         for blocker in blockers { text += "\nblocked by \(blocker)" }
         return text
     }
 
+    private static func describe(
+        _ cause: String, _ done: [String], _ word: String, _ standing: String?
+    ) -> String {
+        var lines = [cause]
+        if let standing { lines.append(standing) }
+        let shown = done.count > 5 ? [done[0], "…", done[done.count - 1]] : done
+        lines.append(
+            done.isEmpty
+                ? "nothing was \(word) before"
+                : "\(word) before: \(done.count) (\(shown.joined(separator: ", ")))")
+        return lines.joined(separator: "\n")
+    }
+
     /// The description with all details that the server reported.
     private var fullDescription: String {
-        guard case .failed(let system, let title, let cause as PostgresError, let blockers, let attempts) = self else {
-            return description
+        switch self {
+        case .failed(let system, let title, let cause as PostgresError, let blockers, let attempts, let stall):
+            Self.describe(system, title, cause.fullDescription, blockers, attempts, stall)
+        case .stopped(let done, let word, let standing, let cause):
+            Self.describe(cause.fullDescription, done, word, standing)
+        default: description
         }
-        return Self.describe(system, title, cause.fullDescription, blockers, attempts)
+    }
+
+    /// Adds the first token that differs between the applied text and the file, if a migration was changed.
+    func explained(applied source: String, file migration: Migration) -> MigrationError {
+        guard case .changed(let system, let title, let applied, let file, let path, _, let revertTo) = self else {
+            return self
+        }
+        return .changed(
+            system: system, title: title, applied: applied, file: file, path: path,
+            difference: TokenDifference(applied: source, script: migration.up)?.description, revertTo: revertTo)
+    }
+
+    /// Whether a contradiction between the files and the ledger does not matter for a goal: a migration whose file was
+    /// changed can still be reverted.
+    func isMoot(for goal: MigrationGoal) -> Bool {
+        guard case .changed = self, case .down = goal else { return false }
+        return true
     }
 
     public var hint: String? {
         switch self {
-        case .badFileName: "name it NNNN_name.up.sql, NNNN_name.down.sql, R__name.sql or R__name.down.sql"
-        case .badDirective(_, _, let hint): hint
+        case .badFileName:
+            "name it VERSION_name.up.sql, VERSION_name.down.sql, VERSION_name.sql, R__name.sql or R__name.down.sql; a version has up to 18 digits"
+        case .badDirective(_, _, let hint), .badEncoding(_, _, let hint): hint
+        case .badParts: "write '-- reeve: up' once, and after it '-- reeve: down' once"
         case .downWithoutUp: "give both files the same version and name"
         case .duplicateVersion: "give one of them the next free version"
         case .missingRequirement(_, let requirement): "add '\(requirement)' to the systems"
         case .requiredByOthers(_, let others):
             "revert \(others.joined(separator: ", ")) first, with 'reeve migrate down'"
-        case .changed(_, let title, _, _, _, _):
+        case .changed(let system, let title, _, _, _, _, let revertTo):
             "restore the file as it was, and make the change in a new migration after \(title)"
+                + (revertTo.map {
+                    "; or, if the data may be lost, revert it with 'reeve migrate down --system \(system) --to \($0)'"
+                } ?? "")
         case .renamed(_, _, let applied, _): "change the name back to '\(applied)'"
         case .missingFile: "restore the file; to undo a migration, run 'reeve migrate down' while its files exist"
         case .outOfOrder: "give it the next free version, or apply it out of order with --out-of-order"
-        case .noWayDown: "write the file, or restore a backup"
+        case .noWayDown: "write a .down.sql file or a part '-- reeve: down', or restore a backup"
         case .unknownVersion: "list the versions with 'reeve migrate status'"
-        case .transactionControl: "remove the statement"
+        case .transactionControl(_, _, let isAutocommit):
+            isAutocommit
+                ? "use only BEGIN … COMMIT, without options, around statements that can run in a transaction"
+                : "remove the statement; BEGIN and COMMIT are allowed around the whole file, and in a file with '-- reeve: no-transaction'"
         case .stepsInRepeatable: "move the statement to a versioned migration"
-        case .unnamedConcurrentIndex:
-            "name the index; without a name, an interrupted build cannot be found and repeated"
         case .otherSchema(_, let recorded, _):
             "configure schema '\(recorded)' for the system again, or revert the system first with 'reeve migrate down'"
         case .halfReverted(let system, _): "run 'reeve migrate down --system \(system)' again, then 'up'"
         case .stepsChanged: "restore the file as it was when the run was interrupted"
-        case .invalidIndex(let name, _): "run 'reeve migrate up' again, which drops and rebuilds \(name)"
-        case .failed(_, _, let cause, let blockers, _):
+        case .invalidIndex(_, _, let drop): "run \(drop), then 'reeve migrate up' again"
+        case .temporaryLost:
+            "run the remaining statements by hand, then record the migration with 'reeve migrate baseline'"
+        case .empty: "write the statements, or apply it as it is with --allow-empty"
+        case .stopped(_, _, _, let cause): cause.hint
+        case .failed(_, _, let cause, let blockers, _, _):
             blockers.isEmpty
                 ? (cause as? PostgresError)?.hint
                 : "wait until the blocking session has ended, or end it: SELECT "
@@ -152,23 +217,11 @@ extension MigrationError: ReportedError {
             switch self {
             case .locked: .locked
             case .openSchema: .notPermitted
-            case .failed(_, _, let cause, _, _): ErrorReport(cause).exitCode
+            case .failed(_, _, let cause, _, _, _): ErrorReport(cause).exitCode
+            case .stopped(_, _, _, let cause): cause.report.exitCode
             case .lostAfter: .temporary
             default: .failed
             }
         return ErrorReport(fullDescription, code: "migration", hint: hint, exitCode: exitCode)
-    }
-}
-
-/// A session that holds a lock that a migration waits for.
-public struct Blocker: Sendable, Equatable, CustomStringConvertible {
-    public let process: Int
-    public let user: String
-    public let state: String
-    public let query: String
-
-    public var description: String {
-        let line = query.split(whereSeparator: \.isWhitespace).joined(separator: " ").prefix(200)
-        return "process \(process) of \(user), \(state): \(line)"
     }
 }

@@ -13,6 +13,9 @@ public struct MigrationPlan: Sendable {
     let forgotten: [MigrationRecord]
 
     public var isEmpty: Bool { actions.isEmpty }
+
+    /// The actions whose files contain no statement.
+    public var empty: [MigrationAction] { actions.filter { $0.script.statements.isEmpty } }
 }
 
 /// One migration to apply or revert.
@@ -27,11 +30,15 @@ public struct MigrationAction: Sendable {
     /// script has the directive `no-transaction`.
     public let steps: [MigrationStep]
 
+    /// Whether an earlier run has begun the migration step by step. It continues step by step, even if the file has been
+    /// changed so that it needs no steps.
+    public var isContinued = false
+
     public var runsInOneTransaction: Bool {
-        steps.count == 1 && steps[0].nonTransactional == nil && !script.directives.noTransaction
+        !isContinued && steps.count == 1 && steps[0].nonTransactional == nil && !script.directives.noTransaction
     }
 
-    /// - Throws: `MigrationError.noWayDown`, `.transactionControl`, `.unnamedConcurrentIndex`, `.stepsInRepeatable`;
+    /// - Throws: `MigrationError.noWayDown`, `.transactionControl`, `.stepsInRepeatable`;
     ///   `SQLScriptError`.
     init(system: MigrationSystem, migration: Migration, direction: Direction) throws {
         guard let script = direction == .up ? migration.up : migration.down else {
@@ -48,58 +55,23 @@ public struct MigrationAction: Sendable {
     }
 }
 
-/// Statements that run in one transaction, or one statement that runs outside a transaction.
-public struct MigrationStep: Sendable {
-    public let statements: [SQLStatement]
-    let nonTransactional: NonTransactionalStatement?
-
-    public var runsAlone: Bool { nonTransactional != nil }
-
-    static func steps(of script: MigrationScript) throws -> [MigrationStep] {
-        var steps: [MigrationStep] = []
-        var together: [SQLStatement] = []
-        func close() {
-            if !together.isEmpty { steps.append(MigrationStep(statements: together, nonTransactional: nil)) }
-            together = []
-        }
-        for statement in script.statements {
-            let words = try script.words(of: statement)
-            try refuseTransactionControl(words, statement, script)
-            if let nonTransactional = NonTransactionalStatement(words: words) {
-                if case .createIndex(name: "", _) = nonTransactional {
-                    throw MigrationError.unnamedConcurrentIndex(location: script.location(of: statement))
-                }
-                close()
-                steps.append(MigrationStep(statements: [statement], nonTransactional: nonTransactional))
-            } else {
-                together.append(statement)
-                if script.directives.noTransaction { close() }
-            }
-        }
-        close()
-        return steps.isEmpty ? [MigrationStep(statements: [], nonTransactional: nil)] : steps
-    }
-
-    private static func refuseTransactionControl(
-        _ words: [String], _ statement: SQLStatement, _ script: MigrationScript
-    ) throws {
-        let starts = words.prefix(2).joined(separator: " ")
-        let controls =
-            ["BEGIN", "COMMIT", "END", "ABORT", "ROLLBACK"].contains(words.first ?? "")
-            || ["START TRANSACTION", "PREPARE TRANSACTION"].contains(starts)
-        if controls, !words.contains("SAVEPOINT"), starts != "ROLLBACK TO" {
-            throw MigrationError.transactionControl(
-                location: script.location(of: statement), statement: words.first ?? starts)
-        }
-    }
-}
-
 /// The state that a system is migrated to.
 public enum MigrationGoal: Sendable, Equatable {
     /// All migrations up to and including a version are applied; nil: all migrations.
     case up(to: Int?)
-    /// All migrations after a version are reverted.
-    case down(to: Int)
+    /// All migrations after a version are reverted; nil: all migrations.
+    case down(to: Int?)
+
+    /// Whether all migrations of the systems are reverted. Version 0 is a migration of some systems; for the others, it
+    /// is the state before the first migration.
+    func revertsAll(_ folders: [(MigrationSystem, MigrationFolder)]) -> Bool {
+        switch self {
+        case .up: false
+        case .down(to: nil): true
+        case .down(to: 0?): !folders.contains { $0.1.versioned.contains { $0.version == 0 } }
+        case .down: false
+        }
+    }
 }
 
 /// Decides which migrations to apply or revert, from the folders and the records of the ledger. Pure.
@@ -118,7 +90,7 @@ struct MigrationPlanner {
         for (system, folder) in systems {
             let own = records.filter { $0.system == system.name }
             let state = SystemState(system: system, folder: folder, records: own)
-            if let error = state.contradictions.first { throw error }
+            if let error = state.contradictions.first(where: { !$0.isMoot(for: goal) }) { throw error }
             for migration in state.rewritten {
                 notices.append(
                     "\(migration.up.path): comments or white space were changed after the migration was applied; the "
@@ -159,19 +131,25 @@ struct MigrationPlanner {
         // Repeatable migrations may depend on any versioned migration, so they run only after the last version.
         let isComplete = pending.count == state.pendingVersioned.count
         return try (pending + (isComplete ? state.pendingRepeatable : [])).map {
-            try MigrationAction(system: state.system, migration: $0, direction: .up)
+            var action = try MigrationAction(system: state.system, migration: $0, direction: .up)
+            action.isContinued = state.wasBegun($0) && $0.version != nil
+            return action
         }
     }
 
-    private func down(_ state: SystemState, to target: Int) throws -> [MigrationAction] {
-        let applied = state.appliedVersioned.filter { $0.version ?? 0 > target }
-        if target != 0, !state.folder.versioned.contains(where: { $0.version == target }) {
+    private func down(_ state: SystemState, to target: Int?) throws -> [MigrationAction] {
+        let isKnown = state.folder.versioned.contains { $0.version == target }
+        if let target, target != 0, !isKnown {
             throw MigrationError.unknownVersion(system: state.system.name, version: target)
         }
-        if applied.isEmpty, target != 0 { return [] }
-        let repeatable = state.appliedRepeatable.filter { target == 0 || $0.down != nil }
+        let revertsAll = target == nil || target == 0 && !isKnown
+        let applied = state.appliedVersioned.filter { revertsAll || $0.version ?? 0 > target ?? 0 }
+        if applied.isEmpty, !revertsAll { return [] }
+        let repeatable = state.appliedRepeatable.filter { revertsAll || $0.down != nil }
         return try (repeatable.reversed() + applied.reversed()).map {
-            try MigrationAction(system: state.system, migration: $0, direction: .down)
+            var action = try MigrationAction(system: state.system, migration: $0, direction: .down)
+            action.isContinued = state.record(of: $0)?.state == .reverting
+            return action
         }
     }
 }
@@ -256,7 +234,15 @@ struct SystemState {
             return .changed(
                 system: system.name, title: migration.title, applied: record.tokenDigest,
                 file: migration.up.tokenDigest,
-                path: migration.up.path, difference: nil)
+                path: migration.up.path, difference: nil, revertTo: target(beforeReverting: migration))
         }
+    }
+
+    /// Returns the version to revert to so that a migration is reverted, or `none`; nil if the migration or a later one
+    /// cannot be reverted.
+    private func target(beforeReverting migration: Migration) -> String? {
+        let later = appliedVersioned.filter { $0.version ?? 0 >= migration.version ?? 0 }
+        guard later.allSatisfy({ $0.down != nil }) else { return nil }
+        return folder.versioned.last { $0.version ?? 0 < migration.version ?? 0 }?.version.map(String.init) ?? "none"
     }
 }

@@ -5,26 +5,52 @@ import Postgres
 import SQL
 import Telemetry
 
-/// An SQL file: its statements, its directives, and the digests of its tokens and of its text.
+/// The SQL of one direction of a migration: its statements, its directives, and the digests of its tokens and of its
+/// text.
 public struct MigrationScript: Sendable {
     public let path: String
+    /// The text in UTF-8.
     public let source: [UInt8]
     public let statements: [SQLStatement]
     public let directives: MigrationDirectives
     /// SHA-256 of all tokens. Comments, white space and line ends are not included.
     public let tokenDigest: [UInt8]
-    /// SHA-256 of the unchanged bytes of the file.
+    /// SHA-256 of the unchanged bytes of the file, or of its part.
     public let textDigest: [UInt8]
 
+    /// - Parameters:
+    ///   - path: the name of the file, for errors.
+    ///   - bytes: the bytes of the file.
     /// - Throws: `SQLScriptError`, or `MigrationError`, with the location.
-    public init(path: String, source: [UInt8]) throws {
+    public init(path: String, bytes: [UInt8]) throws {
+        try ScriptEncoding.refuseOtherThanText(bytes, path: path)
+        let directives = try MigrationDirectives(header: bytes, path: path)
+        let source = try ScriptEncoding.decoded(bytes, encoding: directives.encoding, path: path)
+        try self.init(path: path, source: source, directives: directives, textDigest: Digest.of(bytes))
+    }
+
+    /// Creates the script of a text that the ledger has recorded. The text is in UTF-8, whatever encoding it names.
+    ///
+    /// - Throws: as `init(path:bytes:)`.
+    init(path: String, recorded text: String) throws {
+        let source = Array(text.utf8)
+        try self.init(
+            path: path, source: source, directives: MigrationDirectives(header: source, path: path),
+            textDigest: Digest.of(source))
+    }
+
+    private init(path: String, source: [UInt8], directives: MigrationDirectives, textDigest: [UInt8]) throws {
         self.path = path
         self.source = source
+        self.directives = directives
+        self.textDigest = textDigest
         statements = try SQLLexer.split(source, file: path)
-        directives = try MigrationDirectives(header: source, path: path)
-        textDigest = Digest.of(source)
         tokenDigest = Digest.of(try SQLLexer.canonicalTokens(of: statements, in: source, file: path))
     }
+
+    /// Whether the text contains the name of the setting that changes how the server parses strings. The server parses
+    /// all statements that are sent together before it runs the first one.
+    var mentionsStringSyntax: Bool { ScriptEncoding.mentions("standard_conforming_strings", in: source) }
 
     public var text: String { String(decoding: source, as: UTF8.self) }
 
@@ -38,14 +64,11 @@ public struct MigrationScript: Sendable {
         Digest.of(try SQLLexer.canonicalTokens(of: statements, in: source, file: path))
     }
 
-    /// Returns the tokens of a statement, with keywords and unquoted identifiers in upper case.
-    func words(of statement: SQLStatement) throws -> [String] {
+    /// Returns the tokens of a statement.
+    func words(of statement: SQLStatement) throws -> [ScriptWord] {
         try SQLLexer.tokens(
             of: source, in: statement.range, standardConformingStrings: statement.standardConformingStrings, file: path
-        ).map { token in
-            let text = String(decoding: source[token.range], as: UTF8.self)
-            return token.kind == .word ? text.uppercased() : text
-        }
+        ).map { ScriptWord($0, in: source) }
     }
 
     /// Returns the location of the beginning of a statement, for messages.
@@ -54,60 +77,22 @@ public struct MigrationScript: Sendable {
     }
 }
 
-/// The directives of a file: lines `-- reeve: …` in the comments at its beginning.
-public struct MigrationDirectives: Sendable, Equatable {
-    /// `no-transaction`: each statement runs as a separate step, which is recorded in the journal.
-    public var noTransaction = false
-    /// `lock-timeout 5s`: replaces the configured lock timeout.
-    public var lockTimeout: Duration?
-    /// `retries 20`: how often the migration is retried if it does not acquire its locks in time.
-    public var retries: Int?
-    /// `opt-in NAME`: the migration is applied only if the option is chosen.
-    public var option: String?
+/// A token of a statement.
+struct ScriptWord: Sendable {
+    /// The token as it is written.
+    let text: String
+    /// A keyword or an identifier without quotes in upper case; any other token as it is written. Only ASCII letters
+    /// are changed, because no keyword has others.
+    let keyword: String
+    /// The bytes of the token in the script.
+    let range: Range<Int>
 
-    init() {}
-
-    init(header source: [UInt8], path: String) throws {
-        for (index, line) in source.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated()
-        {
-            guard line.first(where: { $0 > 0x20 }).map({ $0 == UInt8(ascii: "-") }) ?? true else { return }
-            let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
-            guard text.isEmpty || text.hasPrefix("--") else { return }
-            guard text.contains("reeve:"), let match = text.wholeMatch(of: /--\s*reeve:\s*([a-z-]+)\s*(.*?)\s*/) else {
-                continue
-            }
-            try read(String(match.1), value: String(match.2), location: "\(path):\(index + 1)")
-        }
-    }
-
-    private mutating func read(_ name: String, value: String, location: String) throws {
-        switch name {
-        case "no-transaction" where value.isEmpty: noTransaction = true
-        case "lock-timeout":
-            let range = WrittenDuration.ofServer
-            guard let timeout = WrittenDuration.parse(value, in: range) else {
-                throw MigrationError.badDirective(
-                    location: location, WrittenDuration.problem(with: value, in: range), hint: WrittenDuration.hint)
-            }
-            lockTimeout = timeout
-        case "retries":
-            guard let count = Int(value), count >= 0 else {
-                throw MigrationError.badDirective(
-                    location: location, "'\(value)' is not a number", hint: "write for example 'retries 20'")
-            }
-            retries = count
-        case "opt-in":
-            guard value.wholeMatch(of: /[a-z][a-z0-9-]*/) != nil else {
-                throw MigrationError.badDirective(
-                    location: location, "'\(value)' is not a valid name of an option",
-                    hint: "use lower-case letters, digits and hyphens"
-                )
-            }
-            option = value
-        default:
-            throw MigrationError.badDirective(
-                location: location, "unknown directive '\(name)\(value.isEmpty ? "" : " ")\(value)'",
-                hint: "use no-transaction, lock-timeout DURATION, retries N or opt-in NAME")
-        }
+    init(_ token: SQLToken, in source: [UInt8]) {
+        let bytes = source[token.range]
+        text = String(decoding: bytes, as: UTF8.self)
+        range = token.range
+        keyword =
+            token.kind == .word
+            ? String(decoding: bytes.map { (0x61...0x7A).contains($0) ? $0 & 0xDF : $0 }, as: UTF8.self) : text
     }
 }

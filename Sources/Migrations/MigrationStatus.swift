@@ -19,6 +19,8 @@ public struct MigrationStatus: Sendable {
     public let pending: [Pending]
     /// The options of the opt-in migrations that are not chosen.
     public let optional: [String]
+    /// The migrations whose revert was interrupted.
+    public let reverting: [MigrationRecord]
 }
 
 extension Migrator {
@@ -41,7 +43,8 @@ extension Migrator {
             }
             return MigrationStatus(
                 system: system, applied: records.filter { $0.system == system.name && $0.state == .applied },
-                pending: pending, optional: optional.compactMap(\.up.directives.option))
+                pending: pending, optional: optional.compactMap(\.up.directives.option),
+                reverting: records.filter { $0.system == system.name && $0.state == .reverting })
         }
     }
 

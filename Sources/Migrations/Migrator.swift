@@ -22,9 +22,14 @@ public struct Migrator: Sendable {
         public var lockWait: Duration = .seconds(60)
         /// How long a statement waits for a lock. In the meantime, later requests that conflict with this lock wait,
         /// too.
-        public var lockTimeout: Duration = .seconds(3)
+        public var lockTimeout: Duration = .milliseconds(500)
         /// How often a migration is retried if it does not acquire its locks in time.
         public var retries = 10
+        /// How long other sessions may wait because of all attempts to apply one migration. No attempt begins that
+        /// could exceed this.
+        public var stallLimit: Duration = .seconds(10)
+        /// Whether a migration may contain no statement.
+        public var allowsEmpty = false
         /// The pause before the first retry. It doubles with each retry, up to 30 s, with jitter.
         public var backoff: Duration = .seconds(1)
         public var allowOutOfOrder = false
@@ -39,10 +44,8 @@ public struct Migrator: Sendable {
 
     let database: Database
     let systems: [MigrationSystem]
-    let settings: Settings
+    private(set) var settings: Settings
     let logger: Logger
-    /// Returns whether a migration of a folder takes part in a run; nil: all migrations do.
-    var includes: (@Sendable (Migration) -> Bool)?
 
     /// - Throws: `MigrationError.missingRequirement`, `.requirementCycle`.
     public init(
@@ -52,6 +55,13 @@ public struct Migrator: Sendable {
         self.systems = try MigrationSystem.ordered(systems)
         self.settings = settings
         self.logger = logger
+    }
+
+    /// Returns a migrator that also applies migrations that contain no statement.
+    public func allowingEmpty() -> Migrator {
+        var copy = self
+        copy.settings.allowsEmpty = true
+        return copy
     }
 
     /// The result of a run.
@@ -76,39 +86,39 @@ public struct Migrator: Sendable {
     }
 
     /// Applies the pending migrations, up to a version if `version` is not nil (only with one system).
-    public func up(to version: Int? = nil, progress: @Sendable (MigrationAction) -> Void = { _ in }) async throws
+    public func up(to version: Int? = nil, report: @escaping @Sendable (MigrationEvent) -> Void = { _ in }) async throws
         -> Outcome
     {
-        try await run(.up(to: version), progress)
+        try await run(.up(to: version), report)
     }
 
-    /// Reverts the migrations after a version. Version 0 reverts all migrations, and drops the schema if a run of
-    /// migrations created that schema.
-    public func down(to version: Int, progress: @Sendable (MigrationAction) -> Void = { _ in }) async throws -> Outcome
-    {
-        try await run(.down(to: version), progress)
+    /// Reverts the migrations after a version; nil: all migrations. Then drops the schema if a run of migrations created
+    /// that schema. Version 0 also reverts all migrations, unless there is a migration with this version.
+    public func down(
+        to version: Int?, report: @escaping @Sendable (MigrationEvent) -> Void = { _ in }
+    ) async throws -> Outcome {
+        try await run(.down(to: version), report)
     }
 
     func read() throws -> [(MigrationSystem, MigrationFolder)] {
-        try systems.map { system in
-            let folder = try MigrationFolder(reading: system.folder)
-            return (system, includes.map(folder.filtered) ?? folder)
-        }
+        try systems.map { ($0, try MigrationFolder(reading: $0.folder)) }
     }
 
     func direct<T: Sendable>(_ body: @Sendable (isolated Connection) throws -> T) async throws -> T {
-        try await database.withDirectConnection(named: "reeve migrate") { try await $0.with(body) }
+        try await database.withDirectConnection(named: "reeve migrate look") { try await $0.with(body) }
     }
 
     /// Runs the migrations until the goal is reached. If the connection is lost after a migration was committed, the
     /// run continues with a new connection, acquires the lock again and reads the ledger again.
-    private func run(_ goal: MigrationGoal, _ progress: @Sendable (MigrationAction) -> Void) async throws -> Outcome {
+    private func run(
+        _ goal: MigrationGoal, _ report: @escaping @Sendable (MigrationEvent) -> Void
+    ) async throws -> Outcome {
         let folders = try read()
         let past = RunPast()
         while true {
             let before = past.done.count
             do {
-                var outcome = try await runOnce(folders, goal, past, progress)
+                var outcome = try await runOnce(folders, goal, past, report)
                 outcome.done = past.done
                 return outcome
             } catch  where Self.isLoss(error) {
@@ -133,80 +143,93 @@ public struct Migrator: Sendable {
 
     private func runOnce(
         _ folders: [(MigrationSystem, MigrationFolder)], _ goal: MigrationGoal, _ past: RunPast,
-        _ progress: @Sendable (MigrationAction) -> Void
+        _ report: @escaping @Sendable (MigrationEvent) -> Void
     ) async throws -> Outcome {
-        try await database.withDirectConnection(named: "reeve migrate") { connection in
-            let first = try await connection.with { try self.plan(folders, goal, on: $0) }
-            let isClean = try await connection.with { try goal != .down(to: 0) || knownSchemas(on: $0).isEmpty }
+        try await database.withDirectConnection(named: RunLock.keeper, staysWhenIdle: true) { keeper in
+            let first = try await keeper.with { try self.plan(folders, goal, on: $0) }
+            let isClean = try await keeper.with { try !goal.revertsAll(folders) || knownSchemas(on: $0).isEmpty }
             if first.isEmpty, first.rewritten.isEmpty, first.forgotten.isEmpty, isClean {
                 // If the goal is to apply all migrations and the plan is empty, no migration is pending.
                 if goal == .up(to: nil) { return Outcome() }
-                return Outcome(pending: try await connection.with { try pendingCount(folders, on: $0) })
+                return Outcome(pending: try await keeper.with { try pendingCount(folders, on: $0) })
             }
-            let lock = try await connection.with { connection in
-                try LedgerSchema.install(on: connection)
-                return try LedgerLock.named("reeve migrations", on: connection)
+            try await RunLock(settings: settings, logger: logger).acquire(on: keeper) {
+                report(.waitsForRun(holder: $0))
             }
-            let had = try await lock.acquire(on: connection, wait: settings.lockWait) { holder in
-                logger.info("waiting for another migration run", [LogField("holder", holder?.description ?? "unknown")])
-            }
-            guard had else {
-                let holder = try await lock.holder(on: connection)
-                throw MigrationError.locked(holder: holder?.description, wait: settings.lockWait)
-            }
-            // Another run may have done the work in the meantime. The lock is released with the connection.
-            let agreed = try await connection.with { try self.plan(folders, goal, on: $0) }
-            return try await carryOut(agreed, folders, goal, past, on: connection, progress)
+            // Another run may have done the work in the meantime.
+            let agreed = try await keeper.with { try self.plan(folders, goal, on: $0) }
+            return try await carryOut(agreed, folders, goal, past, keeper, report)
         }
     }
 
     private func carryOut(
         _ plan: MigrationPlan, _ folders: [(MigrationSystem, MigrationFolder)], _ goal: MigrationGoal,
-        _ past: RunPast, on connection: Connection, _ progress: @Sendable (MigrationAction) -> Void
+        _ past: RunPast, _ keeper: Connection, _ report: @escaping @Sendable (MigrationEvent) -> Void
     ) async throws -> Outcome {
+        if !settings.allowsEmpty, case .up = goal, let empty = plan.empty.first {
+            throw MigrationError.empty(
+                system: empty.system.name, title: empty.migration.title, path: empty.script.path)
+        }
         var outcome = Outcome(notices: plan.notices)
-        try await connection.with { connection in
+        try await keeper.with { keeper in
             for (system, migration) in plan.rewritten {
                 try MigrationLedger.updateText(
                     system: system.name, version: migration.version, name: migration.name,
-                    textDigest: migration.up.textDigest, source: migration.up.text, on: connection)
+                    textDigest: migration.up.textDigest, source: migration.up.text, on: keeper)
             }
             for record in plan.forgotten {
                 try MigrationLedger.remove(
-                    system: record.system, version: nil, name: record.name, actor: settings.actor, on: connection)
+                    system: record.system, version: nil, name: record.name, actor: settings.actor, on: keeper)
             }
         }
         for system in systems where plan.actions.contains(where: { $0.system == system }) {
-            try await connection.with { try settings.refuseOpenSchema(of: system, on: $0) }
-            if case .up = goal { try await connection.with { try prepareSchema(of: system, on: $0) } }
+            try await keeper.with { _ = try settings.survey(system, on: $0) }
+            if case .up = goal { try await keeper.with { try prepareSchema(of: system, on: $0) } }
         }
-        try await perform(plan.actions, past, on: connection, progress)
-        if case .down(to: 0) = goal {
-            for system in systems.reversed() { try await connection.with { try dropSchema(of: system, on: $0) } }
+        if !plan.actions.isEmpty { try await perform(plan.actions, past, keeper, report) }
+        if goal.revertsAll(folders) {
+            for system in systems.reversed() {
+                if let notice = try await keeper.with({ try dropSchema(of: system, on: $0) }) {
+                    outcome.notices.append(notice)
+                }
+            }
         }
-        outcome.pending = try await connection.with { try pendingCount(folders, on: $0) }
+        outcome.pending = try await keeper.with { try pendingCount(folders, on: $0) }
         return outcome
     }
 
     private func perform(
-        _ actions: [MigrationAction], _ past: RunPast, on connection: Connection,
-        _ progress: @Sendable (MigrationAction) -> Void
+        _ actions: [MigrationAction], _ past: RunPast, _ keeper: Connection,
+        _ report: @escaping @Sendable (MigrationEvent) -> Void
     ) async throws {
+        let current = CurrentAction()
         let watch = BlockerWatch(database: database)
-        try await watch.during(connection) {
-            for (number, action) in actions.enumerated() {
-                progress(action)
-                let run = ActionRun(
-                    action: action, isFollowed: number + 1 < actions.count, settings: settings, watch: watch,
-                    logger: logger)
-                do {
-                    past.add(action, milliseconds: try await run.perform(on: connection))
-                } catch {
-                    await recordFailure(error, of: action, on: connection)
-                    throw error
-                }
-                guard await connection.isOpen else {
-                    throw PostgresError(.connectionLost, "the connection is closed")
+        let tell: @Sendable (ServerNotice) -> Void = { notice in
+            if let action = current.action.withLock({ $0 }) { report(.notice(action, notice)) }
+        }
+        try await database.withDirectConnection(named: RunLock.session, staysWhenIdle: true, onNotice: tell) {
+            connection in
+            let process = await connection.serverProcess
+            try await keeper.with { try MigrationLedger.recordSession(process, on: $0) }
+            try await watch.during([connection, keeper]) {
+                for (number, action) in actions.enumerated() {
+                    current.action.withLock { $0 = action }
+                    report(.begins(action))
+                    let run = ActionRun(
+                        action: action, isFollowed: number + 1 < actions.count, settings: settings, watch: watch,
+                        logger: logger, report: report)
+                    do {
+                        let milliseconds = try await run.perform(on: connection, keeper: keeper)
+                        past.add(action, milliseconds: milliseconds)
+                        report(.ended(action, milliseconds: milliseconds))
+                    } catch {
+                        await recordFailure(error, of: action, on: keeper)
+                        throw error
+                    }
+                    // Without the keeper's connection, the lock of the run is lost.
+                    guard await connection.isOpen, await keeper.isOpen else {
+                        throw PostgresError(.connectionLost, "the connection is closed")
+                    }
                 }
             }
         }
@@ -265,16 +288,14 @@ public struct Migrator: Sendable {
     func explained(
         _ error: MigrationError, _ folders: [(MigrationSystem, MigrationFolder)], on connection: isolated Connection
     ) throws -> MigrationError {
-        guard case .changed(let system, let title, let applied, let file, let path, _) = error,
+        guard case .changed(let system, let title, _, _, _, _, _) = error,
             let migration = folders.first(where: { $0.0.name == system })?.1.versioned.first(where: {
                 $0.title == title
             }),
             let source = try MigrationLedger.source(
                 system: system, version: migration.version, name: migration.name, on: connection)
         else { return error }
-        return .changed(
-            system: system, title: title, applied: applied, file: file, path: path,
-            difference: TokenDifference(applied: source, script: migration.up)?.description)
+        return error.explained(applied: source, file: migration)
     }
 
     private func checkDependants(_ records: [MigrationRecord]) throws {
@@ -310,12 +331,19 @@ public struct Migrator: Sendable {
     private func prepareSchema(of system: MigrationSystem, on connection: isolated Connection) throws {
         try connection.transaction {
             let there = try !connection.query("SELECT 1 FROM pg_namespace WHERE nspname = $1", [system.schema]).isEmpty
-            let recorded = try MigrationLedger.register(
-                system: system.name, schema: system.schema, madeSchema: !there, on: connection)
-            if let recorded, recorded != system.schema {
-                throw MigrationError.otherSchema(system: system.name, recorded: recorded, configured: system.schema)
-            }
+            try register(system, madeSchema: !there, on: connection)
             if !there { try connection.execute("CREATE SCHEMA \(quoteIdentifier(system.schema))") }
+        }
+    }
+
+    /// Records the schema of a system.
+    ///
+    /// - Throws: `MigrationError.otherSchema` if another schema is recorded.
+    func register(_ system: MigrationSystem, madeSchema: Bool, on connection: isolated Connection) throws {
+        let recorded = try MigrationLedger.register(
+            system: system.name, schema: system.schema, madeSchema: madeSchema, on: connection)
+        if let recorded, recorded != system.schema {
+            throw MigrationError.otherSchema(system: system.name, recorded: recorded, configured: system.schema)
         }
     }
 
@@ -326,16 +354,39 @@ public struct Migrator: Sendable {
         return try systems.filter { try MigrationLedger.schema(of: $0.name, on: connection) != nil }
     }
 
-    private func dropSchema(of system: MigrationSystem, on connection: isolated Connection) throws {
-        guard let schema = try MigrationLedger.schema(of: system.name, on: connection) else { return }
+    /// Drops the schema of a system whose migrations are all reverted, if a run created the schema.
+    ///
+    /// - Returns: a notice if the schema is kept, because another system uses it or because it contains other objects.
+    private func dropSchema(of system: MigrationSystem, on connection: isolated Connection) throws -> String? {
+        guard let schema = try MigrationLedger.schema(of: system.name, on: connection) else { return nil }
+        var notice: String?
         try connection.transaction {
-            if schema.wasMade {
-                // Without CASCADE, the statement fails if the schema contains other objects, and the error names them.
-                try connection.execute("DROP SCHEMA IF EXISTS \(quoteIdentifier(schema.name))")
+            let heirs = try MigrationLedger.systems(inSchema: schema.name, on: connection).filter { $0 != system.name }
+            if schema.wasMade, !heirs.isEmpty {
+                // The last of the systems that share the schema drops it.
+                try MigrationLedger.markMade(system: heirs[0], on: connection)
+                notice =
+                    "the schema '\(schema.name)' is kept, because \(heirs.map { "'\($0)'" }.joined(separator: ", ")) is migrated in it, too"
+            } else if schema.wasMade {
+                do {
+                    try connection.savepoint {
+                        _ = try connection.execute("DROP SCHEMA IF EXISTS \(quoteIdentifier(schema.name))")
+                    }
+                } catch let error as PostgresError where error.sqlState == "2BP01" {
+                    notice =
+                        "the schema '\(schema.name)' is kept, because it contains objects that no migration "
+                        + "created:\n\(error.detail ?? error.message)"
+                }
             }
             try MigrationLedger.forget(system: system.name, on: connection)
         }
+        return notice
     }
+}
+
+/// The migration that a run works on.
+private final class CurrentAction: Sendable {
+    let action = Mutex<MigrationAction?>(nil)
 }
 
 /// The migrations that a run has done so far, on all its connections.

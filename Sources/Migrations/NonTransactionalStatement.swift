@@ -2,15 +2,15 @@ import Postgres
 
 /// A statement that PostgreSQL does not allow in a transaction, and that is therefore run alone.
 enum NonTransactionalStatement: Equatable, Sendable {
-    /// Names keep their quotes, so that `to_regclass` and `parse_ident` can parse them.
-    case createIndex(name: String, table: String)
+    /// Names are as in the script, with their quotes, so that the server folds and truncates them.
+    case createIndex(IndexStatement)
     case dropIndex(name: String)
     case reindex(index: String)
     case reindexTable(String)
     case detachPartition(parent: String, partition: String)
     case createDatabase(name: String)
     case dropDatabase(name: String)
-    /// A statement that can be repeated without harm, or whose completion cannot be checked in the catalog.
+    /// A statement whose completion cannot be checked in the catalog. It is run again after an interruption.
     case other
 
     /// Whether the statement waits for transactions of other sessions without blocking them. A lock timeout would only
@@ -26,29 +26,50 @@ enum NonTransactionalStatement: Equatable, Sendable {
     /// run in a transaction.
     ///
     /// Based on the notes about each command in PostgreSQL's manual ("cannot be executed inside a transaction block").
-    init?(words: [String]) {
+    ///
+    /// - Parameter isAutocommit: whether the statement is in a script that does not use transactions. Statements that
+    ///   may commit by themselves, or of which some forms cannot run in a transaction, then run alone, too.
+    init?(words: [ScriptWord], isAutocommit: Bool) {
         var reader = WordReader(words)
-        switch reader.next() {
-        case "CREATE": self.init(create: &reader)
-        case "DROP": self.init(drop: &reader)
-        case "REINDEX": self.init(reindex: &reader)
-        case "ALTER": self.init(alter: &reader)
-        case "VACUUM": self = .other
-        case "CLUSTER" where reader.isAtEnd || words == ["CLUSTER", "VERBOSE"]: self = .other
-        case "DISCARD" where words.last == "ALL": self = .other
-        default: return nil
-        }
+        let first = reader.next() ?? ""
+        let found: Self? =
+            switch first {
+            case "CREATE": Self(create: &reader)
+            case "DROP": Self(drop: &reader)
+            case "REINDEX": Self(reindex: &reader)
+            case "ALTER": Self(alter: &reader)
+            case "VACUUM": .other
+            case "CLUSTER" where reader.isAtEnd || words.map(\.keyword) == ["CLUSTER", "VERBOSE"]: .other
+            case "DISCARD" where words.last?.keyword == "ALL": .other
+            case "CALL" where isAutocommit: .other
+            // The query of the cursor runs at the end of the transaction, as the role that the script has set.
+            case "DECLARE" where isAutocommit && words.contains { $0.keyword == "HOLD" }: .other
+            case "DO" where isAutocommit && words.contains(where: Self.endsTransaction): .other
+            default: nil
+            }
+        let mayBeAlone = isAutocommit && ["REINDEX", "CLUSTER"].contains(first)
+        guard let statement = found ?? (mayBeAlone ? .other : nil) else { return nil }
+        self = statement
+    }
+
+    /// Whether a token of DO, its code, contains a statement that ends a transaction, or that may call a procedure
+    /// which does.
+    private static func endsTransaction(_ word: ScriptWord) -> Bool {
+        word.text.contains(/(?i)\b(?:commit|rollback|call)\b/)
     }
 
     private init?(create reader: inout WordReader) {
-        reader.skip("UNIQUE")
+        let isUnique = reader.skip("UNIQUE")
         if reader.skip("INDEX") {
             guard reader.skip("CONCURRENTLY") else { return nil }
-            reader.skip("IF", "NOT", "EXISTS")
-            let name = reader.peek == "ON" ? "" : reader.name()
+            let toleratesExisting = reader.skip("IF", "NOT", "EXISTS")
+            let name = reader.peek == "ON" ? nil : reader.name()
             guard reader.skip("ON") else { return nil }
-            reader.skip("ONLY")
-            self = .createIndex(name: name, table: reader.name())
+            let table = reader.relation()
+            self = .createIndex(
+                IndexStatement(
+                    name: name, table: table, isUnique: isUnique, toleratesExisting: toleratesExisting,
+                    definitionStart: reader.position))
         } else if reader.skip("DATABASE") {
             self = .createDatabase(name: reader.name())
         } else if reader.skip("TABLESPACE") || reader.skip("SUBSCRIPTION") {
@@ -76,7 +97,10 @@ enum NonTransactionalStatement: Equatable, Sendable {
     private init?(reindex reader: inout WordReader) {
         let options = reader.parenthesised()
         let what = reader.next()
-        let concurrently = reader.skip("CONCURRENTLY") || options.contains("CONCURRENTLY")
+        let isOption = options.firstIndex(of: "CONCURRENTLY").map {
+            !["OFF", "FALSE", "0", "'OFF'", "'FALSE'"].contains(options.dropFirst($0 + 1).first?.uppercased())
+        }
+        let concurrently = reader.skip("CONCURRENTLY") || isOption ?? false
         switch what {
         case "DATABASE", "SYSTEM", "SCHEMA": self = .other
         case "INDEX" where concurrently: self = .reindex(index: reader.name())
@@ -94,51 +118,85 @@ enum NonTransactionalStatement: Equatable, Sendable {
             self = .other
         } else if reader.skip("TABLE") {
             reader.skip("IF", "EXISTS")
-            reader.skip("ONLY")
-            let parent = reader.name()
+            let parent = reader.relation()
             guard reader.skip("DETACH", "PARTITION") else { return nil }
             let partition = reader.name()
             guard reader.skip("CONCURRENTLY") else { return nil }
             self = .detachPartition(parent: parent, partition: partition)
+        } else if reader.skip("SUBSCRIPTION") {
+            guard reader.contains("PUBLICATION") else { return nil }
+            self = .other
         } else {
             return nil
         }
     }
 }
 
+/// A `CREATE INDEX CONCURRENTLY`.
+struct IndexStatement: Equatable, Sendable {
+    /// nil if the server chooses the name.
+    let name: String?
+    let table: String
+    let isUnique: Bool
+    /// Whether the statement has `IF NOT EXISTS`.
+    let toleratesExisting: Bool
+    /// The offset in the script of the text after the name of the table.
+    let definitionStart: Int
+}
+
 /// Reads the tokens of a statement from left to right.
 private struct WordReader {
-    private var words: ArraySlice<String>
+    private var words: ArraySlice<ScriptWord>
+    /// The offset in the script after the last token that was read.
+    private(set) var position = 0
 
-    init(_ words: [String]) { self.words = words[...] }
+    init(_ words: [ScriptWord]) { self.words = words[...] }
 
     var isAtEnd: Bool { words.isEmpty }
-    var peek: String? { words.first }
+    var peek: String? { words.first?.keyword }
 
-    mutating func next() -> String? { words.popFirst() }
+    func contains(_ keyword: String) -> Bool { words.contains { $0.keyword == keyword } }
+
+    /// Reads a token, and returns it as a keyword.
+    mutating func next() -> String? { take()?.keyword }
+
+    private mutating func take() -> ScriptWord? {
+        let word = words.popFirst()
+        if let word { position = word.range.upperBound }
+        return word
+    }
 
     @discardableResult
     mutating func skip(_ expected: String...) -> Bool {
-        guard words.starts(with: expected) else { return false }
-        words = words.dropFirst(expected.count)
+        guard words.lazy.map(\.keyword).starts(with: expected) else { return false }
+        for _ in expected { _ = take() }
         return true
     }
 
-    /// Returns a name with its qualifiers. Parts of the name without quotes are in upper case. The name is nevertheless
-    /// right: PostgreSQL folds such parts to lower case, both here and in the script.
+    /// Reads a name with its qualifiers, and returns it as it is written.
     mutating func name() -> String {
-        var name = next() ?? ""
-        while words.first == "." {
-            words = words.dropFirst()
-            name += "." + (next() ?? "")
+        var name = take()?.text ?? ""
+        while peek == "." {
+            _ = take()
+            name += "." + (take()?.text ?? "")
         }
         return name
     }
 
-    /// Returns the tokens between parentheses at the current position; empty if there are no parentheses.
+    /// Reads the name of a table, in one of the forms `t`, `t *`, `ONLY t` and `ONLY (t)`.
+    mutating func relation() -> String {
+        let isEnclosed = skip("ONLY", "(")
+        if !isEnclosed { skip("ONLY") }
+        defer { skip(isEnclosed ? ")" : "*") }
+        return name()
+    }
+
+    /// Reads the tokens between parentheses at the current position, and returns them as keywords; empty if there are
+    /// no parentheses.
     mutating func parenthesised() -> [String] {
-        guard words.first == "(", let end = words.firstIndex(of: ")") else { return [] }
-        defer { words = words[words.index(after: end)...] }
-        return Array(words[words.index(after: words.startIndex)..<end])
+        guard peek == "(" else { return [] }
+        var found: [String] = []
+        while let word = take(), word.keyword != ")" { found.append(word.keyword) }
+        return found
     }
 }

@@ -3,225 +3,253 @@ import Foundation
 import Ledger
 import Postgres
 import SQL
+import Telemetry
 
 /// Runs a migration that cannot run in one transaction, step by step, and records each step in the journal.
 ///
-/// A step that is a transaction is recorded in that transaction, so it is recorded if and only if it was done. A
-/// statement that runs alone is recorded before and after it runs. If only its start was recorded, the catalog shows
-/// whether it was completed.
+/// All steps run in one session, so that the settings, roles and temporary objects of a step are there for the next
+/// one, as in psql. A step that is a transaction is recorded in that transaction, so it is recorded if and only if it
+/// was done. A statement that runs alone is recorded before and after it runs, on another connection. If only its start
+/// was recorded, the run was cut off, and the catalog shows whether the statement was completed.
 struct StepRun {
     let run: ActionRun
-    let lockTimeout: Duration
+    /// The connection of the run's lock, which writes the journal.
+    let keeper: Connection
+    private let journal: StepJournal
+    /// The settings with a name of two parts that the script may make.
+    private let custom: [String]
+
+    init(run: ActionRun, keeper: Connection) {
+        self.run = run
+        self.keeper = keeper
+        journal = StepJournal(
+            system: run.action.system.name, version: run.action.migration.version ?? 0,
+            direction: run.action.direction == .up ? .up : .down)
+        custom = SessionState.customSettings(in: run.action.script)
+    }
 
     private var action: MigrationAction { run.action }
 
-    func perform(_ began: ContinuousClock.Instant, on connection: isolated Connection) throws {
-        let version = action.migration.version ?? 0
-        let direction: StepJournal.Direction = action.direction == .up ? .up : .down
-        let journal = StepJournal(system: action.system.name, version: version, direction: direction)
-        if action.direction == .up {
-            try connection.execute(
-                MigrationLedger.recordStatement(
-                    run.record(.applying), source: action.script.text, milliseconds: 0, actor: run.settings.actor))
-        }
-        if action.direction == .down {
-            try MigrationLedger.markReverting(system: action.system.name, version: version, on: connection)
-        }
-        let known = try journal.steps(on: connection)
-        for (number, step) in action.steps.enumerated() {
-            let tokenDigest = try action.script.tokenDigest(of: step.statements)
-            let past = known[number]
-            if let past, past.state == .done {
-                guard past.tokenDigest == tokenDigest else {
-                    throw MigrationError.stepsChanged(
-                        system: action.system.name, title: action.migration.title, step: number)
-                }
-                continue
-            }
-            try perform(step, number, tokenDigest, wasStarted: past != nil, journal, on: connection)
-        }
-        try connection.transaction {
-            try run.writeLedger(began, on: connection)
-            try journal.clear(on: connection)
-        }
-    }
-
-    private func perform(
-        _ step: MigrationStep, _ number: Int, _ tokenDigest: [UInt8], wasStarted: Bool, _ journal: StepJournal,
-        on connection: isolated Connection
-    ) throws {
-        guard let nonTransactional = step.nonTransactional, let statement = step.statements.first else {
-            try run.inTransaction(on: connection) {
-                for statement in step.statements { try run.run(statement, on: connection) }
-                try connection.execute(ActionRun.closing.joined(separator: "; "))
-                try journal.note(step: number, tokenDigest: tokenDigest, .done, on: connection)
-            }
-            return
-        }
-        try journal.note(step: number, tokenDigest: tokenDigest, .started, on: connection)
-        let after = Postcondition(
-            statement: nonTransactional, schema: action.system.schema, location: action.script.location(of: statement),
-            wasStarted: wasStarted)
-        if try after.prepare(on: connection) == .run {
+    /// - Throws: `MigrationError.stepsChanged`, `.temporaryLost`, `.invalidIndex`; `PostgresError`.
+    func perform(_ began: ContinuousClock.Instant, on connection: Connection) async throws {
+        let known = try await keeper.with { try self.begin(on: $0) }
+        let plan = try self.plan(known)
+        try await prepareSession(on: connection)
+        let initial = try await connection.with { try SessionState.read(custom: custom, on: $0) }
+        let session = StepSession(connection: connection, initial: initial)
+        try await restoreSession(plan, on: connection)
+        for one in plan where !one.isDone {
             do {
-                try alone(statement, nonTransactional, on: connection)
+                try await perform(one, in: session)
             } catch {
-                after.cleanUp(on: connection)
-                // The server has reported that the statement failed. The record of its start is removed, so that the
-                // next run does not take an object with the same name for the result of this statement.
-                if let error = error as? PostgresError, error.kind == .server, connection.isOpen {
-                    try? journal.withdraw(step: number, on: connection)
-                }
+                await withdrawIfNothingIsDone()
                 throw error
             }
-            try after.check(on: connection)
         }
-        try journal.note(step: number, tokenDigest: tokenDigest, .done, on: connection)
-    }
-}
-
-extension StepRun {
-    /// Runs a statement outside a transaction, with the system's search path.
-    private func alone(
-        _ statement: SQLStatement, _ nonTransactional: NonTransactionalStatement, on connection: isolated Connection
-    ) throws {
-        try run.settings.refuseOpenSchema(of: action.system, on: connection)
-        try connection.execute(
-            SystemPath.statement(schema: action.system.schema, local: false, on: connection))
-        let timeout = nonTransactional.waitsPatiently ? 0 : lockTimeout.milliseconds
-        do {
-            try connection.execute("SET lock_timeout = \(timeout)")
-            try run.run(statement, on: connection)
-        } catch {
-            try? connection.resetSession()
-            throw error
-        }
-        try connection.resetSession()
-    }
-}
-
-/// Checks in the catalog whether a statement that runs alone was completed, and removes what an incomplete run left
-/// behind.
-struct Postcondition {
-    let statement: NonTransactionalStatement
-    /// The schema in which names without a schema are looked up first.
-    let schema: String
-    let location: String
-    /// Whether an earlier run began the statement and did not record its end.
-    let wasStarted: Bool
-
-    enum Verdict { case run, alreadyDone }
-
-    /// Removes objects that an interrupted statement left behind, and returns whether the statement must still be run.
-    func prepare(on connection: isolated Connection) throws -> Verdict {
-        switch statement {
-        case .createIndex(let name, let table):
-            guard let index = try index(name, on: table, connection) else { return .run }
-            if index.isValid { return wasStarted ? .alreadyDone : .run }
-            try connection.execute("DROP INDEX CONCURRENTLY IF EXISTS \(index.name)")
-            return .run
-        case .dropIndex(let name):
-            let there = try relation(name, connection) != nil
-            return wasStarted && !there ? .alreadyDone : .run
-        case .reindex(let index):
-            try dropLeftovers(
-                "SELECT x.indrelid FROM pg_catalog.pg_index x WHERE x.indexrelid = $1::bigint::oid",
-                relation(index, connection), connection)
-            return .run
-        case .reindexTable(let table):
-            try dropLeftovers("$1::bigint::oid", relation(table, connection), connection)
-            return .run
-        case .detachPartition(let parent, let partition): return try detachment(parent, partition, connection)
-        case .createDatabase(let name):
-            return try database(name, connection) && wasStarted ? .alreadyDone : .run
-        case .dropDatabase(let name):
-            return try !database(name, connection) && wasStarted ? .alreadyDone : .run
-        case .other: return .run
-        }
-    }
-
-    /// - Throws: `MigrationError.invalidIndex`.
-    func check(on connection: isolated Connection) throws {
-        guard case .createIndex(let name, let table) = statement else { return }
-        guard try index(name, on: table, connection)?.isValid == true else {
-            throw MigrationError.invalidIndex(name: name, location: location)
-        }
-    }
-
-    /// Drops the index after a failure if it is invalid. An invalid index is not used by queries and slows down every
-    /// write.
-    func cleanUp(on connection: isolated Connection) {
-        guard case .createIndex(let name, let table) = statement else { return }
-        if let index = try? index(name, on: table, connection), !index.isValid {
-            _ = try? connection.execute("DROP INDEX CONCURRENTLY IF EXISTS \(index.name)")
-        }
-    }
-
-    /// Returns the OID of the relation that a name refers to in the script. Only this query runs with the system's
-    /// search path, because a name in that path may resolve to an object of any role.
-    private func relation(_ name: String, _ connection: isolated Connection) throws -> Int? {
-        try connection.transaction(TransactionOptions(readOnly: true)) {
-            try connection.underPath(of: schema) {
-                try connection.query("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid::pg_catalog.int8", [name])
-                    .first?.get(0, as: Int?.self) ?? nil
+        try await keeper.with { keeper in
+            try keeper.transaction {
+                try run.writeLedger(began, on: keeper)
+                try journal.clear(on: keeper)
             }
         }
     }
 
-    private func index(
-        _ name: String, on table: String, _ connection: isolated Connection
-    ) throws -> (name: String, isValid: Bool)? {
-        let row = try connection.query(
-            """
-            SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), x.indisvalid AND x.indisready
-            FROM pg_catalog.pg_class t
-            JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
-            JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = (pg_catalog.parse_ident($1))[1]
-            JOIN pg_catalog.pg_index x ON x.indexrelid = c.oid AND x.indrelid = t.oid
-            WHERE t.oid = $2::bigint::oid
-            """, [name, try relation(table, connection)]
-        ).first
-        return try row.map { (try $0.get(0), try $0.get(1)) }
+    /// The session of the migration.
+    private struct StepSession: Sendable {
+        let connection: Connection
+        /// The state before the first step. Only what differs from it is recorded, because Reeve may begin a later
+        /// session with other settings, for instance another search path.
+        let initial: SessionState
     }
 
-    private func detachment(
-        _ parent: String, _ partition: String, _ connection: isolated Connection
-    ) throws -> Verdict {
-        let row = try connection.query(
-            """
-            SELECT inhdetachpending, inhparent::regclass::text, inhrelid::regclass::text FROM pg_catalog.pg_inherits
-            WHERE inhparent = $1::bigint::oid AND inhrelid = $2::bigint::oid
-            """, [try relation(parent, connection), try relation(partition, connection)]
-        ).first
-        guard let row else { return wasStarted ? .alreadyDone : .run }
-        guard try row.get(0, as: Bool.self) else { return .run }
-        let names = (try row.get(1, as: String.self), try row.get(2, as: String.self))
-        try connection.execute("ALTER TABLE \(names.0) DETACH PARTITION \(names.1) FINALIZE")
-        return .alreadyDone
+    /// One step, and what the journal knows about it.
+    private struct PlannedStep: Sendable {
+        let number: Int
+        let step: MigrationStep
+        let digest: [UInt8]
+        let record: StepJournal.Step?
+
+        var isDone: Bool { record?.state == .done }
     }
 
-    /// Drops the invalid indexes that an interrupted REINDEX CONCURRENTLY leaves behind (PostgreSQL manual, REINDEX,
-    /// "Rebuilding Indexes Concurrently").
-    private func dropLeftovers(_ table: String, _ name: Int?, _ connection: isolated Connection) throws {
-        let rows = try connection.query(
-            """
-            SELECT x.indexrelid::pg_catalog.regclass::text
-            FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
-            WHERE NOT x.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$' AND x.indrelid = (\(table))
-            """, [name])
-        for row in rows {
-            try connection.execute("DROP INDEX CONCURRENTLY IF EXISTS \(try row.get(0, as: String.self))")
+    /// Divides the file into the steps that are done and those that follow.
+    ///
+    /// The done steps are the first statements of the file, with the boundaries that they had. The others may have been
+    /// changed, and so may their division into steps.
+    private func plan(_ known: [Int: StepJournal.Step]) throws -> [PlannedStep] {
+        var plan: [PlannedStep] = []
+        var left = action.steps.flatMap(\.statements)[...]
+        while let record = known[plan.count], record.state == .done {
+            let count = try (0...left.count).first {
+                try action.script.tokenDigest(of: Array(left.prefix($0))) == record.tokenDigest
+            }
+            guard let count, count > 0 || action.steps.allSatisfy(\.statements.isEmpty) else {
+                throw MigrationError.stepsChanged(
+                    system: action.system.name, title: action.migration.title, step: plan.count)
+            }
+            let step = MigrationStep(statements: Array(left.prefix(count)), nonTransactional: nil)
+            plan.append(PlannedStep(number: plan.count, step: step, digest: record.tokenDigest, record: record))
+            left = left.dropFirst(count)
+        }
+        var done = plan.reduce(0) { $0 + $1.step.statements.count }
+        for step in action.steps {
+            let rest = Array(step.statements.dropFirst(done))
+            done = max(0, done - step.statements.count)
+            if rest.isEmpty, !step.statements.isEmpty { continue }
+            plan.append(
+                PlannedStep(
+                    number: plan.count, step: MigrationStep(statements: rest, nonTransactional: step.nonTransactional),
+                    digest: try action.script.tokenDigest(of: rest), record: known[plan.count]))
+        }
+        return plan
+    }
+
+    private func begin(on keeper: isolated Connection) throws -> [Int: StepJournal.Step] {
+        if action.direction == .up {
+            try keeper.execute(
+                MigrationLedger.recordStatement(
+                    run.record(.applying), source: action.script.text, milliseconds: 0, actor: run.settings.actor))
+        } else {
+            try MigrationLedger.markReverting(
+                system: action.system.name, version: action.migration.version ?? 0, on: keeper)
+        }
+        return try journal.steps(on: keeper)
+    }
+
+    /// If no step was begun or done, removes the record that the migration was begun. The file may then be changed.
+    private func withdrawIfNothingIsDone() async {
+        _ = try? await keeper.with { keeper in
+            guard try journal.steps(on: keeper).isEmpty else { return }
+            try MigrationLedger.withdraw(
+                system: action.system.name, version: action.migration.version ?? 0, on: keeper)
         }
     }
 
-    private func database(_ name: String, _ connection: isolated Connection) throws -> Bool {
-        try exists(
-            "SELECT 1 FROM pg_catalog.pg_database WHERE datname = (pg_catalog.parse_ident($1))[1]", [name], connection)
+    // MARK: The session
+
+    private func prepareSession(on connection: Connection) async throws {
+        let path = try await keeper.with { try run.settings.survey(action.system, on: $0).statement(local: false) }
+        let timeout = run.lockTimeout.milliseconds
+        try await connection.with {
+            _ = try $0.execute(
+                "\(path); \(SessionMeaning.ofDatabase(local: false)); SET lock_timeout = \(timeout)")
+        }
     }
 
-    private func exists(
-        _ sql: String, _ parameters: [String], _ connection: isolated Connection
-    ) throws -> Bool {
-        try !connection.query(sql, parameters).isEmpty
+    /// Gives a new session the state that the last finished step has left.
+    private func restoreSession(_ plan: [PlannedStep], on connection: Connection) async throws {
+        guard let index = plan.lastIndex(where: \.isDone), let text = plan[index].record?.session else { return }
+        let state = try text.decode(SessionState.self)
+        if state.hasTemporaryObjects, let next = plan.dropFirst(index + 1).first?.step.statements.first {
+            throw MigrationError.temporaryLost(
+                location: action.script.location(of: next), system: action.system.name, title: action.migration.title)
+        }
+        try await connection.with { try state.restore(on: $0) }
+    }
+
+    // MARK: Steps
+
+    private func perform(_ one: PlannedStep, in session: StepSession) async throws {
+        let connection = session.connection
+        try await keeper.with { _ = try run.settings.survey(action.system, on: $0) }
+        guard let alone = one.step.nonTransactional, let statement = one.step.statements.first else {
+            return try await performTogether(one, in: session)
+        }
+        let work = LoneStatement(
+            statement: alone, text: statement, script: action.script, connection: connection, keeper: keeper)
+        let before = try one.record?.found?.decode(StatementEvidence.self)
+        if try await !work.wasDone(before: before, wasStarted: one.record != nil) {
+            try await perform(work, one, on: connection)
+        }
+        try await recordEnd(of: one, in: session)
+    }
+
+    /// Runs a step that is one transaction, which also writes the journal.
+    private func performTogether(_ one: PlannedStep, in session: StepSession) async throws {
+        try await session.connection.with { connection in
+            // The lock timeout, the search path and the isolation level are those of the session.
+            try connection.transaction(TransactionOptions(isolation: .ofSession)) {
+                for statement in one.step.statements { try run.run(statement, on: connection) }
+                let state = try state(since: session.initial, on: connection)
+                try run.close(one.step, on: connection)
+                try journal.note(
+                    step: one.number, tokenDigest: one.digest, .done, session: state, on: connection)
+            }
+        }
+        // Settings that were made for the transaction have ended with it.
+        try await recordEnd(of: one, in: session)
+    }
+
+    private func state(since initial: SessionState, on connection: isolated Connection) throws -> JSONText {
+        var state = try SessionState.read(custom: custom, on: connection)
+        state.settings = state.settings.filter { initial.settings[$0.key] != $0.value }
+        return try JSONText(encoding: state)
+    }
+
+    /// Records that a step is done, and the state that it has left in its session.
+    private func recordEnd(of one: PlannedStep, in session: StepSession) async throws {
+        let state = try await session.connection.with { connection -> JSONText in
+            try self.state(since: session.initial, on: connection)
+        }
+        try await keeper.with {
+            try journal.note(step: one.number, tokenDigest: one.digest, .done, session: state, on: $0)
+        }
+    }
+
+    private func perform(_ work: LoneStatement, _ one: PlannedStep, on connection: Connection) async throws {
+        if one.record != nil { run.report(.repeats(action, location: action.script.location(of: work.text))) }
+        let evidence = try await locatingErrors(at: work.text) { try await work.evidence() }
+        try await keeper.with {
+            try journal.note(
+                step: one.number, tokenDigest: one.digest, .started, found: JSONText(encoding: evidence), on: $0)
+        }
+        do {
+            try await withPatience(work.statement, on: connection) {
+                try await connection.with { try run.run(work.text, on: $0) }
+            }
+        } catch {
+            // The server has reported that the statement failed. The record of its start is removed, so that the next
+            // run does not look for its result.
+            if let error = error as? PostgresError, error.kind == .server, await connection.isOpen {
+                await work.cleanUp(after: evidence)
+                _ = try? await keeper.with { try journal.withdraw(step: one.number, on: $0) }
+            }
+            throw error
+        }
+        try await work.check(after: evidence)
+    }
+
+    /// Adds the location of a statement to errors of the server.
+    private func locatingErrors<T>(at statement: SQLStatement, _ body: () async throws -> T) async throws -> T {
+        do {
+            return try await body()
+        } catch let error as PostgresError where error.excerpt == nil {
+            throw error.located(in: statement, of: action.script.source, file: action.script.path)
+        }
+    }
+
+    /// Runs `body` without a lock timeout if the statement waits without blocking others, unless the script itself has
+    /// set the timeout.
+    private func withPatience(
+        _ statement: NonTransactionalStatement, on connection: Connection, _ body: () async throws -> Void
+    ) async throws {
+        let timeout = run.lockTimeout.milliseconds
+        guard statement.waitsPatiently,
+            try await connection.with({ try Self.lockTimeout(on: $0) == Int(timeout) })
+        else { return try await body() }
+        try await connection.with { _ = try $0.execute("SET lock_timeout = 0") }
+        run.watch.begin { [run] blockers in run.report(.waits(run.action, blockers)) }
+        try await body()
+        try await connection.with { _ = try $0.execute("SET lock_timeout = \(timeout)") }
+    }
+
+    /// The lock timeout of the session in milliseconds.
+    private static func lockTimeout(on connection: isolated Connection) throws -> Int? {
+        try connection.query(
+            """
+            SELECT s.setting::pg_catalog.int8 FROM pg_catalog.pg_settings s
+            WHERE s.name OPERATOR(pg_catalog.=) 'lock_timeout'
+            """
+        ).first?.get(0)
     }
 }

@@ -17,6 +17,7 @@ import Telemetry
 struct ConnectAttempt {
     let settings: ConnectionSettings
     let logger: Logger
+    var onNotice: (@Sendable (ServerNotice) -> Void)?
     let wake: WakeUp
 
     /// - Throws: `PostgresError` of kind `cannotConnect` with the reasons that libpq reports; `CancellationError`.
@@ -40,7 +41,7 @@ struct ConnectAttempt {
             guard let list, !list.entries.isEmpty else { throw refusal(unresolved) }
             parameters.merge(list.parameters) { $1 }
         }
-        let handle = try LibpqHandle(parameters: parameters, logger: logger)
+        let handle = try LibpqHandle(parameters: parameters, logger: logger, onNotice: onNotice)
         guard PQstatus(handle.raw) != CONNECTION_BAD else { throw refusal(unresolved + [handle.lastError]) }
         guard try poll(handle, unresolved) else {
             let count = list?.entries.count ?? 1
@@ -140,7 +141,22 @@ struct ConnectAttempt {
 
     private func refusal(_ reasons: [String]) -> PostgresError {
         let text = reasons.filter { !$0.isEmpty }.joined(separator: "; ")
-        return PostgresError(.cannotConnect, "cannot connect to \(settings.summary): \(settings.masking(text))")
+        let plain = Self.plain(text)
+        return PostgresError(
+            .cannotConnect, "cannot connect to \(settings.summary): \(settings.masking(plain))",
+            hint: plain == text
+                ? nil : "start PostgreSQL there, or correct the address: 'reeve config show' shows its origin")
+    }
+
+    /// Replaces what libpq says about an address on which nothing listens by one plain statement.
+    static func plain(_ text: String) -> String {
+        let port =
+            #/connection to server at "([^"]+)"(?: \(([^)]+)\))?, port (\d+) failed: Connection refused(?:[;\s]+Is the server running on that host and accepting TCP/IP connections\?)?/#
+        let socket =
+            #/connection to server on socket "([^"]+)" failed: (?:No such file or directory|Connection refused)(?:[;\s]+Is the server running locally and accepting connections on that socket\?)?/#
+        return text.replacing(port) { match in
+            "no server listens on port \(match.3) of \(match.1)" + (match.2.map { " (\($0))" } ?? "")
+        }.replacing(socket) { "no server listens on the socket \($0.1)" }
     }
 }
 

@@ -19,6 +19,11 @@ extension Connection {
 
     @discardableResult
     func queryAsIs(_ sql: String, _ parameters: [(any PostgresEncodable)?] = []) throws -> Rows {
+        let texts = try self.texts(of: parameters)
+        return try rows(of: sql, texts) { PQsendQueryParams($0, sql, Int32(texts.count), nil, $1, nil, nil, 0) }
+    }
+
+    private func texts(of parameters: [(any PostgresEncodable)?]) throws -> [String?] {
         let texts = try parameters.map { try $0?.postgresText }
         for text in texts {
             if let text, text.utf8.contains(0) {
@@ -26,15 +31,44 @@ extension Connection {
                     .badValue, "a parameter contains a NUL character, which PostgreSQL does not allow in text")
             }
         }
+        return texts
+    }
+
+    private func rows(
+        of sql: String, _ texts: [String?],
+        send: (OpaquePointer, UnsafePointer<UnsafePointer<CChar>?>?) -> Int32
+    ) throws -> Rows {
         var collector = RowCollector(limit: settings.resultLimit)
         try exchange(sql) { handle in
-            withCStrings(texts) {
-                PQsendQueryParams(handle, sql, Int32(texts.count), nil, $0, nil, nil, 0)
-            }
+            withCStrings(texts) { send(handle, $0) }
         } take: {
             try collector.take($0)
         }
         return collector.rows
+    }
+
+    /// Runs one statement as `query` does, and keeps its plan for the session, for a statement that is repeated and takes
+    /// longer to plan than to run. The plan is lost when the session is reset. Behind a pooler nothing is kept.
+    ///
+    /// - Throws: `PostgresError`, `CancellationError`.
+    @discardableResult
+    public func query(keepingPlan sql: String, _ parameters: [(any PostgresEncodable)?] = []) throws -> Rows {
+        if isPooled { return try query(sql, parameters) }
+        let texts = try self.texts(of: parameters)
+        let name: String
+        if let known = keptPlans[sql] {
+            name = known
+        } else {
+            // A name is used once, because a cancelled exchange may have prepared the statement.
+            plansMade += 1
+            name = "reeve_\(plansMade)"
+            try exchange(sql) {
+                PQsendPrepare($0, name, sql, 0, nil)
+            } take: { _ in
+            }
+            keptPlans[sql] = name
+        }
+        return try rows(of: sql, texts) { PQsendQueryPrepared($0, name, Int32(texts.count), $1, nil, nil, 0) }
     }
 
     /// Runs one or several statements without parameters, as psql sends them. Returns the command tag of the last
@@ -149,13 +183,14 @@ extension Connection {
     ///
     /// - Throws: `PostgresError`. The connection is closed in that case, because the state of its session is unknown.
     public func resetSession() throws {
-        let pins = isPooled ? [] : [settings.settingsStatement(local: false)]
+        let pins = isPooled ? [] : [settings.settingsStatement(local: false, reverted: reverted)]
         // The session is reset even if the task is cancelled or its deadline has passed, because the next unit of work
         // may use the session.
         let outer = (interruptible, deadline)
         interruptible = false
         deadline = .now + settings.drainTimeout
         defer { (interruptible, deadline) = outer }
+        keptPlans = [:]
         do {
             try execute(
                 batch: [

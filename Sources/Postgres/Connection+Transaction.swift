@@ -5,6 +5,8 @@ public struct TransactionOptions: Sendable {
     public enum Isolation: String, Sendable {
         case repeatableRead = "REPEATABLE READ"
         case serializable = "SERIALIZABLE"
+        /// The level that the session has set as its default.
+        case ofSession = ""
     }
 
     public var isolation: Isolation?
@@ -23,8 +25,8 @@ public struct TransactionOptions: Sendable {
     }
 
     var begin: String {
-        // The isolation level is always stated, because the owner of a database can change the default.
-        var sql = "BEGIN ISOLATION LEVEL \(isolation?.rawValue ?? "READ COMMITTED")"
+        // The isolation level is stated, because the owner of a database can change the default.
+        var sql = isolation == .ofSession ? "BEGIN" : "BEGIN ISOLATION LEVEL \(isolation?.rawValue ?? "READ COMMITTED")"
         if readOnly { sql += " READ ONLY" }
         return sql
     }

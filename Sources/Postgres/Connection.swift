@@ -20,6 +20,7 @@ import Telemetry
 public actor Connection {
     public nonisolated let settings: ConnectionSettings
     nonisolated let logger: Logger
+    private nonisolated let onNotice: (@Sendable (ServerNotice) -> Void)?
     nonisolated let wake: WakeUp
     private nonisolated let thread: ConnectionThread
     var handle: LibpqHandle?
@@ -34,23 +35,35 @@ public actor Connection {
     /// Whether there is a pooler in transaction mode between this process and the server. Behind a pooler, settings are
     /// made for transactions instead of the session, and the session holds no locks.
     public private(set) var isPooled = false
+    /// The settings of the database's owner that were reverted when the session began (`settingsStatement`).
+    private(set) var reverted: [String] = []
+    /// The names of the session's prepared statements, by their text (`query(keepingPlan:)`).
+    var keptPlans: [String: String] = [:]
+    var plansMade = 0
 
     public nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
 
-    private init(_ settings: ConnectionSettings, logger: Logger) throws {
+    private init(
+        _ settings: ConnectionSettings, logger: Logger, onNotice: (@Sendable (ServerNotice) -> Void)?
+    ) throws {
         self.settings = settings
         self.logger = logger
+        self.onNotice = onNotice
         wake = try WakeUp()
         thread = ConnectionThread(name: "postgres")
     }
 
     /// Opens a connection.
     ///
+    /// - Parameter onNotice: receives the server's notices and warnings, on the connection's thread. Without it, they
+    ///   are logged.
     /// - Throws: `PostgresError` of kind `cannotConnect` with the reasons of all addresses that were tried, or with the
     ///   server's own message; of kind `configuration` if a pooler answers and `settings.pooling` is `refused`;
     ///   `CancellationError`.
-    public static func open(_ settings: ConnectionSettings, logger: Logger = .silent) async throws -> Connection {
-        let connection = try Connection(settings, logger: logger)
+    public static func open(
+        _ settings: ConnectionSettings, logger: Logger = .silent, onNotice: (@Sendable (ServerNotice) -> Void)? = nil
+    ) async throws -> Connection {
+        let connection = try Connection(settings, logger: logger, onNotice: onNotice)
         try await connection.with { try $0.connect() }
         return connection
     }
@@ -60,9 +73,10 @@ public actor Connection {
     /// - Throws: as `open`, and the error of `body`.
     @discardableResult
     public static func opened<T: Sendable>(
-        _ settings: ConnectionSettings, logger: Logger = .silent, _ body: @Sendable (Connection) async throws -> T
+        _ settings: ConnectionSettings, logger: Logger = .silent, onNotice: (@Sendable (ServerNotice) -> Void)? = nil,
+        _ body: @Sendable (Connection) async throws -> T
     ) async throws -> T {
-        let connection = try await open(settings, logger: logger)
+        let connection = try await open(settings, logger: logger, onNotice: onNotice)
         do {
             let value = try await body(connection)
             await connection.close()
@@ -149,7 +163,7 @@ public actor Connection {
 
     private func connect() throws {
         try Task.checkCancellation()
-        let handle = try ConnectAttempt(settings: settings, logger: logger, wake: wake).connect()
+        let handle = try ConnectAttempt(settings: settings, logger: logger, onNotice: onNotice, wake: wake).connect()
         PQsetnonblocking(handle.raw, 1)
         self.handle = handle
         do {
@@ -169,9 +183,11 @@ public actor Connection {
             settings.pooling == .refused
             ? settings.settingsStatement(local: false) : "SELECT pg_catalog.pg_backend_pid()"
         // A pooler reports a process ID of its own during connecting, which differs from the ID of the server process.
-        if try queryAsIs(sql).first?.get(0, as: Int32.self) != PQbackendPID(handle.raw) { isPooled = true }
+        var answer = try queryAsIs(sql)
+        if try answer.first?.get(0, as: Int32.self) != PQbackendPID(handle.raw) { isPooled = true }
         guard isPooled else {
-            if settings.pooling == .detected { try queryAsIs(settings.settingsStatement(local: false)) }
+            if settings.pooling == .detected { answer = try queryAsIs(settings.settingsStatement(local: false)) }
+            reverted = try ConnectionSettings.reverted(answer)
             return
         }
         if settings.pooling == .refused {

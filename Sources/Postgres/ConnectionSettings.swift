@@ -23,6 +23,10 @@ public struct ConnectionSettings: Sendable, Equatable {
     public var statementTimeout: Duration?
     public var lockTimeout: Duration?
     public var idleInTransactionTimeout: Duration?
+    /// The server's setting that ends idle sessions, if this session must not be ended by it: it holds a lock for as long
+    /// as other sessions work. The setting exists since PostgreSQL 14.
+    public var staysWhenIdle = false
+    private var timeoutOfIdleSessions: String? { staysWhenIdle ? "idle_session_timeout" : nil }
     /// How long a cancelled statement may take to end before the connection is closed.
     public var drainTimeout: Duration = .seconds(10)
     /// How long to wait for the answer to COMMIT before its outcome is looked up on another connection.
@@ -128,36 +132,45 @@ public struct ConnectionSettings: Sendable, Equatable {
         return all
     }
 
-    /// SQL that reverts a setting if the owner of the database has made it for all users (`ALTER DATABASE … SET`) and
-    /// `condition` is true. A setting that was also made for the role is kept. nil if the connection options request a
-    /// value for the setting. The SQL works with any search path.
-    private func takenBack(_ name: String, to value: String, when condition: String, local: Bool) -> String? {
+    /// Settings that are reverted if the owner of the database has made them for all users (`ALTER DATABASE … SET`), and
+    /// the SQL condition for it. The owner's other settings are kept. With the setting `role`, objects that Reeve
+    /// creates and trusts would belong to a role that the owner has chosen. With `synchronous_commit` off, a transaction
+    /// would be reported as committed before it is on disk.
+    private static let ownersChoices = [
+        (name: "role", value: "none", condition: "NOT pg_catalog.nameeq(current_user, session_user)"),
+        (
+            name: "synchronous_commit", value: "on",
+            condition: "pg_catalog.texteq(pg_catalog.current_setting('synchronous_commit'), 'off')"
+        ),
+    ]
+
+    /// Columns that revert the `ownersChoices`. A column is NULL if its setting is kept: because the owner has not made
+    /// it, or because it was also made for the role. A setting for which the connection options request a value has no
+    /// column. The SQL works with any search path.
+    private func reversions(local: Bool) -> [String] {
         let asked = [parameters["options"], ProcessInfo.processInfo.environment["PGOPTIONS"]]
-        if asked.contains(where: { $0?.contains(name) == true }) { return nil }
-        let isSet = "pg_catalog.unnest(s.setconfig) c WHERE pg_catalog.starts_with(c, '\(name)=')"
-        return """
-            CASE WHEN \(condition) AND EXISTS (
-                SELECT FROM pg_catalog.pg_database d, pg_catalog.pg_db_role_setting s, \(isSet)
-                    AND pg_catalog.nameeq(d.datname, pg_catalog.current_database())
-                    AND pg_catalog.oideq(s.setdatabase, d.oid) AND pg_catalog.oideq(s.setrole, 0)
-            ) AND NOT EXISTS (
-                SELECT FROM pg_catalog.pg_roles r, pg_catalog.pg_db_role_setting s, \(isSet)
-                    AND pg_catalog.nameeq(r.rolname, session_user) AND pg_catalog.oideq(s.setrole, r.oid))
-            THEN pg_catalog.set_config('\(name)', '\(value)', \(local)) END
-            """
+        return Self.ownersChoices.filter { choice in asked.allSatisfy { $0?.contains(choice.name) != true } }.map {
+            let isSet = "pg_catalog.unnest(s.setconfig) c WHERE pg_catalog.starts_with(c, '\($0.name)=')"
+            return """
+                CASE WHEN \($0.condition) AND EXISTS (
+                    SELECT FROM pg_catalog.pg_database d, pg_catalog.pg_db_role_setting s, \(isSet)
+                        AND pg_catalog.nameeq(d.datname, pg_catalog.current_database())
+                        AND pg_catalog.oideq(s.setdatabase, d.oid) AND pg_catalog.oideq(s.setrole, 0)
+                ) AND NOT EXISTS (
+                    SELECT FROM pg_catalog.pg_roles r, pg_catalog.pg_db_role_setting s, \(isSet)
+                        AND pg_catalog.nameeq(r.rolname, session_user) AND pg_catalog.oideq(s.setrole, r.oid))
+                THEN pg_catalog.set_config('\($0.name)', '\($0.value)', \(local)) END AS "\($0.name)"
+                """
+        }
     }
 
-    /// SQL that reverts two settings if the owner of the database has made them. The owner's other settings are kept.
-    /// With the setting `role`, objects that Reeve creates and trusts would belong to a role that the owner has chosen.
-    /// With `synchronous_commit` off, a transaction would be reported as committed before it is on disk.
-    private func ownersChoices(local: Bool) -> [String] {
-        [
-            takenBack(
-                "role", to: "none", when: "NOT pg_catalog.nameeq(current_user, session_user)", local: local),
-            takenBack(
-                "synchronous_commit", to: "on",
-                when: "pg_catalog.texteq(pg_catalog.current_setting('synchronous_commit'), 'off')", local: local),
-        ].compactMap { $0 }
+    /// Returns the names of the settings that `settingsStatement` reverted.
+    ///
+    /// - Parameter rows: the result of that statement.
+    static func reverted(_ rows: Rows) throws -> [String] {
+        try ownersChoices.map(\.name).filter { name in
+            try rows.columns.contains(name) && rows.first?.get(name, as: String?.self) != nil
+        }
     }
 
     /// Settings that change the meaning of a statement, or of a value in a statement. A system's own SQL runs with the
@@ -185,7 +198,11 @@ public struct ConnectionSettings: Sendable, Equatable {
 
     /// Returns a statement without parameters that makes the settings for the session or, if `local` is true, for the
     /// transaction. The first column of its result is the process ID of the server process.
-    func settingsStatement(local: Bool) -> String {
+    ///
+    /// - Parameter reverted: the settings that the statement reverted when the session began. The session's defaults
+    ///   come from that moment, so the queries that decide what is reverted need not be repeated. They take longer than
+    ///   the rest of the statement. nil: unknown.
+    func settingsStatement(local: Bool, reverted: [String]? = nil) -> String {
         var settings: [(String, String)] = [
             ("search_path", searchPath), ("DateStyle", "ISO, YMD"), ("IntervalStyle", "iso_8601"), ("TimeZone", "UTC"),
             ("bytea_output", "hex"), ("extra_float_digits", "1"),
@@ -201,8 +218,12 @@ public struct ConnectionSettings: Sendable, Equatable {
         for (name, value) in timeouts {
             if let value { settings.append((name, String(value.milliseconds))) }
         }
+        if let name = timeoutOfIdleSessions { settings.append((name, "0")) }
+        if let reverted {
+            settings += Self.ownersChoices.filter { reverted.contains($0.name) }.map { ($0.name, $0.value) }
+        }
         let calls = settings.map { "pg_catalog.set_config(\(quoteLiteral($0)), \(quoteLiteral($1)), \(local))" }
         return "SELECT pg_catalog.pg_backend_pid(), "
-            + (calls + ownersChoices(local: local)).joined(separator: ", ")
+            + (calls + (reverted == nil ? reversions(local: local) : [])).joined(separator: ", ")
     }
 }

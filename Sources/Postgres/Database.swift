@@ -28,9 +28,15 @@ public struct Database: Sendable {
     /// Opens a separate direct connection, passes it to `body`, and closes it.
     ///
     /// - Throws: `PostgresError` of kind `configuration` if a pooler answers; the errors of `Connection.opened`.
+    ///
+    /// - Parameter staysWhenIdle: see `ConnectionSettings.staysWhenIdle`.
     public func withDirectConnection<T: Sendable>(
-        named application: String? = nil, _ body: @Sendable (Connection) async throws -> T
+        named application: String? = nil, staysWhenIdle: Bool = false,
+        onNotice: (@Sendable (ServerNotice) -> Void)? = nil,
+        _ body: @Sendable (Connection) async throws -> T
     ) async throws -> T {
-        try await Connection.opened(application.map { direct.named($0) } ?? direct, logger: logger, body)
+        var settings = application.map { direct.named($0) } ?? direct
+        settings.staysWhenIdle = staysWhenIdle
+        return try await Connection.opened(settings, logger: logger, onNotice: onNotice, body)
     }
 }

@@ -11,7 +11,9 @@ final class LibpqHandle: @unchecked Sendable {
     private let notices: Unmanaged<NoticeReceiver>
 
     /// - Throws: `PostgresError` if libpq has no memory for a connection.
-    init(parameters: [String: String], logger: Logger) throws {
+    init(
+        parameters: [String: String], logger: Logger, onNotice: (@Sendable (ServerNotice) -> Void)? = nil
+    ) throws {
         var keywords = parameters.keys.map { UnsafePointer(strdup($0)) } + [nil]
         var values = parameters.values.map { UnsafePointer(strdup($0)) } + [nil]
         defer {
@@ -23,7 +25,7 @@ final class LibpqHandle: @unchecked Sendable {
             throw PostgresError(.cannotConnect, "out of memory")
         }
         self.raw = raw
-        notices = Unmanaged.passRetained(NoticeReceiver(logger))
+        notices = Unmanaged.passRetained(NoticeReceiver(logger, onNotice))
         PQsetNoticeReceiver(raw, NoticeReceiver.receive, notices.toOpaque())
     }
 
@@ -74,28 +76,41 @@ final class LibpqHandle: @unchecked Sendable {
     enum Readiness { case ready, woken, late, lost }
 }
 
-/// Sends the server's notices to the log. libpq calls the receiver on the connection's thread.
+/// A message of the server that is not an error.
+public struct ServerNotice: Sendable, Equatable {
+    /// WARNING, NOTICE, INFO, DEBUG or LOG.
+    public let severity: String
+    public let message: String
+    public let sqlState: String?
+}
+
+/// Sends the server's notices to the log, or to a function. libpq calls the receiver on the connection's thread.
 private final class NoticeReceiver {
     private let logger: Logger
+    private let onNotice: (@Sendable (ServerNotice) -> Void)?
 
-    init(_ logger: Logger) { self.logger = logger }
+    init(_ logger: Logger, _ onNotice: (@Sendable (ServerNotice) -> Void)?) {
+        self.logger = logger
+        self.onNotice = onNotice
+    }
 
     static let receive: PQnoticeReceiver = { context, result in
         guard let context, let result else { return }
-        Unmanaged<NoticeReceiver>.fromOpaque(context).takeUnretainedValue().log(result)
+        Unmanaged<NoticeReceiver>.fromOpaque(context).takeUnretainedValue().take(result)
     }
 
-    private func log(_ result: OpaquePointer) {
-        let message = field(.message, of: result) ?? "notice"
-        let fields = [LogField("sqlstate", field(.sqlState, of: result) ?? "")]
-        switch field(.severity, of: result) {
-        case "WARNING": logger.warning(message, fields)
-        case "NOTICE": logger.info(message, fields)
-        default: logger.debug(message, fields)
+    private func take(_ result: OpaquePointer) {
+        func field(_ code: DiagnosticField) -> String? { code.text(of: result) }
+        let notice = ServerNotice(
+            severity: field(.severity) ?? "NOTICE", message: field(.message) ?? "notice", sqlState: field(.sqlState))
+        if let onNotice { return onNotice(notice) }
+        let fields = [LogField("sqlstate", notice.sqlState ?? "")]
+        switch notice.severity {
+        case "WARNING": logger.warning(notice.message, fields)
+        case "NOTICE": logger.info(notice.message, fields)
+        default: logger.debug(notice.message, fields)
         }
     }
-
-    private func field(_ code: DiagnosticField, of result: OpaquePointer) -> String? { code.text(of: result) }
 }
 
 /// Cancels the running statement of a connection, from a separate thread.

@@ -52,8 +52,33 @@ public enum ScratchDatabase {
     public static func keeper(of name: String) -> String { "reeve \(name)" }
 
     private static func drop(_ name: String, beside settings: ConnectionSettings) async throws {
+        do {
+            try await dropSubscriptions(of: settings.database(name))
+        } catch let error as PostgresError where error.sqlState == "3D000" {
+            return  // Another process has dropped the database.
+        }
         try await Connection.opened(settings.named("reeve scratch")) { connection in
             try await connection.with { _ = try $0.execute("DROP DATABASE IF EXISTS \(name) WITH (FORCE)") }
+        }
+    }
+
+    /// Drops the subscriptions, because a database that has one cannot be dropped. Their replication slots on other
+    /// servers are not touched.
+    private static func dropSubscriptions(of settings: ConnectionSettings) async throws {
+        try await Connection.opened(settings.named("reeve scratch")) { connection in
+            try await connection.with { connection in
+                let names: [String] = try connection.query(
+                    """
+                    SELECT quote_ident(s.subname) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+                    WHERE d.datname = current_database()
+                    """
+                ).map { try $0.get(0) }
+                for name in names {
+                    try connection.execute("ALTER SUBSCRIPTION \(name) DISABLE")
+                    try connection.execute("ALTER SUBSCRIPTION \(name) SET (slot_name = NONE)")
+                    try connection.execute("DROP SUBSCRIPTION \(name)")
+                }
+            }
         }
     }
 

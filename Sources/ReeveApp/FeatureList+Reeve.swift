@@ -17,5 +17,6 @@ extension FeatureList {
         .ledger,
         .maintenance,
         .program,
+        .commandLine,
     ])
 }

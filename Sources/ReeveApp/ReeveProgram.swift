@@ -12,15 +12,20 @@ public enum ReeveProgram {
     public static func main(arguments: [String], environment: [String: String]) async -> Int32 {
         signal(SIGPIPE, SIG_IGN)
         let console = Console(isJSON: arguments.contains("--json"), environment: environment)
+        if arguments.first == CompletionScript.command {
+            let answer = CommandLineCommands.complete(
+                Array(arguments.dropFirst()), environment: environment, features: .reeve)
+            Console.write(answer, to: STDOUT_FILENO)
+            return ExitCode.done.rawValue
+        }
         do {
             let parser = CommandLineParser(commands: FeatureList.reeve.commands)
             let help = HelpText(commands: FeatureList.reeve.commands)
             switch try parser.parse(arguments) {
-            case .version:
-                console.result(["version": .string(ProgramVersion.current)], text: "reeve \(ProgramVersion.current)")
-            case .help(nil, _): console.result(.string(help.overview), text: help.overview)
-            case .help(_, let spec?): console.result(.string(help.command(spec)), text: help.command(spec))
-            case .help(let noun?, nil): console.result(.string(help.family(noun)), text: help.family(noun))
+            case .version: CommandLineCommands.show(on: console)
+            case .help(let noun, let spec):
+                let page = try spec.map(help.command) ?? help.page(noun.map { [$0] } ?? [])
+                console.result(["help": .string(page)], text: page)
             case .run(let spec, let parsed):
                 return try await run(spec, parsed, console, environment)
             }

@@ -49,6 +49,12 @@ public func quoteSetting(_ value: String) -> String {
 /// a wildcard (PostgreSQL manual, psql, "Patterns").
 public func quotePattern(_ name: String) -> String { quoteIdentifier(name) }
 
+/// Quotes a value in a connection string of libpq (PostgreSQL manual, section 34.1.1.1).
+public func quoteConnectionValue(_ value: String) -> String {
+    let bytes = [UInt8(ascii: "\\"), UInt8(ascii: "'")]
+    return "'" + String(decoding: escaping(value.utf8, bytes), as: UTF8.self) + "'"
+}
+
 /// Returns one pattern of `pg_dump` that matches the given names in a schema.
 public func quotePattern(schema: String, names: [String]) -> String {
     let names = names.map { quotePattern($0) }

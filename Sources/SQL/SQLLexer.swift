@@ -130,7 +130,8 @@ struct SQLSplitter {
                 let word = UnsafeBufferPointer(rebasing: bytes[token.range])
                 block.see(word, atTopLevel: parentheses == 0)
                 if parentheses == 0 { words.see(word) }
-            case .string: if parentheses == 0 { words.see(UnsafeBufferPointer(rebasing: bytes[token.range])) }
+            case .string, .number, .quotedIdentifier:
+                if parentheses == 0 { words.see(UnsafeBufferPointer(rebasing: bytes[token.range])) }
             default: break
             }
             start = start ?? token.range.lowerBound
@@ -251,6 +252,7 @@ private struct LeadingWords {
     private var sawFrom = false
     private(set) var isCopyFromStdin = false
     private var isSet = false
+    private var isReset = false
     private var setsStrings = false
     private(set) var standardConformingStrings: Bool?
     private var count = 0
@@ -260,18 +262,27 @@ private struct LeadingWords {
         if count == 1 {
             isCopy = word.isKeyword("copy")
             isSet = word.isKeyword("set")
+            isReset = word.isKeyword("reset")
         } else if isCopy {
             if sawFrom, word.isKeyword("stdin") || word.isKeyword("stdout") { isCopyFromStdin = true }
             sawFrom = word.isKeyword("from")
+        } else if isReset, count == 2 {
+            if word.isKeyword("all") || Self.isSetting(word) { standardConformingStrings = true }
         } else if isSet, count <= 5 {
             if setsStrings {
-                let offs: [StaticString] = ["off", "'off'", "false", "'false'", "no", "'no'"]
-                let off = offs.contains(where: word.isKeyword)
-                if !word.isKeyword("to") { standardConformingStrings = !off }
+                // A Boolean may be abbreviated (PostgreSQL manual, section 20.1.1).
+                let offs: [StaticString] = ["of", "off", "f", "fa", "fal", "fals", "false", "n", "no", "0"]
+                let isQuoted = word.first == UInt8(ascii: "'") && word.count > 2
+                let value = isQuoted ? UnsafeBufferPointer(rebasing: word[1..<word.count - 1]) : word
+                if !word.isKeyword("to") { standardConformingStrings = !offs.contains(where: value.isKeyword) }
             } else {
-                setsStrings = word.isKeyword("standard_conforming_strings")
+                setsStrings = Self.isSetting(word)
             }
         }
+    }
+
+    private static func isSetting(_ word: UnsafeBufferPointer<UInt8>) -> Bool {
+        word.isKeyword("standard_conforming_strings") || word.isKeyword("\"standard_conforming_strings\"")
     }
 }
 

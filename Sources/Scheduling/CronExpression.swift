@@ -28,7 +28,8 @@ public struct CronExpression: Sendable, Equatable, CustomStringConvertible {
             guard let expansion = Self.shortForms[fields[0].lowercased()] else {
                 throw CronError(
                     "'\(text)' is not a short form",
-                    hint: "use one of \(Self.shortForms.keys.sorted().joined(separator: ", "))")
+                    hint: didYouMean(text, among: Self.shortForms.keys.sorted())
+                        ?? "use one of \(Self.shortForms.keys.sorted().joined(separator: ", "))")
             }
             fields = expansion.split(separator: " ").map(String.init)
         }
@@ -134,7 +135,9 @@ private struct CronField {
     private func value(_ text: Substring, _ part: Substring) throws(CronError) -> Int {
         if let index = names.firstIndex(of: text.lowercased()), !text.isEmpty { return index }
         guard !text.isEmpty, text.allSatisfy({ $0.isASCII && $0.isNumber }), let number = Int(text) else {
-            throw error(part, "'\(text)' is not a number\(names.isEmpty ? "" : " or a name")")
+            throw error(
+                part, "'\(text)' is not a number\(names.isEmpty ? "" : " or a name")",
+                hint: didYouMean(String(text), among: names.filter { !$0.isEmpty }))
         }
         guard range.contains(number) else {
             throw error(part, "\(number) is not between \(range.lowerBound) and \(range.upperBound)")
@@ -142,7 +145,7 @@ private struct CronField {
         return number
     }
 
-    private func error(_ part: Substring, _ problem: String) -> CronError {
-        CronError("\(title) '\(part)': \(problem)")
+    private func error(_ part: Substring, _ problem: String, hint: String? = nil) -> CronError {
+        CronError("\(title) '\(part)': \(problem)", hint: hint)
     }
 }

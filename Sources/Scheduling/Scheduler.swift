@@ -109,7 +109,9 @@ public final class Scheduler: Sendable {
     ///
     /// - Throws: `SchedulingError`, `PostgresError`.
     public func runNow(_ name: String) async throws -> RunOutcome {
-        guard let task = tasks.first(where: { $0.name == name }) else { throw SchedulingError.unknownTask(name) }
+        guard let task = tasks.first(where: { $0.name == name }) else {
+            throw SchedulingError.unknownTask(name, known: tasks.map(\.name))
+        }
         guard case .granted(let run) = try await claimNow(name) else { throw SchedulingError.alreadyRunning(name) }
         return await attempts(task, run, occurrence: nil)
     }
@@ -293,19 +295,20 @@ public final class Scheduler: Sendable {
 
 /// Why a task cannot be run by hand.
 public enum SchedulingError: Error, CustomStringConvertible {
-    case unknownTask(String)
+    case unknownTask(String, known: [String] = [])
     case alreadyRunning(String)
 
     public var description: String {
         switch self {
-        case .unknownTask(let name): "the task '\(name)' does not exist"
+        case .unknownTask(let name, _): "the task '\(name)' does not exist"
         case .alreadyRunning(let name): "the task '\(name)' is already running"
         }
     }
 
     public var hint: String {
         switch self {
-        case .unknownTask: "list the tasks with 'reeve task list'"
+        case .unknownTask(let name, let known):
+            didYouMean(name, among: known) ?? "list the tasks with 'reeve task list'"
         case .alreadyRunning(let name): "wait until it has ended; 'reeve task history --task \(name)' shows its runs"
         }
     }

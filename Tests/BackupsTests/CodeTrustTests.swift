@@ -445,6 +445,7 @@ struct CodeTrustTests {
         "CREATE LANGUAGE l HANDLER plpgsql_call_handler; ALTER LANGUAGE l OWNER TO %owner%",
     ])
     func `a target that holds others' code is refused`(code: String) async throws {
+        if code.contains("citext"), try await !ServerFeature.extension("citext").isThere(for: code) { return }
         let database = try TestDatabase.current
         let owner = Owner()
         try await owner.prepare(database)

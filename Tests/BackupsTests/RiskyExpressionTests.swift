@@ -107,7 +107,7 @@ struct RiskyExpressionTests {
         }
     }
 
-    @Test(.database) func aRestoreEvaluatesNoneOfThem() async throws {
+    @Test(.database, .server(has: .libxml)) func aRestoreEvaluatesNoneOfThem() async throws {
         let database = try TestDatabase.current
         let attacker = Attacker()
         try await attacker.prepare(database)
@@ -190,7 +190,7 @@ struct RiskyExpressionTests {
     }
 
     /// What is confined takes it back, by itself, by an extension and by an event trigger.
-    @Test(.database) func whatIsConfinedStaysSo() async throws {
+    @Test(.database, .server(has: .extension("citext"))) func whatIsConfinedStaysSo() async throws {
         let database = try TestDatabase.current
         let attacker = Attacker()
         try await attacker.prepare(database)

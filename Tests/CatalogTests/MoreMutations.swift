@@ -291,6 +291,15 @@ extension Mutation {
         Mutation("schema", "comment", "zoo", "COMMENT ON SCHEMA zoo IS NULL"),
         Mutation("schema", "privileges of zoo_visitor", "zoo", "GRANT CREATE ON SCHEMA zoo TO zoo_visitor"),
         Mutation("schema", "privileges of (owner)", "zoo", "REVOKE CREATE ON SCHEMA zoo FROM CURRENT_USER"),
+        Mutation(
+            "extension member", "privileges of zoo_visitor", "pg_trgm(FUNCTION zoo.similarity(text,text))",
+            "GRANT EXECUTE ON FUNCTION zoo.similarity(text, text) TO zoo_visitor"),
+        Mutation(
+            "extension member", "privileges of public", "pg_trgm(FUNCTION zoo.similarity(text,text))",
+            "REVOKE EXECUTE ON FUNCTION zoo.similarity(text, text) FROM PUBLIC"),
+        Mutation(
+            "extension member", "privileges of zoo_visitor", "file_fdw(FOREIGN DATA WRAPPER file_fdw)",
+            "GRANT USAGE ON FOREIGN DATA WRAPPER file_fdw TO zoo_visitor WITH GRANT OPTION"),
         Mutation("extension", "in schema", "pg_trgm", "ALTER EXTENSION pg_trgm SET SCHEMA public"),
         Mutation(
             "extension", "version", "pg_trgm",
@@ -333,6 +342,26 @@ extension Mutation {
             "publication", "tables", "zoo_news",
             "ALTER PUBLICATION zoo_news SET TABLE zoo.animals (id, name) WHERE (id > 4), ONLY zoo.parents"),
         Mutation("publication", "schemas", "zoo_none", "ALTER PUBLICATION zoo_none ADD TABLES IN SCHEMA zoo"),
+        Mutation(
+            "foreign-data wrapper", "owner", "zoo_wrapper",
+            "ALTER FOREIGN DATA WRAPPER zoo_wrapper OWNER TO zoo_director"),
+        Mutation(
+            "foreign-data wrapper", "comment", "zoo_wrapper", "COMMENT ON FOREIGN DATA WRAPPER zoo_wrapper IS 'x'"),
+        Mutation(
+            "foreign-data wrapper", "handler", "zoo_wrapper",
+            "ALTER FOREIGN DATA WRAPPER zoo_wrapper HANDLER file_fdw_handler"),
+        Mutation(
+            "foreign-data wrapper", "validator", "zoo_wrapper",
+            "ALTER FOREIGN DATA WRAPPER zoo_wrapper VALIDATOR file_fdw_validator"),
+        Mutation(
+            "foreign-data wrapper", "options", "zoo_wrapper",
+            "ALTER FOREIGN DATA WRAPPER zoo_wrapper OPTIONS (ADD debug 'on')"),
+        Mutation(
+            "foreign-data wrapper", "privileges of zoo_visitor", "zoo_wrapper",
+            "GRANT USAGE ON FOREIGN DATA WRAPPER zoo_wrapper TO zoo_visitor WITH GRANT OPTION"),
+        Mutation(
+            "user mapping", "options", "zoo_wrapped(zoo_visitor)",
+            "ALTER USER MAPPING FOR zoo_visitor SERVER zoo_wrapped OPTIONS (SET user 'b')"),
         Mutation("foreign server", "owner", "zoo_files", "ALTER SERVER zoo_files OWNER TO zoo_director"),
         Mutation("foreign server", "comment", "zoo_files", "COMMENT ON SERVER zoo_files IS 'x'"),
         Mutation("foreign server", "version", "zoo_files", "ALTER SERVER zoo_files VERSION '2'"),

@@ -18,7 +18,9 @@ struct Mutation: Sendable, CustomStringConvertible {
 
     var description: String { "\(kind) \(object): \(property)" }
 
-    static let all = presence + tables + columns + constraints + indexes + relations + routines + types + database + kin
+    static let all =
+        presence + tables + columns + constraints + indexes + relations + routines + types + database + kin
+        + NewerZoo.mutations
 
     static let presence = [
         Mutation(
@@ -82,6 +84,22 @@ struct Mutation: Sendable, CustomStringConvertible {
         Mutation(
             "text search dictionary", "present", "zoo.more",
             "CREATE TEXT SEARCH DICTIONARY zoo.more (TEMPLATE = pg_catalog.simple)"),
+        Mutation(
+            "foreign-data wrapper", "present", "more",
+            "CREATE FOREIGN DATA WRAPPER more; CREATE SERVER of_more FOREIGN DATA WRAPPER more",
+            also: ["foreign server of_more: present"]),
+        Mutation(
+            "foreign server", "present", "zoo_wrapped", "DROP SERVER zoo_wrapped CASCADE"),
+        Mutation(
+            "user mapping", "present", "zoo_wrapped(zoo_visitor)",
+            "DROP USER MAPPING FOR zoo_visitor SERVER zoo_wrapped"),
+        Mutation(
+            "user mapping", "present", "zoo_other((migrator))",
+            "CREATE USER MAPPING FOR CURRENT_USER SERVER zoo_other"),
+        Mutation("user mapping", "present", "zoo_other(public)", "CREATE USER MAPPING FOR PUBLIC SERVER zoo_other"),
+        Mutation(
+            "subscription", "present", "zoo_feed",
+            "CREATE SUBSCRIPTION zoo_feed CONNECTION 'host=h' PUBLICATION p WITH (connect = false, slot_name = NONE)"),
         Mutation("foreign server", "present", "more", "CREATE SERVER more FOREIGN DATA WRAPPER file_fdw"),
         Mutation("extension", "present", "pg_trgm", "DROP EXTENSION pg_trgm"),
         Mutation("extension", "present", "citext", "CREATE EXTENSION citext"),
@@ -407,6 +425,12 @@ struct Mutation: Sendable, CustomStringConvertible {
             """
             DROP TRIGGER touched ON zoo.animals; CREATE TRIGGER touched BEFORE UPDATE OF name ON zoo.animals
                 FOR EACH ROW EXECUTE FUNCTION zoo.touch()
+            """),
+        Mutation(
+            "trigger", "definition", "zoo.animals.touched",
+            """
+            DROP TRIGGER touched ON zoo.animals; CREATE TRIGGER touched BEFORE UPDATE OF kind, name ON zoo.animals
+                FOR EACH ROW WHEN (OLD.name IS DISTINCT FROM NEW.name) EXECUTE FUNCTION zoo.touch()
             """),
         Mutation("trigger", "enabled", "zoo.animals.touched", "ALTER TABLE zoo.animals DISABLE TRIGGER touched"),
         Mutation("trigger", "enabled", "zoo.animals.touched", "ALTER TABLE zoo.animals ENABLE ALWAYS TRIGGER touched"),

@@ -150,10 +150,14 @@ import Testing
     @Test(arguments: ["\n", "\r", "\r\n", "\u{85}", "\u{2028}", "\u{c}\n"])
     func aNoteEndsWhereItsLineDoes(_ end: String) {
         var script = MendScript()
-        script.add("DROP TABLE a", note: "loses data: table x\(end)\\! date")
+        script.add("DROP TABLE a", note: "table x\(end)\\! date")
         let ends = "\n\r\u{85}\u{2028}\u{c}".unicodeScalars
         let lines = script.text.unicodeScalars.split { ends.contains($0) }.map { String($0) }
         #expect(lines.count == 2 && lines[0].hasPrefix("--") && lines[1] == "DROP TABLE a;")
+        script.statements = []
+        script.withheld = [MendScript.Statement(sql: "DROP TABLE \"a\(end)\\! date\"", note: nil, loss: "x\(end)y")]
+        let comments = script.text.unicodeScalars.split { ends.contains($0) }.map { String($0) }
+        #expect(comments.count >= 3 && comments.allSatisfy { $0.hasPrefix("-- ") }, "\(comments)")
     }
 
     @Test func identitiesAreReadAsTheyAreWritten() {
@@ -270,5 +274,52 @@ import Testing
             let text = "server: 150000\nschemas: s\n\ntable s.t\n  comment: |\(count)\n    x\n"
             #expect(throws: SnapshotError.self) { try SchemaSnapshot.parse(text, file: "f") }
         }
+    }
+}
+
+@Suite struct RangeBoundTests {
+    @Test(arguments: [
+        ("FROM ('2024-01-01') TO ('2024-02-01')", "FROM ('2024-02-01') TO ('2024-03-01')", true),
+        ("FROM ('2024-01-01') TO ('2024-02-02')", "FROM ('2024-02-01') TO ('2024-03-01')", false),
+        ("FROM (MINVALUE) TO (9)", "FROM (10) TO (20)", true), ("FROM (5) TO (10)", "FROM (9) TO (20)", false),
+        ("FROM ('-20') TO ('-10')", "FROM ('-10') TO (0)", true), ("FROM (1) TO (MAXVALUE)", "FROM (5) TO (6)", false),
+        (
+            "FROM ('2024-01-01 00:00:00+00') TO ('2024-01-02 00:00:00+00')",
+            "FROM ('2024-01-02 00:00:00.5+00') TO ('2024-01-03 00:00:00+00')", true
+        ),
+        ("FROM (1, 'b') TO (1, 'c')", "FROM (2, 'a') TO (3, 'a')", true),
+        // The server knows the order of texts; this program does not.
+        ("FROM ('a') TO ('b')", "FROM ('c') TO ('d')", false),
+        ("FROM (1, 'a') TO (1, 'b')", "FROM (1, 'c') TO (2, 'a')", false),
+        ("FROM ('0044-03-15 BC') TO ('2024-01-01')", "FROM ('2024-01-01') TO ('10000-01-01')", true),
+    ])
+    func aRangeEndsBeforeAnother(_ one: String, _ other: String, _ isBefore: Bool) throws {
+        let (left, right) = (RangeBound("FOR VALUES \(one)"), RangeBound("FOR VALUES \(other)"))
+        #expect(try #require(left).endsBefore(#require(right)) == isBefore)
+    }
+
+    @Test(arguments: ["DEFAULT", "FOR VALUES IN ('a')", "FOR VALUES WITH (modulus 2, remainder 0)"])
+    func otherBoundsAreNoRanges(_ bound: String) { #expect(RangeBound(bound) == nil) }
+}
+
+@Suite struct DataLossTests {
+    @Test(arguments: [
+        ("integer", "bigint", true), ("bigint", "smallint", true), ("integer", "numeric", true),
+        ("integer", "numeric(5,2)", true), ("numeric(5,0)", "integer", true), ("numeric(5,2)", "integer", false),
+        ("numeric", "integer", false), ("numeric(5,2)", "numeric(9,4)", true), ("numeric(5,2)", "numeric(9,1)", false),
+        ("numeric", "numeric(9,1)", false), ("numeric(9,1)", "numeric", true), ("integer", "real", false),
+        ("integer", "double precision", true), ("double precision", "real", false), ("real", "double precision", true),
+        ("character varying(5)", "character varying(6)", true), ("character varying(6)", "character varying(5)", false),
+        ("character varying", "character varying(5)", false), ("character varying(5)", "text", true),
+        ("text", "character varying(500)", false), ("text", "character varying", true), ("uuid", "text", true),
+        ("text", "integer", false), ("text", "jsonb", false), ("json", "jsonb", false), ("text", "name", false),
+        ("date", "timestamp without time zone", true), ("timestamp without time zone", "date", false),
+        ("timestamp with time zone", "timestamp without time zone", false),
+        ("timestamp(3) with time zone", "timestamp with time zone", true),
+        ("timestamp with time zone", "timestamp(3) with time zone", false), ("text[]", "character varying(3)[]", false),
+        ("zoo.a", "zoo.b", false), ("zoo.a", "text", true), ("\"odd type\"", "\"odd type\"", true),
+    ])
+    func aConversionKeepsEveryValueOrIsRefused(_ old: String, _ new: String, _ isLossless: Bool) {
+        #expect(DataLoss.isLossless(from: old, to: new) == isLossless, "\(old) to \(new)")
     }
 }

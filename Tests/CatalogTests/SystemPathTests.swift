@@ -44,16 +44,18 @@ struct SystemPathTests {
     }
 
     /// Who revoked his own right takes it back whenever he likes, and what was made before stays.
-    @Test(arguments: [
-        "ALTER SCHEMA ext OWNER TO %; SET ROLE %; REVOKE CREATE ON SCHEMA ext FROM %; RESET ROLE",
-        "CREATE FUNCTION ext.length(varchar) RETURNS int LANGUAGE sql AS 'SELECT 1'; "
-            + "ALTER FUNCTION ext.length(varchar) OWNER TO %",
-        "CREATE TYPE ext.state AS ENUM ('new'); ALTER TYPE ext.state OWNER TO %",
-        "CREATE VIEW ext.jobs AS SELECT 1 AS a; ALTER VIEW ext.jobs OWNER TO %",
-        "CREATE FUNCTION ext.same(int, int) RETURNS bool LANGUAGE sql AS 'SELECT true'; "
-            + "CREATE OPERATOR ext.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = ext.same); "
-            + "ALTER OPERATOR ext.=== (int, int) OWNER TO %",
-    ])
+    @Test(
+        .server(has: .extension("citext")),
+        arguments: [
+            "ALTER SCHEMA ext OWNER TO %; SET ROLE %; REVOKE CREATE ON SCHEMA ext FROM %; RESET ROLE",
+            "CREATE FUNCTION ext.length(varchar) RETURNS int LANGUAGE sql AS 'SELECT 1'; "
+                + "ALTER FUNCTION ext.length(varchar) OWNER TO %",
+            "CREATE TYPE ext.state AS ENUM ('new'); ALTER TYPE ext.state OWNER TO %",
+            "CREATE VIEW ext.jobs AS SELECT 1 AS a; ALTER VIEW ext.jobs OWNER TO %",
+            "CREATE FUNCTION ext.same(int, int) RETURNS bool LANGUAGE sql AS 'SELECT true'; "
+                + "CREATE OPERATOR ext.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = ext.same); "
+                + "ALTER OPERATOR ext.=== (int, int) OWNER TO %",
+        ])
     func `an extension's schema is in the path only where nobody else is at home`(others: String) async throws {
         let database = try TestDatabase.current
         let role = "\(database.name)_other"
@@ -72,5 +74,63 @@ struct SystemPathTests {
             try await database.with { try SystemPath.intruders(in: "ext", trusted: [], on: $0) } == [role])
         #expect(try await database.with { try SystemPath.intruders(in: "ext", trusted: [role], on: $0) } == [])
         try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
+
+    /// One session surveys again and again, and others change the schema meanwhile.
+    @Test(arguments: [
+        "GRANT CREATE ON SCHEMA app TO %", "ALTER SCHEMA app OWNER TO %",
+        "CREATE TABLE app.theirs (a int); ALTER TABLE app.theirs OWNER TO %",
+        "CREATE OPERATOR app.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq); "
+            + "ALTER OPERATOR app.=== (int, int) OWNER TO %",
+    ])
+    func `a survey says what intruders and statement say, as it is at that moment`(change: String) async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_other"
+        try await database.execute("CREATE ROLE \(role)", "CREATE SCHEMA app", "CREATE TABLE app.ours (a int)")
+        try await Connection.opened(database.settings) { connection in
+            let check = { @Sendable (trusted: [String]) async throws -> [String] in
+                let survey = try await connection.with { try SystemPath.survey("app", trusted: trusted, on: $0) }
+                try await database.with { connection in
+                    let intruders = try SystemPath.intruders(in: "app", trusted: trusted, on: connection)
+                    #expect(survey.intruders == intruders)
+                    for local in [false, true] {
+                        let statement = try SystemPath.statement(schema: "app", local: local, on: connection)
+                        #expect(survey.statement(local: local) == statement)
+                    }
+                }
+                return survey.intruders
+            }
+            // After five runs the server takes a plan that does not depend on the parameters.
+            for _ in 0..<7 { #expect(try await check([]) == []) }
+            try await database.execute(change.replacing("%", with: role))
+            #expect(try await check([]) == [role])
+            #expect(try await check([role]) == [])
+            try await database.execute("REASSIGN OWNED BY \(role) TO postgres", "DROP OWNED BY \(role)")
+            #expect(try await check([]) == [])
+            // A role without superuser's rights has nothing to lose.
+            try await database.execute("GRANT CREATE ON SCHEMA app TO \(role)")
+            try await connection.with { _ = try $0.execute("SET ROLE pg_monitor") }
+            #expect(try await connection.with { try SystemPath.survey("app", trusted: [], on: $0).intruders } == [])
+            try await connection.with { try $0.resetSession() }
+            #expect(try await check([]) == [role])
+        }
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
+    @Test(.server(has: .extension("citext")))
+    func `a survey has the schemas of extensions that are nobody else's`() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_other"
+        try await database.execute(
+            "CREATE ROLE \(role)", "CREATE SCHEMA \"Ext\"", "CREATE EXTENSION citext SCHEMA \"Ext\"")
+        try await Connection.opened(database.settings) { connection in
+            let path = { @Sendable in
+                try await connection.with { try SystemPath.survey("app", trusted: [], on: $0).statement(local: true) }
+            }
+            #expect(try await path().contains(#"'app, "Ext", pg_temp'"#))
+            try await database.execute("GRANT CREATE ON SCHEMA \"Ext\" TO \(role)")
+            #expect(try await path().contains("'app, pg_temp'"))
+        }
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 }

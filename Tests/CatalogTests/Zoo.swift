@@ -5,6 +5,7 @@ import TestSupport
 /// A schema with at least one object of every kind, and rows in its tables.
 enum Zoo {
     static let template = DatabaseTemplate("template_zoo") { settings in
+        let server = try await ZooServer.current
         try await Connection.opened(settings) { connection in
             try await connection.with { connection in
                 // Belongs to the whole cluster, and cannot be made in a block.
@@ -12,10 +13,11 @@ enum Zoo {
                     try connection.execute("SET allow_in_place_tablespaces = on")
                     try connection.execute("CREATE TABLESPACE zoo_space LOCATION ''")
                 }
-                try connection.execute(sql)
+                try connection.execute(server.adapted(sql))
                 try connection.execute(views)
                 try connection.execute(trigger)
                 try connection.execute(publication)
+                for part in server.newer { try connection.execute(part.sql) }
             }
         }
     }
@@ -78,6 +80,7 @@ enum Zoo {
         CREATE FOREIGN DATA WRAPPER zoo_wrapper;
         CREATE SERVER zoo_wrapped FOREIGN DATA WRAPPER zoo_wrapper OPTIONS (host 'a');
         CREATE SERVER zoo_other FOREIGN DATA WRAPPER file_fdw;
+        CREATE USER MAPPING FOR zoo_visitor SERVER zoo_wrapped OPTIONS (user 'a');
 
         CREATE SEQUENCE zoo.tickets START 10 INCREMENT 5 CACHE 2;
         CREATE TABLE zoo.keepers (

@@ -9,7 +9,7 @@ import Testing
 /// Reading folders and files; no database.
 @Suite struct MigrationFileTests {
     private func script(_ sql: String) throws -> MigrationScript {
-        try MigrationScript(path: "0001_x.up.sql", source: Array(sql.utf8))
+        try MigrationScript(path: "0001_x.up.sql", bytes: Array(sql.utf8))
     }
 
     @Test(arguments: [
@@ -54,16 +54,31 @@ import Testing
         arguments: [
             (
                 "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS i ON ONLY s.t (a)",
-                NonTransactionalStatement.createIndex(name: "I", table: "S.T")
+                NonTransactionalStatement.createIndex(
+                    IndexStatement(
+                        name: "i", table: "s.t", isUnique: true, toleratesExisting: true, definitionStart: 60))
             ),
-            ("create index concurrently \"I x\" on t (a)", .createIndex(name: "\"I x\"", table: "T")),
-            ("CREATE INDEX CONCURRENTLY ON t (a)", .createIndex(name: "", table: "T")),
-            ("DROP INDEX CONCURRENTLY IF EXISTS s.i", .dropIndex(name: "S.I")),
-            ("REINDEX (VERBOSE, CONCURRENTLY) INDEX i", .reindex(index: "I")),
-            ("REINDEX TABLE CONCURRENTLY t", .reindexTable("T")),
-            ("REINDEX DATABASE d", .other),
-            ("ALTER TABLE ONLY t DETACH PARTITION p CONCURRENTLY", .detachPartition(parent: "T", partition: "P")),
-            ("CREATE DATABASE d", .createDatabase(name: "D")), ("DROP DATABASE IF EXISTS d", .dropDatabase(name: "D")),
+            (
+                "create index concurrently \"I x\" on größe (a)",
+                .createIndex(
+                    IndexStatement(
+                        name: "\"I x\"", table: "größe", isUnique: false, toleratesExisting: false,
+                        definitionStart: 42))
+            ),
+            (
+                "CREATE INDEX CONCURRENTLY ON t (a)",
+                .createIndex(
+                    IndexStatement(
+                        name: nil, table: "t", isUnique: false, toleratesExisting: false, definitionStart: 30))
+            ),
+            ("DROP INDEX CONCURRENTLY IF EXISTS s.i", .dropIndex(name: "s.i")),
+            ("REINDEX (VERBOSE, CONCURRENTLY) INDEX i", .reindex(index: "i")),
+            ("REINDEX TABLE CONCURRENTLY t", .reindexTable("t")),
+            ("REINDEX DATABASE d", .other), ("ALTER SUBSCRIPTION s REFRESH PUBLICATION", .other),
+            ("ALTER TABLE ONLY t DETACH PARTITION p CONCURRENTLY", .detachPartition(parent: "t", partition: "p")),
+            ("ALTER TABLE s.t * DETACH PARTITION p CONCURRENTLY", .detachPartition(parent: "s.t", partition: "p")),
+            ("ALTER TABLE ONLY (t) DETACH PARTITION p CONCURRENTLY", .detachPartition(parent: "t", partition: "p")),
+            ("CREATE DATABASE d", .createDatabase(name: "d")), ("DROP DATABASE IF EXISTS d", .dropDatabase(name: "d")),
             ("VACUUM (ANALYZE) t", .other), ("ALTER SYSTEM SET work_mem = '1MB'", .other),
             ("CREATE TABLESPACE s LOCATION 'x'", .other),
         ] as [(String, NonTransactionalStatement)])
@@ -71,7 +86,9 @@ import Testing
         throws
     {
         let script = try script(sql)
-        #expect(NonTransactionalStatement(words: try script.words(of: script.statements[0])) == expected)
+        #expect(
+            NonTransactionalStatement(words: try script.words(of: script.statements[0]), isAutocommit: false)
+                == expected)
     }
 
     @Test(arguments: [
@@ -81,12 +98,20 @@ import Testing
     ])
     func `others are not`(sql: String) throws {
         let script = try script(sql)
-        #expect(NonTransactionalStatement(words: try script.words(of: script.statements[0])) == nil)
+        #expect(
+            NonTransactionalStatement(words: try script.words(of: script.statements[0]), isAutocommit: false) == nil)
     }
 
     @Test func `transaction control in a migration is refused with its place`() throws {
-        for sql in ["BEGIN; SELECT 1; COMMIT;", "SELECT 1;\nEND;", "ROLLBACK;", "START TRANSACTION;"] {
-            #expect(throws: MigrationError.self) { _ = try MigrationStep.steps(of: script(sql)) }
+        let alone = "-- reeve: no-transaction\n"
+        for sql in [
+            "SELECT 1; BEGIN; SELECT 1; COMMIT;", "BEGIN; SELECT 1; COMMIT; SELECT 1;", "SELECT 1;\nEND;", "ROLLBACK;",
+            "START TRANSACTION;", "BEGIN; SELECT 1;", "BEGIN; SELECT 1; ROLLBACK;",
+            "BEGIN ISOLATION LEVEL SERIALIZABLE; COMMIT;",
+            "BEGIN; CREATE INDEX CONCURRENTLY i ON t (a); COMMIT;", alone + "BEGIN; SELECT 1;", alone + "COMMIT;",
+            alone + "BEGIN; BEGIN; COMMIT;", alone + "BEGIN; VACUUM; COMMIT;",
+        ] {
+            #expect(throws: MigrationError.self, "\(sql)") { _ = try MigrationStep.steps(of: script(sql)) }
         }
         let allowed = try MigrationStep.steps(of: script("SAVEPOINT a; ROLLBACK TO SAVEPOINT a;"))
         #expect(allowed.count == 1)
@@ -101,6 +126,26 @@ import Testing
         #expect(steps.map(\.runsAlone) == [false, true, false])
     }
 
+    @Test func `BEGIN and COMMIT around a whole script are its transaction`() throws {
+        for sql in ["BEGIN; SELECT 1; SELECT 2; COMMIT;", "start transaction;\nSELECT 1; SELECT 2;\nEND WORK;"] {
+            #expect(try MigrationStep.steps(of: script(sql)).map(\.statements.count) == [2])
+        }
+        let apart = try MigrationStep.steps(
+            of: script("-- reeve: no-transaction\nSELECT 1; BEGIN; SELECT 2; SELECT 3; COMMIT; SELECT 4;"))
+        #expect(apart.map(\.statements.count) == [1, 2, 1])
+    }
+
+    @Test func `without transactions, what may commit or needs none runs alone`() throws {
+        let sql = """
+            -- reeve: no-transaction
+            SELECT 1; CALL p(); DO $$ BEGIN NULL; END $$; DO $$ BEGIN COMMIT; END $$; REINDEX TABLE t; CLUSTER t;
+            """
+        let steps = try MigrationStep.steps(of: script(sql))
+        #expect(steps.map(\.runsAlone) == [false, true, false, true, true, true])
+        let together = try MigrationStep.steps(of: script("CALL p(); DO $$ BEGIN COMMIT; END $$; REINDEX TABLE t;"))
+        #expect(together.map(\.runsAlone) == [false])
+    }
+
     @Test func `names that are no migration's, duplicates and orphans are refused`() throws {
         func read(_ files: [String]) throws {
             let fixture = try MigrationFixture(
@@ -109,7 +154,9 @@ import Testing
         }
         try read(["0001_a.up.sql", "0001_a.down.sql", "0002_b.up.sql", "R__v.sql", "R__v.down.sql"])
         #expect(throws: MigrationError.self) { try read(["V1__a.sql"]) }
-        #expect(throws: MigrationError.self) { try read(["0000_a.up.sql"]) }
+        try read(["0_a.sql", "20240131120000_b.sql", "999999999999999999_c.up.sql"])
+        #expect(throws: MigrationError.self) { try read(["1000000000000000000_a.sql"]) }
+        #expect(throws: MigrationError.self) { try read(["0001_a.sql", "0001_a.up.sql"]) }
         #expect(throws: MigrationError.self) { try read(["0001_a.down.sql"]) }
         let error = #expect(throws: MigrationError.self) { try read(["0001_a.up.sql", "01_b.up.sql"]) }
         #expect(error?.description.contains("0001_a.up.sql") == true)

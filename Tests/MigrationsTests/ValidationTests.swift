@@ -53,7 +53,7 @@ struct ValidationTests {
         #expect(second.expected.source == .cache)
         #expect(second.differences.map(\.object.description) == ["app.things.extra"])
         #expect(second.differences.first?.system == "app" && second.differences.first?.sort == .unexpected)
-        try await TestDatabase.current.execute(second.mend.text)
+        try await TestDatabase.current.execute(second.mend(lossy: true).text)
         let mended = try await validate(fixture, settings) { $0.cacheFolder = folder }
         #expect(mended.differences == [])
 
@@ -79,7 +79,7 @@ struct ValidationTests {
         #expect(
             Set(whole.differences.map(\.object.description)) == ["app.things.note", "app.notes", "app.total()"])
         #expect(whole.differences.allSatisfy { $0.sort == .missing })
-        try await TestDatabase.current.execute(whole.mend.text)
+        try await TestDatabase.current.execute(whole.mend().text)
         let mended = try await validate(fixture, settings)
         #expect(mended.differences == [])
     }
@@ -187,13 +187,120 @@ struct ValidationTests {
         let database = try TestDatabase.current
         _ = try await fixture.migrator(database.settings).up()
         try fixture.write("0001_a.up.sql", "CREATE TABLE a (id integer); SELECT * FROM nowhere;")
+        // Where the ledger knows nothing of the system, the files are replayed.
+        try await database.execute("DROP SCHEMA reeve CASCADE")
         let error = try await #require(throws: MigrationError.self) {
             _ = try await validate(fixture, database.settings)
         }
         #expect("\(error)".contains("0001_a"))
         try await waitUntil("no scratch database is left") { try await scratches() == 0 }
+        try fixture.write("0001_a.up.sql", "CREATE TABLE IF NOT EXISTS a (id integer);")
+        _ = try await fixture.migrator(database.settings).up()
         try fixture.remove("0001_a.up.sql")
         await #expect(throws: MigrationError.self) { _ = try await validate(fixture, database.settings) }
+    }
+
+    @Test(.database) func anEditedFileIsToldInsteadOfDrift() async throws {
+        let fixture = try MigrationFixture(Self.files)
+        let database = try TestDatabase.current
+        _ = try await fixture.migrator(database.settings).up()
+        let edited = Self.files["0001_things.up.sql"]?.replacing("varchar(20)", with: "varchar(30)") ?? ""
+        try fixture.write("0001_things.up.sql", edited)
+        let report = try await validate(fixture, database.settings)
+        #expect(report.differences == [])
+        #expect(
+            report.migrations.map(\.system) == ["app"] && report.migrations.map(\.finding.subject) == ["0001_things"])
+        let text = report.migrations.first?.finding.evidence ?? ""
+        #expect(
+            text.contains("0001_things.up.sql:3") && text.contains("had '20' here, but the file has '30'"), "\(text)")
+        // The same words as those of verify.
+        #expect(try await fixture.migrator(database.settings).verify().map(\.evidence) == [text])
+        // Drift is still seen, also with the edited text.
+        try await database.execute("ALTER TABLE app.things ALTER name TYPE varchar(30)")
+        #expect(try await validate(fixture, database.settings).differences.map(\.object.name) == ["name"])
+    }
+
+    /// The edited text of a repeatable migration is pending, and what was applied is compared.
+    @Test(.database) func anEditedRepeatableMigrationIsPending() async throws {
+        let fixture = try MigrationFixture(Self.files)
+        let database = try TestDatabase.current
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write(
+            "R__total.up.sql",
+            "CREATE OR REPLACE FUNCTION total() RETURNS bigint LANGUAGE sql AS 'SELECT 2::bigint';")
+        let report = try await validate(fixture, database.settings)
+        #expect(report.differences == [] && report.migrations.isEmpty && report.pending == ["app": 1])
+    }
+
+    @Test(.database) func aHalfAppliedMigrationIsTold() async throws {
+        var files = Self.files
+        files["0003_index.up.sql"] = """
+            ALTER TABLE things ADD COLUMN more text;
+            CREATE UNIQUE INDEX CONCURRENTLY things_once ON things (state);
+            CREATE TABLE last (id integer);
+            """
+        let fixture = try MigrationFixture(files)
+        let database = try TestDatabase.current
+        _ = try await fixture.migrator(database.settings).up(to: 2)
+        try await database.execute("INSERT INTO app.things (state) VALUES ('new'), ('new')")
+        await #expect(throws: MigrationError.self) { _ = try await fixture.migrator(database.settings).up() }
+        let report = try await validate(fixture, database.settings)
+        // What the steps that are done have made is expected.
+        #expect(report.differences == [])
+        #expect(report.migrations.map(\.finding.subject) == ["0003_index"])
+        #expect(report.migrations.first?.finding.evidence.contains("was begun and not finished") == true)
+        #expect(report.migrations.first?.finding.mend?.contains("reeve migrate up") == true)
+        try await database.execute("DELETE FROM app.things")
+        _ = try await fixture.migrator(database.settings).up()
+        let after = try await validate(fixture, database.settings)
+        #expect(after.differences == [] && after.migrations.isEmpty)
+    }
+
+    /// A replay has the sessions of a run of up: what a migration sets is gone with the next.
+    @Test(.database) func aMigrationSeesInTheReplayWhatItSeesInUp() async throws {
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            SET search_path = pg_catalog; SET work_mem = '7MB'; CREATE TEMPORARY TABLE t (a integer);
+            SELECT set_config('my.setting', 'x', false); PREPARE p AS SELECT 1;
+            """,
+            "0002_b.up.sql": """
+            DO $$ BEGIN
+                EXECUTE format('CREATE TABLE seen_%s_%s_%s_%s (a integer)', current_setting('work_mem'),
+                    coalesce(current_setting('my.setting', true), ''), to_regclass('t') IS NULL,
+                    (SELECT count(*) FROM pg_prepared_statements WHERE name = 'p'));
+                EXECUTE format('COMMENT ON SCHEMA app IS %L', current_setting('search_path') || current_user);
+                EXECUTE format('CREATE VIEW transactions AS SELECT %L::text AS a', txid_current() <> txid_current());
+            END $$;
+            CREATE INDEX CONCURRENTLY i ON seen_4mb__t_0 (a);
+            """,
+            "0003_copy.up.sql": "CREATE TABLE c (a integer);\nCOPY c FROM STDIN;\n1\n\\.\n",
+        ])
+        let database = try TestDatabase.current
+        let replayed = try await Self.replayed(fixture, database.settings)
+        do { _ = try await fixture.migrator(database.settings).up() } catch { Issue.record("\(error)") }
+        let report = try await validate(fixture, database.settings)
+        #expect(report.differences == [] && replayed > 3, "\(report.differences)")
+    }
+
+    private static func replayed(_ fixture: MigrationFixture, _ settings: ConnectionSettings) async throws -> Int {
+        try await SchemaValidator(database: Database(settings), systems: [fixture.system()])
+            .expected(allMigrations: true).catalog.objects.count
+    }
+
+    /// Nothing of the ledger is in the scratch database, and its commits need not reach the disk.
+    @Test(.database) func aReplayHasNoLedger() async throws {
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            DO $$ BEGIN
+                EXECUTE format('COMMENT ON SCHEMA app IS %L',
+                    coalesce(to_regnamespace('reeve')::text, 'none') || ' ' || current_setting('synchronous_commit'));
+            END $$;
+            """
+        ])
+        let settings = try TestDatabase.current.settings
+        let catalog = try await SchemaValidator(database: Database(settings), systems: [fixture.system()])
+            .expected(allMigrations: true).catalog
+        #expect(catalog[ObjectIdentity(.schema, "app")]?["comment"] == "none off")
     }
 
     @Test(.database) func abandonedScratchDatabasesAreCleared() async throws {
@@ -208,17 +315,22 @@ struct ValidationTests {
         let database = try TestDatabase.current
         _ = try await fixture.migrator(database.settings).up()
         // Nobody is connected to it just now, but who made it lives.
-        try await Connection.opened(database.settings.named(ScratchDatabase.keeper(of: used))) { keeper in
+        let keeper = database.settings.named(ScratchDatabase.keeper(of: used))
+        let left = try await Connection.opened(keeper) { keeper in
             try await keeper.with { _ = try $0.execute("CREATE DATABASE \(used)") }
             _ = try await validate(fixture, database.settings)
-        }
-        let left = try await database.with { connection in
-            try connection.query(
-                "SELECT datname::text FROM pg_database WHERE datname IN ($1, $2, $3) ORDER BY 1", [old, young, used]
-            ).map { try $0.get(0, as: String.self) }
+            return try await database.with { connection in
+                try connection.query(
+                    "SELECT datname::text FROM pg_database WHERE datname IN ($1, $2, $3) ORDER BY 1",
+                    [old, young, used]
+                ).map { try $0.get(0, as: String.self) }
+            }
         }
         #expect(left == [used, young])
-        try await TestCluster.runSQL("DROP DATABASE \(young)", "DROP DATABASE \(odd)", "DROP DATABASE \(used)")
+        try await TestCluster.runSQL(
+            "DROP DATABASE \(young)", "DROP DATABASE \(odd)",
+            // Another test may have dropped it, now that its keeper is gone.
+            "DROP DATABASE IF EXISTS \(used)")
     }
 
     @Test(.database) func nobodyElseGetsIntoAScratchDatabase() async throws {
@@ -259,7 +371,8 @@ struct ValidationTests {
         }
     }
 
-    @Test(.database(DatabaseTemplate.systems)) func theShippedSystemsAndTheirSnapshotsAgree() async throws {
+    @Test(.database(DatabaseTemplate.systems), .server(has: .extension("pg_stat_statements")))
+    func theShippedSystemsAndTheirSnapshotsAgree() async throws {
         let database = try TestDatabase.current
         var settings = SchemaValidator.Settings()
         let systems = ShippedFixture.systems()
@@ -269,6 +382,13 @@ struct ValidationTests {
         let committed = try await SchemaValidator(
             database: Database(database.settings), systems: systems, settings: settings
         ).validate()
-        #expect(committed.differences == [] && committed.expected.source == .snapshots)
+        #expect(committed.expected.source == .snapshots)
+        // The snapshots are of version 15. The columns of this view are those of an extension's view, and newer versions
+        // of the extension have others.
+        let version = try await database.with { $0.serverVersion / 10000 }
+        #expect(
+            committed.differences.filter {
+                version == 15 || "\($0.object)" != "videogen.pg_stat_statements"
+            } == [])
     }
 }

@@ -119,7 +119,8 @@ struct ConfinementTests {
     }
 
     /// Whoever may create in a database owns the extensions that he makes, and may call a function of his a part of one.
-    @Test func `a function that was put into an extension is confined like any other`() async throws {
+    @Test(.server(has: .extension("citext")))
+    func `a function that was put into an extension is confined like any other`() async throws {
         let database = try TestDatabase.current
         try await database.execute(
             "CREATE ROLE \(role)", "GRANT CREATE ON DATABASE \(database.name) TO \(role)",

@@ -66,6 +66,31 @@ struct ConnectionTests {
         }
     }
 
+    @Test func `a statement whose plan is kept is prepared once, and again after a reset`() async throws {
+        try await Connection.opened(try TestDatabase.current.settings) { connection in
+            let (sums, names) = try await connection.with { connection in
+                var sums: [Int] = []
+                var names: [[String]] = []
+                for round in 0..<3 {
+                    for number in 0..<3 {
+                        let rows = try connection.query(keepingPlan: "SELECT $1::int + 1", [number])
+                        sums.append(try rows.first?.get(0) ?? -1)
+                    }
+                    #expect(throws: PostgresError.self) {
+                        try connection.query(keepingPlan: "SELECT 1 / $1::int", [0])
+                    }
+                    names.append(
+                        try connection.query("SELECT name FROM pg_prepared_statements ORDER BY 1").map { try $0.get(0) }
+                    )
+                    if round == 1 { try connection.resetSession() }
+                }
+                return (sums, names)
+            }
+            #expect(sums == [1, 2, 3, 1, 2, 3, 1, 2, 3])
+            #expect(names == [["reeve_1", "reeve_2"], ["reeve_1", "reeve_2"], ["reeve_3", "reeve_4"]])
+        }
+    }
+
     @Test func `a session that cannot be reset is closed`() async throws {
         try await Connection.opened(try TestDatabase.current.settings) { connection in
             try await connection.with { connection in

@@ -17,7 +17,7 @@ struct OwnersSettingsTests {
         }
     }
 
-    @Test(arguments: [false, true])
+    @Test(.server(has: .libxml), arguments: [false, true])
     func `a database with all of them set by its owner behaves the same`(behindPooler: Bool) async throws {
         let database = try TestDatabase.current
         try await set([
@@ -58,6 +58,27 @@ struct OwnersSettingsTests {
             }
             #expect(isolation == "read committed")
         }
+    }
+
+    /// The session's own defaults have the owner's values, and a reset returns to them.
+    @Test func `what the owner of the database chose is reverted after a reset too`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE ROLE \(role)", "GRANT \(role) TO postgres")
+        try await set(["synchronous_commit = off", "role = \(role)"])
+        try await Connection.opened(database.settings) { connection in
+            let found = try await connection.with { connection in
+                try (0..<2).map { _ in
+                    try connection.execute("SET synchronous_commit = local; SET ROLE pg_monitor")
+                    try connection.resetSession()
+                    let row = try connection.query(
+                        "SELECT current_user::text, pg_catalog.current_setting('synchronous_commit')"
+                    ).first
+                    return [try row?.get(0) ?? "", try row?.get(1) ?? ""]
+                }
+            }
+            #expect(found == [["postgres", "on"], ["postgres", "on"]])
+        }
+        try await TestCluster.runSQL("ALTER DATABASE \(database.name) RESET role", "DROP ROLE \(role)")
     }
 
     @Test func `synchronous_commit is raised only where the owner of the database lowered it`() async throws {

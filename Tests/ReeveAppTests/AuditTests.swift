@@ -155,7 +155,9 @@ struct AuditTests {
         } else {
             // Nor does anybody's word make a chain whose entries do not follow from each other an accepted one.
             let before = try String(contentsOfFile: "\(state)/audit.anchors", encoding: .utf8)
-            let accepted = try await reeve(["audit", "anchor", "--accept", "it is right", "--confirm", "main"])
+            let accepted = try await reeve([
+                "audit", "anchor", "--accept", "it is right", "--confirm", try TestDatabase.current.name,
+            ])
             #expect(accepted.status == 3, "\(attack): \(accepted.object)")
             #expect(try String(contentsOfFile: "\(state)/audit.anchors", encoding: .utf8) == before)
         }
@@ -193,7 +195,9 @@ struct AuditTests {
         // Who has the key may say that it is right so.
         let unconfirmed = try await reeve(["audit", "anchor", "--accept", "a new beginning", "--no-input"])
         #expect(unconfirmed.status == 6)
-        let accepted = try await reeve(["audit", "anchor", "--accept", "a new beginning", "--confirm", "main"])
+        let accepted = try await reeve([
+            "audit", "anchor", "--accept", "a new beginning", "--confirm", try TestDatabase.current.name,
+        ])
         #expect(accepted.status == 0, "\(accepted.object)")
         let after = try await reeve(["audit", "verify"])
         #expect(after.status == 0 && after.object["anchored_to"] as? Int == 25, "\(after.object)")

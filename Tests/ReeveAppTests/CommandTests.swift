@@ -52,7 +52,10 @@ struct CommandTests {
             ["migrate", "down", "--to", "0", "--system", "publisher", "--no-input"], on: settings)
         #expect(unconfirmed.status == .exited(6))
         let down = try await ReeveBinary.json(
-            ["migrate", "down", "--to", "0", "--system", "publisher", "--confirm=main"], on: settings)
+            [
+                "migrate", "down", "--to", "0", "--system", "publisher",
+                "--confirm=\(settings.parameters["dbname"] ?? "")",
+            ], on: settings)
         #expect((down.object["reverted"] as? [[String: Any]])?.count == 2)
         let audit = try await ReeveBinary.json(["audit", "verify"], on: settings)
         #expect(audit.object["intact"] as? Bool == true && audit.object["entries"] as? Int == 4)
@@ -65,7 +68,10 @@ struct CommandTests {
         let there: Bool = try await TestDatabase.current.value("SELECT to_regclass('public.batch_jobs') IS NOT NULL")
         #expect(there)
         let refused = try await ReeveBinary.run(
-            ["migrate", "down", "--to", "0", "--system", "platform", "--confirm=main"], on: settings,
+            [
+                "migrate", "down", "--to", "0", "--system", "platform",
+                "--confirm=\(settings.parameters["dbname"] ?? "")",
+            ], on: settings,
             environment: environment)
         #expect(refused.ending == .exited(1))
         #expect(refused.errorOutput.contains("is required by posters"))
@@ -91,6 +97,17 @@ struct CommandTests {
         nobody.parameters["host"] = "/tmp/reeve-nobody"
         let lost = try await ReeveBinary.run(["migrate", "status", "--system", "publisher"], on: nobody)
         #expect(lost.ending == .exited(75))
+        #expect(lost.errorOutput.contains("no server listens on the socket /tmp/reeve-nobody/.s.PGSQL."))
+        let closed = try await ReeveBinary.run(
+            ["migrate", "status", "--system", "publisher"],
+            environment: ["DATABASE_URL": "postgresql://u@127.0.0.1:1/shop"])
+        #expect(closed.ending == .exited(75))
+        #expect(
+            closed.errorOutput == """
+                error: cannot connect to u@127.0.0.1:1/shop: no server listens on port 1 of 127.0.0.1
+                hint: start PostgreSQL there, or correct the address: 'reeve config show' shows its origin
+
+                """)
         #expect(try await ReeveBinary.run(["migrate", "upp"]).ending == .exited(2))
         #expect(
             try await ReeveBinary.run(["config", "check"], environment: ["REEVE_LOG_LEVEL": "loud"]).ending
@@ -148,6 +165,12 @@ struct CommandTests {
                 "analyze", "migrate",
             ])
         #expect(try await ReeveBinary.run(["task", "run", "nope"], on: settings).ending == .exited(2))
+        for arguments in [["run", "analyse"], ["history", "--task", "analyse"]] {
+            let misspelt = try await ReeveBinary.run(["task"] + arguments, on: settings)
+            #expect(misspelt.ending == .exited(2) && misspelt.errorOutput.contains("hint: did you mean 'analyze'"))
+        }
+        let misspelt = try await ReeveBinary.run(["migrate", "up", "--system", "pubisher"], on: settings)
+        #expect(misspelt.errorOutput.contains("hint: did you mean 'publisher'"))
     }
 
     @Test func `migrate new makes the next files`() async throws {

@@ -111,7 +111,7 @@ import Testing
         #expect(changed.store.origin("pool.size") == .environment("REEVE_POOL_SIZE"))
         #expect(changed.store.origin("drain") == .fallback)
         let task = try load("", ["REEVE_TASKS_ANALYZE_ENABLED": "false", "REEVE_SYSTEMS": "posters, advideo"])
-        #expect(task[TaskSettings.enabled, "analyze"] == false)
+        #expect(task[TaskSettings.standard.enabled, "analyze"] == false)
         #expect(task.databases[0].systems == ["posters", "advideo"])
         #expect(throws: ConfigurationError.self) { try load("", ["REEVE_POOL_SIZE": "x"]) }
     }
@@ -149,7 +149,7 @@ import Testing
         let configuration = try FeatureList.reeve.configuration(path: path, environment: [:])
         #expect(configuration.databases.map(\.name) == ["shop", "studio"])
         let tasks = try FeatureList.reeve.plans(configuration, isEmbedded: false)
-        #expect(tasks.map(\.isEnabled) == [false, true, true, true, true, true, true, true, true])
+        #expect(tasks.map(\.isEnabled) == [false, true, true, true, true, true, true, true, true, true, true, true])
         let text = try String(contentsOfFile: path, encoding: .utf8)
         for key in FeatureList.reeve.settings.keys {
             let word = key.path.last == "*" ? key.path[key.path.count - 2] : key.path[key.path.count - 1]

@@ -148,14 +148,14 @@ import Testing
     }
 
     @Test func `errors of migrations`() {
-        let blocker = Blocker(process: 7, user: "u", state: "active", query: "SELECT 1")
+        let blocker = Blocker(process: 7, user: "u", state: "active", query: "SELECT 1", seconds: nil)
         check(
             MigrationError.self, "migration",
             [
                 (.unreadable(path: "p", reason: "x"), .failed, nil),
                 (
                     .badFileName(path: "p"), .failed,
-                    "name it NNNN_name.up.sql, NNNN_name.down.sql, R__name.sql or R__name.down.sql"
+                    "name it VERSION_name.up.sql, VERSION_name.down.sql, VERSION_name.sql, R__name.sql or R__name.down.sql; a version has up to 18 digits"
                 ),
                 (.badDirective(location: "p:1", "x", hint: "y"), .failed, "y"),
                 (.downWithoutUp(path: "p"), .failed, "give both files the same version and name"),
@@ -167,8 +167,9 @@ import Testing
                     "revert a, b first, with 'reeve migrate down'"
                 ),
                 (
-                    .changed(system: "s", title: "0001_t", applied: [1], file: [2], path: "p", difference: nil),
-                    .failed,
+                    .changed(
+                        system: "s", title: "0001_t", applied: [1], file: [2], path: "p", difference: nil,
+                        revertTo: nil), .failed,
                     "restore the file as it was, and make the change in a new migration after 0001_t"
                 ),
                 (.renamed(system: "s", version: 1, applied: "a", file: "b"), .failed, "change the name back to 'a'"),
@@ -180,12 +181,38 @@ import Testing
                     .outOfOrder(system: "s", title: "t", applied: 2), .failed,
                     "give it the next free version, or apply it out of order with --out-of-order"
                 ),
-                (.noWayDown(system: "s", title: "t"), .failed, "write the file, or restore a backup"),
-                (.unknownVersion(system: "s", version: 1), .failed, "list the versions with 'reeve migrate status'"),
-                (.transactionControl(location: "p:1", statement: "COMMIT"), .failed, "remove the statement"),
                 (
-                    .unnamedConcurrentIndex(location: "p:1"), .failed,
-                    "name the index; without a name, an interrupted build cannot be found and repeated"
+                    .noWayDown(system: "s", title: "t"), .failed,
+                    "write a .down.sql file or a part '-- reeve: down', or restore a backup"
+                ),
+                (.unknownVersion(system: "s", version: 1), .failed, "list the versions with 'reeve migrate status'"),
+                (
+                    .transactionControl(location: "p:1", statement: "COMMIT", isAutocommit: false), .failed,
+                    "remove the statement; BEGIN and COMMIT are allowed around the whole file, and in a file with '-- reeve: no-transaction'"
+                ),
+                (
+                    .transactionControl(location: "p:1", statement: "COMMIT", isAutocommit: true), .failed,
+                    "use only BEGIN … COMMIT, without options, around statements that can run in a transaction"
+                ),
+                (
+                    .badEncoding(location: "p:1", "x", hint: "save the file in UTF-8"), .failed,
+                    "save the file in UTF-8"
+                ),
+                (
+                    .badParts(location: "p:1"), .failed,
+                    "write '-- reeve: up' once, and after it '-- reeve: down' once"
+                ),
+                (
+                    .empty(system: "s", title: "t", path: "p"), .failed,
+                    "write the statements, or apply it as it is with --allow-empty"
+                ),
+                (
+                    .temporaryLost(location: "p:1", system: "s", title: "t"), .failed,
+                    "run the remaining statements by hand, then record the migration with 'reeve migrate baseline'"
+                ),
+                (
+                    .stopped(done: [], word: "applied", standing: nil, cause: .stepsInRepeatable(path: "p")), .failed,
+                    "move the statement to a versioned migration"
                 ),
                 (.stepsInRepeatable(path: "p"), .failed, "move the statement to a versioned migration"),
                 (
@@ -201,8 +228,8 @@ import Testing
                     "run 'reeve migrate down --system s' again, then 'up'"
                 ),
                 (
-                    .invalidIndex(name: "i", location: "p:1"), .failed,
-                    "run 'reeve migrate up' again, which drops and rebuilds i"
+                    .invalidIndex(name: "i", location: "p:1", dropStatement: "DROP INDEX CONCURRENTLY a.i"), .failed,
+                    "run DROP INDEX CONCURRENTLY a.i, then 'reeve migrate up' again"
                 ),
                 (
                     .openSchema(system: "s", schema: "a", roles: ["r"]), .notPermitted,
@@ -242,7 +269,7 @@ import Testing
     }
 
     private func failed(_ cause: any Error, _ blockers: [Blocker] = []) -> MigrationError {
-        .failed(system: "s", title: "t", cause: cause, blockers: blockers, attempts: 1)
+        .failed(system: "s", title: "t", cause: cause, blockers: blockers, attempts: 1, stall: .zero)
     }
 
     @Test func `the report of a migration that failed has all that the server said`() {
@@ -258,6 +285,7 @@ import Testing
             SchedulingError.self, "task",
             [
                 (.unknownTask("t"), .usage, "list the tasks with 'reeve task list'"),
+                (.unknownTask("analyse", known: ["anchor", "analyze"]), .usage, "did you mean 'analyze'"),
                 (
                     .alreadyRunning("t"), .locked,
                     "wait until it has ended; 'reeve task history --task t' shows its runs"
@@ -298,6 +326,7 @@ import Testing
                     "fix the cause, and try again; the failure does not mean that the backup is damaged"
                 ),
                 (.unknown(id: "i"), .usage, "list the backups with 'reeve backup list'"),
+                (.unknown(id: "20261121T2", known: ["20261121T1"]), .usage, "did you mean '20261121T1'"),
                 (.needsIdentity(id: "i"), .usage, "name the identity file with --identity, or set backup.identity"),
                 (
                     .cannotOpen(object: "o", reason: "x"), .failed,

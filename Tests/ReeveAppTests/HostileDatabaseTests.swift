@@ -172,7 +172,7 @@ struct HostileDatabaseTests {
                 ], 0
             ),
             (["backup", "prune", "--dry-run"], 0), (["audit", "verify"], 0), (["doctor"], 0),
-            (["migrate", "down", "--to", "0", "--confirm=main"], 0),
+            (["migrate", "down", "--to", "0", "--confirm=\(database.name)"], 0),
         ]
         try await TestCluster.runSQL("CREATE DATABASE \(target) TEMPLATE template0")
         for (command, status) in commands {

@@ -289,7 +289,7 @@ struct RestoreCommandTests {
         #expect((listed.object["backups"] as? [Any])?.isEmpty == true)
     }
 
-    @Test func `a database that holds only a function is not empty`() async throws {
+    @Test(.server(has: .extension("citext"))) func `a database that holds only a function is not empty`() async throws {
         let database = try TestDatabase.current
         let place = try await Place()
         let made = try await place.run(database.settings, "backup", "create")

@@ -23,14 +23,16 @@ struct SchemaCommandTests {
         ])
     }
 
-    private func psql(_ sql: String) async throws -> CommandOutcome {
+    private func psql(_ sql: String, stops: Bool = true) async throws -> CommandOutcome {
         let folder = try #require(await ServerPrograms.installed().first)
         let script = "\(state)-mend.sql"
         try sql.write(toFile: script, atomically: true, encoding: .utf8)
         defer { try? FileManager.default.removeItem(atPath: script) }
         return try await Command(
             folder.path("psql"),
-            ["-XqAt1", "-v", "ON_ERROR_STOP=1", "-f", script, "-d", try TestDatabase.current.settings.uri]
+            ["-XqAt"] + (stops ? ["-1", "-v", "ON_ERROR_STOP=1"] : []) + [
+                "-f", script, "-d", try TestDatabase.current.settings.uri,
+            ]
         ).run()
     }
 
@@ -52,7 +54,7 @@ struct SchemaCommandTests {
         let differences = try #require(bad.object["differences"] as? [[String: Any]])
         #expect(differences.count == 3)
         for one in differences {
-            #expect(Set(one.keys) == ["system", "kind", "object", "property", "expected", "found", "mend"])
+            #expect(Set(one.keys) == ["system", "kind", "object", "property", "expected", "found", "mend", "loss"])
             #expect(one["system"] as? String == "app" && (one["mend"] as? String)?.isEmpty == false)
         }
         let text = try await ReeveBinary.run(["schema", "validate"], on: database.settings, environment: environment)
@@ -64,8 +66,20 @@ struct SchemaCommandTests {
                 3 differences
 
                 """)
-        let script = try await ReeveBinary.run(
+        let losses = differences.map { $0["loss"] as? String }
+        #expect(losses == [nil, "no migration creates column app.orders.note", nil])
+        #expect((differences[1]["mend"] as? String)?.contains("\n-- ALTER TABLE app.orders DROP COLUMN note;") == true)
+        let harmless = try await ReeveBinary.run(
             ["schema", "validate", "--mend"], on: database.settings, environment: environment)
+        #expect(harmless.output.contains("\n-- loses data: no migration creates column app.orders.note\n"))
+        #expect(try await psql(harmless.output).succeeded)
+        let rest = try await ReeveBinary.run(["schema", "validate"], on: database.settings, environment: environment)
+        #expect(rest.output == "app: column app.orders.note is in no migration\n1 difference\n")
+        let alone = try await ReeveBinary.run(
+            ["schema", "validate", "--lossy"], on: database.settings, environment: environment)
+        #expect(alone.ending == .exited(2), "\(alone.errorOutput)")
+        let script = try await ReeveBinary.run(
+            ["schema", "validate", "--mend", "--lossy"], on: database.settings, environment: environment)
         #expect(script.ending == .exited(3))
         let mended = try await psql(script.output)
         #expect(mended.succeeded, "\(mended.errorOutput)\n\(script.output)")
@@ -73,6 +87,100 @@ struct SchemaCommandTests {
             ["schema", "validate", "--live"], on: database.settings, environment: environment)
         #expect(after.ending == .exited(0) && after.output.hasPrefix("no difference\n"), "\(after.output)")
         #expect(after.output.contains("0 failed"))
+    }
+
+    @Test func `an edited file is told, and no drift of it`() async throws {
+        let fixture = try fixture()
+        let settings = try TestDatabase.current.settings
+        let environment = environment(fixture)
+        defer { try? FileManager.default.removeItem(atPath: state) }
+        #expect(try await ReeveBinary.run(["migrate", "up"], on: settings, environment: environment).succeeded)
+        try fixture.write("0001_orders.up.sql", "CREATE TABLE orders (id bigint);")
+        let text = try await ReeveBinary.run(["schema", "validate"], on: settings, environment: environment)
+        #expect(text.ending == .exited(3))
+        #expect(text.output.hasPrefix("app/0001_orders was changed after it was applied"), "\(text.output)")
+        #expect(text.output.hasSuffix("\nno difference to the applied migrations\n"), "\(text.output)")
+        let report = try await ReeveBinary.json(["schema", "validate"], on: settings, environment: environment)
+        let migrations = report.object["migrations"] as? [[String: Any]]
+        #expect(report.status == .exited(3) && report.object["equal"] as? Bool == true)
+        #expect(migrations?.first?["migration"] as? String == "0001_orders" && migrations?.count == 1)
+        let script = try await ReeveBinary.run(
+            ["schema", "validate", "--mend"], on: settings, environment: environment)
+        #expect(script.output.isEmpty && script.errorOutput.contains("was changed after it was applied"))
+        let run = try await ReeveBinary.json(["task", "run", "validate"], on: settings, environment: environment)
+        let first = (run.object["runs"] as? [[String: Any]])?.first
+        #expect(first?["message"] as? String == "1 difference, 1 new, 0 cleared")
+    }
+
+    /// As the README has it: psql goes on after an error.
+    @Test func `a mend through psql loses no row`() async throws {
+        let fixture = try MigrationFixture([
+            "0001_visits.up.sql": """
+            CREATE TABLE visits (at date NOT NULL, who text, code varchar(4), n numeric(6, 2)) PARTITION BY RANGE (at);
+            CREATE TABLE visits_rest PARTITION OF visits DEFAULT;
+            CREATE TABLE keepers (id integer PRIMARY KEY, name text, age integer);
+            CREATE TYPE mood AS ENUM ('glad', 'sad');
+            """
+        ])
+        let database = try TestDatabase.current
+        let environment = environment(fixture)
+        defer { try? FileManager.default.removeItem(atPath: state) }
+        #expect(
+            try await ReeveBinary.run(["migrate", "up"], on: database.settings, environment: environment).succeeded)
+        try await database.execute(
+            "CREATE TABLE app.visits_2024 PARTITION OF app.visits FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')",
+            "ALTER TABLE app.visits_2024 ADD CHECK (who <> '')", "ALTER TABLE app.visits ALTER code TYPE text",
+            "ALTER TABLE app.visits ALTER n TYPE numeric",
+            "INSERT INTO app.visits VALUES ('2024-05-06', 'me', 'longer', 1.2345), ('2026-01-01', 'you', 'x', 2)",
+            // Expected between two columns, so the table is created again.
+            "ALTER TABLE app.keepers DROP COLUMN name", "ALTER TABLE app.keepers ADD COLUMN title text",
+            "INSERT INTO app.keepers VALUES (1, 30, 'Dr')",
+            "CREATE TABLE app.extra (id integer, mood app.mood, visitor integer REFERENCES app.keepers)",
+            "INSERT INTO app.extra VALUES (1, 'glad', 1)", "ALTER TYPE app.mood ADD VALUE 'mad'",
+            "CREATE VIEW app.extras AS SELECT * FROM app.extra",
+            "CREATE MATERIALIZED VIEW app.counts AS SELECT count(*) FROM app.extra", "CREATE SEQUENCE app.numbers")
+        let state = """
+            SELECT (SELECT string_agg(v::text, ';' ORDER BY at) FROM app.visits v)
+                || (SELECT string_agg(e::text, ';') FROM app.extra e) || (SELECT string_agg(k::text, ';') FROM app.keepers k)
+                || (SELECT last_value FROM app.numbers)
+            """
+        let before: String = try await database.value(state)
+        let script = try await ReeveBinary.run(
+            ["schema", "validate", "--mend"], on: database.settings, environment: environment)
+        let outcome = try await psql(script.output)
+        #expect(outcome.succeeded, "\(outcome.errorOutput)\n\(script.output)")
+        #expect(try await database.value(state) == before, "\(script.output)")
+        #expect(!script.output.uppercased().contains("CASCADE"))
+        let left = try await ReeveBinary.run(["schema", "validate"], on: database.settings, environment: environment)
+        // What loses nothing is done: the constraint and the views are gone.
+        #expect(
+            !left.output.contains("constraint") && !left.output.contains("view"), "\(left.output)\n\(script.output)")
+        let whole = try await ReeveBinary.run(
+            ["schema", "validate", "--mend", "--lossy"], on: database.settings, environment: environment)
+        let rough = try await psql(whole.output)
+        #expect(rough.succeeded, "\(rough.errorOutput)\n\(whole.output)")
+        let end = try await ReeveBinary.run(["schema", "validate"], on: database.settings, environment: environment)
+        #expect(end.output == "no difference\n")
+    }
+
+    /// A statement of a rebuilt table that fails leaves the table as it was, though psql goes on.
+    @Test func `a table whose rows do not fit is left as it was`() async throws {
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE a (id integer, number integer NOT NULL, name text);"
+        ])
+        let database = try TestDatabase.current
+        let environment = environment(fixture)
+        defer { try? FileManager.default.removeItem(atPath: state) }
+        #expect(
+            try await ReeveBinary.run(["migrate", "up"], on: database.settings, environment: environment).succeeded)
+        try await database.execute(
+            "ALTER TABLE app.a DROP COLUMN number", "INSERT INTO app.a VALUES (1, 'x'), (2, 'y')")
+        let script = try await ReeveBinary.run(
+            ["schema", "validate", "--mend"], on: database.settings, environment: environment)
+        #expect(script.output.contains("\nBEGIN;\n") && script.output.hasSuffix("\nCOMMIT;\n"), "\(script.output)")
+        _ = try await psql(script.output, stops: false)
+        let rows: Int = try await database.value("SELECT count(*) FROM app.a")
+        #expect(rows == 2, "\(script.output)")
     }
 
     @Test func `tables of a role are tried by a superuser who trusts it`() async throws {

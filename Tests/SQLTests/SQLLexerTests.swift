@@ -67,6 +67,12 @@ import Testing
         let sql =
             "SET standard_conforming_strings = off;\nSELECT 'a\\';';\nSET standard_conforming_strings TO on; SELECT '\\'; 1"
         #expect(try split(sql).count == 5)
+        for off in ["0", "no", "'of'", "F", "'false'"] {
+            #expect(try split("SET standard_conforming_strings = \(off); SELECT 'a\\';';").count == 2, "\(off)")
+        }
+        for on in ["1", "yes", "DEFAULT", "'true'"] {
+            #expect(try split("SET standard_conforming_strings = \(on); SELECT 'a\\'; SELECT 1").count == 3, "\(on)")
+        }
     }
 
     @Test func `restrict lines of pg_dump are passed over and other meta-commands are refused with their line`() throws

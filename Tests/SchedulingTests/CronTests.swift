@@ -140,4 +140,13 @@ import Testing
         ) { _ in "" }
         for attempt in [Int.min, 0, 1, 100, Int.max] { #expect(task.pause(after: attempt) <= .seconds(1.25 * 86400)) }
     }
+
+    @Test(arguments: [
+        ("0 0 * * MONN", "did you mean 'mon'"), ("0 0 * jna *", "did you mean 'jan'"),
+        ("@dayly", "did you mean '@daily'"),
+    ])
+    func `a misspelt name is told with the name that was likely meant`(expression: String, hint: String) {
+        let error = #expect(throws: CronError.self) { try CronExpression(expression) }
+        #expect(error?.hint == hint)
+    }
 }

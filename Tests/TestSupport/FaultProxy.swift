@@ -27,6 +27,7 @@ public final class FaultProxy: Sendable {
         var statements = 0
         var at: Int?
         var text: String?
+        var due: [UInt8] = []
         var isAfter = false
         var action: (@Sendable (Int) -> Fault)?
         var links: [WeakLink] = []
@@ -66,6 +67,9 @@ public final class FaultProxy: Sendable {
 
     /// The statements that clients have sent so far (simple and extended).
     public var statements: Int { state.withLock { $0.statements } }
+
+    /// What the client sent with the statement that was due last.
+    public var dueText: String { state.withLock { String(decoding: $0.due, as: UTF8.self) } }
 
     /// Calls `action` when the statement of that number has come; counts from now.
     ///
@@ -204,6 +208,7 @@ public final class FaultProxy: Sendable {
                 return state.action
             }
             guard let at = state.at, before < at, at <= state.statements else { return nil }
+            state.due = Array(bytes)
             return state.action
         }
     }

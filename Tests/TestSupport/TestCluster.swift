@@ -16,11 +16,24 @@ public enum TestCluster {
         // As the program does: libpq's PQcancel raises it when the server closes the connection first.
         signal(SIGPIPE, SIG_IGN)
         var options = EmbeddedCluster.Options(stateFolder: stateFolder)
+        options.programFolders = ProcessInfo.processInfo.environment["REEVE_TEST_SERVER"].map { [$0] }
         options.settings = [
             "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200",
             "autovacuum": "off", "shared_buffers": "64MB", "max_prepared_transactions": "4",
         ]
         return try await EmbeddedCluster.acquire(options)
+    }
+
+    /// Whether the machine has no older server than that of the tests. If it has, reports that a test is skipped that
+    /// takes a backup for one of an older server, because the programs of that server cannot read it.
+    public static func isOldestServer(for test: String) async throws -> Bool {
+        let oldest = await ServerPrograms.installed().map(\.majorVersion).min() ?? 0
+        let version = try await Connection.opened(await shared.settings(database: "postgres")) {
+            await $0.serverVersion / 10000
+        }
+        if oldest >= version { return true }
+        print("skipped: \(test): the machine has PostgreSQL \(oldest) too")
+        return false
     }
 
     /// Runs statements in a maintenance database.

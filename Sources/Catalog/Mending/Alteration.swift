@@ -42,11 +42,12 @@ struct AlterationPlanner {
         case .function, .procedure: return routine(property, new)
         case .enumType, .domain, .compositeType, .rangeType: return type(property, old, new)
         case .extension: return extensionChange(property, new)
-        case .foreignServer: return server(property, old, new)
+        case .foreignDataWrapper, .foreignServer, .userMapping: return server(property, old, new)
+        case .subscription: return subscription(property, new)
         case .textSearchConfiguration, .textSearchDictionary: return textSearch(property, old, new)
         case .schema, .collation, .aggregate, .operation, .cast, .domainConstraint, .constraint, .index, .rule,
             .trigger,
-            .policy, .statistics, .eventTrigger, .publication, .defaultPrivileges:
+            .policy, .statistics, .eventTrigger, .publication, .defaultPrivileges, .extensionMember:
             return LeafAlteration(old: old, new: new).alteration(of: property)
         }
     }
@@ -101,11 +102,27 @@ struct AlterationPlanner {
     }
 
     private func server(_ property: String, _ old: CatalogObject, _ new: CatalogObject) -> Alteration {
-        let alter = "ALTER SERVER \(new.identity.sqlName)"
+        let alter = "ALTER \(new.identity.reference)"
         switch property {
+        case "handler", "validator":
+            let word = property.uppercased()
+            return .statements(["\(alter) " + (new[property].map { "\(word) \($0)" } ?? "NO \(word)")])
         case "options": return .statements(["\(alter) \(OptionList.foreignChange(old["options"], new["options"]))"])
         case "version": return .statements(["\(alter) VERSION \(new["version"].map(quoteLiteral) ?? "NULL")"])
         default: return .recreate
+        }
+    }
+
+    private func subscription(_ property: String, _ new: CatalogObject) -> Alteration {
+        let alter = "ALTER SUBSCRIPTION \(new.identity.sqlName)"
+        let definition = TypeDefinition(object: new)
+        switch property {
+        case "connection": return .statements(["\(alter) CONNECTION \(definition.connection)"])
+        case "publications":
+            return .statements(["\(alter) SET PUBLICATION \(new[property] ?? "") WITH (refresh = false)"])
+        case "enabled": return .statements(["\(alter) \(new[property] == nil ? "ENABLE" : "DISABLE")"])
+        default:
+            return .statements(["\(alter) SET (\(definition.subscriptionOption(property)))"])
         }
     }
 

@@ -42,6 +42,9 @@ struct LeafAlteration {
             return .statements(["ALTER POLICY \(name) ON \(table) WITH CHECK (\(new[property] ?? ""))"])
         case (.publication, "publish"), (.publication, "publish via partition root"):
             return .statements(["ALTER PUBLICATION \(name) SET \(LeafDefinition(object: new).publicationOptions)"])
+        case (.publication, "publish generated columns"):
+            let value = new[property] ?? "none"
+            return .statements(["ALTER PUBLICATION \(name) SET (publish_generated_columns = \(value))"])
         case (.publication, "tables") where old["all tables"] == nil && new["all tables"] == nil,
             (.publication, "schemas") where old["all tables"] == nil && new["all tables"] == nil:
             guard let targets = LeafDefinition(object: new).publicationTargets else { return .recreate }

@@ -139,7 +139,8 @@ struct LeafDefinition {
 
     var publicationOptions: String {
         "(publish = \(quoteLiteral(object["publish"] ?? "insert, update, delete, truncate")), "
-            + "publish_via_partition_root = \(object["publish via partition root"] == nil ? "false" : "true"))"
+            + "publish_via_partition_root = \(object["publish via partition root"] == nil ? "false" : "true")"
+            + (object["publish generated columns"].map { ", publish_generated_columns = \($0)" } ?? "") + ")"
     }
 
     var publication: String {

@@ -23,6 +23,12 @@ struct MendPlan {
     private var typedAnew: Set<ObjectIdentity> = []
     var alterations: [ObjectIdentity: [String]] = [:]
     var afterwards: [ObjectIdentity: [String]] = [:]
+    /// Statements of `alterations` that add labels to enums.
+    private(set) var labels: Set<String> = []
+    /// What is lost by statements of `alterations`, by their text.
+    private(set) var losses: [String: String] = [:]
+    /// What is lost if a type is created again while columns use it.
+    private(set) var retypeLosses: [ObjectIdentity: String] = [:]
 
     init(mender: Mender) { self.mender = mender }
 
@@ -32,10 +38,11 @@ struct MendPlan {
         for difference in differences {
             switch difference.sort {
             case .missing: takeMissing(difference.object)
-            case .unexpected: drops.insert(difference.object)
+            case .unexpected: takeUnexpected(difference.object)
             case .changed: break
             }
         }
+        detachDrops()
         let changed = differences.filter { $0.sort == .changed }.sorted { rank($0) < rank($1) }
         for difference in changed { takeChange(difference) }
         for identity in drops where mustGoEarly(identity) { earlyDrops.insert(identity) }
@@ -64,6 +71,37 @@ struct MendPlan {
         }
     }
 
+    /// Plans to drop an object. A schema is dropped after each object in it, so that objects of others that depend on one
+    /// of them are not dropped, too.
+    private mutating func takeUnexpected(_ identity: ObjectIdentity) {
+        drops.insert(identity)
+        if identity.kind == .foreignServer { drops.formUnion(mender.foundParts[identity] ?? []) }
+        guard identity.kind == .schema else { return }
+        // Default privileges are dropped with the schema.
+        drops.formUnion((mender.foundParts[identity] ?? []).filter { $0.kind != .defaultPrivileges })
+    }
+
+    /// Plans to remove what connects the tables that are dropped with each other and with functions that are dropped:
+    /// foreign keys, and defaults that call such functions. Otherwise none of them could be dropped first.
+    private mutating func detachDrops() {
+        let tables = drops.filter(\.kind.isTable)
+        for table in tables {
+            for part in mender.foundParts[table] ?? [] {
+                guard let object = mender.found[part] else { continue }
+                if object["type"] == "foreign key", let other = object["references"].flatMap(mender.found.object),
+                    other != table, tables.contains(other)
+                {
+                    drops.insert(part)
+                }
+                if object["default"] != nil,
+                    object.dependencies.contains(where: { $0.kind.isRoutine && drops.contains($0) })
+                {
+                    defaultsAway.insert(part)
+                }
+            }
+        }
+    }
+
     private func comesLast(_ column: ObjectIdentity) -> Bool {
         guard let table = mender.expected.object(at: column.quotedParent),
             let order = mender.expected[table]?["column order"], let there = mender.found[table]?["column order"]
@@ -79,22 +117,28 @@ struct MendPlan {
         guard let property = difference.property, let new = mender.expected.objectOrImplicitColumn(identity),
             let old = mender.found.objectOrImplicitColumn(identity)
         else { return }
+        let loss = DataLoss.ofChanging(property, from: old, to: new)
         switch mender.alterations.alteration(of: property, from: old, to: new) {
-        case .statements(let statements): alter(identity, statements)
+        case .statements(let statements):
+            alter(identity, statements, loss: loss)
+            if identity.kind == .enumType, property == "labels" { labels.formUnion(statements) }
         case .withDependentsAway(let statements):
-            alter(identity, statements)
+            alter(identity, statements, loss: loss)
             typedAnew.insert(identity)
         case .afterwards(let statements): afterwards[identity, default: []] += statements
         case .recreate: recreates.insert(identity)
-        case .retype: retypes.insert(identity)
+        case .retype:
+            retypes.insert(identity)
+            if let loss { retypeLosses[identity] = loss }
         case .rebuild: if let table = table(of: identity) { rebuilds.insert(table) }
         }
     }
 
     /// Adds statements for an object. Several properties may require the same statement, which is added once.
-    private mutating func alter(_ identity: ObjectIdentity, _ statements: [String]) {
-        for sql in statements where alterations[identity]?.contains(sql) != true {
-            alterations[identity, default: []].append(sql)
+    private mutating func alter(_ identity: ObjectIdentity, _ statements: [String], loss: String?) {
+        for sql in statements {
+            if alterations[identity]?.contains(sql) != true { alterations[identity, default: []].append(sql) }
+            if let loss { losses[sql] = loss }
         }
     }
 
@@ -105,13 +149,7 @@ struct MendPlan {
     /// Returns whether an object must be dropped first: it stores no data, or it has the name of an object that is to
     /// be created.
     private func mustGoEarly(_ identity: ObjectIdentity) -> Bool {
-        if identity.kind.isLeaf { return true }
-        return creates.contains { other in
-            ExactText.same(other.schema, identity.schema) && ExactText.same(other.parent, identity.parent)
-                && ExactText.same(other.name, identity.name)
-                && (other.kind.isInRelationNamespace && identity.kind.isInRelationNamespace
-                    || other.kind.isType && identity.kind.isType || other.kind.isRoutine && identity.kind.isRoutine)
-        }
+        identity.kind.isLeaf || creates.contains(where: identity.excludes)
     }
 
     // MARK: Removing obstacles
@@ -217,9 +255,11 @@ struct MendPlan {
         case .domainConstraint where retypes.contains(identity): return []
         case .enumType, .domain, .compositeType, .rangeType:
             return retypes.insert(dependent).inserted ? [dependent] : []
-        case .collation, .domainConstraint, .textSearchDictionary, .textSearchConfiguration, .foreignServer, .function,
-            .procedure, .aggregate, .operation, .cast, .constraint, .index, .view, .materializedView, .rule, .trigger,
-            .policy, .statistics, .eventTrigger, .publication, .defaultPrivileges:
+        case .collation, .domainConstraint, .textSearchDictionary, .textSearchConfiguration, .foreignDataWrapper,
+            .foreignServer, .userMapping, .function, .procedure, .aggregate, .operation, .cast, .constraint, .index,
+            .view,
+            .materializedView, .rule, .trigger, .policy, .statistics, .eventTrigger, .publication, .subscription,
+            .defaultPrivileges, .extensionMember:
             return takeAway(dependent)
         }
     }
@@ -248,5 +288,15 @@ struct MendPlan {
             if mender.found[child] != nil, typedAnew.insert(child).inserted { result.append(child) }
         }
         return result
+    }
+}
+
+extension ObjectIdentity {
+    /// Returns whether another object cannot exist beside this object, because it would have the same name.
+    func excludes(_ other: ObjectIdentity) -> Bool {
+        ExactText.same(other.schema, schema) && ExactText.same(other.parent, parent)
+            && ExactText.same(other.name, name)
+            && (other.kind.isInRelationNamespace && kind.isInRelationNamespace
+                || other.kind.isType && kind.isType || other.kind.isRoutine && kind.isRoutine)
     }
 }

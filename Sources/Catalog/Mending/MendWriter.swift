@@ -34,7 +34,24 @@ struct MendWriter {
         let late = plan.drops.subtracting(plan.earlyDrops)
         for identity in dropOrder(late) { drop(identity, &script) }
         finish(&script)
+        script.isAtomic = !plan.rebuilds.isEmpty || !plan.retypes.isEmpty
+        script.statements = script.statements.map(marked)
+        // A new label of an enum can be used only after the transaction that adds it.
+        script.statements = script.statements.filter(\.comesFirst) + script.statements.filter { !$0.comesFirst }
         return script
+    }
+
+    private func marked(_ statement: MendScript.Statement) -> MendScript.Statement {
+        MendScript.Statement(
+            sql: statement.sql, note: statement.note, loss: statement.loss ?? plan.losses[statement.sql],
+            isIncomplete: Self.isIncomplete(statement.sql), comesFirst: plan.labels.contains(statement.sql))
+    }
+
+    /// Returns whether a statement contains a hidden value.
+    private static func isIncomplete(_ sql: String) -> Bool {
+        let kinds = ["SERVER", "USER MAPPING", "FOREIGN", "SUBSCRIPTION"]
+        return kinds.contains { sql.hasPrefix("CREATE \($0)") || sql.hasPrefix("ALTER \($0)") }
+            && (sql.contains(Secrets.mask) || sql.contains(Secrets.unreadable))
     }
 
     // MARK: Removing obstacles
@@ -90,22 +107,19 @@ struct MendWriter {
 
     private func drop(_ identity: ObjectIdentity, _ script: inout MendScript) {
         guard let object = found[identity] else { return }
-        let isKnown = expected[identity] != nil
-        let holdsData = identity.kind == .table || identity.kind == .column || identity.kind == .schema
-        script.add(
-            foundDefinition.drop(object),
-            note: isKnown
-                ? nil : holdsData ? "loses data: no migration creates \(identity.kind.name) \(identity)" : nil)
+        let loss = expected[identity] == nil ? DataLoss.ofDropping(object) : nil
+        script.add(foundDefinition.drop(object), loss: loss)
     }
 
     /// Returns the objects in the order in which they are dropped: each object before the objects that it depends on.
     private func dropOrder(_ identities: Set<ObjectIdentity>) -> [ObjectIdentity] {
         DependencyOrder.sorted(identities) { identity in
-            guard identity.kind == .schema else { return found[identity]?.dependencies ?? [] }
-            // A schema is dropped with its contents, which may depend on objects in other schemas.
-            return Mender.whole(identity, plan.mender.foundParts).flatMap { found[$0]?.dependencies ?? [] }.flatMap {
-                [$0] + ($0.schema.map { [ObjectIdentity(.schema, $0)] } ?? [])
-            }.filter { $0 != identity }
+            // An object is dropped with its parts, and before its schema. It may depend on a part of another object.
+            let parts = identity.kind == .schema ? [identity] : Mender.whole(identity, plan.mender.foundParts)
+            let needs = parts.flatMap { found[$0]?.dependencies ?? [] }.flatMap { need in
+                [need] + (found[need].flatMap(found.container).map { [$0] } ?? [])
+            }
+            return (needs + (identity.schema.map { [ObjectIdentity(.schema, $0)] } ?? [])).filter { $0 != identity }
         }.reversed()
     }
 
@@ -200,7 +214,7 @@ struct MendWriter {
             let collation = wanted["collation"].map { " COLLATE \($0)" } ?? ""
             script.add(
                 "\(alter) TYPE \(spelled)\(collation) USING "
-                    + unpacked(column.identity.quotedName, type, as: spelled))
+                    + unpacked(column.identity.quotedName, type, as: spelled), loss: plan.retypeLosses[type])
             if let value = wanted["default"] { script.add("\(alter) SET DEFAULT \(value)") }
         }
     }
@@ -236,9 +250,11 @@ struct MendWriter {
         case .sequence: late = ["owned by"]
         case .constraint: late = ["enforcing triggers"]
         case .schema, .extension, .collation, .enumType, .domain, .domainConstraint, .compositeType, .rangeType,
-            .textSearchDictionary, .textSearchConfiguration, .foreignServer, .function, .procedure, .aggregate,
-            .operation, .cast, .foreignTable, .column, .index, .view, .materializedView, .rule, .trigger, .policy,
-            .statistics, .eventTrigger, .publication, .defaultPrivileges:
+            .textSearchDictionary, .textSearchConfiguration, .foreignDataWrapper, .foreignServer, .userMapping,
+            .function,
+            .procedure, .aggregate, .operation, .cast, .foreignTable, .column, .index, .view, .materializedView, .rule,
+            .trigger, .policy, .statistics, .eventTrigger, .publication, .subscription, .defaultPrivileges,
+            .extensionMember:
             late = []
         }
         let planner = plan.mender.alterations

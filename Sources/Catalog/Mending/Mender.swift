@@ -3,7 +3,7 @@ import Postgres
 /// Writes the SQL that removes differences between two catalogs. Pure.
 ///
 ///     let mender = Mender(expected: expected, found: found, owner: "app")
-///     print(mender.script(for: differences).text)
+///     print(mender.script(for: differences, lossy: false).text)
 ///
 /// Both catalogs must have been read with dependencies. If an object is created again, the objects that depend on it
 /// are dropped first, in reverse order, and created afterwards as expected.
@@ -77,11 +77,24 @@ public struct Mender: Sendable {
     }
 
     /// Returns the script for all or some of the differences between the two catalogs.
-    public func script(for differences: [Difference]) -> MendScript {
+    ///
+    /// - Parameter lossy: whether statements that lose rows or values are run. Otherwise these statements, and those
+    ///   that require them, are comments.
+    public func script(for differences: [Difference], lossy: Bool) -> MendScript {
+        let whole = MendWriter(plan: plan(for: differences)).script()
+        let isRun = { (statement: MendScript.Statement) in !statement.isIncomplete && (lossy || statement.loss == nil) }
+        if whole.statements.allSatisfy(isRun) { return whole }
+        let (kept, withheld) = LossSplit(mender: self, isRun: isRun).split(differences)
+        var script = MendWriter(plan: plan(for: kept)).script()
+        script.withheld = MendWriter(plan: plan(for: withheld)).script().statements
+        return script
+    }
+
+    func plan(for differences: [Difference]) -> MendPlan {
         var plan = MendPlan(mender: self)
         plan.take(differences)
         plan.clearTheWay()
-        return MendWriter(plan: plan).script()
+        return plan
     }
 
     /// Returns an object with its parts, and recursively their parts.

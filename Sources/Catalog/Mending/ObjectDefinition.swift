@@ -43,7 +43,10 @@ struct ObjectDefinition {
         case .cast: return [TypeDefinition(object: object).cast]
         case .textSearchDictionary: return [TypeDefinition(object: object).dictionary]
         case .textSearchConfiguration: return TypeDefinition(object: object).configuration
+        case .foreignDataWrapper: return [TypeDefinition(object: object).wrapper]
         case .foreignServer: return [TypeDefinition(object: object).server]
+        case .userMapping: return [TypeDefinition(object: object).userMapping]
+        case .subscription: return [TypeDefinition(object: object).subscription]
         case .constraint: return LeafDefinition(object: object).constraint
         case .domainConstraint: return [LeafDefinition(object: object).domainConstraint]
         case .index: return LeafDefinition(object: object).index
@@ -52,8 +55,8 @@ struct ObjectDefinition {
         case .policy: return [LeafDefinition(object: object).policy]
         case .eventTrigger: return LeafDefinition(object: object).eventTrigger
         case .publication: return [LeafDefinition(object: object).publication]
-        // Default privileges consist only of privileges, which `attributes(of:)` sets.
-        case .defaultPrivileges: return []
+        // These consist only of privileges, which `attributes(of:)` sets.
+        case .defaultPrivileges, .extensionMember: return []
         }
     }
 
@@ -96,16 +99,16 @@ struct ObjectDefinition {
         case .column: return ["ALTER TABLE \(identity.quotedParent) DROP COLUMN \(identity.quotedName)"]
         case .constraint: return ["ALTER TABLE \(identity.quotedParent) DROP CONSTRAINT \(identity.quotedName)"]
         case .domainConstraint: return ["ALTER DOMAIN \(identity.quotedParent) DROP CONSTRAINT \(identity.quotedName)"]
-        case .schema: return ["DROP SCHEMA \(identity.sqlName) CASCADE"]
-        case .defaultPrivileges:
+        case .defaultPrivileges, .extensionMember:
             let privileges = PrivilegeChange(object: object, owner: owner)
             return object.properties.filter { PrivilegeChange.grantee($0.name) != nil }.flatMap {
                 privileges.statements($0.name, found: $0.value, expected: nil)
             }
-        case .extension, .collation, .enumType, .domain, .compositeType, .rangeType, .textSearchDictionary,
-            .textSearchConfiguration, .foreignServer, .sequence, .function, .procedure, .aggregate, .operation, .cast,
-            .table, .foreignTable, .index, .view, .materializedView, .rule, .trigger, .policy, .statistics,
-            .eventTrigger, .publication:
+        case .schema, .extension, .collation, .enumType, .domain, .compositeType, .rangeType, .textSearchDictionary,
+            .textSearchConfiguration, .foreignDataWrapper, .foreignServer, .userMapping, .sequence, .function,
+            .procedure,
+            .aggregate, .operation, .cast, .table, .foreignTable, .index, .view, .materializedView, .rule, .trigger,
+            .policy, .statistics, .eventTrigger, .publication, .subscription:
             return ["DROP \(identity.reference)"]
         }
     }

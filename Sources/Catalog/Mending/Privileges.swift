@@ -13,27 +13,50 @@ struct PrivilegeChange {
     /// means the default privileges on the object.
     func statements(_ property: String, found: String?, expected: String?) -> [String] {
         let grantee = Self.grantee(property) ?? property
-        let old = list(found ?? standard(grantee))
-        let new = list(expected ?? standard(grantee))
+        if object.identity.kind == .extensionMember { return memberStatements(grantee, found, expected) }
+        var old = MaintainPrivilege.expanded(list(found ?? standard(grantee)))
+        let new = MaintainPrivilege.expanded(list(expected ?? standard(grantee)))
         let role = role(grantee)
         let withoutOption = { (privilege: String) in privilege.hasSuffix("*") ? String(privilege.dropLast()) : privilege
         }
-        let oldNames = Set(old.map(withoutOption))
         let newNames = Set(new.map(withoutOption))
         var result: [String] = []
+        if MaintainPrivilege.isAll(old.map(withoutOption)), !newNames.contains(MaintainPrivilege.name) {
+            result.append(sentence("REVOKE ALL", "FROM \(role)"))
+            old = []
+        }
+        let oldNames = Set(old.map(withoutOption))
         let revoked = old.map(withoutOption).filter { !newNames.contains($0) }
-        if !revoked.isEmpty { result.append(sentence("REVOKE \(names(revoked))", "FROM \(role) CASCADE")) }
+        if !revoked.isEmpty { result.append(sentence("REVOKE \(names(revoked))", "FROM \(role)")) }
         let lessened = old.filter { $0.hasSuffix("*") }.map(withoutOption).filter {
             newNames.contains($0) && !new.contains("\($0)*")
         }
         if !lessened.isEmpty {
-            result.append(sentence("REVOKE GRANT OPTION FOR \(names(lessened))", "FROM \(role) CASCADE"))
+            result.append(sentence("REVOKE GRANT OPTION FOR \(names(lessened))", "FROM \(role)"))
         }
-        let granted = new.filter { !$0.hasSuffix("*") && !oldNames.contains($0) }
+        var granted = new.filter { !$0.hasSuffix("*") && !oldNames.contains($0) }
+        if !granted.isEmpty, MaintainPrivilege.isAll(new) { granted = new }
         if !granted.isEmpty { result.append(sentence("GRANT \(names(granted))", "TO \(role)")) }
-        let optional = new.filter { $0.hasSuffix("*") && !old.contains($0) }.map(withoutOption)
+        var optional = new.filter { $0.hasSuffix("*") && !old.contains($0) }.map(withoutOption)
+        if !optional.isEmpty, new.allSatisfy({ $0.hasSuffix("*") }), MaintainPrivilege.isAll(new.map(withoutOption)) {
+            optional = new.map(withoutOption)
+        }
         if !optional.isEmpty { result.append(sentence("GRANT \(names(optional))", "TO \(role) WITH GRANT OPTION")) }
         return result
+    }
+
+    /// The same for a member of an extension, whose privileges are listed as changes of those that the extension gave.
+    private func memberStatements(_ grantee: String, _ found: String?, _ expected: String?) -> [String] {
+        let (old, new) = (list(found ?? "none"), list(expected ?? "none"))
+        let role = role(grantee)
+        let undone = old.filter { !new.contains($0) }.map { ($0.hasPrefix("+") ? "-" : "+") + $0.dropFirst() }
+        return (undone + new.filter { !old.contains($0) }).map { change in
+            let isGrant = change.hasPrefix("+")
+            let privilege = change.dropFirst().prefix { $0 != "*" }
+            let option = change.hasSuffix("*") && isGrant ? " WITH GRANT OPTION" : ""
+            return sentence(
+                "\(isGrant ? "GRANT" : "REVOKE") \(privilege)", isGrant ? "TO \(role)\(option)" : "FROM \(role)")
+        }
     }
 
     /// Returns the grantee in the property name `privileges of GRANTEE`; nil for the names of other properties.
@@ -50,6 +73,7 @@ struct PrivilegeChange {
 
     /// Returns privileges as a list in SQL. If the object is a column, its name follows each privilege.
     private func names(_ privileges: [String]) -> String {
+        if MaintainPrivilege.isAll(privileges) { return "ALL" }
         let column = object.identity.kind == .column ? " (\(object.identity.quotedName))" : ""
         return privileges.map { $0 + column }.joined(separator: ", ")
     }
@@ -64,14 +88,16 @@ struct PrivilegeChange {
         case .column: return "\(verb) ON \(identity.quotedParent) \(whom)"
         case .table, .foreignTable, .view, .materializedView: return "\(verb) ON \(identity.sqlName) \(whom)"
         case .aggregate: return "\(verb) ON FUNCTION \(identity.path)(\(identity.signature ?? "")) \(whom)"
+        case .extensionMember: return "\(verb) ON \(identity.signature ?? "") \(whom)"
         case .foreignServer: return "\(verb) ON FOREIGN SERVER \(identity.sqlName) \(whom)"
         case .domain: return "\(verb) ON DOMAIN \(identity.sqlName) \(whom)"
-        case .schema, .enumType, .compositeType, .rangeType, .sequence, .function, .procedure:
+        case .schema, .enumType, .compositeType, .rangeType, .sequence, .function, .procedure, .foreignDataWrapper:
             return "\(verb) ON \(identity.reference) \(whom)"
         // These kinds have no privileges.
         case .extension, .collation, .domainConstraint, .textSearchDictionary, .textSearchConfiguration, .operation,
             .cast,
-            .constraint, .index, .rule, .trigger, .policy, .statistics, .eventTrigger, .publication:
+            .constraint, .index, .rule, .trigger, .policy, .statistics, .eventTrigger, .publication, .userMapping,
+            .subscription:
             return "\(verb) ON \(identity.reference) \(whom)"
         }
     }
@@ -122,10 +148,10 @@ struct PrivilegeChange {
         case .function, .procedure, .aggregate: ("EXECUTE", "EXECUTE")
         case .enumType, .domain, .compositeType, .rangeType: ("USAGE", "USAGE")
         case .schema: ("CREATE, USAGE", "none")
-        case .foreignServer: ("USAGE", "none")
+        case .foreignServer, .foreignDataWrapper: ("USAGE", "none")
         case .extension, .collation, .domainConstraint, .textSearchDictionary, .textSearchConfiguration, .operation,
             .cast, .column, .constraint, .index, .rule, .trigger, .policy, .statistics, .eventTrigger, .publication,
-            .defaultPrivileges:
+            .userMapping, .subscription, .defaultPrivileges, .extensionMember:
             ("none", "none")
         }
     }

@@ -79,7 +79,7 @@ struct RelationDefinition {
         } else if let identity = object["identity"] {
             sql += " GENERATED \(identity.uppercased()) AS IDENTITY\(identityOptions(of: object.identity))"
         }
-        if object["not null"] != nil { sql += " NOT NULL" }
+        if object["not null"] == "yes" { sql += " NOT NULL" }
         return sql
     }
 
@@ -96,11 +96,18 @@ struct RelationDefinition {
     func settings(of object: CatalogObject) -> [String] {
         let alter = "ALTER TABLE \(object.identity.quotedParent) ALTER COLUMN \(object.identity.quotedName)"
         var statements: [String] = []
+        if let kind = object["not null"], kind != "yes" { statements.append(addNotNull(of: object, kind)) }
         if let storage = object["storage"] { statements.append("\(alter) SET STORAGE \(storage.uppercased())") }
         if let compression = object["compression"] { statements.append("\(alter) SET COMPRESSION \(compression)") }
         if let target = object["statistics target"] { statements.append("\(alter) SET STATISTICS \(target)") }
         if let options = object["options"] { statements.append("\(alter) SET \(OptionList(options).list)") }
         return statements
+    }
+
+    /// Returns the statement for a NOT NULL constraint that is not inherited or not valid.
+    func addNotNull(of column: CatalogObject, _ kind: String) -> String {
+        let options = QualifiedName.list(kind).map { " \($0.uppercased())" }.joined()
+        return "ALTER TABLE \(column.identity.quotedParent) ADD NOT NULL \(column.identity.quotedName)\(options)"
     }
 
     // MARK: Sequences and views

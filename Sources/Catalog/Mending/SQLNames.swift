@@ -10,10 +10,12 @@ extension ObjectIdentity {
         case .domainConstraint: "CONSTRAINT \(quotedName) ON DOMAIN \(quotedParent)"
         case .rule, .trigger, .policy: "\(word) \(quotedName) ON \(quotedParent)"
         case .cast: "CAST (\(name))"
+        case .userMapping:
+            "USER MAPPING FOR \(signature == "(migrator)" ? "CURRENT_USER" : signature ?? "") SERVER \(quotedName)"
         case .schema, .extension, .collation, .enumType, .domain, .compositeType, .rangeType, .textSearchDictionary,
-            .textSearchConfiguration, .foreignServer, .sequence, .function, .procedure, .aggregate, .operation, .table,
-            .foreignTable, .column, .index, .view, .materializedView, .statistics, .eventTrigger, .publication,
-            .defaultPrivileges:
+            .textSearchConfiguration, .foreignDataWrapper, .foreignServer, .sequence, .function, .procedure, .aggregate,
+            .operation, .table, .foreignTable, .column, .index, .view, .materializedView, .statistics, .eventTrigger,
+            .publication, .subscription, .defaultPrivileges, .extensionMember:
             "\(word) \(sqlName)"
         }
     }
@@ -26,9 +28,10 @@ extension ObjectIdentity {
         case .aggregate: "\(path)(\(signature.map { $0.isEmpty ? "*" : $0 } ?? "*"))"
         case .function, .procedure: description
         case .schema, .extension, .collation, .enumType, .domain, .domainConstraint, .compositeType, .rangeType,
-            .textSearchDictionary, .textSearchConfiguration, .foreignServer, .sequence, .cast, .table, .foreignTable,
-            .column, .constraint, .view, .materializedView, .rule, .trigger, .policy, .statistics, .eventTrigger,
-            .publication, .defaultPrivileges:
+            .textSearchDictionary, .textSearchConfiguration, .foreignDataWrapper, .foreignServer, .userMapping,
+            .sequence,
+            .cast, .table, .foreignTable, .column, .constraint, .view, .materializedView, .rule, .trigger, .policy,
+            .statistics, .eventTrigger, .publication, .subscription, .defaultPrivileges, .extensionMember:
             path
         }
     }
@@ -38,11 +41,12 @@ extension ObjectIdentity {
         switch kind {
         case .enumType, .compositeType, .rangeType: "TYPE"
         case .foreignServer: "SERVER"
+        case .foreignDataWrapper: "FOREIGN DATA WRAPPER"
         case .domainConstraint: "CONSTRAINT"
         case .schema, .extension, .collation, .domain, .textSearchDictionary, .textSearchConfiguration, .sequence,
             .function, .procedure, .aggregate, .operation, .cast, .table, .foreignTable, .column, .constraint, .index,
-            .view, .materializedView, .rule, .trigger, .policy, .statistics, .eventTrigger, .publication,
-            .defaultPrivileges:
+            .view, .materializedView, .rule, .trigger, .policy, .statistics, .eventTrigger, .publication, .userMapping,
+            .subscription, .defaultPrivileges, .extensionMember:
             kind.name.uppercased()
         }
     }
@@ -72,6 +76,15 @@ struct OptionList {
         func storage(_ prefix: String = "") -> String {
             "\(prefix)\(PlainName.quoted(name))=\(quoteLiteral(value))"
         }
+    }
+
+    /// Returns a pair as the catalog spells it: quoted if it contains a character that could be confused with a
+    /// separator.
+    static func spelled(_ name: String, _ value: String) -> String {
+        let isPlain =
+            name.wholeMatch(of: /[A-Za-z_][A-Za-z0-9_.$-]*/) != nil
+            && !value.utf8.contains { "\"'(),\r\n".utf8.contains($0) }
+        return isPlain ? "\(name)=\(value)" : "\(quoteIdentifier(name))=\(quoteIdentifier(value))"
     }
 
     let pairs: [Pair]
@@ -110,6 +123,12 @@ struct OptionList {
         for one in new where !old.contains(one) {
             let verb = old.contains { $0.hasName(of: one) } ? "SET" : "ADD"
             parts.append("\(verb) \(PlainName.quoted(one.name)) \(quoteLiteral(one.value))")
+        }
+        if parts.isEmpty {
+            // Only hidden values differ.
+            parts = new.filter { $0.value == Secrets.mask }.map {
+                "SET \(PlainName.quoted($0.name)) \(quoteLiteral($0.value))"
+            }
         }
         return "OPTIONS (\(parts.joined(separator: ", ")))"
     }

@@ -87,7 +87,7 @@ struct ColumnAlteration {
             return new["generated"] == nil && old["generated kind"] == nil
                 ? .statements(["\(alter) DROP EXPRESSION"]) : .rebuild
         case "generated kind": return .rebuild
-        case "not null": return .statements(["\(alter) \(new[property] == nil ? "DROP" : "SET") NOT NULL"])
+        case "not null": return .statements(notNullChange)
         case "identity": return .statements(identityChange)
         case "storage": return .statements([storageChange])
         case "compression": return .statements(["\(alter) SET COMPRESSION \(new[property] ?? "default")"])
@@ -100,6 +100,16 @@ struct ColumnAlteration {
             ])
         default: return .rebuild
         }
+    }
+
+    private var notNullChange: [String] {
+        let (before, after) = (old["not null"], new["not null"])
+        let drop = "\(alter) DROP NOT NULL"
+        guard let after else { return [drop] }
+        // SET NOT NULL validates a constraint that is not valid.
+        let isKept = before == nil || before == "not valid" && after == "yes"
+        return (isKept ? [] : [drop])
+            + [after == "yes" ? "\(alter) SET NOT NULL" : relations.addNotNull(of: new, after)]
     }
 
     private var defaultChange: String { "\(alter) " + (new["default"].map { "SET DEFAULT \($0)" } ?? "DROP DEFAULT") }

@@ -37,25 +37,23 @@ struct TableRebuild {
     var setAside: [MendScript.Statement] {
         tables.sorted().compactMap { found[$0] }.flatMap { table in
             var statements: [MendScript.Statement] = []
+            func add(_ sql: String, note: String? = nil) {
+                statements.append(MendScript.Statement(sql: sql, note: note, loss: nil))
+            }
             for sequence in sequences(of: table.identity) {
                 let alter = "ALTER SEQUENCE \(sequence.identity.path)"
                 let isIdentity = sequence["identity of"] != nil
-                statements.append(
-                    MendScript.Statement(
-                        sql: isIdentity
-                            ? "\(alter) RENAME TO \(PlainName.quoted(Self.oldName(sequence.identity.name)))"
-                            : "\(alter) OWNED BY NONE", note: nil))
+                add(
+                    isIdentity
+                        ? "\(alter) RENAME TO \(PlainName.quoted(Self.oldName(sequence.identity.name)))"
+                        : "\(alter) OWNED BY NONE")
             }
             if let parent = table["partition of"], !tables.contains(where: { ExactText.same($0.path, parent) }) {
-                let sql = "ALTER TABLE \(parent) DETACH PARTITION \(table.identity.path)"
-                statements.append(MendScript.Statement(sql: sql, note: nil))
+                add("ALTER TABLE \(parent) DETACH PARTITION \(table.identity.path)")
             }
-            let rename =
-                "ALTER TABLE \(table.identity.path) RENAME TO \(PlainName.quoted(Self.oldName(table.identity.name)))"
-            statements.append(
-                MendScript.Statement(
-                    sql: rename,
-                    note: "creates table \(table.identity) again and copies its rows, under an exclusive lock"))
+            add(
+                "ALTER TABLE \(table.identity.path) RENAME TO \(PlainName.quoted(Self.oldName(table.identity.name)))",
+                note: "creates table \(table.identity) again and copies its rows, under an exclusive lock")
             return statements
         }
     }
@@ -63,10 +61,20 @@ struct TableRebuild {
     var copy: [MendScript.Statement] {
         roots.flatMap { table in
             (rows(of: table) + counters(of: table) + ["DROP TABLE \(oldPath(table.identity))"]).map {
-                MendScript.Statement(sql: $0, note: nil)
+                MendScript.Statement(sql: $0, note: nil, loss: loss(of: table))
             }
         }
     }
+
+    /// Returns what is lost because the new table cannot hold it; nil if nothing is lost.
+    private func loss(of table: CatalogObject) -> String? {
+        let retyped = { (column: CatalogObject) in unpacking(column.identity, column["type"] ?? "") != nil }
+        // The loss of a column whose type is created again is found with the type.
+        let columns = relationsFound.columns(of: table).filter { !retyped($0) || expected[$0.identity] == nil }
+        return DataLoss.ofRebuilding(table, columns.map { ($0, expected[$0.identity]) })
+    }
+
+    private var relationsFound: RelationDefinition { RelationDefinition(catalog: found, parts: [:]) }
 
     private func sequences(of table: ObjectIdentity) -> [CatalogObject] {
         found.sorted.filter { sequence in

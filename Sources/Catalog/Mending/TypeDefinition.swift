@@ -1,7 +1,8 @@
 import Postgres
 import SQL
 
-/// The statements that create types, collations, aggregates, operators, casts, text search objects and foreign servers.
+/// The statements that create types, collations, aggregates, operators, casts, text search objects, foreign servers and
+/// what belongs to them, and subscriptions.
 struct TypeDefinition {
     let object: CatalogObject
 
@@ -111,5 +112,49 @@ struct TypeDefinition {
         sql += " FOREIGN DATA WRAPPER \(object["wrapper"] ?? "")"
         if let options = object["options"] { sql += " OPTIONS \(OptionList(options).foreignList)" }
         return sql
+    }
+
+    var wrapper: String {
+        var sql = "CREATE FOREIGN DATA WRAPPER \(name)"
+        if let handler = object["handler"] { sql += " HANDLER \(handler)" }
+        if let validator = object["validator"] { sql += " VALIDATOR \(validator)" }
+        return sql + options
+    }
+
+    var userMapping: String { "CREATE \(object.identity.reference)\(options)" }
+
+    private var options: String { object["options"].map { " OPTIONS \(OptionList($0).foreignList)" } ?? "" }
+
+    // MARK: Subscriptions
+
+    /// The connection string as a literal.
+    var connection: String {
+        let pairs = OptionList(object["connection"]).pairs.map { pair in
+            "\(pair.name)=\(quoteConnectionValue(pair.value))"
+        }
+        return quoteLiteral(pairs.joined(separator: " "))
+    }
+
+    func subscriptionOption(_ property: String) -> String {
+        let standard = [
+            "slot name": name, "synchronous commit": "off", "password required": "true", "origin": "any",
+        ]
+        let value = object[property] ?? standard[property] ?? "false"
+        let isName = property == "slot name" && value != "NONE"
+        return property.replacing(" ", with: "_") + " = "
+            + (isName
+                ? quoteLiteral(QualifiedName.unquoted(value)) : property == "origin" ? quoteLiteral(value) : value)
+    }
+
+    /// Creates the subscription without a connection to the publisher, as pg_dump does.
+    var subscription: String {
+        let given =
+            ["synchronous commit", "binary", "streaming", "two phase", "disable on error"]
+            + ["password required", "run as owner", "origin", "failover"]
+        let options =
+            ["connect = false", subscriptionOption("slot name")]
+            + given.filter { object[$0] != nil }.map(subscriptionOption)
+        return "CREATE SUBSCRIPTION \(name) CONNECTION \(connection) PUBLICATION \(object["publications"] ?? "") "
+            + "WITH (\(options.joined(separator: ", ")))"
     }
 }

@@ -12,6 +12,8 @@ struct CatalogBuilder {
 
     let readsDependencies: Bool
     var objects: [ObjectIdentity: CatalogObject] = [:]
+    /// The number of properties that the role may not read.
+    private(set) var unreadable = 0
     private var addresses: [Address: ObjectIdentity] = [:]
 
     init(readsDependencies: Bool) { self.readsDependencies = readsDependencies }
@@ -26,11 +28,19 @@ struct CatalogBuilder {
             let identity = ObjectIdentity(
                 kind, schema: try row.get(3), parent: try row.get(4), try row.get(5), signature: try row.get(6))
             var properties: [(name: String, value: String)] = []
+            var secrets: [String: [UInt8]] = [:]
             for column in 7..<names.count {
-                guard let value = try row.get(column, as: String?.self) else { continue }
+                guard var value = try row.get(column, as: String?.self) else { continue }
+                if Secrets.mayBeIn(names[column], of: kind) {
+                    let (text, digest) = Secrets.hide(in: value, of: kind)
+                    value = text
+                    if let digest { secrets[names[column]] = digest }
+                    if text == Secrets.unreadable { unreadable += 1 }
+                }
                 properties.append((names[column], SpellingRules.canonical(value, property: names[column], of: kind)))
             }
             objects[identity] = CatalogObject(identity, properties: properties)
+            if !secrets.isEmpty { objects[identity]?.secrets = secrets }
             if readsDependencies {
                 let part = try row.get(1, as: Int?.self) ?? 0
                 try register(row.get(0), query.catalog, part: part, as: identity)
@@ -57,7 +67,7 @@ struct CatalogBuilder {
             let grantee: String = try row.get(5)
             // A column of a view is in the catalog only if it has properties. The functions that PostgreSQL creates for
             // a range type are never in the catalog.
-            guard objects[identity] != nil || kind == .column else { continue }
+            guard objects[identity] != nil || kind == .column || kind == .extensionMember else { continue }
             objects[identity, default: CatalogObject(identity)]["privileges of \(grantee)"] = try row.get(6)
         }
     }

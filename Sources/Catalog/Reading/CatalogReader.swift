@@ -22,6 +22,8 @@ public struct CatalogReader: Sendable {
     public var readsDependencies = false
     /// An exported snapshot to read in; nil: the current state.
     public var snapshot: String?
+    /// Whether to read subscriptions.
+    public var readsSubscriptions = true
 
     public init(_ scope: Scope, owner: String? = nil) {
         self.scope = scope
@@ -49,7 +51,11 @@ public struct CatalogReader: Sendable {
     /// Returns the text of all queries. If two versions of the program return the same text, they read equal catalogs.
     public static func version(server: Int) -> String {
         let terms = QueryTerms(version: server, schemas: [], owner: nil)
-        return (KindQuery.all.map { $0.sql(terms) } + [PrivilegeQuery.sql(terms), DependencyQuery.sql])
+        return
+            (KindQuery.all.map { $0.sql(terms) } + [
+                KindQuery.subscriptions.sql(terms), PrivilegeQuery.sql(terms), MemberPrivilegeQuery.sql(terms),
+                DependencyQuery.sql,
+            ])
             .joined(separator: "\n")
     }
 
@@ -96,15 +102,26 @@ public struct CatalogReader: Sendable {
         let version = connection.serverVersion / 10000
         let schemas = try wantedSchemas(on: connection)
         var builder = CatalogBuilder(readsDependencies: readsDependencies)
-        let terms = QueryTerms(version: version, schemas: schemas, owner: owner)
-        for query in KindQuery.all {
+        var terms = QueryTerms(version: version, schemas: schemas, owner: owner)
+        terms.readsConnections = try Self.mayReadConnections(on: connection)
+        for query in KindQuery.all + (readsSubscriptions ? [KindQuery.subscriptions] : []) {
             try builder.add(try connection.query(query.sql(terms)), of: query)
         }
         try builder.addPrivileges(try connection.query(PrivilegeQuery.sql(terms)))
+        try builder.addPrivileges(try connection.query(MemberPrivilegeQuery.sql(terms)))
         if readsDependencies { try builder.addDependencies(try connection.query(DependencyQuery.sql)) }
         var catalog = SchemaCatalog(schemas: schemas, serverVersion: version, objects: Array(builder.objects.values))
         catalog.unsupportedKinds = try connection.query(UnsupportedKindsQuery.sql(terms)).map { try $0.get(0) }
+        if builder.unreadable > 0 {
+            catalog.unsupportedKinds.append("\(builder.unreadable) options or connections that the role may not read")
+        }
         return catalog
+    }
+
+    /// The connection strings of subscriptions are readable for superusers only.
+    private static func mayReadConnections(on connection: isolated Connection) throws -> Bool {
+        try connection.query("SELECT has_column_privilege('pg_subscription', 'subconninfo', 'SELECT')").first?.get(0)
+            ?? false
     }
 
     func wantedSchemas(on connection: isolated Connection) throws -> Set<ExactText> {

@@ -1,3 +1,5 @@
+import SQL
+
 /// Queries for schemas and for objects outside schemas.
 extension KindQuery {
     static let schemas = KindQuery(catalog: "pg_namespace") { terms in
@@ -51,6 +53,7 @@ extension KindQuery {
                     CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END),
                     'insert, update, delete, truncate') AS publish,
                 CASE WHEN p.pubviaroot THEN 'yes' END AS "publish via partition root",
+                \(terms.since(18, "CASE p.pubgencols WHEN 's' THEN 'stored' END")) AS "publish generated columns",
                 (SELECT string_agg(quote_ident(n.nspname) || '.' || quote_ident(c.relname) || \(columns) || \(filter),
                     chr(10) ORDER BY n.nspname, c.relname)
                  FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid
@@ -60,6 +63,63 @@ extension KindQuery {
             \(terms.commentJoin("pg_publication", "p.oid"))
             WHERE \(terms.isOwn("pg_publication", "p.oid"))
             """
+    }
+
+    /// The connection string is read only if the role may read it. Subscriptions are objects of the whole server.
+    static let subscriptions = KindQuery(catalog: "pg_subscription") { terms in
+        let connection = terms.readsConnections ? "s.subconninfo" : quoteLiteral(Secrets.unreadable)
+        let streaming =
+            terms.version >= 16
+            ? "CASE s.substream WHEN 't' THEN 'on' WHEN 'p' THEN 'parallel' END"
+            : terms.since(14, "CASE WHEN s.substream THEN 'on' END")
+        return """
+            SELECT s.oid, 0 AS part, 'subscription' AS kind, NULL AS schema, NULL AS parent, s.subname AS name,
+                NULL AS signature, \(terms.owner("s.subowner")) AS owner, obj.description AS comment,
+                \(connection) AS connection, CASE WHEN NOT s.subenabled THEN 'no' END AS enabled,
+                coalesce(nullif(quote_ident(s.subslotname), quote_ident(s.subname)),
+                    CASE WHEN s.subslotname IS NULL THEN 'NONE' END) AS "slot name",
+                nullif(s.subsynccommit, 'off') AS "synchronous commit",
+                (SELECT string_agg(quote_ident(p), ', ' ORDER BY p COLLATE "C") FROM unnest(s.subpublications) p)
+                    AS publications,
+                \(terms.since(14, "CASE WHEN s.subbinary THEN 'true' END")) AS binary, \(streaming) AS streaming,
+                \(terms.since(15, "CASE WHEN s.subtwophasestate <> 'd' THEN 'true' END")) AS "two phase",
+                \(terms.since(15, "CASE WHEN s.subdisableonerr THEN 'true' END")) AS "disable on error",
+                \(terms.since(16, "CASE WHEN NOT s.subpasswordrequired THEN 'false' END")) AS "password required",
+                \(terms.since(16, "CASE WHEN s.subrunasowner THEN 'true' END")) AS "run as owner",
+                \(terms.since(16, "nullif(s.suborigin, 'any')")) AS origin,
+                \(terms.since(17, "CASE WHEN s.subfailover THEN 'true' END")) AS failover
+            FROM pg_subscription s
+            \(terms.commentJoin("pg_subscription", "s.oid"))
+            WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+            """
+    }
+
+    static let foreignDataWrappers = KindQuery(catalog: "pg_foreign_data_wrapper") { terms in
+        """
+        SELECT w.oid, 0 AS part, 'foreign-data wrapper' AS kind, NULL AS schema, NULL AS parent, w.fdwname AS name,
+            NULL AS signature, \(terms.owner("w.fdwowner")) AS owner, obj.description AS comment,
+            nullif(w.fdwhandler, 0)::regproc::text AS handler, nullif(w.fdwvalidator, 0)::regproc::text AS validator,
+            \(terms.options("w.fdwoptions")) AS options
+        FROM pg_foreign_data_wrapper w
+        \(terms.commentJoin("pg_foreign_data_wrapper", "w.oid"))
+        WHERE \(terms.isOwn("pg_foreign_data_wrapper", "w.oid"))
+        """
+    }
+
+    /// The options are read from the view `pg_user_mappings`, which shows them to the mapped role, the owner of the
+    /// server and superusers. The condition is that of the view.
+    static let userMappings = KindQuery(catalog: "pg_user_mapping") { terms in
+        """
+        SELECT m.umid AS oid, 0 AS part, 'user mapping' AS kind, NULL AS schema, NULL AS parent, m.srvname AS name,
+            CASE WHEN m.umuser = 0 THEN 'public' WHEN m.usename = \(terms.owner) THEN '(migrator)'
+                ELSE quote_ident(m.usename) END AS signature,
+            CASE WHEN (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+                    OR CASE WHEN m.umuser = 0 THEN pg_has_role(s.srvowner, 'USAGE')
+                        ELSE m.usename = current_user AND (pg_has_role(s.srvowner, 'USAGE')
+                            OR has_server_privilege(s.oid, 'USAGE')) END
+                THEN \(terms.options("m.umoptions")) ELSE \(quoteLiteral(Secrets.unreadable)) END AS options
+        FROM pg_user_mappings m JOIN pg_foreign_server s ON s.oid = m.srvid
+        """
     }
 
     static let foreignServers = KindQuery(catalog: "pg_foreign_server") { terms in

@@ -9,6 +9,8 @@ struct QueryTerms: Sendable {
     private let schemas: String
     /// The role whose ownership is not recorded as a property, as an SQL expression.
     let owner: String
+    /// Whether the role may read the connection strings of subscriptions.
+    var readsConnections = true
 
     init(version: Int, schemas: Set<ExactText>, owner: String?) {
         self.version = version
@@ -72,11 +74,14 @@ struct QueryTerms: Sendable {
     }
 
     /// An SQL expression for the names of a relation's columns, in the order of an array of their numbers.
-    func columns(_ relation: String, _ numbers: String) -> String {
-        """
-        (SELECT string_agg(quote_ident(ka.attname), ', ' ORDER BY k.n) FROM unnest(\(numbers)) WITH ORDINALITY k(a, n)
-            JOIN pg_attribute ka ON ka.attrelid = \(relation) AND ka.attnum = k.a)
-        """
+    ///
+    /// - Parameter prefix: an SQL expression for a text before the last name.
+    func columns(_ relation: String, _ numbers: String, lastAfter prefix: String? = nil) -> String {
+        let last = prefix.map { "CASE k.n WHEN cardinality(\(numbers)) THEN \($0) ELSE '' END || " } ?? ""
+        return """
+            (SELECT string_agg(\(last)quote_ident(ka.attname), ', ' ORDER BY k.n) FROM unnest(\(numbers)) WITH ORDINALITY k(a, n)
+                JOIN pg_attribute ka ON ka.attrelid = \(relation) AND ka.attnum = k.a)
+            """
     }
 }
 
@@ -91,7 +96,7 @@ struct KindQuery: Sendable {
     let sql: @Sendable (QueryTerms) -> String
 
     static let all =
-        [schemas, extensions, eventTriggers, publications, foreignServers, casts]
+        [schemas, extensions, eventTriggers, publications, foreignDataWrappers, foreignServers, userMappings, casts]
         + [types, compositeTypes, collations, domainConstraints, operators, dictionaries, configurations]
         + [relations, columns, sequences, views]
         + [constraints, indexes, statistics]

@@ -48,6 +48,11 @@ enum PrivilegeQuery {
                 acldefault('S', s.srvowner)
             FROM pg_foreign_server s WHERE s.srvacl IS NOT NULL AND \(terms.isOwn("pg_foreign_server", "s.oid"))
             UNION ALL
+            SELECT 'foreign-data wrapper', NULL, NULL, w.fdwname::text, NULL, w.fdwowner, w.fdwacl,
+                acldefault('F', w.fdwowner)
+            FROM pg_foreign_data_wrapper w
+            WHERE w.fdwacl IS NOT NULL AND \(terms.isOwn("pg_foreign_data_wrapper", "w.oid"))
+            UNION ALL
             SELECT 'default privileges', n.nspname, NULL, \(defaultKind),
                 coalesce(quote_ident(\(terms.owner("d.defaclrole"))), ''), d.defaclrole, d.defaclacl,
                 CASE WHEN d.defaclnamespace = 0
@@ -57,16 +62,23 @@ enum PrivilegeQuery {
             WHERE d.defaclnamespace = 0 OR \(terms.isWanted("n.nspname"))
         )
         SELECT o.kind, o.schema::text, o.parent::text, o.name, o.signature,
-            CASE WHEN p.grantee = o.owner THEN '(owner)' WHEN p.grantee = 0 THEN 'public'
-                WHEN pg_get_userbyid(p.grantee) = \(terms.owner) THEN '(migrator)'
-                ELSE quote_ident(pg_get_userbyid(p.grantee)) END AS grantee,
+            \(grantee(terms)) AS grantee,
             p.privileges
         FROM objects o, LATERAL (
             SELECT coalesce(is_there.grantee, usual.grantee) AS grantee,
-                coalesce(is_there.privileges, 'none') AS privileges
+                coalesce(\(MaintainPrivilege.spelled("is_there.privileges", version: terms.version)), 'none') AS privileges
             FROM (\(grouped("o.acl"))) is_there
             FULL JOIN (\(grouped("o.standard"))) usual ON usual.grantee = is_there.grantee
             WHERE is_there.privileges IS DISTINCT FROM usual.privileges) p
+        """
+    }
+
+    /// SQL for the name of a grantee `p.grantee` on an object with the owner `o.owner`.
+    static func grantee(_ terms: QueryTerms) -> String {
+        """
+        CASE WHEN p.grantee = o.owner THEN '(owner)' WHEN p.grantee = 0 THEN 'public'
+            WHEN pg_get_userbyid(p.grantee) = \(terms.owner) THEN '(migrator)'
+            ELSE quote_ident(pg_get_userbyid(p.grantee)) END
         """
     }
 
@@ -78,5 +90,56 @@ enum PrivilegeQuery {
             FROM aclexplode(\(acl)) x GROUP BY x.grantee, x.privilege_type) one
         GROUP BY one.grantee
         """
+    }
+}
+
+/// Reads the privileges on members of extensions that differ from those that the extension gave them: `+EXECUTE` was
+/// granted, `-EXECUTE` was revoked, also by ALTER DEFAULT PRIVILEGES when the extension was created.
+enum MemberPrivilegeQuery {
+    /// The catalogs with privileges, the prefix of their columns, the kind of object for `acldefault`, and the member in
+    /// the syntax of GRANT.
+    private static let members = [
+        (
+            "pg_class", "rel", "CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END",
+            "CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || c.oid::regclass"
+        ),
+        (
+            "pg_proc", "pro", "'f'",
+            "CASE c.prokind WHEN 'p' THEN 'PROCEDURE ' ELSE 'FUNCTION ' END || c.oid::regprocedure"
+        ),
+        ("pg_type", "typ", "'T'", "'TYPE ' || c.oid::regtype"),
+        ("pg_namespace", "nsp", "'n'", "'SCHEMA ' || c.oid::regnamespace"),
+        ("pg_language", "lan", "'l'", "'LANGUAGE ' || quote_ident(c.lanname)"),
+        ("pg_foreign_data_wrapper", "fdw", "'F'", "'FOREIGN DATA WRAPPER ' || quote_ident(c.fdwname)"),
+    ]
+
+    static func sql(_ terms: QueryTerms) -> String {
+        let objects = members.map { catalog, prefix, kind, name in
+            """
+            SELECT e.extname, \(name) AS member, c.\(prefix)owner AS owner, c.\(prefix)acl AS acl,
+                coalesce(i.initprivs, acldefault((\(kind))::"char", c.\(prefix)owner)) AS initial
+            FROM \(catalog) c
+            JOIN pg_depend d ON d.classid = '\(catalog)'::regclass AND d.objid = c.oid AND d.objsubid = 0
+                AND d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
+            JOIN pg_extension e ON e.oid = d.refobjid AND e.extname <> 'plpgsql'
+            LEFT JOIN pg_init_privs i ON i.classoid = d.classid AND i.objoid = c.oid AND i.objsubid = 0
+            WHERE c.\(prefix)acl IS NOT NULL AND c.\(prefix)acl IS DISTINCT FROM i.initprivs
+            """
+        }
+        let parts = "grantee, privilege_type, is_grantable"
+        return """
+            WITH objects AS (\(objects.joined(separator: "\nUNION ALL\n")))
+            SELECT 'extension member' AS kind, NULL AS schema, NULL AS parent, o.extname::text, o.member,
+                \(PrivilegeQuery.grantee(terms)) AS grantee,
+                string_agg(p.privilege, ', ' ORDER BY p.privilege COLLATE "C")
+            FROM objects o, LATERAL (
+                SELECT grantee, sign || privilege_type || CASE WHEN is_grantable THEN '*' ELSE '' END AS privilege FROM (
+                    SELECT '+' AS sign, now.* FROM (SELECT \(parts) FROM aclexplode(o.acl)
+                        EXCEPT SELECT \(parts) FROM aclexplode(o.initial)) now
+                    UNION ALL
+                    SELECT '-', before.* FROM (SELECT \(parts) FROM aclexplode(o.initial)
+                        EXCEPT SELECT \(parts) FROM aclexplode(o.acl)) before) changed) p
+            GROUP BY 1, 2, 3, 4, 5, 6
+            """
     }
 }

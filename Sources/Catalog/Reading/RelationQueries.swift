@@ -48,6 +48,13 @@ extension KindQuery {
     /// Columns of views and composite types are read only if they have a default or a comment.
     static let columns = KindQuery(catalog: "pg_class") { terms in
         let isStored = "c.relkind IN ('r', 'p', 'f')"
+        let notNull = terms.since(
+            18,
+            """
+            coalesce((SELECT nullif(concat_ws(', ', CASE WHEN k.connoinherit THEN 'no inherit' END,
+                    CASE WHEN NOT k.convalidated THEN 'not valid' END), '')
+                FROM pg_constraint k WHERE k.contype = 'n' AND k.conrelid = a.attrelid AND k.conkey[1] = a.attnum), 'yes')
+            """, else: "'yes'")
         return """
             SELECT c.oid || coalesce(' pg_attrdef:' || d.oid, '') AS oid, a.attnum AS part, 'column' AS kind,
                 n.nspname AS schema, c.relname AS parent, a.attname AS name, NULL AS signature,
@@ -58,7 +65,7 @@ extension KindQuery {
                 CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS "default",
                 CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END AS generated,
                 CASE WHEN a.attgenerated = 'v' THEN 'virtual' END AS "generated kind",
-                CASE WHEN \(isStored) AND a.attnotnull THEN 'yes' END AS "not null",
+                CASE WHEN \(isStored) AND a.attnotnull THEN \(notNull) END AS "not null",
                 CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END AS identity,
                 CASE WHEN \(isStored) AND a.attstorage <> t.typstorage THEN CASE a.attstorage WHEN 'p' THEN 'plain'
                     WHEN 'e' THEN 'external' WHEN 'm' THEN 'main' ELSE 'extended' END END AS storage,

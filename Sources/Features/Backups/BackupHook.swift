@@ -34,11 +34,24 @@ struct BackupHook: Sendable {
         setting = Setting("backup.hooks.\(name)", .text, summary)
     }
 
+    /// Finds hooks in a file that others can write.
+    static func untrusted(_ configuration: Configuration) -> [ConfigurationError] {
+        [before, after, restored].compactMap { hook -> ConfigurationError? in
+            do throws(ConfigurationError) {
+                try configuration.checkCommand(hook.setting)
+                return nil
+            } catch {
+                return error
+            }
+        }
+    }
+
     /// Runs the command, if one is configured.
     ///
-    /// - Throws: `BackupError.hook` if the command fails or takes more than ten minutes.
+    /// - Throws: `ConfigurationError` if others can write the file that the command is in; `BackupError.hook` if the command fails or takes more than ten minutes.
     func run(_ configuration: Configuration, _ values: [String: String]) async throws {
         guard let line = configuration[setting] else { return }
+        try configuration.checkCommand(setting)
         let names = configuration[Self.environment]
         let environment = ChildEnvironment.fixed(of: configuration.environment, with: names).merging(values) { $1 }
         do {

@@ -36,7 +36,8 @@ enum BackupKeyCommands {
         default:
             throw UsageError(
                 "unknown command 'backup key \(words.joined(separator: " "))'",
-                hint: "write 'reeve backup key new FILE', 'rewrap' or 'drill FILE…'")
+                hint: didYouMean(words[0], among: ["new", "rewrap", "drill"].filter { $0 != words[0] })
+                    ?? "write 'reeve backup key new FILE', 'rewrap' or 'drill FILE…'")
         }
     }
 

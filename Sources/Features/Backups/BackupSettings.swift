@@ -19,7 +19,7 @@ enum BackupSettings {
         "backup.verify_percent", .integer(1...100), default: "10",
         "The percentage of the parts that the task 'verify' reads.")
     static let recipients = Setting<[String]>(
-        list: "backup.recipients", .text,
+        list: "backup.recipients", .recipient,
         "The age recipients that the backups are encrypted for, as 'reeve backup key new' prints them.")
     static let encryption = Setting<Encryption>(
         "backup.encryption", .choice, default: "age", "With `none`, backups are not encrypted.")
@@ -53,6 +53,29 @@ enum BackupSettings {
             verifyPercent.key, recipients.key, encryption.key, identity.key, keepDaily.key, keepWeekly.key,
             keepMonthly.key, keepAtLeast.key, keepWithin.key, jobs.key,
         ]
+
+    /// Finds repositories that are no folders, and backups that could not be encrypted.
+    static func mistakes(_ configuration: Configuration) -> [ConfigurationError] {
+        let origin = configuration.origin(RepositorySettings.repository)
+        var mistakes = BackupHook.untrusted(configuration)
+        for text in configuration.store.texts(RepositorySettings.repository.key.dotted) where !text.contains("://") {
+            let path = configuration.resolve(text, from: origin)
+            var isFolder: ObjCBool = false
+            if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), !isFolder.boolValue {
+                mistakes.append(ConfigurationError("\(origin)", nil, "'backup.repository': \(path) is not a folder"))
+            }
+        }
+        // A machine that only restores has the identity, and need not know the recipients.
+        if !configuration[RepositorySettings.repository].isEmpty, configuration[encryption] == .age,
+            !configuration.store.isWritten(recipients.key.dotted), configuration[identity] == nil
+        {
+            mistakes.append(
+                ConfigurationError(
+                    "\(origin)", nil, "backups cannot be encrypted: 'backup.recipients' is missing",
+                    hint: "set it to what 'reeve backup key new FILE' prints, or set backup.encryption to none"))
+        }
+        return mistakes
+    }
 
     /// Returns the configured repositories, in their order.
     ///

@@ -63,7 +63,10 @@ struct BackupWork: Sendable {
                 first = first ?? error
             }
         }
-        throw first ?? BackupError.unknown(id: id)
+        if let first { throw first }
+        var known: Set<String> = []
+        for repository in repositories { known.formUnion((try? await repository.ids(of: database)) ?? []) }
+        throw BackupError.unknown(id: id, known: known.sorted())
     }
 
     /// Runs `body` under the lock, so that no other process changes the backups of the database.

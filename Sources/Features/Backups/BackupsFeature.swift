@@ -7,7 +7,8 @@ extension Feature {
     public static let backups = Feature(
         "backups", commands: BackupCommands.all + [RecoverCommand.spec], settings: BackupSettings.keys,
         sections: [MaskSection.section.key], tasks: BackupTasks.all, collectors: [BackupMetrics.collector],
-        checks: BackupChecks.all, errors: [BackupError.self, StorageError.self])
+        checks: BackupChecks.all, errors: [BackupError.self, StorageError.self],
+        mistakes: BackupSettings.mistakes)
 }
 
 /// The tasks of backups, with their schedules. They are enabled if a repository is configured.

@@ -1,5 +1,6 @@
 import Backups
 import Kernel
+import Reporting
 
 /// The key `mask` in a `system.yaml`: the columns to mask in a copy for other people.
 enum MaskSection {
@@ -14,21 +15,28 @@ enum MaskSection {
             throw ConfigurationError(file, node.line, "'mask' must be a map of tables, each with its columns")
         }
         var masks: [String: [String: MaskingRules.Mask]] = [:]
+        var mistakes: [ConfigurationError] = []
         for table in tables {
             guard case .mapping(let columns, _) = table.value else {
-                throw ConfigurationError(
-                    file, table.value.line, "'mask.\(table.key)' must be a map of columns, each with a mask")
+                mistakes.append(
+                    ConfigurationError(
+                        file, table.value.line, "'mask.\(table.key)' must be a map of columns, each with a mask"))
+                continue
             }
             for column in columns {
                 let text = try column.value.word(column.key, file)
-                guard let mask = MaskingRules.Mask(rawValue: text) else {
-                    throw ConfigurationError(
-                        file, column.value.line, "'\(text)' is not a mask",
-                        hint: "write \(MaskingRules.Mask.allCases.map(\.rawValue).joined(separator: ", "))")
+                if let mask = MaskingRules.Mask(rawValue: text) {
+                    masks[table.key, default: [:]][column.key] = mask
+                } else {
+                    let known = MaskingRules.Mask.allCases.map(\.rawValue)
+                    mistakes.append(
+                        ConfigurationError(
+                            file, column.value.line, "'\(text)' is not a mask",
+                            hint: didYouMean(text, among: known) ?? "write \(known.joined(separator: ", "))"))
                 }
-                masks[table.key, default: [:]][column.key] = mask
             }
         }
+        try ConfigurationError.check(mistakes)
         return masks
     }
 

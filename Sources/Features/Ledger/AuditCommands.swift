@@ -51,7 +51,7 @@ enum AuditCommands {
             + "chain is correct, for example after a restore.",
         options: [
             .option("accept", "REASON", "accept the chain as it is, and no longer compare it with earlier anchors"),
-            .option("confirm", "NAME", "the database's name, to skip the question"),
+            .option("confirm", "DATABASE", "the database's name on the server, to skip the question"),
         ]
     ) { invocation in
         let estate = try invocation.estate()
@@ -63,7 +63,8 @@ enum AuditCommands {
             var reason = invocation.option("accept")
             if let given = reason {
                 try invocation.confirm(
-                    "the audit chain of '\(one.name)' would no longer be compared with earlier anchors", name: one.name)
+                    "the audit chain of '\(one.name)' would no longer be compared with earlier anchors",
+                    name: try await open.serverName())
                 reason = "\(Invocation.person): \(given)"
             }
             let done = try await work.anchor(accepting: reason)

@@ -64,6 +64,17 @@ enum AnalyzeTask {
         }
     }
 
+    /// The condition that the role may analyze the table. ANALYZE skips other tables with a warning, so they would stay
+    /// stale for ever. They are the business of the role that owns them, and of autovacuum.
+    private static func mayAnalyze(_ version: Int) -> String {
+        let isOwner = "pg_catalog.pg_has_role(c.relowner, 'USAGE')"
+        if version >= 170_000 { return "(\(isOwner) OR pg_catalog.has_table_privilege(c.oid, 'MAINTAIN'))" }
+        return """
+            (\(isOwner) OR pg_catalog.pg_has_role((
+                SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()), 'USAGE'))
+            """
+    }
+
     private static func statistics(
         in schemas: [String], on connection: isolated Connection
     ) throws -> [TableStatistics] {
@@ -72,11 +83,12 @@ enum AnalyzeTask {
             SELECT n.nspname::text AS schema, c.relname::text AS name, c.reltuples::float8 AS rows,
                    coalesce(s.n_mod_since_analyze, 0) AS changes,
                    coalesce(s.last_analyze, s.last_autoanalyze) IS NOT NULL OR EXISTS (
-                       SELECT 1 FROM pg_catalog.pg_statistic st WHERE st.starelid = c.oid) AS analyzed
+                       SELECT 1 FROM pg_catalog.pg_stats st
+                       WHERE st.schemaname = n.nspname AND st.tablename = c.relname) AS analyzed
             FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid
-            WHERE c.relkind IN ('r', 'm') AND n.nspname = ANY ($1::text[])
+            WHERE c.relkind IN ('r', 'm') AND n.nspname = ANY ($1::text[]) AND \(mayAnalyze(connection.serverVersion))
             ORDER BY 1, 2
             """, [schemas])
         return try rows.map {

@@ -2,6 +2,7 @@ import Kernel
 import Ledger
 import Migrations
 import Postgres
+import Reporting
 import Synchronization
 
 /// The migrations that a run has begun in one database, to report their state if the run is interrupted.
@@ -11,20 +12,64 @@ import Synchronization
 final class BegunMigrations: Sendable {
     private let database: Database
     private let actions = Mutex<[MigrationAction]>([])
+    private let ended = Mutex<[MigrationAction]>([])
 
     init(in database: Database) { self.database = database }
 
-    func add(_ action: MigrationAction) { actions.withLock { $0.append(action) } }
+    /// Records an event of the run.
+    func take(_ event: MigrationEvent) {
+        switch event {
+        case .begins(let action): actions.withLock { $0.append(action) }
+        case .ended(let action, _): ended.withLock { $0.append(action) }
+        default: break
+        }
+    }
 
-    /// Runs `body`. If a signal stops it, reports which migrations were applied or reverted.
+    /// Runs `body`. If a signal stops it, reports which migrations were applied or reverted. If it fails, adds that to
+    /// the error.
     func telling<T>(_ interruption: Interruption, _ body: () async throws -> T) async throws -> T {
         do {
             return try await body()
         } catch {
             // This runs in a separate task, because the current task is cancelled.
-            if interruption.signal != nil { await Task { await tell(interruption) }.value }
-            throw error
+            if interruption.signal != nil {
+                await Task { await tell(interruption) }.value
+                throw error
+            }
+            guard let error = error as? MigrationError else { throw error }
+            throw await told(error)
         }
+    }
+
+    private func told(_ error: MigrationError) async -> MigrationError {
+        guard case .failed(_, _, let cause, _, _, _) = error, let failed = actions.withLock({ $0.last }) else {
+            return error
+        }
+        return .stopped(
+            done: ended.withLock { $0.map(\.title) }, word: failed.direction == .up ? "applied" : "reverted",
+            standing: await standing(of: failed, isRefused: (cause as? PostgresError)?.kind == .server), cause: error)
+    }
+
+    /// Returns which steps of a failed migration are committed.
+    ///
+    /// - Parameter isRefused: whether the server has refused a statement. Otherwise, the connection was lost.
+    private func standing(of action: MigrationAction, isRefused: Bool) async -> String? {
+        guard let version = action.migration.version else { return "nothing of it was committed" }
+        let journal = StepJournal(
+            system: action.system.name, version: version, direction: action.direction == .up ? .up : .down)
+        let steps = try? await database.withDirectConnection(named: "reeve migrate look") { connection in
+            try await connection.with(within: .seconds(3)) { try journal.steps(on: $0) }
+        }
+        guard let done = steps?.filter({ $0.value.state == .done }).count else { return nil }
+        guard done > 0, action.steps.indices.contains(done), let next = action.steps[done].statements.first else {
+            return steps?.isEmpty ?? true
+                ? "nothing of it was committed" : "it is not known what its interrupted statement has committed"
+        }
+        return
+            "\(counted(done, "step")) of \(action.steps.count) of it \(done == 1 ? "is" : "are") committed; "
+            + (isRefused
+                ? "correct the file from line \(next.line) on, and run the command again"
+                : "the next run continues at line \(next.line)")
     }
 
     private func tell(_ interruption: Interruption) async {
@@ -33,9 +78,9 @@ final class BegunMigrations: Sendable {
         let word = last.direction == .up ? "applied" : "reverted"
         guard let (records, isStillAtIt) = await readState() else {
             // A migration begins only after the migration before it has ended, so all but the last are complete.
-            for action in actions.dropLast() { interruption.did("\(word) \(Self.title(action))") }
+            for action in actions.dropLast() { interruption.did("\(word) \(action.title)") }
             interruption.stands(
-                "it is not known whether \(Self.title(last)) was \(word); run 'reeve migrate status' once the server "
+                "it is not known whether \(last.title) was \(word); run 'reeve migrate status' once the server "
                     + "answers"
             )
             return
@@ -49,14 +94,14 @@ final class BegunMigrations: Sendable {
             switch (action.direction, record?.state) {
             case (_, .applying), (_, .reverting):
                 standing.append(
-                    "\(Self.title(action)) is partly \(word): run the command again, and it continues after the last "
+                    "\(action.title) is partly \(word): run the command again, and it continues after the last "
                         + "finished step"
                 )
             case (.up, .applied) where record?.tokenDigest == action.migration.up.tokenDigest, (.down, nil):
-                interruption.did("\(word) \(Self.title(action))")
+                interruption.did("\(word) \(action.title)")
             default:
                 standing.append(
-                    "\(Self.title(action)) is not \(word)" + (isStillAtIt ? "" : ": its transaction was rolled back"))
+                    "\(action.title) is not \(word)" + (isStillAtIt ? "" : ": its transaction was rolled back"))
             }
         }
         if isStillAtIt { standing.append("the server may still be executing the migration, and holding its locks") }
@@ -88,9 +133,5 @@ final class BegunMigrations: Sendable {
             defer { group.cancelAll() }
             return await group.next() ?? nil
         }
-    }
-
-    private static func title(_ action: MigrationAction) -> String {
-        "\(action.system.name)/\(action.migration.title)"
     }
 }

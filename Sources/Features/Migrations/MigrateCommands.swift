@@ -17,7 +17,8 @@ enum MigrateCommands {
         noun: "migrate", verb: "plan", summary: "show what 'up' would do, statement by statement",
         options: [.system, .option("to", "VERSION", "only up to this version"), with, late]
     ) { invocation in
-        try await forEach(invocation) { migrator, _ in
+        try await forEach(invocation) { migrator, open in
+            try requireSingle(open, invocation)
             let plan = try await migrator.plan(.up(to: try target(invocation)))
             return MigrationReport(plan: plan, console: invocation.console)
         }
@@ -31,18 +32,20 @@ enum MigrateCommands {
             + "is interrupted at any point, the next run continues it. With --dry-run, exits with 3 if a migration is "
             + "pending.",
         options: [
-            .system, .option("to", "VERSION", "only up to this version; requires one --system"), with, late, .dryRun,
-            .lockWait,
+            .system, .option("to", "VERSION", "only up to this version; requires a single system"), with, late,
+            .flag("allow-empty", "also apply migrations that contain no statement"), .dryRun, .lockWait,
         ], whenInterrupted: "no migration was applied"
     ) { invocation in
         let target = try target(invocation)
         if invocation.isDryRun { return try await dryRun(.up(to: target), invocation) }
         return try await forEach(invocation) { migrator, open in
+            try requireSingle(open, invocation)
+            let migrator = try await permitEmpty(migrator, target, invocation)
             let begun = BegunMigrations(in: open.database)
             let outcome = try await begun.telling(invocation.interruption) {
-                try await migrator.up(to: target) { action in
-                    begun.add(action)
-                    invocation.console.progress("applying \(action.system.name)/\(action.migration.title)")
+                try await migrator.up(to: target) { event in
+                    begun.take(event)
+                    tell(event, invocation.console)
                 }
             }
             invocation.interruption.did(outcome, "applied", in: open.name)
@@ -53,25 +56,29 @@ enum MigrateCommands {
     static let down = CommandSpec(
         noun: "migrate", verb: "down", summary: "revert migrations, newest first",
         discussion:
-            "Reverts all migrations after --to VERSION. With --to 0, reverts all migrations, and drops the schema if "
-            + "'up' created it. Destroys data, so it requires --confirm=DATABASE or an answer to the question.",
+            "Reverts all migrations after --to VERSION. With --to none, reverts all migrations, and drops the schema if "
+            + "'up' created it; so does --to 0, unless there is a migration with version 0. Destroys data, so it requires "
+            + "--confirm=DATABASE or an answer to the question. DATABASE is the name on the server.",
         options: [
-            .system, .option("to", "VERSION", "the version to revert to; 0 reverts all"), .dryRun, .lockWait,
-            .option("confirm", "NAME", "the database's name, to skip the question"),
+            .system, .option("to", "VERSION", "the version to revert to; 'none' reverts all"), .dryRun, .lockWait,
+            .option("confirm", "DATABASE", "the database's name on the server, to skip the question"),
         ], whenInterrupted: "no migration was reverted"
     ) { invocation in
-        guard let target = try target(invocation) else {
-            throw UsageError("'reeve migrate down' requires --to VERSION")
+        guard invocation.option("to") != nil else {
+            throw UsageError("'reeve migrate down' requires --to VERSION", hint: "--to none reverts all migrations")
         }
+        let target = try target(invocation)
         if invocation.isDryRun { return try await dryRun(.down(to: target), invocation) }
         return try await forEach(invocation, goingDown: true) { migrator, open in
+            try requireSingle(open, invocation)
+            let name = try await open.serverName()
             try invocation.confirm(
-                "migrations of the database '\(open.name)' would be reverted, and their data lost", name: open.name)
+                "migrations of the database '\(name)' would be reverted, and their data lost", name: name)
             let begun = BegunMigrations(in: open.database)
             let outcome = try await begun.telling(invocation.interruption) {
-                try await migrator.down(to: target) { action in
-                    begun.add(action)
-                    invocation.console.progress("reverting \(action.system.name)/\(action.migration.title)")
+                try await migrator.down(to: target) { event in
+                    begun.take(event)
+                    tell(event, invocation.console)
                 }
             }
             invocation.interruption.did(outcome, "reverted", in: open.name)
@@ -81,7 +88,7 @@ enum MigrateCommands {
 
     static let status = CommandSpec(
         noun: "migrate", verb: "status", summary: "show applied and pending migrations",
-        discussion: "Exits with 3 if a migration is pending.", options: [.system, with]
+        discussion: "Exits with 3 if a migration is pending or partly reverted.", options: [.system, with]
     ) { invocation in
         try await forEach(invocation) { migrator, _ in MigrationReport(status: try await migrator.status()) }
     }
@@ -104,15 +111,15 @@ enum MigrateCommands {
         options: [.flag("repeatable", "create an R__ file, which is applied again whenever it changes")],
         whenInterrupted: "some of the files may have been created"
     ) { invocation in
-        let configuration = try invocation.configuration()
+        let estate = try invocation.estate()
         let words = invocation.arguments.positional
         let name = words[1].replacing(" ", with: "_")
         guard name.wholeMatch(of: /[A-Za-z0-9_-]+/) != nil else {
             throw UsageError("'\(words[1])' cannot name a migration", hint: "use letters, digits, _ and -")
         }
-        let catalog = SystemCatalog(configuration: configuration, sections: invocation.features.sections)
-        let system = try catalog.systems(
-            [words[0]], origin: .flag("system"), options: [], withRequirements: false)[0]
+        let system = try estate.systems.systems(
+            [estate.folder(ofSystem: words[0]) ?? words[0]], origin: .flag("system"), options: [],
+            withRequirements: false)[0]
         let paths = try NewMigration(system: system.migrations, name: name, isRepeatable: invocation.has("repeatable"))
             .write()
         invocation.console.result(
@@ -122,19 +129,50 @@ enum MigrateCommands {
 
     // MARK: Shared functions
 
+    /// Prints an event of a run on standard error.
+    private static func tell(_ event: MigrationEvent, _ console: Console) {
+        switch event {
+        case .begins: console.progress(event.message)
+        case .ended: break
+        case .notice, .waits, .retries, .repeats, .waitsForRun: console.note(event.message)
+        }
+    }
+
+    /// Returns the version that `--to` names; nil if it is not given, or for `none`.
     private static func target(_ invocation: Invocation) throws -> Int? {
-        let target = try invocation.integer("to", in: 0...999_999_999)
-        if target != nil, target != 0, invocation.options("system").count != 1 {
+        if invocation.option("to") == "none" { return nil }
+        return try invocation.integer("to", in: 0...999_999_999_999_999_999)
+    }
+
+    /// Refuses `--to VERSION` if there are several systems, because their versions are not related.
+    private static func requireSingle(_ open: OpenDatabase, _ invocation: Invocation) throws {
+        guard let target = try target(invocation), target != 0 else { return }
+        if invocation.options("system").count != 1, open.systems.count != 1 {
             throw UsageError("--to VERSION requires a single system", hint: "name the system with --system")
         }
-        return target
+    }
+
+    /// Asks whether migrations without statements are to be applied: probably, their author has not written them yet.
+    private static func permitEmpty(
+        _ migrator: Migrator, _ target: Int?, _ invocation: Invocation
+    ) async throws -> Migrator {
+        if invocation.has("allow-empty") || invocation.has("no-input") || isatty(STDIN_FILENO) != 1 { return migrator }
+        let empty = try await migrator.plan(.up(to: target)).empty
+        if empty.isEmpty { return migrator }
+        let answer = try invocation.interruption.asking {
+            let names = empty.map(\.title).joined(separator: ", ")
+            Console.write("\(names) contains no statement. Apply it as it is? [y/N] ", to: STDERR_FILENO)
+            return readLine()
+        }
+        return ["y", "yes"].contains(answer?.lowercased()) ? migrator.allowingEmpty() : migrator
     }
 
     /// Prints what would be done. The exit code is `finding` if there is something to do.
     private static func dryRun(_ goal: MigrationGoal, _ invocation: Invocation) async throws -> ExitCode {
         var goingDown = false
         if case .down = goal { goingDown = true }
-        return try await forEach(invocation, goingDown: goingDown) { migrator, _ in
+        return try await forEach(invocation, goingDown: goingDown) { migrator, open in
+            try requireSingle(open, invocation)
             let plan = try await migrator.plan(goal)
             var report = MigrationReport(plan: plan, console: invocation.console)
             report.isFinding = !plan.actions.isEmpty
@@ -166,6 +204,7 @@ enum MigrateCommands {
         var settings = MigratorSettings.make(configuration)
         if let wait = try invocation.duration("lock-wait") { settings.lockWait = wait }
         settings.allowOutOfOrder = invocation.has("out-of-order")
+        settings.allowsEmpty = invocation.has("allow-empty")
         settings.actor = Invocation.person
         return settings
     }
@@ -250,7 +289,7 @@ private struct MigrationReport {
 
     init(status: [MigrationStatus]) {
         json = ["systems": .array(status.map(Self.status))]
-        isFinding = status.contains { !$0.pending.isEmpty }
+        isFinding = status.contains { !$0.pending.isEmpty || !$0.reverting.isEmpty }
         var lines: [String] = []
         for one in status {
             lines.append(
@@ -260,6 +299,10 @@ private struct MigrationReport {
                 let title = migration.version.map(String.init) ?? "R"
                 let note = migration.wasBegun ? "  (interrupted)" : migration.isChanged ? "  (changed)" : ""
                 lines.append("  pending  \(title)  \(migration.name)\(note)")
+            }
+            for migration in one.reverting {
+                let title = migration.version.map(String.init) ?? "R"
+                lines.append("  partly reverted  \(title)  \(migration.name)  (run 'reeve migrate down' again)")
             }
             for option in one.optional { lines.append("  opt-in   \(one.system.name)/\(option)") }
         }
@@ -277,6 +320,8 @@ private struct MigrationReport {
                 one.pending.map {
                     ["version": .int($0.version), "name": .string($0.name), "interrupted": .bool($0.wasBegun)]
                 }),
+            "reverting": .array(
+                one.reverting.map { ["version": .int($0.version), "name": .string($0.name)] }),
             "options": .array(one.optional.map { .string($0) }),
         ]
     }

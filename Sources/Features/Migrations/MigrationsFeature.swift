@@ -16,19 +16,24 @@ enum MigratorSettings {
     private static let lockWait = Setting(
         "migrate.lock_wait", .duration(), default: "60s", "How long to wait until another run of migrations has ended.")
     private static let lockTimeout = Setting(
-        "migrate.lock_timeout", .serverDuration, default: "3s",
+        "migrate.lock_timeout", .serverDuration, default: "500ms",
         "How long a statement of a migration may wait for a lock. While it waits, other sessions may have to wait too.")
     private static let retries = Setting(
         "migrate.retries", .integer(0...1000), default: "10",
         "How many times a migration that did not get its locks is retried.")
+    private static let stallLimit = Setting(
+        "migrate.stall_limit", .duration(), default: "10s",
+        "How long other sessions may have to wait because of all attempts to apply one migration. No attempt begins that "
+            + "could exceed this.")
 
-    static let keys = [lockWait.key, lockTimeout.key, retries.key]
+    static let keys = [lockWait.key, lockTimeout.key, retries.key, stallLimit.key]
 
     static func make(_ configuration: Configuration) -> Migrator.Settings {
         var settings = Migrator.Settings()
         settings.lockWait = configuration[lockWait]
         settings.lockTimeout = configuration[lockTimeout]
         settings.retries = configuration[retries]
+        settings.stallLimit = configuration[stallLimit]
         settings.trustedRoles = configuration[CoreSettings.trustedRoles]
         return settings
     }
@@ -46,9 +51,16 @@ enum MigrateTask {
         let migrator = try Migrator(
             database: call.open.database, systems: try call.open.requireSystems().map(\.migrations),
             settings: settings, logger: call.logger)
-        let outcome = try await migrator.up { action in
-            call.logger.info(
-                "applying a migration", [LogField("migration", "\(action.system.name)/\(action.migration.title)")])
+        let outcome = try await migrator.up { [logger = call.logger] event in
+            let fields = event.action.map { [LogField("migration", $0.title)] } ?? []
+            switch event {
+            case .begins: logger.info("applying a migration", fields)
+            case .ended: logger.debug("a migration was applied", fields)
+            case .notice(_, let notice) where notice.severity != "WARNING": logger.info(notice.message, fields)
+            case .notice(_, let notice): logger.warning(notice.message, fields)
+            case .waits, .waitsForRun: logger.info(event.message, fields)
+            case .retries, .repeats: logger.warning(event.message, fields)
+            }
         }
         for notice in outcome.notices { call.logger.notice(notice) }
         return "applied \(outcome.done.count), pending \(outcome.pending)"

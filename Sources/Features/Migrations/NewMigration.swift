@@ -21,10 +21,9 @@ struct NewMigration {
                 ("R__\(name).down.sql", "-- Drops the objects that R__\(name).sql creates.\n"),
             ]
         } else {
-            // The new version is the highest existing version plus one. Opt-in migrations are ignored, because they
-            // have their own numbers.
+            // Opt-in migrations are ignored, because they have their own numbers.
             let highest = folder.versioned.filter { $0.up.directives.option == nil }.compactMap(\.version).max() ?? 0
-            let digits = String(highest + 1)
+            let digits = String(Self.next(after: highest, at: Date()))
             let title = String(repeating: "0", count: max(0, 4 - digits.count)) + digits + "_" + name
             files = [
                 ("\(title).up.sql", "-- \(name.replacing("_", with: " "))\n"),
@@ -37,5 +36,17 @@ struct NewMigration {
             try text.write(toFile: path, atomically: true, encoding: .utf8)
             return path
         }
+    }
+
+    /// Returns the version of a new migration: the highest version plus one or, if that version is a time such as
+    /// 20240131120000, the current time in UTC.
+    static func next(after highest: Int, at now: Date) -> Int {
+        guard highest >= 10_000_000_000_000 else { return highest + 1 }
+        var calendar = Calendar(identifier: .gregorian)
+        calendar.timeZone = .gmt
+        let parts = calendar.dateComponents([.year, .month, .day, .hour, .minute, .second], from: now)
+        let fields = [parts.year, parts.month, parts.day, parts.hour, parts.minute, parts.second]
+        let time = zip(fields, [1, 100, 100, 100, 100, 100]).reduce(0) { $0 * $1.1 + ($1.0 ?? 0) }
+        return max(time, highest + 1)
     }
 }

@@ -10,30 +10,36 @@ enum ConfigCommands {
     static let check = CommandSpec(
         noun: "config", verb: "check", summary: "check the configuration and the systems that it names",
         discussion:
-            "Reads the file and the environment like every other command, but does not connect to any server. Exits "
-            + "with 2 if there is an error."
+            "Reads the file, the environment and the systems, and lists every mistake with its place. Does not connect "
+            + "to any server. Exits with 2 if there is a mistake."
     ) { invocation in
-        let configuration = try invocation.configuration()
-        if let (name, meant) = configuration.store.unknownVariables.min(by: { $0.key < $1.key }) {
-            throw ConfigurationError(
-                "environment \(name)", nil, "no setting has this name",
-                hint: meant.map { "did you mean \($0)" } ?? "see 'reeve config reference'")
+        let review = ConfigurationReview(
+            path: invocation.option("config"), environment: invocation.environment, features: invocation.features)
+        guard let first = review.mistakes.first else { return valid(review.configuration, invocation.console) }
+        if invocation.console.isJSON {
+            let mistakes = review.mistakes.map { mistake -> JSONValue in
+                ["message": .string(mistake.description), "hint": .string(mistake.hint)]
+            }
+            let error: JSONValue = [
+                "code": "configuration", "message": .string(first.description), "hint": .string(first.hint),
+                "mistakes": .array(mistakes),
+            ]
+            invocation.console.result(["valid": false, "error": error], text: "")
+            return .usage
         }
-        let catalog = SystemCatalog(configuration: configuration, sections: invocation.features.sections)
-        for database in configuration.databases {
-            _ = try catalog.systems(
-                database.systems ?? [], origin: database.systemsOrigin, options: database.options,
-                withRequirements: true)
+        for mistake in review.mistakes {
+            invocation.console.error(mistake.description, code: "configuration", hint: mistake.hint)
         }
-        _ = try invocation.features.plans(configuration, isEmbedded: false)
-        let file = configuration.file
-        invocation.console.result(
-            [
-                "valid": true, "file": .string(file),
-                "databases": .array(configuration.databases.map { .string($0.name) }),
-            ],
+        invocation.console.note(counted(review.mistakes.count, "mistake"))
+        return .usage
+    }
+
+    private static func valid(_ configuration: Configuration?, _ console: Console) -> ExitCode {
+        let (file, databases) = (configuration?.file, configuration?.databases ?? [])
+        console.result(
+            ["valid": true, "file": .string(file), "databases": .array(databases.map { .string($0.name) })],
             text: "\(file ?? "environment and defaults, without a file"): valid, "
-                + counted(configuration.databases.count, "database"))
+                + counted(databases.count, "database"))
         return .done
     }
 
@@ -68,7 +74,8 @@ enum ConfigCommands {
         noun: "config", verb: "reference", summary: "print the reference for all settings, or for TOPIC, as Markdown",
         arguments: [
             ArgumentSpec(
-                name: "TOPIC", help: Reference.allCases.map(\.rawValue).joined(separator: ", "), isRequired: false)
+                name: "TOPIC", help: Reference.allCases.map(\.rawValue).joined(separator: ", "), isRequired: false,
+                completion: .words(Reference.allCases.map(\.rawValue)))
         ]
     ) { invocation in
         let word = invocation.arguments.positional.first ?? Reference.settings.rawValue
@@ -76,7 +83,7 @@ enum ConfigCommands {
             let known = Reference.allCases.map(\.rawValue)
             throw UsageError(
                 "'\(word)' is not a topic of the reference",
-                hint: closest(to: word, among: known).map { "did you mean '\($0)'" }
+                hint: didYouMean(word, among: known)
                     ?? "known: \(known.joined(separator: ", "))")
         }
         let table = topic.table(invocation.features)

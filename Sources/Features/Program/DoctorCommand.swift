@@ -6,7 +6,7 @@ import Reporting
 enum DoctorCommand {
     static let spec = CommandSpec(
         noun: "doctor", verb: nil,
-        summary: "check the programs, repositories and keys that backups and restores require",
+        summary: "check the programs, repositories and keys of backups, and your own tasks",
         discussion:
             "Changes nothing. Exits with 3 if there are findings. A check that cannot be completed is a finding.",
         options: [
@@ -35,7 +35,7 @@ enum DoctorCommand {
             let known = all.map(\.name)
             throw UsageError(
                 "the check '\(unknown)' does not exist",
-                hint: closest(to: unknown, among: known).map { "did you mean '\($0)'" }
+                hint: didYouMean(unknown, among: known)
                     ?? "known: \(known.joined(separator: ", "))")
         }
         return names.isEmpty ? all : all.filter { names.contains($0.name) }
@@ -55,7 +55,7 @@ enum DoctorCommand {
             findings.append(
                 Finding(
                     "database \(one.name)", .error, "\(error)",
-                    mend: "'reeve config show' shows the origin of the address"))
+                    mend: ErrorReport(error).hint ?? "'reeve config show' shows the origin of the address"))
         }
         let call = Check.Call(
             database: one, estate: estate, open: open, serverVersion: version, identities: identities)

@@ -36,14 +36,16 @@ enum TaskCommands {
         discussion:
             "The run is recorded like a scheduled run. It does not start while another run of the task is in progress "
             + "(exit 5).",
-        arguments: [ArgumentSpec(name: "NAME", help: "a task that 'reeve task list' shows")],
+        arguments: [ArgumentSpec(name: "NAME", help: "a task that 'reeve task list' shows", completion: .tasks)],
         whenInterrupted: "the task was not run"
     ) { invocation in
         let name = invocation.arguments.positional[0]
         return try await DatabaseScope.forEach(invocation) { one, estate in
             let open = try await estate.open(one)
             try await open.database.pool.with { try LedgerSchema.install(on: $0) }
-            let tasks = try invocation.features.plans(estate.configuration, isEmbedded: open.isEmbedded).map {
+            let tasks = try invocation.features.plans(
+                estate.configuration, database: one.name, isEmbedded: open.isEmbedded
+            ).map {
                 $0.definition(for: open, estate.configuration)
             }
             var settings = Scheduler.Settings(instance: ServiceInstance.name)
@@ -70,7 +72,7 @@ enum TaskCommands {
     static let history = CommandSpec(
         noun: "task", verb: "history", summary: "list the newest runs",
         options: [
-            .option("task", "NAME", "only runs of this task"),
+            .option("task", "NAME", "only runs of this task", completion: .tasks),
             .option("limit", "N", "how many runs to list; 50 by default"),
         ]
     ) { invocation in
@@ -82,6 +84,11 @@ enum TaskCommands {
                 try LedgerSchema.isInstalled(on: connection)
                     ? try RunLedger.history(task: task, limit: limit, on: connection) : []
             }
+            let known = try invocation.features.plans(
+                estate.configuration, database: one.name, isEmbedded: open.isEmbedded
+            ).map(
+                \.spec.name)
+            if let task, runs.isEmpty, !known.contains(task) { throw SchedulingError.unknownTask(task, known: known) }
             return report(runs)
         }
     }
@@ -107,7 +114,9 @@ enum TaskCommands {
         }
         let name = invocation.option("zone") ?? "UTC"
         guard let zone = TimeZone(identifier: name) else {
-            throw UsageError("'\(name)' is not an IANA time zone", hint: "write for example Europe/Berlin")
+            throw UsageError(
+                "'\(name)' is not an IANA time zone",
+                hint: didYouMean(name, among: TimeZone.knownTimeZoneIdentifiers) ?? "write for example Europe/Berlin")
         }
         var from = Timestamp.now.seconds
         if let text = invocation.option("from") {

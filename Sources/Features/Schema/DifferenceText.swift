@@ -3,26 +3,29 @@ import Kernel
 import Migrations
 import Postgres
 import Reporting
+import SQL
 
 /// The text and JSON forms of differences.
 struct DifferenceText {
     private let differences: [Difference]
-    private let mender: (Difference) -> MendScript
-    private let whole: () -> MendScript
+    private let mend: ([Difference]) -> MendScript
     /// Notes for the user in addition to the differences.
     let notes: [String]
+    /// Lines about migrations whose files were changed, and about unfinished migrations.
+    let migrations: [String]
 
-    init(differences: [Difference], mender: Mender) {
+    /// - Parameter lossy: whether the SQL includes statements that lose rows or values. Otherwise they are comments.
+    init(differences: [Difference], mender: Mender, lossy: Bool) {
         self.differences = differences
-        self.mender = { mender.script(for: [$0]) }
-        whole = { mender.script(for: differences) }
+        mend = { mender.script(for: $0, lossy: lossy) }
         notes = []
+        migrations = []
     }
 
-    init(_ report: SchemaReport) {
+    /// - Parameter lossy: whether the SQL includes statements that lose rows or values. Otherwise they are comments.
+    init(_ report: SchemaReport, lossy: Bool) {
         differences = report.differences
-        mender = report.mend
-        whole = { report.mend }
+        mend = { report.mend($0, lossy: lossy) }
         var notes: [String] = []
         for (system, count) in report.pending.sorted(by: { $0.key < $1.key }) where count > 0 {
             notes.append("note: \(system) has \(counted(count, "pending migration")), which were not compared")
@@ -36,11 +39,16 @@ struct DifferenceText {
             notes.append("note: compared with the committed snapshots, because no scratch database may be created")
         }
         self.notes = notes
+        migrations = report.migrations.map { "\($0.finding.evidence)" + ($0.finding.mend.map { "\n  \($0)" } ?? "") }
     }
 
     /// The text: one line per difference.
-    var lines: String {
-        if differences.isEmpty { return "no difference" }
+    var lines: String { (migrations + [differenceLines]).joined(separator: "\n") }
+
+    private var differenceLines: String {
+        if differences.isEmpty {
+            return migrations.isEmpty ? "no difference" : "no difference to the applied migrations"
+        }
         let all = differences.map { "\($0.system.map { "\($0): " } ?? "")\(Self.line($0))" }
         let count = differences.count
         return (all + [counted(count, "difference")]).joined(separator: "\n")
@@ -51,6 +59,8 @@ struct DifferenceText {
         switch difference.sort {
         case .missing: return "\(object) is missing"
         case .unexpected: return "\(object) is in no migration"
+        case .changed where ExactText.same(difference.expected, difference.found):
+            return "\(object): a hidden value of \(visible(difference.property ?? "")) differs"
         case .changed:
             let (expected, found) = shortened(difference.expected, difference.found)
             return "\(object): \(visible(difference.property ?? "")) is \(found), not \(expected)"
@@ -71,12 +81,14 @@ struct DifferenceText {
     }
 
     /// The SQL script that mends all differences.
-    var script: String { differences.isEmpty ? "" : whole().script }
+    var script: String { differences.isEmpty ? "" : mend(differences).script }
 
     var json: [JSONValue] {
         differences.map { difference in
             var fields = Self.fields(difference)
-            fields["mend"] = .string(mender(difference).script)
+            let script = mend([difference])
+            fields["mend"] = .string(script.script)
+            fields["loss"] = .string((script.statements + script.withheld).lazy.compactMap(\.loss).first)
             return .object(fields)
         }
     }

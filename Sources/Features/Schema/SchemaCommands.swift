@@ -13,6 +13,8 @@ enum SchemaCommands {
     private static let schema = OptionSpec.option("schema", "NAME", "only this PostgreSQL schema", repeated: true)
     private static let mend = OptionSpec.flag(
         "mend", "print SQL that removes the differences, instead of listing them")
+    private static let lossy = OptionSpec.flag(
+        "lossy", "with --mend or --json: include statements that lose rows or values; otherwise they are comments")
     private static let trust = OptionSpec.option(
         "trust", "ROLE",
         "with --live: run functions and expressions of this role, in addition to those of the setting trusted_roles",
@@ -26,23 +28,25 @@ enum SchemaCommands {
         noun: "schema", verb: "validate", summary: "compare the database with its migrations",
         discussion:
             "Replays the applied migrations into a scratch database, and compares the result with the database. The "
-            + "result is cached, so the same migrations are replayed only once. If no scratch database may be created, "
+            + "result is cached, so the same migrations are replayed only once. If the file of an applied migration was "
+            + "changed, the command says so, and replays the text that was applied. If no scratch database may be created, "
             + "the snapshots next to the migrations are used instead. Exits with 3 if there are differences. --mend "
-            + "prints statements in an order in which they can be executed; read them first, because they drop objects "
-            + "that no migration creates.\n\n"
+            + "prints statements in an order in which they can be executed. Objects that no migration creates are "
+            + "dropped. A statement that loses rows or values, and each statement that requires it, is a comment, unless "
+            + "--lossy is given.\n\n"
             + "--live also tests whether each constraint refuses a row that violates it and whether each trigger "
             + "fires, in a transaction that is rolled back. --live is best used on a clone of the database: "
             + "sequences advance, and no table can be altered while a superuser runs the test. What could not be "
             + "tested is listed. A superuser, or a role with other far-reaching rights, tests a table only if the "
             + "owners of the table and of the functions, types and schemas that it uses are superusers, the role "
             + "itself or trusted roles.",
-        options: [.system, mend, .flag("live", "also test constraints and triggers"), trust]
+        options: [.system, mend, lossy, .flag("live", "also test constraints and triggers"), trust]
     ) { invocation in
         let trusted = invocation.options("trust")
         guard trusted.isEmpty || invocation.has("live") else {
             throw UsageError("--trust requires --live", hint: "add --live, or leave out --trust")
         }
-        let isMending = invocation.has("mend")
+        let (isMending, isLossy) = (invocation.has("mend"), try isLossy(invocation))
         return try await DatabaseScope.forEach(
             invocation, heading: { isMending ? "-- database \($0)" : "[\($0)]" }, isExact: isMending
         ) { one, estate in
@@ -55,9 +59,10 @@ enum SchemaCommands {
                 logger: estate.logger)
             let report = try await validator.validate()
             let live = invocation.has("live") ? try await validator.tryLive(report) : nil
-            let isGood = report.differences.isEmpty && live?.failures.isEmpty != false
+            let isGood = report.differences.isEmpty && report.migrations.isEmpty && live?.failures.isEmpty != false
             return DatabaseScope.Report(
-                json(report, live), text(report, live, isMending: isMending, invocation.console),
+                json(report, live, isLossy: isLossy),
+                text(report, live, isMending: isMending, isLossy: isLossy, invocation.console),
                 isGood ? .done : .finding)
         }
     }
@@ -68,18 +73,26 @@ enum SchemaCommands {
         return chosen.isEmpty ? nil : Set(open.systems.prefix(chosen.count).map(\.name))
     }
 
+    private static func isLossy(_ invocation: Invocation) throws -> Bool {
+        guard invocation.has("lossy") else { return false }
+        guard invocation.has("mend") || invocation.console.isJSON else {
+            throw UsageError("--lossy requires --mend or --json", hint: "add --mend, or leave out --lossy")
+        }
+        return true
+    }
+
     private static func text(
-        _ report: SchemaReport, _ live: LiveReport?, isMending: Bool, _ console: Console
+        _ report: SchemaReport, _ live: LiveReport?, isMending: Bool, isLossy: Bool, _ console: Console
     ) -> String {
-        let text = DifferenceText(report)
-        for note in text.notes { console.note(note) }
+        let text = DifferenceText(report, lossy: isLossy)
+        for note in text.notes + (isMending ? text.migrations : []) { console.note(note) }
         var lines = [isMending ? text.script : text.lines]
         if let live { if isMending { console.note(live.text) } else { lines.append(live.text) } }
         return lines.joined(separator: "\n")
     }
 
-    private static func json(_ report: SchemaReport, _ live: LiveReport?) -> JSONValue {
-        let differences = DifferenceText(report).json
+    private static func json(_ report: SchemaReport, _ live: LiveReport?, isLossy: Bool) -> JSONValue {
+        let differences = DifferenceText(report, lossy: isLossy).json
         let ignored = report.ignored.map { one -> JSONValue in
             var fields = DifferenceText.fields(one.difference)
             fields["reason"] = .string(one.entry.reason)
@@ -87,6 +100,13 @@ enum SchemaCommands {
         }
         var fields: [String: JSONValue] = [
             "equal": .bool(differences.isEmpty), "differences": .array(differences), "ignored": .array(ignored),
+            "migrations": .array(
+                report.migrations.map { system, finding in
+                    [
+                        "system": .string(system), "migration": .string(finding.subject),
+                        "message": .string(finding.evidence), "hint": .string(finding.mend),
+                    ]
+                }),
         ]
         if let live { fields["live"] = live.json }
         return .object(fields)
@@ -95,25 +115,27 @@ enum SchemaCommands {
     static let diff = CommandSpec(
         noun: "schema", verb: "diff", summary: "compare two schemas",
         discussion: sources
-            + " A is the expected schema and B the actual one; --mend prints SQL that changes B into A. Exits with "
-            + "3 if they differ.",
+            + " A is the expected schema and B the actual one; --mend prints SQL that changes B into A; with "
+            + "--lossy also statements that lose rows or values, which are otherwise comments. Exits with 3 if they "
+            + "differ.",
         arguments: [
             ArgumentSpec(name: "A", help: "the expected schema"),
             ArgumentSpec(name: "B", help: "the actual schema"),
         ],
-        options: [schema, mend, .flag("ignore-owners", "do not compare owners")]
+        options: [schema, mend, lossy, .flag("ignore-owners", "do not compare owners")]
     ) { invocation in
         let words = invocation.arguments.positional
         let schemas = Set(invocation.options("schema").map(ExactText.init))
         let first = try await SchemaSource.open(words[0], schemas: schemas, invocation)
         let second = try await SchemaSource.open(words[1], schemas: schemas, invocation)
-        let (expected, found) = (first.comparable(with: second), second.comparable(with: first))
+        let found = second.comparable(with: first)
+        let expected = first.comparable(with: second).withPartitions(of: found, isNamed: first.names)
         var diff = CatalogDiff()
         diff.comparesOwners = !invocation.has("ignore-owners")
         let differences = diff.differences(expected: expected, found: found)
         let mender = Mender(
             expected: expected, found: found, owner: second.owner ?? first.owner ?? NSUserName())
-        let text = DifferenceText(differences: differences, mender: mender)
+        let text = DifferenceText(differences: differences, mender: mender, lossy: try isLossy(invocation))
         invocation.console.result(
             ["equal": .bool(differences.isEmpty), "differences": .array(text.json)],
             text: invocation.has("mend") ? text.script : text.lines, isExact: invocation.has("mend"))

@@ -5,9 +5,11 @@ import Migrations
 import Telemetry
 
 extension Feature {
-    /// Schemas: their comparison with migrations and with other schemas, and the test of constraints and triggers.
+    /// Schemas: their comparison with migrations and with other schemas, the test of constraints and triggers, and taking
+    /// over databases that have their schema already.
     public static let schema = Feature(
-        "schema", commands: SchemaCommands.all, settings: ValidationSettings.keys, tasks: [ValidateTask.spec],
+        "schema", commands: SchemaCommands.all + [BaselineCommand.baseline],
+        settings: ValidationSettings.keys, tasks: [ValidateTask.spec],
         collectors: [DriftMetrics.collector], errors: [SnapshotError.self, ValidationError.self])
 }
 

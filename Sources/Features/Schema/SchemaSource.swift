@@ -14,6 +14,8 @@ struct SchemaSource {
     let isWhole: Bool
     /// The role that connected, if the source is a database.
     let owner: String?
+    /// Returns whether the source names an object. Only migrations name objects.
+    var names: @Sendable (ObjectIdentity) -> Bool = { _ in false }
 
     /// Reads the schema from a source.
     ///
@@ -82,11 +84,13 @@ struct SchemaSource {
             database: open.database, systems: open.systems.map(\.migrations),
             settings: ValidationSettings.make(estate.configuration),
             logger: estate.logger)
-        let expected = try await validator.expected(allMigrations: true).catalog
+        let replayed = try await validator.expected(allMigrations: true)
+        let expected = replayed.catalog
         // Leave out the objects of the systems that the named system requires.
         let own = open.systems.first?.name
         let catalog = expected.filtered { expected.system(of: $0) == own }
-        return SchemaSource(catalog: restricted(catalog, to: schemas), isWhole: false, owner: nil)
+        return SchemaSource(
+            catalog: restricted(catalog, to: schemas), isWhole: false, owner: nil, names: { replayed.names($0) })
     }
 
     private static func restricted(_ catalog: SchemaCatalog, to schemas: Set<ExactText>) -> SchemaCatalog {

@@ -29,10 +29,15 @@ enum ValidateTask {
                 system: $0.system, objectKind: $0.object.kind.name, object: $0.object.description,
                 property: $0.property ?? "present", expected: $0.expected, found: $0.found)
         }
+        let edited = report.migrations.map { system, finding in
+            FindingRecord(
+                system: system, objectKind: "migration", object: finding.subject, property: "present", expected: nil,
+                found: finding.evidence)
+        }
         let change = try await open.database.withDirectConnection(named: "reeve validate") { connection in
             try await connection.with { connection in
                 try LedgerSchema.install(on: connection)
-                return try FindingLedger.record(findings, of: check, on: connection)
+                return try FindingLedger.record(findings + edited, of: check, on: connection)
             }
         }
         let new = Set(change.new.map { "\($0.objectKind) \($0.object) \($0.property)" })
@@ -47,7 +52,13 @@ enum ValidateTask {
                     LogField("difference", DifferenceText.line(difference)),
                 ])
         }
-        let count = findings.count
+        for (system, finding) in report.migrations
+        where new.contains("migration \(finding.subject) present") {
+            call.logger.warning(
+                "a migration differs from the ledger",
+                [LogField("system", system), LogField("problem", finding.evidence)])
+        }
+        let count = findings.count + edited.count
         return
             "\(counted(count, "difference")), \(change.new.count) new, \(change.cleared) cleared"
             + (report.ignored.isEmpty ? "" : ", \(report.ignored.count) ignored")

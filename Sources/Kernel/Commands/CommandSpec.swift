@@ -1,3 +1,4 @@
+import Foundation
 import Reporting
 
 /// A command: its name, its arguments and options, and its function. The parser and the help are generated from it.
@@ -42,11 +43,15 @@ public struct ArgumentSpec: Sendable {
     public let name: String
     public let help: String
     public let isRequired: Bool
+    /// The values that a shell offers.
+    public let completion: Completion
 
-    public init(name: String, help: String, isRequired: Bool = true) {
+    /// - Parameter completion: by default, what the name stands for.
+    public init(name: String, help: String, isRequired: Bool = true, completion: Completion? = nil) {
         self.name = name
         self.help = help
         self.isRequired = isRequired
+        self.completion = completion ?? Completion(placeholder: name)
     }
 }
 
@@ -54,32 +59,72 @@ public struct ArgumentSpec: Sendable {
 public struct OptionSpec: Sendable {
     /// The name without the leading hyphens.
     public let name: String
+    /// A letter that stands for the name, after one hyphen.
+    public var letter: Character?
     /// The placeholder for the value in the help; nil for a switch.
     public var value: String?
     public let help: String
     public var isRepeated = false
+    /// The values that a shell offers.
+    public var completion = Completion.none
 
-    public static func flag(_ name: String, _ help: String) -> OptionSpec {
-        OptionSpec(name: name, value: nil, help: help)
+    public static func flag(_ name: String, _ help: String, letter: Character? = nil) -> OptionSpec {
+        OptionSpec(name: name, letter: letter, value: nil, help: help)
     }
 
-    public static func option(_ name: String, _ value: String, _ help: String, repeated: Bool = false) -> OptionSpec {
-        OptionSpec(name: name, value: value, help: help, isRepeated: repeated)
+    /// - Parameter completion: by default, what the placeholder stands for.
+    public static func option(
+        _ name: String, _ value: String, _ help: String, repeated: Bool = false, completion: Completion? = nil
+    ) -> OptionSpec {
+        OptionSpec(
+            name: name, value: value, help: help, isRepeated: repeated,
+            completion: completion ?? Completion(placeholder: value))
+    }
+
+    /// Whether an argument without its value is this option.
+    public func isWritten(_ argument: String) -> Bool {
+        argument == "--\(name)" || letter.map { argument == "-\($0)" } == true
     }
 
     /// The options that every command accepts.
     public static let global: [OptionSpec] = [
         .option("config", "FILE", "read this configuration file"),
-        .option("database", "NAME", "use only this configured database"),
+        .option("database", "NAME", "use only this configured database", completion: .databases),
         .flag("json", "print one JSON object on standard output"),
         .flag("no-input", "never ask questions"),
-        .flag("verbose", "log details to standard error"),
-        .flag("help", "show this help"),
+        .flag("verbose", "log details to standard error", letter: "v"),
+        .flag("help", "show this help", letter: "h"),
     ]
 
     public static let system = OptionSpec.option(
-        "system", "NAME", "use only this system: a name or a folder", repeated: true)
+        "system", "NAME", "use only this system: a name or a folder", repeated: true, completion: .systems)
     public static let lockWait = OptionSpec.option(
         "lock-wait", "DURATION", "how long to wait for another run, for example 30s or 5min")
     public static let dryRun = OptionSpec.flag("dry-run", "show what would be done, and change nothing")
+}
+
+/// The values that a shell offers for an argument or an option.
+public enum Completion: Sendable, Equatable {
+    case none
+    case files
+    case words([String])
+    /// The configured databases.
+    case databases
+    /// The shipped and the configured systems.
+    case systems
+    case tasks
+    case checks
+    /// The words of a command.
+    case commands
+
+    /// The values that a placeholder of the help stands for.
+    init(placeholder: String) {
+        switch placeholder.trimmingCharacters(in: .decimalDigits) {
+        case "FILE": self = .files
+        case "SYSTEM": self = .systems
+        case "TASK": self = .tasks
+        case "CHECK": self = .checks
+        default: self = .none
+        }
+    }
 }

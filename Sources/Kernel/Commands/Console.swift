@@ -24,15 +24,22 @@ public struct Console: Sendable {
     public func result(
         _ json: @autoclosure () -> JSONValue, text: @autoclosure () -> String, isExact: Bool = false
     ) {
-        let output =
-            isJSON ? json().text : isExact && !isTerminal ? text() : visible(text(), keepsLines: true)
+        var output = isJSON ? json().text : isExact && !isTerminal ? text() : visible(text(), keepsLines: true)
+        if !isJSON, !isExact, let columns = TextWrapping.columns(of: STDOUT_FILENO) {
+            output = TextWrapping.wrap(output, width: columns)
+        }
         if output.isEmpty { return }
         Self.write(output.hasSuffix("\n") ? output : output + "\n", to: STDOUT_FILENO)
     }
 
     /// Prints a message for people on standard error. Control characters are escaped.
-    public func note(_ text: String) {
-        Self.write(visible(text, keepsLines: true) + "\n", to: STDERR_FILENO)
+    public func note(_ text: String) { note(text, after: "") }
+
+    /// - Parameter label: the beginning of the message, which may be coloured.
+    private func note(_ text: String, after label: String, colour: (String) -> String = { $0 }) {
+        var shown = label + visible(text, keepsLines: true)
+        if let columns = TextWrapping.columns(of: STDERR_FILENO) { shown = TextWrapping.wrap(shown, width: columns) }
+        Self.write(colour(label) + shown.dropFirst(label.count) + "\n", to: STDERR_FILENO)
     }
 
     /// Prints a progress message, on a terminal only.
@@ -49,8 +56,7 @@ public struct Console: Sendable {
             Self.write(value.text + "\n", to: STDOUT_FILENO)
             return
         }
-        Self.write(usesColour ? "\u{1B}[31merror:\u{1B}[0m " : "error: ", to: STDERR_FILENO)
-        note(message)
+        note(message, after: "error: ") { usesColour ? "\u{1B}[31merror:\u{1B}[0m " : $0 }
         if let hint { note("hint: \(hint)") }
     }
 
@@ -84,7 +90,8 @@ public struct Console: Sendable {
     }
 }
 
-/// A table whose columns are as wide as their widest cell.
+/// A table whose columns are as wide as their widest cell. On a terminal, the cells of the widest columns are wrapped, so
+/// that the table fits.
 public struct TextTable {
     private var rows: [[String]]
 
@@ -95,11 +102,21 @@ public struct TextTable {
     /// Adds a row. Line ends and control characters in a cell are escaped, so that each cell is on one line.
     public mutating func add(_ cells: [String]) { rows.append(cells.map { visible($0) }) }
 
-    public var text: String {
-        let widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-        return rows.map { row in
-            let cells = zip(row, widths).map { $0 + String(repeating: " ", count: max(0, $1 - $0.count)) }
-            return String(cells.joined(separator: "  ").reversed().drop { $0 == " " }.reversed())
+    public var text: String { text(columns: TextWrapping.columns(of: STDOUT_FILENO)) }
+
+    /// - Parameter columns: the width of the terminal; nil for a file or a pipe.
+    func text(columns: Int?) -> String {
+        var widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+        if let columns { widths = TextWrapping.fit(widths, gap: 2, into: columns) }
+        return rows.flatMap { row in
+            let cells = zip(row, widths).map { columns == nil ? [$0] : TextWrapping.cell($0, width: $1) }
+            return (0..<(cells.map(\.count).max() ?? 0)).map { line in
+                let parts = zip(cells, widths).map { cell, width in
+                    let part = cell.indices.contains(line) ? cell[line] : ""
+                    return part + String(repeating: " ", count: max(0, width - part.count))
+                }
+                return String(parts.joined(separator: "  ").reversed().drop { $0 == " " }.reversed())
+            }
         }.joined(separator: "\n")
     }
 }

@@ -39,10 +39,6 @@ public struct SettingKey: Sendable {
     /// Whether a part of the path is a name that the user chooses.
     public var hasName: Bool { path.contains("*") }
 
-    func matches(_ words: [String]) -> Bool {
-        words.count == path.count && zip(path, words).allSatisfy { $0 == "*" || $0 == $1 }
-    }
-
     /// Returns `REEVE_` and the path in capitals, with underscores.
     public static func environmentName(_ path: [String]) -> String {
         let words = path.map { String($0.uppercased().map { $0.isLetter || $0.isNumber ? $0 : "_" }) }

@@ -1,4 +1,5 @@
 import Foundation
+import Reporting
 
 /// The configured settings, each with its source. If several sources set a key, the value of the strongest source is
 /// used (see `Configuration`).
@@ -33,18 +34,31 @@ public struct SettingStore: Sendable {
     /// The `REEVE_…` variables that match no key, each with the variable that was likely meant.
     public private(set) var unknownVariables: [String: String?] = [:]
 
+    /// The mistakes that were found so far. A value with a mistake is left out.
+    public private(set) var mistakes: [ConfigurationError] = []
+    /// The places of the parts of the file, by dotted path, and of values with a mistake.
+    private var places: [String: Origin] = [:]
+
     public init(_ catalog: SettingCatalog) { self.catalog = catalog }
 
     // MARK: Reading
 
-    /// Reads the tree of a file. Every key must be known.
-    ///
-    /// - Throws: `ConfigurationError` with the line and, for an unknown key, the key that was likely meant.
-    public mutating func read(_ node: YAMLNode, file: String) throws {
-        try read(node, at: [], file: file)
+    /// Reads the tree of a file, and collects the mistakes in it.
+    public mutating func read(_ node: YAMLNode, file: String) { attempt { try $0.read(node, at: [], file: file) } }
+
+    /// Does one of several steps, and collects its mistakes.
+    private mutating func attempt(_ step: (inout SettingStore) throws -> Void) {
+        do {
+            try step(&self)
+        } catch let error as ConfigurationError {
+            mistakes += error.all
+        } catch {
+            mistakes.append(ConfigurationError("configuration", nil, "\(error)"))
+        }
     }
 
     private mutating func read(_ node: YAMLNode, at path: [String], file: String) throws {
+        places[path.joined(separator: ".")] = .file(file, line: node.line)
         if path == ["database"], case .scalar(let text, _, let line) = node, !node.isNull {
             return try set(["database", "url"], [text], .file(file, line: line))
         }
@@ -58,24 +72,30 @@ public struct SettingStore: Sendable {
                 file, node.line, "'\(path.joined(separator: "."))' must be a map of keys")
         }
         for entry in entries {
-            let inner = path + [entry.key]
-            // A name is part of dotted setting paths, of variable names in capitals, and of folder names in
-            // repositories. Other characters are therefore not allowed.
-            if catalog.takesName(below: path), entry.key.wholeMatch(of: /[A-Za-z0-9][A-Za-z0-9_-]*/) == nil {
-                throw ConfigurationError(
-                    file, entry.keyLine, "'\(entry.key)' is not a valid name under '\(path.joined(separator: "."))'",
-                    hint: "use letters, digits, _ and -")
-            }
-            guard catalog.isKnown(inner) else {
-                let known = catalog.children(of: path)
-                let hint =
-                    closest(to: entry.key, among: known).map { "did you mean '\($0)'" }
-                    ?? (known.isEmpty ? nil : "known here: \(known.joined(separator: ", "))")
-                throw ConfigurationError(
-                    file, entry.keyLine, "unknown key '\(inner.joined(separator: "."))'", hint: hint)
-            }
-            try read(entry.value, at: inner, file: file)
+            attempt { try $0.read(entry, below: path, file: file) }
         }
+    }
+
+    private mutating func read(
+        _ entry: (key: String, keyLine: Int, value: YAMLNode), below path: [String], file: String
+    ) throws {
+        let inner = path + [entry.key]
+        // A name is part of dotted setting paths, of variable names in capitals, and of folder names in
+        // repositories. Other characters are therefore not allowed.
+        if catalog.takesName(below: path), entry.key.wholeMatch(of: /[A-Za-z0-9][A-Za-z0-9_-]*/) == nil {
+            throw ConfigurationError(
+                file, entry.keyLine, "'\(entry.key)' is not a valid name under '\(path.joined(separator: "."))'",
+                hint: "use letters, digits, _ and -")
+        }
+        guard catalog.isKnown(inner) else {
+            let known = catalog.children(of: path)
+            let hint =
+                didYouMean(entry.key, among: known)
+                ?? (known.isEmpty ? nil : "known here: \(known.joined(separator: ", "))")
+            throw ConfigurationError(
+                file, entry.keyLine, "unknown key '\(inner.joined(separator: "."))'", hint: hint)
+        }
+        try read(entry.value, at: inner, file: file)
     }
 
     private func values(of node: YAMLNode, _ key: SettingKey, _ path: [String], _ file: String) throws -> [String] {
@@ -103,21 +123,25 @@ public struct SettingStore: Sendable {
     }
 
     /// Reads the variables of other tools and the `REEVE_…` variables. The latter take precedence.
-    public mutating func read(environment: [String: String]) throws {
+    public mutating func read(environment: [String: String]) {
         let foreign = [
             "DATABASE_POOL_SIZE": ["pool", "size"], "DATABASE_MAX_OVERFLOW": ["pool", "max_overflow"],
             "DATABASE_URL": ["database", "url"],
         ]
         for (name, path) in foreign {
-            if let value = environment[name], !value.isEmpty { try set(path, [value], .environment(name)) }
+            if let value = environment[name], !value.isEmpty {
+                attempt { try $0.set(path, [value], .environment(name)) }
+            }
         }
         // The names that the user chose in the file, in capitals, are part of the names of environment variables.
         let named = Set(
             entries.compactMap { path, entry in
-                entry.key.hasName ? Array(path.split(separator: ".").map(String.init).prefix(2)) : nil
+                entry.key.path.firstIndex(of: "*").map { star in
+                    Array(path.split(separator: ".").map(String.init).prefix(star + 1))
+                }
             })
         let paths = catalog.paths(named: named)
-        for path in paths { try read(path, environment) }
+        for path in paths { attempt { try $0.read(path, environment) } }
         findUnknown(in: environment, known: paths.map(SettingKey.environmentName))
     }
 
@@ -132,7 +156,7 @@ public struct SettingStore: Sendable {
     }
 
     private mutating func findUnknown(in environment: [String: String], known: [String]) {
-        let known = known + ["REEVE_CONFIG", "REEVE_DATABASE", "REEVE_TEST_STATE"]
+        let known = known + ["REEVE_CONFIG", "REEVE_DATABASE", "REEVE_TASK", "REEVE_TEST_STATE"]
         for name in environment.keys where name.hasPrefix("REEVE_") && !known.contains(name) {
             unknownVariables[name] = .some(closest(to: name, among: known))
         }
@@ -144,13 +168,17 @@ public struct SettingStore: Sendable {
     public mutating func set(_ path: [String], _ values: [String], _ origin: Origin) throws {
         guard let key = catalog.key(at: path) else { return }
         let dotted = path.joined(separator: ".")
+        places[dotted] = origin
+        var mistakes: [ConfigurationError] = []
         for value in values {
             do throws(InvalidValue) {
                 try key.check(value)
             } catch {
-                throw ConfigurationError("\(origin)", nil, "'\(dotted)': \(error.message)", hint: error.hint)
+                mistakes.append(
+                    ConfigurationError("\(origin)", nil, "'\(dotted)': \(error.message)", hint: error.hint))
             }
         }
+        try ConfigurationError.check(mistakes)
         entries[dotted] = Entry(key: key, values: values, origin: origin)
     }
 
@@ -160,11 +188,11 @@ public struct SettingStore: Sendable {
 
     // MARK: Queries
 
-    /// Returns the names that the user chose below a key.
+    /// Returns the names that the user chose below a key, even if nothing is set below a name.
     public func names(below key: String) -> [String] {
-        let names = entries.keys.compactMap { path -> String? in
-            let words = path.split(separator: ".").map(String.init)
-            return words.count > 1 && words[0] == key ? words[1] : nil
+        let names = Set(entries.keys).union(places.keys).compactMap { path -> String? in
+            guard path.hasPrefix("\(key).") else { return nil }
+            return path.dropFirst(key.count + 1).split(separator: ".").first.map(String.init)
         }
         return Set(names).sorted()
     }
@@ -176,6 +204,15 @@ public struct SettingStore: Sendable {
     }
 
     public func origin(_ path: String) -> Origin { entries[path]?.origin ?? .fallback }
+
+    /// Where a key, or the first key below a path, is written; also if its value has a mistake.
+    public func place(_ path: String) -> Origin {
+        let inner = places.filter { $0.key.hasPrefix("\(path).") }.min { $0.key < $1.key }
+        return places[path] ?? inner?.value ?? origin(path)
+    }
+
+    /// Whether a value is written for a key, even if it has a mistake.
+    public func isWritten(_ path: String) -> Bool { places[path] != nil || entries[path] != nil }
 
     /// Returns the value of a setting.
     ///

@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Reporting
 import Scheduling
 import Telemetry
 
@@ -119,7 +120,10 @@ extension ValueSyntax where Value == TimeZone {
     public static var zone: Self {
         Self { (text) throws(InvalidValue) in
             guard let zone = TimeZone(identifier: text) else {
-                throw InvalidValue("'\(text)' is not an IANA time zone", hint: "write for example Europe/Berlin")
+                throw InvalidValue(
+                    "'\(text)' is not an IANA time zone",
+                    hint: didYouMean(text, among: TimeZone.knownTimeZoneIdentifiers)
+                        ?? "write for example Europe/Berlin")
             }
             return zone
         }
@@ -134,7 +138,7 @@ extension ValueSyntax where Value: RawRepresentable & CaseIterable, Value.RawVal
             if let value = Value(rawValue: text) { return value }
             throw InvalidValue(
                 "'\(text)' is not one of \(words.joined(separator: ", "))",
-                hint: closest(to: text, among: words).map { "did you mean '\($0)'" })
+                hint: didYouMean(text, among: words))
         }
     }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import Migrations
+import Reporting
 
 /// A system: a folder of migrations, and the content of its `system.yaml`.
 public struct System: Sendable {
@@ -30,6 +31,8 @@ public struct SystemFile: Sendable {
     let name: String
     let schema: String
     let requires: [String]
+    /// The place of `requires`, for messages.
+    let requiresOrigin: String
     let description: String
     let folder: String
     let sections: [String: any Sendable]
@@ -67,24 +70,32 @@ public struct SystemFile: Sendable {
         }
         let known = Self.keys + sections
         var values: [String: any Sendable] = [:]
+        var mistakes: [ConfigurationError] = []
         for entry in entries {
-            guard let key = known.first(where: { $0.name == entry.key }) else {
-                let hint = closest(to: entry.key, among: known.map(\.name))
-                throw ConfigurationError(
-                    file, entry.keyLine, "unknown key '\(entry.key)'", hint: hint.map { "did you mean '\($0)'" })
+            try mistakes.collect {
+                guard let key = known.first(where: { $0.name == entry.key }) else {
+                    let hint = didYouMean(entry.key, among: known.map(\.name))
+                    throw ConfigurationError(
+                        file, entry.keyLine, "unknown key '\(entry.key)'", hint: hint)
+                }
+                values[key.name] = try key.read(entry.value, file)
             }
-            values[key.name] = try key.read(entry.value, file)
         }
-        guard let name = values["name"] as? String else {
-            throw ConfigurationError(file, 1, "the key 'name' is missing")
+        func line(_ key: String) -> Int { entries.first { $0.key == key }?.keyLine ?? 1 }
+        let name = values["name"] as? String ?? ""
+        if !entries.contains(where: { $0.key == "name" }) {
+            mistakes.append(ConfigurationError(file, 1, "the key 'name' is missing"))
+        } else if !name.isEmpty, name.wholeMatch(of: /[a-z][a-z0-9_-]*/) == nil {
+            mistakes.append(
+                ConfigurationError(
+                    file, line("name"), "'\(name)' is not a valid name of a system",
+                    hint: "use lower-case letters, digits, _ and -"))
         }
-        guard name.wholeMatch(of: /[a-z][a-z0-9_-]*/) != nil else {
-            throw ConfigurationError(
-                file, 1, "'\(name)' is not a valid name of a system", hint: "use lower-case letters, digits, _ and -")
-        }
+        try ConfigurationError.check(mistakes)
         self.name = name
         schema = values["schema"] as? String ?? name
         requires = values["requires"] as? [String] ?? []
+        requiresOrigin = "\(file):\(line("requires"))"
         description = values["description"] as? String ?? ""
         self.folder = folder
         self.sections = values

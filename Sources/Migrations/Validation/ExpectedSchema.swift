@@ -20,6 +20,10 @@ public struct ExpectedSchema: Sendable {
 
     public var catalog: SchemaCatalog
     public let source: Source
+    let selections: [MigrationSelection]
+
+    /// Returns whether one of the migrations contains the name of an object.
+    public func names(_ identity: ObjectIdentity) -> Bool { selections.contains { $0.names(identity) } }
 }
 
 /// Whether a scratch database may be created.
@@ -33,7 +37,7 @@ public enum ScratchPolicy: String, Sendable, CaseIterable {
 struct ExpectedSchemaFinder: Sendable {
     /// The version of the cache's format. It changes whenever the catalog's spelling changes, so that a cache from an
     /// older version of the program is not used.
-    private static let format = "2"
+    private static let format = "3"
     /// The name of a committed snapshot in a system's folder.
     static let snapshotName = "schema.snapshot"
 
@@ -50,16 +54,20 @@ struct ExpectedSchemaFinder: Sendable {
     /// - Throws: `PostgresError`, `MigrationError`; `ValidationError` if neither a scratch database nor a committed
     ///   snapshot can be used; `SnapshotError` if a committed snapshot cannot be parsed.
     func find() async throws -> ExpectedSchema {
-        if let cached = cached?.catalog { return ExpectedSchema(catalog: cached, source: .cache) }
-        if policy == .never { return ExpectedSchema(catalog: try committed(), source: .snapshots) }
+        if let cached = cached?.catalog { return schema(cached, .cache) }
+        if policy == .never { return schema(try committed(), .snapshots) }
         do {
             let catalog = try await SchemaReplay(selections: selections, logger: logger).run(beside: server)
             writeCache(catalog)
-            return ExpectedSchema(catalog: catalog, source: .replay)
+            return schema(catalog, .replay)
         } catch let error as PostgresError where error.sqlState == "42501" && policy == .auto {
             logger.info("a scratch database cannot be created", [LogField("error", error.message)])
-            return ExpectedSchema(catalog: try committed(), source: .snapshots)
+            return schema(try committed(), .snapshots)
         }
+    }
+
+    func schema(_ catalog: SchemaCatalog, _ source: ExpectedSchema.Source) -> ExpectedSchema {
+        ExpectedSchema(catalog: catalog, source: source, selections: selections)
     }
 
     // MARK: Cache
@@ -100,12 +108,12 @@ struct ExpectedSchemaFinder: Sendable {
 
     /// Writes the cache. A failure is logged and otherwise ignored.
     private func writeCache(_ catalog: SchemaCatalog) {
-        guard let folder = cacheFolder, let path = cachePath else { return }
+        // Secrets are not cached, so such a schema is replayed each time.
+        guard let folder = cacheFolder, let path = cachePath, !catalog.hasSecrets else { return }
         let body = SchemaSnapshot.text(of: catalog)
         let text = body + Self.end + Self.checksum(body[...]) + "\n"
         do {
-            try FileManager.default.createDirectory(
-                atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            try StateFolder.make(folder, isPrivate: true)
             try Data(text.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
             try removeOld(in: folder)
         } catch {

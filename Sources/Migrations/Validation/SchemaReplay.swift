@@ -14,54 +14,51 @@ struct SchemaReplay: Sendable {
     /// - Throws: `PostgresError`; `MigrationError` if a migration cannot be run there.
     func run(beside server: ConnectionSettings) async throws -> SchemaCatalog {
         try await ScratchDatabase.with(beside: server) { settings in
-            var systems: [ObjectIdentity: String] = [:]
-            for selection in selections {
-                var migrator = try Migrator(
-                    database: Database(settings), systems: [selection.system],
-                    settings: Migrator.Settings())
-                migrator.includes = { selection.titles.contains($0.title) }
-                _ = try await migrator.up()
-                for object in try await made(settings) where systems[object] == nil {
-                    systems[object] = selection.system.name
+            try await SessionMeaning.copy(from: server, to: settings)
+            return try await Connection.opened(settings.named("reeve validate")) { connection in
+                var systems: [ObjectIdentity: String] = [:]
+                for selection in selections {
+                    try await ReplayRun(selection: selection, database: Database(settings), logger: logger)
+                        .perform(on: connection)
+                    for object in try await connection.with({ try Self.made(on: $0) }) where systems[object] == nil {
+                        systems[object] = selection.system.name
+                    }
+                    systems[ObjectIdentity(.schema, selection.system.schema)] = selection.system.name
                 }
-                systems[ObjectIdentity(.schema, selection.system.schema)] = selection.system.name
+                let schemas = Set(systems.keys.filter { $0.kind == .schema }.map { ExactText($0.name) })
+                var reader = CatalogReader(.schemas(schemas))
+                reader.readsDependencies = true
+                var catalog = try await connection.with { [reader] in try reader.read(on: $0) }
+                catalog.systems = systems
+                return catalog
             }
-            let schemas = Set(systems.keys.filter { $0.kind == .schema }.map { ExactText($0.name) })
-            var reader = CatalogReader(.schemas(schemas))
-            reader.readsDependencies = true
-            var catalog = try await Connection.opened(settings.named("reeve validate")) { [reader] connection in
-                try await connection.with { try reader.read(on: $0) }
-            }
-            catalog.systems = systems
-            return catalog
         }
     }
 
     /// Returns the schemas of the scratch database and its objects outside schemas. The schema `public` is included
     /// only if it contains objects.
-    private func made(_ settings: ConnectionSettings) async throws -> [ObjectIdentity] {
-        try await Connection.opened(settings.named("reeve validate")) { connection in
-            try await connection.with { connection in
-                let rows = try connection.query(
-                    """
-                    SELECT 'schema' AS kind, nspname::text FROM pg_namespace n
-                    WHERE \(UserSchemas.conditionWithoutLedger("nspname"))
-                        AND (nspname <> 'public' OR EXISTS (
-                            SELECT FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass
-                                AND d.refobjid = n.oid AND d.deptype = 'n' AND d.classid <> 'pg_extension'::regclass
-                                AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid
-                                    AND e.objid = d.objid AND e.deptype = 'e')))
-                    UNION ALL SELECT 'extension', extname FROM pg_extension WHERE extname <> 'plpgsql'
-                    UNION ALL SELECT 'event trigger', evtname FROM pg_event_trigger
-                    UNION ALL SELECT 'publication', pubname FROM pg_publication
-                    UNION ALL SELECT 'foreign server', srvname FROM pg_foreign_server
-                    UNION ALL SELECT 'cast', format_type(castsource, NULL) || ' AS ' || format_type(casttarget, NULL)
-                        FROM pg_cast WHERE oid >= 16384
-                    """)
-                return try rows.compactMap { row in
-                    try ObjectKind(name: row.get(0)).map { ObjectIdentity($0, try row.get(1)) }
-                }
-            }
+    private static func made(on connection: isolated Connection) throws -> [ObjectIdentity] {
+        let rows = try connection.query(
+            """
+            SELECT 'schema' AS kind, nspname::text FROM pg_namespace n
+            WHERE \(UserSchemas.conditionWithoutLedger("nspname"))
+                AND (nspname <> 'public' OR EXISTS (
+                    SELECT FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass
+                        AND d.refobjid = n.oid AND d.deptype = 'n' AND d.classid <> 'pg_extension'::regclass
+                        AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid
+                            AND e.objid = d.objid AND e.deptype = 'e')))
+            UNION ALL SELECT 'extension', extname FROM pg_extension WHERE extname <> 'plpgsql'
+            UNION ALL SELECT 'event trigger', evtname FROM pg_event_trigger
+            UNION ALL SELECT 'publication', pubname FROM pg_publication
+            UNION ALL SELECT 'foreign-data wrapper', fdwname FROM pg_foreign_data_wrapper
+            UNION ALL SELECT 'foreign server', srvname FROM pg_foreign_server
+            UNION ALL SELECT 'subscription', subname FROM pg_subscription WHERE subdbid = (
+                SELECT oid FROM pg_database WHERE datname = current_database())
+            UNION ALL SELECT 'cast', format_type(castsource, NULL) || ' AS ' || format_type(casttarget, NULL)
+                FROM pg_cast WHERE oid >= 16384
+            """)
+        return try rows.compactMap { row in
+            try ObjectKind(name: row.get(0)).map { ObjectIdentity($0, try row.get(1)) }
         }
     }
 }

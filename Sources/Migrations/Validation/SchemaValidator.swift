@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Ledger
 import Postgres
+import Reporting
 import SQL
 import Telemetry
 
@@ -9,11 +10,12 @@ import Telemetry
 ///
 ///     let validator = SchemaValidator(database: database, systems: systems)
 ///     let report = try await validator.validate()
-///     for difference in report.differences { print(difference.object, report.mend(difference)) }
+///     for difference in report.differences { print(difference.object, report.mend([difference]).script) }
 ///
 /// The expected schema is created by the migrations that the ledger records as applied. For a system without records in
 /// the ledger, for instance after a restore without the ledger, all migrations of the system are used. Pending
-/// migrations are not a difference.
+/// migrations are not a difference. If the file of an applied migration was changed, the report says so, and the text
+/// with which the migration was applied is used.
 public struct SchemaValidator: Sendable {
     public struct Settings: Sendable {
         public var scratch: ScratchPolicy = .auto
@@ -28,6 +30,8 @@ public struct SchemaValidator: Sendable {
         /// Roles, in addition to superusers, whose code a live trial may run with the privileges of the role that
         /// connects.
         public var trustedRoles: [String] = []
+        /// Migrations that are taken for applied, although the ledger does not record them.
+        public var assumed: [MigrationRecord] = []
 
         public init() {}
     }
@@ -82,16 +86,7 @@ public struct SchemaValidator: Sendable {
     /// - Returns: the paths of the files.
     /// - Throws: `PostgresError`, `MigrationError`; `ValidationError` for a file that cannot be written.
     public func writeSnapshots() async throws -> [String] {
-        let selections = try selections(nil)
-        let whole = try await expected(allMigrations: true).catalog
-        return try selections.compactMap { selection in
-            let system = selection.system
-            if let only = settings.only, !only.contains(system.name) { return nil }
-            var own = whole.filtered { whole.system(of: $0) == system.name }
-            own.schemas = Set(own.objects.keys.filter { $0.kind == .schema }.map { ExactText($0.name) })
-            own.systems = whole.systems.filter { $0.value == system.name }
-            let path = "\(system.folder)/\(ExpectedSchemaFinder.snapshotName)"
-            let text = SchemaSnapshot.text(of: own, notes: [("migrations", selection.hex)])
+        try await snapshots().map { path, text in
             do {
                 try Data(text.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
             } catch {
@@ -101,80 +96,135 @@ public struct SchemaValidator: Sendable {
         }
     }
 
+    /// Returns the path and the text of the snapshot of each system.
+    ///
+    /// - Throws: `PostgresError`, `MigrationError`.
+    public func snapshots() async throws -> [(path: String, text: String)] {
+        let selections = try selections(nil, [:])
+        let whole = try await expected(allMigrations: true).catalog
+        return selections.compactMap { selection in
+            let system = selection.system
+            if let only = settings.only, !only.contains(system.name) { return nil }
+            var own = whole.filtered { whole.system(of: $0) == system.name }
+            own.schemas = Set(own.objects.keys.filter { $0.kind == .schema }.map { ExactText($0.name) })
+            own.systems = whole.systems.filter { $0.value == system.name }
+            let path = "\(system.folder)/\(ExpectedSchemaFinder.snapshotName)"
+            return (path, SchemaSnapshot.text(of: own, notes: [("migrations", selection.hex)]))
+        }
+    }
+
     /// Returns the schema that the applied migrations create or, if `allMigrations` is true, the schema that all
     /// migrations create. Does not compare it with the database.
     public func expected(allMigrations: Bool) async throws -> ExpectedSchema {
-        let state = try await readState()
-        return try await finder(state, records: allMigrations ? nil : state.records).find()
+        let state = try await readState(try folders())
+        return try await finder(state, allMigrations: allMigrations).find()
     }
 
     private struct State: Sendable {
         let records: [MigrationRecord]
+        /// What the ledger knows beyond the records, by system.
+        let applied: [String: AppliedState]
         let serverVersion: Int
         let role: String
     }
 
-    private func readState() async throws -> State {
+    private typealias Folders = [(system: MigrationSystem, folder: MigrationFolder)]
+
+    private func folders() throws -> Folders {
+        try systems.map { ($0, try MigrationFolder(reading: $0.folder)) }
+    }
+
+    private func readState(_ folders: Folders) async throws -> State {
         try await database.withDirectConnection(named: "reeve validate") { connection in
             try await connection.with { connection in
-                let records =
+                let recorded =
                     try LedgerSchema.installedVersion(on: connection) == nil
                     ? [] : MigrationLedger.records(on: connection)
+                let records = assuming(settings.assumed, recorded)
                 let role: String = try connection.query("SELECT current_user::text").first?.get(0) ?? ""
-                return State(records: records, serverVersion: connection.serverVersion, role: role)
+                var applied: [String: AppliedState] = [:]
+                for (system, folder) in folders where records.contains(where: { $0.system == system.name }) {
+                    applied[system.name] = try AppliedState.read(
+                        system, folder, records.filter { $0.system == system.name }, on: connection)
+                }
+                return State(
+                    records: records, applied: applied, serverVersion: connection.serverVersion, role: role)
             }
         }
     }
 
-    private func selections(_ records: [MigrationRecord]?) throws -> [MigrationSelection] {
-        try systems.map { system in
+    /// Returns the records with those that are assumed in place of interrupted ones.
+    private func assuming(_ assumed: [MigrationRecord], _ recorded: [MigrationRecord]) -> [MigrationRecord] {
+        recorded.filter { one in
+            !assumed.contains { $0.system == one.system && $0.version == one.version && $0.name == one.name }
+        } + assumed
+    }
+
+    private func selections(
+        _ records: [MigrationRecord]?, _ applied: [String: AppliedState]
+    ) throws -> [MigrationSelection] {
+        try folders().map { system, folder in
             let own = records?.filter { $0.system == system.name } ?? []
             return try MigrationSelection(
-                system, MigrationFolder(reading: system.folder), records: own.isEmpty ? nil : own)
+                system, folder, records: own.isEmpty ? nil : own, applied: applied[system.name] ?? AppliedState())
         }
     }
 
-    private func finder(_ state: State, records: [MigrationRecord]?) throws -> ExpectedSchemaFinder {
+    private func finder(_ state: State, allMigrations: Bool) throws -> ExpectedSchemaFinder {
         ExpectedSchemaFinder(
-            selections: try selections(records), server: database.direct, serverVersion: state.serverVersion,
+            selections: try selections(allMigrations ? nil : state.records, state.applied), server: database.direct,
+            serverVersion: state.serverVersion,
             policy: settings.scratch, cacheFolder: settings.cacheFolder, logger: logger)
     }
 
     private func attempt() async throws -> SchemaReport? {
-        let state = try await readState()
-        let finder = try finder(state, records: state.records)
+        let state = try await readState(try folders())
+        let finder = try finder(state, allMigrations: false)
         let owner = settings.owner.flatMap { $0 == "any" ? nil : $0 }
-        let (expected, first) = try await both(finder, owner: owner)
+        let (replayed, first) = try await both(finder, owner: owner)
         var found = first
+        var expected = replayed
         var diff = CatalogDiff()
         diff.comparesOwners = settings.owner != "any"
-        var differences = diff.differences(expected: expected.catalog, found: found).filter(isWanted)
+        let compare = { (found: SchemaCatalog) in
+            let expected = replayed.catalog.withPartitions(of: found, isNamed: replayed.names)
+            return (expected, diff.differences(expected: expected, found: found).filter(isWanted))
+        }
+        var differences: [Difference]
+        (expected.catalog, differences) = compare(found)
         if !differences.isEmpty {
             // Dependencies are read only if there are differences, because only mending needs them.
             var reader = CatalogReader(.schemas(expected.catalog.schemas), owner: owner)
             reader.readsDependencies = true
             found = try await read(reader)
-            differences = diff.differences(expected: expected.catalog, found: found).filter(isWanted)
+            (expected.catalog, differences) = compare(found)
         }
-        if try await readState().records != state.records { return nil }
+        if try await readState([]).records != state.records { return nil }
         return SchemaReport(
-            expected: expected, found: found, all: differences, ignore: settings.ignore, owner: owner ?? state.role,
+            expected: expected, found: found, all: differences,
+            migrations: finder.selections.filter { settings.only?.contains($0.system.name) ?? true }.flatMap { one in
+                one.findings.map { (one.system.name, $0) }
+            }, ignore: settings.ignore, owner: owner ?? state.role,
             pending: Dictionary(uniqueKeysWithValues: finder.selections.map { ($0.system.name, $0.pending) }))
     }
 
-    /// Returns the expected schema and the found schema. If the expected schema is in the cache, both are read
-    /// concurrently.
+    /// Returns the expected schema and the found schema. Both are read concurrently if possible.
     private func both(
         _ finder: ExpectedSchemaFinder, owner: String?
     ) async throws -> (ExpectedSchema, SchemaCatalog) {
         if let cached = finder.cached {
             async let found = read(CatalogReader(.schemas(cached.schemas), owner: owner))
             if let catalog = cached.catalog {
-                return (ExpectedSchema(catalog: catalog, source: .cache), try await found)
+                return (finder.schema(catalog, .cache), try await found)
             }
             _ = try await found
         }
+        // The replay usually creates the schemas of the systems and no others.
+        let guess = Set(systems.map { ExactText($0.schema) })
+        async let early = read(CatalogReader(.schemas(guess), owner: owner))
         let expected = try await finder.find()
+        let found = try await early
+        if expected.catalog.schemas == guess { return (expected, found) }
         return (expected, try await read(CatalogReader(.schemas(expected.catalog.schemas), owner: owner)))
     }
 
@@ -200,14 +250,18 @@ public struct SchemaReport: Sendable {
     public let ignored: [(difference: Difference, entry: IgnoreList.Entry)]
     /// The ignore entries that match no difference.
     public let unusedEntries: [IgnoreList.Entry]
+    /// The applied migrations whose files were changed since, and those that were begun and not finished, each with its
+    /// system. The differences are those to the migrations as they were applied.
+    public let migrations: [(system: String, finding: Finding)]
     /// The number of pending migrations, by system.
     public let pending: [String: Int]
     private let mender: Mender?
 
     init(
-        expected: ExpectedSchema, found: SchemaCatalog, all: [Difference], ignore: IgnoreList, owner: String,
-        pending: [String: Int]
+        expected: ExpectedSchema, found: SchemaCatalog, all: [Difference],
+        migrations: [(system: String, finding: Finding)], ignore: IgnoreList, owner: String, pending: [String: Int]
     ) {
+        self.migrations = migrations
         self.expected = expected
         self.found = found
         self.pending = pending
@@ -219,9 +273,12 @@ public struct SchemaReport: Sendable {
         mender = all.isEmpty ? nil : Mender(expected: expected.catalog, found: found, owner: owner)
     }
 
-    /// Returns the SQL that removes one difference.
-    public func mend(_ difference: Difference) -> MendScript { mender?.script(for: [difference]) ?? MendScript() }
-
-    /// The SQL that removes all differences, in an order that can be run.
-    public var mend: MendScript { mender?.script(for: differences) ?? MendScript() }
+    /// Returns the SQL that removes all or some of the differences, in an order that can be run.
+    ///
+    /// - Parameters:
+    ///   - chosen: the differences; nil: all.
+    ///   - lossy: whether statements that lose rows or values are run. Otherwise they are comments.
+    public func mend(_ chosen: [Difference]? = nil, lossy: Bool = false) -> MendScript {
+        mender?.script(for: chosen ?? differences, lossy: lossy) ?? MendScript()
+    }
 }

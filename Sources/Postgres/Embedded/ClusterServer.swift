@@ -116,8 +116,7 @@ struct ClusterServer {
     }
 
     private func makeFolder(_ path: String) throws {
-        try FileManager.default.createDirectory(
-            atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        try StateFolder.make(path, isPrivate: true)
         // In /tmp, another user may have created the folder first, or a link to another folder. `own` then throws an
         // error.
         try account.own(folder: path)

@@ -157,11 +157,7 @@ public final class EmbeddedCluster: Sendable {
     public static func remove(_ options: Options) async throws { try await folder(of: options).remove() }
 
     private static func prepare(_ folder: ClusterFolder, _ account: ServerAccount) throws {
-        do {
-            try FileManager.default.createDirectory(atPath: folder.path, withIntermediateDirectories: true)
-        } catch {
-            throw EmbeddedClusterError.folder(folder.path, reason: error.localizedDescription)
-        }
+        try StateFolder.make(folder.path)
         try folder.checkOwnership()
         try account.checkEntry(to: folder.path)
     }

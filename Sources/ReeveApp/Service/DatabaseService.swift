@@ -33,7 +33,7 @@ final class DatabaseService: Sendable {
         self.metrics = metrics
         self.readiness = readiness
         self.logger = logger.tagged("database", open.name)
-        let plans = try features.plans(configuration, isEmbedded: open.isEmbedded)
+        let plans = try features.plans(configuration, database: open.name, isEmbedded: open.isEmbedded)
         probes = features.probes
         first = plans.filter { $0.spec.runsAtStart && $0.isEnabled }.map(\.spec.name)
         collectors = CollectorRun(

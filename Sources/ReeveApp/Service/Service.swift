@@ -20,6 +20,8 @@ struct Service: Sendable {
             logger.warning(
                 "an environment variable is ignored, because no setting has this name", [LogField("name", name)])
         }
+        // A mistake in a task is reported before anything is started.
+        _ = try features.plans(configuration, isEmbedded: false)
         let metrics = ServiceMetrics()
         let readiness = Readiness()
         readiness.set("service", false, "is starting")

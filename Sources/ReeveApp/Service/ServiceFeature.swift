@@ -8,7 +8,7 @@ extension Feature {
     /// The service: the schedule and the HTTP server.
     static let service = Feature(
         "service", commands: [ServeCommand.spec], settings: HTTPSettings.keys, metrics: ServiceMetrics.families,
-        errors: [ServerError.self])
+        errors: [ServerError.self], mistakes: HTTPSettings.mistakes)
 }
 
 /// The settings of the HTTP server: its address, and the clients and host names that it accepts.
@@ -28,6 +28,18 @@ enum HTTPSettings {
             + "page's own host name (DNS rebinding).")
 
     static let keys = [listen.key, remote.key, hosts.key]
+
+    static func mistakes(_ configuration: Configuration) -> [ConfigurationError] {
+        guard let address = configuration[listen].address, address.isRemoteLiteral, !configuration[remote] else {
+            return []
+        }
+        return [
+            ConfigurationError(
+                "\(configuration.origin(listen))", nil,
+                "'http.listen': other machines can reach \(address), and requests are not authenticated",
+                hint: "listen on 127.0.0.1 or a socket (unix:/path), or set http.remote: true")
+        ]
+    }
 
     /// The address to listen on; nil if the server is off.
     struct Listening: Sendable { let address: ListenAddress? }

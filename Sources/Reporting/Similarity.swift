@@ -1,8 +1,14 @@
-/// Returns the known word that was most likely meant; nil if no known word is similar.
+/// Returns the known word that was most likely meant; nil if no known word is similar. Capitals do not count.
 public func closest(to word: String, among known: [String]) -> String? {
-    let near = known.map { ($0, editDistance(word, $0)) }.min { $0.1 < $1.1 }
+    let word = word.lowercased()
+    let near = known.map { ($0, editDistance(word, $0.lowercased())) }.min { $0.1 < $1.1 }
     guard let near, near.1 <= max(1, near.0.count / 3) else { return nil }
     return near.0
+}
+
+/// Returns a hint with the known word that was most likely meant; nil if no known word is similar.
+public func didYouMean(_ word: String, among known: [String]) -> String? {
+    closest(to: word, among: known).map { "did you mean '\($0)'" }
 }
 
 /// Returns the edit distance: the least number of insertions, deletions, replacements and swaps of adjacent characters

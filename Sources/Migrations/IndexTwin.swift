@@ -1,0 +1,99 @@
+import Catalog
+import Postgres
+import SQL
+
+/// Compares the definition in a CREATE INDEX statement with existing indexes.
+///
+/// The server itself reads the definition: it builds the index on an empty temporary copy of the table, in a transaction
+/// that is rolled back. So names are folded and truncated, types and operator classes are resolved, and expressions are
+/// spelled as the server does it.
+struct IndexTwin: Sendable {
+    let statement: IndexStatement
+    let text: SQLStatement
+    let script: MigrationScript
+
+    /// An index of the table.
+    struct Candidate: Sendable {
+        let oid: Int
+        /// The name, with its schema, for use in SQL.
+        let name: String
+        let isValid: Bool
+        /// Whether it has the name in the statement. True if the statement has no name.
+        let hasName: Bool
+        /// Whether it has the name and the whole definition in the statement.
+        let isSame: Bool
+    }
+
+    /// Returns the indexes of a table, compared with the statement. Must be called in the session of the migration,
+    /// outside a transaction.
+    ///
+    /// - Parameter table: the OID of the table.
+    /// - Returns: an empty list if the server cannot build the index on the copy.
+    func candidates(of table: Int, on connection: isolated Connection) throws -> [Candidate] {
+        var found: [Candidate] = []
+        do {
+            try connection.transaction {
+                try makeTwin(of: table, on: connection)
+                found = try read(table, on: connection)
+                throw Discarded()
+            }
+            return found
+        } catch is Discarded {
+            return found
+        } catch let error as PostgresError where error.kind == .server {
+            return []
+        }
+    }
+
+    /// Ends the transaction without an effect.
+    private struct Discarded: Error {}
+
+    private func makeTwin(of table: Int, on connection: isolated Connection) throws {
+        // The copy has the name of the table, because the definition may contain that name.
+        let names = try connection.query(
+            """
+            SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I', c.relname)
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+            WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.int8::pg_catalog.oid
+            """, [table]
+        ).first.map { (whole: try $0.get(0, as: String.self), plain: try $0.get(1, as: String.self)) }
+        guard let names else { throw PostgresError(.server, "the table does not exist") }
+        try connection.execute("CREATE TEMPORARY TABLE \(names.plain) (LIKE \(names.whole)) ON COMMIT DROP")
+        let definition = String(
+            decoding: script.source[statement.definitionStart..<text.range.upperBound], as: UTF8.self)
+        try connection.execute(
+            "CREATE \(statement.isUnique ? "UNIQUE " : "")INDEX \(statement.name ?? "") ON pg_temp.\(names.plain) \(definition)"
+        )
+    }
+
+    private func read(_ table: Int, on connection: isolated Connection) throws -> [Candidate] {
+        try connection.execute(ActionRun.closing.joined(separator: "; "))
+        let definition = """
+            ROW(c.relam, c.reloptions, pg_get_expr(x.indpred, x.indrelid),
+                ARRAY(SELECT pg_get_indexdef(x.indexrelid, k, false) FROM generate_series(1, x.indnatts) k),
+                to_jsonb(x) - ARRAY['indexrelid', 'indrelid', 'indkey', 'indexprs', 'indpred', 'indisvalid',
+                    'indisready', 'indislive', 'indcheckxmin', 'indisclustered', 'indisreplident'])::text
+            """
+        return try connection.query(
+            """
+            WITH twin AS (
+                SELECT c.relname, \(definition) AS definition FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
+                WHERE x.indrelid = (SELECT oid FROM pg_class
+                    WHERE relnamespace = pg_my_temp_schema() AND relname = (
+                        SELECT relname FROM pg_class WHERE oid = $1::int8::oid))
+            )
+            SELECT x.indexrelid::int8 AS oid, format('%I.%I', n.nspname, c.relname) AS name,
+                x.indisvalid AND x.indisready AS is_valid, $2::bool OR c.relname = t.relname AS has_name,
+                \(definition) = t.definition AS is_same
+            FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                CROSS JOIN twin t
+            WHERE x.indrelid = $1::int8::oid ORDER BY 1
+            """, [table, statement.name == nil]
+        ).map { row in
+            let hasName = try row.get("has_name", as: Bool.self)
+            return Candidate(
+                oid: try row.get("oid"), name: try row.get("name"), isValid: try row.get("is_valid"),
+                hasName: hasName, isSame: try hasName && row.get("is_same", as: Bool.self))
+        }
+    }
+}

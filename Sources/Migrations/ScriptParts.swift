@@ -1,0 +1,88 @@
+import Foundation
+
+/// Divides a file with both directions of a migration into its parts.
+///
+/// A line that contains only one of these comments begins a part: `-- reeve: up` or `-- reeve: down`, and the forms of
+/// other tools: `-- migrate:up` (dbmate), `-- +goose Up` (goose) and `-- +migrate Up` (sql-migrate). The text before the
+/// first such line belongs to both parts; it may contain only comments if a marker `up` follows. A file without markers
+/// is the up part.
+struct ScriptParts {
+    let up: [UInt8]
+    /// nil if the file has no down part.
+    let down: [UInt8]?
+
+    private enum Marker { case up, down }
+
+    /// - Throws: `MigrationError.badParts` if a part is there twice, or if the down part is before the up part.
+    init(_ bytes: [UInt8], path: String) throws {
+        var upStart: (line: Int, offset: Int)?
+        var downStart: (line: Int, offset: Int)?
+        for (number, range) in Self.lines(bytes) {
+            guard let marker = Self.marker(bytes[range]) else { continue }
+            let place = (number, range.lowerBound)
+            switch marker {
+            case .up where upStart == nil && downStart == nil: upStart = place
+            case .down where downStart == nil: downStart = place
+            default:
+                throw MigrationError.badParts(location: "\(path):\(number)")
+            }
+        }
+        guard let downStart else {
+            (up, down) = (bytes, nil)
+            return
+        }
+        up = Array(bytes[..<downStart.offset])
+        // The up part becomes blank lines, so that errors in the down part have the right line.
+        let header = upStart.map { Self.isComment(bytes[..<$0.offset]) ? $0.offset : 0 } ?? 0
+        let blank = bytes[header..<downStart.offset].map { $0 == UInt8(ascii: "\n") ? $0 : UInt8(ascii: " ") }
+        down = Array(bytes[..<header]) + blank + Array(bytes[downStart.offset...])
+    }
+
+    private static func isComment(_ bytes: ArraySlice<UInt8>) -> Bool {
+        bytes.split(separator: UInt8(ascii: "\n")).allSatisfy { line in
+            let text = line.drop { $0 <= 0x20 }
+            return text.isEmpty || text.starts(with: "--".utf8)
+        }
+    }
+
+    private static func lines(_ bytes: [UInt8]) -> [(Int, Range<Int>)] {
+        // Most files have no down part. Only lines with a comment are examined.
+        guard bytes.contains(UInt8(ascii: "-")) else { return [] }
+        var lines: [(Int, Range<Int>)] = []
+        var (start, number) = (0, 1)
+        while start < bytes.count {
+            let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
+            if end - start >= 5, bytes[start] == UInt8(ascii: "-"), bytes[start + 1] == UInt8(ascii: "-") {
+                lines.append((number, start..<end))
+            }
+            (start, number) = (end + 1, number + 1)
+        }
+        return lines
+    }
+
+    private static func marker(_ line: ArraySlice<UInt8>) -> Marker? {
+        let text = String(decoding: line.dropFirst(2), as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+        let words = text.lowercased().replacing("reeve:", with: "reeve: ").split(whereSeparator: \.isWhitespace)
+        switch words.first {
+        case "migrate:up": return .up
+        case "migrate:down": return .down
+        case "reeve:", "+goose", "+migrate":
+            guard words.count >= 2, words[0] != "reeve:" || words.count == 2 else { return nil }
+            return words[1] == "up" ? .up : words[1] == "down" ? .down : nil
+        default: return nil
+        }
+    }
+
+    /// Returns whether a line of another tool's marker, or a directive of that tool, says that the part must not run in
+    /// a transaction: `-- migrate:up transaction:false` (dbmate), `-- +goose NO TRANSACTION` (goose) and
+    /// `-- +migrate Up notransaction` (sql-migrate).
+    static func refusesTransaction(_ line: String) -> Bool {
+        let words = line.lowercased().split(whereSeparator: { $0.isWhitespace || $0 == "-" })
+        switch words.first {
+        case "migrate:up", "migrate:down": return words.contains("transaction:false")
+        case "+goose": return words.dropFirst().starts(with: ["no", "transaction"])
+        case "+migrate": return words.contains("notransaction")
+        default: return false
+        }
+    }
+}

@@ -1,0 +1,250 @@
+import Foundation
+import Ledger
+import Postgres
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Migrations
+
+/// Statements that run alone: what was refused, what was cut off, and whom they wait for.
+@Suite(.database, .timeLimit(.minutes(3)))
+struct LoneStatementTests {
+    private final class Heard: Sendable {
+        let messages = Mutex<[String]>([])
+    }
+
+    /// Leaves the ledger as a run that was killed after it recorded the start of the statement.
+    private func cutOff(_ fixture: MigrationFixture, _ file: String, _ text: String) async throws {
+        let database = try TestDatabase.current
+        try fixture.write(file, text)
+        _ = try await fixture.migrator(database.settings).up()
+        try await database.execute(
+            "UPDATE reeve.migrations SET state = 'applying' WHERE version = 2",
+            """
+            INSERT INTO reeve.migration_steps (system, version, direction, step, token_digest, state, found)
+            SELECT system, version, 'up', 0, token_digest, 'started', NULL FROM reeve.migrations WHERE version = 2
+            """)
+    }
+
+    @Test(arguments: [
+        ("CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)", "CREATE INDEX i ON app.t (a)"),
+        ("CREATE INDEX CONCURRENTLY i ON t (a)", "CREATE INDEX i ON app.t (b)"),
+        ("CREATE INDEX CONCURRENTLY i ON t (a)", "CREATE INDEX i ON app.t (a) WHERE b > 0"),
+        ("CREATE INDEX CONCURRENTLY i ON t (a)", "CREATE INDEX i ON app.t USING hash (a)"),
+        ("CREATE INDEX CONCURRENTLY i ON t (a)", "CREATE INDEX i ON app.t (a DESC)"),
+        ("CREATE INDEX CONCURRENTLY i ON t (a)", "CREATE INDEX i ON app.t (a) INCLUDE (b)"),
+        ("CREATE INDEX CONCURRENTLY i ON t (a)", "CREATE INDEX i ON app.other (a)"),
+    ])
+    func `an index of another definition is never taken for the result`(sql: String, there: String) async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": "CREATE TABLE t (a int, b int);\nCREATE TABLE other (a int);"
+        ])
+        try await cutOff(fixture, "0002_i.up.sql", sql + ";")
+        try await database.execute("DROP INDEX app.i", there)
+        for _ in 1...2 {
+            let error = await #expect(throws: MigrationError.self) {
+                try await fixture.migrator(database.settings).up()
+            }
+            #expect(error?.description.contains("42P07") == true)
+        }
+        try await database.execute("DROP INDEX app.i")
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+    }
+
+    @Test(arguments: ["i ON t (a, lower(b)) WHERE a > 0", "ON t (a)", "I ON ONLY \"t\" USING btree (a) INCLUDE (b)"])
+    func `what a run that was cut off has built is done`(definition: String) async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0001_t.up.sql": "CREATE TABLE t (a int, b text);"])
+        let gone = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'app'"
+        try await cutOff(fixture, "0002_i.up.sql", "CREATE INDEX CONCURRENTLY \(definition);")
+        let oid: Int = try await database.value(
+            "SELECT indexrelid::int8 FROM pg_index WHERE indrelid = 'app.t'::regclass")
+        try await database.execute(
+            "UPDATE reeve.migration_steps SET found = jsonb_build_object('objects', jsonb_build_array('app.t'::regclass::oid::int8), 'indexes', '[]'::jsonb)"
+        )
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        #expect(try await database.value(gone) == 1)
+        let same: Int = try await database.value(
+            "SELECT indexrelid::int8 FROM pg_index WHERE indrelid = 'app.t'::regclass")
+        #expect(same == oid)
+    }
+
+    @Test func `an invalid index of another table is not dropped, and IF NOT EXISTS does not count it`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql":
+                "CREATE TABLE t (a int); CREATE TABLE other (a int); INSERT INTO other VALUES (1), (1); INSERT INTO t VALUES (1), (1);"
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        _ = try? await database.execute("CREATE UNIQUE INDEX CONCURRENTLY i ON app.other (a)")
+        try fixture.write("0002_i.up.sql", "CREATE INDEX CONCURRENTLY i ON t (a);")
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(try await database.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 1)
+        try fixture.write("0002_i.up.sql", "CREATE INDEX CONCURRENTLY IF NOT EXISTS j ON t (a);")
+        _ = try? await database.execute("CREATE UNIQUE INDEX CONCURRENTLY j ON app.t (a)")
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(error?.hint?.contains("DROP INDEX CONCURRENTLY app.j") == true)
+    }
+
+    @Test func `whom an index build waits for is told, also to a second runner, and its orphan is ended`() async throws
+    {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0001_t.up.sql": "CREATE TABLE t (a int);"])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("0002_i.up.sql", "CREATE INDEX CONCURRENTLY i ON t (a);")
+        let proxy = try FaultProxy(before: database.settings)
+        defer { proxy.close() }
+        let heard = Heard()
+        try await database.connection { application in
+            try await application.with { try $0.execute("BEGIN; INSERT INTO app.t VALUES (1) -- the application") }
+            let process = await application.serverProcess
+            let settings = proxy.settings(database.settings)
+            let first = Task {
+                try await fixture.migrator(settings).up { event in
+                    if case .waits = event { heard.messages.withLock { $0.append(event.message) } }
+                }
+            }
+            try await waitUntil("the wait is reported") { !heard.messages.withLock { $0.isEmpty } }
+            #expect(
+                heard.messages.withLock { $0[0].contains("process \(process) of") && $0[0].contains("the application") }
+            )
+
+            let error = await #expect(throws: MigrationError.self) {
+                try await fixture.migrator(database.settings) { $0.lockWait = .milliseconds(50) }.up()
+            }
+            #expect(error?.description.contains("its migration: process") == true)
+            #expect(error?.description.contains("which waits for process \(process) of") == true)
+
+            // The client is gone, but its index build goes on in the server.
+            let busy =
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONC%' AND datname = current_database()"
+            proxy.cut()
+            _ = await first.result
+            #expect(try await database.value(busy) == 1)
+            try await application.with { try $0.execute("COMMIT") }
+        }
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        #expect(try await database.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 'app.i'::regclass"))
+    }
+
+    @Test func `a run ends the session that a killed run left behind, and no other`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0001_t.up.sql": "CREATE TABLE t (a int);"])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("0002_i.up.sql", "ALTER TABLE t ADD COLUMN b int;")
+        let other = try await Connection.open(database.settings.named("reeve migrate"))
+        try await other.with { try $0.execute("BEGIN; SELECT 1") }
+        let orphan = try await Connection.open(database.settings.named("deploy"))
+        try await orphan.with { try $0.execute("BEGIN; LOCK TABLE app.t") }
+        let process = await orphan.serverProcess
+        try await database.with { try MigrationLedger.recordSession(process, on: $0) }
+        #expect(try await fixture.migrator(database.settings) { $0.retries = 0 }.up().done.count == 1)
+        await #expect(throws: PostgresError.self) { try await orphan.with { try $0.execute("SELECT 1") } }
+        try await other.with { try $0.execute("COMMIT") }
+        await orphan.close()
+        await other.close()
+    }
+
+    @Test func `a file that failed in steps and needs none any more continues`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql":
+                "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (1);\nCREATE UNIQUE INDEX CONCURRENTLY i ON t (t.a);"
+        ])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(try await database.value("SELECT count(*) FROM pg_class WHERE relname = 'i'") == 0)
+        try fixture.write(
+            "0001_t.up.sql", "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (1);\nCREATE INDEX i ON t (a);")
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        #expect(try await database.value("SELECT count(*) FROM app.t") == 2)
+        #expect(try await database.value("SELECT count(*) FROM reeve.migration_steps") == 0)
+    }
+
+    @Test func `a session is not ended for being idle, and its custom settings are restored`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("ALTER DATABASE \(database.name) SET idle_session_timeout = '300ms'")
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": """
+            -- reeve: no-transaction
+            SET app.tenant = 'acme';
+            CREATE TABLE t (a text);
+            SELECT pg_sleep(1);
+            INSERT INTO t SELECT current_setting('app.tenant');
+            SELECT nope;
+            """
+        ])
+        let text = try String(contentsOfFile: "\(fixture.folder)/0001_t.up.sql", encoding: .utf8)
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        try fixture.write(
+            "0001_t.up.sql", text.replacing("SELECT nope", with: "INSERT INTO t SELECT current_setting('app.tenant')"))
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        #expect(try await database.value("SELECT string_agg(a, ' ') FROM app.t") == "acme acme")
+    }
+
+    @Test func `a text that was sent with PREPARE is not run again`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": """
+            CREATE TABLE t (a int);
+            DO $$ BEGIN EXECUTE 'INSERT INTO t VALUES (1); PREPARE p AS SELECT 1'; END $$;
+            CREATE INDEX CONCURRENTLY i ON t (a);
+            SELECT nope;
+            """
+        ])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        let text = try String(contentsOfFile: "\(fixture.folder)/0001_t.up.sql", encoding: .utf8)
+        try fixture.write("0001_t.up.sql", text.replacing("nope", with: "1"))
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(error?.description.contains("cannot be continued") == true)
+        #expect(try await database.value("SELECT count(*) FROM app.t") == 1)
+    }
+
+    @Test func `a continued file has the settings of its finished steps`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE SCHEMA o")
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": """
+            SET search_path = o;
+            DO $$ BEGIN PERFORM set_config('work_mem', '3MB', false); END $$;
+            CREATE TEMP TABLE gone (a int) ON COMMIT DROP;
+            CREATE ROLE r_%@;
+            SET ROLE r_%@;
+            RESET ROLE;
+            DROP ROLE r_%@;
+            PREPARE p AS SELECT 7;
+            CREATE TABLE t (a int);
+            CREATE INDEX CONCURRENTLY i ON t (a);
+            CREATE TABLE u AS SELECT current_setting('work_mem') AS m, nope;
+            """.replacing("%@", with: database.name)
+        ])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        let text = try String(contentsOfFile: "\(fixture.folder)/0001_t.up.sql", encoding: .utf8)
+        try fixture.write("0001_t.up.sql", text.replacing(", nope", with: ""))
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        #expect(try await database.value("SELECT m FROM o.u") == "3MB")
+
+        try fixture.write(
+            "0002_u.up.sql", "CREATE TEMP TABLE k AS SELECT 1;\nCREATE INDEX CONCURRENTLY j ON o.t (a);\nSELECT nope;")
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        try fixture.write(
+            "0002_u.up.sql", "CREATE TEMP TABLE k AS SELECT 1;\nCREATE INDEX CONCURRENTLY j ON o.t (a);\nSELECT 1;")
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(error?.description.contains("0002_u.up.sql:3:1") == true)
+        #expect(error?.hint?.contains("reeve migrate baseline") == true)
+    }
+
+    @Test func `the attempts for a lock are bounded by their sum`() throws {
+        var attempts = LockAttempts(
+            most: 100, first: .seconds(1), stallLimit: .seconds(10), lockTimeout: .milliseconds(500))
+        var pauses: [Duration] = []
+        while let pause = attempts.pause(afterAttemptOf: .milliseconds(600)) { pauses.append(pause) }
+        #expect(attempts.stall <= .seconds(10))
+        #expect(pauses.count == 15)
+        #expect(try #require(pauses.max()) <= .seconds(30) && #require(pauses.min()) >= .milliseconds(500))
+        var few = LockAttempts(most: 3, first: .seconds(1), stallLimit: .seconds(10), lockTimeout: .milliseconds(500))
+        #expect(few.pause(afterAttemptOf: .zero) != nil && few.pause(afterAttemptOf: .zero) != nil)
+        #expect(few.pause(afterAttemptOf: .zero) == nil)
+    }
+}
