@@ -56,8 +56,9 @@ struct BackupTools: Sendable {
         if let password = parameters["password"] { environment["PGPASSWORD"] = password }
         if let file = parameters["passfile"] { environment["PGPASSFILE"] = file }
         environment["PGAPPNAME"] = application
-        // Only pg_dump and pg_dumpall get the encoding. Scripts for psql set their own encoding.
-        environment["PGCLIENTENCODING"] = program.hasPrefix("pg_dump") ? encoding : nil
+        // Scripts for psql set their own encoding. pg_dumpall reads the names of roles in the database `postgres`, and
+        // this database's encoding may lack characters of them.
+        environment["PGCLIENTENCODING"] = ["pg_dump": encoding, "pg_dumpall": "UTF8"][program] ?? nil
         // Messages are requested in English. Labels in them, such as DETAIL, show which parts of a message quote rows.
         environment["LANG"] = environment["LC_ALL"] ?? environment["LANG"]
         environment["LC_ALL"] = nil

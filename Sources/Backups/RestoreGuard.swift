@@ -141,11 +141,14 @@ struct RestoreGuard: Sendable {
     /// closed need a moment to end.
     private func othersStaying() async throws -> Int {
         try await Connection.opened(target.restoring) { connection in
-            let end = ContinuousClock.now + .seconds(5)
+            let start = ContinuousClock.now
+            var limit = Duration.seconds(5)
             while true {
                 // End the starting sessions first, and then count the others: if a session finishes starting between
                 // the two queries, the second query counts it.
                 let starting = try await connection.with { try endStarting(on: $0) }
+                // A session that was ended while it started ends only after its start, on a busy server much later.
+                if starting > 0 { limit = .seconds(30) }
                 let count: Int = try await connection.with {
                     try $0.query(
                         """
@@ -154,7 +157,7 @@ struct RestoreGuard: Sendable {
                         """
                     ).first?.get(0) ?? 0
                 }
-                if starting + count == 0 || .now > end { return starting + count }
+                if starting + count == 0 || .now > start + limit { return starting + count }
                 try await Task.sleep(for: .milliseconds(50))
             }
         }

@@ -181,13 +181,18 @@ public struct Restorer: Sendable {
     // MARK: Roles and settings
 
     /// Creates the missing roles. Existing roles are not changed, unless `all` is true.
+    ///
+    /// pg_dumpall has read the names in the database `postgres`. They are written there too, because the encoding of
+    /// another database may lack characters of them.
     func makeRoles(_ target: ConnectionSettings, _ reader: PartReader, all: Bool = false) async throws {
         for part in manifest.parts where part.kind == .roles {
             let script = Array(try await reader.text(of: part).utf8)
             let statements = try SQLLexer.split(script, file: part.object).map {
                 String(decoding: script[$0.range], as: UTF8.self)
             }
-            try await Connection.opened(target.restoring) { connection in
+            let common = target.restoring.database("postgres")
+            let isThere = await (try? Connection.opened(common) { _ in }) != nil
+            try await Connection.opened(isThere ? common : target.restoring) { connection in
                 try await connection.with { connection in
                     let known = all ? [] : Set(try Self.roles(on: connection))
                     for statement in statements where RoleStatement(statement)?.isAbout(known) != true {

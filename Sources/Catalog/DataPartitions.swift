@@ -16,8 +16,15 @@ struct DataPartitions {
     private let statistics: [ExactText: [CatalogObject]]
     /// The expected objects that cannot exist without a relation, by the path of the relation.
     private let parts: [ExactText: [ObjectIdentity]]
+    /// The partitions of each catalog, by the path of their parent.
+    private let expectedPartitions: [ExactText: [CatalogObject]]
+    private let foundPartitions: [ExactText: [CatalogObject]]
 
-    init(expected: SchemaCatalog, found: SchemaCatalog, isNamed: @escaping (ObjectIdentity) -> Bool) {
+    /// - Returns: nil if neither catalog has partitions.
+    init?(expected: SchemaCatalog, found: SchemaCatalog, isNamed: @escaping (ObjectIdentity) -> Bool) {
+        expectedPartitions = Self.partitions(of: expected)
+        foundPartitions = Self.partitions(of: found)
+        if expectedPartitions.isEmpty, foundPartitions.isEmpty { return nil }
         self.expected = expected
         self.found = found
         self.isNamed = isNamed
@@ -36,16 +43,14 @@ struct DataPartitions {
     /// The expected catalog with the partitions that only the found catalog has, and without the partitions that may be
     /// missing.
     var reconciled: SchemaCatalog {
-        let (ours, theirs) = (Self.partitions(of: expected), Self.partitions(of: found))
-        if ours.isEmpty, theirs.isEmpty { return expected }
         var result = expected
         var parents = expected.objects.keys.filter { expected[$0]?["partition key"] != nil }.sorted()
         while let parent = parents.popLast() {
             guard let wanted = result[parent], let there = found[parent],
                 ExactText.same(wanted["partition key"], there["partition key"])
             else { continue }
-            let siblings = theirs[ExactText(parent.path)] ?? []
-            for partition in ours[ExactText(parent.path)] ?? [] where found[partition.identity] == nil {
+            let siblings = foundPartitions[ExactText(parent.path)] ?? []
+            for partition in expectedPartitions[ExactText(parent.path)] ?? [] where found[partition.identity] == nil {
                 if mayBeMissing(partition, among: siblings) { remove(partition.identity, from: &result) }
             }
             for partition in siblings where isAdopted(partition) {
@@ -79,7 +84,7 @@ struct DataPartitions {
 
     /// Removes a table with its parts and partitions.
     private func remove(_ table: ObjectIdentity, from catalog: inout SchemaCatalog) {
-        for partition in Self.partitions(of: expected)[ExactText(table.path)] ?? [] {
+        for partition in expectedPartitions[ExactText(table.path)] ?? [] {
             remove(partition.identity, from: &catalog)
         }
         for part in parts[ExactText(table.path)] ?? [] { catalog[part] = nil }
@@ -179,7 +184,7 @@ extension SchemaCatalog {
         of found: SchemaCatalog, isNamed: (ObjectIdentity) -> Bool = { _ in false }
     ) -> SchemaCatalog {
         withoutActuallyEscaping(isNamed) {
-            DataPartitions(expected: self, found: found, isNamed: $0).reconciled
+            DataPartitions(expected: self, found: found, isNamed: $0)?.reconciled ?? self
         }
     }
 }

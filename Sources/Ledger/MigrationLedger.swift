@@ -81,36 +81,13 @@ public enum MigrationLedger {
         COMMENT ON TABLE reeve.migration_steps IS 'The journal of migrations that do not run in one transaction';
 
         -- A function, since the session keeps the plans of its statements.
-        CREATE FUNCTION reeve.record_migration(
-            of_system text, of_version integer, of_name text, of_token_digest bytea, of_text_digest bytea,
-            of_source text, of_state text, took_milliseconds integer, actor text)
-            RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-        BEGIN
-            took_milliseconds := coalesce(
-                took_milliseconds, extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000);
-            UPDATE reeve.migrations SET
-                name = of_name, token_digest = of_token_digest, text_digest = of_text_digest, source = of_source,
-                state = of_state, milliseconds = took_milliseconds, applied_at = clock_timestamp()
-            WHERE system = of_system AND version = of_version
-               OR system = of_system AND version IS NULL AND of_version IS NULL AND name = of_name;
-            IF NOT FOUND THEN
-                INSERT INTO reeve.migrations (
-                    system, version, name, token_digest, text_digest, source, state, milliseconds)
-                VALUES (
-                    of_system, of_version, of_name, of_token_digest, of_text_digest, of_source, of_state,
-                    took_milliseconds);
-            END IF;
-            INSERT INTO reeve.events (kind, subject, detail)
-            VALUES ('migration.' || of_state, of_system || '/' || of_name, jsonb_build_object('version', of_version));
-            PERFORM reeve.append_audit(actor, 'migration.' || of_state, of_system || '/' || of_name, jsonb_build_object(
-                'version', of_version, 'token_digest', encode(of_token_digest, 'hex'),
-                'milliseconds', took_milliseconds));
-        END $$;
+        \(recordFunction(versionType: "integer"))
         """
 
-    private static let recordFunction = """
+    private static func recordFunction(versionType: String) -> String {
+        """
         CREATE FUNCTION reeve.record_migration(
-            of_system text, of_version bigint, of_name text, of_token_digest bytea, of_text_digest bytea,
+            of_system text, of_version \(versionType), of_name text, of_token_digest bytea, of_text_digest bytea,
             of_source text, of_state text, took_milliseconds integer, actor text)
             RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
@@ -135,6 +112,7 @@ public enum MigrationLedger {
                 'milliseconds', took_milliseconds));
         END $$;
         """
+    }
 
     /// Versions of up to 18 digits, the version 0, and what a statement found before it ran alone.
     static let longVersions = """
@@ -149,7 +127,7 @@ public enum MigrationLedger {
         COMMENT ON COLUMN reeve.migration_steps.found IS
             'The objects that a statement found before it ran alone: a later run compares them with the objects then';
         DROP FUNCTION reeve.record_migration(text, integer, text, bytea, bytea, text, text, integer, text);
-        \(recordFunction)
+        \(recordFunction(versionType: "bigint"))
         """
 
     /// Returns all records, by system and version; within a system, repeatable migrations are last.

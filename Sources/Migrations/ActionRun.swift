@@ -61,6 +61,8 @@ struct ActionRun: Sendable {
         return max(settings.stallLimit, lockTimeout * ((directives.retries ?? settings.retries) + 1) * 2)
     }
 
+    var script: ScriptRun { ScriptRun(script: action.script) }
+
     var lockTimeout: Duration { action.script.directives.lockTimeout ?? settings.lockTimeout }
 
     private func failure(_ error: PostgresError, _ blockers: [Blocker], _ attempts: LockAttempts) -> MigrationError {
@@ -106,84 +108,11 @@ struct ActionRun: Sendable {
         if action.direction == .up {
             let record = MigrationLedger.recordStatement(
                 record(.applied), source: action.script.text, milliseconds: nil, actor: settings.actor)
-            return try runTransaction(options, record: record, on: connection)
+            return try script.runWhole(action.steps[0], then: record, options, on: connection)
         }
         try connection.transaction(options) {
-            for statement in action.steps[0].statements { try run(statement, on: connection) }
-            try connection.execute(Self.closing.joined(separator: "; "))
+            try script.runWhole(action.steps[0], on: connection)
             try writeLedger(began, on: connection)
-        }
-    }
-
-    /// Runs the migration's statements in one transaction, and then `record`. If possible, they are sent together.
-    func runTransaction(
-        _ options: TransactionOptions, record: String?, on connection: isolated Connection
-    ) throws {
-        let end = Self.closing + [record].compactMap { $0 }
-        guard let batch else {
-            return try connection.transaction(options) {
-                for statement in action.steps[0].statements { try run(statement, on: connection) }
-                try connection.execute(end.joined(separator: ";\n"))
-            }
-        }
-        let script = action.script
-        do {
-            try connection.transaction(options, batch: batch.map(script.text) + end)
-        } catch let error as PostgresError {
-            guard let index = error.batchIndex, index < batch.count else { throw error }
-            throw error.located(in: batch[index], of: script.source, file: script.path)
-        }
-    }
-
-    /// The statements of a migration that runs in one transaction, if they can be sent in one batch: there is no COPY,
-    /// and none can change how the server parses those after it.
-    private var batch: [SQLStatement]? {
-        let statements = action.steps[0].statements
-        let copy = "copy".utf8
-        let canBeSent = statements.allSatisfy { statement in
-            !action.script.source[statement.range].prefix(copy.count).map { $0 | 0x20 }.elementsEqual(copy)
-        }
-        return canBeSent && !action.script.mentionsStringSyntax ? statements : nil
-    }
-
-    /// Statements that run between a migration and Reeve's own statements in the same transaction, so that Reeve's
-    /// statements run as the connected role and with Reeve's own settings. Deferred constraints and triggers of the
-    /// migration run first, with the migration's settings. The settings are local: those that the migration made for
-    /// the session apply again after the transaction.
-    static let closing = [
-        // The query of a cursor WITH HOLD would run at COMMIT.
-        "CLOSE ALL", "SET CONSTRAINTS ALL IMMEDIATE", "SET LOCAL session_authorization TO DEFAULT",
-        "SET LOCAL role TO DEFAULT",
-        SystemPath.end
-            + [
-                ("standard_conforming_strings", "on"), ("client_encoding", "UTF8"), ("statement_timeout", "0"),
-                ("lock_timeout", "0"),
-            ].map { ", pg_catalog.set_config('\($0)', '\($1)', true)" }.joined() + SessionMeaning.ofReeve,
-    ]
-
-    /// Ends the part of a transaction that belongs to the migration.
-    func close(_ step: MigrationStep, on connection: isolated Connection) throws {
-        do {
-            try connection.execute(Self.closing.joined(separator: "; "))
-        } catch let error as PostgresError {
-            // An error of a deferred constraint belongs to the step's statement, if there is only one.
-            guard step.statements.count == 1, let statement = step.statements.first else { throw error }
-            throw error.located(in: statement, of: action.script.source, file: action.script.path)
-        }
-    }
-
-    /// Runs a statement. An error contains the statement's location in the file.
-    func run(_ statement: SQLStatement, on connection: isolated Connection) throws {
-        let script = action.script
-        do {
-            if let data = statement.copyData {
-                try connection.copyIn(script.text(of: statement), script.source[data])
-            } else {
-                // The output of COPY TO STDOUT is discarded, like the rows of a query.
-                try connection.copyOut(script.text(of: statement)) { _ in }
-            }
-        } catch let error as PostgresError {
-            throw error.located(in: statement, of: script.source, file: script.path)
         }
     }
 

@@ -67,7 +67,7 @@ struct IndexTwin: Sendable {
     }
 
     private func read(_ table: Int, on connection: isolated Connection) throws -> [Candidate] {
-        try connection.execute(ActionRun.closing.joined(separator: "; "))
+        try connection.execute(ScriptRun.closing.joined(separator: "; "))
         let definition = """
             ROW(c.relam, c.reloptions, pg_get_expr(x.indpred, x.indrelid),
                 ARRAY(SELECT pg_get_indexdef(x.indexrelid, k, false) FROM generate_series(1, x.indnatts) k),

@@ -22,6 +22,9 @@ struct MigrationAdvice {
                 + "by itself"
         case "2D000":  // COMMIT in a procedure, within a transaction
             return "a procedure that commits requires '-- reeve: no-transaction' at the beginning of the file"
+        case "42P07" where action.steps.contains(where: \.buildsIndex):  // the name is taken
+            return "an interrupted CREATE INDEX CONCURRENTLY leaves an invalid index: if this is one, which \\d of its "
+                + "table shows, drop it with DROP INDEX CONCURRENTLY, and run the command again"
         case "42501": return grant(for: error.message)
         case "2BP01":  // other objects depend on it
             return "the objects that depend on it are listed above: drop or change them in this migration, too"

@@ -7,6 +7,9 @@ public struct MigrationStep: Sendable {
 
     public var runsAlone: Bool { nonTransactional != nil }
 
+    /// Whether the step is a CREATE INDEX CONCURRENTLY.
+    var buildsIndex: Bool { if case .createIndex = nonTransactional { true } else { false } }
+
     /// Divides a script into steps.
     ///
     /// The statements between two statements that run alone are one step. With the directive `no-transaction`, each

@@ -107,22 +107,26 @@ enum ScriptEncoding {
     private static func changes(in bytes: [UInt8]) -> [(end: Int, encoding: String)] {
         // Most files mention no encoding, and regular expressions are slow.
         guard mentions("client_encoding", in: bytes) || mentions("names", in: bytes) else { return [] }
+        let mayBegin = ["SET", "RESET", "DISCARD"].map { Array($0.utf8) }
+        let declaration =
+            /(?i)SET\s+(?:SESSION\s+)?(?:client_encoding\s*(?:=|\sTO\s)|NAMES\s)\s*'?([A-Za-z0-9_-]+)'?\s*;\s*/
+        let reset =
+            /(?i)(?:RESET\s+client_encoding|RESET\s+ALL|DISCARD\s+ALL|SET\s+client_encoding\s*(?:=|\sTO\s)\s*DEFAULT)\s*;\s*/
         var found: [(Int, String)] = []
         var start = 0
         while start < bytes.count {
             let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
-            let line = String(decoding: bytes[start..<end], as: UTF8.self)
-            let form =
-                /(?i)\s*SET\s+(?:SESSION\s+)?(?:client_encoding\s*(?:=|\sTO\s)|NAMES\s)\s*'?([A-Za-z0-9_-]+)'?\s*;\s*/
-            if let match = line.wholeMatch(of: form), isKnown(String(match.1)) {
+            defer { start = end + 1 }
+            let words = bytes[start..<end].drop { $0 <= 0x20 }
+            guard mayBegin.contains(where: { words.prefix($0.count).map { $0 & ~0x20 }.elementsEqual($0) }) else {
+                continue
+            }
+            let line = String(decoding: words, as: UTF8.self)
+            if let match = line.wholeMatch(of: declaration), isKnown(String(match.1)) {
                 found.append((end, String(match.1)))
-            } else if line.wholeMatch(
-                of:
-                    /(?i)\s*(?:RESET\s+client_encoding|RESET\s+ALL|DISCARD\s+ALL|SET\s+client_encoding\s*(?:=|\sTO\s)\s*DEFAULT)\s*;\s*/
-            ) != nil {
+            } else if line.wholeMatch(of: reset) != nil {
                 found.append((end, "UTF8"))
             }
-            start = end + 1
         }
         return found
     }

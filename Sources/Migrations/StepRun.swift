@@ -80,7 +80,8 @@ struct StepRun {
         var plan: [PlannedStep] = []
         var left = action.steps.flatMap(\.statements)[...]
         while let record = known[plan.count], record.state == .done {
-            let count = try (0...left.count).first {
+            let usual = action.steps.indices.contains(plan.count) ? action.steps[plan.count].statements.count : 0
+            let count = try ([min(usual, left.count)] + Array(0...left.count)).first {
                 try action.script.tokenDigest(of: Array(left.prefix($0))) == record.tokenDigest
             }
             guard let count, count > 0 || action.steps.allSatisfy(\.statements.isEmpty) else {
@@ -169,9 +170,9 @@ struct StepRun {
         try await session.connection.with { connection in
             // The lock timeout, the search path and the isolation level are those of the session.
             try connection.transaction(TransactionOptions(isolation: .ofSession)) {
-                for statement in one.step.statements { try run.run(statement, on: connection) }
-                let state = try state(since: session.initial, on: connection)
-                try run.close(one.step, on: connection)
+                let state = try run.script.run(one.step, on: connection) {
+                    try self.state(since: session.initial, on: connection)
+                }
                 try journal.note(
                     step: one.number, tokenDigest: one.digest, .done, session: state, on: connection)
             }
@@ -205,7 +206,7 @@ struct StepRun {
         }
         do {
             try await withPatience(work.statement, on: connection) {
-                try await connection.with { try run.run(work.text, on: $0) }
+                try await connection.with { try run.script.run(work.text, on: $0) }
             }
         } catch {
             // The server has reported that the statement failed. The record of its start is removed, so that the next

@@ -155,6 +155,9 @@ struct DeliveryTests {
         try await TestCluster.runSQL(
             "CREATE DATABASE \(name) TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
         let settings = database.settings.database(name)
+        // A role whose name has no equivalent in that encoding.
+        let role = "\(database.name)e\u{301}"
+        try await TestCluster.runSQL("CREATE ROLE \(quoteIdentifier(role))")
         let vault = try await Vault()
         let state = """
             SELECT array_agg(nspname || ': ' || obj_description(oid, 'pg_namespace')) FROM pg_namespace
@@ -177,7 +180,7 @@ struct DeliveryTests {
             try await connection.with { try $0.query(state).first?.get(0) ?? [] }
         }
         #expect(found == ["gross: die Größe"])
-        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)", "DROP ROLE \(quoteIdentifier(role))")
     }
 
     /// Programs of this process, by what their command lines hold.

@@ -247,30 +247,52 @@ struct RestoreTargetTests {
         let manifest = try await vault.maker(database.settings).make().manifest
         try await owned { role, name, target in
             try await TestCluster.runSQL("ALTER ROLE \(role) LOGIN")
-            let parameters = target.parameters
-            let sleeper = try ChildProcess(
-                Command(
-                    "psql",
-                    [
-                        "-X", "-h", parameters["host"] ?? "", "-p", parameters["port"] ?? "", "-U", role, "-d", name,
-                        "-c", "SELECT pg_sleep(600)",
-                    ], environment: ChildEnvironment.fixed().merging(["PGOPTIONS": "-c post_auth_delay=600"]) { $1 }))
-            defer { sleeper.signal(SIGKILL) }
-            try await waitUntil("it sleeps") {
-                try await database.value(
-                    """
-                    SELECT count(*) > 0 FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
-                    WHERE l.classid = 'pg_database'::regclass AND d.datname = $1
-                    """, [name])
+            var triesLeft = 10
+            while true {
+                triesLeft -= 1
+                let sleeper = try await sleeper(role, target)
+                defer { sleeper.signal(SIGKILL) }
+                var settings = vault.restoring
+                settings.beforeOpening = { _ in
+                    // Until after it would have woken.
+                    try await waitUntil("it is gone") { sleeper.ending != nil }
+                }
+                do {
+                    return try await Restorer(repository: vault.repository, manifest: manifest, settings: settings)
+                        .restore(into: target)
+                } catch let error as PostgresError {
+                    // Any signal wakes it, also that of a DROP DATABASE in another test. Then it is an ordinary session.
+                    let isAwake: Bool = try await database.value(
+                        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = $1 AND query ~ '^SELECT pg_sleep'",
+                        [name])
+                    guard isAwake, triesLeft > 0 else { throw error }
+                    try await TestCluster.runSQL(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '\(name)'")
+                    try await waitUntil("it is gone") { sleeper.ending != nil }
+                }
             }
-            var settings = vault.restoring
-            settings.beforeOpening = { _ in
-                // Until after it would have woken.
-                try await waitUntil("it is gone") { sleeper.ending != nil }
-            }
-            try await Restorer(repository: vault.repository, manifest: manifest, settings: settings).restore(
-                into: target)
         }
+    }
+
+    /// Starts a session that sleeps before it is in pg_stat_activity.
+    private func sleeper(_ role: String, _ target: ConnectionSettings) async throws -> ChildProcess {
+        let parameters = target.parameters
+        let (database, name) = (try TestDatabase.current, parameters["dbname"] ?? "")
+        let sleeper = try ChildProcess(
+            Command(
+                "psql",
+                [
+                    "-X", "-h", parameters["host"] ?? "", "-p", parameters["port"] ?? "", "-U", role, "-d", name,
+                    "-c", "SELECT pg_sleep(600)",
+                ], environment: ChildEnvironment.fixed().merging(["PGOPTIONS": "-c post_auth_delay=600"]) { $1 }))
+        try await waitUntil("it sleeps") {
+            try await database.value(
+                """
+                SELECT count(*) > 0 FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
+                WHERE l.classid = 'pg_database'::regclass AND d.datname = $1
+                """, [name])
+        }
+        return sleeper
     }
 
     /// Lends a database of a role's own.

@@ -169,6 +169,46 @@ struct FileSemanticsTests {
         #expect(try await database.value("SELECT string_agg(i::text, ' ' ORDER BY i) FROM app.n") == "1 2 3 4")
     }
 
+    @Test func `a cursor with hold lives on in its session, but never runs as another role`() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_role"
+        try await database.execute(
+            "CREATE ROLE \(role)", "CREATE SCHEMA o AUTHORIZATION \(role)",
+            """
+            CREATE FUNCTION o.who() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+                CREATE TABLE o.ran AS SELECT current_user::text AS u; RETURN current_user; END $$
+            """, "GRANT CREATE ON SCHEMA o TO PUBLIC")
+        let fixture = try await apply([
+            "0001_a.up.sql": """
+            -- reeve: no-transaction
+            DECLARE numbers CURSOR WITH HOLD FOR SELECT n FROM generate_series(1, 3) n;
+            CREATE TABLE t (n int);
+            DO $$ DECLARE c refcursor := 'numbers'; n int; BEGIN
+                LOOP FETCH c INTO n; EXIT WHEN NOT FOUND; INSERT INTO app.t VALUES (n); END LOOP; END $$;
+            SET ROLE \(role);
+            DECLARE early CURSOR WITH HOLD FOR SELECT o.who();
+            """
+        ])
+        #expect(try await database.value("SELECT sum(n) FROM app.t") == 6)
+        #expect(try await database.value("SELECT u = '\(role)' FROM o.ran"))
+        try await database.execute("DROP TABLE o.ran")
+        try fixture.write(
+            "0002_b.up.sql",
+            """
+            -- reeve: no-transaction
+            BEGIN;
+            SET ROLE \(role);
+            DECLARE late CURSOR WITH HOLD FOR SELECT o.who();
+            COMMIT;
+            """)
+        let error = await #expect(throws: MigrationError.self) {
+            try await fixture.migrator(database.settings).up()
+        }
+        #expect(error?.description.contains("the cursor late WITH HOLD is open") == true, "\(error as Any)")
+        #expect(try await database.value("SELECT to_regclass('o.ran') IS NULL"))
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
+
     @Test func `names are folded and cut as the server does it`() async throws {
         let database = try TestDatabase.current
         let long = String(repeating: "A123456789", count: 7)

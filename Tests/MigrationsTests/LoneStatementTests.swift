@@ -48,6 +48,7 @@ struct LoneStatementTests {
                 try await fixture.migrator(database.settings).up()
             }
             #expect(error?.description.contains("42P07") == true)
+            #expect(error?.hint?.contains("DROP INDEX CONCURRENTLY") == true, "\(error?.hint ?? "")")
         }
         try await database.execute("DROP INDEX app.i")
         #expect(try await fixture.migrator(database.settings).up().done.count == 1)

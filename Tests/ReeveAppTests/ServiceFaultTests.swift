@@ -80,7 +80,7 @@ struct ServiceFaultTests {
             try await database.value(
                 """
                 SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
-                AND query LIKE '%pg_sleep(600)%' AND pid <> pg_catalog.pg_backend_pid()
+                AND state = 'active' AND query LIKE '%pg_sleep(600)%' AND pid <> pg_catalog.pg_backend_pid()
                 """) == 1
         }
         try await makeLedgerNewer(database)
@@ -260,7 +260,7 @@ struct ServiceFaultTests {
             try await database.value(
                 """
                 SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
-                AND query LIKE '%pg_sleep(600)%' AND pid <> pg_catalog.pg_backend_pid()
+                AND state = 'active' AND query LIKE '%pg_sleep(600)%' AND pid <> pg_catalog.pg_backend_pid()
                 """) == 1
         }
         served.reeve.signal(SIGTERM)

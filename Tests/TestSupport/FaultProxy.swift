@@ -175,6 +175,14 @@ public final class FaultProxy: Sendable {
             var end = count
             if let due, !state.withLock({ $0.isAfter }), !carryOut(due, on: link, &end) { break }
             if state.withLock({ $0.silent }) || link.isMuted { continue }
+            let isAfter = due != nil && state.withLock { $0.isAfter }
+            // The answer must not arrive before the harm is done.
+            if isAfter { link.hold() }
+            if !counting, link.isHeld {
+                while link.isHeld, !link.isCut { Thread.sleep(forTimeInterval: 0.002) }
+                if link.isCut { break }
+                if state.withLock({ $0.silent }) || link.isMuted { continue }
+            }
             var sent = 0
             while sent < end {
                 // Not write(), for a peer that is gone must not end the tests with SIGPIPE.
@@ -185,7 +193,10 @@ public final class FaultProxy: Sendable {
                 sent += written
             }
             if end < count { break }
-            if let due, state.withLock({ $0.isAfter }), !carryOut(due, on: link, &end) { break }
+            if let due, isAfter {
+                if !carryOut(due, on: link, &end) { break }
+                link.release()
+            }
         }
     }
 
@@ -240,6 +251,13 @@ private final class Link: Sendable {
     var isCut: Bool { wasCut.withLock { $0 } }
     var isMuted: Bool { muted.withLock { $0 } }
     func mute() { muted.withLock { $0 = true } }
+
+    private let held = Mutex(false)
+
+    /// Whether answers wait.
+    var isHeld: Bool { held.withLock { $0 } }
+    func hold() { held.withLock { $0 = true } }
+    func release() { held.withLock { $0 = false } }
 
     private let stranded = Mutex(false)
 

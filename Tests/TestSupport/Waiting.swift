@@ -9,7 +9,7 @@ public struct NeverHappened: Error {
 
 /// Asks again and again, with pauses, until `condition` holds; a test waits for the event and not for a time.
 public func waitUntil(
-    _ what: String = "condition", limit: Duration = .seconds(30), _ condition: @Sendable () async throws -> Bool
+    _ what: String = "condition", limit: Duration = .seconds(120), _ condition: @Sendable () async throws -> Bool
 ) async throws {
     let end = ContinuousClock.now + limit
     while try await !condition() {

@@ -35,16 +35,19 @@ public enum RiskyTables {
             FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_type t ON t.oid = k.contypid
             WHERE k.contype = 'c' AND t.typowner IN (SELECT oid FROM others) AND \(RiskyExpression.isRisky("k.conbin"))
             \(whileOthersWork ? domainsThatMayChange : "")),
+        -- Computed once: a search in the catalogs for each of many types takes too long.
+        contents AS MATERIALIZED (
+            SELECT t.typbasetype AS part, t.oid AS whole FROM pg_catalog.pg_type t WHERE t.typbasetype <> 0
+            UNION ALL SELECT t.typelem, t.oid FROM pg_catalog.pg_type t WHERE t.typelem <> 0
+            UNION ALL SELECT a.atttypid, c.reltype FROM pg_catalog.pg_attribute a
+                JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE a.attnum > 0 AND c.reltype <> 0
+            -- PostgreSQL 13 has no multiranges.
+            UNION ALL SELECT r.rngsubtype, w.oid FROM pg_catalog.pg_range r, LATERAL (
+                VALUES (r.rngtypid), ((pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::pg_catalog.oid)) AS w (oid)),
         types AS (
             SELECT d.oid, d.what FROM domains d
             \(whileOthersWork ? rowTypesThatMayChange : "")
-            UNION SELECT t.oid, y.what FROM types y JOIN pg_catalog.pg_type t
-                ON t.typbasetype = y.oid OR t.typelem = y.oid OR t.typrelid IN (
-                    SELECT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.atttypid = y.oid AND a.attnum > 0)
-                OR EXISTS (
-                    -- PostgreSQL 13 has no multiranges.
-                    SELECT FROM pg_catalog.pg_range r WHERE r.rngsubtype = y.oid AND t.oid IN (
-                        r.rngtypid, (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::pg_catalog.oid))),
+            UNION SELECT e.whole, y.what FROM types y JOIN contents e ON e.part = y.oid),
         -- What the owner of the table wrote, or anybody who may make a trigger.
         own AS (
             SELECT k.conrelid AS oid, 'the constraint ' || k.conname AS what, k.conbin AS tree, true AS is_owners,

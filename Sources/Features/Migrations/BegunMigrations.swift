@@ -117,9 +117,9 @@ final class BegunMigrations: Sendable {
                     try await connection.with(within: .seconds(3)) { connection in
                         let busy: Bool? = try connection.query(
                             """
-                            SELECT pg_catalog.count(*) > 0 FROM pg_catalog.pg_stat_activity
-                            WHERE datname = pg_catalog.current_database() AND application_name = 'reeve migrate'
-                                AND state <> 'idle'
+                            SELECT count(*) > 0 FROM (\(MigrationLedger.recordedSession)) o
+                                JOIN pg_stat_activity a USING (pid)
+                            WHERE a.state <> 'idle'
                             """
                         ).first?.get(0)
                         return (try MigrationLedger.records(on: connection), busy ?? true)

@@ -57,7 +57,7 @@ struct ExpectedSchemaFinder: Sendable {
         if let cached = cached?.catalog { return schema(cached, .cache) }
         if policy == .never { return schema(try committed(), .snapshots) }
         do {
-            let catalog = try await SchemaReplay(selections: selections, logger: logger).run(beside: server)
+            let catalog = try await SchemaReplay(selections: selections).run(beside: server)
             writeCache(catalog)
             return schema(catalog, .replay)
         } catch let error as PostgresError where error.sqlState == "42501" && policy == .auto {

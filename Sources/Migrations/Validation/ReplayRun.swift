@@ -2,14 +2,11 @@ import Catalog
 import Foundation
 import Postgres
 import SQL
-import Telemetry
 
 /// Runs the selected migrations of one system in a scratch database: the same planned actions as a run of `up`, each in
 /// a session whose settings were reset, but without a ledger, a journal and retries.
 struct ReplayRun: Sendable {
     let selection: MigrationSelection
-    let database: Database
-    let logger: Logger
 
     private var system: MigrationSystem { selection.system }
 
@@ -20,14 +17,10 @@ struct ReplayRun: Sendable {
             let there = try connection.query("SELECT FROM pg_namespace WHERE nspname = $1", [system.schema])
             if there.isEmpty { try connection.execute("CREATE SCHEMA \(quoteIdentifier(system.schema))") }
         }
-        let watch = BlockerWatch(database: database)
         for (migration, steps) in selection.selected {
             let action = try MigrationAction(system: system, migration: migration, direction: .up)
-            let run = ActionRun(
-                action: action, isFollowed: true, settings: Migrator.Settings(), watch: watch, logger: logger,
-                report: { _ in })
             do {
-                try await connection.with { try perform(run, steps, on: $0) }
+                try await connection.with { try perform(action, steps, on: $0) }
             } catch let error as PostgresError {
                 throw MigrationError.failed(
                     system: system.name, title: migration.title,
@@ -38,26 +31,24 @@ struct ReplayRun: Sendable {
     }
 
     /// - Parameter done: the numbers of the steps to run; nil: all.
-    private func perform(_ run: ActionRun, _ done: Set<Int>?, on connection: isolated Connection) throws {
-        if done == nil, run.action.runsInOneTransaction {
+    private func perform(_ action: MigrationAction, _ done: Set<Int>?, on connection: isolated Connection) throws {
+        let script = ScriptRun(script: action.script)
+        if done == nil, action.runsInOneTransaction {
             var options = TransactionOptions()
             options.preamble = [
                 try SystemPath.statement(schema: system.schema, local: true, on: connection),
                 SessionMeaning.ofDatabase(local: true), Self.undurable(local: true),
             ]
-            try run.runTransaction(options, record: nil, on: connection)
+            try script.runWhole(action.steps[0], then: nil, options, on: connection)
         } else {
             let path = try SystemPath.statement(schema: system.schema, local: false, on: connection)
             try connection.execute(
                 "\(path); \(SessionMeaning.ofDatabase(local: false)); \(Self.undurable(local: false))")
-            for (number, step) in run.action.steps.enumerated() where done?.contains(number) ?? true {
+            for (number, step) in action.steps.enumerated() where done?.contains(number) ?? true {
                 if step.runsAlone, let statement = step.statements.first {
-                    try run.run(statement, on: connection)
+                    try script.run(statement, on: connection)
                 } else {
-                    try connection.transaction {
-                        for statement in step.statements { try run.run(statement, on: connection) }
-                        try connection.execute(ActionRun.closing.joined(separator: "; "))
-                    }
+                    try connection.transaction { try script.run(step, on: connection) {} }
                 }
             }
         }

@@ -2,13 +2,11 @@ import Catalog
 import Foundation
 import Postgres
 import SQL
-import Telemetry
 
 /// Runs migrations in a scratch database and reads the schema that they create.
 struct SchemaReplay: Sendable {
     /// The selections, ordered so that each system follows the systems that it requires.
     let selections: [MigrationSelection]
-    let logger: Logger
 
     /// - Parameter server: the connection to the server on which the scratch database is created.
     /// - Throws: `PostgresError`; `MigrationError` if a migration cannot be run there.
@@ -18,8 +16,7 @@ struct SchemaReplay: Sendable {
             return try await Connection.opened(settings.named("reeve validate")) { connection in
                 var systems: [ObjectIdentity: String] = [:]
                 for selection in selections {
-                    try await ReplayRun(selection: selection, database: Database(settings), logger: logger)
-                        .perform(on: connection)
+                    try await ReplayRun(selection: selection).perform(on: connection)
                     for object in try await connection.with({ try Self.made(on: $0) }) where systems[object] == nil {
                         systems[object] = selection.system.name
                     }
