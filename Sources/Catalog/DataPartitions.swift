@@ -45,6 +45,8 @@ struct DataPartitions {
     var reconciled: SchemaCatalog {
         var result = expected
         var parents = expected.objects.keys.filter { expected[$0]?["partition key"] != nil }.sorted()
+        // Partitions of partitions, whose rows the row level security of an ancestor hides.
+        var hidden: Set<ObjectIdentity> = []
         while let parent = parents.popLast() {
             guard let wanted = result[parent], let there = found[parent],
                 ExactText.same(wanted["partition key"], there["partition key"])
@@ -53,9 +55,11 @@ struct DataPartitions {
             for partition in expectedPartitions[ExactText(parent.path)] ?? [] where found[partition.identity] == nil {
                 if mayBeMissing(partition, among: siblings) { remove(partition.identity, from: &result) }
             }
+            let hides = wanted["row level security"] != nil || hidden.contains(parent)
             for partition in siblings where isAdopted(partition) {
-                adopt(partition, of: wanted, there, &result)
+                adopt(partition, of: wanted, hidesRows: hides, &result)
                 if partition["partition key"] != nil { parents.append(partition.identity) }
+                if hides { hidden.insert(partition.identity) }
             }
         }
         return result
@@ -103,14 +107,13 @@ struct DataPartitions {
     /// Adds a found partition as it is expected to be. Properties that concern only the storage, or that have an effect
     /// only on statements that name the partition itself, are those of the found partition.
     private func adopt(
-        _ partition: CatalogObject, of parent: CatalogObject, _ foundParent: CatalogObject,
-        _ catalog: inout SchemaCatalog
+        _ partition: CatalogObject, of parent: CatalogObject, hidesRows: Bool, _ catalog: inout SchemaCatalog
     ) {
         var table = partition
         for property in ["owner", "persistence"] { table[property] = parent[property] }
         table["disabled inherited triggers"] = nil
         // Whoever may read a partition without row level security reads rows that the parent hides.
-        let hides = parent["row level security"] != nil && partition["row level security"] == nil
+        let hides = hidesRows && partition["row level security"] == nil
         restrictPrivileges(of: &table, to: hides ? CatalogObject(parent.identity) : parent, allowsDefaults: !hides)
         let order = QualifiedName.list(partition["column order"] ?? "")
         let wanted = QualifiedName.list(parent["column order"] ?? "")
@@ -122,7 +125,8 @@ struct DataPartitions {
         for name in wanted.map(QualifiedName.unquoted) {
             let own = ObjectIdentity(.column, schema: parent.identity.schema, parent: parent.identity.name, name)
             guard let column = catalog[own] else { continue }
-            catalog[self.column(name, of: table)] = adopted(column, as: self.column(name, of: table))
+            catalog[self.column(name, of: table)] = adopted(
+                column, as: self.column(name, of: table), withPrivileges: !hides)
         }
         for object in statistics[ExactText(table.identity.path)] ?? [] { catalog[object.identity] = object }
     }
@@ -133,7 +137,11 @@ struct DataPartitions {
 
     /// Returns the expected column of a partition. Defaults and identities may be absent, because rows that are inserted
     /// into the parent get theirs.
-    private func adopted(_ column: CatalogObject, as identity: ObjectIdentity) -> CatalogObject {
+    ///
+    /// - Parameter withPrivileges: whether the partition may have the column privileges of its parent.
+    private func adopted(
+        _ column: CatalogObject, as identity: ObjectIdentity, withPrivileges: Bool
+    ) -> CatalogObject {
         var result = CatalogObject(identity, properties: column.properties)
         result.dependencies = column.dependencies
         guard let there = found[identity] else {
@@ -147,7 +155,7 @@ struct DataPartitions {
         for property in there.properties where PrivilegeChange.grantee(property.name) != nil {
             result[property.name] = property.value
         }
-        restrictPrivileges(of: &result, to: column)
+        restrictPrivileges(of: &result, to: withPrivileges ? column : CatalogObject(column.identity))
         return result
     }
 

@@ -49,28 +49,38 @@ enum Secrets {
         return settings.parameters.sorted { ExactText.precedes($0.key, $1.key) }.map { ($0.key, $0.value) }
     }
 
-    /// Returns whether an option is secret. Of a user mapping, every option is secret except the user's name, because
-    /// wrappers name their options as they like.
+    /// Returns whether an option is secret. Wrappers name their options as they like, so an option is shown only if its
+    /// name is known to be harmless, and its value does not look like a secret. Of a user mapping only the user's name
+    /// is shown.
     private static func isSecret(_ name: String, _ value: String, in kind: ObjectKind) -> Bool {
-        let words = name.lowercased().split { !$0.isLetter }.map(String.init)
-        if kind == .userMapping { return !["user", "username"].contains(words.joined()) }
-        let parts = [
-            "passw", "passcode", "secret", "token", "credential", "passphrase", "apikey", "accesskey", "private",
-            "bearer",
-            "connectionstring",
-        ]
-        let whole = [
-            "pass", "pwd", "pin", "key", "auth", "authorization", "dsn", "conninfo", "connstr", "conn", "jwt", "cred",
-            "creds", "sas", "sig", "session",
-        ]
-        return parts.contains(where: words.joined().contains) || words.contains(where: whole.contains)
-            || isSecret(value)
+        let name = name.lowercased()
+        if kind == .userMapping { return !["user", "username"].contains(name) }
+        return !harmless.contains(name) || isSecret(value)
     }
 
-    /// Returns whether a value looks like a connection string, a URL with a user, or an HTTP header with a secret.
+    /// Options of libpq (PostgreSQL manual, section 34.1.2), of postgres_fdw and file_fdw (sections F.38 and F.15), and
+    /// names that other wrappers use for the same.
+    private static let harmless: Set<String> = [
+        "host", "hostaddr", "port", "dbname", "database", "user", "username", "application_name", "client_encoding",
+        "connect_timeout", "fallback_application_name", "keepalives", "keepalives_idle", "keepalives_interval",
+        "keepalives_count", "tcp_user_timeout", "sslmode", "sslcompression", "sslcert", "sslkey", "sslrootcert", "sslcrl",
+        "sslcrldir", "sslsni", "sslnegotiation", "ssl_min_protocol_version", "ssl_max_protocol_version", "requirepeer",
+        "requiressl", "krbsrvname", "gsslib", "gssencmode", "gssdelegation", "channel_binding", "require_auth", "service",
+        "target_session_attrs", "load_balance_hosts", "replication", "passfile",
+        "schema", "schema_name", "table", "table_name", "column_name", "use_remote_estimate", "fdw_startup_cost",
+        "fdw_tuple_cost", "fetch_size", "batch_size", "extensions", "analyze_sampling", "async_capable",
+        "parallel_commit", "parallel_abort", "keep_connections", "updatable", "truncatable", "password_required",
+        "import_collate", "import_default", "import_generated", "import_not_null", "filename", "format", "header",
+        "delimiter", "quote", "escape", "null", "encoding", "force_not_null", "force_null", "rowid", "readonly",
+        "charset", "timeout", "region", "bucket", "compression",
+    ]
+
+    /// Returns whether a value looks like a connection string, a URL with a user, or text that contains a secret.
     private static func isSecret(_ value: String) -> Bool {
         let text = value.lowercased()
-        return text.contains("://") && text.contains("@") || text.hasPrefix("bearer ")
-            || text.contains(/(?:passw(?:or)?d|pwd|api_?key|sig|secret|token|authorization)\s*[=:]/)
+        return text.contains(/[^\s:\/@]+[:\/][^\s@]+@[^\s@]/) || text.hasPrefix("bearer ")
+            || text.contains("private key")
+            || text.contains(
+                /\b(?:[a-z]*pass[a-z]*|pwd|[a-z_-]*key|sig|signature|[a-z_-]*secret|[a-z_-]*token|authorization)["']?\s*[=:]/)
     }
 }

@@ -90,12 +90,21 @@ public struct Completions {
         case .files: answer.hasFiles = true
         case .words(let words): answer.candidates = words.map { Answer.Candidate($0) }
         case .commands: answer.candidates = next(after: line.words)
-        case .databases, .systems, .tasks, .checks: answer.candidates = values(kind).map { Answer.Candidate($0) }
+        case .databases, .systems, .tasks, .checks:
+            answer.candidates = values(kind).filter(Self.isPlain).map { Answer.Candidate($0) }
         }
         // A system may be named by its folder.
         if kind == .systems { answer.hasFiles = true }
         answer.candidates = answer.candidates.filter { $0.word.hasPrefix(typed) }
         return answer
+    }
+
+    /// Returns whether a name contains nothing that a shell interprets. The configuration, which may be somebody else's,
+    /// must not write code into a command line.
+    private static func isPlain(_ name: String) -> Bool {
+        name.unicodeScalars.allSatisfy {
+            $0.properties.isAlphabetic || $0.properties.numericType != nil || "_-./:+@%,=".unicodeScalars.contains($0)
+        }
     }
 
     /// The nouns, or the verbs of a noun.

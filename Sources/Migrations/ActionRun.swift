@@ -75,27 +75,29 @@ struct ActionRun: Sendable {
     private func attempt(
         _ began: ContinuousClock.Instant, on connection: Connection, _ keeper: Connection
     ) async throws {
-        do {
-            if action.runsInOneTransaction {
-                let preamble = try await keeper.with {
-                    try settings.survey(action.system, on: $0).statement(local: true)
-                }
-                try await connection.with { try self.inOneTransaction(began, preamble, on: $0) }
-            } else {
-                try await StepRun(run: self, keeper: keeper).perform(began, on: connection)
+        if action.runsInOneTransaction {
+            let preamble = try await keeper.with { try settings.survey(action.system, on: $0).statement(local: true) }
+            return try await connection.with { connection in
+                defer { Self.reset(connection) }
+                try self.inOneTransaction(began, preamble, on: connection)
             }
-        } catch {
-            await reset(connection)
-            throw error
         }
-        // The settings of the migration, or of functions that it called, must not affect the next migration or Reeve's
-        // own statements. If the session cannot be reset, the connection is closed.
-        await reset(connection)
+        let result: Result<Void, any Error>
+        do {
+            result = .success(try await StepRun(run: self, keeper: keeper).perform(began, on: connection))
+        } catch {
+            result = .failure(error)
+        }
+        // In a separate task, because the current task may be cancelled.
+        await Task { try? await connection.with { Self.reset($0) } }.value
+        try result.get()
     }
 
-    private func reset(_ connection: Connection) async {
-        // In a separate task, because the current task may be cancelled.
-        await Task { try? await connection.with { if $0.isOpen { try $0.resetSession() } } }.value
+    /// Resets the session: the settings of the migration, or of functions that it called, must not affect the next
+    /// migration or Reeve's own statements. If the session cannot be reset, the connection is closed.
+    private static func reset(_ connection: isolated Connection) {
+        guard connection.isOpen else { return }
+        try? connection.resetSession(withLocks: true)
     }
 
     private func inOneTransaction(
@@ -108,11 +110,14 @@ struct ActionRun: Sendable {
         if action.direction == .up {
             let record = MigrationLedger.recordStatement(
                 record(.applied), source: action.script.text, milliseconds: nil, actor: settings.actor)
-            return try script.runWhole(action.steps[0], then: record, options, on: connection)
+            return try connection.transaction(options) {
+                try script.runWhole(action.steps[0], then: [record, ScriptRun.powerless], on: connection)
+            }
         }
         try connection.transaction(options) {
-            try script.runWhole(action.steps[0], on: connection)
+            try script.runWhole(action.steps[0], then: [], on: connection)
             try writeLedger(began, on: connection)
+            try connection.execute(ScriptRun.powerless)
         }
     }
 

@@ -52,13 +52,26 @@ struct IndexTwin: Sendable {
         // The copy has the name of the table, because the definition may contain that name.
         let names = try connection.query(
             """
-            SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I', c.relname)
-            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+            SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I', c.relname),
+                CASE WHEN c.relowner OPERATOR(pg_catalog.<>) r.oid THEN
+                    pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner)) END, r.rolsuper
+            FROM pg_catalog.pg_roles r, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
             WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.int8::pg_catalog.oid
+                AND r.rolname OPERATOR(pg_catalog.=) CURRENT_USER
             """, [table]
-        ).first.map { (whole: try $0.get(0, as: String.self), plain: try $0.get(1, as: String.self)) }
+        ).first.map { row in
+            (
+                whole: try row.get(0, as: String.self), plain: try row.get(1, as: String.self),
+                owner: try row.get(2, as: String?.self), isSuperuser: try row.get(3, as: Bool.self)
+            )
+        }
         guard let names else { throw PostgresError(.server, "the table does not exist") }
+        if let owner = names.owner, !names.isSuperuser { try connection.execute("SET LOCAL ROLE \(owner)") }
         try connection.execute("CREATE TEMPORARY TABLE \(names.plain) (LIKE \(names.whole)) ON COMMIT DROP")
+        // The server evaluates the expressions of an index as the owner of the table.
+        if let owner = names.owner, names.isSuperuser {
+            try connection.execute("ALTER TABLE pg_temp.\(names.plain) OWNER TO \(owner)")
+        }
         let definition = String(
             decoding: script.source[statement.definitionStart..<text.range.upperBound], as: UTF8.self)
         try connection.execute(

@@ -1,4 +1,5 @@
 import Foundation
+import SQL
 import Telemetry
 
 /// The directives of a file: lines `-- reeve: …` in the comments at its beginning.
@@ -17,19 +18,36 @@ public struct MigrationDirectives: Sendable, Equatable {
     init() {}
 
     init(header source: [UInt8], path: String) throws {
-        var (start, number) = (0, 0)
-        while start < source.count {
-            let end = source[start...].firstIndex(of: UInt8(ascii: "\n")) ?? source.count
-            let line = source[start..<end]
-            (start, number) = (end + 1, number + 1)
-            guard line.first(where: { $0 > 0x20 }).map({ $0 == UInt8(ascii: "-") }) ?? true else { return }
-            let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
-            guard text.isEmpty || text.hasPrefix("--") else { return }
+        var header = HeaderComments(source)
+        while let comment = header.next() {
+            let text = String(decoding: source[comment], as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
             if ScriptParts.refusesTransaction(text) { noTransaction = true }
-            guard text.contains("reeve:"), let match = text.wholeMatch(of: /--\s*reeve:\s*([a-z-]+)\s*(.*?)\s*/) else {
-                continue
-            }
-            try read(String(match.1), value: String(match.2), location: "\(path):\(number)")
+            guard let match = text.wholeMatch(of: Self.form) else { continue }
+            try read(
+                match.1.lowercased(), value: String(match.2),
+                location: "\(path):\(SourceExcerpt(file: path, source: source, offset: comment.lowerBound).line)")
+        }
+        try Self.refuseOthers(in: source, after: header.end, path: path)
+    }
+
+    private static var form: Regex<(Substring, Substring, Substring)> {
+        /(?i)--+\s*reeve\s*:\s*([a-z-]+)\s*(.*?)\s*/
+    }
+
+    /// Refuses directives that are not at the beginning of the file. They would have no effect, and the migration would
+    /// run in another way than its author expects.
+    private static func refuseOthers(in source: [UInt8], after start: Int, path: String) throws {
+        guard ScriptEncoding.mentions("reeve", in: Array(source[start...])) else { return }
+        for line in source[start...].split(separator: UInt8(ascii: "\n")) {
+            let begin = line.firstIndex { $0 > 0x20 } ?? line.endIndex
+            guard line[begin...].starts(with: "--".utf8) else { continue }
+            let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+            let names = ["no-transaction", "lock-timeout", "retries", "encoding", "opt-in"]
+            guard let match = text.wholeMatch(of: form), names.contains(match.1.lowercased()) else { continue }
+            throw MigrationError.badDirective(
+                location: "\(path):\(SourceExcerpt(file: path, source: source, offset: begin).line)",
+                "the directive '\(match.1.lowercased())' is behind the first statement",
+                hint: "write directives in the comments at the beginning of the file")
         }
     }
 
@@ -71,5 +89,52 @@ public struct MigrationDirectives: Sendable, Equatable {
                 location: location, "unknown directive '\(name)\(value.isEmpty ? "" : " ")\(value)'",
                 hint: "use no-transaction, lock-timeout DURATION, retries N, encoding NAME or opt-in NAME")
         }
+    }
+}
+
+/// The comments before the first statement of a file.
+private struct HeaderComments {
+    private let source: [UInt8]
+    /// The end of what was read.
+    private(set) var end: Int
+
+    init(_ source: [UInt8]) {
+        self.source = source
+        // A byte order mark.
+        end = source.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
+    }
+
+    /// Returns the range of the next comment that ends with its line; nil if a statement or the end follows. Comments
+    /// `/* … */`, which may be nested, are skipped.
+    mutating func next() -> Range<Int>? {
+        while end < source.count {
+            let rest = source[end...]
+            if rest.starts(with: "--".utf8) {
+                let start = end
+                end = rest.firstIndex(of: UInt8(ascii: "\n")) ?? source.count
+                return start..<end
+            } else if rest.starts(with: "/*".utf8) {
+                skipBlock()
+            } else if source[end] <= 0x20 {
+                end += 1
+            } else {
+                return nil
+            }
+        }
+        return nil
+    }
+
+    private mutating func skipBlock() {
+        var depth = 0
+        repeat {
+            let rest = source[end...]
+            if rest.starts(with: "/*".utf8) {
+                (depth, end) = (depth + 1, end + 2)
+            } else if rest.starts(with: "*/".utf8) {
+                (depth, end) = (depth - 1, end + 2)
+            } else {
+                end += 1
+            }
+        } while depth > 0 && end < source.count
     }
 }

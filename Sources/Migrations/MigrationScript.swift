@@ -48,9 +48,14 @@ public struct MigrationScript: Sendable {
         tokenDigest = Digest.of(try SQLLexer.canonicalTokens(of: statements, in: source, file: path))
     }
 
-    /// Whether the text contains the name of the setting that changes how the server parses strings. The server parses
-    /// all statements that are sent together before it runs the first one.
-    var mentionsStringSyntax: Bool { ScriptEncoding.mentions("standard_conforming_strings", in: source) }
+    /// Whether the script may change how later sessions begin, or leaves something that the server cannot reset: it
+    /// keeps a setting with a name of two parts as an empty string. The next migration then requires a new session.
+    var requiresNewSession: Bool {
+        if ScriptEncoding.mentions("set_config", in: source) { return true }
+        let text = text
+        return text.contains(/(?i)\balter\s+(?:database|role|user|system)\b/)
+            || text.contains(/(?i)\bset(?:\s+session|\s+local)?\s+"?[a-z_][a-z0-9_$]*"?\./)
+    }
 
     public var text: String { String(decoding: source, as: UTF8.self) }
 

@@ -207,31 +207,53 @@ public struct Migrator: Sendable {
         let tell: @Sendable (ServerNotice) -> Void = { notice in
             if let action = current.action.withLock({ $0 }) { report(.notice(action, notice)) }
         }
-        try await database.withDirectConnection(named: RunLock.session, staysWhenIdle: true, onNotice: tell) {
-            connection in
-            let process = await connection.serverProcess
-            try await keeper.with { try MigrationLedger.recordSession(process, on: $0) }
-            try await watch.during([connection, keeper]) {
-                for (number, action) in actions.enumerated() {
-                    current.action.withLock { $0 = action }
-                    report(.begins(action))
-                    let run = ActionRun(
-                        action: action, isFollowed: number + 1 < actions.count, settings: settings, watch: watch,
-                        logger: logger, report: report)
-                    do {
-                        let milliseconds = try await run.perform(on: connection, keeper: keeper)
-                        past.add(action, milliseconds: milliseconds)
-                        report(.ended(action, milliseconds: milliseconds))
-                    } catch {
-                        await recordFailure(error, of: action, on: keeper)
-                        throw error
-                    }
-                    // Without the keeper's connection, the lock of the run is lost.
-                    guard await connection.isOpen, await keeper.isOpen else {
-                        throw PostgresError(.connectionLost, "the connection is closed")
+        var left = actions.count
+        for together in Self.sessions(actions) {
+            left -= together.count
+            let isLast = left == 0
+            try await database.withDirectConnection(named: RunLock.session, staysWhenIdle: true, onNotice: tell) {
+                connection in
+                let process = await connection.serverProcess
+                try await keeper.with { try MigrationLedger.recordSession(process, on: $0) }
+                try await watch.during([connection, keeper]) {
+                    for (number, action) in together.enumerated() {
+                        current.action.withLock { $0 = action }
+                        let run = ActionRun(
+                            action: action, isFollowed: !isLast || number + 1 < together.count, settings: settings,
+                            watch: watch, logger: logger, report: report)
+                        try await perform(run, past, connection, keeper)
                     }
                 }
             }
+        }
+    }
+
+    /// Divides actions into those that share a session, which is reset after each of them.
+    private static func sessions(_ actions: [MigrationAction]) -> [[MigrationAction]] {
+        var sessions: [[MigrationAction]] = []
+        var isOpen = false
+        for action in actions {
+            if isOpen { sessions[sessions.count - 1].append(action) } else { sessions.append([action]) }
+            isOpen = !action.script.requiresNewSession
+        }
+        return sessions
+    }
+
+    private func perform(
+        _ run: ActionRun, _ past: RunPast, _ connection: Connection, _ keeper: Connection
+    ) async throws {
+        run.report(.begins(run.action))
+        do {
+            let milliseconds = try await run.perform(on: connection, keeper: keeper)
+            past.add(run.action, milliseconds: milliseconds)
+            run.report(.ended(run.action, milliseconds: milliseconds))
+        } catch {
+            await recordFailure(error, of: run.action, on: keeper)
+            throw error
+        }
+        // Without the keeper's connection, the lock of the run is lost.
+        guard await connection.isOpen, await keeper.isOpen else {
+            throw PostgresError(.connectionLost, "the connection is closed")
         }
     }
 

@@ -6,19 +6,18 @@ import SQL
 /// character can be a quote or a backslash.
 enum ScriptEncoding {
     /// PostgreSQL's names of encodings (PostgreSQL manual, section 24.3.1), without `_`, and the names that iconv(3)
-    /// uses.
+    /// uses. Those are absent whose characters iconv(3) converts otherwise than PostgreSQL: BIG5, GB18030, JOHAB,
+    /// WIN1258, and the encodings of 2004.
     private static let names: [String: String] = {
         var names = [
             "UTF8": "UTF-8", "UNICODE": "UTF-8", "SQLASCII": "UTF-8",
-            "BIG5": "BIG5", "EUCCN": "EUC-CN", "EUCJP": "EUC-JP", "EUCJIS2004": "EUC-JISX0213", "EUCKR": "EUC-KR",
-            "EUCTW": "EUC-TW", "GB18030": "GB18030", "GBK": "GBK", "JOHAB": "JOHAB", "KOI8": "KOI8-R",
-            "KOI8R": "KOI8-R", "KOI8U": "KOI8-U", "SJIS": "CP932", "MSKANJI": "CP932", "SHIFTJIS": "CP932",
-            "WIN932": "CP932", "WINDOWS932": "CP932", "SHIFTJIS2004": "SHIFT_JISX0213", "UHC": "UHC", "WIN949": "UHC",
-            "WINDOWS949": "UHC", "WIN936": "GBK", "WINDOWS936": "GBK", "WIN950": "BIG5", "WINDOWS950": "BIG5",
-            "WIN": "CP1251", "ALT": "CP866", "WIN866": "CP866", "WINDOWS866": "CP866", "WIN874": "CP874",
-            "WINDOWS874": "CP874", "TCVN": "CP1258", "TCVN5712": "CP1258", "VSCII": "CP1258", "ABC": "CP1258",
+            "EUCCN": "EUC-CN", "EUCJP": "EUC-JP-MS", "EUCKR": "EUC-KR", "EUCTW": "EUC-TW", "GBK": "GBK",
+            "KOI8": "KOI8-R", "KOI8R": "KOI8-R", "KOI8U": "KOI8-U", "SJIS": "CP932", "MSKANJI": "CP932",
+            "SHIFTJIS": "CP932", "WIN932": "CP932", "WINDOWS932": "CP932", "UHC": "UHC", "WIN949": "UHC",
+            "WINDOWS949": "UHC", "WIN936": "GBK", "WINDOWS936": "GBK", "WIN": "CP1251", "ALT": "CP866", "WIN866": "CP866", "WINDOWS866": "CP866", "WIN874": "CP874",
+            "WINDOWS874": "CP874",
         ]
-        for number in 1250...1258 {
+        for number in 1250...1257 {
             names["WIN\(number)"] = "CP\(number)"
             names["WINDOWS\(number)"] = "CP\(number)"
         }
@@ -74,11 +73,11 @@ enum ScriptEncoding {
             result = text
             (start, current) = (change.end, change.encoding)
         }
-        if start == 0, same(current, "UTF8") {
-            try validate(bytes, 0..<bytes.count, path)
-            return bytes
-        }
-        return result + (try converted(bytes, start..<bytes.count, current, path))
+        let isPlain = start == 0 && same(current, "UTF8")
+        let text = try isPlain ? bytes : result + converted(bytes, start..<bytes.count, current, path)
+        if isPlain { try validate(bytes, 0..<bytes.count, path) }
+        if !isPlain || mentionsEncoding(bytes) { try refuseUnknownChanges(text, hasOther: !isPlain, path: path) }
+        return text
     }
 
     /// Returns whether the line that ends at an offset is a statement that names an encoding.
@@ -105,30 +104,73 @@ enum ScriptEncoding {
     /// Returns the ends of the statements that change the encoding, with the new encodings. Each must be on a line of
     /// its own, as pg_dump writes it.
     private static func changes(in bytes: [UInt8]) -> [(end: Int, encoding: String)] {
-        // Most files mention no encoding, and regular expressions are slow.
-        guard mentions("client_encoding", in: bytes) || mentions("names", in: bytes) else { return [] }
-        let mayBegin = ["SET", "RESET", "DISCARD"].map { Array($0.utf8) }
-        let declaration =
-            /(?i)SET\s+(?:SESSION\s+)?(?:client_encoding\s*(?:=|\sTO\s)|NAMES\s)\s*'?([A-Za-z0-9_-]+)'?\s*;\s*/
-        let reset =
-            /(?i)(?:RESET\s+client_encoding|RESET\s+ALL|DISCARD\s+ALL|SET\s+client_encoding\s*(?:=|\sTO\s)\s*DEFAULT)\s*;\s*/
+        guard mentionsEncoding(bytes) else { return [] }
         var found: [(Int, String)] = []
         var start = 0
         while start < bytes.count {
             let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
-            defer { start = end + 1 }
-            let words = bytes[start..<end].drop { $0 <= 0x20 }
-            guard mayBegin.contains(where: { words.prefix($0.count).map { $0 & ~0x20 }.elementsEqual($0) }) else {
-                continue
-            }
-            let line = String(decoding: words, as: UTF8.self)
-            if let match = line.wholeMatch(of: declaration), isKnown(String(match.1)) {
-                found.append((end, String(match.1)))
-            } else if line.wholeMatch(of: reset) != nil {
-                found.append((end, "UTF8"))
-            }
+            if let encoding = change(inLine: bytes[start..<end]) { found.append((end, encoding)) }
+            start = end + 1
         }
         return found
+    }
+
+    /// Whether a file may name an encoding. Most files do not, and regular expressions are slow.
+    private static func mentionsEncoding(_ bytes: [UInt8]) -> Bool {
+        mentions("client_encoding", in: bytes) || mentions("names", in: bytes)
+    }
+
+    private static let mayBegin = ["SET", "RESET", "DISCARD"].map { Array($0.utf8) }
+
+    /// Returns the encoding that a line names, if the line is a statement for that and nothing else.
+    private static func change(inLine line: ArraySlice<UInt8>) -> String? {
+        let words = line.drop { $0 <= 0x20 }
+        guard mayBegin.contains(where: { words.prefix($0.count).map { $0 & ~0x20 }.elementsEqual($0) }) else {
+            return nil
+        }
+        let text = String(decoding: words, as: UTF8.self)
+        let declaration =
+            /(?i)SET\s+(?:SESSION\s+)?(?:client_encoding\s*(?:=|\sTO\s)|NAMES\s)\s*'?([A-Za-z0-9_-]+)'?\s*;\s*/
+        if let match = text.wholeMatch(of: declaration), isKnown(String(match.1)) { return String(match.1) }
+        let reset =
+            /(?i)(?:RESET\s+client_encoding|RESET\s+ALL|DISCARD\s+ALL|SET\s+client_encoding\s*(?:=|\sTO\s)\s*DEFAULT)\s*;\s*/
+        return text.wholeMatch(of: reset) == nil ? nil : "UTF8"
+    }
+
+    /// Refuses statements whose effect on the encoding of the text that follows, or of the data of COPY, is not
+    /// followed here. The text is sent in UTF-8, so they would have another effect than in psql.
+    ///
+    /// - Parameters:
+    ///   - source: the text in UTF-8.
+    ///   - hasOther: whether a part of the file is in another encoding.
+    /// - Throws: `MigrationError.badEncoding`; `SQLScriptError`.
+    private static func refuseUnknownChanges(_ source: [UInt8], hasOther: Bool, path: String) throws {
+        for statement in try SQLLexer.split(source, file: path) {
+            let tokens = try SQLLexer.tokens(
+                of: source, in: statement.range, standardConformingStrings: statement.standardConformingStrings,
+                file: path)
+            let words = tokens.map { ScriptWord($0, in: source) }
+            let keywords = words.map(\.keyword)
+            let location = SourceExcerpt(file: path, source: source, offset: statement.range.lowerBound).location
+            if hasOther, statement.copyData != nil, keywords.contains("ENCODING") {
+                throw MigrationError.badEncoding(
+                    location: location, "the option ENCODING of COPY cannot be used in a file that is not in UTF-8",
+                    hint: "leave the option out: the data have the encoding of the file")
+            }
+            let declares = isDeclaration(words)
+            let undoes = hasOther && (keywords.first == "ROLLBACK" || [["RESET", "ALL"], ["DISCARD", "ALL"]].contains(keywords))
+            let mentions = words.contains { $0.text.lowercased().contains("client_encoding") }
+            guard declares || undoes || mentions && hasOther else { continue }
+            let begin = source[..<statement.range.lowerBound].lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0
+            let end = source[statement.range.upperBound...].firstIndex(of: UInt8(ascii: "\n")) ?? source.count
+            if change(inLine: source[begin..<end]) != nil { continue }
+            let value = words.last.map { $0.text.filter { $0 != "'" } } ?? ""
+            if declares, !hasOther, isKnown(value), same(value, "UTF8") { continue }
+            throw MigrationError.badEncoding(
+                location: location, "this statement may change the encoding of the text that follows it",
+                hint: "write SET client_encoding = 'NAME'; with a known encoding on a line of its own, or save the file "
+                    + "in UTF-8")
+        }
     }
 
     /// Returns whether bytes contain a word in lower or upper case.

@@ -18,7 +18,7 @@ struct ScriptParts {
         var upStart: (line: Int, offset: Int)?
         var downStart: (line: Int, offset: Int)?
         for (number, range) in Self.lines(bytes) {
-            guard let marker = Self.marker(bytes[range]) else { continue }
+            guard let marker = try Self.marker(bytes[range], at: "\(path):\(number)") else { continue }
             let place = (number, range.lowerBound)
             switch marker {
             case .up where upStart == nil && downStart == nil: upStart = place
@@ -49,25 +49,36 @@ struct ScriptParts {
         // Most files have no down part. Only lines with a comment are examined.
         guard bytes.contains(UInt8(ascii: "-")) else { return [] }
         var lines: [(Int, Range<Int>)] = []
-        var (start, number) = (0, 1)
+        // A byte order mark.
+        var (start, number) = (bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0, 1)
         while start < bytes.count {
             let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
-            if end - start >= 5, bytes[start] == UInt8(ascii: "-"), bytes[start + 1] == UInt8(ascii: "-") {
-                lines.append((number, start..<end))
-            }
+            let text = bytes[start..<end].drop { $0 <= 0x20 }
+            if text.count >= 5, text.starts(with: "--".utf8) { lines.append((number, start..<end)) }
             (start, number) = (end + 1, number + 1)
         }
         return lines
     }
 
-    private static func marker(_ line: ArraySlice<UInt8>) -> Marker? {
-        let text = String(decoding: line.dropFirst(2), as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
-        let words = text.lowercased().replacing("reeve:", with: "reeve: ").split(whereSeparator: \.isWhitespace)
+    /// The markers of other tools are recognised only at the beginning of a line, as these tools do.
+    ///
+    /// - Throws: `MigrationError.badDirective` if other text follows a marker of Reeve.
+    private static func marker(_ line: ArraySlice<UInt8>, at location: String) throws -> Marker? {
+        let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines).lowercased()
+        if let match = text.wholeMatch(of: /--+\s*reeve\s*:\s*(up|down)\b(.*)/) {
+            guard match.2.isEmpty else {
+                throw MigrationError.badDirective(
+                    location: location, "'-- reeve: \(match.1)' is followed by other text",
+                    hint: "write the marker on a line of its own")
+            }
+            return match.1 == "up" ? .up : .down
+        }
+        guard line.first == UInt8(ascii: "-") else { return nil }
+        let words = text.dropFirst(2).split(whereSeparator: \.isWhitespace)
         switch words.first {
         case "migrate:up": return .up
         case "migrate:down": return .down
-        case "reeve:", "+goose", "+migrate":
-            guard words.count >= 2, words[0] != "reeve:" || words.count == 2 else { return nil }
+        case "+goose" where words.count >= 2, "+migrate" where words.count >= 2:
             return words[1] == "up" ? .up : words[1] == "down" ? .down : nil
         default: return nil
         }

@@ -6,12 +6,16 @@ import SQL
 /// follow in it.
 struct ScriptRun: Sendable {
     let script: MigrationScript
+    /// Returns the statements that run instead of one; nil if it runs as it is.
+    var substitute: @Sendable (SQLStatement) throws -> [String]? = { _ in nil }
 
     /// Runs a statement. The output of COPY TO STDOUT is discarded, like the rows of a query. An error contains the
     /// statement's location in the file.
     func run(_ statement: SQLStatement, on connection: isolated Connection) throws {
         do {
-            if let data = statement.copyData {
+            if let others = try substitute(statement) {
+                for other in others { try connection.execute(other) }
+            } else if let data = statement.copyData {
                 try connection.copyIn(script.text(of: statement), script.source[data])
             } else {
                 try connection.copyOut(script.text(of: statement)) { _ in }
@@ -21,50 +25,22 @@ struct ScriptRun: Sendable {
         }
     }
 
-    // MARK: Scripts that are one transaction
-
-    /// Runs the statements of a script in one transaction, and then `end`. If possible, they are sent together.
+    /// Runs the statements of a script that is one transaction in the open transaction, and ends the script's part of
+    /// the transaction. Each statement is sent by itself, because functions such as statement_timestamp() and
+    /// current_query() show what was sent.
     ///
-    /// - Parameter end: a statement of Reeve; nil: none.
-    func runWhole(
-        _ step: MigrationStep, then end: String?, _ options: TransactionOptions, on connection: isolated Connection
-    ) throws {
-        guard canBeSentTogether(step.statements) else {
-            return try connection.transaction(options) {
-                try runWhole(step, on: connection)
-                if let end { try connection.execute(end) }
-            }
-        }
-        do {
-            try connection.transaction(
-                options, batch: step.statements.map(script.text) + Self.closingWhole + [end].compactMap { $0 })
-        } catch let error as PostgresError {
-            guard let index = error.batchIndex, index < step.statements.count else { throw error }
-            throw error.located(in: step.statements[index], of: script.source, file: script.path)
-        }
-    }
-
-    /// Runs the statements of a script in the open transaction, and ends the script's part of the transaction.
-    func runWhole(_ step: MigrationStep, on connection: isolated Connection) throws {
+    /// - Parameter end: statements of Reeve that follow at once. `powerless` must end the transaction.
+    func runWhole(_ step: MigrationStep, then end: [String], on connection: isolated Connection) throws {
         for statement in step.statements { try run(statement, on: connection) }
-        try connection.execute(Self.closingWhole.joined(separator: "; "))
-    }
-
-    /// Returns whether statements can be sent in one batch: there is no COPY, and none can change how the server parses
-    /// those after it.
-    private func canBeSentTogether(_ statements: [SQLStatement]) -> Bool {
-        let copy = "copy".utf8
-        return !script.mentionsStringSyntax
-            && statements.allSatisfy { statement in
-                !script.source[statement.range].prefix(copy.count).map { $0 | 0x20 }.elementsEqual(copy)
-            }
+        try connection.execute((Self.closingWhole + end).joined(separator: ";\n"))
     }
 
     // MARK: Scripts in steps
 
     /// Runs a step that is one transaction in the open transaction, and ends the script's part of the transaction.
     ///
-    /// - Parameter look: called after the statements, with the settings that they have made.
+    /// - Parameter look: called after the statements, with the settings that they have made. `powerless` must end the
+    ///   transaction.
     func run<T>(
         _ step: MigrationStep, on connection: isolated Connection, look: () throws -> T
     ) throws -> T {
@@ -72,9 +48,8 @@ struct ScriptRun: Sendable {
         let seen = try look()
         do {
             try connection.execute(Self.deferred)
-            let held = try Self.newHeldCursors(on: connection)
-            try connection.execute(Self.closing.joined(separator: "; "))
-            try held?.refuseOtherRole(on: connection)
+            let closing = try Self.closingNewCursors(on: connection) + Self.closing
+            try connection.execute(closing.joined(separator: "; "))
         } catch let error as PostgresError {
             // An error of a deferred constraint belongs to the step's statement, if there is only one.
             guard step.statements.count == 1, let statement = step.statements.first else { throw error }
@@ -100,37 +75,26 @@ struct ScriptRun: Sendable {
             ].map { ", pg_catalog.set_config('\($0)', '\($1)', true)" }.joined() + SessionMeaning.ofReeve,
     ]
 
-    /// As `closing`, for a script whose session ends with it. No cursor survives.
-    private static let closingWhole = ["CLOSE ALL", deferred] + closing
+    /// As `closing`, for a script whose session ends with it. No cursor survives, because the query of a cursor WITH
+    /// HOLD would run at COMMIT, with Reeve's role. Deferred triggers may open cursors, so they run before.
+    private static let closingWhole = [deferred, "CLOSE ALL"] + closing
 
-    /// Cursors WITH HOLD of the open transaction. At COMMIT their queries run to the end, with the role of that moment.
-    private struct HeldCursors {
-        let names: [String]
-        let role: String
+    /// A statement that must be the last one of a transaction with a script's part. At COMMIT the server runs deferred
+    /// triggers that others have deferred again, and the queries of cursors that these triggers have opened. A
+    /// superuser's transaction therefore ends with the rights of a role that owns nothing.
+    static let powerless = """
+        SELECT pg_catalog.set_config('role', 'pg_stat_scan_tables', true) FROM pg_catalog.pg_roles r
+        WHERE r.rolsuper AND r.rolname OPERATOR(pg_catalog.=) CURRENT_USER
+        """
 
-        /// Refuses cursors whose queries would run as another role than that of the script.
-        ///
-        /// - Throws: `PostgresError`.
-        func refuseOtherRole(on connection: isolated Connection) throws {
-            let current: String? = try connection.query("SELECT current_user::text").first?.get(0)
-            if current == role { return }
-            throw PostgresError(
-                .misuse,
-                "the cursor \(names.joined(separator: ", ")) WITH HOLD is open at the end of a transaction of the role "
-                    + role,
-                hint:
-                    "its query would run as another role: close the cursor, or write RESET ROLE before the end of the "
-                    + "transaction")
-        }
-    }
-
-    private static func newHeldCursors(on connection: isolated Connection) throws -> HeldCursors? {
-        let rows = try connection.query(
+    /// Returns statements that close the cursors WITH HOLD that were opened in this transaction. Those of earlier
+    /// transactions have their rows already.
+    private static func closingNewCursors(on connection: isolated Connection) throws -> [String] {
+        try connection.query(
             """
-            SELECT c.name, CURRENT_USER::pg_catalog.text AS role FROM pg_catalog.pg_cursors c
+            SELECT c.name FROM pg_catalog.pg_cursors c
             WHERE c.is_holdable AND c.creation_time OPERATOR(pg_catalog.>=) pg_catalog.transaction_timestamp()
-            """)
-        guard let role = try rows.first?.get("role", as: String.self) else { return nil }
-        return HeldCursors(names: try rows.map { try $0.get("name") }, role: role)
+            """
+        ).map { "CLOSE \(quoteIdentifier(try $0.get(0)))" }
     }
 }

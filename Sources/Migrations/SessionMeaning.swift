@@ -9,6 +9,12 @@ enum SessionMeaning {
         ("extra_float_digits", "1"), ("default_transaction_isolation", "read committed"),
     ]
 
+    /// Settings that only the scripts have, and that change what a script creates.
+    private static let ofScripts = [
+        "array_nulls", "transform_null_equals", "xmloption", "xmlbinary", "default_table_access_method",
+        "default_toast_compression", "backslash_quote",
+    ]
+
     /// Returns a statement that gives the settings the values that the session began with.
     static func ofDatabase(local: Bool) -> String {
         // NULL resets a setting to the session's default.
@@ -27,7 +33,7 @@ enum SessionMeaning {
             try await connection.with { connection in
                 try connection.query(
                     "SELECT name, reset_val FROM pg_settings WHERE name = ANY ($1::text[]) ORDER BY name",
-                    [pinned.map(\.0)]
+                    [pinned.map(\.0) + ofScripts]
                 ).map { (try $0.get("name", as: String.self), try $0.get("reset_val", as: String.self)) }
             }
         }

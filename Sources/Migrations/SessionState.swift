@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import RegexBuilder
 import SQL
 
 /// The state that the statements of a script have left in their session. The journal records it with each step, so that
@@ -7,6 +8,8 @@ import SQL
 struct SessionState: Codable, Equatable, Sendable {
     /// The settings that were made in the session, in their base units.
     var settings: [String: String]
+    /// The settings that Reeve had made in the session and that the script has reset.
+    var reset: [String]?
     var role: String
     var user: String
     /// The texts of the PREPARE statements.
@@ -16,8 +19,9 @@ struct SessionState: Codable, Equatable, Sendable {
 
     /// Reads the state. Depends on no setting of the session.
     ///
-    /// - Parameter names: settings with a name of two parts that the script may have made. The server does not list them.
-    static func read(custom names: [String], on connection: isolated Connection) throws -> SessionState {
+    /// - Parameter marks: what the script may have left in the session.
+    static func read(_ marks: Marks, on connection: isolated Connection) throws -> SessionState {
+        let names = marks.settings
         let custom = names.map { "(\(quoteLiteral($0)))" }.joined(separator: ", ")
         let listed =
             names.isEmpty
@@ -41,49 +45,62 @@ struct SessionState: Codable, Equatable, Sendable {
                 'hasTemporaryObjects', EXISTS (
                     SELECT FROM pg_catalog.pg_class c
                     WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
+                    OR EXISTS (
+                        SELECT FROM pg_catalog.pg_type t
+                        WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
+                    OR EXISTS (
+                        SELECT FROM pg_catalog.pg_proc p
+                        WHERE p.pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
                     OR EXISTS (SELECT FROM pg_catalog.pg_cursors c WHERE c.is_holdable)
             )::pg_catalog.text
             """
         ).first?.get(0)
         var state = try JSONDecoder().decode(SessionState.self, from: Data((text ?? "").utf8))
-        // The server returns the whole text that was sent with PREPARE, which may contain other statements.
-        if !state.prepared.allSatisfy(isPrepare) {
+        // Functions can prepare statements too, and the text that a function has sent is not run again with the rights
+        // of this session.
+        if !state.prepared.allSatisfy(marks.prepared.contains) {
             state.prepared = []
             state.hasTemporaryObjects = true
         }
         return state
     }
 
-    /// Returns whether a text is one PREPARE statement and nothing else.
-    private static func isPrepare(_ text: String) -> Bool {
-        let source = Array(text.utf8)
-        guard let statements = try? SQLLexer.split(source), statements.count == 1,
-            let first = try? SQLLexer.tokens(of: source, in: statements[0].range).first
-        else { return false }
-        return String(decoding: source[first.range], as: UTF8.self).uppercased() == "PREPARE"
-    }
+    /// What a script may leave in its session, as far as its text shows it.
+    struct Marks: Sendable {
+        /// Settings with a name of several parts, such as `app.tenant`. The server does not list them.
+        let settings: [String]
+        /// The texts of the PREPARE statements.
+        let prepared: Set<String>
 
-    /// Returns the settings with a name of two parts, such as `app.tenant`, that a script may make.
-    static func customSettings(in script: MigrationScript) -> [String] {
-        var names: Set<String> = []
-        for match in script.text.matches(
-            of: /(?i)\bset(?:\s+session|\s+local)?\s+([a-z_][a-z0-9_$]*\.[a-z_][a-z0-9_$]*)/)
-        {
-            names.insert(match.1.lowercased())
+        init(of script: MigrationScript) throws {
+            let name = #/"?[a-z_][a-z0-9_$]*"?(?:\."?[a-z_][a-z0-9_$]*"?)+/#.ignoresCase()
+            let set = Regex {
+                ChoiceOf {
+                    #/\bset(?:\s+session|\s+local)?\s+/#.ignoresCase()
+                    "'"
+                }
+                Capture { name }
+            }
+            settings = Set(
+                script.text.matches(of: set).map { $0.1.lowercased().filter { $0 != "\"" } }
+            ).sorted()
+            prepared = Set(
+                try script.statements.filter { try script.words(of: $0).first?.keyword == "PREPARE" }.map(script.text))
         }
-        for match in script.text.matches(of: /(?i)set_config\s*\(\s*'([a-z_][a-z0-9_$]*\.[a-z_][a-z0-9_$]*)'/) {
-            names.insert(match.1.lowercased())
-        }
-        return names.sorted()
     }
 
     /// Restores the state in a new session.
     func restore(on connection: isolated Connection) throws {
-        let calls = settings.sorted { $0.key < $1.key }.map {
-            "pg_catalog.set_config(\(quoteLiteral($0.key)), \(quoteLiteral($0.value)), false)"
-        }
+        let calls =
+            (reset ?? []).map { "pg_catalog.set_config(\(quoteLiteral($0)), NULL, false)" }
+            + settings.sorted { $0.key < $1.key }.map {
+                "pg_catalog.set_config(\(quoteLiteral($0.key)), \(quoteLiteral($0.value)), false)"
+            }
         if !calls.isEmpty { try connection.execute("SELECT " + calls.joined(separator: ", ")) }
-        for statement in prepared { try connection.execute(statement) }
+        for statement in prepared {
+            // A statement cannot be prepared again if a later step has dropped what it uses. It could not run either.
+            do { try connection.execute(statement) } catch let error as PostgresError where error.kind == .server {}
+        }
         let isOther: Bool? = try connection.query(
             "SELECT session_user OPERATOR(pg_catalog.<>) $1::pg_catalog.name", [user]
         ).first?.get(0)

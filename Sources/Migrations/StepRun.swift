@@ -16,16 +16,15 @@ struct StepRun {
     /// The connection of the run's lock, which writes the journal.
     let keeper: Connection
     private let journal: StepJournal
-    /// The settings with a name of two parts that the script may make.
-    private let custom: [String]
+    private let marks: SessionState.Marks
 
-    init(run: ActionRun, keeper: Connection) {
+    init(run: ActionRun, keeper: Connection) throws {
         self.run = run
         self.keeper = keeper
         journal = StepJournal(
             system: run.action.system.name, version: run.action.migration.version ?? 0,
             direction: run.action.direction == .up ? .up : .down)
-        custom = SessionState.customSettings(in: run.action.script)
+        marks = try SessionState.Marks(of: run.action.script)
     }
 
     private var action: MigrationAction { run.action }
@@ -35,7 +34,7 @@ struct StepRun {
         let known = try await keeper.with { try self.begin(on: $0) }
         let plan = try self.plan(known)
         try await prepareSession(on: connection)
-        let initial = try await connection.with { try SessionState.read(custom: custom, on: $0) }
+        let initial = try await connection.with { try SessionState.read(self.marks, on: $0) }
         let session = StepSession(connection: connection, initial: initial)
         try await restoreSession(plan, on: connection)
         for one in plan where !one.isDone {
@@ -175,6 +174,7 @@ struct StepRun {
                 }
                 try journal.note(
                     step: one.number, tokenDigest: one.digest, .done, session: state, on: connection)
+                try connection.execute(ScriptRun.powerless)
             }
         }
         // Settings that were made for the transaction have ended with it.
@@ -182,7 +182,8 @@ struct StepRun {
     }
 
     private func state(since initial: SessionState, on connection: isolated Connection) throws -> JSONText {
-        var state = try SessionState.read(custom: custom, on: connection)
+        var state = try SessionState.read(marks, on: connection)
+        state.reset = initial.settings.keys.filter { state.settings[$0] == nil }.sorted()
         state.settings = state.settings.filter { initial.settings[$0.key] != $0.value }
         return try JSONText(encoding: state)
     }

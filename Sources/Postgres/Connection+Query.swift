@@ -91,47 +91,6 @@ extension Connection {
         return tag
     }
 
-    /// Runs statements without parameters in one exchange. The first statement that fails ends the exchange.
-    ///
-    /// The server parses all statements before it runs the first one.
-    ///
-    /// - Returns: the rows of the last statement.
-    /// - Throws: `PostgresError`, whose `batchIndex` is the index of the failed statement; `CancellationError`.
-    @discardableResult
-    func execute(batch statements: [String]) throws -> Rows {
-        let separator = ";\n"
-        var completed = 0
-        var last = RowCollector(limit: settings.resultLimit)
-        do {
-            let sql = statements.joined(separator: separator)
-            try exchange(sql) {
-                PQsendQuery($0, sql)
-            } take: {
-                // Each row arrives as a separate result. A statement is counted when it is complete.
-                if completed == statements.count - 1 { try last.take($0) }
-                if PQresultStatus($0) != PGRES_SINGLE_TUPLE { completed += 1 }
-            }
-        } catch var error as PostgresError where error.kind == .server {
-            var before = 0
-            var index = completed
-            if let position = error.position {
-                // A syntax error is reported before any statement has run, so `completed` is not the index of the
-                // failed statement. The position of the error shows which one it is.
-                index = 0
-                while index + 1 < statements.count {
-                    let length = statements[index].unicodeScalars.count + separator.unicodeScalars.count
-                    if position <= before + length { break }
-                    before += length
-                    index += 1
-                }
-                error.position = position - before
-            }
-            error.batchIndex = min(index, statements.count - 1)
-            throw error
-        }
-        return last.rows
-    }
-
     /// Runs a `COPY … FROM STDIN` and sends its data.
     ///
     /// - Throws: `PostgresError`, `CancellationError`.
@@ -179,10 +138,11 @@ extension Connection {
     }
 
     /// Resets the role, the settings and the temporary objects of the session to their state after connecting. Then
-    /// repeats the settings that every session of this program needs. Session-level locks are kept.
+    /// repeats the settings that every session of this program needs.
     ///
+    /// - Parameter withLocks: whether advisory locks of the session are released, too.
     /// - Throws: `PostgresError`. The connection is closed in that case, because the state of its session is unknown.
-    public func resetSession() throws {
+    public func resetSession(withLocks: Bool = false) throws {
         let pins = isPooled ? [] : [settings.settingsStatement(local: false, reverted: reverted)]
         // The session is reset even if the task is cancelled or its deadline has passed, because the next unit of work
         // may use the session.
@@ -192,11 +152,11 @@ extension Connection {
         defer { (interruptible, deadline) = outer }
         keptPlans = [:]
         do {
-            try execute(
-                batch: [
-                    "RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "CLOSE ALL", "DEALLOCATE ALL",
-                    "UNLISTEN *", "DISCARD TEMP", "DISCARD SEQUENCES",
-                ] + pins)
+            let statements = [
+                "RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "CLOSE ALL", "DEALLOCATE ALL", "UNLISTEN *",
+                "DISCARD TEMP", "DISCARD SEQUENCES",
+            ] + (withLocks ? ["SELECT pg_catalog.pg_advisory_unlock_all()"] : [])
+            try executeAsIs((statements + pins).joined(separator: ";\n"))
         } catch {
             close()
             throw error

@@ -69,30 +69,6 @@ extension Connection {
         return value
     }
 
-    /// Runs statements in one transaction with two exchanges: BEGIN and all statements, then COMMIT.
-    ///
-    /// - Throws: as `transaction`. If a statement fails, `batchIndex` is its index.
-    public func transaction(_ options: TransactionOptions = TransactionOptions(), batch statements: [String]) throws {
-        guard transactionDepth == 0 else {
-            throw PostgresError(.misuse, "a transaction is already open", hint: "use a savepoint within it")
-        }
-        let opening = opening(options)
-        transactionDepth = 1
-        defer { transactionDepth = 0 }
-        let id: TransactionID?
-        do {
-            id = try TransactionID(execute(batch: opening + statements + [TransactionID.query]))
-        } catch var error as PostgresError {
-            rollBack("ROLLBACK")
-            error.batchIndex = error.batchIndex.flatMap { $0 >= opening.count ? $0 - opening.count : nil }
-            throw error
-        } catch {
-            rollBack("ROLLBACK")
-            throw error
-        }
-        try commit(id, options)
-    }
-
     /// Returns the ID of the transaction, for looking up the outcome of COMMIT. nil if the transaction has written
     /// nothing.
     private func transactionID() throws -> TransactionID? {

@@ -42,8 +42,6 @@ public struct PostgresError: Error, Sendable {
     public var constraint: String?
     /// The position in the statement, in characters from 1, as the server counts them.
     public var position: Int?
-    /// The index of the statement in a batch, from 0. `position` then refers to that statement.
-    public var batchIndex: Int?
     /// The place in the file, if the statement was read from a file.
     public var excerpt: SourceExcerpt?
 

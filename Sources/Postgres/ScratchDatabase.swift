@@ -52,13 +52,29 @@ public enum ScratchDatabase {
     public static func keeper(of name: String) -> String { "reeve \(name)" }
 
     private static func drop(_ name: String, beside settings: ConnectionSettings) async throws {
-        do {
-            try await dropSubscriptions(of: settings.database(name))
-        } catch let error as PostgresError where error.sqlState == "3D000" {
-            return  // Another process has dropped the database.
-        }
+        let drop = "DROP DATABASE IF EXISTS \(name) WITH (FORCE)"
         try await Connection.opened(settings.named("reeve scratch")) { connection in
-            try await connection.with { _ = try $0.execute("DROP DATABASE IF EXISTS \(name) WITH (FORCE)") }
+            do {
+                try await connection.with { _ = try $0.execute(drop) }
+            } catch let error as PostgresError where error.sqlState == "55006" {
+                // The database has subscriptions.
+                try await connection.with { _ = try $0.execute("ALTER DATABASE \(name) ALLOW_CONNECTIONS true") }
+                try await dropSubscriptions(of: settings.database(name))
+                try await connection.with { _ = try $0.execute(drop) }
+            }
+        }
+    }
+
+    /// Lets no further session connect to a scratch database. Those that are connected remain.
+    ///
+    /// - Parameters:
+    ///   - scratch: the settings that `with` has passed to its body.
+    ///   - settings: those of the database beside it.
+    /// - Throws: `PostgresError`.
+    public static func close(_ scratch: ConnectionSettings, beside settings: ConnectionSettings) async throws {
+        let name = quoteIdentifier(scratch.parameters["dbname"] ?? "")
+        try await Connection.opened(settings.named("reeve scratch")) { connection in
+            try await connection.with { _ = try $0.execute("ALTER DATABASE \(name) ALLOW_CONNECTIONS false") }
         }
     }
 

@@ -86,9 +86,9 @@ struct HostileZoo: Sendable {
     private func s(_ place: Place) -> String { "\(q(.schema)).\(q(place))" }
     private func text(_ number: Int) -> String { quoteLiteral(texts[number % texts.count]) }
     private func role(_ number: Int) -> String { quoteIdentifier(roles[number]) }
-    /// Options of foreign objects; PostgreSQL ends their names at the first equals sign.
+    /// Options of foreign objects. Those with other names are hidden.
     private func option(_ place: Place) -> String {
-        quoteIdentifier(name(place).substituting("=", with: "-"))
+        [.option1: "table_name", .option2: "filename", .option3: "dbname"][place] ?? "host"
     }
 
     var schemas: Set<ExactText> { [ExactText(name(.schema)), ExactText(name(.otherSchema)), "ré", "re\u{301}"] }

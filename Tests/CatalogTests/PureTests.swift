@@ -317,6 +317,7 @@ import Testing
         ("timestamp with time zone", "timestamp without time zone", false),
         ("timestamp(3) with time zone", "timestamp with time zone", true),
         ("timestamp with time zone", "timestamp(3) with time zone", false), ("text[]", "character varying(3)[]", false),
+        ("integer", "numeric(5,-2)", false), ("integer", "numeric(5,0)", true),
         ("zoo.a", "zoo.b", false), ("zoo.a", "text", true), ("\"odd type\"", "\"odd type\"", true),
     ])
     func aConversionKeepsEveryValueOrIsRefused(_ old: String, _ new: String, _ isLossless: Bool) {

@@ -24,13 +24,14 @@ struct SecretTests {
     @Test(.database) func aChangedSecretIsSeenAndNotShown() async throws {
         try await TestDatabase.current.execute(
             "CREATE SCHEMA app", "CREATE FOREIGN DATA WRAPPER w",
-            "CREATE SERVER s FOREIGN DATA WRAPPER w OPTIONS (host 'h', password 'geheim', uri 'http://u:tops3cret@h/')",
+            "CREATE SERVER s FOREIGN DATA WRAPPER w OPTIONS (host 'h', password 'geheim', uri 'http://u:tops3cret@h/', "
+                + "dbname '{\"api-key\": \"swordfish\"}', pw 'hunter2')",
             "CREATE USER MAPPING FOR CURRENT_USER SERVER s OPTIONS (user 'u', password 'hunter2', anything 'swordfish')",
             "CREATE FOREIGN TABLE app.t (a integer OPTIONS (secret_name 'geheim')) SERVER s OPTIONS (api_key 'geheim')")
         try await TestDatabase.current.with { connection in
             let expected = try read(connection)
             #expect(
-                expected[ObjectIdentity(.foreignServer, "s")]?["options"] == "host=h, password=<hidden>, uri=<hidden>")
+                expected[ObjectIdentity(.foreignServer, "s")]?["options"] == "dbname=<hidden>, host=h, password=<hidden>, pw=<hidden>, uri=<hidden>")
             expectNothing(in: SchemaSnapshot.text(of: expected))
             #expect(CatalogDiff().differences(expected: expected, found: try read(connection)) == [])
             for sql in [

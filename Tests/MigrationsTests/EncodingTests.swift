@@ -62,6 +62,37 @@ struct EncodingTests {
         #expect(try script(Array(sql.utf8)).text == sql)
     }
 
+    @Test(arguments: [
+        "SET client_encoding = 'LATIN1';\nSELECT 1;\nSET client_encoding = 'UTF8'; -- back\nSELECT 2;",
+        "SET client_encoding = 'LATIN1';\nSET NAMES DEFAULT; SELECT 2;",
+        "SET client_encoding = 'LATIN1';\nSELECT set_config('client_encoding', 'UTF8', false);",
+        "SET client_encoding = 'LATIN1';\nROLLBACK TO SAVEPOINT a;", "SET client_encoding = 'LATIN1'; SELECT 1;",
+        "SET client_encoding = 'LATIN1';\nCOPY t FROM STDIN WITH (ENCODING 'LATIN1');\nx\n\\.\n",
+        "SET client_encoding = 'nonsense';\nSELECT 1;", "-- reeve: encoding JOHAB\nSELECT 1;",
+    ])
+    func `what would be converted otherwise than by psql is refused`(sql: String) throws {
+        #expect(throws: MigrationError.self) { try script(Array(sql.utf8)) }
+    }
+
+    @Test func `characters are those of the server`() throws {
+        let bytes = Array("-- reeve: encoding EUC_JP\nSELECT '".utf8) + [0xA1, 0xC1, 0xA1, 0xDD] + Array("';".utf8)
+        #expect(try script(bytes).text.hasSuffix("SELECT '\u{FF5E}\u{FF0D}';"))
+    }
+
+    @Test(arguments: [
+        "\u{FEFF}-- reeve: opt-in demo\nSELECT 1;", "/* a /* b */\n */ -- reeve: opt-in demo\nSELECT 1;",
+        "-- Reeve : opt-in demo\nSELECT 1;", "--- reeve: opt-in demo\nSELECT 1;",
+    ])
+    func `directives are found in all comments at the beginning`(text: String) throws {
+        #expect(try script(Array(text.utf8)).directives.option == "demo")
+    }
+
+    @Test(arguments: ["SELECT 1;\n-- reeve: no-transaction\n", "SELECT 1;\n  -- Reeve: opt-in demo"])
+    func `a directive that would have no effect is refused`(text: String) throws {
+        let error = #expect(throws: MigrationError.self) { try script(Array(text.utf8)) }
+        #expect(error?.description.contains("f.sql:2") == true)
+    }
+
     @Test func `the statement client_encoding changes the encoding of what follows, as in psql`() async throws {
         let database = try TestDatabase.current
         let fixture = try MigrationFixture([:])

@@ -236,6 +236,80 @@ struct LoneStatementTests {
         #expect(error?.hint?.contains("reeve migrate baseline") == true)
     }
 
+    /// A rollback does not take back what a sequence has given.
+    @Test func `the expressions of an index run with the rights of the table's owner`() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_role"
+        try await database.execute(
+            "CREATE ROLE \(role)", "CREATE SCHEMA p AUTHORIZATION \(role)", "SET ROLE \(role)",
+            """
+            CREATE TABLE p.t (x int); CREATE SEQUENCE p.leaks; GRANT USAGE ON SEQUENCE p.leaks TO PUBLIC;
+            CREATE FUNCTION p.vol() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+                IF current_user <> '\(role)' THEN PERFORM nextval('p.leaks'); END IF; RETURN 1; END $$;
+            CREATE FUNCTION p.g(a int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN p.vol(); END $$;
+            CREATE FUNCTION p.f(a int) RETURNS int IMMUTABLE LANGUAGE sql AS $$ SELECT a + p.g(1) $$
+            """, "RESET ROLE")
+        let fixture = try MigrationFixture([
+            "0001_i.up.sql": "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON p.t (p.f(x));"
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        #expect(try await database.value("SELECT NOT is_called FROM p.leaks"))
+        // The same definition is recognised.
+        try await database.execute(
+            "UPDATE reeve.migrations SET state = 'applying'",
+            """
+            INSERT INTO reeve.migration_steps (system, version, direction, step, token_digest, state, found)
+            SELECT system, version, 'up', 0, token_digest, 'started',
+                jsonb_build_object('objects', jsonb_build_array('p.t'::regclass::oid::int8), 'indexes', '[]'::jsonb)
+            FROM reeve.migrations
+            """)
+        _ = try await fixture.migrator(database.settings).up()
+        #expect(try await database.value("SELECT NOT is_called FROM p.leaks"))
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
+
+    @Test func `what a function has prepared is not run again`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE SCHEMA p", "CREATE SEQUENCE p.s", "CREATE TABLE p.won ()",
+            #"""
+            CREATE FUNCTION p.leave() RETURNS int LANGUAGE plpgsql AS $f$ BEGIN
+                EXECUTE 'PREPARE x AS SELECT ''\'''' ; DROP TABLE p.won; --''';
+                PERFORM set_config('standard_conforming_strings', 'off', false); RETURN 1; END $f$
+            """#,
+            """
+            CREATE FUNCTION p.work() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+                IF nextval('p.s') = 1 THEN RAISE 'not now'; END IF; RETURN 1; END $$
+            """)
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "-- reeve: no-transaction\nSELECT p.leave();\nSELECT p.work();"
+        ])
+        for _ in 1...2 { _ = try? await fixture.migrator(database.settings).up() }
+        #expect(try await database.value("SELECT to_regclass('p.won') IS NOT NULL"))
+    }
+
+    @Test func `a continued file has the custom settings and resets of its finished steps`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            -- reeve: no-transaction
+            DISCARD ALL;
+            SET "app"."tenant" = '7';
+            SELECT set_config('app.a.b', '8', false);
+            PREPARE gone AS SELECT 1;
+            SELECT 1/0;
+            CREATE TABLE made AS SELECT current_setting('app.tenant', true) AS t, current_setting('app.a.b', true) AS b;
+            """
+        ])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        try fixture.write(
+            "0001_a.up.sql",
+            try String(contentsOfFile: "\(fixture.folder)/0001_a.up.sql", encoding: .utf8)
+                .replacing("1/0", with: "1"))
+        _ = try await fixture.migrator(database.settings).up()
+        #expect(try await database.value("SELECT t || b FROM public.made") == "78")
+    }
+
     @Test func `the attempts for a lock are bounded by their sum`() throws {
         var attempts = LockAttempts(
             most: 100, first: .seconds(1), stallLimit: .seconds(10), lockTimeout: .milliseconds(500))

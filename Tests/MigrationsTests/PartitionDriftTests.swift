@@ -84,6 +84,36 @@ struct PartitionDriftTests {
         #expect(report.mend().isEmpty)
     }
 
+    /// The row level security of a parent does not apply to statements that name a partition.
+    @Test(.database) func aWayAroundRowLevelSecurityIsReported() async throws {
+        let role = "p_\(UUID().uuidString.prefix(8).lowercased())"
+        let database = try TestDatabase.current
+        try await database.execute("CREATE ROLE \(role)")
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            CREATE TABLE p (tenant text, at date, secret text) PARTITION BY RANGE (at);
+            CREATE TABLE q (tenant text, at date, secret text) PARTITION BY RANGE (at);
+            ALTER TABLE p ENABLE ROW LEVEL SECURITY; ALTER TABLE q ENABLE ROW LEVEL SECURITY;
+            GRANT SELECT ON p TO \(role); GRANT SELECT (tenant, secret) ON q TO \(role);
+            ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO \(role);
+            """
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        let bounds = "FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')"
+        try await database.execute(
+            "CREATE TABLE app.p1 PARTITION OF app.p \(bounds) PARTITION BY RANGE (at)",
+            "REVOKE ALL ON app.p1 FROM \(role)", "CREATE TABLE app.p2 PARTITION OF app.p1 \(bounds)",
+            "CREATE TABLE app.q1 PARTITION OF app.q \(bounds)", "REVOKE ALL ON app.q1 FROM \(role)",
+            "GRANT SELECT (tenant, secret) ON app.q1 TO \(role)")
+        let found = try await differences(fixture, database.settings)
+        #expect(
+            Set(found) == [
+                "table app.p2: privileges of \(role)", "column app.q1.tenant: privileges of \(role)",
+                "column app.q1.secret: privileges of \(role)",
+            ])
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
+
     @Test(.database) func aPartitionThatDeviatesFromItsParentIsReported() async throws {
         let (fixture, database) = try await migrated()
         let role = "p_\(UUID().uuidString.prefix(8).lowercased())"

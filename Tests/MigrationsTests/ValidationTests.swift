@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Ledger
 import Postgres
+import SQL
 import TestSupport
 import Testing
 
@@ -285,6 +286,92 @@ struct ValidationTests {
     private static func replayed(_ fixture: MigrationFixture, _ settings: ConnectionSettings) async throws -> Int {
         try await SchemaValidator(database: Database(settings), systems: [fixture.system()])
             .expected(allMigrations: true).catalog.objects.count
+    }
+
+    /// What belongs to the whole server may have been changed since the migration.
+    @Test(.database) func aReplayLeavesTheServerAlone() async throws {
+        let database = try TestDatabase.current
+        let (role, other) = ("\(database.name)_role", "\(database.name)_other")
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            CREATE ROLE \(role);
+            ALTER ROLE \(role) CONNECTION LIMIT 5;
+            GRANT pg_read_all_data TO \(role);
+            DROP DATABASE IF EXISTS \(other);
+            ALTER DATABASE \(database.name) SET work_mem TO '7MB';
+            CREATE TABLE t (a int);
+            GRANT SELECT ON t TO \(role);
+            """
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        try await TestCluster.runSQL(
+            "ALTER ROLE \(role) CONNECTION LIMIT 9", "REVOKE pg_read_all_data FROM \(role)",
+            "CREATE DATABASE \(other)", "ALTER DATABASE \(database.name) RESET work_mem")
+        #expect(try await validate(fixture, database.settings).differences == [])
+        #expect(
+            try await database.value(
+                """
+                SELECT (SELECT rolconnlimit = 9 FROM pg_roles WHERE rolname = '\(role)')
+                    AND NOT pg_has_role('\(role)', 'pg_read_all_data', 'USAGE')
+                    AND EXISTS (SELECT FROM pg_database WHERE datname = '\(other)')
+                    AND NOT EXISTS (SELECT FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase
+                        WHERE d.datname = current_database() AND setconfig::text ~ 'work_mem')
+                """))
+        try await database.execute("DROP OWNED BY \(role)")
+        try await TestCluster.runSQL("DROP ROLE \(role)", "DROP DATABASE \(other)")
+    }
+
+    @Test(arguments: [
+        ("CREATE SUBSCRIPTION s CONNECTION 'host=h' PUBLICATION p",
+            ["CREATE SUBSCRIPTION s CONNECTION 'host=h' PUBLICATION p WITH (connect = false)", "ALTER SUBSCRIPTION s ENABLE"]),
+        ("CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (connect = false, slot_name = 'x', enabled)",
+            ["CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (slot_name = 'x', connect = false)",
+             "ALTER SUBSCRIPTION s ENABLE"]),
+        ("CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (create_slot = false, enabled = off)",
+            ["CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (connect = false)"]),
+        ("ALTER SUBSCRIPTION s REFRESH PUBLICATION WITH (copy_data = false)", []),
+        ("ALTER SUBSCRIPTION s ADD PUBLICATION q WITH (copy_data = false)",
+            ["ALTER SUBSCRIPTION s ADD PUBLICATION q WITH (refresh = false)"]),
+        ("DROP SUBSCRIPTION \"S\"",
+            ["ALTER SUBSCRIPTION \"S\" DISABLE", "ALTER SUBSCRIPTION \"S\" SET (slot_name = NONE)",
+             "DROP SUBSCRIPTION \"S\""]),
+        ("ALTER SYSTEM SET work_mem = '7MB'", []), ("DROP USER u", []), ("CREATE ROLE \"Known\" LOGIN", []),
+        ("REVOKE a FROM b", []), ("ALTER USER u PASSWORD 'x'", []),
+    ])
+    func aReplayConnectsToNoOtherServer(_ sql: String, _ expected: [String]) throws {
+        let script = try MigrationScript(path: "f", bytes: Array(sql.utf8))
+        let words = try script.words(of: try #require(script.statements.first))
+        #expect(
+            ReplayedStatement.substitute(words, in: script.source, rolesThere: [ExactText("Known")]) == expected)
+    }
+
+    @Test(arguments: [
+        "ALTER SUBSCRIPTION s DISABLE", "CREATE ROLE new", "ALTER USER MAPPING FOR u SERVER s OPTIONS (SET a 'b')",
+        "DROP USER MAPPING FOR u SERVER s", "GRANT SELECT ON t TO r", "ALTER TABLE t ADD COLUMN a int",
+    ])
+    func otherStatementsAreReplayedAsTheyAre(_ sql: String) throws {
+        let script = try MigrationScript(path: "f", bytes: Array(sql.utf8))
+        let words = try script.words(of: try #require(script.statements.first))
+        #expect(ReplayedStatement.substitute(words, in: script.source, rolesThere: []) == nil)
+    }
+
+    /// Others could write the schema there that a superuser then makes with the SQL of a mend.
+    @Test(.database) func aCacheThatOthersMayWriteIsNotUsed() async throws {
+        let fixture = try MigrationFixture(Self.files)
+        let settings = try TestDatabase.current.settings
+        _ = try await fixture.migrator(settings).up()
+        let folder = cache()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        for (mode, source) in [
+            (0o700, ExpectedSchema.Source.replay), (0o700, .cache), (0o777, .replay), (0o700, .cache),
+        ] {
+            if FileManager.default.fileExists(atPath: folder) { chmod(folder, mode_t(mode)) }
+            let report = try await validate(fixture, settings) { $0.cacheFolder = folder }
+            #expect(report.expected.source == source)
+        }
+        for file in try FileManager.default.contentsOfDirectory(atPath: folder) { chmod("\(folder)/\(file)", 0o666) }
+        let report = try await validate(fixture, settings) { $0.cacheFolder = folder }
+        #expect(report.expected.source == .replay)
     }
 
     /// Nothing of the ledger is in the scratch database, and its commits need not reach the disk.

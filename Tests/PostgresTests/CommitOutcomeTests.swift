@@ -18,18 +18,12 @@ struct CommitOutcomeTests {
 
     /// Writes a row in a transaction, and gives back what was told of it.
     private func write(
-        _ key: Int, _ settings: ConnectionSettings, batch: Bool = false
+        _ key: Int, _ settings: ConnectionSettings
     ) async throws -> Told {
         do {
             try await Connection.opened(settings) { connection in
                 try await connection.with { connection in
-                    if batch {
-                        try connection.transaction(batch: ["INSERT INTO public.rows VALUES (\(key))"])
-                    } else {
-                        try connection.transaction {
-                            try connection.query("INSERT INTO public.rows VALUES ($1)", [key])
-                        }
-                    }
+                    try connection.transaction { try connection.query("INSERT INTO public.rows VALUES ($1)", [key]) }
                 }
             }
             return .committed
@@ -48,27 +42,26 @@ struct CommitOutcomeTests {
 
     enum Cut: String, CaseIterable, Sendable { case before, within, after }
 
-    @Test(arguments: Cut.allCases, [false, true])
-    func `what is told of a COMMIT that was cut is what happened`(cut: Cut, batch: Bool) async throws {
+    @Test(arguments: Cut.allCases)
+    func `what is told of a COMMIT that was cut is what happened`(cut: Cut) async throws {
         let database = try TestDatabase.current
         try await database.execute("CREATE TABLE public.rows (key bigint PRIMARY KEY)")
         var told: [Told: Int] = [:]
-        let rounds = batch ? max(1, Self.rounds / 10) : Self.rounds
+        let rounds = Self.rounds
         for start in stride(from: 0, to: rounds, by: 8) {
             try await withThrowingTaskGroup(of: (Told, Bool).self) { group in
                 for key in start..<min(start + 8, rounds) {
                     group.addTask {
                         let proxy = try FaultProxy(before: database.settings)
                         defer { proxy.close() }
-                        // The batch is one message, which holds the question.
-                        proxy.arm(at: (batch ? 2 : Self.commit) + 1, afterForwarding: cut == .after) { _ in
+                        proxy.arm(at: Self.commit + 1, afterForwarding: cut == .after) { _ in
                             switch cut {
                             case .before: return .cut
                             case .within: return .cutWithin
                             case .after: return .cut
                             }
                         }
-                        let told = try await self.write(key, proxy.settings(database.settings), batch: batch)
+                        let told = try await self.write(key, proxy.settings(database.settings))
                         return (told, try await self.isThere(key))
                     }
                 }
@@ -79,7 +72,7 @@ struct CommitOutcomeTests {
                 }
             }
         }
-        print("commit cut \(cut.rawValue)\(batch ? ", in a batch" : ""): \(rounds) rounds, told \(told)")
+        print("commit cut \(cut.rawValue): \(rounds) rounds, told \(told)")
         // Each cut has one outcome, but that the answer of the server may be faster than the cut.
         #expect(told[cut == .after ? .committed : .notCommitted] == rounds)
     }

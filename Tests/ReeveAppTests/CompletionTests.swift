@@ -67,6 +67,13 @@ import Testing
         return outcome.output.split(separator: "\n").map(String.init)
     }
 
+    @Test func `names that a shell interprets are not offered`() {
+        let names = ["plain", "größe-2", "b`./evil`", "$(evil)", "a b", "a;b", "~x", "/srv/app_1"]
+        let completions = Completions(commands: FeatureList.reeve.commands) { _ in names }
+        let offered = completions.answer(["schema", "validate", "--system", ""]).candidates.map(\.word)
+        #expect(offered == ["plain", "größe-2", "/srv/app_1"])
+    }
+
     @Test func `Bash completes with names of the configuration`() async throws {
         let file = "/tmp/reeve-completion-\(UUID().uuidString.prefix(8)).yaml"
         try """

@@ -106,7 +106,7 @@ enum DataLoss {
             }
         case ("character", "character varying"): return to.length >= from.length
         case (let one, let other) where integers.contains(one) && integers.contains(other): return true
-        case (let one, "numeric") where integers.contains(one): return true
+        case (let one, "numeric") where integers.contains(one): return to.arguments.isEmpty || to.scale >= 0
         case ("numeric", let other) where integers.contains(other): return !from.arguments.isEmpty && from.scale <= 0
         case ("smallint", "real"), ("smallint", "double precision"), ("integer", "double precision"),
             ("real", "double precision"), ("date", "timestamp without time zone"):

@@ -41,11 +41,19 @@ public struct MendScript: Sendable, Equatable {
 
     /// The settings that make the meaning of the script independent of the database's settings: names without a schema
     /// resolve to PostgreSQL's own objects, backslashes in strings are ordinary characters, and the text is UTF-8.
+    /// Values that are converted to text keep their whole value, and rows that row level security hides from the role
+    /// that runs the script are an error.
     public static let preamble = """
         SET client_encoding = 'UTF8';
         SET standard_conforming_strings = on;
         SET search_path = pg_catalog, pg_temp;
         SET check_function_bodies = off;
+        SET row_security = off;
+        SET extra_float_digits = 1;
+        SET DateStyle = 'ISO, YMD';
+        SET IntervalStyle = 'postgres';
+        SET TimeZone = 'UTC';
+        SET bytea_output = 'hex';
 
         """
 

@@ -95,7 +95,9 @@ struct TableRebuild {
         }
         if pairs.isEmpty { return [] }
         let only = table["partition key"] == nil ? "ONLY " : ""
-        return [
+        // Otherwise the owner of the table reads no rows, because the policies are on the new table.
+        let isForced = table["forced row level security"] != nil
+        return (isForced ? ["ALTER TABLE \(oldPath(table.identity)) NO FORCE ROW LEVEL SECURITY"] : []) + [
             "INSERT INTO \(table.identity.path) (\(pairs.map(\.0).joined(separator: ", "))) OVERRIDING SYSTEM VALUE\n"
                 + "SELECT \(pairs.map(\.1).joined(separator: ", ")) FROM \(only)\(oldPath(table.identity))"
         ]

@@ -13,8 +13,6 @@ extension Feature {
 
 /// The settings of a migrator.
 enum MigratorSettings {
-    private static let lockWait = Setting(
-        "migrate.lock_wait", .duration(), default: "60s", "How long to wait until another run of migrations has ended.")
     private static let lockTimeout = Setting(
         "migrate.lock_timeout", .serverDuration, default: "500ms",
         "How long a statement of a migration may wait for a lock. While it waits, other sessions may have to wait too.")
@@ -26,11 +24,11 @@ enum MigratorSettings {
         "How long other sessions may have to wait because of all attempts to apply one migration. No attempt begins that "
             + "could exceed this.")
 
-    static let keys = [lockWait.key, lockTimeout.key, retries.key, stallLimit.key]
+    static let keys = [lockTimeout.key, retries.key, stallLimit.key]
 
     static func make(_ configuration: Configuration) -> Migrator.Settings {
         var settings = Migrator.Settings()
-        settings.lockWait = configuration[lockWait]
+        settings.lockWait = configuration[CoreSettings.migrationLockWait]
         settings.lockTimeout = configuration[lockTimeout]
         settings.retries = configuration[retries]
         settings.stallLimit = configuration[stallLimit]

@@ -36,6 +36,7 @@ enum BaselineCommand {
             }
             var settings = Migrator.Settings()
             settings.actor = Invocation.person
+            settings.lockWait = estate.configuration[CoreSettings.migrationLockWait]
             if let wait = try invocation.duration("lock-wait") { settings.lockWait = wait }
             let migrator = try Migrator(
                 database: open.database, systems: systems, settings: settings, logger: estate.logger)

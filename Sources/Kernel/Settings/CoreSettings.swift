@@ -17,6 +17,8 @@ public enum CoreSettings {
     public static let trustedRoles = Setting<[String]>(
         list: "trusted_roles", .text,
         "Roles whose functions and expressions Reeve may run with the rights of its own role.")
+    public static let migrationLockWait = Setting(
+        "migrate.lock_wait", .duration(), default: "60s", "How long to wait until another run of migrations has ended.")
     static let poolSize = Setting(
         "pool.size", .integer(1...1000), default: "10", "Connections that are kept open. Also DATABASE_POOL_SIZE.")
     static let poolOverflow = Setting(
@@ -42,7 +44,7 @@ public enum CoreSettings {
     public static let keys: [SettingKey] =
         [state.key] + DatabaseSettings.one.keys + DatabaseSettings.several.keys
         + [
-            systems.key, schema.key, trustedRoles.key, poolSize.key, poolOverflow.key, poolWait.key, connectTimeout.key,
+            systems.key, schema.key, trustedRoles.key, migrationLockWait.key, poolSize.key, poolOverflow.key, poolWait.key, connectTimeout.key,
             logLevel.key, logFormat.key, drain.key,
         ]
 }

@@ -101,7 +101,8 @@ struct ExpectedSchemaFinder: Sendable {
     private static let end = "\n@end "
 
     var cached: Cached? {
-        guard let path = cachePath, let data = FileManager.default.contents(atPath: path) else { return nil }
+        guard let folder = cacheFolder, let path = cachePath, StateFolder.isOwn(folder), StateFolder.isOwn(path),
+            let data = FileManager.default.contents(atPath: path) else { return nil }
         let text = String(decoding: data, as: UTF8.self)
         return SchemaSnapshot.schemas(in: text).map { Cached(path: path, text: text, schemas: $0) }
     }
@@ -114,6 +115,7 @@ struct ExpectedSchemaFinder: Sendable {
         let text = body + Self.end + Self.checksum(body[...]) + "\n"
         do {
             try StateFolder.make(folder, isPrivate: true)
+            guard StateFolder.isOwn(folder) else { return }
             try Data(text.utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
             try removeOld(in: folder)
         } catch {

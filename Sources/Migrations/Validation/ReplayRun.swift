@@ -32,14 +32,21 @@ struct ReplayRun: Sendable {
 
     /// - Parameter done: the numbers of the steps to run; nil: all.
     private func perform(_ action: MigrationAction, _ done: Set<Int>?, on connection: isolated Connection) throws {
-        let script = ScriptRun(script: action.script)
+        let roles = Set(
+            try connection.query("SELECT rolname::text FROM pg_roles").map { ExactText(try $0.get(0)) })
+        let source = action.script
+        let script = ScriptRun(script: source) { statement in
+            ReplayedStatement.substitute(try source.words(of: statement), in: source.source, rolesThere: roles)
+        }
         if done == nil, action.runsInOneTransaction {
             var options = TransactionOptions()
             options.preamble = [
                 try SystemPath.statement(schema: system.schema, local: true, on: connection),
                 SessionMeaning.ofDatabase(local: true), Self.undurable(local: true),
             ]
-            try script.runWhole(action.steps[0], then: nil, options, on: connection)
+            try connection.transaction(options) {
+                try script.runWhole(action.steps[0], then: [ScriptRun.powerless], on: connection)
+            }
         } else {
             let path = try SystemPath.statement(schema: system.schema, local: false, on: connection)
             try connection.execute(
@@ -48,7 +55,10 @@ struct ReplayRun: Sendable {
                 if step.runsAlone, let statement = step.statements.first {
                     try script.run(statement, on: connection)
                 } else {
-                    try connection.transaction { try script.run(step, on: connection) {} }
+                    try connection.transaction {
+                        try script.run(step, on: connection) {}
+                        try connection.execute(ScriptRun.powerless)
+                    }
                 }
             }
         }

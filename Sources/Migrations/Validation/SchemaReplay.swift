@@ -14,6 +14,8 @@ struct SchemaReplay: Sendable {
         try await ScratchDatabase.with(beside: server) { settings in
             try await SessionMeaning.copy(from: server, to: settings)
             return try await Connection.opened(settings.named("reeve validate")) { connection in
+                // The workers of subscriptions cannot connect.
+                try await ScratchDatabase.close(settings, beside: server)
                 var systems: [ObjectIdentity: String] = [:]
                 for selection in selections {
                     try await ReplayRun(selection: selection).perform(on: connection)

@@ -31,6 +31,14 @@ public enum StateFolder {
         guard errno == EEXIST || errno == ENOTEMPTY else { throw failure(path) }
     }
 
+    /// Returns whether a file or folder belongs to the user of this process, only that user may write it, and it is no
+    /// link. What others may write is not trusted.
+    public static func isOwn(_ path: String) -> Bool {
+        var status = stat()
+        return lstat(path, &status) == 0 && status.st_uid == geteuid() && status.st_mode & (S_IWGRP | S_IWOTH) == 0
+            && status.st_mode & S_IFMT != S_IFLNK
+    }
+
     /// Gives a new folder its owner and mode.
     private static func settle(_ path: String, _ isPrivate: Bool) throws {
         let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)

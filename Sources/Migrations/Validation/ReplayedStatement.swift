@@ -1,0 +1,129 @@
+import SQL
+
+/// What a replay runs instead of a statement that would change more than the scratch database. Pure.
+///
+/// Roles, databases, tablespaces and the server's configuration belong to all databases of the server: the migration
+/// has changed them once, and somebody may have changed them since. A subscription connects to another server, where it
+/// creates and drops replication slots and takes changes from them. Statements within functions and DO are not seen.
+enum ReplayedStatement {
+    /// Returns the statements that take the place of one; nil if it runs as it is.
+    ///
+    /// - Parameter rolesThere: the roles of the server.
+    static func substitute(
+        _ words: [ScriptWord], in source: [UInt8], rolesThere: Set<ExactText>
+    ) -> [String]? {
+        let keywords = words.prefix(2).map(\.keyword)
+        switch (keywords.first, keywords.dropFirst().first) {
+        case ("CREATE", "ROLE"), ("CREATE", "USER"), ("CREATE", "GROUP"):
+            guard words.count > 2, words[2].keyword != "MAPPING" else { return nil }
+            return rolesThere.contains(ExactText(name(words[2]))) ? [] : nil
+        case ("ALTER", "USER"), ("DROP", "USER"):
+            return words.count > 2 && words[2].keyword == "MAPPING" ? nil : []
+        case ("CREATE", "DATABASE"), ("CREATE", "TABLESPACE"), ("DROP", "DATABASE"), ("DROP", "TABLESPACE"),
+            ("DROP", "ROLE"), ("DROP", "GROUP"), ("ALTER", "DATABASE"), ("ALTER", "TABLESPACE"), ("ALTER", "SYSTEM"),
+            ("ALTER", "ROLE"), ("ALTER", "GROUP"):
+            return []
+        case ("GRANT", _), ("REVOKE", _):
+            // Without ON it is about memberships of roles.
+            return words.contains { $0.keyword == "ON" } ? nil : []
+        case ("CREATE", "SUBSCRIPTION"): return creation(words, source)
+        case ("ALTER", "SUBSCRIPTION"): return alteration(words, source)
+        case ("DROP", "SUBSCRIPTION"): return removal(words)
+        default: return nil
+        }
+    }
+
+    private static func name(_ word: ScriptWord) -> String {
+        guard word.text.hasPrefix("\"") else { return word.text.lowercased() }
+        return String(word.text.dropFirst().dropLast()).substituting("\"\"", with: "\"")
+    }
+
+    // MARK: Subscriptions
+
+    private static func creation(_ words: [ScriptWord], _ source: [UInt8]) -> [String]? {
+        guard words.count > 2 else { return nil }
+        var options = Options(words)
+        let connects = options.isOn("CONNECT") ?? true
+        let isEnabled = options.isOn("ENABLED") ?? connects
+        options.remove(["CONNECT", "CREATE_SLOT", "COPY_DATA", "ENABLED"])
+        options.add("connect = false")
+        let create = text(words.prefix(options.start), source) + options.text
+        return [create] + (isEnabled ? ["ALTER SUBSCRIPTION \(words[2].text) ENABLE"] : [])
+    }
+
+    private static func alteration(_ words: [ScriptWord], _ source: [UInt8]) -> [String]? {
+        if words.contains(where: { $0.keyword == "REFRESH" }) && words.count > 3 && words[3].keyword == "REFRESH" {
+            return []
+        }
+        guard words.count > 4, ["SET", "ADD", "DROP"].contains(words[3].keyword), words[4].keyword == "PUBLICATION"
+        else { return nil }
+        var options = Options(words)
+        options.remove(["REFRESH", "COPY_DATA"])
+        options.add("refresh = false")
+        return [text(words.prefix(options.start), source) + options.text]
+    }
+
+    private static func removal(_ words: [ScriptWord]) -> [String]? {
+        guard words.count > 2 else { return nil }
+        if words[2].keyword == "IF" {
+            // It may not exist. Only an existing one can be separated from its slot.
+            guard words.count > 4 else { return nil }
+            let subscription = words[4].text
+            return [
+                "DO $reeve$BEGIN EXECUTE 'ALTER SUBSCRIPTION \(escaped(subscription)) DISABLE'; "
+                    + "EXECUTE 'ALTER SUBSCRIPTION \(escaped(subscription)) SET (slot_name = NONE)'; "
+                    + "EXCEPTION WHEN undefined_object THEN END$reeve$",
+                "DROP SUBSCRIPTION IF EXISTS \(subscription)",
+            ]
+        }
+        let subscription = words[2].text
+        return [
+            "ALTER SUBSCRIPTION \(subscription) DISABLE", "ALTER SUBSCRIPTION \(subscription) SET (slot_name = NONE)",
+            "DROP SUBSCRIPTION \(subscription)",
+        ]
+    }
+
+    private static func escaped(_ name: String) -> String { name.substituting("'", with: "''") }
+
+    private static func text(_ words: ArraySlice<ScriptWord>, _ source: [UInt8]) -> String {
+        guard let first = words.first, let last = words.last else { return "" }
+        return String(decoding: source[first.range.lowerBound..<last.range.upperBound], as: UTF8.self)
+    }
+
+    /// The options `WITH (…)` at the end of a statement.
+    private struct Options {
+        /// The index of the word WITH, or of the end.
+        let start: Int
+        private var items: [[ScriptWord]] = []
+        private var added: [String] = []
+
+        init(_ words: [ScriptWord]) {
+            guard words.last?.text == ")", let open = words.lastIndex(where: { $0.text == "(" }), open > 0,
+                words[open - 1].keyword == "WITH"
+            else {
+                start = words.count
+                return
+            }
+            start = open - 1
+            items = words[(open + 1)..<(words.count - 1)].split { $0.text == "," }.map(Array.init)
+        }
+
+        /// Whether an option is on; nil if it is not written.
+        func isOn(_ name: String) -> Bool? {
+            guard let item = items.last(where: { $0.first?.keyword == name }) else { return nil }
+            guard item.count > 2 else { return true }
+            return !["FALSE", "OFF", "0", "'FALSE'", "'OFF'", "NO"].contains(item[2].text.uppercased())
+        }
+
+        mutating func remove(_ names: [String]) {
+            items.removeAll { names.contains($0.first?.keyword ?? "") }
+        }
+
+        mutating func add(_ option: String) { added.append(option) }
+
+        var text: String {
+            let all = items.map { $0.map(\.text).joined(separator: " ") } + added
+            return " WITH (\(all.joined(separator: ", ")))"
+        }
+    }
+}
