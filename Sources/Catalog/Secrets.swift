@@ -63,9 +63,11 @@ enum Secrets {
     private static let harmless: Set<String> = [
         "host", "hostaddr", "port", "dbname", "database", "user", "username", "application_name", "client_encoding",
         "connect_timeout", "fallback_application_name", "keepalives", "keepalives_idle", "keepalives_interval",
-        "keepalives_count", "tcp_user_timeout", "sslmode", "sslcompression", "sslcert", "sslkey", "sslrootcert", "sslcrl",
+        "keepalives_count", "tcp_user_timeout", "sslmode", "sslcompression", "sslcert", "sslkey", "sslrootcert",
+        "sslcrl",
         "sslcrldir", "sslsni", "sslnegotiation", "ssl_min_protocol_version", "ssl_max_protocol_version", "requirepeer",
-        "requiressl", "krbsrvname", "gsslib", "gssencmode", "gssdelegation", "channel_binding", "require_auth", "service",
+        "requiressl", "krbsrvname", "gsslib", "gssencmode", "gssdelegation", "channel_binding", "require_auth",
+        "service",
         "target_session_attrs", "load_balance_hosts", "replication", "passfile",
         "schema", "schema_name", "table", "table_name", "column_name", "use_remote_estimate", "fdw_startup_cost",
         "fdw_tuple_cost", "fetch_size", "batch_size", "extensions", "analyze_sampling", "async_capable",
@@ -81,6 +83,7 @@ enum Secrets {
         return text.contains(/[^\s:\/@]+[:\/][^\s@]+@[^\s@]/) || text.hasPrefix("bearer ")
             || text.contains("private key")
             || text.contains(
-                /\b(?:[a-z]*pass[a-z]*|pwd|[a-z_-]*key|sig|signature|[a-z_-]*secret|[a-z_-]*token|authorization)["']?\s*[=:]/)
+                /\b(?:[a-z]*pass[a-z]*|pwd|[a-z_-]*key|sig|signature|[a-z_-]*secret|[a-z_-]*token|authorization)["']?\s*[=:]/
+            )
     }
 }

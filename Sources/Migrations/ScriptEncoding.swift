@@ -14,7 +14,8 @@ enum ScriptEncoding {
             "EUCCN": "EUC-CN", "EUCJP": "EUC-JP-MS", "EUCKR": "EUC-KR", "EUCTW": "EUC-TW", "GBK": "GBK",
             "KOI8": "KOI8-R", "KOI8R": "KOI8-R", "KOI8U": "KOI8-U", "SJIS": "CP932", "MSKANJI": "CP932",
             "SHIFTJIS": "CP932", "WIN932": "CP932", "WINDOWS932": "CP932", "UHC": "UHC", "WIN949": "UHC",
-            "WINDOWS949": "UHC", "WIN936": "GBK", "WINDOWS936": "GBK", "WIN": "CP1251", "ALT": "CP866", "WIN866": "CP866", "WINDOWS866": "CP866", "WIN874": "CP874",
+            "WINDOWS949": "UHC", "WIN936": "GBK", "WINDOWS936": "GBK", "WIN": "CP1251", "ALT": "CP866",
+            "WIN866": "CP866", "WINDOWS866": "CP866", "WIN874": "CP874",
             "WINDOWS874": "CP874",
         ]
         for number in 1250...1257 {
@@ -158,7 +159,9 @@ enum ScriptEncoding {
                     hint: "leave the option out: the data have the encoding of the file")
             }
             let declares = isDeclaration(words)
-            let undoes = hasOther && (keywords.first == "ROLLBACK" || [["RESET", "ALL"], ["DISCARD", "ALL"]].contains(keywords))
+            let undoes =
+                hasOther
+                && (keywords.first == "ROLLBACK" || [["RESET", "ALL"], ["DISCARD", "ALL"]].contains(keywords))
             let mentions = words.contains { $0.text.lowercased().contains("client_encoding") }
             guard declares || undoes || mentions && hasOther else { continue }
             let begin = source[..<statement.range.lowerBound].lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0
@@ -168,7 +171,8 @@ enum ScriptEncoding {
             if declares, !hasOther, isKnown(value), same(value, "UTF8") { continue }
             throw MigrationError.badEncoding(
                 location: location, "this statement may change the encoding of the text that follows it",
-                hint: "write SET client_encoding = 'NAME'; with a known encoding on a line of its own, or save the file "
+                hint:
+                    "write SET client_encoding = 'NAME'; with a known encoding on a line of its own, or save the file "
                     + "in UTF-8")
         }
     }

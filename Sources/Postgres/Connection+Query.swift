@@ -152,10 +152,12 @@ extension Connection {
         defer { (interruptible, deadline) = outer }
         keptPlans = [:]
         do {
-            let statements = [
-                "RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "CLOSE ALL", "DEALLOCATE ALL", "UNLISTEN *",
-                "DISCARD TEMP", "DISCARD SEQUENCES",
-            ] + (withLocks ? ["SELECT pg_catalog.pg_advisory_unlock_all()"] : [])
+            let statements =
+                [
+                    "RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "CLOSE ALL", "DEALLOCATE ALL",
+                    "UNLISTEN *",
+                    "DISCARD TEMP", "DISCARD SEQUENCES",
+                ] + (withLocks ? ["SELECT pg_catalog.pg_advisory_unlock_all()"] : [])
             try executeAsIs((statements + pins).joined(separator: ";\n"))
         } catch {
             close()

@@ -76,7 +76,8 @@ struct HostileMendTests {
                 let bytes = Array(script.script.utf8)
                 let statements = try SQLLexer.split(bytes)
                 // The preamble and the transaction; each is one to a reader too.
-                #expect(statements.count == script.statements.count + Self.preamble + (script.isAtomic ? 2 : 0), "\(what)")
+                #expect(
+                    statements.count == script.statements.count + Self.preamble + (script.isAtomic ? 2 : 0), "\(what)")
                 try await execute(statements.map { String(decoding: bytes[$0.range], as: UTF8.self) })
             }
             let left = CatalogDiff().differences(expected: expected, found: try await read())

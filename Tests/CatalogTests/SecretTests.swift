@@ -31,7 +31,8 @@ struct SecretTests {
         try await TestDatabase.current.with { connection in
             let expected = try read(connection)
             #expect(
-                expected[ObjectIdentity(.foreignServer, "s")]?["options"] == "dbname=<hidden>, host=h, password=<hidden>, pw=<hidden>, uri=<hidden>")
+                expected[ObjectIdentity(.foreignServer, "s")]?["options"]
+                    == "dbname=<hidden>, host=h, password=<hidden>, pw=<hidden>, uri=<hidden>")
             expectNothing(in: SchemaSnapshot.text(of: expected))
             #expect(CatalogDiff().differences(expected: expected, found: try read(connection)) == [])
             for sql in [

@@ -101,7 +101,7 @@ struct FileSemanticsTests {
                 i text DEFAULT ('1 day'::interval)::text);
             INSERT INTO %@ DEFAULT VALUES;
             """
-        _ = try await apply([
+        let fixture = try await apply([
             "0001_a.up.sql": sql.replacing("%@", with: "a"),
             "0002_b.up.sql": sql.replacing("%@", with: "b") + "\nCREATE INDEX CONCURRENTLY i ON b (d);",
         ])
@@ -111,6 +111,8 @@ struct FileSemanticsTests {
             FROM (TABLE app.a UNION ALL TABLE app.b) t
             """)
         #expect(rows == "03 2024-02-01 @ 1 day, 03 2024-02-01 @ 1 day")
+        let validator = try SchemaValidator(database: Database(database.settings), systems: [fixture.system()])
+        #expect(try await validator.validate().differences == [])
     }
 
     @Test func `a lock timeout that a file sets applies to its statements, also without transactions`() async throws {
@@ -201,6 +203,8 @@ struct FileSemanticsTests {
             DECLARE late CURSOR WITH HOLD FOR SELECT o.who();
             COMMIT;
             """)
+        try fixture.write(
+            "0003_c.up.sql", "SET ROLE \(role);\nDECLARE late CURSOR WITH HOLD FOR SELECT o.who();")
         _ = try await fixture.migrator(database.settings).up()
         #expect(try await database.value("SELECT to_regclass('o.ran') IS NULL"))
         try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")

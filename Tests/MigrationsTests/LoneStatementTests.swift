@@ -139,6 +139,11 @@ struct LoneStatementTests {
         try await other.with { try $0.execute("BEGIN; SELECT 1") }
         let orphan = try await Connection.open(database.settings.named("deploy"))
         try await orphan.with { try $0.execute("BEGIN; LOCK TABLE app.t") }
+        // The process ID of a session that has ended belongs to another one later.
+        let innocent = await other.serverProcess
+        try await database.with { try MigrationLedger.recordSession(innocent, on: $0) }
+        try await database.execute("UPDATE reeve.ledger SET migrator = migrator || '{\"began\": \"2001-01-01\"}'")
+        #expect(try await fixture.migrator(database.settings).up().done.isEmpty)
         let process = await orphan.serverProcess
         try await database.with { try MigrationLedger.recordSession(process, on: $0) }
         #expect(try await fixture.migrator(database.settings) { $0.retries = 0 }.up().done.count == 1)
@@ -234,6 +239,58 @@ struct LoneStatementTests {
         let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
         #expect(error?.description.contains("0002_u.up.sql:3:1") == true)
         #expect(error?.hint?.contains("reeve migrate baseline") == true)
+    }
+
+    @Test(arguments: ["DROP TABLE t;", "DROP INDEX CONCURRENTLY IF EXISTS i;\nDROP TABLE t;"])
+    func `a half-applied migration is reverted, and applied again from its first step`(down: String) async throws {
+        let database = try TestDatabase.current
+        let start = "CREATE TABLE t AS SELECT 1 AS a FROM generate_series(1, %@);\n"
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": start.replacing("%@", with: "2") + "CREATE UNIQUE INDEX CONCURRENTLY i ON t (a);",
+            "0001_t.down.sql": down,
+        ])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        _ = try await fixture.migrator(database.settings).down(to: nil)
+        #expect(try await database.value("SELECT to_regclass('app.t') IS NULL"))
+        #expect(try await database.value("SELECT count(*) FROM reeve.migration_steps") == 0)
+        try fixture.write(
+            "0001_t.up.sql", start.replacing("%@", with: "1") + "CREATE UNIQUE INDEX CONCURRENTLY i ON t (a);")
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        #expect(try await database.value("SELECT to_regclass('app.i') IS NOT NULL"))
+    }
+
+    @Test func `a continued file has the session authorization of its finished steps`() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_role"
+        try await database.execute("CREATE ROLE \(role)", "CREATE SCHEMA o AUTHORIZATION \(role)")
+        let text = """
+            SET SESSION AUTHORIZATION \(role);
+            CREATE TABLE o.t (a int);
+            CREATE INDEX CONCURRENTLY i ON o.t (a);
+            CREATE TABLE o.u AS SELECT session_user::text AS u, nope;
+            """
+        let fixture = try MigrationFixture(["0001_t.up.sql": text])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        try fixture.write("0001_t.up.sql", text.replacing(", nope", with: ""))
+        _ = try await fixture.migrator(database.settings).up()
+        #expect(try await database.value("SELECT u FROM o.u") == role)
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
+
+    @Test func `an invalid index that was there before stays after a failure`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": "CREATE TABLE t AS SELECT 1 AS a FROM generate_series(1, 2);"
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        await #expect(throws: PostgresError.self) {
+            try await database.execute("CREATE UNIQUE INDEX CONCURRENTLY ON app.t (a)")
+        }
+        try fixture.write("0002_i.up.sql", "CREATE UNIQUE INDEX CONCURRENTLY ON t (a);")
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        let names: String = try await database.value(
+            "SELECT string_agg(indexname, ' ') FROM pg_indexes WHERE schemaname = 'app'")
+        #expect(names == "t_a_idx")
     }
 
     /// A rollback does not take back what a sequence has given.

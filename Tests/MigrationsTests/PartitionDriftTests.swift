@@ -126,7 +126,10 @@ struct PartitionDriftTests {
             "ALTER TABLE app.visits_2024_06 ALTER COLUMN who SET DEFAULT 'somebody'",
             "ALTER TABLE app.visits_2024_06 ALTER COLUMN n SET NOT NULL",
             "ALTER TABLE app.visits_2024_07 DISABLE TRIGGER touched",
-            "GRANT SELECT ON app.visits_2024_08 TO \(role)", "CREATE TABLE app.visits_2024_09 (LIKE app.visits)")
+            "GRANT SELECT ON app.visits_2024_08 TO \(role)", "CREATE TABLE app.visits_2024_09 (LIKE app.visits)",
+            "ALTER TABLE app.visits DETACH PARTITION app.visits_2024_02", "DROP TABLE app.visits_2024_02",
+            "CREATE FOREIGN DATA WRAPPER \(role)", "CREATE SERVER \(role) FOREIGN DATA WRAPPER \(role)",
+            "CREATE FOREIGN TABLE app.events_far PARTITION OF app.events FOR VALUES IN ('far') SERVER \(role)")
         let found = try await differences(fixture, database.settings)
         #expect(
             Set(found) == [
@@ -134,6 +137,8 @@ struct PartitionDriftTests {
                 "table app.visits_2024_05: owner", "column app.visits_2024_06.who: default",
                 "column app.visits_2024_06.n: not null", "table app.visits_2024_07: disabled inherited triggers",
                 "table app.visits_2024_08: privileges of \(role)", "table app.visits_2024_09: unexpected",
+                "table app.visits_2024_02: missing", "foreign table app.events_far: unexpected",
+                "foreign-data wrapper \(role): unexpected", "foreign server \(role): unexpected",
             ])
         try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
     }

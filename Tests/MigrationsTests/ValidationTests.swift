@@ -245,7 +245,9 @@ struct ValidationTests {
         _ = try await fixture.migrator(database.settings).up(to: 2)
         try await database.execute("INSERT INTO app.things (state) VALUES ('new'), ('new')")
         await #expect(throws: MigrationError.self) { _ = try await fixture.migrator(database.settings).up() }
-        let report = try await validate(fixture, database.settings)
+        let folder = cache()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let report = try await validate(fixture, database.settings) { $0.cacheFolder = folder }
         // What the steps that are done have made is expected.
         #expect(report.differences == [])
         #expect(report.migrations.map(\.finding.subject) == ["0003_index"])
@@ -253,7 +255,7 @@ struct ValidationTests {
         #expect(report.migrations.first?.finding.mend?.contains("reeve migrate up") == true)
         try await database.execute("DELETE FROM app.things")
         _ = try await fixture.migrator(database.settings).up()
-        let after = try await validate(fixture, database.settings)
+        let after = try await validate(fixture, database.settings) { $0.cacheFolder = folder }
         #expect(after.differences == [] && after.migrations.isEmpty)
     }
 
@@ -322,19 +324,36 @@ struct ValidationTests {
     }
 
     @Test(arguments: [
-        ("CREATE SUBSCRIPTION s CONNECTION 'host=h' PUBLICATION p",
-            ["CREATE SUBSCRIPTION s CONNECTION 'host=h' PUBLICATION p WITH (connect = false)", "ALTER SUBSCRIPTION s ENABLE"]),
-        ("CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (connect = false, slot_name = 'x', enabled)",
-            ["CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (slot_name = 'x', connect = false)",
-             "ALTER SUBSCRIPTION s ENABLE"]),
-        ("CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (create_slot = false, enabled = off)",
-            ["CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (connect = false)"]),
+        (
+            "CREATE SUBSCRIPTION s CONNECTION 'host=h' PUBLICATION p",
+            [
+                "CREATE SUBSCRIPTION s CONNECTION 'host=h' PUBLICATION p WITH (connect = false)",
+                "ALTER SUBSCRIPTION s ENABLE",
+            ]
+        ),
+        (
+            "CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (connect = false, slot_name = 'x', enabled)",
+            [
+                "CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (slot_name = 'x', connect = false)",
+                "ALTER SUBSCRIPTION s ENABLE",
+            ]
+        ),
+        (
+            "CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (create_slot = false, enabled = off)",
+            ["CREATE SUBSCRIPTION s CONNECTION 'h' PUBLICATION p WITH (connect = false)"]
+        ),
         ("ALTER SUBSCRIPTION s REFRESH PUBLICATION WITH (copy_data = false)", []),
-        ("ALTER SUBSCRIPTION s ADD PUBLICATION q WITH (copy_data = false)",
-            ["ALTER SUBSCRIPTION s ADD PUBLICATION q WITH (refresh = false)"]),
-        ("DROP SUBSCRIPTION \"S\"",
-            ["ALTER SUBSCRIPTION \"S\" DISABLE", "ALTER SUBSCRIPTION \"S\" SET (slot_name = NONE)",
-             "DROP SUBSCRIPTION \"S\""]),
+        (
+            "ALTER SUBSCRIPTION s ADD PUBLICATION q WITH (copy_data = false)",
+            ["ALTER SUBSCRIPTION s ADD PUBLICATION q WITH (refresh = false)"]
+        ),
+        (
+            "DROP SUBSCRIPTION \"S\"",
+            [
+                "ALTER SUBSCRIPTION \"S\" DISABLE", "ALTER SUBSCRIPTION \"S\" SET (slot_name = NONE)",
+                "DROP SUBSCRIPTION \"S\"",
+            ]
+        ),
         ("ALTER SYSTEM SET work_mem = '7MB'", []), ("DROP USER u", []), ("CREATE ROLE \"Known\" LOGIN", []),
         ("REVOKE a FROM b", []), ("ALTER USER u PASSWORD 'x'", []),
     ])

@@ -44,7 +44,8 @@ public enum CoreSettings {
     public static let keys: [SettingKey] =
         [state.key] + DatabaseSettings.one.keys + DatabaseSettings.several.keys
         + [
-            systems.key, schema.key, trustedRoles.key, migrationLockWait.key, poolSize.key, poolOverflow.key, poolWait.key, connectTimeout.key,
+            systems.key, schema.key, trustedRoles.key, migrationLockWait.key, poolSize.key, poolOverflow.key,
+            poolWait.key, connectTimeout.key,
             logLevel.key, logFormat.key, drain.key,
         ]
 }

@@ -102,7 +102,8 @@ struct ExpectedSchemaFinder: Sendable {
 
     var cached: Cached? {
         guard let folder = cacheFolder, let path = cachePath, StateFolder.isOwn(folder), StateFolder.isOwn(path),
-            let data = FileManager.default.contents(atPath: path) else { return nil }
+            let data = FileManager.default.contents(atPath: path)
+        else { return nil }
         let text = String(decoding: data, as: UTF8.self)
         return SchemaSnapshot.schemas(in: text).map { Cached(path: path, text: text, schemas: $0) }
     }
