@@ -51,7 +51,8 @@ public struct MigrationScript: Sendable {
     /// Whether the script may change how later sessions begin, or leaves something that the server cannot reset: it
     /// keeps a setting with a name of two parts as an empty string. The next migration then requires a new session.
     var requiresNewSession: Bool {
-        if ScriptEncoding.mentions("set_config", in: source) { return true }
+        // Compared with running a large script, connecting takes no time.
+        if source.count > 1 << 20 || ScriptEncoding.mentions("set_config", in: source) { return true }
         let text = text
         return text.contains(/(?i)\balter\s+(?:database|role|user|system)\b/)
             || text.contains(/(?i)\bset(?:\s+session|\s+local)?\s+"?[a-z_][a-z0-9_$]*"?\./)

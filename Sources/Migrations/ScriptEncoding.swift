@@ -123,12 +123,15 @@ enum ScriptEncoding {
 
     private static let mayBegin = ["SET", "RESET", "DISCARD"].map { Array($0.utf8) }
 
+    /// Returns whether a statement begins as one that changes the encoding.
+    private static func mayChange(_ statement: ArraySlice<UInt8>) -> Bool {
+        mayBegin.contains { statement.prefix($0.count).map { $0 & ~0x20 }.elementsEqual($0) }
+    }
+
     /// Returns the encoding that a line names, if the line is a statement for that and nothing else.
     private static func change(inLine line: ArraySlice<UInt8>) -> String? {
         let words = line.drop { $0 <= 0x20 }
-        guard mayBegin.contains(where: { words.prefix($0.count).map { $0 & ~0x20 }.elementsEqual($0) }) else {
-            return nil
-        }
+        guard mayChange(words) else { return nil }
         let text = String(decoding: words, as: UTF8.self)
         let declaration =
             /(?i)SET\s+(?:SESSION\s+)?(?:client_encoding\s*(?:=|\sTO\s)|NAMES\s)\s*'?([A-Za-z0-9_-]+)'?\s*;\s*/
@@ -147,12 +150,15 @@ enum ScriptEncoding {
     /// - Throws: `MigrationError.badEncoding`; `SQLScriptError`.
     private static func refuseUnknownChanges(_ source: [UInt8], hasOther: Bool, path: String) throws {
         for statement in try SQLLexer.split(source, file: path) {
+            if !hasOther, !mayChange(source[statement.range]) { continue }
             let tokens = try SQLLexer.tokens(
                 of: source, in: statement.range, standardConformingStrings: statement.standardConformingStrings,
                 file: path)
             let words = tokens.map { ScriptWord($0, in: source) }
             let keywords = words.map(\.keyword)
-            let location = SourceExcerpt(file: path, source: source, offset: statement.range.lowerBound).location
+            var location: String {
+                SourceExcerpt(file: path, source: source, offset: statement.range.lowerBound).location
+            }
             if hasOther, statement.copyData != nil, keywords.contains("ENCODING") {
                 throw MigrationError.badEncoding(
                     location: location, "the option ENCODING of COPY cannot be used in a file that is not in UTF-8",
