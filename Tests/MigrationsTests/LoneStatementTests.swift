@@ -143,7 +143,9 @@ struct LoneStatementTests {
         let innocent = await other.serverProcess
         try await database.with { try MigrationLedger.recordSession(innocent, on: $0) }
         try await database.execute("UPDATE reeve.ledger SET migrator = migrator || '{\"began\": \"2001-01-01\"}'")
-        #expect(try await fixture.migrator(database.settings).up().done.isEmpty)
+        await #expect(throws: MigrationError.self) {
+            try await fixture.migrator(database.settings) { $0.retries = 0 }.up()
+        }
         let process = await orphan.serverProcess
         try await database.with { try MigrationLedger.recordSession(process, on: $0) }
         #expect(try await fixture.migrator(database.settings) { $0.retries = 0 }.up().done.count == 1)
