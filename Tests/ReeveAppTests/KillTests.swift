@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The program killed in the middle of the five systems' migrations, and run again.
-@Suite(.database, .timeLimit(.minutes(25)))
+@Suite(.database, .timeLimit(.minutes(40)))
 struct KillTests {
     /// SIGKILL at the messages that the program sends: at each of the first ones, and at some of a migration's statements,
     /// which the other test has all. Before the server has it, or while the server is at it. What it did before stays, so that each next run goes on where the last was killed, until one
