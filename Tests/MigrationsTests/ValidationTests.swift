@@ -303,6 +303,7 @@ struct ValidationTests {
             ALTER DATABASE \(database.name) SET work_mem TO '7MB';
             CREATE TABLE t (a int);
             GRANT SELECT ON t TO \(role);
+            DROP SUBSCRIPTION IF EXISTS \(role);
             """
         ])
         _ = try await fixture.migrator(database.settings).up()

@@ -32,11 +32,13 @@ struct ReplayRun: Sendable {
 
     /// - Parameter done: the numbers of the steps to run; nil: all.
     private func perform(_ action: MigrationAction, _ done: Set<Int>?, on connection: isolated Connection) throws {
-        let roles = Set(
-            try connection.query("SELECT rolname::text FROM pg_roles").map { ExactText(try $0.get(0)) })
         let source = action.script
+        let words: [StaticString] = ["role", "user", "group"]
+        let roles =
+            words.contains { ScriptEncoding.mentions($0, in: source.source) }
+            ? try connection.query("SELECT rolname::text FROM pg_roles").map { ExactText(try $0.get(0)) } : []
         let script = ScriptRun(script: source) { statement in
-            ReplayedStatement.substitute(try source.words(of: statement), in: source.source, rolesThere: roles)
+            ReplayedStatement.substitute(try source.words(of: statement), in: source.source, rolesThere: Set(roles))
         }
         if done == nil, action.runsInOneTransaction {
             var options = TransactionOptions()
@@ -63,7 +65,7 @@ struct ReplayRun: Sendable {
             }
         }
         // As after each migration of `up`.
-        try connection.resetSession()
+        try connection.resetSession(withLocks: true)
     }
 
     /// A crash of the server loses no more than the scratch database, which is then of no use.

@@ -34,7 +34,10 @@ enum ReplayedStatement {
     }
 
     private static func name(_ word: ScriptWord) -> String {
-        guard word.text.hasPrefix("\"") else { return word.text.lowercased() }
+        // The server folds ASCII letters.
+        guard word.text.hasPrefix("\"") else {
+            return String(decoding: word.text.utf8.map { (0x41...0x5A).contains($0) ? $0 | 0x20 : $0 }, as: UTF8.self)
+        }
         return String(word.text.dropFirst().dropLast()).substituting("\"\"", with: "\"")
     }
 
@@ -43,23 +46,20 @@ enum ReplayedStatement {
     private static func creation(_ words: [ScriptWord], _ source: [UInt8]) -> [String]? {
         guard words.count > 2 else { return nil }
         var options = Options(words)
-        let connects = options.isOn("CONNECT") ?? true
-        let isEnabled = options.isOn("ENABLED") ?? connects
-        options.remove(["CONNECT", "CREATE_SLOT", "COPY_DATA", "ENABLED"])
-        options.add("connect = false")
-        let create = text(words.prefix(options.start), source) + options.text
-        return [create] + (isEnabled ? ["ALTER SUBSCRIPTION \(words[2].text) ENABLE"] : [])
+        let isEnabled = options.isOn("ENABLED") ?? options.isOn("CONNECT") ?? true
+        options.replace(["CONNECT", "CREATE_SLOT", "COPY_DATA", "ENABLED"], by: "connect = false")
+        // Its worker cannot connect to the scratch database.
+        return [text(words.prefix(options.start), source) + options.text]
+            + (isEnabled ? ["ALTER SUBSCRIPTION \(words[2].text) ENABLE"] : [])
     }
 
     private static func alteration(_ words: [ScriptWord], _ source: [UInt8]) -> [String]? {
-        if words.contains(where: { $0.keyword == "REFRESH" }) && words.count > 3 && words[3].keyword == "REFRESH" {
-            return []
-        }
+        guard words.count > 3 else { return nil }
+        if words[3].keyword == "REFRESH" { return [] }
         guard words.count > 4, ["SET", "ADD", "DROP"].contains(words[3].keyword), words[4].keyword == "PUBLICATION"
         else { return nil }
         var options = Options(words)
-        options.remove(["REFRESH", "COPY_DATA"])
-        options.add("refresh = false")
+        options.replace(["REFRESH", "COPY_DATA"], by: "refresh = false")
         return [text(words.prefix(options.start), source) + options.text]
     }
 
@@ -68,22 +68,19 @@ enum ReplayedStatement {
         if words[2].keyword == "IF" {
             // It may not exist. Only an existing one can be separated from its slot.
             guard words.count > 4 else { return nil }
-            let subscription = words[4].text
+            let separation = separation(words[4].text).map { "EXECUTE \(quoteLiteral($0));" }.joined(separator: " ")
             return [
-                "DO $reeve$BEGIN EXECUTE 'ALTER SUBSCRIPTION \(escaped(subscription)) DISABLE'; "
-                    + "EXECUTE 'ALTER SUBSCRIPTION \(escaped(subscription)) SET (slot_name = NONE)'; "
-                    + "EXCEPTION WHEN undefined_object THEN END$reeve$",
-                "DROP SUBSCRIPTION IF EXISTS \(subscription)",
+                "DO \(quoteLiteral("BEGIN \(separation) EXCEPTION WHEN undefined_object THEN END"))",
+                "DROP SUBSCRIPTION IF EXISTS \(words[4].text)",
             ]
         }
-        let subscription = words[2].text
-        return [
-            "ALTER SUBSCRIPTION \(subscription) DISABLE", "ALTER SUBSCRIPTION \(subscription) SET (slot_name = NONE)",
-            "DROP SUBSCRIPTION \(subscription)",
-        ]
+        return separation(words[2].text) + ["DROP SUBSCRIPTION \(words[2].text)"]
     }
 
-    private static func escaped(_ name: String) -> String { name.substituting("'", with: "''") }
+    /// The statements after which a subscription can be dropped without its slot.
+    private static func separation(_ subscription: String) -> [String] {
+        ["DISABLE", "SET (slot_name = NONE)"].map { "ALTER SUBSCRIPTION \(subscription) \($0)" }
+    }
 
     private static func text(_ words: ArraySlice<ScriptWord>, _ source: [UInt8]) -> String {
         guard let first = words.first, let last = words.last else { return "" }
@@ -111,15 +108,14 @@ enum ReplayedStatement {
         /// Whether an option is on; nil if it is not written.
         func isOn(_ name: String) -> Bool? {
             guard let item = items.last(where: { $0.first?.keyword == name }) else { return nil }
-            guard item.count > 2 else { return true }
-            return !["FALSE", "OFF", "0", "'FALSE'", "'OFF'", "NO"].contains(item[2].text.uppercased())
+            return item.count < 3 || !["FALSE", "OFF", "0", "'FALSE'", "'OFF'"].contains(item[2].text.uppercased())
         }
 
-        mutating func remove(_ names: [String]) {
+        /// Removes options, and adds one.
+        mutating func replace(_ names: [String], by option: String) {
             items.removeAll { names.contains($0.first?.keyword ?? "") }
+            added.append(option)
         }
-
-        mutating func add(_ option: String) { added.append(option) }
 
         var text: String {
             let all = items.map { $0.map(\.text).joined(separator: " ") } + added
