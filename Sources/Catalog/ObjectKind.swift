@@ -135,6 +135,9 @@ public enum ObjectKind: UInt8, Sendable, CaseIterable, Comparable {
         isRelation || family == .sequence || self == .index || self == .compositeType
     }
 
+    /// Whether objects of this kind share the namespace of types in a schema. A table or view has a type for its rows.
+    var isInTypeNamespace: Bool { isType || isRelation }
+
     var isRoutine: Bool { family == .routine }
 
     var isType: Bool { family == .type }

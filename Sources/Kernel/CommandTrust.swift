@@ -13,7 +13,7 @@ extension Configuration {
         _ setting: Setting<Value>, _ name: String? = nil
     ) throws(ConfigurationError) {
         guard isSet(setting, name), case .file(let file, let line) = origin(setting, name) else { return }
-        guard let writable = Self.writableByOthers(file) else { return }
+        guard let writable = Self.writableByOthers(realFile ?? file) else { return }
         throw ConfigurationError(
             file, line, "'\(store.path(setting, name))' is not run, because other users can write \(writable)",
             hint: "chown root \(writable), and chmod go-w \(writable)")
@@ -21,11 +21,15 @@ extension Configuration {
 
     /// Returns the file, or the folder above it, that users other than root and the user of this process can write; nil
     /// if there is none.
+    ///
+    /// - Parameter file: an absolute path without links. A link there has been put in the place of a folder.
     static func writableByOthers(_ file: String) -> String? {
-        var path = URL(fileURLWithPath: file).resolvingSymlinksInPath().path
+        var path = file
         while true {
             var status = stat()
-            guard lstat(path, &status) == 0, [0, geteuid()].contains(status.st_uid) else { return path }
+            guard lstat(path, &status) == 0, [0, geteuid()].contains(status.st_uid),
+                status.st_mode & S_IFMT != S_IFLNK
+            else { return path }
             // In a folder with the sticky bit, only the owner of a file can replace it.
             let isSticky = status.st_mode & S_IFMT == S_IFDIR && status.st_mode & S_ISVTX != 0
             let isOpen = status.st_mode & S_IWOTH != 0

@@ -7,6 +7,8 @@ import Telemetry
 public struct Configuration: Sendable {
     /// The configuration file; nil if there is none.
     public let file: String?
+    /// The absolute path without links from which the file was read.
+    let realFile: String?
     public let store: SettingStore
     public let environment: [String: String]
     public let databases: [DatabaseConfiguration]
@@ -34,8 +36,10 @@ public struct Configuration: Sendable {
     ) throws -> (Configuration, [ConfigurationError]) {
         let file = try find(path, environment)
         var store = SettingStore(catalog)
+        let realFile = file.flatMap(Self.realPath)
         if let file {
-            guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
+            // A link on the way may lead elsewhere later. What is read is what `checkCommand` checks.
+            guard let realFile, let text = try? String(contentsOfFile: realFile, encoding: .utf8) else {
                 throw ConfigurationError(file, nil, "the file cannot be read")
             }
             store.read(try YAMLNode.parse(text, file: file), file: file)
@@ -44,8 +48,16 @@ public struct Configuration: Sendable {
         var mistakes = store.mistakes
         let databases = try DatabaseConfiguration.all(store, environment, &mistakes)
         return (
-            Configuration(file: file, store: store, environment: environment, databases: databases), mistakes
+            Configuration(
+                file: file, realFile: realFile, store: store, environment: environment, databases: databases),
+            mistakes
         )
+    }
+
+    private static func realPath(_ path: String) -> String? {
+        guard let real = realpath(path, nil) else { return nil }
+        defer { free(real) }
+        return String(cString: real)
     }
 
     private static func find(_ path: String?, _ environment: [String: String]) throws -> String? {

@@ -29,14 +29,14 @@ enum LedgerTrust {
     /// The objects that the ledger's own changes create. They are compared by bytes, because two Strings with different
     /// bytes can be equal.
     private struct Made {
-        private let changes: [[UInt8]]
+        private let changes: [Data]
         /// The `CREATE TRIGGER` statements, with one space between words.
-        private let triggers: [[UInt8]]
+        private let triggers: [Data]
 
         init(_ changes: [String]) {
-            self.changes = changes.map { Array($0.utf8) }
+            self.changes = changes.map { Data($0.utf8) }
             triggers = changes.filter { $0.contains("CREATE TRIGGER") }.flatMap { $0.split(separator: ";") }.map {
-                Array($0.split(whereSeparator: \.isWhitespace).joined(separator: " ").utf8)
+                Data($0.split(whereSeparator: \.isWhitespace).joined(separator: " ").utf8)
             }
         }
 
@@ -57,8 +57,8 @@ enum LedgerTrust {
             }
         }
 
-        private static func holds(_ text: [UInt8], _ part: String) -> Bool {
-            text.firstRange(of: Array(part.utf8)) != nil
+        private static func holds(_ text: Data, _ part: String) -> Bool {
+            text.range(of: Data(part.utf8)) != nil
         }
     }
 

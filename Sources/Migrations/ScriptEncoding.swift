@@ -85,7 +85,6 @@ enum ScriptEncoding {
     private static func endsDeclaration(at offset: Int, _ text: [UInt8], _ statements: [SQLStatement]) -> Bool {
         guard let statement = statements.last(where: { $0.range.upperBound <= offset }),
             text[statement.range.upperBound..<offset].allSatisfy({ $0 == UInt8(ascii: ";") || $0 <= 0x20 }),
-            !statements.contains(where: { $0.copyData?.contains(offset - 1) ?? false }),
             let words = try? SQLLexer.tokens(of: text, in: statement.range).map({ ScriptWord($0, in: text) })
         else { return false }
         return isDeclaration(words) || [["RESET", "ALL"], ["DISCARD", "ALL"]].contains(words.map(\.keyword))
@@ -185,12 +184,20 @@ enum ScriptEncoding {
 
     /// Returns whether bytes contain a word in lower or upper case.
     static func mentions(_ word: StaticString, in bytes: [UInt8]) -> Bool {
-        let count = word.utf8CodeUnitCount
+        let (count, first) = (word.utf8CodeUnitCount, word.utf8Start[0] | 0x20)
         return bytes.withUnsafeBufferPointer { bytes in
-            guard bytes.count >= count else { return false }
-            return (0...bytes.count - count).contains { start in
-                (0..<count).allSatisfy { bytes[start + $0] | 0x20 == word.utf8Start[$0] | 0x20 }
+            guard let base = bytes.baseAddress, bytes.count >= count else { return false }
+            // A plain loop, because all files are searched at every start.
+            var (place, offset) = (0, 0)
+            while place <= bytes.count - count {
+                if base[place] | 0x20 == first {
+                    offset = 1
+                    while offset < count, base[place + offset] | 0x20 == word.utf8Start[offset] | 0x20 { offset += 1 }
+                    if offset == count { return true }
+                }
+                place += 1
             }
+            return false
         }
     }
 

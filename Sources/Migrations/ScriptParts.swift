@@ -3,9 +3,9 @@ import Foundation
 /// Divides a file with both directions of a migration into its parts.
 ///
 /// A line that contains only one of these comments begins a part: `-- reeve: up` or `-- reeve: down`, and the forms of
-/// other tools: `-- migrate:up` (dbmate), `-- +goose Up` (goose) and `-- +migrate Up` (sql-migrate). The text before the
-/// first such line belongs to both parts; it may contain only comments if a marker `up` follows. A file without markers
-/// is the up part.
+/// other tools: `-- migrate:up` (dbmate), `-- +goose Up` (goose), `-- +migrate Up` (sql-migrate), `-- rambler up`
+/// (rambler) and `---- create above / drop below ----` (tern). Comments before a marker `up` belong to both parts. A file
+/// without markers is the up part.
 struct ScriptParts {
     let up: [UInt8]
     /// nil if the file has no down part.
@@ -62,7 +62,8 @@ struct ScriptParts {
 
     /// The markers of other tools are recognised only at the beginning of a line, as these tools do.
     ///
-    /// - Throws: `MigrationError.badDirective` if other text follows a marker of Reeve.
+    /// - Throws: `MigrationError.badDirective` if other text follows a marker of Reeve, or for a directive of another
+    ///   tool that Reeve does not follow.
     private static func marker(_ line: ArraySlice<UInt8>, at location: String) throws -> Marker? {
         let text = String(decoding: line, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines).lowercased()
         if let match = text.wholeMatch(of: /--+\s*reeve\s*:\s*(up|down)\b(.*)/) {
@@ -78,8 +79,13 @@ struct ScriptParts {
         switch words.first {
         case "migrate:up": return .up
         case "migrate:down": return .down
-        case "+goose" where words.count >= 2, "+migrate" where words.count >= 2:
+        case "+goose" where words.dropFirst().starts(with: ["envsubst", "on"]):
+            throw MigrationError.badDirective(
+                location: location, "goose's substitution of environment variables is not supported",
+                hint: "write the values, or read them in SQL with current_setting()")
+        case "+goose" where words.count >= 2, "+migrate" where words.count >= 2, "rambler" where words.count >= 2:
             return words[1] == "up" ? .up : words[1] == "down" ? .down : nil
+        case "--" where text == "---- create above / drop below ----": return .down
         default: return nil
         }
     }

@@ -5,6 +5,8 @@ import SQL
 /// While the database is in use, a session stays open whose application name contains the name of the database. If the
 /// process is killed, that session ends, but the database remains. Once the database is more than an hour old, the next
 /// call of `with` on the same server drops it.
+///
+/// A role whose comment is the name of a scratch database, and that has no attributes, is dropped with the database.
 public enum ScratchDatabase {
     public static let prefix = "reeve_scratch_"
 
@@ -62,19 +64,38 @@ public enum ScratchDatabase {
                 try await dropSubscriptions(of: settings.database(name))
                 try await connection.with { _ = try $0.execute(drop) }
             }
+            try await connection.with { try dropRoles(on: $0) }
         }
     }
 
-    /// Lets no further session connect to a scratch database. Those that are connected remain.
+    /// Drops the roles that were created for scratch databases that do not exist any more.
+    private static func dropRoles(on connection: isolated Connection) throws {
+        let names = try connection.query(
+            """
+            SELECT r.rolname::text FROM pg_shdescription c JOIN pg_roles r ON r.oid = c.objoid
+            WHERE c.classoid = 'pg_authid'::regclass AND c.description ~ '^\(prefix)[0-9]{1,15}_[0-9]{1,10}$'
+                AND NOT (r.rolsuper OR r.rolcanlogin OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication
+                    OR r.rolbypassrls)
+                AND NOT EXISTS (SELECT FROM pg_database d WHERE d.datname = c.description)
+            """)
+        for row in names {
+            // Somebody may have granted privileges to the role.
+            _ = try? connection.execute("DROP ROLE IF EXISTS \(quoteIdentifier(try row.get(0)))")
+        }
+    }
+
+    /// Sets whether further sessions can connect to a scratch database. Those that are connected remain.
     ///
     /// - Parameters:
     ///   - scratch: the settings that `with` has passed to its body.
     ///   - settings: those of the database beside it.
     /// - Throws: `PostgresError`.
-    public static func close(_ scratch: ConnectionSettings, beside settings: ConnectionSettings) async throws {
+    public static func admit(
+        _ admits: Bool, to scratch: ConnectionSettings, beside settings: ConnectionSettings
+    ) async throws {
         let name = quoteIdentifier(scratch.parameters["dbname"] ?? "")
         try await Connection.opened(settings.named("reeve scratch")) { connection in
-            try await connection.with { _ = try $0.execute("ALTER DATABASE \(name) ALLOW_CONNECTIONS false") }
+            try await connection.with { _ = try $0.execute("ALTER DATABASE \(name) ALLOW_CONNECTIONS \(admits)") }
         }
     }
 
@@ -119,5 +140,6 @@ public enum ScratchDatabase {
             // Another process may have dropped the database, or may have just connected to it.
             _ = try? connection.execute("DROP DATABASE IF EXISTS \(quoteIdentifier(try row.get(0)))")
         }
+        try dropRoles(on: connection)
     }
 }

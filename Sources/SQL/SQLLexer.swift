@@ -183,6 +183,11 @@ struct SQLSplitter {
         let newline = UInt8(ascii: "\n")
         var place = semicolon
         while place < bytes.count, bytes[place] != newline {
+            if bytes[place] == UInt8(ascii: "-"), place + 1 < bytes.count, bytes[place + 1] == UInt8(ascii: "-") {
+                // A comment up to the end of the line.
+                place = bytes[place...].firstIndex(of: newline) ?? bytes.count
+                break
+            }
             guard bytes[place] == 0x20 || bytes[place] == 0x09 || bytes[place] == 0x0D else {
                 throw SQLScanError(
                     message:

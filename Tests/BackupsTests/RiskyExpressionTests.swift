@@ -49,6 +49,8 @@ struct RiskyExpressionTests {
             CREATE TABLE evil.worded (id integer PRIMARY KEY, a evil.word); INSERT INTO evil.worded VALUES (1, 'x');
             CREATE TABLE evil.split (a evil.word) PARTITION BY LIST (a);
             CREATE TABLE evil.split_x PARTITION OF evil.split FOR VALUES IN ('x'); INSERT INTO evil.split VALUES ('x');
+            CREATE TABLE evil.indexed (id integer PRIMARY KEY, a text);
+            CREATE INDEX indexed_partly ON evil.indexed (id) WHERE a::evil.word IS NOT NULL;
             CREATE TABLE evil.given (id integer PRIMARY KEY, a boolean NOT NULL DEFAULT (\(shot)));
             CREATE TABLE evil.pointing (id integer PRIMARY KEY, p integer NOT NULL REFERENCES evil.parent);
             CREATE TABLE evil.exported (id integer PRIMARY KEY, a oid CHECK (pg_catalog.lo_export(a, '\(marker)') > 0));
@@ -180,7 +182,7 @@ struct RiskyExpressionTests {
         let held = Set(report.held.map(\.description))
         #expect(held.contains("evil.harmless.harmless_a_check") && held.contains("evil.harmless.harmless_pkey"))
         let untried = Dictionary(grouping: report.untried, by: { $0.object.parent ?? "" })
-        for table in ["checked", "parent", "given", "exported", "shared", "ruled", "led"] {
+        for table in ["checked", "parent", "indexed", "given", "exported", "shared", "ruled", "led"] {
             let reasons = untried[table]?.map(\.reason) ?? []
             #expect(
                 !reasons.isEmpty && reasons.allSatisfy { $0.contains("with the rights of a superuser") },

@@ -182,6 +182,31 @@ struct LiveRaceTests {
         }
     }
 
+    @Test(.database) func `nobody is let into a schema while its tables are tried`() async throws {
+        let database = try TestDatabase.current
+        let role = "landlord_\(UUID().uuidString.prefix(8).lowercased())"
+        try await database.execute("CREATE ROLE \(role)", "CREATE SCHEMA m AUTHORIZATION \(role)")
+        for (lock, isGrantRefused) in [(SchemaLock.definitions, true), (SchemaLock.names, false)] {
+            try await Connection.opened(database.plainSettings) { other in
+                try await other.with { _ = try $0.execute("BEGIN; \(lock)") }
+                for (change, isRefused) in [
+                    ("GRANT CREATE ON SCHEMA m TO PUBLIC", isGrantRefused), ("ALTER SCHEMA m RENAME TO n", true),
+                ] {
+                    let refusal = try await database.with { connection in
+                        try connection.execute("SET lock_timeout = '300ms'; BEGIN")
+                        defer { _ = try? connection.execute("ROLLBACK") }
+                        do {
+                            try connection.execute(change)
+                            return ""
+                        } catch let error as PostgresError { return error.sqlState ?? "" }
+                    }
+                    #expect(refusal == (isRefused ? "55P03" : ""), "\(change) beside \(lock)")
+                }
+            }
+        }
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
+
     @Test(.database) func `rows come and go while the tables are locked`() async throws {
         let database = try TestDatabase.current
         try await database.execute("CREATE SCHEMA m", "CREATE TABLE m.a (id integer PRIMARY KEY)")

@@ -214,6 +214,12 @@ struct Mutation: Sendable, CustomStringConvertible {
             "column", "collation", "zoo.keepers.name",
             #"ALTER TABLE zoo.keepers ALTER COLUMN name TYPE text COLLATE "POSIX""#),
         Mutation("column", "default", "zoo.animals.name", "ALTER TABLE zoo.animals ALTER COLUMN name SET DEFAULT 'x'"),
+        Mutation(
+            "column", "type", "zoo.other_keepers.remark",
+            """
+            ALTER TABLE zoo.other_keepers ALTER remark DROP DEFAULT, ALTER remark TYPE integer USING 0,
+                ALTER remark SET DEFAULT 1
+            """, also: ["column zoo.other_keepers.remark: default"]),
         Mutation("column", "default", "zoo.animals.size", "ALTER TABLE zoo.animals ALTER COLUMN size DROP DEFAULT"),
         Mutation("column", "default", "zoo.keepers.boss", "ALTER TABLE zoo.keepers ALTER COLUMN boss SET DEFAULT 1"),
         Mutation(

@@ -85,7 +85,7 @@ enum Zoo {
         CREATE SEQUENCE zoo.tickets START 10 INCREMENT 5 CACHE 2;
         CREATE TABLE zoo.keepers (
             id serial PRIMARY KEY, name text NOT NULL, boss integer REFERENCES zoo.keepers, number integer UNIQUE);
-        CREATE TABLE zoo.other_keepers (id integer PRIMARY KEY);
+        CREATE TABLE zoo.other_keepers (id integer PRIMARY KEY, remark text DEFAULT 'none');
         INSERT INTO zoo.other_keepers VALUES (1), (2);
         INSERT INTO zoo.keepers (name, boss, number) VALUES ('Anna', NULL, 1), ('Bert', 1, 2);
         CREATE TABLE zoo.animals (

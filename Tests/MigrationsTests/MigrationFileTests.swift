@@ -44,6 +44,22 @@ import Testing
         }
     }
 
+    @Test func `statements before the marker of the up part belong to it alone`() throws {
+        let parts = try ScriptParts(
+            Array("-- about both\nSELECT 1;\n-- reeve: up\nSELECT 2;\n-- reeve: down\nSELECT 3;\n".utf8), path: "f")
+        let (up, down) = (try MigrationScript(path: "f", bytes: parts.up), try #require(parts.down))
+        #expect(up.statements.map(up.text) == ["SELECT 1", "SELECT 2"])
+        let reverting = try MigrationScript(path: "f", bytes: down)
+        #expect(reverting.statements.map(reverting.text) == ["SELECT 3"])
+    }
+
+    @Test func `variables of the environment are not substituted in silence`() throws {
+        #expect(throws: MigrationError.self) {
+            try ScriptParts(Array("-- +goose Up\n-- +goose ENVSUBST ON\nSELECT '${HOME}';\n".utf8), path: "f")
+        }
+        #expect(try ScriptParts(Array("-- +goose ENVSUBST OFF\nSELECT 1;\n".utf8), path: "f").down == nil)
+    }
+
     @Test func `a lock timeout is written as every other duration`() throws {
         for (text, duration) in [("5", Duration.seconds(5)), ("2m", .seconds(120)), ("1 h", .seconds(3600))] {
             #expect(try script("-- reeve: lock-timeout \(text)\nSELECT 1;").directives.lockTimeout == duration)

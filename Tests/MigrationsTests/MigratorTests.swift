@@ -111,6 +111,53 @@ struct MigratorTests {
         try await database.execute("DROP ROLE \(role)")
     }
 
+    @Test func `what a step grants on the schema holds up the next step`() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_other"
+        try await database.execute("CREATE ROLE \(role)")
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": """
+            -- reeve: no-transaction
+            CREATE TABLE t (a int);
+            GRANT CREATE ON SCHEMA app TO \(role);
+            CREATE TABLE u AS SELECT lower('X'::varchar) AS a;
+            """
+        ])
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        guard case .openSchema("app", "app", [role])? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        let made: String = try await database.value("SELECT concat_ws(' ', to_regclass('app.t'), to_regclass('app.u'))")
+        #expect(made == "app.t")
+        try await database.execute("REVOKE CREATE ON SCHEMA app FROM \(role)")
+        #expect(try await fixture.migrator(database.settings).up().pending == 0)
+        try await database.execute("DROP ROLE \(role)")
+    }
+
+    @Test func `a system is not reverted while an applied system requires it`() async throws {
+        let database = try TestDatabase.current
+        let base = try MigrationFixture(
+            schema: "base", ["0001_a.up.sql": "CREATE TABLE a ();", "0001_a.down.sql": "DROP TABLE a;"])
+        let user = try MigrationFixture(
+            schema: "user", ["0001_b.up.sql": "CREATE TABLE b ();", "0001_b.down.sql": "DROP TABLE b;"])
+        let systems = [
+            MigrationSystem(name: "base", schema: "base", folder: base.folder),
+            MigrationSystem(name: "user", schema: "user", requires: ["base"], folder: user.folder),
+        ]
+        _ = try await Migrator(database: Database(database.settings), systems: systems).up()
+        var alone = try Migrator(database: Database(database.settings), systems: [systems[0]])
+        alone.knownSystems = systems
+        let refused = alone
+        let error = await #expect(throws: MigrationError.self) { try await refused.down(to: Int?.none) }
+        guard case .requiredByOthers("base", ["user"])? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect(
+            try await Migrator(database: Database(database.settings), systems: systems).down(to: nil).done.count == 2)
+    }
+
     @Test(arguments: [
         "CREATE UNIQUE INDEX CONCURRENTLY taken ON t (a);", "DROP INDEX CONCURRENTLY none_such;",
         "ALTER TABLE t DETACH PARTITION other CONCURRENTLY;",

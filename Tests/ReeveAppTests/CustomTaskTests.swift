@@ -180,6 +180,28 @@ struct CustomTaskTests {
         #expect(found.ending == .exited(3) && found.output.contains("the role 'nobody_at_all' does not exist"))
     }
 
+    /// What counts is the file that was read, not the one to which its path leads by now.
+    @Test func `a link that leads elsewhere later does not make a command trusted`() throws {
+        let good = try Place("mine: {cron: '@daily', command: 'echo good'}")
+        let bad = try Place("mine: {cron: '@daily', command: 'echo bad'}")
+        try FileManager.default.setAttributes([.posixPermissions: 0o777], ofItemAtPath: bad.folder)
+        let (link, command) = ("\(good.folder)/link", Setting<String?>("tasks.custom.*.command", .text, "A command."))
+        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: bad.folder)
+        let configuration = try Configuration.load(
+            path: "\(link)/reeve.yaml", environment: [:], catalog: FeatureList.reeve.settings)
+        try FileManager.default.removeItem(atPath: link)
+        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: good.folder)
+        #expect(throws: ConfigurationError.self) { try configuration.checkCommand(command, "mine") }
+        // Nor does a link in the place of the folder.
+        try FileManager.default.moveItem(atPath: bad.folder, toPath: "\(bad.folder)-moved")
+        defer { try? FileManager.default.removeItem(atPath: "\(bad.folder)-moved") }
+        try FileManager.default.createSymbolicLink(atPath: bad.folder, withDestinationPath: good.folder)
+        #expect(throws: ConfigurationError.self) { try configuration.checkCommand(command, "mine") }
+        let later = try Configuration.load(
+            path: "\(link)/reeve.yaml", environment: [:], catalog: FeatureList.reeve.settings)
+        try later.checkCommand(command, "mine")
+    }
+
     @Test func `a file that others can write yields no command`() async throws {
         let place = try Place("mine: {cron: '@daily', command: 'echo ran'}\nplain: {cron: '@daily', sql: SELECT 1}")
         #expect(place.mistakes() == [])

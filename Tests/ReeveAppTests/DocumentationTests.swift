@@ -45,7 +45,7 @@ struct DocumentationTests {
     private static func plain(_ text: String) -> String {
         text.replacing(/\d{4}-\d\d-\d\dT[\d:.]+Z/, with: "TIME").replacing(/\b[0-9a-f]{12,}\b/, with: "HASH")
             .replacing(/\b\d{10}(\.\d+)?$/, with: "SECONDS").replacing(
-                /(entry|anchored up to entry) \d+/, with: "entry N"
+                /(entry|(already )?anchored up to entry) \d+/, with: "entry N"
             )
             .replacing(/\d+ entries/, with: "N entries").replacing(
                 /analysed \d+ of \d+ tables/, with: "analysed N tables"

@@ -61,6 +61,10 @@ import Testing
         let data = statements.map { $0.copyData.map { String(decoding: source[$0], as: UTF8.self) } }
         #expect(data == ["1\t;\n\\N\t'\n", nil, "x;y\n"])
         #expect(statements.map(\.line) == [1, 5, 6])
+        let commented = Array("COPY t FROM STDIN; -- the data; of '98\n1\n\\.\nSELECT 2;\n".utf8)
+        let found = try SQLLexer.split(commented)
+        #expect(found.map { $0.copyData.map { String(decoding: commented[$0], as: UTF8.self) } } == ["1\n", nil])
+        #expect(throws: SQLScriptError.self) { try SQLLexer.split(Array("COPY t FROM STDIN; SELECT 1;\n\\.\n".utf8)) }
     }
 
     @Test func `standard_conforming_strings is followed`() throws {

@@ -30,8 +30,7 @@ struct AlterationPlanner {
         case "comment": return .statements([ObjectDefinition.comment(on: identity, new["comment"])])
         case _ where PrivilegeChange.grantee(property) != nil:
             return .statements(
-                PrivilegeChange(object: new, owner: definition.owner).statements(
-                    property, found: old[property], expected: new[property]))
+                definition.privileges(of: new).statements(property, found: old[property], expected: new[property]))
         default: break
         }
         switch identity.kind {

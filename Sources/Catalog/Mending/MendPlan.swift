@@ -297,6 +297,6 @@ extension ObjectIdentity {
         ExactText.same(other.schema, schema) && ExactText.same(other.parent, parent)
             && ExactText.same(other.name, name)
             && (other.kind.isInRelationNamespace && kind.isInRelationNamespace
-                || other.kind.isType && kind.isType || other.kind.isRoutine && kind.isRoutine)
+                || other.kind.isInTypeNamespace && kind.isInTypeNamespace || other.kind.isRoutine && kind.isRoutine)
     }
 }

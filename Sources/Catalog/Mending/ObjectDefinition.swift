@@ -65,7 +65,7 @@ struct ObjectDefinition {
         var statements: [String] = []
         if let other = object["owner"] { statements.append(ownership(of: object.identity, role: other)) }
         if let comment = object["comment"] { statements.append(Self.comment(on: object.identity, comment)) }
-        let privileges = PrivilegeChange(object: object, owner: owner)
+        let privileges = privileges(of: object)
         let given = defaults?.given(to: object.identity) ?? [:]
         let wanted = object.properties.map { ExactText($0.name) }.filter { PrivilegeChange.grantee($0.text) != nil }
         for property in Set(wanted).union(given.keys).sorted() {
@@ -73,6 +73,11 @@ struct ObjectDefinition {
                 property.text, found: given[property], expected: object[property.text])
         }
         return statements
+    }
+
+    func privileges(of object: CatalogObject) -> PrivilegeChange {
+        let table = object.identity.kind == .column ? catalog.object(at: object.identity.quotedParent) : nil
+        return PrivilegeChange(object: object, owner: owner, objectOwner: table.flatMap { catalog[$0]?["owner"] })
     }
 
     /// Returns the statements that set the owners, comments and privileges of an object and of the parts that are
@@ -100,7 +105,7 @@ struct ObjectDefinition {
         case .constraint: return ["ALTER TABLE \(identity.quotedParent) DROP CONSTRAINT \(identity.quotedName)"]
         case .domainConstraint: return ["ALTER DOMAIN \(identity.quotedParent) DROP CONSTRAINT \(identity.quotedName)"]
         case .defaultPrivileges, .extensionMember:
-            let privileges = PrivilegeChange(object: object, owner: owner)
+            let privileges = privileges(of: object)
             return object.properties.filter { PrivilegeChange.grantee($0.name) != nil }.flatMap {
                 privileges.statements($0.name, found: $0.value, expected: nil)
             }

@@ -8,6 +8,14 @@ struct PrivilegeChange {
     let object: CatalogObject
     /// The role that runs migrations.
     let owner: String
+    /// The role that owns the object or, if it is a column, its table; nil: the role that runs migrations.
+    let objectOwner: String?
+
+    init(object: CatalogObject, owner: String, objectOwner: String? = nil) {
+        self.object = object
+        self.owner = owner
+        self.objectOwner = objectOwner ?? object["owner"]
+    }
 
     /// Returns the statements that change the privileges of a grantee from the found list to the expected list. nil
     /// means the default privileges on the object.
@@ -107,7 +115,7 @@ struct PrivilegeChange {
             let role = object.identity.signature ?? ""
             return role.isEmpty ? owner : QualifiedName.unquoted(role)
         }
-        return object["owner"] ?? owner
+        return objectOwner ?? owner
     }
 
     private func role(_ grantee: String) -> String {

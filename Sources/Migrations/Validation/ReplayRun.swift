@@ -4,7 +4,7 @@ import Postgres
 import SQL
 
 /// Runs the selected migrations of one system in a scratch database: the same planned actions as a run of `up`, each in
-/// a session whose settings were reset, but without a ledger, a journal and retries.
+/// a session whose settings were reset or in a new one, but without a ledger, a journal and retries.
 struct ReplayRun: Sendable {
     let selection: MigrationSelection
 
@@ -12,33 +12,31 @@ struct ReplayRun: Sendable {
 
     /// - Throws: `MigrationError.failed` with the migration that cannot be run; `MigrationError` of the plan;
     ///   `CancellationError`.
-    func perform(on connection: Connection) async throws {
-        try await connection.with { connection in
+    func perform(in session: inout ReplaySession) async throws {
+        try await session.connection.with { connection in
             let there = try connection.query("SELECT FROM pg_namespace WHERE nspname = $1", [system.schema])
             if there.isEmpty { try connection.execute("CREATE SCHEMA \(quoteIdentifier(system.schema))") }
         }
         for (migration, steps) in selection.selected {
             let action = try MigrationAction(system: system, migration: migration, direction: .up)
+            if session.isSpent { try await session.renew() }
             do {
-                try await connection.with { try perform(action, steps, on: $0) }
+                try await session.connection.with { try perform(action, steps, on: $0) }
             } catch let error as PostgresError {
                 throw MigrationError.failed(
                     system: system.name, title: migration.title,
-                    cause: await SystemPath.explained(error, schema: system.schema, on: connection), blockers: [],
-                    attempts: 1, stall: .zero)
+                    cause: await SystemPath.explained(error, schema: system.schema, on: session.connection),
+                    blockers: [], attempts: 1, stall: .zero)
             }
+            session.isSpent = action.script.requiresNewSession
         }
     }
 
     /// - Parameter done: the numbers of the steps to run; nil: all.
     private func perform(_ action: MigrationAction, _ done: Set<Int>?, on connection: isolated Connection) throws {
         let source = action.script
-        let words: [StaticString] = ["role", "user", "group"]
-        let roles =
-            words.contains { ScriptEncoding.mentions($0, in: source.source) }
-            ? try connection.query("SELECT rolname::text FROM pg_roles").map { ExactText(try $0.get(0)) } : []
         let script = ScriptRun(script: source) { statement in
-            ReplayedStatement.substitute(try source.words(of: statement), in: source.source, rolesThere: Set(roles))
+            ReplayedStatement.substitute(try source.words(of: statement), in: source.source)
         }
         if done == nil, action.runsInOneTransaction {
             var options = TransactionOptions()

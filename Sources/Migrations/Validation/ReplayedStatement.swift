@@ -7,119 +7,28 @@ import SQL
 /// creates and drops replication slots and takes changes from them. Statements within functions and DO are not seen.
 enum ReplayedStatement {
     /// Returns the statements that take the place of one; nil if it runs as it is.
-    ///
-    /// - Parameter rolesThere: the roles of the server.
-    static func substitute(
-        _ words: [ScriptWord], in source: [UInt8], rolesThere: Set<ExactText>
-    ) -> [String]? {
+    static func substitute(_ words: [ScriptWord], in source: [UInt8]) -> [String]? {
         let keywords = words.prefix(2).map(\.keyword)
         switch (keywords.first, keywords.dropFirst().first) {
-        case ("CREATE", "ROLE"), ("CREATE", "USER"), ("CREATE", "GROUP"):
-            guard words.count > 2, words[2].keyword != "MAPPING" else { return nil }
-            return rolesThere.contains(ExactText(name(words[2]))) ? [] : nil
-        case ("ALTER", "USER"), ("DROP", "USER"):
-            return words.count > 2 && words[2].keyword == "MAPPING" ? nil : []
+        case ("CREATE", "USER") where words.count > 2 && words[2].keyword == "MAPPING",
+            ("ALTER", "USER") where words.count > 2 && words[2].keyword == "MAPPING",
+            ("DROP", "USER") where words.count > 2 && words[2].keyword == "MAPPING":
+            return nil
+        case ("CREATE", "ROLE"), ("CREATE", "USER"), ("CREATE", "GROUP"): return ReplayedRole.creation(words)
+        case ("DROP", "ROLE"), ("DROP", "USER"), ("DROP", "GROUP"): return ReplayedRole.removal(words)
+        case ("DROP", "OWNED"), ("REASSIGN", "OWNED"): return ReplayedRole.ofOwned(words, in: source)
         case ("CREATE", "DATABASE"), ("CREATE", "TABLESPACE"), ("DROP", "DATABASE"), ("DROP", "TABLESPACE"),
-            ("DROP", "ROLE"), ("DROP", "GROUP"), ("ALTER", "DATABASE"), ("ALTER", "TABLESPACE"), ("ALTER", "SYSTEM"),
-            ("ALTER", "ROLE"), ("ALTER", "GROUP"):
+            ("ALTER", "DATABASE"), ("ALTER", "TABLESPACE"), ("ALTER", "SYSTEM"), ("ALTER", "ROLE"),
+            ("ALTER", "USER"), ("ALTER", "GROUP"):
             return []
-        case ("GRANT", _), ("REVOKE", _):
-            // Without ON it is about memberships of roles.
-            return words.contains { $0.keyword == "ON" } ? nil : []
-        case ("CREATE", "SUBSCRIPTION"): return creation(words, source)
-        case ("ALTER", "SUBSCRIPTION"): return alteration(words, source)
-        case ("DROP", "SUBSCRIPTION"): return removal(words)
+        case ("GRANT", _), ("REVOKE", _), ("COMMENT", _), ("SECURITY", _):
+            // GRANT without ON is about memberships of roles.
+            guard let on = words.firstIndex(where: { $0.keyword == "ON" }), on + 1 < words.count else { return [] }
+            return ["DATABASE", "TABLESPACE", "PARAMETER", "ROLE"].contains(words[on + 1].keyword) ? [] : nil
+        case ("CREATE", "SUBSCRIPTION"): return ReplayedSubscription.creation(words, source)
+        case ("ALTER", "SUBSCRIPTION"): return ReplayedSubscription.alteration(words, source)
+        case ("DROP", "SUBSCRIPTION"): return ReplayedSubscription.removal(words)
         default: return nil
-        }
-    }
-
-    private static func name(_ word: ScriptWord) -> String {
-        // The server folds ASCII letters.
-        guard word.text.hasPrefix("\"") else {
-            return String(decoding: word.text.utf8.map { (0x41...0x5A).contains($0) ? $0 | 0x20 : $0 }, as: UTF8.self)
-        }
-        return String(word.text.dropFirst().dropLast()).substituting("\"\"", with: "\"")
-    }
-
-    // MARK: Subscriptions
-
-    private static func creation(_ words: [ScriptWord], _ source: [UInt8]) -> [String]? {
-        guard words.count > 2 else { return nil }
-        var options = Options(words)
-        let isEnabled = options.isOn("ENABLED") ?? options.isOn("CONNECT") ?? true
-        options.replace(["CONNECT", "CREATE_SLOT", "COPY_DATA", "ENABLED"], by: "connect = false")
-        // Its worker cannot connect to the scratch database.
-        return [text(words.prefix(options.start), source) + options.text]
-            + (isEnabled ? ["ALTER SUBSCRIPTION \(words[2].text) ENABLE"] : [])
-    }
-
-    private static func alteration(_ words: [ScriptWord], _ source: [UInt8]) -> [String]? {
-        guard words.count > 3 else { return nil }
-        if words[3].keyword == "REFRESH" { return [] }
-        guard words.count > 4, ["SET", "ADD", "DROP"].contains(words[3].keyword), words[4].keyword == "PUBLICATION"
-        else { return nil }
-        var options = Options(words)
-        options.replace(["REFRESH", "COPY_DATA"], by: "refresh = false")
-        return [text(words.prefix(options.start), source) + options.text]
-    }
-
-    private static func removal(_ words: [ScriptWord]) -> [String]? {
-        guard words.count > 2 else { return nil }
-        if words[2].keyword == "IF" {
-            // It may not exist. Only an existing one can be separated from its slot.
-            guard words.count > 4 else { return nil }
-            let separation = separation(words[4].text).map { "EXECUTE \(quoteLiteral($0));" }.joined(separator: " ")
-            return [
-                "DO \(quoteLiteral("BEGIN \(separation) EXCEPTION WHEN undefined_object THEN END"))",
-                "DROP SUBSCRIPTION IF EXISTS \(words[4].text)",
-            ]
-        }
-        return separation(words[2].text) + ["DROP SUBSCRIPTION \(words[2].text)"]
-    }
-
-    /// The statements after which a subscription can be dropped without its slot.
-    private static func separation(_ subscription: String) -> [String] {
-        ["DISABLE", "SET (slot_name = NONE)"].map { "ALTER SUBSCRIPTION \(subscription) \($0)" }
-    }
-
-    private static func text(_ words: ArraySlice<ScriptWord>, _ source: [UInt8]) -> String {
-        guard let first = words.first, let last = words.last else { return "" }
-        return String(decoding: source[first.range.lowerBound..<last.range.upperBound], as: UTF8.self)
-    }
-
-    /// The options `WITH (…)` at the end of a statement.
-    private struct Options {
-        /// The index of the word WITH, or of the end.
-        let start: Int
-        private var items: [[ScriptWord]] = []
-        private var added: [String] = []
-
-        init(_ words: [ScriptWord]) {
-            guard words.last?.text == ")", let open = words.lastIndex(where: { $0.text == "(" }), open > 0,
-                words[open - 1].keyword == "WITH"
-            else {
-                start = words.count
-                return
-            }
-            start = open - 1
-            items = words[(open + 1)..<(words.count - 1)].split { $0.text == "," }.map(Array.init)
-        }
-
-        /// Whether an option is on; nil if it is not written.
-        func isOn(_ name: String) -> Bool? {
-            guard let item = items.last(where: { $0.first?.keyword == name }) else { return nil }
-            return item.count < 3 || !["FALSE", "OFF", "0", "'FALSE'", "'OFF'"].contains(item[2].text.uppercased())
-        }
-
-        /// Removes options, and adds one.
-        mutating func replace(_ names: [String], by option: String) {
-            items.removeAll { names.contains($0.first?.keyword ?? "") }
-            added.append(option)
-        }
-
-        var text: String {
-            let all = items.map { $0.map(\.text).joined(separator: " ") } + added
-            return " WITH (\(all.joined(separator: ", ")))"
         }
     }
 }

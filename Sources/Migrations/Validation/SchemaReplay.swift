@@ -13,13 +13,12 @@ struct SchemaReplay: Sendable {
     func run(beside server: ConnectionSettings) async throws -> SchemaCatalog {
         try await ScratchDatabase.with(beside: server) { settings in
             try await SessionMeaning.copy(from: server, to: settings)
-            return try await Connection.opened(settings.named("reeve validate")) { connection in
-                // The workers of subscriptions cannot connect.
-                try await ScratchDatabase.close(settings, beside: server)
+            return try await ReplaySession.with(in: settings, beside: server) { session in
                 var systems: [ObjectIdentity: String] = [:]
                 for selection in selections {
-                    try await ReplayRun(selection: selection).perform(on: connection)
-                    for object in try await connection.with({ try Self.made(on: $0) }) where systems[object] == nil {
+                    try await ReplayRun(selection: selection).perform(in: &session)
+                    for object in try await session.connection.with({ try Self.made(on: $0) })
+                    where systems[object] == nil {
                         systems[object] = selection.system.name
                     }
                     systems[ObjectIdentity(.schema, selection.system.schema)] = selection.system.name
@@ -27,7 +26,7 @@ struct SchemaReplay: Sendable {
                 let schemas = Set(systems.keys.filter { $0.kind == .schema }.map { ExactText($0.name) })
                 var reader = CatalogReader(.schemas(schemas))
                 reader.readsDependencies = true
-                var catalog = try await connection.with { [reader] in try reader.read(on: $0) }
+                var catalog = try await session.connection.with { [reader] in try reader.read(on: $0) }
                 catalog.systems = systems
                 return catalog
             }
