@@ -194,12 +194,18 @@ public struct Restorer: Sendable {
             let isThere = await (try? Connection.opened(common) { _ in }) != nil
             try await Connection.opened(isThere ? common : target.restoring) { connection in
                 try await connection.with { connection in
+                    let uncreated = RoleStatement.uncreated(in: statements)
                     let known = all ? [] : Set(try Self.roles(on: connection))
                     for statement in statements where RoleStatement(statement)?.isAbout(known) != true {
                         do {
                             try connection.execute(statement)
                         } catch let error as PostgresError where error.sqlState == "42710" {
                             continue  // the role exists
+                        } catch let error as PostgresError
+                            where error.sqlState == "42704"
+                            && RoleStatement(statement)?.roles.contains(where: uncreated.contains) == true
+                        {
+                            continue
                         }
                     }
                 }

@@ -18,6 +18,18 @@ struct RoleStatement: Sendable, Equatable {
         roles = [Self.meant(group), Self.meant(Self.name(member))]
     }
 
+    /// Returns the roles that a script is about, but does not create. pg_dumpall reads without a snapshot, so its script
+    /// contains the memberships and settings of a role that was created in the meantime, but not the role.
+    static func uncreated(in script: [String]) -> Set<ExactText> {
+        var (named, created): (Set<ExactText>, Set<ExactText>) = ([], [])
+        for sql in script {
+            guard let roles = RoleStatement(sql)?.roles else { continue }
+            if text(sql[...], after: "CREATE ROLE ") != nil { created.formUnion(roles) }
+            named.formUnion(roles)
+        }
+        return named.subtracting(created).filter { !$0.text.hasPrefix("pg_") }
+    }
+
     /// Whether the statement is only about these roles.
     func isAbout(_ known: Set<ExactText>) -> Bool { roles.allSatisfy(known.contains) }
 

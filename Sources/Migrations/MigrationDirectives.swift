@@ -37,7 +37,7 @@ public struct MigrationDirectives: Sendable, Equatable {
     /// Refuses directives that are not at the beginning of the file. They would have no effect, and the migration would
     /// run in another way than its author expects.
     private static func refuseOthers(in source: [UInt8], after start: Int, path: String) throws {
-        guard ScriptEncoding.mentions("reeve", in: Array(source[start...])) else { return }
+        guard ScriptEncoding.mentions("reeve", in: source[start...]) else { return }
         for line in source[start...].split(separator: UInt8(ascii: "\n")) {
             let begin = line.firstIndex { $0 > 0x20 } ?? line.endIndex
             guard line[begin...].starts(with: "--".utf8) else { continue }

@@ -53,9 +53,16 @@ public struct MigrationScript: Sendable {
     var requiresNewSession: Bool {
         // Compared with running a large script, connecting takes no time.
         if source.count > 1 << 20 || ScriptEncoding.mentions("set_config", in: source) { return true }
-        let text = text
-        return text.contains(/(?i)\balter\s+(?:database|role|user|system)\b/)
-            || text.contains(/(?i)\bset(?:\s+session|\s+local)?\s+"?[a-z_][a-z0-9_$]*"?\./)
+        // Most files have none of the words, and are not searched with an expression.
+        let shared: [StaticString] = ["database", "role", "user", "system"]
+        let alters = ScriptEncoding.mentions("alter", in: source)
+        if alters, shared.contains(where: { ScriptEncoding.mentions($0, in: source) }),
+            text.contains(/(?i)\balter\s+(?:database|role|user|system)\b/)
+        {
+            return true
+        }
+        return ScriptEncoding.mentions("set", in: source)
+            && text.contains(/(?i)\bset(?:\s+session|\s+local)?\s+"?[a-z_][a-z0-9_$]*"?\./)
     }
 
     public var text: String { String(decoding: source, as: UTF8.self) }

@@ -183,22 +183,24 @@ enum ScriptEncoding {
     }
 
     /// Returns whether bytes contain a word in lower or upper case.
-    static func mentions(_ word: StaticString, in bytes: [UInt8]) -> Bool {
+    static func mentions(_ word: StaticString, in bytes: some RandomAccessCollection<UInt8>) -> Bool {
+        bytes.withContiguousStorageIfAvailable { mentions(word, in: $0) } ?? mentions(word, in: Array(bytes))
+    }
+
+    private static func mentions(_ word: StaticString, in bytes: UnsafeBufferPointer<UInt8>) -> Bool {
         let (count, first) = (word.utf8CodeUnitCount, word.utf8Start[0] | 0x20)
-        return bytes.withUnsafeBufferPointer { bytes in
-            guard let base = bytes.baseAddress, bytes.count >= count else { return false }
-            // A plain loop, because all files are searched at every start.
-            var (place, offset) = (0, 0)
-            while place <= bytes.count - count {
-                if base[place] | 0x20 == first {
-                    offset = 1
-                    while offset < count, base[place + offset] | 0x20 == word.utf8Start[offset] | 0x20 { offset += 1 }
-                    if offset == count { return true }
-                }
-                place += 1
+        guard let base = bytes.baseAddress, bytes.count >= count else { return false }
+        // A plain loop, because all files are searched at every start.
+        var (place, offset) = (0, 0)
+        while place <= bytes.count - count {
+            if base[place] | 0x20 == first {
+                offset = 1
+                while offset < count, base[place + offset] | 0x20 == word.utf8Start[offset] | 0x20 { offset += 1 }
+                if offset == count { return true }
             }
-            return false
+            place += 1
         }
+        return false
     }
 
     private static func converted(

@@ -81,8 +81,12 @@ struct SessionState: Codable, Equatable, Sendable {
                 }
                 Capture { name }
             }
+            // The data of COPY are not searched, nor are statements that set nothing.
+            let setting = script.statements.filter { ScriptEncoding.mentions("set", in: script.source[$0.range]) }
             settings = Set(
-                script.text.matches(of: set).map { $0.1.lowercased().filter { $0 != "\"" } }
+                setting.flatMap { script.text(of: $0).matches(of: set).map(\.1) }.map {
+                    $0.lowercased().filter { $0 != "\"" }
+                }
             ).sorted()
             prepared = Set(
                 try script.statements.filter { try script.words(of: $0).first?.keyword == "PREPARE" }.map(script.text))

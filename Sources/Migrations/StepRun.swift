@@ -32,7 +32,7 @@ struct StepRun {
     /// - Throws: `MigrationError.stepsChanged`, `.temporaryLost`, `.invalidIndex`; `PostgresError`.
     func perform(_ began: ContinuousClock.Instant, on connection: Connection) async throws {
         let known = try await keeper.with { try self.begin(on: $0) }
-        let plan = try self.plan(known)
+        let plan = try StepPlan(action, known).steps
         try await prepareSession(on: connection)
         let initial = try await connection.with { try SessionState.read(self.marks, on: $0) }
         let session = StepSession(connection: connection, initial: initial)
@@ -59,49 +59,6 @@ struct StepRun {
         /// The state before the first step. Only what differs from it is recorded, because Reeve may begin a later
         /// session with other settings, for instance another search path.
         let initial: SessionState
-    }
-
-    /// One step, and what the journal knows about it.
-    private struct PlannedStep: Sendable {
-        let number: Int
-        let step: MigrationStep
-        let digest: [UInt8]
-        let record: StepJournal.Step?
-
-        var isDone: Bool { record?.state == .done }
-    }
-
-    /// Divides the file into the steps that are done and those that follow.
-    ///
-    /// The done steps are the first statements of the file, with the boundaries that they had. The others may have been
-    /// changed, and so may their division into steps.
-    private func plan(_ known: [Int: StepJournal.Step]) throws -> [PlannedStep] {
-        var plan: [PlannedStep] = []
-        var left = action.steps.flatMap(\.statements)[...]
-        while let record = known[plan.count], record.state == .done {
-            let usual = action.steps.indices.contains(plan.count) ? action.steps[plan.count].statements.count : 0
-            let count = try ([min(usual, left.count)] + Array(0...left.count)).first {
-                try action.script.tokenDigest(of: Array(left.prefix($0))) == record.tokenDigest
-            }
-            guard let count, count > 0 || action.steps.allSatisfy(\.statements.isEmpty) else {
-                throw MigrationError.stepsChanged(
-                    system: action.system.name, title: action.migration.title, step: plan.count)
-            }
-            let step = MigrationStep(statements: Array(left.prefix(count)), nonTransactional: nil)
-            plan.append(PlannedStep(number: plan.count, step: step, digest: record.tokenDigest, record: record))
-            left = left.dropFirst(count)
-        }
-        var done = plan.reduce(0) { $0 + $1.step.statements.count }
-        for step in action.steps {
-            let rest = Array(step.statements.dropFirst(done))
-            done = max(0, done - step.statements.count)
-            if rest.isEmpty, !step.statements.isEmpty { continue }
-            plan.append(
-                PlannedStep(
-                    number: plan.count, step: MigrationStep(statements: rest, nonTransactional: step.nonTransactional),
-                    digest: try action.script.tokenDigest(of: rest), record: known[plan.count]))
-        }
-        return plan
     }
 
     private func begin(on keeper: isolated Connection) throws -> [Int: StepJournal.Step] {
@@ -137,7 +94,7 @@ struct StepRun {
     }
 
     /// Gives a new session the state that the last finished step has left.
-    private func restoreSession(_ plan: [PlannedStep], on connection: Connection) async throws {
+    private func restoreSession(_ plan: [StepPlan.Step], on connection: Connection) async throws {
         guard let index = plan.lastIndex(where: \.isDone), let text = plan[index].record?.session else { return }
         let state = try text.decode(SessionState.self)
         if state.hasTemporaryObjects, let next = plan.dropFirst(index + 1).first?.step.statements.first {
@@ -149,7 +106,7 @@ struct StepRun {
 
     // MARK: Steps
 
-    private func perform(_ one: PlannedStep, in session: StepSession) async throws {
+    private func perform(_ one: StepPlan.Step, in session: StepSession) async throws {
         let connection = session.connection
         try await keeper.with { _ = try run.settings.survey(action.system, on: $0) }
         guard let alone = one.step.nonTransactional, let statement = one.step.statements.first else {
@@ -165,7 +122,7 @@ struct StepRun {
     }
 
     /// Runs a step that is one transaction, which also writes the journal.
-    private func performTogether(_ one: PlannedStep, in session: StepSession) async throws {
+    private func performTogether(_ one: StepPlan.Step, in session: StepSession) async throws {
         try await session.connection.with { connection in
             // The lock timeout, the search path and the isolation level are those of the session.
             try connection.transaction(TransactionOptions(isolation: .ofSession)) {
@@ -189,7 +146,7 @@ struct StepRun {
     }
 
     /// Records that a step is done, and the state that it has left in its session.
-    private func recordEnd(of one: PlannedStep, in session: StepSession) async throws {
+    private func recordEnd(of one: StepPlan.Step, in session: StepSession) async throws {
         let state = try await session.connection.with { connection -> JSONText in
             try self.state(since: session.initial, on: connection)
         }
@@ -198,7 +155,7 @@ struct StepRun {
         }
     }
 
-    private func perform(_ work: LoneStatement, _ one: PlannedStep, on connection: Connection) async throws {
+    private func perform(_ work: LoneStatement, _ one: StepPlan.Step, on connection: Connection) async throws {
         if one.record != nil { run.report(.repeats(action, location: action.script.location(of: work.text))) }
         let evidence = try await locatingErrors(at: work.text) { try await work.evidence() }
         try await keeper.with {

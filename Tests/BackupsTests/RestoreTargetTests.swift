@@ -524,6 +524,11 @@ struct RestoreTargetTests {
         #expect(RoleStatement("SET client_encoding = 'UTF8'") == nil)
         #expect(RoleStatement("GRANT a TO c")?.isAbout(["a"]) == false)
         #expect(RoleStatement("GRANT a TO c")?.isAbout(["a", "c"]) == true)
+        let script = [
+            "SET client_encoding = 'UTF8'", "CREATE ROLE a", "ALTER ROLE a WITH LOGIN", "GRANT pg_monitor TO \"b c\"",
+            "GRANT a TO d", "ALTER ROLE a SET work_mem TO '1MB'",
+        ]
+        #expect(RoleStatement.uncreated(in: script) == ["b c", "d"])
     }
 
     @Test func aThrottleLetsPassWhatItMay() {

@@ -15,6 +15,28 @@ struct CommandTests {
         #expect(!outcome.errorOutput.unicodeScalars.contains { $0 == "\u{1b}" || $0 == "\r" })
     }
 
+    @Test func `a failed migration says what is committed, and where to correct it`() async throws {
+        let settings = try TestDatabase.current.settings
+        let fixture = try MigrationFixture([
+            "0001_dups.up.sql": "CREATE TABLE dups AS SELECT 1 AS id FROM generate_series(1, 2);",
+            "0002_more.up.sql":
+                "CREATE TABLE more (a int);\nCREATE UNIQUE INDEX CONCURRENTLY u ON dups (id);\nSELECT 1/0;\nVACUUM more;",
+        ])
+        func up() async throws -> String {
+            try await ReeveBinary.run(
+                ["migrate", "up"], on: settings, environment: ["REEVE_SYSTEMS": fixture.folder]
+            ).errorOutput
+        }
+        let first = try await up()
+        #expect(first.contains("1 step of 4 of it is committed; correct the file from line 2 on"), "\(first)")
+        // Without the statement that stood alone, the next one joins the first: it is not done with it.
+        try fixture.write("0002_more.up.sql", "CREATE TABLE more (a int);\nSELECT 1/0;\nVACUUM more;")
+        let second = try await up()
+        #expect(second.contains("1 step of 3 of it is committed; correct the file from line 2 on"), "\(second)")
+        try fixture.write("0002_more.up.sql", "CREATE TABLE more (a int);\nSELECT 1;\nVACUUM more;")
+        #expect(try await !up().contains("error"))
+    }
+
     @Test func `migrations from the command line, with their objects and exit codes`() async throws {
         let settings = try TestDatabase.current.settings
         let none = try await ReeveBinary.json(["migrate", "up"], on: settings)

@@ -60,13 +60,13 @@ final class BegunMigrations: Sendable {
         let steps = try? await database.withDirectConnection(named: "reeve migrate look") { connection in
             try await connection.with(within: .seconds(3)) { try journal.steps(on: $0) }
         }
-        guard let done = steps?.filter({ $0.value.state == .done }).count else { return nil }
-        guard done > 0, action.steps.indices.contains(done), let next = action.steps[done].statements.first else {
-            return steps?.isEmpty ?? true
+        guard let steps else { return nil }
+        guard let plan = try? StepPlan(action, steps), plan.done > 0, let next = plan.next else {
+            return steps.isEmpty
                 ? "nothing of it was committed" : "it is not known what its interrupted statement has committed"
         }
         return
-            "\(counted(done, "step")) of \(action.steps.count) of it \(done == 1 ? "is" : "are") committed; "
+            "\(counted(plan.done, "step")) of \(plan.count) of it \(plan.done == 1 ? "is" : "are") committed; "
             + (isRefused
                 ? "correct the file from line \(next.line) on, and run the command again"
                 : "the next run continues at line \(next.line)")
