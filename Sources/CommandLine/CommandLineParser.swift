@@ -131,7 +131,13 @@ extension [CommandSpec] {
     func family(_ noun: String) throws -> [CommandSpec] {
         let family = filter { $0.noun == noun }
         guard family.isEmpty else { return family }
-        throw UsageError("unknown command '\(noun)'", hint: suggestion(noun, Set(map(\.noun)).sorted()))
+        // Other tools have verbs alone: 'up' is 'migrate up' here.
+        let meant = filter { $0.verb == noun }.map { "\($0.noun) \(noun)" }.sorted()
+        let hint =
+            meant.isEmpty
+            ? suggestion(noun, Set(map(\.noun)).sorted())
+            : "did you mean \(meant.map { "'reeve \($0)'" }.joined(separator: " or "))"
+        throw UsageError("unknown command '\(noun)'", hint: hint)
     }
 
     /// The command with a verb, of the commands of one noun.

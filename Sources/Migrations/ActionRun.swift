@@ -63,7 +63,10 @@ struct ActionRun: Sendable {
 
     var script: ScriptRun { ScriptRun(script: action.script) }
 
-    var lockTimeout: Duration { action.script.directives.lockTimeout ?? settings.lockTimeout }
+    /// A single attempt must not exceed the limit for all of them.
+    var lockTimeout: Duration {
+        action.script.directives.lockTimeout ?? min(settings.lockTimeout, settings.stallLimit)
+    }
 
     private func failure(_ error: PostgresError, _ blockers: [Blocker], _ attempts: LockAttempts) -> MigrationError {
         MigrationError.failed(
@@ -75,6 +78,12 @@ struct ActionRun: Sendable {
     private func attempt(
         _ began: ContinuousClock.Instant, on connection: Connection, _ keeper: Connection
     ) async throws {
+        if action.script.mentionsRoles {
+            let text = action.script.text.lowercased()
+            try await keeper.with {
+                try ScratchDatabase.vacateRoles(where: { text.contains($0.lowercased()) }, on: $0)
+            }
+        }
         if action.runsInOneTransaction {
             let preamble = try await keeper.with { try settings.survey(action.system, on: $0).statement(local: true) }
             return try await connection.with { connection in

@@ -19,7 +19,7 @@ struct LoneStatement: Sendable {
     let statement: NonTransactionalStatement
     let text: SQLStatement
     let script: MigrationScript
-    /// The session of the migration.
+    /// The session of the migration. What has to be removed is removed here, because it may have to wait for others.
     let connection: Connection
     /// A session with Reeve's own settings.
     let keeper: Connection
@@ -136,7 +136,7 @@ struct LoneStatement: Sendable {
     }
 
     private func drop(_ index: IndexTwin.Candidate) async throws {
-        try await keeper.with { _ = try $0.execute("DROP INDEX CONCURRENTLY IF EXISTS \(index.name)") }
+        try await connection.with { _ = try $0.execute("DROP INDEX CONCURRENTLY IF EXISTS \(index.name)") }
     }
 
     /// Drops the invalid indexes that an interrupted REINDEX CONCURRENTLY leaves behind (PostgreSQL manual, REINDEX,
@@ -147,7 +147,7 @@ struct LoneStatement: Sendable {
         {
             // The index `_ccold` is the old one. The index `_ccnew` is new.
             if index.name.contains("_ccold") || !before.indexes.contains(index.oid) {
-                try await keeper.with { _ = try $0.execute("DROP INDEX CONCURRENTLY IF EXISTS \(index.name)") }
+                try await connection.with { _ = try $0.execute("DROP INDEX CONCURRENTLY IF EXISTS \(index.name)") }
             }
         }
     }
@@ -194,7 +194,7 @@ struct LoneStatement: Sendable {
         }
         guard let row else { return wasStarted }
         guard row.isPending else { return false }
-        try await keeper.with { _ = try $0.execute(row.statement) }
+        try await connection.with { _ = try $0.execute(row.statement) }
         return true
     }
 

@@ -25,6 +25,9 @@ struct MigrationAdvice {
         case "42P07" where action.steps.contains(where: \.buildsIndex):  // the name is taken
             return "an interrupted CREATE INDEX CONCURRENTLY leaves an invalid index: if this is one, which \\d of its "
                 + "table shows, drop it with DROP INDEX CONCURRENTLY, and run the command again"
+        case "42P07", "42P06", "42710", "42723":
+            return "if the database had this schema before Reeve, record the migrations that it has with "
+                + "'reeve migrate baseline'"
         case "42501": return grant(for: error.message)
         case "2BP01":  // other objects depend on it
             return "the objects that depend on it are listed above: drop or change them in this migration, too"

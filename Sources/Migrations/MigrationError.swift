@@ -37,6 +37,8 @@ public enum MigrationError: Error, CustomStringConvertible {
     case empty(system: String, title: String, path: String)
     case failed(
         system: String, title: String, cause: any Error, blockers: [Blocker], attempts: Int, stall: Duration)
+    /// An applied migration does not run again in a scratch database. The database itself was not changed.
+    case notReplayed(system: String, title: String, cause: PostgresError)
     /// A run ended early. `done` are the migrations that it completed, `standing` what is left of the failed one.
     indirect case stopped(done: [String], word: String, standing: String?, cause: MigrationError)
     /// The migrations of a superuser could call functions of other roles in the schema.
@@ -87,6 +89,7 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .empty(let system, let title, let path): "\(system)/\(title) contains no statement: \(path)"
         case .failed(let system, let title, let cause, let blockers, let attempts, let stall):
             Self.describe(system, title, "\(cause)", blockers, attempts, stall)
+        case .notReplayed(let system, let title, let cause): Self.describeReplay(system, title, "\(cause)")
         case .stopped(let done, let word, let standing, let cause):
             Self.describe(cause.description, done, word, standing)
         case .openSchema(let system, let schema, let roles):
@@ -96,6 +99,10 @@ public enum MigrationError: Error, CustomStringConvertible {
                 + (holder.map { ": \($0)" } ?? "")
         case .lostAfter(let done, let cause): "\(done); then the connection was lost: \(cause)"
         }
+    }
+
+    private static func describeReplay(_ system: String, _ title: String, _ cause: String) -> String {
+        "\(system)/\(title) cannot be replayed in a scratch database, to know the expected schema: \(cause)"
     }
 
     private static func describe(
@@ -129,6 +136,8 @@ public enum MigrationError: Error, CustomStringConvertible {
         switch self {
         case .failed(let system, let title, let cause as PostgresError, let blockers, let attempts, let stall):
             Self.describe(system, title, cause.fullDescription, blockers, attempts, stall)
+        case .notReplayed(let system, let title, let cause):
+            Self.describeReplay(system, title, cause.fullDescription)
         case .stopped(let done, let word, let standing, let cause):
             Self.describe(cause.fullDescription, done, word, standing)
         default: description
@@ -192,6 +201,10 @@ public enum MigrationError: Error, CustomStringConvertible {
                 ? (cause as? PostgresError)?.hint
                 : "wait until the blocking session has ended, or end it: SELECT "
                     + "pg_terminate_backend(\(blockers[0].process))"
+        case .notReplayed(_, _, let cause):
+            (cause.hint.map { "\($0)\n" } ?? "")
+                + "the database itself was not changed; if the migration depends on data or objects that the migrations "
+                + "do not create, commit schema.snapshot and set validate.scratch to never"
         case .openSchema(_, let schema, let roles):
             "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and make the migrating role the owner of its objects, or trust \(roles.count == 1 ? "the role" : "them") with the setting trusted_roles"
         case .locked(let holder, _):
@@ -218,6 +231,7 @@ extension MigrationError: ReportedError {
             case .locked: .locked
             case .openSchema: .notPermitted
             case .failed(_, _, let cause, _, _, _): ErrorReport(cause).exitCode
+            case .notReplayed(_, _, let cause): ErrorReport(cause).exitCode
             case .stopped(_, _, _, let cause): cause.report.exitCode
             case .lostAfter: .temporary
             default: .failed

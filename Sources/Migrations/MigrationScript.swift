@@ -65,6 +65,12 @@ public struct MigrationScript: Sendable {
             && text.contains(/(?i)\bset(?:\s+session|\s+local)?\s+"?[a-z_][a-z0-9_$]*"?\./)
     }
 
+    /// Whether the script may create roles.
+    var mentionsRoles: Bool {
+        let words: [StaticString] = ["role", "user", "group"]
+        return words.contains { ScriptEncoding.mentions($0, in: source) }
+    }
+
     public var text: String { String(decoding: source, as: UTF8.self) }
 
     /// Returns the text of a statement.

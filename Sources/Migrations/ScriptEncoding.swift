@@ -106,7 +106,8 @@ enum ScriptEncoding {
     private static func changes(in bytes: [UInt8]) -> [(end: Int, encoding: String)] {
         guard mentionsEncoding(bytes) else { return [] }
         var found: [(Int, String)] = []
-        var start = 0
+        // A byte order mark.
+        var start = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0
         while start < bytes.count {
             let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
             if let encoding = change(inLine: bytes[start..<end]) { found.append((end, encoding)) }

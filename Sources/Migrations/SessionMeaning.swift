@@ -25,17 +25,20 @@ enum SessionMeaning {
     /// SELECT list.
     static let ofReeve = pinned.map { ", pg_catalog.set_config('\($0.0)', '\($0.1)', true)" }.joined()
 
+    /// The values that a database has for the settings, by name.
+    static func values(on connection: isolated Connection) throws -> [(name: String, value: String)] {
+        try connection.query(
+            "SELECT name, reset_val FROM pg_settings WHERE name = ANY ($1::text[]) ORDER BY name",
+            [pinned.map(\.0) + ofScripts]
+        ).map { (try $0.get("name"), try $0.get("reset_val")) }
+    }
+
     /// Makes a scratch database have the settings of another database.
     ///
     /// - Throws: `PostgresError`.
     static func copy(from server: ConnectionSettings, to scratch: ConnectionSettings) async throws {
         let values = try await Connection.opened(server.named("reeve validate")) { connection in
-            try await connection.with { connection in
-                try connection.query(
-                    "SELECT name, reset_val FROM pg_settings WHERE name = ANY ($1::text[]) ORDER BY name",
-                    [pinned.map(\.0) + ofScripts]
-                ).map { (try $0.get("name", as: String.self), try $0.get("reset_val", as: String.self)) }
-            }
+            try await connection.with { try Self.values(on: $0) }
         }
         let name = quoteIdentifier(scratch.parameters["dbname"] ?? "")
         try await Connection.opened(scratch.named("reeve validate")) { connection in

@@ -115,7 +115,10 @@ struct StepRun {
         let work = LoneStatement(
             statement: alone, text: statement, script: action.script, connection: connection, keeper: keeper)
         let before = try one.record?.found?.decode(StatementEvidence.self)
-        if try await !work.wasDone(before: before, wasStarted: one.record != nil) {
+        let wasDone = try await withPatience(alone, on: connection) {
+            try await work.wasDone(before: before, wasStarted: one.record != nil)
+        }
+        if !wasDone {
             try await perform(work, one, on: connection)
         }
         try await recordEnd(of: one, in: session)
@@ -189,17 +192,18 @@ struct StepRun {
 
     /// Runs `body` without a lock timeout if the statement waits without blocking others, unless the script itself has
     /// set the timeout.
-    private func withPatience(
-        _ statement: NonTransactionalStatement, on connection: Connection, _ body: () async throws -> Void
-    ) async throws {
+    private func withPatience<T>(
+        _ statement: NonTransactionalStatement, on connection: Connection, _ body: () async throws -> T
+    ) async throws -> T {
         let timeout = run.lockTimeout.milliseconds
         guard statement.waitsPatiently,
             try await connection.with({ try Self.lockTimeout(on: $0) == Int(timeout) })
         else { return try await body() }
         try await connection.with { _ = try $0.execute("SET lock_timeout = 0") }
         run.watch.begin { [run] blockers in run.report(.waits(run.action, blockers)) }
-        try await body()
+        let result = try await body()
         try await connection.with { _ = try $0.execute("SET lock_timeout = \(timeout)") }
+        return result
     }
 
     /// The lock timeout of the session in milliseconds.

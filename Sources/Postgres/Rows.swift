@@ -11,8 +11,11 @@ public struct Rows: Sendable, RandomAccessCollection {
     /// The end of each cell in `bytes`. The indexes of NULL cells are in `nulls`.
     private let ends: [Int]
     private let nulls: Set<Int>
+    /// The number of rows. A row may have no columns, as in `SELECT FROM t`.
+    public let endIndex: Int
 
-    init(columns: [String], tag: CommandTag, bytes: [UInt8], ends: [Int], nulls: Set<Int>) {
+    init(columns: [String], tag: CommandTag, bytes: [UInt8], ends: [Int], nulls: Set<Int>, count: Int) {
+        endIndex = count
         self.columns = columns
         self.tag = tag
         self.bytes = bytes
@@ -22,7 +25,6 @@ public struct Rows: Sendable, RandomAccessCollection {
     }
 
     public var startIndex: Int { 0 }
-    public var endIndex: Int { columns.isEmpty ? 0 : ends.count / columns.count }
     public subscript(position: Int) -> Row { Row(rows: self, number: position) }
 
     func position(of column: String) -> Int? { index[column] }
@@ -77,10 +79,11 @@ struct RowCollector {
     private var bytes: [UInt8] = []
     private var ends: [Int] = []
     private var nulls: Set<Int> = []
+    private var count = 0
 
     init(limit: Int) { self.limit = limit }
 
-    var rows: Rows { Rows(columns: columns ?? [], tag: tag, bytes: bytes, ends: ends, nulls: nulls) }
+    var rows: Rows { Rows(columns: columns ?? [], tag: tag, bytes: bytes, ends: ends, nulls: nulls, count: count) }
 
     mutating func take(_ result: OpaquePointer) throws {
         tag = CommandTag(String(cString: PQcmdStatus(result)))
@@ -88,6 +91,7 @@ struct RowCollector {
         if columns == nil || columns?.count != Int(width) {
             columns = (0..<width).map { String(cString: PQfname(result, $0)) }
         }
+        count += Int(PQntuples(result))
         for row in 0..<PQntuples(result) {
             for column in 0..<width {
                 if PQgetisnull(result, row, column) == 1 {

@@ -6,7 +6,7 @@ import SQL
 /// process is killed, that session ends, but the database remains. Once the database is more than an hour old, the next
 /// call of `with` on the same server drops it.
 ///
-/// A role whose comment is the name of a scratch database, and that has no attributes, is dropped with the database.
+/// A role whose comment is the name of a scratch database is dropped with the database.
 public enum ScratchDatabase {
     public static let prefix = "reeve_scratch_"
 
@@ -19,6 +19,7 @@ public enum ScratchDatabase {
         _ body: @Sendable (ConnectionSettings) async throws -> T
     ) async throws -> T {
         try await Connection.opened(settings.named("reeve scratch")) { keeper in
+            try await dropAbandoned(beside: settings, keeper)
             let name = try await keeper.with { try make(locale, on: $0) }
             do {
                 let result = try await body(settings.database(name))
@@ -38,7 +39,6 @@ public enum ScratchDatabase {
     ///
     /// - Returns: the name of the database.
     private static func make(_ locale: DatabaseLocale?, on connection: isolated Connection) throws -> String {
-        try dropAbandoned(on: connection)
         let name = try newName(on: connection)
         let locale = try locale ?? DatabaseLocale.read(on: connection)
         // The application name is set before the database exists, so that the database is never without its keeper.
@@ -60,27 +60,29 @@ public enum ScratchDatabase {
                 try await connection.with { _ = try $0.execute(drop) }
             } catch let error as PostgresError where error.sqlState == "55006" {
                 // The database has subscriptions.
-                try await connection.with { _ = try $0.execute("ALTER DATABASE \(name) ALLOW_CONNECTIONS true") }
-                try await dropSubscriptions(of: settings.database(name))
+                try await connection.with { connection in
+                    try disableSubscriptions(of: name, on: connection)
+                    _ = try connection.execute("ALTER DATABASE \(name) ALLOW_CONNECTIONS true")
+                }
+                try await Connection.opened(settings.database(name).named("reeve scratch")) { inside in
+                    try await inside.with { try dropSubscriptions(on: $0) }
+                }
                 try await connection.with { _ = try $0.execute(drop) }
             }
             try await connection.with { try dropRoles(on: $0) }
         }
     }
 
-    /// Drops the roles that were created for scratch databases that do not exist any more.
-    private static func dropRoles(on connection: isolated Connection) throws {
-        let names = try connection.query(
-            """
-            SELECT r.rolname::text FROM pg_shdescription c JOIN pg_roles r ON r.oid = c.objoid
-            WHERE c.classoid = 'pg_authid'::regclass AND c.description ~ '^\(prefix)[0-9]{1,15}_[0-9]{1,10}$'
-                AND NOT (r.rolsuper OR r.rolcanlogin OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication
-                    OR r.rolbypassrls)
-                AND NOT EXISTS (SELECT FROM pg_database d WHERE d.datname = c.description)
-            """)
-        for row in names {
-            // Somebody may have granted privileges to the role.
-            _ = try? connection.execute("DROP ROLE IF EXISTS \(quoteIdentifier(try row.get(0)))")
+    /// Disables the subscriptions of a database to which nobody can connect. ALTER SUBSCRIPTION requires a connection,
+    /// and the worker of an enabled subscription would connect first and take changes from the publisher.
+    private static func disableSubscriptions(of name: String, on connection: isolated Connection) throws {
+        try connection.transaction {
+            try connection.execute("SET LOCAL allow_system_table_mods = on")
+            try connection.execute(
+                """
+                UPDATE pg_catalog.pg_subscription s SET subenabled = false
+                FROM pg_catalog.pg_database d WHERE d.oid = s.subdbid AND d.datname = \(quoteLiteral(name))
+                """)
         }
     }
 
@@ -99,23 +101,19 @@ public enum ScratchDatabase {
         }
     }
 
-    /// Drops the subscriptions, because a database that has one cannot be dropped. Their replication slots on other
-    /// servers are not touched.
-    private static func dropSubscriptions(of settings: ConnectionSettings) async throws {
-        try await Connection.opened(settings.named("reeve scratch")) { connection in
-            try await connection.with { connection in
-                let names: [String] = try connection.query(
-                    """
-                    SELECT quote_ident(s.subname) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-                    WHERE d.datname = current_database()
-                    """
-                ).map { try $0.get(0) }
-                for name in names {
-                    try connection.execute("ALTER SUBSCRIPTION \(name) DISABLE")
-                    try connection.execute("ALTER SUBSCRIPTION \(name) SET (slot_name = NONE)")
-                    try connection.execute("DROP SUBSCRIPTION \(name)")
-                }
-            }
+    /// Drops the subscriptions of the connected database, because a database that has one cannot be dropped. Their
+    /// replication slots on other servers are not touched.
+    public static func dropSubscriptions(on connection: isolated Connection) throws {
+        let names: [String] = try connection.query(
+            """
+            SELECT quote_ident(s.subname) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+            WHERE d.datname = current_database()
+            """
+        ).map { try $0.get(0) }
+        for name in names {
+            try connection.execute("ALTER SUBSCRIPTION \(name) DISABLE")
+            try connection.execute("ALTER SUBSCRIPTION \(name) SET (slot_name = NONE)")
+            try connection.execute("DROP SUBSCRIPTION \(name)")
         }
     }
 
@@ -126,20 +124,23 @@ public enum ScratchDatabase {
 
     /// Drops the scratch databases that are older than an hour and not in use. The age is checked too, because the
     /// connection of a keeper may be lost while its database is still needed.
-    private static func dropAbandoned(on connection: isolated Connection) throws {
-        let names = try connection.query(
-            """
-            SELECT datname::text FROM pg_database d
-            WHERE CASE WHEN datname ~ '^\(prefix)[0-9]{1,15}_[0-9]{1,10}$' AND pg_has_role(datdba, 'USAGE')
-                    -- Only then, for others may be called almost so.
-                    THEN split_part(datname, '_', 3)::bigint < extract(epoch FROM clock_timestamp()) - 3600 END
-                AND NOT EXISTS (SELECT FROM pg_stat_activity a
-                    WHERE a.datid = d.oid OR a.application_name = $1 || d.datname)
-            """, [keeper(of: "")])
-        for row in names {
-            // Another process may have dropped the database, or may have just connected to it.
-            _ = try? connection.execute("DROP DATABASE IF EXISTS \(quoteIdentifier(try row.get(0)))")
+    private static func dropAbandoned(beside settings: ConnectionSettings, _ keeper: Connection) async throws {
+        let names: [String] = try await keeper.with { connection in
+            try connection.query(
+                """
+                SELECT datname::text FROM pg_database d
+                WHERE CASE WHEN datname ~ '^\(prefix)[0-9]{1,15}_[0-9]{1,10}$' AND pg_has_role(datdba, 'USAGE')
+                        -- Only then, for others may be called almost so.
+                        THEN split_part(datname, '_', 3)::bigint < extract(epoch FROM clock_timestamp()) - 3600 END
+                    AND NOT EXISTS (SELECT FROM pg_stat_activity a
+                        WHERE a.datid = d.oid OR a.application_name = $1 || d.datname)
+                """, [self.keeper(of: "")]
+            ).map { try $0.get(0) }
         }
-        try dropRoles(on: connection)
+        for name in names {
+            // Another process may have dropped the database, or may have just connected to it.
+            try? await drop(name, beside: settings)
+        }
+        try await keeper.with { try dropRoles(on: $0) }
     }
 }

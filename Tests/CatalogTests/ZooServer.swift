@@ -42,6 +42,18 @@ struct ZooServer: Sendable {
     /// The objects that only newer servers can have, and that this one can.
     var newer: [NewerZoo.Part] { NewerZoo.parts.filter { $0.since <= version } }
 
+    /// Returns what the server lacks for a mutation; nil if it can make it.
+    private func lacking(for mutation: Mutation) -> String? {
+        let sql = mutation.sql
+        let isOfWrapper = sql.contains(/file_fdw_(?:handler|validator)/) || mutation.object.hasPrefix("file_fdw(")
+        if lacksICU, sql.contains("provider = icu") { return "ICU" }
+        if lacksTrigrams, sql.contains("EXTENSION pg_trgm") || sql.contains("zoo.similarity") {
+            return "the extension pg_trgm"
+        }
+        if lacksCitext, sql.contains("EXTENSION citext") { return "the extension citext" }
+        return lacksFileWrapper && isOfWrapper ? "the extension file_fdw" : nil
+    }
+
     /// Returns the mutations that the server can make. Reports the others.
     func possible(_ mutations: [Mutation]) -> [Mutation] {
         let tooNew = Set(NewerZoo.parts.filter { $0.since > version }.flatMap(\.mutations).map(\.sql))
@@ -49,13 +61,7 @@ struct ZooServer: Sendable {
             print("skipped: the mutations of newer servers: the server is PostgreSQL \(version)")
         }
         return mutations.filter { !tooNew.contains($0.sql) }.compactMap { mutation in
-            let lacking =
-                lacksICU && mutation.sql.contains("provider = icu")
-                ? "ICU"
-                : lacksTrigrams && mutation.sql.contains("EXTENSION pg_trgm")
-                    ? "the extension pg_trgm"
-                    : lacksCitext && mutation.sql.contains("EXTENSION citext") ? "the extension citext" : nil
-            if let lacking {
+            if let lacking = lacking(for: mutation) {
                 print("skipped: the mutation \(mutation): the server lacks \(lacking)")
                 return nil
             }

@@ -54,6 +54,40 @@ struct LoneStatementTests {
         #expect(try await fixture.migrator(database.settings).up().done.count == 1)
     }
 
+    /// What was there when the statement began is there still: it is run again.
+    @Test(arguments: [
+        ("DROP INDEX CONCURRENTLY i", "CREATE INDEX i ON app.t (a)", "SELECT 'app.i'::regclass::oid::int8"),
+        (
+            "DROP DATABASE NAME_gone", "CREATE DATABASE NAME_gone",
+            "SELECT oid::int8 FROM pg_database WHERE datname = 'NAME_gone'"
+        ),
+    ])
+    func `a drop that was cut off is run again`(sql: String, create: String, find: String) async throws {
+        let database = try TestDatabase.current
+        func named(_ text: String) -> String { text.replacing("NAME", with: database.name) }
+        let fixture = try MigrationFixture(["0001_t.up.sql": "CREATE TABLE t (a int);"])
+        _ = try await fixture.migrator(database.settings).up()
+        try await database.execute(named(create))
+        try await cutOff(fixture, "0002_drop.up.sql", named(sql) + ";")
+        try await database.execute(named(create))
+        let object: Int = try await database.value(named(find))
+        try await database.execute(
+            "UPDATE reeve.migration_steps SET found = '{\"objects\": [\(object)], \"indexes\": []}'")
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        #expect(
+            try await database.value(
+                "SELECT to_regclass('app.i') IS NULL AND NOT EXISTS (SELECT FROM pg_database WHERE oid = \(object))"))
+        // What is gone was dropped.
+        try await database.execute(
+            "UPDATE reeve.migrations SET state = 'applying' WHERE version = 2",
+            """
+            INSERT INTO reeve.migration_steps (system, version, direction, step, token_digest, state, found)
+            SELECT system, version, 'up', 0, token_digest, 'started', '{"objects": [\(object)], "indexes": []}'
+            FROM reeve.migrations WHERE version = 2
+            """)
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+    }
+
     @Test(arguments: ["i ON t (a, lower(b)) WHERE a > 0", "ON t (a)", "I ON ONLY \"t\" USING btree (a) INCLUDE (b)"])
     func `what a run that was cut off has built is done`(definition: String) async throws {
         let database = try TestDatabase.current
@@ -127,6 +161,40 @@ struct LoneStatementTests {
             try await application.with { try $0.execute("COMMIT") }
         }
         #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        #expect(try await database.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 'app.i'::regclass"))
+    }
+
+    /// What an interrupted build left behind is dropped in the session of the migration, not in the lock's, which would
+    /// hold the lock as long as it waits.
+    @Test func `whom a clean-up waits for is told, and the lock is free of it`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0001_t.up.sql": "CREATE TABLE t (a int);\nINSERT INTO t VALUES (1), (1);"])
+        _ = try await fixture.migrator(database.settings).up()
+        try await database.connection { connection in
+            // An invalid index is left behind.
+            _ = try? await connection.with { try $0.execute("CREATE UNIQUE INDEX CONCURRENTLY i ON app.t (a)") }
+        }
+        #expect(try await database.value("SELECT NOT indisvalid FROM pg_index WHERE indexrelid = 'app.i'::regclass"))
+        try await database.execute("DELETE FROM app.t")
+        try fixture.write("0002_i.up.sql", "CREATE UNIQUE INDEX CONCURRENTLY i ON t (a);")
+        let heard = Heard()
+        try await database.connection { application in
+            try await application.with { try $0.execute("BEGIN; INSERT INTO app.t VALUES (1)") }
+            let process = await application.serverProcess
+            let run = Task {
+                try await fixture.migrator(database.settings).up { event in
+                    if case .waits = event { heard.messages.withLock { $0.append(event.message) } }
+                }
+            }
+            try await waitUntil("the wait is reported") { !heard.messages.withLock { $0.isEmpty } }
+            #expect(heard.messages.withLock { $0[0].contains("process \(process) of") })
+            let drops = "query LIKE 'DROP INDEX CONCURRENTLY%' AND datname = current_database()"
+            let names: String = try await database.value(
+                "SELECT string_agg(application_name, ' ') FROM pg_stat_activity WHERE \(drops)")
+            #expect(names == "reeve migrate")
+            try await application.with { try $0.execute("ROLLBACK") }
+            #expect(try await run.value.done.count == 1)
+        }
         #expect(try await database.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 'app.i'::regclass"))
     }
 

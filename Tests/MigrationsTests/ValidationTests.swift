@@ -68,6 +68,21 @@ struct ValidationTests {
         }
     }
 
+    /// Schemas that are there before a system's replay: that of another system, and public.
+    @Test(.database, arguments: ["public", "shared"])
+    func systemsMayShareASchemaThatIsThere(_ schema: String) async throws {
+        let database = try TestDatabase.current
+        let fixtures = try ["a", "b"].map {
+            try MigrationFixture(schema: schema, ["0001_x.up.sql": "CREATE TABLE \($0) (id integer);"])
+        }
+        let systems = zip(["a", "b"], fixtures).map { MigrationSystem(name: $0, schema: schema, folder: $1.folder) }
+        _ = try await Migrator(database: Database(database.settings), systems: systems).up()
+        let validator = try SchemaValidator(database: Database(database.settings), systems: systems)
+        #expect(try await validator.validate().differences == [])
+        try await database.execute("DROP TABLE \(schema).b")
+        #expect(try await validator.validate().differences.map(\.object.description) == ["\(schema).b"])
+    }
+
     @Test(.database) func pendingMigrationsAreNoDifference() async throws {
         let fixture = try MigrationFixture(Self.files)
         let settings = try TestDatabase.current.settings
@@ -193,7 +208,7 @@ struct ValidationTests {
         let error = try await #require(throws: MigrationError.self) {
             _ = try await validate(fixture, database.settings)
         }
-        #expect("\(error)".contains("0001_a"))
+        #expect("\(error)".hasPrefix("app/0001_a cannot be replayed in a scratch database"))
         try await waitUntil("no scratch database is left") { try await scratches() == 0 }
         try fixture.write("0001_a.up.sql", "CREATE TABLE IF NOT EXISTS a (id integer);")
         _ = try await fixture.migrator(database.settings).up()
@@ -376,6 +391,61 @@ struct ValidationTests {
         #expect(try await database.value(roles) == 0)
         #expect(try await validate(fixture, database.settings).differences == [])
         #expect(try await database.value(roles) == 0)
+        // A role of that name that somebody has created since is not touched.
+        try await database.execute("CREATE ROLE \(one) LOGIN")
+        #expect(try await validate(fixture, database.settings).differences == [])
+        #expect(try await database.value("SELECT rolcanlogin FROM pg_roles WHERE rolname = '\(one)'"))
+        try await database.execute("DROP ROLE \(one)")
+    }
+
+    /// Two databases of one server, whose migrations use the same role for a while.
+    @Test(.database) func replaysAtOnceShareTheirRoles() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_shared"
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE t (a int); CREATE ROLE \(role); GRANT SELECT ON t TO \(role);",
+            "0002_b.up.sql": "REVOKE SELECT ON t FROM \(role);", "0003_c.up.sql": "DROP ROLE \(role);",
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<4 {
+                group.addTask {
+                    let report = try await self.validate(fixture, database.settings)
+                    #expect(report.differences == [])
+                }
+            }
+            try await group.waitForAll()
+        }
+        let left = "SELECT count(*) FROM pg_roles WHERE rolname = '\(role)'"
+        #expect(try await database.value(left) == 0)
+        // Somebody uses the role that a replay has created, and that was killed.
+        try await database.execute(
+            "CREATE ROLE \(role)", "COMMENT ON ROLE \(role) IS 'reeve_scratch_1_1'", "ALTER ROLE \(role) LOGIN")
+        _ = try await validate(fixture, database.settings)
+        #expect(try await database.value(left) == 1)
+        try await database.execute("ALTER ROLE \(role) NOLOGIN", "COMMENT ON ROLE \(role) IS 'reeve_scratch_1_1'")
+        _ = try await validate(fixture, database.settings)
+        #expect(try await database.value(left) == 0)
+    }
+
+    /// A role that a replay has created is not in the way of those who create it in earnest.
+    @Test(.database) func migrationsCreateTheirRolesBesideAReplay() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_wanted"
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE ROLE \(role) LOGIN;", "0002_b.up.sql": "CREATE TABLE t (a int);",
+        ])
+        // A replay was killed, and another one uses the role.
+        try await database.execute(
+            "CREATE ROLE \(role)", "COMMENT ON ROLE \(role) IS 'reeve_scratch_1_1'", "CREATE TABLE public.u ()",
+            "GRANT SELECT ON public.u TO \(role)")
+        #expect(try await fixture.migrator(database.settings).up().done.count == 2)
+        #expect(try await database.value("SELECT rolcanlogin FROM pg_roles WHERE rolname = '\(role)'"))
+        #expect(
+            try await database.value("SELECT relacl::text ~ 'reeve_scratch_role_' FROM pg_class WHERE relname = 'u'"))
+        try await database.execute("DROP TABLE public.u", "DROP ROLE \(role)")
+        _ = try await validate(fixture, database.settings)
+        #expect(try await database.value("SELECT count(*) FROM pg_roles WHERE rolname ~ '^reeve_scratch_role_'") == 0)
     }
 
     @Test(.database) func aReplayTakesNothingThatTheServerHasOfARole() async throws {
@@ -425,9 +495,10 @@ struct ValidationTests {
                 "DROP SUBSCRIPTION \"S\"",
             ]
         ),
-        ("ALTER SYSTEM SET work_mem = '7MB'", []), ("REVOKE a FROM b", []), ("ALTER USER u PASSWORD 'x'", []),
+        ("ALTER SYSTEM SET work_mem = '7MB'", []), ("ALTER USER u PASSWORD 'x'", []),
         ("GRANT CONNECT ON DATABASE d TO r", []), ("REVOKE CREATE ON TABLESPACE t FROM r", []),
         ("COMMENT ON ROLE r IS 'x'", []), ("COMMENT ON DATABASE d IS 'x'", []),
+        ("COPY t TO '/x/y.csv'", []), ("COPY (SELECT a FROM t) TO PROGRAM 'p'", []), ("COPY t FROM PROGRAM 'p'", []),
     ])
     func aReplayConnectsToNoOtherServer(_ sql: String, _ expected: [String]) throws {
         let script = try MigrationScript(path: "f", bytes: Array(sql.utf8))
@@ -438,12 +509,44 @@ struct ValidationTests {
     @Test(arguments: [
         "ALTER SUBSCRIPTION s DISABLE", "COMMENT ON TABLE t IS 'on role'",
         "ALTER USER MAPPING FOR u SERVER s OPTIONS (SET a 'b')",
-        "DROP USER MAPPING FOR u SERVER s", "GRANT SELECT ON t TO r", "ALTER TABLE t ADD COLUMN a int",
+        "DROP USER MAPPING FOR u SERVER s", "GRANT SELECT ON t TO r", "GRANT SELECT ON role TO r",
+        "REVOKE ALL ON parameter, t FROM r", "GRANT SELECT ON database.t TO r", "COPY (SELECT 1) TO STDOUT",
+        "COPY t FROM '/x/y.csv'", "CREATE SCHEMA s CREATE TABLE role (a int) GRANT SELECT ON role TO r",
+        "ALTER TABLE t ADD COLUMN a int",
     ])
     func otherStatementsAreReplayedAsTheyAre(_ sql: String) throws {
         let script = try MigrationScript(path: "f", bytes: Array(sql.utf8))
         let words = try script.words(of: try #require(script.statements.first))
         #expect(ReplayedStatement.substitute(words, in: script.source) == nil)
+    }
+
+    @Test(arguments: [
+        "CREATE ROLE U&\"\\0061\"", "DROP OWNED BY a, U&\"\\0061\"",
+        "CREATE SCHEMA s CREATE TABLE u (x int) GRANT CONNECT ON DATABASE d TO r",
+    ])
+    func whatCannotBeReplayedIsRefused(_ sql: String) throws {
+        let script = try MigrationScript(path: "f", bytes: Array(sql.utf8))
+        let words = try script.words(of: try #require(script.statements.first))
+        let statements = try #require(ReplayedStatement.substitute(words, in: script.source))
+        #expect(statements.count == 1 && statements[0].contains("cannot be replayed"))
+    }
+
+    /// Settings of the database change what the migrations create.
+    @Test(.database) func theCacheIsOfDatabasesWithTheSameSettings() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE t (d date DEFAULT '03/04/2024', a text[] DEFAULT '{NULL,a}');"
+        ])
+        let folder = cache()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        for setting in ["DateStyle = 'ISO, MDY'", "DateStyle = 'ISO, DMY'", "array_nulls = off"] {
+            try await database.execute(
+                "ALTER DATABASE \(database.name) SET \(setting)",
+                "DROP SCHEMA IF EXISTS app, reeve CASCADE")
+            _ = try await fixture.migrator(database.settings).up()
+            let report = try await validate(fixture, database.settings) { $0.cacheFolder = folder }
+            #expect(report.differences == [] && report.expected.source == .replay, "\(setting): \(report.differences)")
+        }
     }
 
     /// Others could write the schema there that a superuser then makes with the SQL of a mend.

@@ -38,6 +38,16 @@ struct ConnectionTests {
         }
     }
 
+    @Test func `rows without columns are counted`() async throws {
+        try await TestDatabase.current.with { connection in
+            let (three, none) = (
+                try connection.query("SELECT FROM generate_series(1, 3)"),
+                try connection.query("SELECT FROM generate_series(1, 0)")
+            )
+            #expect(three.count == 3 && none.isEmpty)
+        }
+    }
+
     @Test func `a session that is reset is what it was after connecting, also for a cancelled task`() async throws {
         try await Connection.opened(try TestDatabase.current.settings) { connection in
             let work = Task {

@@ -232,6 +232,11 @@ import Testing
                     "run DROP INDEX CONCURRENTLY a.i, then 'reeve migrate up' again"
                 ),
                 (
+                    .notReplayed(system: "s", title: "1_a", cause: PostgresError(.server, "x")), .failed,
+                    "the database itself was not changed; if the migration depends on data or objects that the "
+                        + "migrations do not create, commit schema.snapshot and set validate.scratch to never"
+                ),
+                (
                     .openSchema(system: "s", schema: "a", roles: ["r"]), .notPermitted,
                     "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \"a\" and make the migrating "
                         + "role the owner of its objects, or trust the role with the setting trusted_roles"

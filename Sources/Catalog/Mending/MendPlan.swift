@@ -294,8 +294,7 @@ struct MendPlan {
 extension ObjectIdentity {
     /// Returns whether another object cannot exist beside this object, because it would have the same name.
     func excludes(_ other: ObjectIdentity) -> Bool {
-        ExactText.same(other.schema, schema) && ExactText.same(other.parent, parent)
-            && ExactText.same(other.name, name)
+        ExactText.same(other.schema, schema) && ExactText.same(other.name, name)
             && (other.kind.isInRelationNamespace && kind.isInRelationNamespace
                 || other.kind.isInTypeNamespace && kind.isInTypeNamespace || other.kind.isRoutine && kind.isRoutine)
     }

@@ -34,7 +34,10 @@ struct MendWriter {
         let late = plan.drops.subtracting(plan.earlyDrops)
         for identity in dropOrder(late) { drop(identity, &script) }
         finish(&script)
-        script.isAtomic = !plan.rebuilds.isEmpty || !plan.retypes.isEmpty
+        // Rows must not be out of sight if a later statement fails.
+        script.isAtomic =
+            !plan.rebuilds.isEmpty || !plan.retypes.isEmpty
+            || script.statements.contains { $0.sql.contains(" DETACH PARTITION ") }
         script.statements = script.statements.map(marked)
         // A new label of an enum can be used only after the transaction that adds it.
         script.statements = script.statements.filter(\.comesFirst) + script.statements.filter { !$0.comesFirst }

@@ -28,7 +28,7 @@ extension CustomTask {
             ).reduce(into: [String: Bool]()) { $0[try $1.get("name")] = try $1.get("usable") }
         }
         for (task, role) in tasks.sorted(by: { $0.key < $1.key }) where usable[role] != true {
-            let problem = usable[role] == nil ? "does not exist" : "has not the role that connects as a member"
+            let problem = usable[role] == nil ? "does not exist" : "cannot be used by the role that connects"
             findings.append(
                 Finding(
                     subject, .error, "the task '\(task)' cannot run: the role '\(visible(role))' \(problem)",

@@ -54,7 +54,7 @@ final class BegunMigrations: Sendable {
     ///
     /// - Parameter isRefused: whether the server has refused a statement. Otherwise, the connection was lost.
     private func standing(of action: MigrationAction, isRefused: Bool) async -> String? {
-        guard let version = action.migration.version else { return "nothing of it was committed" }
+        guard let version = action.migration.version else { return "none of it was committed" }
         let journal = StepJournal(
             system: action.system.name, version: version, direction: action.direction == .up ? .up : .down)
         let steps = try? await database.withDirectConnection(named: "reeve migrate look") { connection in
@@ -63,7 +63,7 @@ final class BegunMigrations: Sendable {
         guard let steps else { return nil }
         guard let plan = try? StepPlan(action, steps), plan.done > 0, let next = plan.next else {
             return steps.isEmpty
-                ? "nothing of it was committed" : "it is not known what its interrupted statement has committed"
+                ? "none of it was committed" : "it is not known what its interrupted statement has committed"
         }
         return
             "\(counted(plan.done, "step")) of \(plan.count) of it \(plan.done == 1 ? "is" : "are") committed; "

@@ -28,7 +28,9 @@ struct DifferenceText {
         mend = { report.mend($0, lossy: lossy) }
         var notes: [String] = []
         for (system, count) in report.pending.sorted(by: { $0.key < $1.key }) where count > 0 {
-            notes.append("note: \(system) has \(counted(count, "pending migration")), which were not compared")
+            notes.append(
+                "note: \(system) has \(counted(count, "pending migration")), which \(count == 1 ? "was" : "were") not compared"
+            )
         }
         if !report.ignored.isEmpty { notes.append("note: ignored: \(counted(report.ignored.count, "difference"))") }
         for entry in report.unusedEntries {
@@ -63,7 +65,9 @@ struct DifferenceText {
             return "\(object): a hidden value of \(visible(difference.property ?? "")) differs"
         case .changed:
             let (expected, found) = shortened(difference.expected, difference.found)
-            return "\(object): \(visible(difference.property ?? "")) is \(found), not \(expected)"
+            let property = difference.property ?? ""
+            let verb = property.hasPrefix("privileges ") ? "are" : "is"
+            return "\(object): \(visible(property)) \(verb) \(found), not \(expected)"
         }
     }
 

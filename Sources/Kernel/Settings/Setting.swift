@@ -47,6 +47,32 @@ public struct Setting<Value: Sendable>: Sendable {
 public struct ReasonedPattern: Sendable, Equatable {
     public let pattern: String
     public let reason: String
+
+    public init(pattern: String, reason: String) {
+        self.pattern = pattern
+        self.reason = reason
+    }
+
+    /// A pattern may contain a colon, so entries of a file are separated by a character that YAML does not allow.
+    private static let separator: Character = "\u{1}"
+
+    /// Parses the text of an entry. An entry of an environment variable has the form `pattern: reason`; the last colon
+    /// is taken, so that a pattern never matches more than it says.
+    public init?(_ text: String) {
+        if let end = text.firstIndex(of: Self.separator) {
+            self.init(pattern: String(text[..<end]), reason: String(text[text.index(after: end)...]))
+        } else if let end = text.range(of: ": ", options: .backwards) {
+            self.init(pattern: String(text[..<end.lowerBound]), reason: String(text[end.upperBound...]))
+        } else {
+            return nil
+        }
+    }
+
+    /// The text of the entry.
+    public var text: String { "\(pattern)\(Self.separator)\(reason)" }
+
+    /// The entry as it is shown.
+    public var shown: String { "\(pattern): \(reason)" }
 }
 
 extension Setting where Value == [ReasonedPattern] {
@@ -54,10 +80,7 @@ extension Setting where Value == [ReasonedPattern] {
     public init(reasons path: String, _ summary: String) {
         key = SettingKey(path, .reasons, .reasoned, nil, summary)
         value = { (texts) throws(InvalidValue) in
-            texts.map { text in
-                let halves = text.split(separator: SettingKey.reasonSeparator, maxSplits: 1)
-                return ReasonedPattern(pattern: String(halves[0]), reason: halves.count > 1 ? String(halves[1]) : "")
-            }
+            texts.compactMap(ReasonedPattern.init)
         }
     }
 }

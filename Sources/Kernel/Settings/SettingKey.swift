@@ -6,12 +6,9 @@ public struct SettingKey: Sendable {
         case value
         /// Any number of values. In an environment variable they are separated by commas.
         case list
-        /// A mapping from patterns to reasons. Each entry is stored as `pattern: reason`.
+        /// A mapping from patterns to reasons. Each entry is one text (`ReasonedPattern.text`).
         case reasons
     }
-
-    /// The separator between a pattern and its reason.
-    public static let reasonSeparator = ": "
 
     /// The words of the path; `*` stands for a name that the user chooses.
     public let path: [String]

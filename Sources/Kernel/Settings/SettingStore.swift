@@ -115,7 +115,7 @@ public struct SettingStore: Sendable {
                 guard case .scalar(let reason, _, _) = entry.value else {
                     throw ConfigurationError(file, entry.keyLine, "the reason for '\(entry.key)' must be text")
                 }
-                return entry.key + SettingKey.reasonSeparator + reason
+                return ReasonedPattern(pattern: entry.key, reason: reason).text
             }
         case (.sequence(_, let line), _), (.mapping(_, let line), _):
             throw ConfigurationError(file, line, "'\(dotted)' must be a single value")
@@ -199,7 +199,10 @@ public struct SettingStore: Sendable {
 
     /// Returns the values of a key as they were written, or its default.
     public func texts(_ path: String) -> [String] {
-        if let entry = entries[path] { return entry.values }
+        if let entry = entries[path] {
+            guard case .reasons = entry.key.shape else { return entry.values }
+            return entry.values.map { ReasonedPattern($0)?.shown ?? $0 }
+        }
         return catalog.key(at: path.split(separator: ".").map(String.init))?.fallback.map { [$0] } ?? []
     }
 

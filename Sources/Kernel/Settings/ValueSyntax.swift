@@ -50,10 +50,10 @@ extension ValueSyntax where Value == String {
     /// An entry of the form `pattern: reason`.
     public static var reasoned: Self {
         Self { (text) throws(InvalidValue) in
-            let halves = text.split(separator: SettingKey.reasonSeparator, maxSplits: 1)
-            guard halves.count == 2, !halves[1].allSatisfy(\.isWhitespace) else {
+            let entry = ReasonedPattern(text)
+            guard let entry, !entry.reason.allSatisfy(\.isWhitespace) else {
                 throw InvalidValue(
-                    "'\(text)' has no reason",
+                    "'\(entry?.pattern ?? text)' has no reason",
                     hint:
                         "put the reason after the pattern, for example: \"table shop.import_*\": made and dropped by "
                         + "the import"

@@ -46,6 +46,8 @@ struct ExpectedSchemaFinder: Sendable {
     let server: ConnectionSettings
     /// The server's version number.
     let serverVersion: Int
+    /// The settings and the locale of the database, which change what the migrations create.
+    let meaning: String
     let policy: ScratchPolicy
     /// The folder in which replays are cached; nil: no cache.
     let cacheFolder: String?
@@ -74,7 +76,7 @@ struct ExpectedSchemaFinder: Sendable {
 
     private var key: String {
         var digest = Digest()
-        digest.update("\(Self.format)\u{0}\(serverVersion)\u{0}".utf8)
+        digest.update("\(Self.format)\u{0}\(serverVersion)\u{0}\(meaning)\u{0}".utf8)
         digest.update(CatalogReader.version(server: serverVersion / 10000).utf8)
         for selection in selections { digest.update(selection.digest) }
         return Bytes(digest.finish()).hex

@@ -10,7 +10,7 @@ struct ReplayRun: Sendable {
 
     private var system: MigrationSystem { selection.system }
 
-    /// - Throws: `MigrationError.failed` with the migration that cannot be run; `MigrationError` of the plan;
+    /// - Throws: `MigrationError.notReplayed` with the migration that cannot be run; `MigrationError` of the plan;
     ///   `CancellationError`.
     func perform(in session: inout ReplaySession) async throws {
         try await session.connection.with { connection in
@@ -23,10 +23,9 @@ struct ReplayRun: Sendable {
             do {
                 try await session.connection.with { try perform(action, steps, on: $0) }
             } catch let error as PostgresError {
-                throw MigrationError.failed(
+                throw MigrationError.notReplayed(
                     system: system.name, title: migration.title,
-                    cause: await SystemPath.explained(error, schema: system.schema, on: session.connection),
-                    blockers: [], attempts: 1, stall: .zero)
+                    cause: await SystemPath.explained(error, schema: system.schema, on: session.connection))
             }
             session.isSpent = action.script.requiresNewSession
         }

@@ -25,12 +25,20 @@ struct ReplaySession: Sendable {
         do {
             try await ScratchDatabase.admit(false, to: scratch, beside: server)
             let result = try await body(&session)
-            await session.connection.close()
+            await session.end()
             return result
         } catch {
-            await session.connection.close()
+            await session.end()
             throw error
         }
+    }
+
+    /// Drops the subscriptions before anything else can connect, and closes the connection.
+    private func end() async {
+        // In a separate task, because the current task may be cancelled.
+        await Task { [connection] in try? await connection.with { try ScratchDatabase.dropSubscriptions(on: $0) } }
+            .value
+        await connection.close()
     }
 
     /// Ends the session and begins a new one. Enabled subscriptions are disabled in the meantime, because their workers

@@ -8,19 +8,39 @@ import SQL
 enum ReplayedRole {
     static func creation(_ words: [ScriptWord]) -> [String]? {
         guard words.count > 2 else { return nil }
-        let name = "\(quoteLiteral(name(words[2])))::pg_catalog.name"
+        guard let name = name(words[2]) else { return [refusal("a role with a Unicode escape in its name")] }
         return [
             block(
                 """
-                IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = \(name)) THEN
-                    EXECUTE pg_catalog.format('CREATE ROLE %I', \(name));
-                    EXECUTE pg_catalog.format('COMMENT ON ROLE %I IS %L', \(name), pg_catalog.current_database());
-                END IF;
+                DECLARE
+                    name CONSTANT pg_catalog.name := \(quoteLiteral(name));
+                    mark pg_catalog.text;
+                BEGIN
+                    LOOP
+                        SELECT pg_catalog.shobj_description(r.oid, 'pg_authid') INTO mark
+                            FROM pg_catalog.pg_roles r WHERE r.rolname = name;
+                        EXIT WHEN FOUND AND NOT coalesce(mark ~ '\(ScratchDatabase.markPattern)', false);
+                        BEGIN
+                            IF FOUND THEN
+                                -- Another replay has created it, and may drop it at this moment.
+                                mark := mark || ' ' || pg_catalog.current_database();
+                                EXECUTE pg_catalog.format('COMMENT ON ROLE %I IS %L', name, mark);
+                                EXIT;
+                            END IF;
+                            EXECUTE pg_catalog.format('CREATE ROLE %I', name);
+                            EXECUTE pg_catalog.format(
+                                'COMMENT ON ROLE %I IS %L', name, pg_catalog.current_database());
+                            EXIT;
+                        EXCEPTION WHEN duplicate_object OR unique_violation OR undefined_object OR internal_error
+                            THEN NULL;
+                        END;
+                    END LOOP;
+                END;
                 """)
         ]
     }
 
-    /// Drops only those roles that were created for the replay.
+    /// Drops only those roles that were created for this replay alone.
     static func removal(_ words: [ScriptWord]) -> [String]? {
         let names = words.dropFirst(2).filter { $0.text != "," && !["IF", "EXISTS"].contains($0.keyword) }
         return [
@@ -31,9 +51,34 @@ enum ReplayedRole {
                     FOR own IN SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.rolname = ANY (\(array(names)))
                         AND pg_catalog.shobj_description(r.oid, 'pg_authid') = pg_catalog.current_database()
                     LOOP
-                        EXECUTE pg_catalog.format('DROP ROLE %I', own);
+                        BEGIN
+                            EXECUTE pg_catalog.format('DROP ROLE %I', own);
+                        EXCEPTION WHEN dependent_objects_still_exist OR undefined_object THEN
+                            NULL; -- Another replay uses it.
+                        END;
                     END LOOP;
                 END;
+                """)
+        ]
+    }
+
+    /// Memberships change only in roles that were created for this replay.
+    static func membership(_ words: [ScriptWord], in source: [UInt8]) -> [String] {
+        let others = [",", "GRANT", "REVOKE", "ADMIN", "INHERIT", "SET", "OPTION", "FOR"]
+        let groups = words.prefix { !["TO", "FROM"].contains($0.keyword) }.filter { !others.contains($0.keyword) }
+        guard let first = words.first, let last = words.last, !groups.isEmpty, groups.count < words.count,
+            groups.allSatisfy({ name($0) != nil })
+        else { return [] }
+        let statement = String(decoding: source[first.range.lowerBound..<last.range.upperBound], as: UTF8.self)
+        return [
+            block(
+                """
+                IF (SELECT pg_catalog.count(*) FROM pg_catalog.pg_roles r WHERE r.rolname = ANY (\(array(Array(groups))))
+                    AND pg_catalog.current_database() = ANY (pg_catalog.string_to_array(
+                        pg_catalog.shobj_description(r.oid, 'pg_authid'), ' '))) = \(groups.count)
+                THEN
+                    EXECUTE \(quoteLiteral(statement));
+                END IF;
                 """)
         ]
     }
@@ -44,6 +89,9 @@ enum ReplayedRole {
         else { return nil }
         let ends = ["TO", "CASCADE", "RESTRICT"]
         let roles = words[(by + 1)...].prefix { !ends.contains($0.keyword) }.filter { $0.text != "," }
+        if roles.contains(where: { name($0) == nil }) {
+            return [refusal("\(first.keyword) OWNED with a Unicode escape in a name")]
+        }
         let known = ["CURRENT_USER": "current_user", "CURRENT_ROLE": "current_user", "SESSION_USER": "session_user"]
         let current = roles.compactMap { known[$0.keyword] }.map { " OR r.rolname = \($0)" }.joined()
         return [
@@ -53,24 +101,34 @@ enum ReplayedRole {
                     WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.dbid = 0
                         AND (r.rolname = ANY (\(array(Array(roles))))\(current)))
                 THEN
-                    RAISE EXCEPTION '\(first.keyword) OWNED cannot be replayed, because it would change databases, '
-                        'tablespaces or memberships of the server, which the replay leaves alone' USING ERRCODE = '0A000';
+                    \(raise("\(first.keyword) OWNED cannot be replayed, because it would change what the server has"))
                 END IF;
                 """),
             String(decoding: source[first.range.lowerBound..<last.range.upperBound], as: UTF8.self),
         ]
     }
 
+    /// Returns a statement that fails, instead of one that would change what belongs to the whole server.
+    static func refusal(_ what: String) -> String {
+        block("BEGIN \(raise("\(what) cannot be replayed, because it may change what the server has")) END;")
+    }
+
+    private static func raise(_ message: String) -> String {
+        "RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = \(quoteLiteral(message));"
+    }
+
     /// Returns an array of the names. Longer names are truncated, as by the server.
     private static func array(_ words: [ScriptWord]) -> String {
-        "ARRAY[\(words.map { quoteLiteral(name($0)) }.joined(separator: ", "))]::pg_catalog.name[]"
+        "ARRAY[\(words.compactMap(name).map { quoteLiteral($0) }.joined(separator: ", "))]::pg_catalog.name[]"
     }
 
     private static func block(_ text: String) -> String {
-        "DO \(quoteLiteral(text.hasPrefix("DECLARE") ? text : "BEGIN\n\(text)\nEND"))"
+        "DO \(quoteLiteral(text.hasPrefix("DECLARE") || text.hasPrefix("BEGIN") ? text : "BEGIN\n\(text)\nEND"))"
     }
 
-    private static func name(_ word: ScriptWord) -> String {
+    /// Returns the name that a token means; nil if the token has Unicode escapes.
+    private static func name(_ word: ScriptWord) -> String? {
+        if word.text.hasPrefix("U&") || word.text.hasPrefix("u&") { return nil }
         // The server folds ASCII letters.
         guard word.text.hasPrefix("\"") else {
             return String(decoding: word.text.utf8.map { (0x41...0x5A).contains($0) ? $0 | 0x20 : $0 }, as: UTF8.self)

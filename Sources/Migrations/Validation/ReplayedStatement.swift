@@ -23,12 +23,39 @@ enum ReplayedStatement {
             return []
         case ("GRANT", _), ("REVOKE", _), ("COMMENT", _), ("SECURITY", _):
             // GRANT without ON is about memberships of roles.
-            guard let on = words.firstIndex(where: { $0.keyword == "ON" }), on + 1 < words.count else { return [] }
-            return ["DATABASE", "TABLESPACE", "PARAMETER", "ROLE"].contains(words[on + 1].keyword) ? [] : nil
+            guard let on = words.firstIndex(where: { $0.keyword == "ON" }) else {
+                return ReplayedRole.membership(words, in: source)
+            }
+            return isShared(words[(on + 1)...]) ? [] : nil
+        case ("CREATE", "SCHEMA"):
+            // The schema's elements may be GRANT statements.
+            let elements = words.indices.filter { words[$0].keyword == "ON" }.map { words[($0 + 1)...] }
+            return elements.contains(where: isShared)
+                ? [ReplayedRole.refusal("CREATE SCHEMA with privileges on databases or parameters")] : nil
+        case ("COPY", _): return writesFile(words) ? [] : nil
         case ("CREATE", "SUBSCRIPTION"): return ReplayedSubscription.creation(words, source)
         case ("ALTER", "SUBSCRIPTION"): return ReplayedSubscription.alteration(words, source)
         case ("DROP", "SUBSCRIPTION"): return ReplayedSubscription.removal(words)
         default: return nil
         }
+    }
+
+    /// Returns whether the words behind ON name an object of the whole server. A table may have a name such as `role`.
+    private static func isShared(_ words: ArraySlice<ScriptWord>) -> Bool {
+        guard let first = words.first, let second = words.dropFirst().first else { return false }
+        return ["DATABASE", "TABLESPACE", "PARAMETER", "ROLE"].contains(first.keyword)
+            && !["TO", "FROM", "IS", ",", ".", "("].contains(second.keyword)
+    }
+
+    /// Returns whether a COPY writes a file of the server, or starts a program there.
+    private static func writesFile(_ words: [ScriptWord]) -> Bool {
+        var depth = 0
+        for (word, next) in zip(words, words.dropFirst()) {
+            if word.text == "(" { depth += 1 }
+            if word.text == ")" { depth -= 1 }
+            guard depth == 0, ["TO", "FROM"].contains(word.keyword) else { continue }
+            return next.keyword == "PROGRAM" || word.keyword == "TO" && next.keyword != "STDOUT"
+        }
+        return false
     }
 }

@@ -125,6 +125,7 @@ public struct SchemaValidator: Sendable {
         /// What the ledger knows beyond the records, by system.
         let applied: [String: AppliedState]
         let serverVersion: Int
+        let meaning: String
         let role: String
     }
 
@@ -147,8 +148,11 @@ public struct SchemaValidator: Sendable {
                     applied[system.name] = try AppliedState.read(
                         system, folder, records.filter { $0.system == system.name }, on: connection)
                 }
+                let settings = try SessionMeaning.values(on: connection).map { "\($0.name)=\($0.value)" }
+                let locale = try DatabaseLocale.read(on: connection).clause
                 return State(
-                    records: records, applied: applied, serverVersion: connection.serverVersion, role: role)
+                    records: records, applied: applied, serverVersion: connection.serverVersion,
+                    meaning: (settings + [locale]).joined(separator: "\n"), role: role)
             }
         }
     }
@@ -173,7 +177,7 @@ public struct SchemaValidator: Sendable {
     private func finder(_ state: State, allMigrations: Bool) throws -> ExpectedSchemaFinder {
         ExpectedSchemaFinder(
             selections: try selections(allMigrations ? nil : state.records, state.applied), server: database.direct,
-            serverVersion: state.serverVersion,
+            serverVersion: state.serverVersion, meaning: state.meaning,
             policy: settings.scratch, cacheFolder: settings.cacheFolder, logger: logger)
     }
 
