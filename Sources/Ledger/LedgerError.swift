@@ -8,6 +8,8 @@ public enum LedgerError: Error, CustomStringConvertible {
     case busy(holder: String?)
     /// There is a schema `reeve` that Reeve did not create.
     case foreign([String])
+    /// The ledger belongs to a role that the connected role does not trust, or the connected role has no rights on it.
+    case ofOther(owner: String, role: String)
     /// Another session was still recording the findings of a check when the wait ended.
     case recording(check: String, holder: String?)
 
@@ -20,6 +22,8 @@ public enum LedgerError: Error, CustomStringConvertible {
         case .foreign(let things):
             "the schema 'reeve' in this database contains objects that are not Reeve's, or others have rights on it: "
                 + things.joined(separator: "; ")
+        case .ofOther(let owner, let role):
+            "the ledger (the schema 'reeve') belongs to the role '\(owner)', and the connected role is '\(role)'"
         case .recording(let check, let holder):
             "another run is recording the findings of '\(check)': \(holder ?? "unknown session")"
         }
@@ -29,6 +33,8 @@ public enum LedgerError: Error, CustomStringConvertible {
         switch self {
         case .newer: "use the newer version of reeve that has upgraded this ledger"
         case .busy, .recording: "try again, or end a hanging session with pg_terminate_backend"
+        case .ofOther(let owner, _):
+            "connect as '\(owner)', if that role made the ledger; a role does not run functions of others"
         case .foreign:
             "find out who created these objects, for example a newer reeve; then drop them, connect as their owner, or "
                 + "make one role the owner of the schema and all its objects (ALTER SCHEMA reeve OWNER TO …, and the "
@@ -50,7 +56,7 @@ extension LedgerError: ReportedError {
             switch self {
             case .newer: .failed
             case .busy, .recording: .locked
-            case .foreign: .notPermitted
+            case .foreign, .ofOther: .notPermitted
             }
         return ErrorReport(description, code: "ledger", hint: hint, exitCode: exitCode)
     }

@@ -52,8 +52,7 @@ public enum LedgerSchema {
             """
         ).first
         guard let there else { return nil }
-        let foreign = try LedgerTrust.foreign(on: connection)
-        if !foreign.isEmpty { throw LedgerError.foreign(foreign) }
+        try LedgerTrust.check(on: connection)
         guard try there.get(1, as: Bool.self) else { return nil }
         // The ledger of an older version has no column `parts`. `to_jsonb(l) -> 'parts'` is then NULL, whereas
         // `l.parts` would be an error.

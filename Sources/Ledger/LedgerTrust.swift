@@ -8,19 +8,44 @@ import Postgres
 /// `reeve_owner` or to a superuser; no other role may create objects in it, or triggers on its tables; and every table,
 /// function and trigger is one that this program creates.
 enum LedgerTrust {
-    /// Returns the objects in the schema that are not Reeve's own, one line each.
+    /// Checks that the schema contains only Reeve's own objects, and that the connected role may trust their owner.
+    ///
+    /// - Throws: `LedgerError.ofOther` if all of them belong to one other role; `.foreign`; `PostgresError`.
+    static func check(on connection: isolated Connection) throws {
+        let found = try foreign(on: connection)
+        if found.isEmpty { return }
+        let owners = Set(found.map { $0.owner.map { Array($0.utf8) } })
+        guard owners.count == 1, let owner = found[0].owner, found.count > 1, found.allSatisfy(\.isOfLedger) else {
+            throw LedgerError.foreign(found.map(\.text))
+        }
+        let role: String = try connection.query("SELECT current_user::text").first?.get(0) ?? ""
+        throw LedgerError.ofOther(owner: owner, role: role)
+    }
+
+    private struct Foreign {
+        let text: String
+        /// The owner, if that is why the object is foreign.
+        let owner: String?
+        /// Whether the object is otherwise one of the ledger's.
+        let isOfLedger: Bool
+    }
+
+    /// Returns the objects in the schema that are not Reeve's own.
     ///
     /// - Throws: `PostgresError`.
-    static func foreign(on connection: isolated Connection) throws -> [String] {
+    private static func foreign(on connection: isolated Connection) throws -> [Foreign] {
         let made = Made(LedgerSchema.changes + LedgerPart.all.flatMap(\.changes))
-        var foreign: [String] = []
+        var foreign: [Foreign] = []
         for row in try connection.query(query) {
             let (kind, name): (String, String) = (try row.get("kind"), try row.get("name"))
-            let definition: String = try row.get("definition")
+            let isOfLedger = made.has(kind, name, try row.get("definition"))
             if try !row.get("is_trusted", as: Bool.self) {
-                foreign.append("\(kind) \(name) belongs to \(try row.get("owner", as: String.self))")
-            } else if !made.has(kind, name, definition) {
-                foreign.append(kind == "privilege" ? name : "\(kind) \(name) is not part of the ledger")
+                let owner: String = try row.get("owner")
+                foreign.append(
+                    Foreign(text: "\(kind) \(name) belongs to \(owner)", owner: owner, isOfLedger: isOfLedger))
+            } else if !isOfLedger {
+                let text = kind == "privilege" ? name : "\(kind) \(name) is not part of the ledger"
+                foreign.append(Foreign(text: text, owner: nil, isOfLedger: false))
             }
         }
         return foreign

@@ -21,6 +21,9 @@ public struct MigrationStatus: Sendable {
     public let optional: [String]
     /// The migrations whose revert was interrupted.
     public let reverting: [MigrationRecord]
+    /// Contradictions between the ledger and the files, for instance an applied migration whose file was edited. `up`
+    /// refuses to run then.
+    public let contradictions: [MigrationError]
 }
 
 extension Migrator {
@@ -44,7 +47,8 @@ extension Migrator {
             return MigrationStatus(
                 system: system, applied: records.filter { $0.system == system.name && $0.state == .applied },
                 pending: pending, optional: optional.compactMap(\.up.directives.option),
-                reverting: records.filter { $0.system == system.name && $0.state == .reverting })
+                reverting: records.filter { $0.system == system.name && $0.state == .reverting },
+                contradictions: state.contradictions)
         }
     }
 

@@ -108,6 +108,10 @@ import Testing
                 ),
                 (.busy(holder: nil), .locked, again), (.recording(check: "c", holder: nil), .locked, again),
                 (
+                    .ofOther(owner: "o", role: "r"), .notPermitted,
+                    "connect as 'o', if that role made the ledger; a role does not run functions of others"
+                ),
+                (
                     .foreign(["x"]), .notPermitted,
                     "find out who created these objects, for example a newer reeve; then drop them, connect as their "
                         + "owner, or make one role the owner of the schema and all its objects (ALTER SCHEMA reeve "

@@ -289,7 +289,7 @@ private struct MigrationReport {
 
     init(status: [MigrationStatus]) {
         json = ["systems": .array(status.map(Self.status))]
-        isFinding = status.contains { !$0.pending.isEmpty || !$0.reverting.isEmpty }
+        isFinding = status.contains { !$0.pending.isEmpty || !$0.reverting.isEmpty || !$0.contradictions.isEmpty }
         var lines: [String] = []
         for one in status {
             lines.append(
@@ -303,6 +303,10 @@ private struct MigrationReport {
             for migration in one.reverting {
                 let title = migration.version.map(String.init) ?? "R"
                 lines.append("  partly reverted  \(title)  \(migration.name)  (run 'reeve migrate down' again)")
+            }
+            if !one.contradictions.isEmpty {
+                let count = counted(one.contradictions.count, "applied migration")
+                lines.append("  changed  \(count) without the file as it was applied; see 'reeve migrate verify'")
             }
             for option in one.optional { lines.append("  opt-in   \(one.system.name)/\(option)") }
         }
@@ -322,6 +326,7 @@ private struct MigrationReport {
                 }),
             "reverting": .array(
                 one.reverting.map { ["version": .int($0.version), "name": .string($0.name)] }),
+            "contradictions": .array(one.contradictions.map { .string($0.description) }),
             "options": .array(one.optional.map { .string($0) }),
         ]
     }

@@ -99,7 +99,8 @@ enum BaselineCommand {
                     "no migration was recorded, because the database differs from its migrations\n"
                         + "hint: change the database or the migrations, choose another version, or record them with "
                         + "--accept-differences; 'reeve schema validate --mend' then prints the SQL that removes the "
-                        + "differences")
+                        + "differences; what belongs to no migration, such as the table of another tool, can be named "
+                        + "in validate.ignore")
             }
         }
         let word = isRecorded ? "recorded" : invocation.isDryRun && !differs ? "would be recorded" : "not recorded"

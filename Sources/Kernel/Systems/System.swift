@@ -54,6 +54,10 @@ public struct SystemFile: Sendable {
             example: "requires: [platform]", read: { try $0.words("requires", $1) }),
     ]
 
+    static let hint =
+        "a system is a folder of migrations with a system.yaml, which contains at least 'name: NAME', and "
+        + "'schema: public' if its tables are in public"
+
     /// Reads `system.yaml` in a folder.
     ///
     /// - Parameter sections: the keys that features add.
@@ -63,7 +67,7 @@ public struct SystemFile: Sendable {
         guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
             throw ConfigurationError(
                 folder, nil, "the folder contains no system.yaml",
-                hint: "a system is a folder of migrations with a system.yaml")
+                hint: Self.hint)
         }
         guard case .mapping(let entries, _) = try YAMLNode.parse(text, file: file) else {
             throw ConfigurationError(file, 1, "the file contains no keys")

@@ -90,7 +90,7 @@ public struct SystemCatalog: Sendable {
             guard FileManager.default.fileExists(atPath: "\(folder)/system.yaml") else {
                 throw ConfigurationError(
                     place, nil, "the folder \(folder) contains no system.yaml",
-                    hint: "a system is a folder of migrations with a system.yaml")
+                    hint: SystemFile.hint)
             }
             return try read(folder)
         }

@@ -69,6 +69,7 @@ extension Readiness {
         switch error {
         case LedgerError.newer: return "\(error)"
         case LedgerError.busy: return "another process is changing the ledger"
+        case LedgerError.ofOther: return "the schema 'reeve' belongs to another role"
         case LedgerError.foreign: return "the schema 'reeve' contains objects that are not Reeve's"
         case let error as PostgresError:
             switch error.kind {
