@@ -270,7 +270,8 @@ struct LedgerTrustTests {
         // Nothing in it is foreign but the owner.
         #expect(
             try await refusal()
-                == "the ledger (the schema 'reeve') belongs to the role '\(role)', and the connected role is 'postgres'")
+                == "the ledger (the schema 'reeve') belongs to the role '\(role)', and the connected role is 'postgres'"
+        )
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 

@@ -26,6 +26,24 @@ struct LockTests {
         }
     }
 
+    /// A lock timeout of minutes, perhaps meant as milliseconds, does not stop the application for so long.
+    @Test func `a single attempt stays within the limit for all`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0001_a.up.sql": "CREATE TABLE t (a int);"])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("0002_b.up.sql", "ALTER TABLE t ADD COLUMN b int;")
+        try await database.connection { blocker in
+            try await blocker.with { try $0.execute("BEGIN; SELECT count(*) FROM app.t") }
+            let error = await #expect(throws: MigrationError.self) {
+                try await fixture.migrator(database.settings) {
+                    $0.lockTimeout = .seconds(500)
+                    $0.stallLimit = .milliseconds(300)
+                }.up()
+            }
+            #expect(error?.description.contains("55P03") == true, "\(error as Any)")
+        }
+    }
+
     @Test func `a waiting migration lets the application by after the timeout, and comes through in the end`()
         async throws
     {

@@ -135,6 +135,15 @@ struct MigratorTests {
         try await database.execute("DROP ROLE \(role)")
     }
 
+    @Test func `the status tells of applied files that were edited`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0001_a.up.sql": "CREATE TABLE t (a int);"])
+        _ = try await fixture.migrator(database.settings).up()
+        #expect(try await fixture.migrator(database.settings).status().first?.contradictions.isEmpty == true)
+        try fixture.write("0001_a.up.sql", "CREATE TABLE t (a bigint);")
+        #expect(try await fixture.migrator(database.settings).status().first?.contradictions.count == 1)
+    }
+
     @Test func `a system is not reverted while an applied system requires it`() async throws {
         let database = try TestDatabase.current
         let base = try MigrationFixture(

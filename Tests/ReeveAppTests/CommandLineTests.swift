@@ -31,6 +31,7 @@ import Testing
         ("migarte up", "did you mean 'migrate'"), ("migrate upp", "did you mean 'up'"),
         ("migrate up --lok-wait 3s", "did you mean '--lock-wait'"),
         ("migrate up --jsno", "did you mean '--json'"), ("frobnicate", "reeve --help"),
+        ("up", "did you mean 'reeve migrate up'"),
         ("MIGRATE up", "did you mean 'migrate'"), ("migrate up --frobnicate", "reeve migrate up --help"),
     ])
     func `a word that is near is suggested`(line: String, hint: String) {

@@ -89,6 +89,23 @@ struct SchemaCommandTests {
         #expect(after.output.contains("0 failed"))
     }
 
+    @Test func `what is ignored is the property that is named, and no more`() async throws {
+        let settings = try TestDatabase.current.settings
+        let fixture = try MigrationFixture(["0001_a.up.sql": "CREATE TABLE t (a int);"])
+        let file = "\(fixture.folder)/reeve.yaml"
+        try "validate:\n  ignore:\n    \"table app.t: comment\": 'of the analysts: see there'\n".write(
+            toFile: file, atomically: true, encoding: .utf8)
+        let environment = ["REEVE_CONFIG": file, "REEVE_SYSTEMS": fixture.folder]
+        _ = try await ReeveBinary.run(["migrate", "up"], on: settings, environment: environment)
+        try await TestDatabase.current.execute(
+            "COMMENT ON TABLE app.t IS 'x'", "GRANT SELECT ON app.t TO PUBLIC")
+        let outcome = try await ReeveBinary.run(["schema", "validate"], on: settings, environment: environment)
+        #expect(outcome.output.contains("table app.t: privileges of public are 'SELECT'"), "\(outcome)")
+        #expect((outcome.output + outcome.errorOutput).contains("ignored: 1 difference"), "\(outcome)")
+        let shown = try await ReeveBinary.run(["config", "show"], on: settings, environment: environment)
+        #expect(shown.output.contains("table app.t: comment: of the analysts: see there"), "\(shown.output)")
+    }
+
     @Test func `an edited file is told, and no drift of it`() async throws {
         let fixture = try fixture()
         let settings = try TestDatabase.current.settings
