@@ -205,7 +205,7 @@ public struct Restorer: Sendable {
                             where error.sqlState == "42704"
                             && RoleStatement(statement)?.roles.contains(where: uncreated.contains) == true
                         {
-                            continue
+                            continue  // the role was created while pg_dumpall was reading
                         }
                     }
                 }

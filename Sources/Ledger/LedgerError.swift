@@ -8,7 +8,7 @@ public enum LedgerError: Error, CustomStringConvertible {
     case busy(holder: String?)
     /// There is a schema `reeve` that Reeve did not create.
     case foreign([String])
-    /// The ledger belongs to a role that the connected role does not trust, or the connected role has no rights on it.
+    /// The ledger belongs to a role that the connected role does not trust.
     case ofOther(owner: String, role: String)
     /// Another session was still recording the findings of a check when the wait ended.
     case recording(check: String, holder: String?)

@@ -79,9 +79,10 @@ struct ActionRun: Sendable {
         _ began: ContinuousClock.Instant, on connection: Connection, _ keeper: Connection
     ) async throws {
         if action.script.mentionsRoles {
-            let text = action.script.text.lowercased()
+            // There are such roles only while a schema is validated, so the text is rarely searched.
             try await keeper.with {
-                try ScratchDatabase.vacateRoles(where: { text.contains($0.lowercased()) }, on: $0)
+                try ScratchDatabase.vacateRoles(
+                    where: { action.script.text.lowercased().contains($0.lowercased()) }, on: $0)
             }
         }
         if action.runsInOneTransaction {

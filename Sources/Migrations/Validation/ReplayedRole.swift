@@ -16,7 +16,8 @@ enum ReplayedRole {
                     name CONSTANT pg_catalog.name := \(quoteLiteral(name));
                     mark pg_catalog.text;
                 BEGIN
-                    LOOP
+                    -- Other replays may create and drop the role at the same time.
+                    FOR attempt IN 1..100 LOOP
                         SELECT pg_catalog.shobj_description(r.oid, 'pg_authid') INTO mark
                             FROM pg_catalog.pg_roles r WHERE r.rolname = name;
                         EXIT WHEN FOUND AND NOT coalesce(mark ~ '\(ScratchDatabase.markPattern)', false);
@@ -66,10 +67,7 @@ enum ReplayedRole {
     static func membership(_ words: [ScriptWord], in source: [UInt8]) -> [String] {
         let others = [",", "GRANT", "REVOKE", "ADMIN", "INHERIT", "SET", "OPTION", "FOR"]
         let groups = words.prefix { !["TO", "FROM"].contains($0.keyword) }.filter { !others.contains($0.keyword) }
-        guard let first = words.first, let last = words.last, !groups.isEmpty, groups.count < words.count,
-            groups.allSatisfy({ name($0) != nil })
-        else { return [] }
-        let statement = String(decoding: source[first.range.lowerBound..<last.range.upperBound], as: UTF8.self)
+        guard !groups.isEmpty, groups.count < words.count, groups.allSatisfy({ name($0) != nil }) else { return [] }
         return [
             block(
                 """
@@ -77,7 +75,7 @@ enum ReplayedRole {
                     AND pg_catalog.current_database() = ANY (pg_catalog.string_to_array(
                         pg_catalog.shobj_description(r.oid, 'pg_authid'), ' '))) = \(groups.count)
                 THEN
-                    EXECUTE \(quoteLiteral(statement));
+                    EXECUTE \(quoteLiteral(ReplayedStatement.text(words[...], source)));
                 END IF;
                 """)
         ]
@@ -85,8 +83,7 @@ enum ReplayedRole {
 
     /// DROP OWNED and REASSIGN OWNED also change privileges on databases and their owners.
     static func ofOwned(_ words: [ScriptWord], in source: [UInt8]) -> [String]? {
-        guard let by = words.firstIndex(where: { $0.keyword == "BY" }), let first = words.first, let last = words.last
-        else { return nil }
+        guard let by = words.firstIndex(where: { $0.keyword == "BY" }), let first = words.first else { return nil }
         let ends = ["TO", "CASCADE", "RESTRICT"]
         let roles = words[(by + 1)...].prefix { !ends.contains($0.keyword) }.filter { $0.text != "," }
         if roles.contains(where: { name($0) == nil }) {
@@ -104,7 +101,7 @@ enum ReplayedRole {
                     \(raise("\(first.keyword) OWNED cannot be replayed, because it would change what the server has"))
                 END IF;
                 """),
-            String(decoding: source[first.range.lowerBound..<last.range.upperBound], as: UTF8.self),
+            ReplayedStatement.text(words[...], source),
         ]
     }
 

@@ -8,12 +8,10 @@ import SQL
 enum ReplayedStatement {
     /// Returns the statements that take the place of one; nil if it runs as it is.
     static func substitute(_ words: [ScriptWord], in source: [UInt8]) -> [String]? {
-        let keywords = words.prefix(2).map(\.keyword)
+        let keywords = words.prefix(3).map(\.keyword)
+        // User mappings belong to the database.
+        if keywords.dropFirst().elementsEqual(["USER", "MAPPING"]) { return nil }
         switch (keywords.first, keywords.dropFirst().first) {
-        case ("CREATE", "USER") where words.count > 2 && words[2].keyword == "MAPPING",
-            ("ALTER", "USER") where words.count > 2 && words[2].keyword == "MAPPING",
-            ("DROP", "USER") where words.count > 2 && words[2].keyword == "MAPPING":
-            return nil
         case ("CREATE", "ROLE"), ("CREATE", "USER"), ("CREATE", "GROUP"): return ReplayedRole.creation(words)
         case ("DROP", "ROLE"), ("DROP", "USER"), ("DROP", "GROUP"): return ReplayedRole.removal(words)
         case ("DROP", "OWNED"), ("REASSIGN", "OWNED"): return ReplayedRole.ofOwned(words, in: source)
@@ -38,6 +36,12 @@ enum ReplayedStatement {
         case ("DROP", "SUBSCRIPTION"): return ReplayedSubscription.removal(words)
         default: return nil
         }
+    }
+
+    /// Returns the words as they are written in a source, from the first to the last.
+    static func text(_ words: ArraySlice<ScriptWord>, _ source: [UInt8]) -> String {
+        guard let first = words.first, let last = words.last else { return "" }
+        return String(decoding: source[first.range.lowerBound..<last.range.upperBound], as: UTF8.self)
     }
 
     /// Returns whether the words behind ON name an object of the whole server. A table may have a name such as `role`.

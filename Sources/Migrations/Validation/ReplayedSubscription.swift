@@ -8,7 +8,7 @@ enum ReplayedSubscription {
         let isEnabled = options.isOn("ENABLED") ?? options.isOn("CONNECT") ?? true
         options.replace(["CONNECT", "CREATE_SLOT", "COPY_DATA", "ENABLED"], by: "connect = false")
         // Its worker cannot connect to the scratch database.
-        return [text(words.prefix(options.start), source) + options.text]
+        return [ReplayedStatement.text(words.prefix(options.start), source) + options.text]
             + (isEnabled ? ["ALTER SUBSCRIPTION \(words[2].text) ENABLE"] : [])
     }
 
@@ -19,7 +19,7 @@ enum ReplayedSubscription {
         else { return nil }
         var options = Options(words)
         options.replace(["REFRESH", "COPY_DATA"], by: "refresh = false")
-        return [text(words.prefix(options.start), source) + options.text]
+        return [ReplayedStatement.text(words.prefix(options.start), source) + options.text]
     }
 
     static func removal(_ words: [ScriptWord]) -> [String]? {
@@ -39,11 +39,6 @@ enum ReplayedSubscription {
     /// The statements after which a subscription can be dropped without its slot.
     private static func separation(_ subscription: String) -> [String] {
         ["DISABLE", "SET (slot_name = NONE)"].map { "ALTER SUBSCRIPTION \(subscription) \($0)" }
-    }
-
-    private static func text(_ words: ArraySlice<ScriptWord>, _ source: [UInt8]) -> String {
-        guard let first = words.first, let last = words.last else { return "" }
-        return String(decoding: source[first.range.lowerBound..<last.range.upperBound], as: UTF8.self)
     }
 
     /// The options `WITH (…)` at the end of a statement.
