@@ -41,7 +41,9 @@ struct LiveTests {
             #expect(held.contains(name), "\(name): \(report.untried.filter { $0.object.description == name })")
         }
         // Of a materialized view no row can be made up, and a key within another is never broken alone; that is said.
-        #expect(report.untried.map(\.object.description) == ["zoo.animals.animals_once", "zoo.counts.counts_once"])
+        let newer = try await ZooServer.current.newer.flatMap(\.untried)
+        let expected = ["zoo.animals.animals_once", "zoo.counts.counts_once"] + newer
+        #expect(report.untried.map(\.object.description).sorted() == expected.sorted())
         let after = try await content()
         #expect(after == before)
     }

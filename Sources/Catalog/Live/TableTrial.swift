@@ -52,7 +52,7 @@ struct TableTrial {
         let copy = try connection.trial { try maker.insert(source, into: identity, on: connection) }
         for key in maker.keys(of: identity) {
             if case .failure(let error) = copy, error.constraint == key.object.identity.name {
-                judge(error, key.object.identity, state: key.object["type"] == "exclusion" ? "23P01" : "23505")
+                judge(error, key.object.identity, state: Self.violation(of: key.object))
             } else {
                 report.leave(key.object.identity, reason)
             }
@@ -104,7 +104,6 @@ struct TableTrial {
         if let predicate = key["predicate"], try !meets(first, predicate, on: connection) {
             return report.leave(key.identity, "the test row does not match its predicate")
         }
-        let exclusion = key["type"] == "exclusion"
         let outcome = try connection.trial { () -> Result<TrialRow?, PostgresError> in
             guard let there = try maker.insert(first, into: identity, on: connection),
                 let second = maker.freshened(there, of: identity, keeping: columns)
@@ -114,10 +113,16 @@ struct TableTrial {
         switch outcome {
         case .failure(let error): report.leave(key.identity, "the test row was refused: \(error.message)")
         case .success(.failure(let error)):
-            judge(error, key.identity, state: exclusion ? "23P01" : "23505")
+            judge(error, key.identity, state: Self.violation(of: key))
         case .success(.success(nil)): report.leave(key.identity, "no second test row could be made")
         case .success(.success(_?)): report.fail(key.identity, "accepted a second row with the same values")
         }
+    }
+
+    /// Returns the SQLSTATE with which a key rejects a row. The server checks a key `WITHOUT OVERLAPS` as an exclusion
+    /// constraint.
+    private static func violation(of key: CatalogObject) -> String {
+        key["type"] == "exclusion" || key["temporal"] != nil ? "23P01" : "23505"
     }
 
     /// Replaces NULLs in the columns of a key by values, because NULLs are never equal.

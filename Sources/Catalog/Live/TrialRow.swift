@@ -60,8 +60,11 @@ struct RowMaker {
         (parts[table] ?? []).filter { $0.identity.kind == .column && $0["generated"] == nil }
     }
 
+    /// Returns the constraints of a table that have one of the given types and are enforced.
     func constraints(of table: ObjectIdentity, _ types: String...) -> [CatalogObject] {
-        (parts[table] ?? []).filter { $0.identity.kind == .constraint && types.contains($0["type"] ?? "") }
+        (parts[table] ?? []).filter {
+            $0.identity.kind == .constraint && types.contains($0["type"] ?? "") && $0["not enforced"] == nil
+        }
     }
 
     /// Returns the unique and exclusion constraints and the unique indexes of a table, each with its columns.

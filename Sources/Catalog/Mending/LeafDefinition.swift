@@ -36,13 +36,13 @@ struct LeafDefinition {
         case "unique", "primary key":
             sql += (object["type"] ?? "").uppercased()
             if object["nulls not distinct"] != nil { sql += " NULLS NOT DISTINCT" }
-            sql += " (\(object["columns"] ?? ""))"
+            sql += " (\(object["columns"] ?? "")\(object["temporal"] == nil ? "" : " WITHOUT OVERLAPS"))"
             if let include = object["include"] { sql += " INCLUDE (\(include))" }
             if let options = object["options"] { sql += " WITH \(OptionList(options).list)" }
             if let space = object["tablespace"] { sql += " USING INDEX TABLESPACE \(PlainName.quoted(space))" }
         case "foreign key":
-            sql += "FOREIGN KEY (\(object["columns"] ?? "")) REFERENCES \(object["references"] ?? "")"
-            sql += " (\(object["referenced columns"] ?? ""))"
+            sql += "FOREIGN KEY (\(keyColumns("columns"))) REFERENCES \(object["references"] ?? "")"
+            sql += " (\(keyColumns("referenced columns")))"
             if let match = object["match"] { sql += " MATCH \(match.uppercased())" }
             // The actions are not converted to upper case, because column names may follow SET NULL.
             if let action = object["on update"] { sql += " ON UPDATE \(action)" }
@@ -56,6 +56,13 @@ struct LeafDefinition {
             sql += " NOT VALID"
         }
         return sql
+    }
+
+    /// The columns of a foreign key in the property `property`. The last column of a temporal key is its period.
+    private func keyColumns(_ property: String) -> String {
+        var columns = QualifiedName.list(object[property] ?? "")
+        if object["temporal"] != nil, let period = columns.popLast() { columns.append("PERIOD " + period) }
+        return columns.joined(separator: ", ")
     }
 
     var index: [String] { [createIndex] + statisticsTargets + cluster }

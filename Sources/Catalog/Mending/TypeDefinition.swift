@@ -41,6 +41,7 @@ struct TypeDefinition {
             parts.append("LOCALE = \(quoteLiteral(object["locale"] ?? ""))")
         }
         if object["deterministic"] != nil { parts.append("DETERMINISTIC = false") }
+        if let rules = object["rules"] { parts.append("RULES = \(quoteLiteral(rules))") }
         return "CREATE COLLATION \(name) (\(parts.joined(separator: ", ")))"
     }
 

@@ -74,14 +74,11 @@ struct QueryTerms: Sendable {
     }
 
     /// An SQL expression for the names of a relation's columns, in the order of an array of their numbers.
-    ///
-    /// - Parameter prefix: an SQL expression for a text before the last name.
-    func columns(_ relation: String, _ numbers: String, lastAfter prefix: String? = nil) -> String {
-        let last = prefix.map { "CASE k.n WHEN cardinality(\(numbers)) THEN \($0) ELSE '' END || " } ?? ""
-        return """
-            (SELECT string_agg(\(last)quote_ident(ka.attname), ', ' ORDER BY k.n) FROM unnest(\(numbers)) WITH ORDINALITY k(a, n)
-                JOIN pg_attribute ka ON ka.attrelid = \(relation) AND ka.attnum = k.a)
-            """
+    func columns(_ relation: String, _ numbers: String) -> String {
+        """
+        (SELECT string_agg(quote_ident(ka.attname), ', ' ORDER BY k.n) FROM unnest(\(numbers)) WITH ORDINALITY k(a, n)
+            JOIN pg_attribute ka ON ka.attrelid = \(relation) AND ka.attnum = k.a)
+        """
     }
 }
 

@@ -10,10 +10,6 @@ extension KindQuery {
         }
         let some = terms.since(
             15, "coalesce(' (' || \(terms.columns("con.conrelid", "con.confdelsetcols")) || ')', '')", else: "''")
-        let overlaps = terms.since(
-            18, "CASE WHEN con.conperiod AND con.contype <> 'f' THEN ' WITHOUT OVERLAPS' ELSE '' END", else: "''")
-        let period =
-            terms.version < 18 ? nil : "CASE WHEN con.conperiod AND con.contype = 'f' THEN 'PERIOD ' ELSE '' END"
         return """
             SELECT con.oid || coalesce(' pg_class:' || i.indexrelid, '') AS oid, 0 AS part, 'constraint' AS kind,
                 n.nspname AS schema, c.relname AS parent, con.conname AS name, NULL AS signature,
@@ -21,14 +17,15 @@ extension KindQuery {
                 CASE con.contype WHEN 'c' THEN 'check' WHEN 'u' THEN 'unique' WHEN 'p' THEN 'primary key'
                     WHEN 'f' THEN 'foreign key' ELSE 'exclusion' END AS type,
                 CASE WHEN con.contype IN ('p', 'u', 'f') THEN
-                    \(terms.columns("con.conrelid", "con.conkey", lastAfter: period)) || \(overlaps) END AS columns,
+                    \(terms.columns("con.conrelid", "con.conkey")) END AS columns,
+                \(terms.since(18, "CASE WHEN con.conperiod THEN 'yes' END")) AS temporal,
                 CASE con.contype WHEN 'c' THEN pg_get_expr(con.conbin, con.conrelid) END AS expression,
                 CASE con.contype WHEN 'x' THEN pg_get_constraintdef(con.oid) END AS definition,
                 CASE con.contype WHEN 'f' THEN (SELECT quote_ident(fn.nspname) || '.' || quote_ident(fc.relname)
                     FROM pg_class fc JOIN pg_namespace fn ON fn.oid = fc.relnamespace WHERE fc.oid = con.confrelid) END
                     AS "references",
                 CASE con.contype WHEN 'f' THEN
-                    \(terms.columns("con.confrelid", "con.confkey", lastAfter: period)) END AS "referenced columns",
+                    \(terms.columns("con.confrelid", "con.confkey")) END AS "referenced columns",
                 CASE con.confmatchtype WHEN 'f' THEN 'full' WHEN 'p' THEN 'partial' END AS match,
                 \(action("confupdtype", "''")) AS "on update", \(action("confdeltype", some)) AS "on delete",
                 CASE WHEN con.contype <> 'x' AND con.condeferrable THEN CASE WHEN con.condeferred

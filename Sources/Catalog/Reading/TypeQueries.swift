@@ -87,7 +87,8 @@ extension KindQuery {
                 CASE c.collprovider WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END AS provider,
                 coalesce(\(locale), c.collcollate) AS locale,
                 CASE WHEN c.collctype <> c.collcollate THEN c.collctype END AS "character type",
-                CASE WHEN NOT c.collisdeterministic THEN 'no' END AS deterministic
+                CASE WHEN NOT c.collisdeterministic THEN 'no' END AS deterministic,
+                \(terms.since(16, "c.collicurules")) AS rules
             FROM pg_collation c
             JOIN pg_namespace n ON n.oid = c.collnamespace AND \(terms.isWanted("n.nspname"))
             \(terms.commentJoin("pg_collation", "c.oid"))
