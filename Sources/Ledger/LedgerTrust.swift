@@ -36,7 +36,7 @@ enum LedgerTrust {
     private static func foreign(on connection: isolated Connection) throws -> [Foreign] {
         let made = Made(LedgerSchema.changes + LedgerPart.all.flatMap(\.changes))
         var foreign: [Foreign] = []
-        for row in try connection.query(query) {
+        for row in try connection.query(keepingPlan: query) {
             let (kind, name): (String, String) = (try row.get("kind"), try row.get("name"))
             let isOfLedger = made.has(kind, name, try row.get("definition"))
             if try !row.get("is_trusted", as: Bool.self) {

@@ -230,21 +230,38 @@ public enum MigrationLedger {
     }
 
     /// Records that a migration is being reverted step by step.
-    public static func markReverting(system: String, version: Int, on connection: isolated Connection) throws {
-        try connection.query(
-            "UPDATE reeve.migrations SET state = 'reverting' WHERE system = $1 AND version = $2", [system, version])
+    ///
+    /// - Returns: the state before; nil if the migration is not recorded.
+    public static func markReverting(
+        system: String, version: Int, on connection: isolated Connection
+    ) throws -> MigrationRecord.State? {
+        let state: String? = try connection.query(
+            """
+            UPDATE reeve.migrations m SET state = 'reverting'
+            FROM (SELECT state FROM reeve.migrations WHERE system = $1 AND version = $2 FOR UPDATE) before
+            WHERE system = $1 AND version = $2 RETURNING before.state
+            """, [system, version]
+        ).first?.get(0)
+        return state.flatMap(MigrationRecord.State.init(rawValue:))
     }
 
-    /// Takes back that a migration has begun to be applied or reverted step by step, if no step was done.
-    public static func withdraw(system: String, version: Int, on connection: isolated Connection) throws {
+    /// Takes back that a migration has begun to be reverted step by step.
+    ///
+    /// - Parameter state: the state before.
+    public static func withdrawReverting(
+        system: String, version: Int, to state: MigrationRecord.State, on connection: isolated Connection
+    ) throws {
         try connection.query(
             """
-            WITH kept AS (
-                UPDATE reeve.migrations SET state = 'applied'
-                WHERE system = $1 AND version = $2::bigint AND state = 'reverting'
-            )
-            DELETE FROM reeve.migrations WHERE system = $1 AND version = $2::bigint AND state = 'applying'
-            """, [system, version])
+            UPDATE reeve.migrations SET state = $3 WHERE system = $1 AND version = $2 AND state = 'reverting'
+            """, [system, version, state.rawValue])
+    }
+
+    /// Takes back that a migration has begun to be applied step by step.
+    public static func withdrawApplying(system: String, version: Int, on connection: isolated Connection) throws {
+        try connection.query(
+            "DELETE FROM reeve.migrations WHERE system = $1 AND version = $2 AND state = 'applying'",
+            [system, version])
     }
 
     /// Deletes the row of a reverted migration, and writes the event and the audit entry.
@@ -297,7 +314,7 @@ public struct StepJournal: Sendable {
     }
 
     /// A step that has begun.
-    public struct Step: Sendable {
+    public struct Step: Sendable, Equatable {
         public let tokenDigest: [UInt8]
         public let state: State
         /// The objects that a statement found before it ran alone; nil if they were not recorded.

@@ -31,21 +31,34 @@ struct ActionRun: Sendable {
         var attempts = LockAttempts(
             most: (action.script.directives.retries ?? settings.retries) + 1, first: settings.backoff,
             stallLimit: stallLimit, lockTimeout: lockTimeout)
+        do {
+            try await vacateRoles(keeper)
+            if action.runsInOneTransaction {
+                try await retrying(&attempts) { try await inOneTransaction(began, on: connection, keeper) }
+            } else {
+                try await inSteps(began, &attempts, on: connection, keeper)
+            }
+            return Int((ContinuousClock.now - began).milliseconds)
+        } catch let error as PostgresError {
+            let blockers = watch.seen
+            throw failure(
+                await SystemPath.explained(error, schema: action.system.schema, on: connection), blockers, attempts)
+        }
+    }
+
+    /// Runs `body` again, after a pause, while it does not get its locks. `body` must have no effect if it fails.
+    ///
+    /// - Parameter attempts: the attempts of the whole migration.
+    /// - Throws: the error of `body`; `CancellationError`.
+    func retrying(_ attempts: inout LockAttempts, _ body: () async throws -> Void) async throws {
         while true {
             watch.begin(patience: lockTimeout / 2)
             let start = ContinuousClock.now
             do {
-                try await attempt(began, on: connection, keeper)
-                return Int((ContinuousClock.now - began).milliseconds)
-            } catch let error as PostgresError {
+                return try await body()
+            } catch let error as PostgresError where ["55P03", "40P01"].contains(error.sqlState) {
                 let blockers = watch.seen
-                guard ["55P03", "40P01"].contains(error.sqlState),
-                    let pause = attempts.pause(afterAttemptOf: ContinuousClock.now - start)
-                else {
-                    throw failure(
-                        await SystemPath.explained(error, schema: action.system.schema, on: connection), blockers,
-                        attempts)
-                }
+                guard let pause = attempts.pause(afterAttemptOf: ContinuousClock.now - start) else { throw error }
                 report(
                     .retries(
                         action, attempt: attempts.count, blockers: blockers, stall: attempts.stall, pause: pause))
@@ -75,26 +88,33 @@ struct ActionRun: Sendable {
             blockers: error.sqlState == "55P03" ? blockers : [], attempts: attempts.count + 1, stall: attempts.stall)
     }
 
-    private func attempt(
+    /// Frees the names of roles that replays have created and that this migration may create.
+    private func vacateRoles(_ keeper: Connection) async throws {
+        guard action.script.mentionsRoles else { return }
+        // There are such roles only while a schema is validated, so the text is rarely searched.
+        try await keeper.with {
+            try ScratchDatabase.vacateRoles(where: action.script.names, on: $0)
+        }
+    }
+
+    private func inOneTransaction(
         _ began: ContinuousClock.Instant, on connection: Connection, _ keeper: Connection
     ) async throws {
-        if action.script.mentionsRoles {
-            // There are such roles only while a schema is validated, so the text is rarely searched.
-            try await keeper.with {
-                try ScratchDatabase.vacateRoles(
-                    where: { action.script.text.lowercased().contains($0.lowercased()) }, on: $0)
-            }
+        let preamble = try await keeper.with { try settings.survey(action.system, on: $0).statement(local: true) }
+        try await connection.with { connection in
+            defer { Self.reset(connection) }
+            try self.inOneTransaction(began, preamble, on: connection)
         }
-        if action.runsInOneTransaction {
-            let preamble = try await keeper.with { try settings.survey(action.system, on: $0).statement(local: true) }
-            return try await connection.with { connection in
-                defer { Self.reset(connection) }
-                try self.inOneTransaction(began, preamble, on: connection)
-            }
-        }
+    }
+
+    private func inSteps(
+        _ began: ContinuousClock.Instant, _ attempts: inout LockAttempts, on connection: Connection,
+        _ keeper: Connection
+    ) async throws {
         let result: Result<Void, any Error>
         do {
-            result = .success(try await StepRun(run: self, keeper: keeper).perform(began, on: connection))
+            try await StepRun(run: self, keeper: keeper).perform(began, &attempts, on: connection)
+            result = .success(())
         } catch {
             result = .failure(error)
         }
@@ -120,14 +140,14 @@ struct ActionRun: Sendable {
         if action.direction == .up {
             let record = MigrationLedger.recordStatement(
                 record(.applied), source: action.script.text, milliseconds: nil, actor: settings.actor)
-            return try connection.transaction(options) {
-                try script.runWhole(action.steps[0], then: [record, ScriptRun.powerless], on: connection)
-            }
+            options.closing = ScriptRun.closingWhole + [record, ScriptRun.powerless]
+            return try connection.transaction(options) { try script.runWhole(action.steps[0], on: connection) }
         }
+        options.closing = [ScriptRun.powerless]
         try connection.transaction(options) {
-            try script.runWhole(action.steps[0], then: [], on: connection)
+            try script.runWhole(action.steps[0], on: connection)
+            try connection.execute(ScriptRun.closingWhole.joined(separator: ";\n"))
             try writeLedger(began, on: connection)
-            try connection.execute(ScriptRun.powerless)
         }
     }
 

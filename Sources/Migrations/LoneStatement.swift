@@ -41,7 +41,7 @@ struct LoneStatement: Sendable {
             return StatementEvidence(objects: [try await relation(parent), try await relation(partition)])
         case .createDatabase(let name), .dropDatabase(let name):
             return StatementEvidence(objects: [try await database(name)])
-        case .other: return StatementEvidence()
+        case .procedure, .other: return StatementEvidence()
         }
     }
 
@@ -70,7 +70,7 @@ struct LoneStatement: Sendable {
         case .dropDatabase:
             guard wasStarted, let object = before?.objects.first ?? nil else { return false }
             return try await !exists(object, in: "pg_database")
-        case .other: return false
+        case .procedure, .other: return false
         }
     }
 
@@ -92,16 +92,17 @@ struct LoneStatement: Sendable {
 
     /// After a failure, drops what the statement has left behind. An invalid index is not used by queries and slows
     /// down every write.
-    func cleanUp(after before: StatementEvidence) async {
+    ///
+    /// - Throws: `PostgresError` if something remains.
+    func cleanUp(after before: StatementEvidence) async throws {
         switch statement {
         case .createIndex(let index):
-            guard let table = before.objects.first ?? nil, let found = try? await twins(index, of: table) else {
-                return
+            guard let table = before.objects.first ?? nil else { return }
+            for one in try await twins(index, of: table)
+            where !one.isValid && one.isSame && !before.indexes.contains(one.oid) {
+                try await drop(one)
             }
-            for one in found where !one.isValid && one.isSame && !before.indexes.contains(one.oid) {
-                _ = try? await drop(one)
-            }
-        case .reindex, .reindexTable: _ = try? await dropLeftovers(of: before)
+        case .reindex, .reindexTable: try await dropLeftovers(of: before)
         default: break
         }
     }
@@ -200,16 +201,22 @@ struct LoneStatement: Sendable {
 
     // MARK: Names
 
-    /// Returns the OID of the relation that a name refers to in the script.
+    /// Returns whether a name has Unicode escapes. The functions of the server that parse names do not know them.
+    private func hasEscapes(_ name: String) -> Bool { name.contains(/[Uu]&"/) }
+
+    /// Returns the OID of the relation that a name refers to in the script; nil if there is none, or if the name has
+    /// Unicode escapes.
     private func relation(_ name: String) async throws -> Int? {
-        try await connection.with { connection in
+        if hasEscapes(name) { return nil }
+        return try await connection.with { connection in
             try connection.query("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid::pg_catalog.int8", [name])
                 .first?.get(0)
         }
     }
 
     private func database(_ name: String) async throws -> Int? {
-        try await keeper.with { keeper in
+        if hasEscapes(name) { return nil }
+        return try await keeper.with { keeper in
             try keeper.query("SELECT oid::int8 FROM pg_database WHERE datname = (parse_ident($1))[1]::name", [name])
                 .first?.get(0)
         }

@@ -20,6 +20,7 @@ public struct MigrationDirectives: Sendable, Equatable {
     init(header source: [UInt8], path: String) throws {
         var header = HeaderComments(source)
         while let comment = header.next() {
+            guard source[comment].mentions("reeve") || source[comment].mentions("transaction") else { continue }
             let text = String(decoding: source[comment], as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
             if ScriptParts.refusesTransaction(text) { noTransaction = true }
             guard let match = text.wholeMatch(of: Self.form) else { continue }
@@ -37,7 +38,7 @@ public struct MigrationDirectives: Sendable, Equatable {
     /// Refuses directives that are not at the beginning of the file. They would have no effect, and the migration would
     /// run in another way than its author expects.
     private static func refuseOthers(in source: [UInt8], after start: Int, path: String) throws {
-        guard ScriptEncoding.mentions("reeve", in: source[start...]) else { return }
+        guard source[start...].mentions("reeve") else { return }
         for line in source[start...].split(separator: UInt8(ascii: "\n")) {
             let begin = line.firstIndex { $0 > 0x20 } ?? line.endIndex
             guard line[begin...].starts(with: "--".utf8) else { continue }

@@ -13,8 +13,8 @@ public enum MigrationEvent: Sendable {
     /// A migration did not get its locks, and is tried again after a pause. `stall` is how long other sessions may have
     /// waited because of all attempts so far.
     case retries(MigrationAction, attempt: Int, blockers: [Blocker], stall: Duration, pause: Duration)
-    /// A statement is run again, because an earlier run was interrupted while the statement ran and it is not known
-    /// what it did.
+    /// A statement is run again, because an earlier run was interrupted while the statement ran, or the statement
+    /// failed, and it is not known what it did.
     case repeats(MigrationAction, location: String)
     /// Another run holds the lock.
     case waitsForRun(holder: String)
@@ -47,7 +47,7 @@ public enum MigrationEvent: Sendable {
                 + "other sessions waited for at most \(Self.seconds(stall)) so far"
                 + blockers.map { "\n  blocked by \($0)" }.joined()
         case .repeats(let action, let location):
-            "\(action.title): \(location) was interrupted, and is run again"
+            "\(action.title): \(location) did not finish in an earlier run, and is run again"
         case .waitsForRun(let holder): "waiting for another run of migrations: \(holder)"
         }
     }

@@ -52,23 +52,36 @@ public struct MigrationScript: Sendable {
     /// keeps a setting with a name of two parts as an empty string. The next migration then requires a new session.
     var requiresNewSession: Bool {
         // Compared with running a large script, connecting takes no time.
-        if source.count > 1 << 20 || ScriptEncoding.mentions("set_config", in: source) { return true }
+        if source.count > 1 << 20 || source.mentions("set_config") { return true }
         // Most files have none of the words, and are not searched with an expression.
         let shared: [StaticString] = ["database", "role", "user", "system"]
-        let alters = ScriptEncoding.mentions("alter", in: source)
-        if alters, shared.contains(where: { ScriptEncoding.mentions($0, in: source) }),
+        let alters = source.mentions("alter")
+        if alters, shared.contains(where: { source.mentions($0) }),
             text.contains(/(?i)\balter\s+(?:database|role|user|system)\b/)
         {
             return true
         }
-        return ScriptEncoding.mentions("set", in: source)
+        return source.mentions("set")
             && text.contains(/(?i)\bset(?:\s+session|\s+local)?\s+"?[a-z_][a-z0-9_$]*"?\./)
+    }
+
+    /// Returns whether the text contains a name as a whole word, in lower or upper case.
+    func names(_ identifier: String) -> Bool {
+        let name = quoteIdentifier(identifier).dropFirst().dropLast().lowercased()
+        let text = text.lowercased()
+        let isOfWord = { (character: Character) in
+            character.isLetter || character.isNumber || "_$".contains(character)
+        }
+        return text.ranges(of: name).contains { range in
+            !(text[..<range.lowerBound].last.map(isOfWord) ?? false)
+                && !(text[range.upperBound...].first.map(isOfWord) ?? false)
+        }
     }
 
     /// Whether the script may create roles.
     var mentionsRoles: Bool {
         let words: [StaticString] = ["role", "user", "group"]
-        return words.contains { ScriptEncoding.mentions($0, in: source) }
+        return words.contains { source.mentions($0) }
     }
 
     public var text: String { String(decoding: source, as: UTF8.self) }

@@ -248,13 +248,19 @@ public struct Migrator: Sendable {
             past.add(run.action, milliseconds: milliseconds)
             run.report(.ended(run.action, milliseconds: milliseconds))
         } catch {
-            await recordFailure(error, of: run.action, on: keeper)
+            if !Self.isOutcomeUnknown(error) { await recordFailure(error, of: run.action, on: keeper) }
             throw error
         }
         // Without the keeper's connection, the lock of the run is lost.
         guard await connection.isOpen, await keeper.isOpen else {
             throw PostgresError(.connectionLost, "the connection is closed")
         }
+    }
+
+    /// Whether a migration may have been committed although it ended with an error.
+    private static func isOutcomeUnknown(_ error: any Error) -> Bool {
+        guard case .failed(_, _, let cause, _, _, _) = error as? MigrationError else { return false }
+        return (cause as? PostgresError)?.kind == .commitOutcomeUnknown
     }
 
     /// Records in the ledger that a migration failed. The commit of this record also flushes the earlier commits to

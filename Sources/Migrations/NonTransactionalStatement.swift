@@ -10,15 +10,18 @@ enum NonTransactionalStatement: Equatable, Sendable {
     case detachPartition(parent: String, partition: String)
     case createDatabase(name: String)
     case dropDatabase(name: String)
+    /// CALL or DO with code that may end transactions. If it fails, a part of its work may be committed. It is run again
+    /// only by a later run.
+    case procedure
     /// A statement whose completion cannot be checked in the catalog. It is run again after an interruption.
     case other
 
-    /// Whether the statement waits for transactions of other sessions without blocking them. A lock timeout would only
-    /// interrupt such a statement half-way.
+    /// Whether a lock timeout would interrupt the statement half-way. The statements on indexes and partitions wait for
+    /// transactions of other sessions without blocking them.
     var waitsPatiently: Bool {
         switch self {
-        case .createIndex, .dropIndex, .reindex, .reindexTable, .detachPartition: true
-        default: false
+        case .createIndex, .dropIndex, .reindex, .reindexTable, .detachPartition, .procedure: true
+        case .createDatabase, .dropDatabase, .other: false
         }
     }
 
@@ -41,10 +44,10 @@ enum NonTransactionalStatement: Equatable, Sendable {
             case "VACUUM": .other
             case "CLUSTER" where reader.isAtEnd || words.map(\.keyword) == ["CLUSTER", "VERBOSE"]: .other
             case "DISCARD" where words.last?.keyword == "ALL": .other
-            case "CALL" where isAutocommit: .other
+            case "CALL" where isAutocommit: .procedure
             // The query of the cursor runs at the end of the transaction, as the role that the script has set.
             case "DECLARE" where isAutocommit && words.contains { $0.keyword == "HOLD" }: .other
-            case "DO" where isAutocommit && words.contains(where: Self.endsTransaction): .other
+            case "DO" where isAutocommit && words.contains(where: Self.endsTransaction): .procedure
             default: nil
             }
         let mayBeAlone = isAutocommit && ["REINDEX", "CLUSTER"].contains(first)
@@ -124,7 +127,8 @@ enum NonTransactionalStatement: Equatable, Sendable {
             guard reader.skip("CONCURRENTLY") else { return nil }
             self = .detachPartition(parent: parent, partition: partition)
         } else if reader.skip("SUBSCRIPTION") {
-            guard reader.contains("PUBLICATION") else { return nil }
+            // PostgreSQL 17 and later alter the slot for these options.
+            guard ["PUBLICATION", "FAILOVER", "TWO_PHASE"].contains(where: reader.contains) else { return nil }
             self = .other
         } else {
             return nil

@@ -118,7 +118,7 @@ enum ScriptEncoding {
 
     /// Whether a file may name an encoding. Most files do not, and regular expressions are slow.
     private static func mentionsEncoding(_ bytes: [UInt8]) -> Bool {
-        mentions("client_encoding", in: bytes) || mentions("names", in: bytes)
+        bytes.mentions("client_encoding") || bytes.mentions("names")
     }
 
     private static let mayBegin = ["SET", "RESET", "DISCARD"].map { Array($0.utf8) }
@@ -181,27 +181,6 @@ enum ScriptEncoding {
                     "write SET client_encoding = 'NAME'; with a known encoding on a line of its own, or save the file "
                     + "in UTF-8")
         }
-    }
-
-    /// Returns whether bytes contain a word in lower or upper case.
-    static func mentions(_ word: StaticString, in bytes: some RandomAccessCollection<UInt8>) -> Bool {
-        bytes.withContiguousStorageIfAvailable { mentions(word, in: $0) } ?? mentions(word, in: Array(bytes))
-    }
-
-    private static func mentions(_ word: StaticString, in bytes: UnsafeBufferPointer<UInt8>) -> Bool {
-        let (count, first) = (word.utf8CodeUnitCount, word.utf8Start[0] | 0x20)
-        guard let base = bytes.baseAddress, bytes.count >= count else { return false }
-        // A plain loop, because all files are searched at every start.
-        var (place, offset) = (0, 0)
-        while place <= bytes.count - count {
-            if base[place] | 0x20 == first {
-                offset = 1
-                while offset < count, base[place + offset] | 0x20 == word.utf8Start[offset] | 0x20 { offset += 1 }
-                if offset == count { return true }
-            }
-            place += 1
-        }
-        return false
     }
 
     private static func converted(

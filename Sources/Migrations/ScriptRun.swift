@@ -7,13 +7,13 @@ import SQL
 struct ScriptRun: Sendable {
     let script: MigrationScript
     /// Returns the statements that run instead of one; nil if it runs as it is.
-    var substitute: @Sendable (SQLStatement) throws -> [String]? = { _ in nil }
+    var substitute: @Sendable (SQLStatement, isolated Connection) throws -> [String]? = { _, _ in nil }
 
     /// Runs a statement. The output of COPY TO STDOUT is discarded, like the rows of a query. An error contains the
     /// statement's location in the file.
     func run(_ statement: SQLStatement, on connection: isolated Connection) throws {
         do {
-            if let others = try substitute(statement) {
+            if let others = try substitute(statement, connection) {
                 for other in others { try connection.execute(other) }
             } else if let data = statement.copyData {
                 try connection.copyIn(script.text(of: statement), script.source[data])
@@ -25,22 +25,19 @@ struct ScriptRun: Sendable {
         }
     }
 
-    /// Runs the statements of a script that is one transaction in the open transaction, and ends the script's part of
-    /// the transaction. Each statement is sent by itself, because functions such as statement_timestamp() and
-    /// current_query() show what was sent.
-    ///
-    /// - Parameter end: statements of Reeve that follow at once. `powerless` must end the transaction.
-    func runWhole(_ step: MigrationStep, then end: [String], on connection: isolated Connection) throws {
+    /// Runs the statements of a script that is one transaction in the open transaction. `closingWhole` must follow.
+    /// Each statement is sent by itself, because functions such as statement_timestamp() and current_query() show what
+    /// was sent.
+    func runWhole(_ step: MigrationStep, on connection: isolated Connection) throws {
         for statement in step.statements { try run(statement, on: connection) }
-        try connection.execute((Self.closingWhole + end).joined(separator: ";\n"))
     }
 
     // MARK: Scripts in steps
 
     /// Runs a step that is one transaction in the open transaction, and ends the script's part of the transaction.
     ///
-    /// - Parameter look: called after the statements, with the settings that they have made. `powerless` must end the
-    ///   transaction.
+    /// - Parameter look: called after the statements, with the settings that they have made. `powerless` must be
+    ///   the last closing statement of the transaction.
     func run<T>(
         _ step: MigrationStep, on connection: isolated Connection, look: () throws -> T
     ) throws -> T {
@@ -77,7 +74,7 @@ struct ScriptRun: Sendable {
 
     /// As `closing`, for a script whose session ends with it. No cursor survives, because the query of a cursor WITH
     /// HOLD would run at COMMIT, with Reeve's role. Deferred triggers may open cursors, so they run before.
-    private static let closingWhole = [deferred, "CLOSE ALL"] + closing
+    static let closingWhole = [deferred, "CLOSE ALL"] + closing
 
     /// A statement that must be the last one of a transaction with a script's part. At COMMIT the server runs deferred
     /// triggers that others have deferred again, and the queries of cursors that these triggers have opened. A

@@ -12,7 +12,7 @@ enum SessionMeaning {
     /// Settings that only the scripts have, and that change what a script creates.
     private static let ofScripts = [
         "array_nulls", "transform_null_equals", "xmloption", "xmlbinary", "default_table_access_method",
-        "default_toast_compression", "backslash_quote",
+        "default_tablespace", "default_toast_compression", "backslash_quote",
     ]
 
     /// Returns a statement that gives the settings the values that the session began with.

@@ -75,22 +75,54 @@ struct SessionState: Codable, Equatable, Sendable {
         init(of script: MigrationScript) throws {
             let name = #/"?[a-z_][a-z0-9_$]*"?(?:\."?[a-z_][a-z0-9_$]*"?)+/#.ignoresCase()
             let set = Regex {
-                ChoiceOf {
-                    #/\bset(?:\s+session|\s+local)?\s+/#.ignoresCase()
-                    "'"
-                }
+                #/\bset(?:\s+session|\s+local)?\s+/#.ignoresCase()
+                Capture { name }
+            }
+            let literal = Regex {
+                "'"
                 Capture { name }
             }
             // The data of COPY are not searched, nor are statements that set nothing.
-            let setting = script.statements.filter { ScriptEncoding.mentions("set", in: script.source[$0.range]) }
-            settings = Set(
-                setting.flatMap { script.text(of: $0).matches(of: set).map(\.1) }.map {
-                    $0.lowercased().filter { $0 != "\"" }
-                }
-            ).sorted()
+            let setting = script.statements.filter { script.source[$0.range].mentions("set") }
+            let names = setting.flatMap { statement in
+                let text = script.text(of: statement)
+                // The name may be a literal, if it is passed to the function.
+                let passed =
+                    script.source[statement.range].mentions("set_config") ? text.matches(of: literal).map(\.1) : []
+                return text.matches(of: set).map(\.1) + passed
+            }
+            settings = Set(names.map { $0.lowercased().filter { $0 != "\"" } }).sorted()
             prepared = Set(
                 try script.statements.filter { try script.words(of: $0).first?.keyword == "PREPARE" }.map(script.text))
         }
+    }
+
+    /// The settings that a step makes for its transaction only, as far as its text shows it.
+    struct LocalNames: Sendable {
+        fileprivate let settings: Set<String>
+
+        init(of step: MigrationStep, in script: MigrationScript) {
+            let set = #/(?i)\bset\s+local\s+"?([a-z_][a-z0-9_.$]*)/#
+            let call = #/(?i)set_config\s*\(\s*'([^']+)'\s*,[^;]*?\btrue\b/#
+            let changing = step.statements.filter {
+                let source = script.source[$0.range]
+                return source.mentions("local") || source.mentions("set_config")
+            }
+            settings = Set(
+                changing.map(script.text(of:)).flatMap { text in
+                    text.matches(of: set).map(\.1) + text.matches(of: call).map(\.1)
+                }.map { $0.lowercased() == "time" ? "timezone" : $0.lowercased() })
+        }
+    }
+
+    /// Returns the state with the values that the settings had before.
+    func undoing(_ local: LocalNames, to before: SessionState?) -> SessionState {
+        var state = self
+        for name in settings.keys where local.settings.contains(name.lowercased()) {
+            state.settings[name] = before?.settings[name]
+        }
+        if local.settings.contains("role") { state.role = before?.role ?? "none" }
+        return state
     }
 
     /// Restores the state in a new session.

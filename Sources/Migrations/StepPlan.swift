@@ -32,7 +32,9 @@ public struct StepPlan: Sendable {
                 throw MigrationError.stepsChanged(
                     system: action.system.name, title: action.migration.title, step: plan.count)
             }
-            let step = MigrationStep(statements: Array(left.prefix(count)), nonTransactional: nil)
+            let statements = Array(left.prefix(count))
+            let step = MigrationStep(
+                statements: statements, nonTransactional: try Self.nonTransactional(statements, action.script))
             plan.append(Step(number: plan.count, step: step, digest: record.tokenDigest, record: record))
             left = left.dropFirst(count)
         }
@@ -41,12 +43,23 @@ public struct StepPlan: Sendable {
             let rest = Array(step.statements.dropFirst(done))
             done = max(0, done - step.statements.count)
             if rest.isEmpty, !step.statements.isEmpty { continue }
+            let digest = try action.script.tokenDigest(of: rest)
+            // What is recorded of another statement says nothing about this one.
+            let record = known[plan.count].flatMap { $0.tokenDigest == digest ? $0 : nil }
             plan.append(
                 Step(
                     number: plan.count, step: MigrationStep(statements: rest, nonTransactional: step.nonTransactional),
-                    digest: try action.script.tokenDigest(of: rest), record: known[plan.count]))
+                    digest: digest, record: record))
         }
         steps = plan
+    }
+
+    /// A step that is done may have been a statement that ran alone, although the file would now run it with others.
+    private static func nonTransactional(
+        _ statements: [SQLStatement], _ script: MigrationScript
+    ) throws -> NonTransactionalStatement? {
+        guard statements.count == 1 else { return nil }
+        return NonTransactionalStatement(words: try script.words(of: statements[0]), isAutocommit: true)
     }
 
     /// The number of steps that are done.
@@ -57,4 +70,7 @@ public struct StepPlan: Sendable {
 
     /// The first statement that is not done; nil if all are.
     public var next: SQLStatement? { steps.first { !$0.isDone }?.step.statements.first }
+
+    /// Whether an earlier run has begun the next statement and has not recorded its end.
+    public var isNextBegun: Bool { steps.first { !$0.isDone }?.record != nil }
 }

@@ -29,19 +29,28 @@ struct StepRun {
 
     private var action: MigrationAction { run.action }
 
+    /// - Parameter attempts: the attempts of the migration. A step that does not get its locks is tried again in the
+    ///   same session.
     /// - Throws: `MigrationError.stepsChanged`, `.temporaryLost`, `.invalidIndex`; `PostgresError`.
-    func perform(_ began: ContinuousClock.Instant, on connection: Connection) async throws {
-        let known = try await keeper.with { try self.begin(on: $0) }
+    func perform(
+        _ began: ContinuousClock.Instant, _ attempts: inout LockAttempts, on connection: Connection
+    ) async throws {
+        let (former, known) = try await keeper.with { try self.begin(on: $0) }
         let plan = try StepPlan(action, known).steps
         try await prepareSession(on: connection)
         let initial = try await connection.with { try SessionState.read(self.marks, on: $0) }
-        let session = StepSession(connection: connection, initial: initial)
-        try await restoreSession(plan, on: connection)
+        let last = try plan.last(where: \.isDone)?.record?.session?.decode(SessionState.self)
+        var session = StepSession(connection: connection, initial: initial, last: last)
+        try await run.retrying(&attempts) { try await restoreSession(plan, on: connection) }
         for one in plan where !one.isDone {
             do {
-                try await perform(one, in: session)
+                if one.step.nonTransactional == .procedure {
+                    try await perform(one, in: &session)
+                } else {
+                    try await run.retrying(&attempts) { try await perform(one, in: &session) }
+                }
             } catch {
-                await withdrawIfNothingIsDone()
+                await withdrawIfNothingIsBegun(former)
                 throw error
             }
         }
@@ -59,27 +68,39 @@ struct StepRun {
         /// The state before the first step. Only what differs from it is recorded, because Reeve may begin a later
         /// session with other settings, for instance another search path.
         let initial: SessionState
+        /// What the journal has of the state after the last step; nil before the first step.
+        var last: SessionState?
     }
 
-    private func begin(on keeper: isolated Connection) throws -> [Int: StepJournal.Step] {
+    /// - Returns: the state of the record before; nil if there was none. The steps in the journal.
+    private func begin(
+        on keeper: isolated Connection
+    ) throws -> (former: MigrationRecord.State?, steps: [Int: StepJournal.Step]) {
         if action.direction == .up {
             try keeper.execute(
                 MigrationLedger.recordStatement(
                     run.record(.applying), source: action.script.text, milliseconds: 0, actor: run.settings.actor))
-        } else {
-            try MigrationLedger.markReverting(
-                system: action.system.name, version: action.migration.version ?? 0, on: keeper)
+            return (nil, try journal.steps(on: keeper))
         }
-        return try journal.steps(on: keeper)
+        let former = try MigrationLedger.markReverting(
+            system: action.system.name, version: action.migration.version ?? 0, on: keeper)
+        return (former, try journal.steps(on: keeper))
     }
 
-    /// If no step was begun or done, removes the record that the migration was begun. The file may then be changed.
-    private func withdrawIfNothingIsDone() async {
-        _ = try? await keeper.with { keeper in
-            guard try journal.steps(on: keeper).isEmpty else { return }
-            try MigrationLedger.withdraw(
-                system: action.system.name, version: action.migration.version ?? 0, on: keeper)
-        }
+    /// If the journal has no step, removes the record that the migration was begun. The file may then be changed.
+    private func withdrawIfNothingIsBegun(_ former: MigrationRecord.State?) async {
+        // In a separate task, because the current task may be cancelled.
+        await Task {
+            _ = try? await keeper.with { keeper in
+                guard try journal.steps(on: keeper).isEmpty else { return }
+                let (system, version) = (action.system.name, action.migration.version ?? 0)
+                if action.direction == .up {
+                    try MigrationLedger.withdrawApplying(system: system, version: version, on: keeper)
+                } else if let former {
+                    try MigrationLedger.withdrawReverting(system: system, version: version, to: former, on: keeper)
+                }
+            }
+        }.value
     }
 
     // MARK: The session
@@ -106,60 +127,79 @@ struct StepRun {
 
     // MARK: Steps
 
-    private func perform(_ one: StepPlan.Step, in session: StepSession) async throws {
+    private func perform(_ one: StepPlan.Step, in session: inout StepSession) async throws {
         let connection = session.connection
         try await keeper.with { _ = try run.settings.survey(action.system, on: $0) }
         guard let alone = one.step.nonTransactional, let statement = one.step.statements.first else {
-            return try await performTogether(one, in: session)
+            return try await performTogether(one, in: &session)
         }
         let work = LoneStatement(
             statement: alone, text: statement, script: action.script, connection: connection, keeper: keeper)
-        let before = try one.record?.found?.decode(StatementEvidence.self)
+        // The journal is read again, because this may be a further attempt.
+        let known = try await keeper.with { try journal.steps(on: $0)[one.number] }
+        let record = known.flatMap { $0.tokenDigest == one.digest ? $0 : nil }
+        let before = try record?.found?.decode(StatementEvidence.self)
         let wasDone = try await withPatience(alone, on: connection) {
-            try await work.wasDone(before: before, wasStarted: one.record != nil)
+            try await locatingErrors(at: statement) {
+                try await work.wasDone(before: before, wasStarted: record != nil)
+            }
         }
         if !wasDone {
+            if record != nil { run.report(.repeats(action, location: action.script.location(of: statement))) }
             try await perform(work, one, on: connection)
         }
-        try await recordEnd(of: one, in: session)
+        try await recordEnd(of: one, in: &session)
     }
 
     /// Runs a step that is one transaction, which also writes the journal.
-    private func performTogether(_ one: StepPlan.Step, in session: StepSession) async throws {
-        try await session.connection.with { connection in
+    private func performTogether(_ one: StepPlan.Step, in session: inout StepSession) async throws {
+        let (initial, last) = (session.initial, session.last)
+        let local = SessionState.LocalNames(of: one.step, in: action.script)
+        let noted = try await session.connection.with { connection in
             // The lock timeout, the search path and the isolation level are those of the session.
-            try connection.transaction(TransactionOptions(isolation: .ofSession)) {
+            var options = TransactionOptions(isolation: .ofSession)
+            options.closing = [ScriptRun.powerless]
+            return try connection.transaction(options) {
                 let state = try run.script.run(one.step, on: connection) {
-                    try self.state(since: session.initial, on: connection)
+                    try self.state(since: initial, on: connection)
                 }
+                // Settings that were made for the transaction end with it.
+                let lasting = state.undoing(local, to: last)
                 try journal.note(
-                    step: one.number, tokenDigest: one.digest, .done, session: state, on: connection)
-                try connection.execute(ScriptRun.powerless)
+                    step: one.number, tokenDigest: one.digest, .done, session: JSONText(encoding: lasting),
+                    on: connection)
+                return lasting
             }
         }
-        // Settings that were made for the transaction have ended with it.
-        try await recordEnd(of: one, in: session)
+        session.last = noted
+        try await recordEnd(of: one, in: &session, unless: noted)
     }
 
-    private func state(since initial: SessionState, on connection: isolated Connection) throws -> JSONText {
+    /// Returns the state of the session, with the settings that differ from the initial ones.
+    private func state(since initial: SessionState, on connection: isolated Connection) throws -> SessionState {
         var state = try SessionState.read(marks, on: connection)
         state.reset = initial.settings.keys.filter { state.settings[$0] == nil }.sorted()
         state.settings = state.settings.filter { initial.settings[$0.key] != $0.value }
-        return try JSONText(encoding: state)
+        return state
     }
 
     /// Records that a step is done, and the state that it has left in its session.
-    private func recordEnd(of one: StepPlan.Step, in session: StepSession) async throws {
-        let state = try await session.connection.with { connection -> JSONText in
-            try self.state(since: session.initial, on: connection)
-        }
+    ///
+    /// - Parameter noted: the state that the step's own transaction has recorded.
+    private func recordEnd(
+        of one: StepPlan.Step, in session: inout StepSession, unless noted: SessionState? = nil
+    ) async throws {
+        let initial = session.initial
+        let state = try await session.connection.with { try self.state(since: initial, on: $0) }
+        session.last = state
+        if state == noted { return }
         try await keeper.with {
-            try journal.note(step: one.number, tokenDigest: one.digest, .done, session: state, on: $0)
+            try journal.note(
+                step: one.number, tokenDigest: one.digest, .done, session: JSONText(encoding: state), on: $0)
         }
     }
 
     private func perform(_ work: LoneStatement, _ one: StepPlan.Step, on connection: Connection) async throws {
-        if one.record != nil { run.report(.repeats(action, location: action.script.location(of: work.text))) }
         let evidence = try await locatingErrors(at: work.text) { try await work.evidence() }
         try await keeper.with {
             try journal.note(
@@ -170,15 +210,47 @@ struct StepRun {
                 try await connection.with { try run.script.run(work.text, on: $0) }
             }
         } catch {
-            // The server has reported that the statement failed. The record of its start is removed, so that the next
-            // run does not look for its result.
             if let error = error as? PostgresError, error.kind == .server, await connection.isOpen {
-                await work.cleanUp(after: evidence)
-                _ = try? await keeper.with { try journal.withdraw(step: one.number, on: $0) }
+                await cleanUp(work, one, evidence, after: error, on: connection)
             }
             throw error
         }
         try await work.check(after: evidence)
+    }
+
+    /// The server has reported that a statement failed. Removes what the statement has left behind, and then the record
+    /// of its start, so that the next run does not look for its result. A procedure that has begun may have committed a
+    /// part, so its record remains.
+    private func cleanUp(
+        _ work: LoneStatement, _ one: StepPlan.Step, _ evidence: StatementEvidence, after error: PostgresError,
+        on connection: Connection
+    ) async {
+        if work.statement == .procedure, error.context != nil { return }
+        do {
+            try await withoutLimits(on: connection) { try await work.cleanUp(after: evidence) }
+            try await keeper.with { try journal.withdraw(step: one.number, on: $0) }
+        } catch {
+            run.logger.info(
+                "the rest of a failed statement is left to the next run", [LogField("error", "\(error)")])
+        }
+    }
+
+    /// Runs `body` without the limits of the script, which would interrupt it, too.
+    private func withoutLimits(on connection: Connection, _ body: () async throws -> Void) async throws {
+        let limits = try await connection.with { connection in
+            let rows = try connection.query(
+                """
+                SELECT s.name, s.setting FROM pg_catalog.pg_settings s
+                WHERE s.name OPERATOR(pg_catalog.=) 'lock_timeout' OR s.name OPERATOR(pg_catalog.=) 'statement_timeout'
+                """)
+            try connection.execute("SET lock_timeout = 0; SET statement_timeout = 0")
+            return try rows.map { "SET \(try $0.get(0, as: String.self)) = \(try $0.get(1, as: String.self))" }
+        }
+        run.watch.begin { [run] blockers in run.report(.waits(run.action, blockers)) }
+        let result: Result<Void, any Error>
+        do { result = .success(try await body()) } catch { result = .failure(error) }
+        try await connection.with { _ = try $0.execute(limits.joined(separator: "; ")) }
+        try result.get()
     }
 
     /// Adds the location of a statement to errors of the server.
@@ -190,8 +262,8 @@ struct StepRun {
         }
     }
 
-    /// Runs `body` without a lock timeout if the statement waits without blocking others, unless the script itself has
-    /// set the timeout.
+    /// Runs `body` without a lock timeout if a timeout would interrupt the statement half-way, unless the script itself
+    /// has set the timeout.
     private func withPatience<T>(
         _ statement: NonTransactionalStatement, on connection: Connection, _ body: () async throws -> T
     ) async throws -> T {
@@ -201,9 +273,11 @@ struct StepRun {
         else { return try await body() }
         try await connection.with { _ = try $0.execute("SET lock_timeout = 0") }
         run.watch.begin { [run] blockers in run.report(.waits(run.action, blockers)) }
-        let result = try await body()
-        try await connection.with { _ = try $0.execute("SET lock_timeout = \(timeout)") }
-        return result
+        let result: Result<T, any Error>
+        do { result = .success(try await body()) } catch { result = .failure(error) }
+        // If the statement was cancelled or the connection lost, the session ends anyway.
+        try? await connection.with { _ = try $0.execute("SET lock_timeout = \(timeout)") }
+        return try result.get()
     }
 
     /// The lock timeout of the session in milliseconds.

@@ -91,6 +91,21 @@ extension Connection {
         return tag
     }
 
+    /// Runs several statements without parameters, and returns the rows of the last one.
+    func lastRows(of sql: String) throws -> Rows {
+        var collector = RowCollector(limit: settings.resultLimit)
+        var isComplete = false
+        try exchange(sql) {
+            PQsendQuery($0, sql)
+        } take: {
+            if isComplete { collector = RowCollector(limit: settings.resultLimit) }
+            // In single-row mode, the last result of a statement has another status.
+            isComplete = PQresultStatus($0) != PGRES_SINGLE_TUPLE
+            try collector.take($0)
+        }
+        return collector.rows
+    }
+
     /// Runs a `COPY … FROM STDIN` and sends its data.
     ///
     /// - Throws: `PostgresError`, `CancellationError`.

@@ -18,6 +18,8 @@ public struct TransactionOptions: Sendable {
     public var statementTimeout: Duration?
     /// Statements that are sent together with BEGIN, to save round trips.
     public var preamble: [String] = []
+    /// Statements that run after the body, to save round trips.
+    public var closing: [String] = []
 
     public init(isolation: Isolation? = nil, readOnly: Bool = false) {
         self.isolation = isolation
@@ -60,7 +62,7 @@ extension Connection {
         let id: TransactionID?
         do {
             value = try body()
-            id = options.readOnly ? nil : try transactionID()
+            id = try finish(options)
         } catch {
             rollBack("ROLLBACK")
             throw error
@@ -69,13 +71,15 @@ extension Connection {
         return value
     }
 
-    /// Returns the ID of the transaction, for looking up the outcome of COMMIT. nil if the transaction has written
-    /// nothing.
-    private func transactionID() throws -> TransactionID? {
+    /// Runs the closing statements. Returns the ID of the transaction, for looking up the outcome of COMMIT. nil if the
+    /// transaction has written nothing.
+    private func finish(_ options: TransactionOptions) throws -> TransactionID? {
         if isFailed {
             throw PostgresError(.server, "the transaction was rolled back because a statement in it had failed")
         }
-        return try TransactionID(queryAsIs(TransactionID.query))
+        if options.closing.isEmpty { return options.readOnly ? nil : try TransactionID(queryAsIs(TransactionID.query)) }
+        let rows = try lastRows(of: (options.closing + [TransactionID.query]).joined(separator: ";\n"))
+        return options.readOnly ? nil : try TransactionID(rows)
     }
 
     private func opening(_ options: TransactionOptions) -> [String] {

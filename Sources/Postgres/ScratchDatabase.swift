@@ -111,11 +111,29 @@ public enum ScratchDatabase {
             WHERE d.datname = current_database()
             """
         ).map { try $0.get(0) }
+        if names.isEmpty { return }
+        try disableEventTriggers(on: connection)
         for name in names {
             try connection.execute("ALTER SUBSCRIPTION \(name) DISABLE")
             try connection.execute("ALTER SUBSCRIPTION \(name) SET (slot_name = NONE)")
             try connection.execute("DROP SUBSCRIPTION \(name)")
         }
+    }
+
+    /// Disables the event triggers of the connected database, because they could refuse the statements of Reeve.
+    ///
+    /// - Returns: statements that enable them again.
+    @discardableResult
+    public static func disableEventTriggers(on connection: isolated Connection) throws -> [String] {
+        let enabled = try connection.query(
+            """
+            SELECT quote_ident(evtname), CASE evtenabled WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA'
+                ELSE 'ENABLE' END
+            FROM pg_event_trigger WHERE evtenabled <> 'D'
+            """
+        ).map { (try $0.get(0, as: String.self), try $0.get(1, as: String.self)) }
+        for (name, _) in enabled { try connection.execute("ALTER EVENT TRIGGER \(name) DISABLE") }
+        return enabled.map { "ALTER EVENT TRIGGER \($0.0) \($0.1)" }
     }
 
     private static func newName(on connection: isolated Connection) throws -> String {

@@ -77,6 +77,19 @@ struct LossTests {
         #expect(DataLoss.ofRebuilding(table, [(column(nil), column("(a + 1)"))])?.contains("s.t.c") == true)
     }
 
+    /// A column's values are stored as jsonb while their composite type is created again.
+    @Test(arguments: [
+        ("a integer\nb text", false), ("a numeric(5,2)\nb timestamp with time zone", false), ("a json", true),
+        ("a integer[]", true), ("a jsonb", true), ("a app.other", true),
+    ])
+    func `values that jsonb would change are not lost`(attributes: String, isLoss: Bool) {
+        let type = { (text: String) in
+            CatalogObject(ObjectIdentity(.compositeType, schema: "s", "c"), properties: [("attributes", text)])
+        }
+        let loss = DataLoss.ofChanging("attributes", from: type(attributes), to: type(attributes + "\nz integer"))
+        #expect((loss != nil) == isLoss, "\(loss ?? "none")")
+    }
+
     /// The privileges of a table's owner on its columns.
     @Test(.database) func `a table that is created again leaves its owner what was the owner's`() async throws {
         let database = try TestDatabase.current

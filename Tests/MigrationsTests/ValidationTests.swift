@@ -435,15 +435,17 @@ struct ValidationTests {
         let fixture = try MigrationFixture([
             "0001_a.up.sql": "CREATE ROLE \(role) LOGIN;", "0002_b.up.sql": "CREATE TABLE t (a int);",
         ])
-        // A replay was killed, and another one uses the role.
+        // Another replay uses the role.
+        let scratch = "reeve_scratch_4000000000_\(UInt32.random(in: 0...UInt32.max))"
         try await database.execute(
-            "CREATE ROLE \(role)", "COMMENT ON ROLE \(role) IS 'reeve_scratch_1_1'", "CREATE TABLE public.u ()",
-            "GRANT SELECT ON public.u TO \(role)")
+            "CREATE ROLE \(role)", "CREATE DATABASE \(scratch)", "COMMENT ON ROLE \(role) IS '\(scratch)'")
         #expect(try await fixture.migrator(database.settings).up().done.count == 2)
         #expect(try await database.value("SELECT rolcanlogin FROM pg_roles WHERE rolname = '\(role)'"))
         #expect(
-            try await database.value("SELECT relacl::text ~ 'reeve_scratch_role_' FROM pg_class WHERE relname = 'u'"))
-        try await database.execute("DROP TABLE public.u", "DROP ROLE \(role)")
+            try await database.value(
+                "SELECT count(*) FROM pg_roles WHERE rolname ~ '^reeve_scratch_role_' "
+                    + "AND shobj_description(oid, 'pg_authid') = '\(scratch)'") == 1)
+        try await database.execute("DROP ROLE \(role)", "DROP DATABASE \(scratch)")
         _ = try await validate(fixture, database.settings)
         #expect(try await database.value("SELECT count(*) FROM pg_roles WHERE rolname ~ '^reeve_scratch_role_'") == 0)
     }

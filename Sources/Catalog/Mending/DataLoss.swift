@@ -65,9 +65,25 @@ enum DataLoss {
                     "attribute \(name) of \(new.identity) is converted from \(type) to \(wanted), which may change or "
                     + "shorten values"
             }
+            // The values are stored as jsonb meanwhile, which knows no bounds of arrays, and no json as it was written.
+            if !isScalar(type) {
+                return "the exact values of attribute \(name) of \(new.identity), whose type is \(type)"
+            }
         }
         return nil
     }
+
+    /// Returns whether jsonb keeps each value of a type.
+    private static func isScalar(_ type: String) -> Bool {
+        guard let printed = PrintedType(type) else { return false }
+        return integers.contains(printed.base) || scalars.contains(printed.base)
+    }
+
+    private static let scalars: Set<String> = [
+        "text", "character varying", "character", "boolean", "uuid", "date", "numeric", "real", "double precision",
+        "timestamp without time zone", "timestamp with time zone", "time without time zone", "time with time zone",
+        "interval", "bytea",
+    ]
 
     /// Returns what is lost if a table is created again and its rows are copied; nil if nothing is lost.
     static func ofRebuilding(

@@ -45,9 +45,13 @@ final class BegunMigrations: Sendable {
         guard case .failed(_, _, let cause, _, _, _) = error, let failed = actions.withLock({ $0.last }) else {
             return error
         }
+        let kind = (cause as? PostgresError)?.kind
+        // If the outcome is unknown, the error says so.
+        let standing =
+            kind == .commitOutcomeUnknown ? nil : await standing(of: failed, isRefused: kind == .server)
         return .stopped(
             done: ended.withLock { $0.map(\.title) }, word: failed.direction == .up ? "applied" : "reverted",
-            standing: await standing(of: failed, isRefused: (cause as? PostgresError)?.kind == .server), cause: error)
+            standing: standing, cause: error)
     }
 
     /// Returns which steps of a failed migration are committed.
@@ -61,15 +65,17 @@ final class BegunMigrations: Sendable {
             try await connection.with(within: .seconds(3)) { try journal.steps(on: $0) }
         }
         guard let steps else { return nil }
-        guard let plan = try? StepPlan(action, steps), plan.done > 0, let next = plan.next else {
-            return steps.isEmpty
-                ? "none of it was committed" : "it is not known what its interrupted statement has committed"
-        }
-        return
-            "\(counted(plan.done, "step")) of \(plan.count) of it \(plan.done == 1 ? "is" : "are") committed; "
-            + (isRefused
-                ? "correct the file from line \(next.line) on, and run the command again"
-                : "the next run continues at line \(next.line)")
+        if steps.isEmpty { return "none of it was committed" }
+        guard let plan = try? StepPlan(action, steps), let next = plan.next else { return nil }
+        let committed =
+            "\(counted(plan.done, "step")) of \(plan.count) of it \(plan.done == 1 ? "is" : "are") committed"
+        let unknown = "it is not known what its statement at line \(next.line) has committed"
+        let advice =
+            isRefused
+            ? "correct the file from line \(next.line) on, and run the command again"
+            : "the next run continues at line \(next.line)"
+        return [plan.done > 0 ? committed : nil, plan.isNextBegun ? unknown : nil, advice].compactMap { $0 }
+            .joined(separator: "; ")
     }
 
     private func tell(_ interruption: Interruption) async {

@@ -46,7 +46,7 @@ struct ExpectedSchemaFinder: Sendable {
     let server: ConnectionSettings
     /// The server's version number.
     let serverVersion: Int
-    /// The settings and the locale of the database, which change what the migrations create.
+    /// The settings and the locale of the database, and the role that replays, which change what the migrations create.
     let meaning: String
     let policy: ScratchPolicy
     /// The folder in which replays are cached; nil: no cache.

@@ -6,11 +6,11 @@ import Reporting
 import SQL
 
 /// What the ledger knows of the applied migrations of one system beyond their records.
-struct AppliedState: Sendable {
+struct AppliedState: Sendable, Equatable {
     /// The applied texts of the migrations whose tokens differ from those of their files, by title.
     var sources: [String: String] = [:]
-    /// The numbers of the steps that are done, of the migrations that were begun and not finished, by title.
-    var steps: [String: Set<Int>] = [:]
+    /// The steps that are done, by number, of the migrations that were begun and not finished, by title.
+    var steps: [String: [Int: StepJournal.Step]] = [:]
 
     /// - Throws: `PostgresError`.
     static func read(
@@ -26,8 +26,7 @@ struct AppliedState: Sendable {
                     system: system.name, version: migration.version, name: migration.name, on: connection)
             } else if record.state == .applying, let version = migration.version {
                 let journal = StepJournal(system: system.name, version: version, direction: .up)
-                result.steps[migration.title] = Set(
-                    try journal.steps(on: connection).filter { $0.value.state == .done }.keys)
+                result.steps[migration.title] = try journal.steps(on: connection).filter { $0.value.state == .done }
             }
         }
         return result
@@ -38,7 +37,7 @@ struct AppliedState: Sendable {
 /// with which it was applied, even if its file was changed since.
 struct MigrationSelection: Sendable {
     /// A migration, and those of its steps that are done; nil: all.
-    typealias Selected = (migration: Migration, steps: Set<Int>?)
+    typealias Selected = (migration: Migration, steps: [Int: StepJournal.Step]?)
 
     let system: MigrationSystem
     let selected: [Selected]
@@ -78,7 +77,8 @@ struct MigrationSelection: Sendable {
         for (migration, steps) in selected {
             digest.update("\(migration.title)\u{0}".utf8)
             digest.update(migration.up.tokenDigest)
-            if let steps { digest.update("\(steps.sorted())".utf8) }
+            for step in (steps ?? [:]).sorted(by: { $0.key < $1.key }) { digest.update(step.value.tokenDigest) }
+            if steps != nil { digest.update("\u{0}".utf8) }
         }
         self.digest = digest.finish()
         // Applied opt-in migrations are selected, even if the configuration no longer chooses them.
@@ -128,19 +128,7 @@ struct MigrationSelection: Sendable {
     }
 
     /// Returns whether one of the migrations contains the name of an object, as opposed to code that computes the name.
-    func names(_ identity: ObjectIdentity) -> Bool {
-        let name = quoteIdentifier(identity.name).dropFirst().dropLast().lowercased()
-        let isOfWord = { (character: Character) in
-            character.isLetter || character.isNumber || "_$".contains(character)
-        }
-        return selected.contains { migration, _ in
-            let text = migration.up.text.lowercased()
-            return text.ranges(of: name).contains { range in
-                !(text[..<range.lowerBound].last.map(isOfWord) ?? false)
-                    && !(text[range.upperBound...].first.map(isOfWord) ?? false)
-            }
-        }
-    }
+    func names(_ identity: ObjectIdentity) -> Bool { selected.contains { $0.migration.up.names(identity.name) } }
 
     /// The digest in hexadecimal digits.
     var hex: String { Bytes(digest).hex }

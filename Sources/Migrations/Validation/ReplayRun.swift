@@ -1,5 +1,6 @@
 import Catalog
 import Foundation
+import Ledger
 import Postgres
 import SQL
 
@@ -31,11 +32,18 @@ struct ReplayRun: Sendable {
         }
     }
 
-    /// - Parameter done: the numbers of the steps to run; nil: all.
-    private func perform(_ action: MigrationAction, _ done: Set<Int>?, on connection: isolated Connection) throws {
+    /// - Parameter done: the steps to run; nil: all.
+    private func perform(
+        _ action: MigrationAction, _ done: [Int: StepJournal.Step]?, on connection: isolated Connection
+    ) throws {
         let source = action.script
-        let script = ScriptRun(script: source) { statement in
-            ReplayedStatement.substitute(try source.words(of: statement), in: source.source)
+        let mayWriteElsewhere = try source.source.mentions("foreign") || ForeignWrite.isPossible(on: connection)
+        let script = ScriptRun(script: source) { statement, connection in
+            let words = try source.words(of: statement)
+            if let others = ReplayedStatement.substitute(words, in: source.source) { return others }
+            let isElsewhere =
+                try mayWriteElsewhere && ForeignWrite.isForeign(ForeignWrite.targets(words), on: connection)
+            return isElsewhere ? [] : nil
         }
         if done == nil, action.runsInOneTransaction {
             var options = TransactionOptions()
@@ -43,21 +51,20 @@ struct ReplayRun: Sendable {
                 try SystemPath.statement(schema: system.schema, local: true, on: connection),
                 SessionMeaning.ofDatabase(local: true), Self.undurable(local: true),
             ]
-            try connection.transaction(options) {
-                try script.runWhole(action.steps[0], then: [ScriptRun.powerless], on: connection)
-            }
+            options.closing = ScriptRun.closingWhole + [ScriptRun.powerless]
+            try connection.transaction(options) { try script.runWhole(action.steps[0], on: connection) }
         } else {
             let path = try SystemPath.statement(schema: system.schema, local: false, on: connection)
             try connection.execute(
                 "\(path); \(SessionMeaning.ofDatabase(local: false)); \(Self.undurable(local: false))")
-            for (number, step) in action.steps.enumerated() where done?.contains(number) ?? true {
+            var options = TransactionOptions()
+            options.closing = [ScriptRun.powerless]
+            let steps = try done.map { try StepPlan(action, $0).steps.filter(\.isDone).map(\.step) } ?? action.steps
+            for step in steps {
                 if step.runsAlone, let statement = step.statements.first {
                     try script.run(statement, on: connection)
                 } else {
-                    try connection.transaction {
-                        try script.run(step, on: connection) {}
-                        try connection.execute(ScriptRun.powerless)
-                    }
+                    try connection.transaction(options) { try script.run(step, on: connection) {} }
                 }
             }
         }

@@ -46,14 +46,14 @@ struct ReplaySession: Sendable {
     ///
     /// - Throws: `PostgresError`.
     mutating func renew() async throws {
-        let enabled = try await connection.with { connection in
+        let enabled = try await connection.with { connection -> [String] in
             let names: [String] = try connection.query(
                 """
                 SELECT quote_ident(s.subname) FROM pg_subscription s
                 WHERE s.subenabled AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
                 """
             ).map { try $0.get(0) }
-            for name in names { try connection.execute("ALTER SUBSCRIPTION \(name) DISABLE") }
+            try Self.alter(names, "DISABLE", on: connection)
             return names
         }
         isSpent = false
@@ -61,8 +61,15 @@ struct ReplaySession: Sendable {
         try await ScratchDatabase.admit(true, to: scratch, beside: server)
         connection = try await Connection.open(scratch.named("reeve validate"))
         try await ScratchDatabase.admit(false, to: scratch, beside: server)
-        try await connection.with { connection in
-            for name in enabled { try connection.execute("ALTER SUBSCRIPTION \(name) ENABLE") }
-        }
+        try await connection.with { try Self.alter(enabled, "ENABLE", on: $0) }
+    }
+
+    private static func alter(
+        _ subscriptions: [String], _ change: String, on connection: isolated Connection
+    ) throws {
+        if subscriptions.isEmpty { return }
+        let triggers = try ScratchDatabase.disableEventTriggers(on: connection)
+        for name in subscriptions { try connection.execute("ALTER SUBSCRIPTION \(name) \(change)") }
+        for statement in triggers { try connection.execute(statement) }
     }
 }

@@ -63,20 +63,37 @@ enum ReplayedRole {
         ]
     }
 
-    /// Memberships change only in roles that were created for this replay.
+    /// Memberships change only in roles that were created for this replay, and only those of such roles and of the
+    /// current role.
     static func membership(_ words: [ScriptWord], in source: [UInt8]) -> [String] {
+        guard let to = words.firstIndex(where: { ["TO", "FROM"].contains($0.keyword) }) else { return [] }
         let others = [",", "GRANT", "REVOKE", "ADMIN", "INHERIT", "SET", "OPTION", "FOR"]
-        let groups = words.prefix { !["TO", "FROM"].contains($0.keyword) }.filter { !others.contains($0.keyword) }
-        guard !groups.isEmpty, groups.count < words.count, groups.allSatisfy({ name($0) != nil }) else { return [] }
+        let groups = words[..<to].filter { !others.contains($0.keyword) }
+        let end = words.firstIndex { ["WITH", "GRANTED", "CASCADE", "RESTRICT"].contains($0.keyword) } ?? words.count
+        guard !groups.isEmpty, to < end, groups.allSatisfy({ name($0) != nil }) else { return [] }
+        let (start, rest) = (
+            ReplayedStatement.text(words[...to], source), ReplayedStatement.text(words[end...], source)
+        )
+        let changes = words[(to + 1)..<end].filter { $0.text != "," }.map { member in
+            let statement = quoteLiteral("\(start) \(member.text) \(rest)")
+            return """
+                IF \(isCurrent(member)) OR \(array([member])) <@ own THEN
+                    EXECUTE \(statement);
+                END IF;
+                """
+        }
         return [
             block(
                 """
-                IF (SELECT pg_catalog.count(*) FROM pg_catalog.pg_roles r WHERE r.rolname = ANY (\(array(Array(groups))))
-                    AND pg_catalog.current_database() = ANY (pg_catalog.string_to_array(
-                        pg_catalog.shobj_description(r.oid, 'pg_authid'), ' '))) = \(groups.count)
-                THEN
-                    EXECUTE \(quoteLiteral(ReplayedStatement.text(words[...], source)));
-                END IF;
+                DECLARE own CONSTANT pg_catalog.name[] := ARRAY(
+                    SELECT r.rolname FROM pg_catalog.pg_roles r
+                    WHERE pg_catalog.current_database() = ANY (pg_catalog.string_to_array(
+                        pg_catalog.shobj_description(r.oid, 'pg_authid'), ' ')));
+                BEGIN
+                    IF \(array(Array(groups))) <@ own THEN
+                        \(changes.joined(separator: "\n"))
+                    END IF;
+                END;
                 """)
         ]
     }
@@ -112,6 +129,12 @@ enum ReplayedRole {
 
     private static func raise(_ message: String) -> String {
         "RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = \(quoteLiteral(message));"
+    }
+
+    /// Returns an SQL condition: whether a word means the current role.
+    private static func isCurrent(_ word: ScriptWord) -> String {
+        if ["CURRENT_USER", "CURRENT_ROLE", "SESSION_USER"].contains(word.keyword) { return "true" }
+        return "current_user = ANY (\(array([word])))"
     }
 
     /// Returns an array of the names. Longer names are truncated, as by the server.

@@ -9,8 +9,12 @@ enum ReplayedStatement {
     /// Returns the statements that take the place of one; nil if it runs as it is.
     static func substitute(_ words: [ScriptWord], in source: [UInt8]) -> [String]? {
         let keywords = words.prefix(3).map(\.keyword)
-        // User mappings belong to the database.
-        if keywords.dropFirst().elementsEqual(["USER", "MAPPING"]) { return nil }
+        // User mappings belong to the database. A role may have the name `mapping`.
+        if keywords.dropFirst().elementsEqual(["USER", "MAPPING"]), words.count > 3,
+            ["FOR", "IF"].contains(words[3].keyword)
+        {
+            return nil
+        }
         switch (keywords.first, keywords.dropFirst().first) {
         case ("CREATE", "ROLE"), ("CREATE", "USER"), ("CREATE", "GROUP"): return ReplayedRole.creation(words)
         case ("DROP", "ROLE"), ("DROP", "USER"), ("DROP", "GROUP"): return ReplayedRole.removal(words)
@@ -54,10 +58,13 @@ enum ReplayedStatement {
     /// Returns whether a COPY writes a file of the server, or starts a program there.
     private static func writesFile(_ words: [ScriptWord]) -> Bool {
         var depth = 0
+        var isName = false
         for (word, next) in zip(words, words.dropFirst()) {
+            // Behind a point, each word is a name.
+            defer { isName = word.text == "." }
             if word.text == "(" { depth += 1 }
             if word.text == ")" { depth -= 1 }
-            guard depth == 0, ["TO", "FROM"].contains(word.keyword) else { continue }
+            guard depth == 0, !isName, ["TO", "FROM"].contains(word.keyword) else { continue }
             return next.keyword == "PROGRAM" || word.keyword == "TO" && next.keyword != "STDOUT"
         }
         return false

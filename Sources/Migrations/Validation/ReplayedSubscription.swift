@@ -13,13 +13,24 @@ enum ReplayedSubscription {
     }
 
     static func alteration(_ words: [ScriptWord], _ source: [UInt8]) -> [String]? {
-        guard words.count > 3 else { return nil }
+        guard words.count > 4 else { return nil }
         if words[3].keyword == "REFRESH" { return [] }
-        guard words.count > 4, ["SET", "ADD", "DROP"].contains(words[3].keyword), words[4].keyword == "PUBLICATION"
+        if let others = slotOptions(words, source) { return others }
+        guard ["SET", "ADD", "DROP"].contains(words[3].keyword), words[4].keyword == "PUBLICATION"
         else { return nil }
         var options = Options(words)
         options.replace(["REFRESH", "COPY_DATA"], by: "refresh = false")
         return [ReplayedStatement.text(words.prefix(options.start), source) + options.text]
+    }
+
+    /// Leaves out the options of SET (…) for which the server alters the slot.
+    private static func slotOptions(_ words: [ScriptWord], _ source: [UInt8]) -> [String]? {
+        guard words[3].keyword == "SET", words[4].text == "(", words.last?.text == ")" else { return nil }
+        let items = words[5..<(words.count - 1)].split { $0.text == "," }
+        let kept = items.filter { !["FAILOVER", "TWO_PHASE"].contains($0.first?.keyword) }
+        if kept.count == items.count { return nil }
+        let list = kept.map { ReplayedStatement.text($0, source) }.joined(separator: ", ")
+        return kept.isEmpty ? [] : [ReplayedStatement.text(words[...4], source) + list + ")"]
     }
 
     static func removal(_ words: [ScriptWord]) -> [String]? {

@@ -9,28 +9,48 @@ struct SchemaReplay: Sendable {
     let selections: [MigrationSelection]
 
     /// - Parameter server: the connection to the server on which the scratch database is created.
-    /// - Throws: `PostgresError`; `MigrationError` if a migration cannot be run there.
+    /// - Throws: `PostgresError`; `MigrationError` if a migration cannot be run there; `ValidationError` if other runs
+    ///   need the names of the replay's roles again and again.
     func run(beside server: ConnectionSettings) async throws -> SchemaCatalog {
+        for _ in 0..<Self.attempts {
+            if let catalog = try await attempt(beside: server) { return catalog }
+        }
+        throw ValidationError(
+            "other runs of migrations have created the roles of the replay meanwhile, \(Self.attempts) times",
+            hint: "run the command again when no migrations are applied on the server")
+    }
+
+    private static let attempts = 3
+
+    /// - Returns: nil if another run has renamed a role of the replay, so that the result is not what the migrations
+    ///   create.
+    private func attempt(beside server: ConnectionSettings) async throws -> SchemaCatalog? {
         try await ScratchDatabase.with(beside: server) { settings in
             try await SessionMeaning.copy(from: server, to: settings)
-            return try await ReplaySession.with(in: settings, beside: server) { session in
-                var systems: [ObjectIdentity: String] = [:]
-                for selection in selections {
-                    try await ReplayRun(selection: selection).perform(in: &session)
-                    for object in try await session.connection.with({ try Self.made(on: $0) })
-                    where systems[object] == nil {
-                        systems[object] = selection.system.name
-                    }
-                    systems[ObjectIdentity(.schema, selection.system.schema)] = selection.system.name
-                }
-                let schemas = Set(systems.keys.filter { $0.kind == .schema }.map { ExactText($0.name) })
-                var reader = CatalogReader(.schemas(schemas))
-                reader.readsDependencies = true
-                var catalog = try await session.connection.with { [reader] in try reader.read(on: $0) }
-                catalog.systems = systems
-                return catalog
+            return try await ReplaySession.with(in: settings, beside: server) { session -> SchemaCatalog? in
+                let result: Result<SchemaCatalog, any Error>
+                do { result = .success(try await replay(in: &session)) } catch { result = .failure(error) }
+                let wasDisturbed = try? await session.connection.with { try ScratchDatabase.hasRenamedRole(on: $0) }
+                return wasDisturbed == true ? nil : try result.get()
             }
         }
+    }
+
+    private func replay(in session: inout ReplaySession) async throws -> SchemaCatalog {
+        var systems: [ObjectIdentity: String] = [:]
+        for selection in selections {
+            try await ReplayRun(selection: selection).perform(in: &session)
+            for object in try await session.connection.with({ try Self.made(on: $0) }) where systems[object] == nil {
+                systems[object] = selection.system.name
+            }
+            systems[ObjectIdentity(.schema, selection.system.schema)] = selection.system.name
+        }
+        let schemas = Set(systems.keys.filter { $0.kind == .schema }.map { ExactText($0.name) })
+        var reader = CatalogReader(.schemas(schemas))
+        reader.readsDependencies = true
+        var catalog = try await session.connection.with { [reader] in try reader.read(on: $0) }
+        catalog.systems = systems
+        return catalog
     }
 
     /// Returns the schemas of the scratch database and its objects outside schemas. The schema `public` is included

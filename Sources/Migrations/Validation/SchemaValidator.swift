@@ -125,6 +125,7 @@ public struct SchemaValidator: Sendable {
         /// What the ledger knows beyond the records, by system.
         let applied: [String: AppliedState]
         let serverVersion: Int
+        /// See `ExpectedSchemaFinder`.
         let meaning: String
         let role: String
     }
@@ -152,7 +153,7 @@ public struct SchemaValidator: Sendable {
                 let locale = try DatabaseLocale.read(on: connection).clause
                 return State(
                     records: records, applied: applied, serverVersion: connection.serverVersion,
-                    meaning: (settings + [locale]).joined(separator: "\n"), role: role)
+                    meaning: (settings + [locale, role]).joined(separator: "\n"), role: role)
             }
         }
     }
@@ -182,7 +183,8 @@ public struct SchemaValidator: Sendable {
     }
 
     private func attempt() async throws -> SchemaReport? {
-        let state = try await readState(try folders())
+        let folders = try folders()
+        let state = try await readState(folders)
         let finder = try finder(state, allMigrations: false)
         let owner = settings.owner.flatMap { $0 == "any" ? nil : $0 }
         let (replayed, first) = try await both(finder, owner: owner)
@@ -203,7 +205,8 @@ public struct SchemaValidator: Sendable {
             found = try await read(reader)
             (expected.catalog, differences) = compare(found)
         }
-        if try await readState([]).records != state.records { return nil }
+        let after = try await readState(folders)
+        if after.records != state.records || after.applied != state.applied { return nil }
         return SchemaReport(
             expected: expected, found: found, all: differences,
             migrations: finder.selections.filter { settings.only?.contains($0.system.name) ?? true }.flatMap { one in

@@ -1,0 +1,75 @@
+import Postgres
+import SQL
+
+/// Finds the statements of a replay that would write to another server through foreign tables. The migration has written
+/// there once. Statements within functions and DO are not seen.
+enum ForeignWrite {
+    /// Returns the names of the tables that a statement writes to, as they are written. Pure.
+    static func targets(_ words: [ScriptWord]) -> [String] {
+        var names: [String] = []
+        for (index, word) in words.enumerated() {
+            let previous = index > 0 ? words[index - 1].keyword : ""
+            switch (previous, word.keyword) {
+            case ("INSERT", "INTO"), ("MERGE", "INTO"), ("DELETE", "FROM"):
+                names += [name(words[(index + 1)...])].compactMap { $0 }
+            case (_, "UPDATE") where !["FOR", "KEY", "DO", "ON", "."].contains(previous):
+                names += [name(words[(index + 1)...])].compactMap { $0 }
+            case (_, "TRUNCATE") where index == 0:
+                names += words[(index + 1)...].split { $0.text == "," }.compactMap(name)
+            case (_, "COPY") where index == 0 && words.contains { $0.keyword == "FROM" }:
+                names += [name(words[(index + 1)...])].compactMap { $0 }
+            default: break
+            }
+        }
+        return names
+    }
+
+    /// Returns the name at the beginning of some words; nil if there is none that the server can look up.
+    private static func name(_ words: ArraySlice<ScriptWord>) -> String? {
+        var rest = words.drop { ["TABLE", "ONLY"].contains($0.keyword) }
+        // MERGE has an UPDATE without a name.
+        if rest.first?.keyword == "SET" { return nil }
+        guard var name = rest.popFirst()?.text else { return nil }
+        var parts = 1
+        while rest.first?.text == ".", let part = rest.dropFirst().first {
+            name += ".\(part.text)"
+            rest = rest.dropFirst(2)
+            parts += 1
+        }
+        let isName = name.utf8.first.map { $0 >= 0x80 || $0 == UInt8(ascii: "\"") || isLetter($0) } ?? false
+        return isName && parts < 3 && !name.contains(/[Uu]&"/) ? name : nil
+    }
+
+    private static func isLetter(_ byte: UInt8) -> Bool {
+        byte == UInt8(ascii: "_") || (0x61...0x7A).contains(byte | 0x20)
+    }
+
+    /// Returns whether the connected database has foreign tables.
+    static func isPossible(on connection: isolated Connection) throws -> Bool {
+        try !connection.query("SELECT FROM pg_catalog.pg_foreign_table LIMIT 1").isEmpty
+    }
+
+    /// Returns whether one of the tables is a foreign table, has one among its partitions and child tables, or is a view
+    /// that reads one.
+    static func isForeign(_ names: [String], on connection: isolated Connection) throws -> Bool {
+        if names.isEmpty { return false }
+        let rows = try connection.query(
+            """
+            WITH RECURSIVE tree (oid) AS (
+                SELECT pg_catalog.to_regclass(n)::pg_catalog.oid FROM pg_catalog.unnest($1::pg_catalog.text[]) n
+                UNION
+                SELECT e.next FROM tree t JOIN (
+                    SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits
+                    UNION ALL
+                    SELECT w.ev_class, d.refobjid FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_depend d
+                        ON d.objid OPERATOR(pg_catalog.=) w.oid
+                        AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+                        AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+                ) e (one, next) ON e.one OPERATOR(pg_catalog.=) t.oid
+            )
+            SELECT FROM tree t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.oid
+            WHERE c.relkind OPERATOR(pg_catalog.=) 'f' LIMIT 1
+            """, [names])
+        return !rows.isEmpty
+    }
+}

@@ -1,0 +1,253 @@
+import Foundation
+import Ledger
+import Postgres
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Migrations
+
+/// What is recorded and done of a migration in steps when a step fails, waits or is taken back.
+@Suite(.database, .timeLimit(.minutes(3)))
+struct StepOutcomeTests {
+    private final class Heard: Sendable {
+        let messages = Mutex<[String]>([])
+
+        func take(_ event: MigrationEvent) { messages.withLock { $0.append(event.message) } }
+        func has(_ part: String) -> Bool { messages.withLock { $0.contains { $0.contains(part) } } }
+    }
+
+    private func state() async throws -> String? {
+        try await TestDatabase.current.value("SELECT max(state) FROM reeve.migrations WHERE version = 2")
+    }
+
+    /// A procedure that commits after each of two batches, and then does `last`.
+    private func batches(_ last: String) throws -> MigrationFixture {
+        try MigrationFixture([
+            "0001_a.up.sql": """
+            CREATE TABLE log (n int);
+            CREATE TABLE gate (n int);
+            CREATE PROCEDURE fill() LANGUAGE plpgsql AS $$
+            BEGIN
+                INSERT INTO app.log VALUES (1);
+                COMMIT;
+                INSERT INTO app.log VALUES (2);
+                COMMIT;
+                \(last);
+                INSERT INTO app.log VALUES (3);
+            END $$;
+            """,
+            "0002_b.up.sql": "-- reeve: no-transaction\nCALL fill();",
+        ])
+    }
+
+    @Test func `a down that does nothing leaves a partly applied migration partly applied`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE t (a int);",
+            "0002_b.up.sql":
+                "-- reeve: no-transaction\nCREATE TABLE u (a int);\nSELECT 1 / 0;\nCREATE TABLE w (a int);",
+            "0002_b.down.sql": "-- reeve: no-transaction\nDROP TABLE nope;\nDROP TABLE u;",
+        ])
+        let migrator = try fixture.migrator(database.settings)
+        await #expect(throws: MigrationError.self) { try await migrator.up() }
+        #expect(try await state() == "applying")
+        await #expect(throws: MigrationError.self) { try await migrator.down(to: 1) }
+        #expect(try await state() == "applying")
+        // A migration whose first statement was cut off has no step in its journal.
+        try await database.execute("DELETE FROM reeve.migration_steps")
+        await #expect(throws: MigrationError.self) { try await migrator.down(to: 1) }
+        #expect(try await state() == "applying")
+        try await database.execute("UPDATE reeve.migrations SET state = 'applied'")
+        await #expect(throws: MigrationError.self) { try await migrator.down(to: 1) }
+        #expect(try await state() == "applied")
+    }
+
+    @Test func `a procedure that has committed batches waits for its locks and is not begun again`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try batches("LOCK TABLE app.gate")
+        _ = try await fixture.migrator(database.settings).up(to: 1)
+        let heard = Heard()
+        try await database.connection { blocker in
+            try await blocker.with { try $0.execute("BEGIN; LOCK TABLE app.gate") }
+            let run = Task { try await fixture.migrator(database.settings).up { heard.take($0) } }
+            // Longer than the lock timeout.
+            try await waitUntil("the procedure's blocker is told") { heard.has("waits for") }
+            try await blocker.with { try $0.execute("COMMIT") }
+            #expect(try await run.value.done.count == 1)
+        }
+        #expect(try await database.value("SELECT string_agg(n::text, ',' ORDER BY n) FROM app.log") == "1,2,3")
+    }
+
+    @Test func `a procedure that fails is known to have begun, and a corrected one is not`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try batches("RAISE EXCEPTION 'no'")
+        let migrator = try fixture.migrator(database.settings)
+        await #expect(throws: MigrationError.self) { try await migrator.up() }
+        #expect(try await state() == "applying")
+        let heard = Heard()
+        await #expect(throws: MigrationError.self) { try await migrator.up { heard.take($0) } }
+        #expect(heard.has("0002_b.up.sql:2:1 did not finish in an earlier run, and is run again"))
+        try fixture.write("0002_b.up.sql", "-- reeve: no-transaction\nCALL nope();")
+        let other = Heard()
+        await #expect(throws: MigrationError.self) { try await migrator.up { other.take($0) } }
+        #expect(!other.has("run again"))
+        // The server has refused the call itself, so that nothing of it is done.
+        #expect(try await state() == nil)
+    }
+
+    @Test func `a step that gets no lock is tried again in its session`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0001_a.up.sql": "CREATE TABLE gate (n int);"])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write(
+            "0002_b.up.sql",
+            """
+            -- reeve: no-transaction
+            CREATE TEMPORARY TABLE found AS SELECT 7 AS n;
+            ALTER TABLE gate ADD COLUMN m int;
+            CREATE TABLE kept AS SELECT n FROM found;
+            """)
+        let heard = Heard()
+        try await database.connection { blocker in
+            try await blocker.with { try $0.execute("BEGIN; SELECT count(*) FROM app.gate") }
+            let run = Task {
+                try await fixture.migrator(database.settings) { $0.retries = 50 }.up { heard.take($0) }
+            }
+            try await waitUntil("an attempt has failed") { heard.has("did not get its locks") }
+            try await blocker.with { try $0.execute("COMMIT") }
+            #expect(try await run.value.done.count == 1)
+        }
+        #expect(try await database.value("SELECT n FROM app.kept") == 7)
+    }
+
+    /// Committed steps hold no locks, so that their time is no stall.
+    @Test func `only a step that waits for its locks counts as a stall`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0001_a.up.sql": "CREATE TABLE gate (n int);"])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write(
+            "0002_b.up.sql",
+            "-- reeve: no-transaction\nSELECT pg_sleep(1.5);\nALTER TABLE gate ADD COLUMN m int;")
+        let heard = Heard()
+        try await database.connection { blocker in
+            try await blocker.with { try $0.execute("BEGIN; SELECT count(*) FROM app.gate") }
+            let migrator = try fixture.migrator(database.settings) {
+                $0.lockTimeout = .milliseconds(100)
+                $0.stallLimit = .milliseconds(1200)
+            }
+            let run = Task { try await migrator.up { heard.take($0) } }
+            try await waitUntil("an attempt has failed") { heard.has("did not get its locks") }
+            try await blocker.with { try $0.execute("COMMIT") }
+            _ = try? await run.value
+        }
+        #expect(heard.has("attempt 1 did not get its locks"))
+    }
+
+    @Test func `what is recorded of another statement does not count`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE a (x int);\nCREATE TABLE b (x int);",
+            "0002_b.up.sql": "CREATE INDEX CONCURRENTLY i ON a (x);",
+        ])
+        let migrator = try fixture.migrator(database.settings)
+        _ = try await migrator.up()
+        // As if the run was killed while the server built the index.
+        try await database.execute(
+            "UPDATE reeve.migrations SET state = 'applying' WHERE version = 2",
+            """
+            INSERT INTO reeve.migration_steps (system, version, direction, step, token_digest, state, found)
+            SELECT system, version, 'up', 0, token_digest, 'started',
+                jsonb_build_object('objects', jsonb_build_array('app.a'::regclass::oid::int8), 'indexes', '[]'::jsonb)
+            FROM reeve.migrations WHERE version = 2
+            """)
+        try fixture.write("0002_b.up.sql", "CREATE INDEX CONCURRENTLY j ON b (x);")
+        #expect(try await migrator.up().done.count == 1)
+        #expect(try await database.value("SELECT to_regclass('app.j') IS NOT NULL"))
+    }
+
+    @Test func `an interrupted first statement leaves no record`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0002_b.up.sql": "-- reeve: no-transaction\nSELECT pg_sleep(60);"])
+        let run = Task { try await fixture.migrator(database.settings).up() }
+        try await waitUntil("the statement runs") {
+            try await database.value(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep' AND state = 'active')")
+        }
+        run.cancel()
+        _ = try? await run.value
+        #expect(try await state() == nil)
+    }
+
+    /// The clean-up of a failed REINDEX CONCURRENTLY waits, although the script limits its own waiting.
+    @Test func `a failed rebuild of an index leaves no invalid index`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0001_a.up.sql": "CREATE TABLE t (a int);\nCREATE INDEX t_a ON t (a);"])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write(
+            "0002_b.up.sql",
+            "-- reeve: no-transaction\nSET lock_timeout = '200ms';\nREINDEX INDEX CONCURRENTLY t_a;")
+        let heard = Heard()
+        try await database.connection { blocker in
+            try await blocker.with { try $0.execute("BEGIN; INSERT INTO app.t VALUES (1)") }
+            let run = Task {
+                try await fixture.migrator(database.settings) { $0.retries = 50 }.up { heard.take($0) }
+            }
+            try await waitUntil("the clean-up waits") { heard.has("waits for") }
+            try await blocker.with { try $0.execute("COMMIT") }
+            #expect(try await run.value.done.count == 1)
+        }
+        #expect(try await database.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0)
+    }
+
+    @Test func `an index on a table with escapes in its name is built`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": #"CREATE TABLE U&"t\00e4" (x int);"#,
+            "0002_b.up.sql": #"CREATE INDEX CONCURRENTLY i ON U&"t\00e4" (x);"#,
+        ])
+        #expect(try await fixture.migrator(database.settings).up().done.count == 2)
+        #expect(try await database.value("SELECT to_regclass('app.i') IS NOT NULL"))
+    }
+
+    // MARK: Settings
+
+    private func step(_ text: String) throws -> (MigrationStep, MigrationScript) {
+        let script = try MigrationScript(path: "f", bytes: Array(text.utf8))
+        return (MigrationStep(statements: script.statements, nonTransactional: nil), script)
+    }
+
+    /// What a run records within a transaction holds if the run is killed behind its COMMIT.
+    @Test(arguments: [
+        ("SET LOCAL search_path = other; SELECT 1;", ["search_path": "app"], "none"),
+        ("set local TimeZone to 'UTC';", ["search_path": "other"], "none"),
+        ("SELECT set_config('search_path', 'other', true);", ["search_path": "app"], "none"),
+        ("SELECT set_config('search_path', 'other', false);", ["search_path": "other"], "none"),
+        ("SET search_path = other;", ["search_path": "other"], "none"),
+        ("SET LOCAL ROLE x;", ["search_path": "other"], "before"),
+    ])
+    func settingsOfATransactionEndWithIt(_ text: String, _ settings: [String: String], _ role: String) throws {
+        let (step, script) = try step(text)
+        let before = SessionState(
+            settings: ["search_path": "app"], role: "before", user: "u", prepared: [], hasTemporaryObjects: false)
+        let within = SessionState(
+            settings: ["search_path": "other"], role: "none", user: "u", prepared: [], hasTemporaryObjects: false)
+        let lasting = within.undoing(SessionState.LocalNames(of: step, in: script), to: before)
+        #expect(lasting.settings == settings && lasting.role == role, "\(text)")
+        #expect(
+            within.undoing(SessionState.LocalNames(of: step, in: script), to: nil).settings
+                == (settings["search_path"] == "app" ? [:] : settings))
+    }
+
+    @Test func `only names that may be settings are asked for`() throws {
+        let script = try MigrationScript(
+            path: "f",
+            bytes: Array(
+                """
+                INSERT INTO settings VALUES ('mail.host', 'x');
+                SET app.tenant = 'a.b';
+                DO $$ BEGIN PERFORM set_config('app.user', 'x', false); END $$;
+                """.utf8))
+        #expect(try SessionState.Marks(of: script).settings == ["app.tenant", "app.user"])
+    }
+}
