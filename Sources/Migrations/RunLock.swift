@@ -37,7 +37,8 @@ struct RunLock: Sendable {
         try await endOrphan(on: keeper)
     }
 
-    /// Describes the session that holds the lock, what its migration executes, and whom that waits for.
+    /// Describes the session that holds the lock, which statement its migration executes, and which sessions that statement
+    /// waits for.
     private func description(of lock: AdvisoryLock, on keeper: Connection) async throws -> String {
         let holder = try await lock.holder(on: keeper)?.description ?? "unknown"
         let working = try await keeper.with { keeper in
