@@ -221,12 +221,19 @@ public enum MigrationLedger {
         _ record: MigrationRecord, source: String, milliseconds: Int?, actor: String
     ) -> String {
         let values = [
-            quoteLiteral(record.system), record.version.map(String.init) ?? "NULL", quoteLiteral(record.name),
+            Self.literal(record.system), record.version.map(String.init) ?? "NULL", Self.literal(record.name),
             quoteLiteral(Bytes(record.tokenDigest).postgresText), quoteLiteral(Bytes(record.textDigest).postgresText),
-            quoteLiteral(source), quoteLiteral(record.state.rawValue), milliseconds.map(String.init) ?? "NULL",
-            quoteLiteral(actor),
+            Self.literal(source), quoteLiteral(record.state.rawValue), milliseconds.map(String.init) ?? "NULL",
+            Self.literal(actor),
         ]
         return "SELECT reeve.record_migration(\(values.joined(separator: ", ")))"
+    }
+
+    /// Returns SQL for a text. It is ASCII, because the session may have another client encoding.
+    private static func literal(_ text: String) -> String {
+        if text.utf8.allSatisfy({ $0 < 0x80 }) { return quoteLiteral(text) }
+        let bytes = quoteLiteral(Bytes(Array(text.utf8)).postgresText)
+        return "pg_catalog.convert_from(\(bytes)::pg_catalog.bytea, 'UTF8')"
     }
 
     /// Records that a migration is being reverted step by step.

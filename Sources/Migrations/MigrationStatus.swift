@@ -69,7 +69,13 @@ extension Migrator {
                         Finding(system.name, .error, explained.description, mend: explained.hint))
                 }
                 for migration in folder.versioned + folder.repeatable {
-                    _ = try MigrationAction(system: system, migration: migration, direction: .up)
+                    let action = try MigrationAction(system: system, migration: migration, direction: .up)
+                    guard state.record(of: migration)?.state == .applying, let version = migration.version else {
+                        continue
+                    }
+                    // The finished steps of an interrupted migration must not have been changed.
+                    let journal = StepJournal(system: system.name, version: version, direction: .up)
+                    _ = try StepPlan(action, try await direct { try journal.steps(on: $0) })
                 }
             } catch let error as MigrationError {
                 findings.append(Finding(system.name, .error, error.description, mend: error.hint))

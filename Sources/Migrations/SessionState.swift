@@ -16,6 +16,8 @@ struct SessionState: Codable, Equatable, Sendable {
     var prepared: [String]
     /// Whether the session has temporary objects or cursors, whose content cannot be restored.
     var hasTemporaryObjects: Bool
+    /// Whether the settings may be those of a transaction, which have ended with it (`SettingStatements`).
+    var isProvisional: Bool?
 
     /// Reads the state. Depends on no setting of the session.
     ///
@@ -97,32 +99,9 @@ struct SessionState: Codable, Equatable, Sendable {
         }
     }
 
-    /// The settings that a step makes for its transaction only, as far as its text shows it.
-    struct LocalNames: Sendable {
-        fileprivate let settings: Set<String>
-
-        init(of step: MigrationStep, in script: MigrationScript) {
-            let set = #/(?i)\bset\s+local\s+"?([a-z_][a-z0-9_.$]*)/#
-            let call = #/(?i)set_config\s*\(\s*'([^']+)'\s*,[^;]*?\btrue\b/#
-            let changing = step.statements.filter {
-                let source = script.source[$0.range]
-                return source.mentions("local") || source.mentions("set_config")
-            }
-            settings = Set(
-                changing.map(script.text(of:)).flatMap { text in
-                    text.matches(of: set).map(\.1) + text.matches(of: call).map(\.1)
-                }.map { $0.lowercased() == "time" ? "timezone" : $0.lowercased() })
-        }
-    }
-
-    /// Returns the state with the values that the settings had before.
-    func undoing(_ local: LocalNames, to before: SessionState?) -> SessionState {
-        var state = self
-        for name in settings.keys where local.settings.contains(name.lowercased()) {
-            state.settings[name] = before?.settings[name]
-        }
-        if local.settings.contains("role") { state.role = before?.role ?? "none" }
-        return state
+    /// The state without settings that differ from those of a new session.
+    var withoutSettings: SessionState {
+        SessionState(settings: [:], role: role, user: user, prepared: [], hasTemporaryObjects: false)
     }
 
     /// Restores the state in a new session.
@@ -133,15 +112,20 @@ struct SessionState: Codable, Equatable, Sendable {
                 "pg_catalog.set_config(\(quoteLiteral($0.key)), \(quoteLiteral($0.value)), false)"
             }
         if !calls.isEmpty { try connection.execute("SELECT " + calls.joined(separator: ", ")) }
-        for statement in prepared {
-            // A statement cannot be prepared again if a later step has dropped what it uses. It could not run either.
-            do { try connection.execute(statement) } catch let error as PostgresError where error.kind == .server {}
-        }
+        try restorePrepared(on: connection)
         let isOther: Bool? = try connection.query(
             "SELECT session_user OPERATOR(pg_catalog.<>) $1::pg_catalog.name", [user]
         ).first?.get(0)
         if isOther ?? false { try connection.execute("SET SESSION AUTHORIZATION \(quoteIdentifier(user))") }
         let set = role == "none" ? "NONE" : quoteIdentifier(role)
         try connection.execute("SET ROLE \(set)")
+    }
+
+    /// Makes the prepared statements again.
+    func restorePrepared(on connection: isolated Connection) throws {
+        for statement in prepared {
+            // A statement cannot be prepared again if a later step has dropped what it uses. It could not run either.
+            do { try connection.execute(statement) } catch let error as PostgresError where error.kind == .server {}
+        }
     }
 }

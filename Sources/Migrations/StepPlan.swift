@@ -14,6 +14,9 @@ public struct StepPlan: Sendable {
         let record: StepJournal.Step?
 
         var isDone: Bool { record?.state == .done }
+
+        /// The recorded state that the step has left in its session.
+        var session: SessionState? { get throws { try record?.session?.decode(SessionState.self) } }
     }
 
     let steps: [Step]

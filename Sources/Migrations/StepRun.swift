@@ -36,28 +36,34 @@ struct StepRun {
         _ began: ContinuousClock.Instant, _ attempts: inout LockAttempts, on connection: Connection
     ) async throws {
         let (former, known) = try await keeper.with { try self.begin(on: $0) }
-        let plan = try StepPlan(action, known).steps
-        try await prepareSession(on: connection)
-        let initial = try await connection.with { try SessionState.read(self.marks, on: $0) }
-        let last = try plan.last(where: \.isDone)?.record?.session?.decode(SessionState.self)
-        var session = StepSession(connection: connection, initial: initial, last: last)
-        try await run.retrying(&attempts) { try await restoreSession(plan, on: connection) }
-        for one in plan where !one.isDone {
-            do {
-                if one.step.nonTransactional == .procedure {
-                    try await perform(one, in: &session)
-                } else {
-                    try await run.retrying(&attempts) { try await perform(one, in: &session) }
-                }
-            } catch {
-                await withdrawIfNothingIsBegun(former)
-                throw error
-            }
+        do {
+            try await performSteps(known, &attempts, on: connection)
+        } catch {
+            await withdrawIfNothingIsBegun(former)
+            throw error
         }
         try await keeper.with { keeper in
             try keeper.transaction {
                 try run.writeLedger(began, on: keeper)
                 try journal.clear(on: keeper)
+            }
+        }
+    }
+
+    /// - Parameter known: the steps in the journal.
+    private func performSteps(
+        _ known: [Int: StepJournal.Step], _ attempts: inout LockAttempts, on connection: Connection
+    ) async throws {
+        let plan = try StepPlan(action, known).steps
+        try await prepareSession(on: connection)
+        let initial = try await connection.with { try SessionState.read(self.marks, on: $0) }
+        var session = StepSession(connection: connection, initial: initial)
+        try await run.retrying(&attempts) { try await restoreSession(plan, &session) }
+        for one in plan where !one.isDone {
+            if one.step.nonTransactional == .procedure {
+                try await perform(one, in: &session)
+            } else {
+                try await run.retrying(&attempts) { try await perform(one, in: &session) }
             }
         }
     }
@@ -115,14 +121,35 @@ struct StepRun {
     }
 
     /// Gives a new session the state that the last finished step has left.
-    private func restoreSession(_ plan: [StepPlan.Step], on connection: Connection) async throws {
-        guard let index = plan.lastIndex(where: \.isDone), let text = plan[index].record?.session else { return }
-        let state = try text.decode(SessionState.self)
-        if state.hasTemporaryObjects, let next = plan.dropFirst(index + 1).first?.step.statements.first {
+    private func restoreSession(_ plan: [StepPlan.Step], _ session: inout StepSession) async throws {
+        let done = plan.filter(\.isDone)
+        guard let one = done.last, let state = try one.session else { return }
+        if state.hasTemporaryObjects, let next = plan.dropFirst(done.count).first?.step.statements.first {
             throw MigrationError.temporaryLost(
                 location: action.script.location(of: next), system: action.system.name, title: action.migration.title)
         }
-        try await connection.with { try state.restore(on: $0) }
+        guard state.isProvisional == true else {
+            try await session.connection.with { try state.restore(on: $0) }
+            session.last = state
+            return
+        }
+        var base = try done.dropLast().last?.session ?? session.initial.withoutSettings
+        base.prepared = state.prepared
+        let settings = try SettingStatements(of: one.step, in: action.script)
+        try await session.connection.with { [base] connection in
+            try base.restore(on: connection)
+            let before = try SessionState.read(marks, on: connection).settings
+            try connection.transaction(TransactionOptions(isolation: .ofSession)) {
+                for text in settings.texts { try connection.execute(text) }
+            }
+            if settings.isComplete { return }
+            // A function may have made the others.
+            let after = try SessionState.read(marks, on: connection).settings
+            for (name, value) in state.settings where after[name] == before[name] {
+                try connection.query("SELECT pg_catalog.set_config($1, $2, false)", [name, value])
+            }
+        }
+        try await recordEnd(of: one, in: &session)
     }
 
     // MARK: Steps
@@ -154,25 +181,40 @@ struct StepRun {
     /// Runs a step that is one transaction, which also writes the journal.
     private func performTogether(_ one: StepPlan.Step, in session: inout StepSession) async throws {
         let (initial, last) = (session.initial, session.last)
-        let local = SessionState.LocalNames(of: one.step, in: action.script)
-        let noted = try await session.connection.with { connection in
-            // The lock timeout, the search path and the isolation level are those of the session.
-            var options = TransactionOptions(isolation: .ofSession)
-            options.closing = [ScriptRun.powerless]
-            return try connection.transaction(options) {
-                let state = try run.script.run(one.step, on: connection) {
-                    try self.state(since: initial, on: connection)
-                }
-                // Settings that were made for the transaction end with it.
-                let lasting = state.undoing(local, to: last)
-                try journal.note(
-                    step: one.number, tokenDigest: one.digest, .done, session: JSONText(encoding: lasting),
-                    on: connection)
-                return lasting
+        let mayChange = try SettingStatements(of: one.step, in: action.script).mayChange
+        let noted: SessionState
+        do {
+            noted = try await session.connection.with {
+                try self.transaction(of: one, initial, last, mayChange, on: $0)
             }
+        } catch let error as PostgresError where error.kind == .server && !marks.prepared.isEmpty {
+            // ROLLBACK undoes neither PREPARE nor DEALLOCATE.
+            try? await session.connection.with { connection in
+                try connection.execute("DEALLOCATE ALL")
+                try last?.restorePrepared(on: connection)
+            }
+            throw error
         }
         session.last = noted
         try await recordEnd(of: one, in: &session, unless: noted)
+    }
+
+    /// - Returns: the recorded state of the session.
+    private func transaction(
+        of one: StepPlan.Step, _ initial: SessionState, _ last: SessionState?, _ mayChange: Bool,
+        on connection: isolated Connection
+    ) throws -> SessionState {
+        // The lock timeout, the search path and the isolation level are those of the session.
+        var options = TransactionOptions(isolation: .ofSession)
+        options.closing = [ScriptRun.powerless]
+        return try connection.transaction(options) {
+            var state = try run.script.run(one.step, on: connection) { try self.state(since: initial, on: connection) }
+            // Settings that were made for the transaction end with it.
+            if mayChange || state != last { state.isProvisional = true }
+            try journal.note(
+                step: one.number, tokenDigest: one.digest, .done, session: JSONText(encoding: state), on: connection)
+            return state
+        }
     }
 
     /// Returns the state of the session, with the settings that differ from the initial ones.
@@ -220,12 +262,12 @@ struct StepRun {
 
     /// The server has reported that a statement failed. Removes what the statement has left behind, and then the record
     /// of its start, so that the next run does not look for its result. A procedure that has begun may have committed a
-    /// part, so its record remains.
+    /// part, so its record remains. The position of an error in the statement shows that it has not begun.
     private func cleanUp(
         _ work: LoneStatement, _ one: StepPlan.Step, _ evidence: StatementEvidence, after error: PostgresError,
         on connection: Connection
     ) async {
-        if work.statement == .procedure, error.context != nil { return }
+        if work.statement == .procedure, error.context != nil || error.position == nil { return }
         do {
             try await withoutLimits(on: connection) { try await work.cleanUp(after: evidence) }
             try await keeper.with { try journal.withdraw(step: one.number, on: $0) }

@@ -59,7 +59,9 @@ extension ScratchDatabase {
                     SELECT FROM pg_auth_members m
                     JOIN pg_roles o ON o.oid IN (m.roleid, m.member) AND o.oid <> r.oid
                     WHERE r.oid IN (m.roleid, m.member) AND o.rolname <> current_user
-                        AND coalesce(shobj_description(o.oid, 'pg_authid') !~ '\(markPattern)', true))
+                        AND coalesce(shobj_description(o.oid, 'pg_authid') !~ '\(markPattern)', true)
+                        AND NOT EXISTS (SELECT FROM pg_database s WHERE s.datdba = o.oid
+                            AND s.datname = ANY (string_to_array(c.description, ' '))))
                 OR EXISTS (
                     SELECT FROM pg_shdepend d LEFT JOIN pg_database b ON b.oid = d.dbid
                     WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid

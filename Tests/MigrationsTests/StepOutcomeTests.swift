@@ -166,6 +166,68 @@ struct StepOutcomeTests {
         #expect(try await database.value("SELECT to_regclass('app.j') IS NOT NULL"))
     }
 
+    /// The error of a deferred constraint names no statement of the procedure.
+    @Test func `a procedure that fails at its end is known to have begun`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            CREATE TABLE p (id int PRIMARY KEY);
+            CREATE TABLE c (id int REFERENCES p DEFERRABLE INITIALLY DEFERRED);
+            """,
+            "0002_b.up.sql": """
+            -- reeve: no-transaction
+            DO $$ BEGIN INSERT INTO p VALUES (1); COMMIT; INSERT INTO c VALUES (99); END $$;
+            """,
+        ])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(try await state() == "applying")
+        #expect(try await database.value("SELECT count(*) FROM reeve.migration_steps WHERE state = 'started'") == 1)
+    }
+
+    @Test(arguments: [
+        "PREPARE q AS SELECT 1;\nEXECUTE q;\nALTER TABLE gate ADD COLUMN m int;",
+        "PREPARE q AS SELECT 1;\nCREATE INDEX CONCURRENTLY i ON gate (n);\nEXECUTE q;\nDEALLOCATE q;\n"
+            + "ALTER TABLE gate ADD COLUMN m int;",
+    ])
+    func `prepared statements are those of before when a step is tried again`(text: String) async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0001_a.up.sql": "CREATE TABLE gate (n int);\nCREATE TABLE other (n int);"])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("0002_b.up.sql", text + "\nCREATE INDEX CONCURRENTLY j ON other (n);")
+        let heard = Heard()
+        try await database.connection { blocker in
+            // CREATE INDEX CONCURRENTLY waits for older snapshots only.
+            try await blocker.with { try $0.execute("BEGIN; LOCK TABLE app.gate IN ACCESS SHARE MODE") }
+            let run = Task {
+                try await fixture.migrator(database.settings) { $0.retries = 50 }.up { heard.take($0) }
+            }
+            try await waitUntil("an attempt has failed") { heard.has("did not get its locks") }
+            try await blocker.with { try $0.execute("COMMIT") }
+            #expect(try await run.value.done.count == 1)
+        }
+    }
+
+    /// The record is sent while the encoding of the script still holds.
+    @Test func `the text is recorded as it is in the file`() async throws {
+        let database = try TestDatabase.current
+        let text = "CREATE TABLE t (x text); -- ä€\nSELECT set_config('client_encoding', 'LATIN1', false);"
+        let fixture = try MigrationFixture(["0001_a.up.sql": text])
+        _ = try await fixture.migrator(database.settings).up()
+        #expect(try await database.value("SELECT source FROM reeve.migrations") == text)
+    }
+
+    @Test func `a finished step that was edited is found`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0002_b.up.sql": "-- reeve: no-transaction\nCREATE TABLE u (a int);\nSELECT 1 / 0;"
+        ])
+        let migrator = try fixture.migrator(database.settings)
+        await #expect(throws: MigrationError.self) { try await migrator.up() }
+        #expect(try await migrator.verify() == [])
+        try fixture.write("0002_b.up.sql", "-- reeve: no-transaction\nCREATE TABLE u (a bigint);\nSELECT 1;")
+        #expect(try await migrator.verify().first?.evidence.contains("has been changed since") == true)
+    }
+
     @Test func `an interrupted first statement leaves no record`() async throws {
         let database = try TestDatabase.current
         let fixture = try MigrationFixture(["0002_b.up.sql": "-- reeve: no-transaction\nSELECT pg_sleep(60);"])
@@ -212,31 +274,45 @@ struct StepOutcomeTests {
 
     // MARK: Settings
 
-    private func step(_ text: String) throws -> (MigrationStep, MigrationScript) {
-        let script = try MigrationScript(path: "f", bytes: Array(text.utf8))
-        return (MigrationStep(statements: script.statements, nonTransactional: nil), script)
+    /// A run was killed right behind a COMMIT, so that only what held within the transaction is recorded.
+    @Test(arguments: [
+        ("BEGIN; SET LOCAL search_path = q; SELECT 1; COMMIT;", "app"),
+        ("BEGIN; SET LOCAL SCHEMA 'q'; SELECT 1; COMMIT;", "app"),
+        ("BEGIN; set local/**/search_path = q; SELECT 1; COMMIT;", "app"),
+        ("BEGIN; SET search_path = o; SET LOCAL search_path = q; COMMIT;", "o"),
+        ("SELECT set_config('search_path', 'o', false), set_config('a.b', '1', true);", "o"),
+        ("SELECT set_config('search_path', 'o', false) WHERE true;", "o"),
+        ("DO $$ BEGIN PERFORM set_config('search_path', 'q', false); END $$;", "q"),
+    ])
+    func `settings of a transaction end with it`(step: String, schema: String) async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE SCHEMA o;\nCREATE SCHEMA q;",
+            "0002_b.up.sql": "-- reeve: no-transaction\n\(step)\nSELECT 1 / 0;",
+        ])
+        let migrator = try fixture.migrator(database.settings)
+        await #expect(throws: MigrationError.self) { try await migrator.up() }
+        try await database.execute(
+            """
+            UPDATE reeve.migration_steps
+            SET session = jsonb_set(session || '{"isProvisional": true}', '{settings,search_path}', '"q"')
+            """)
+        try fixture.write("0002_b.up.sql", "-- reeve: no-transaction\n\(step)\nCREATE TABLE here (x int);")
+        #expect(try await migrator.up().done.count == 1)
+        #expect(
+            try await database.value("SELECT relnamespace::regnamespace::text FROM pg_class WHERE relname = 'here'")
+                == schema)
     }
 
-    /// What a run records within a transaction holds if the run is killed behind its COMMIT.
-    @Test(arguments: [
-        ("SET LOCAL search_path = other; SELECT 1;", ["search_path": "app"], "none"),
-        ("set local TimeZone to 'UTC';", ["search_path": "other"], "none"),
-        ("SELECT set_config('search_path', 'other', true);", ["search_path": "app"], "none"),
-        ("SELECT set_config('search_path', 'other', false);", ["search_path": "other"], "none"),
-        ("SET search_path = other;", ["search_path": "other"], "none"),
-        ("SET LOCAL ROLE x;", ["search_path": "other"], "before"),
-    ])
-    func settingsOfATransactionEndWithIt(_ text: String, _ settings: [String: String], _ role: String) throws {
-        let (step, script) = try step(text)
-        let before = SessionState(
-            settings: ["search_path": "app"], role: "before", user: "u", prepared: [], hasTemporaryObjects: false)
-        let within = SessionState(
-            settings: ["search_path": "other"], role: "none", user: "u", prepared: [], hasTemporaryObjects: false)
-        let lasting = within.undoing(SessionState.LocalNames(of: step, in: script), to: before)
-        #expect(lasting.settings == settings && lasting.role == role, "\(text)")
-        #expect(
-            within.undoing(SessionState.LocalNames(of: step, in: script), to: nil).settings
-                == (settings["search_path"] == "app" ? [:] : settings))
+    @Test func `settings that were made for a transaction are recorded as provisional`() throws {
+        let script = try MigrationScript(
+            path: "f", bytes: Array("SELECT 1; SET a.b = 'x'; SELECT set_config('a', f(), false); RESET ALL;".utf8))
+        let all = try SettingStatements(
+            of: MigrationStep(statements: script.statements, nonTransactional: nil), in: script)
+        #expect(all.texts == ["SET a.b = 'x'", "RESET ALL"] && all.mayChange && !all.isComplete)
+        let none = try SettingStatements(
+            of: MigrationStep(statements: Array(script.statements.prefix(1)), nonTransactional: nil), in: script)
+        #expect(none.texts == [] && !none.mayChange && none.isComplete)
     }
 
     @Test func `only names that may be settings are asked for`() throws {

@@ -98,6 +98,7 @@ final class BegunMigrations: Sendable {
                     && (action.migration.version != nil || $0.name == action.migration.name)
             }
             switch (action.direction, record?.state) {
+            case (.down, .applying): standing.append("\(action.title) is partly applied, and not reverted")
             case (_, .applying), (_, .reverting):
                 standing.append(
                     "\(action.title) is partly \(word): run the command again, and it continues after the last "

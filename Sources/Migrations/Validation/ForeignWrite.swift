@@ -4,8 +4,11 @@ import SQL
 /// Finds the statements of a replay that would write to another server through foreign tables. The migration has written
 /// there once. Statements within functions and DO are not seen.
 enum ForeignWrite {
-    /// Returns the names of the tables that a statement writes to, as they are written. Pure.
+    /// Returns the names of the tables that a statement writes to, as they are written; empty texts for names that the
+    /// server cannot look up. Pure.
     static func targets(_ words: [ScriptWord]) -> [String] {
+        // Definitions of rules and functions contain statements that do not run now.
+        guard writing.contains(words.first?.keyword ?? "") else { return [] }
         var names: [String] = []
         for (index, word) in words.enumerated() {
             let previous = index > 0 ? words[index - 1].keyword : ""
@@ -14,7 +17,7 @@ enum ForeignWrite {
                 names += [name(words[(index + 1)...])].compactMap { $0 }
             case (_, "UPDATE") where !["FOR", "KEY", "DO", "ON", "."].contains(previous):
                 names += [name(words[(index + 1)...])].compactMap { $0 }
-            case (_, "TRUNCATE") where index == 0:
+            case (_, "TRUNCATE") where ["", "AS"].contains(previous):
                 names += words[(index + 1)...].split { $0.text == "," }.compactMap(name)
             case (_, "COPY") where index == 0 && words.contains { $0.keyword == "FROM" }:
                 names += [name(words[(index + 1)...])].compactMap { $0 }
@@ -24,7 +27,12 @@ enum ForeignWrite {
         return names
     }
 
-    /// Returns the name at the beginning of some words; nil if there is none that the server can look up.
+    private static let writing = [
+        "INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "COPY", "WITH", "EXPLAIN", "PREPARE",
+    ]
+
+    /// Returns the name at the beginning of some words; nil if there is none, and an empty text if the server cannot look
+    /// it up.
     private static func name(_ words: ArraySlice<ScriptWord>) -> String? {
         var rest = words.drop { ["TABLE", "ONLY"].contains($0.keyword) }
         // MERGE has an UPDATE without a name.
@@ -37,7 +45,9 @@ enum ForeignWrite {
             parts += 1
         }
         let isName = name.utf8.first.map { $0 >= 0x80 || $0 == UInt8(ascii: "\"") || isLetter($0) } ?? false
-        return isName && parts < 3 && !name.contains(/[Uu]&"/) ? name : nil
+        if !isName { return nil }
+        // The functions that look names up know neither Unicode escapes nor names of databases.
+        return parts < 3 && !name.contains(/[Uu]&"/) ? name : ""
     }
 
     private static func isLetter(_ byte: UInt8) -> Bool {
@@ -49,10 +59,29 @@ enum ForeignWrite {
         try !connection.query("SELECT FROM pg_catalog.pg_foreign_table LIMIT 1").isEmpty
     }
 
+    /// Returns whether a statement, or the prepared statement that it executes, writes to a foreign table. PREPARE writes
+    /// nothing.
+    static func isMade(by words: [ScriptWord], on connection: isolated Connection) throws -> Bool {
+        switch words.first?.keyword {
+        case "PREPARE": return false
+        case "EXECUTE":
+            guard words.count > 1 else { return false }
+            let prepared: [String] = try connection.query(
+                "SELECT p.statement FROM pg_catalog.pg_prepared_statements p WHERE p.name = (pg_catalog.parse_ident($1))[1]",
+                [words[1].text]
+            ).map { try $0.get(0) }
+            let script = try prepared.first.map { try MigrationScript(path: "", bytes: Array($0.utf8)) }
+            guard let script, let statement = script.statements.first else { return false }
+            return try isForeign(targets(script.words(of: statement)), on: connection)
+        default: return try isForeign(targets(words), on: connection)
+        }
+    }
+
     /// Returns whether one of the tables is a foreign table, has one among its partitions and child tables, or is a view
     /// that reads one.
-    static func isForeign(_ names: [String], on connection: isolated Connection) throws -> Bool {
+    private static func isForeign(_ names: [String], on connection: isolated Connection) throws -> Bool {
         if names.isEmpty { return false }
+        if names.contains("") { return try isPossible(on: connection) }
         let rows = try connection.query(
             """
             WITH RECURSIVE tree (oid) AS (

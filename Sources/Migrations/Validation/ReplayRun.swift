@@ -41,9 +41,7 @@ struct ReplayRun: Sendable {
         let script = ScriptRun(script: source) { statement, connection in
             let words = try source.words(of: statement)
             if let others = ReplayedStatement.substitute(words, in: source.source) { return others }
-            let isElsewhere =
-                try mayWriteElsewhere && ForeignWrite.isForeign(ForeignWrite.targets(words), on: connection)
-            return isElsewhere ? [] : nil
+            return try mayWriteElsewhere && ForeignWrite.isMade(by: words, on: connection) ? [] : nil
         }
         if done == nil, action.runsInOneTransaction {
             var options = TransactionOptions()
