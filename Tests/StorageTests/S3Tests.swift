@@ -14,7 +14,8 @@ struct S3Tests {
     /// A store in a bucket of its own.
     private func store(
         _ endpoint: String, on server: S3Server, settings more: String = "", attempts: Int = 4, secret: String? = nil,
-        bucket: String = "b-\(UUID().uuidString.lowercased())", makesBucket: Bool = true
+        bucket: String = "b-\(UUID().uuidString.lowercased())", makesBucket: Bool = true,
+        stall: Duration = .seconds(30)
     ) throws -> S3Store {
         let credentials = S3Credentials(accessKey: server.accessKey, secretKey: secret ?? server.secretKey)
         if makesBucket {
@@ -28,7 +29,7 @@ struct S3Tests {
         var settings = S3Store.Settings()
         settings.partBytes = Self.part
         settings.retries = RetryPolicy(attempts: attempts, first: .milliseconds(5), longest: .milliseconds(50))
-        settings.limits.stall = .seconds(2)
+        settings.limits.stall = stall
         return S3Store(
             try S3Location("s3://\(bucket)/some/prefix?endpoint=\(endpoint)\(more)"), credentials, settings: settings)
     }
@@ -186,7 +187,8 @@ struct S3Tests {
         for number in fault == .silence ? [2, 5, 8] : Array(1...9) {
             let proxy = try S3FaultProxy(before: server) { $0.number == number ? fault : .none }
             defer { proxy.close() }
-            let store = try store(proxy.endpoint, on: server)
+            let store = try store(
+                proxy.endpoint, on: server, stall: fault == .silence ? .seconds(2) : .seconds(30))
             try put(bytes, "x/y", in: store)
             #expect(try store.list("x/") == [StoredObject(name: "x/y", bytes: bytes.count)], "at \(number)")
             #expect(try get("x/y", from: store) == bytes, "at \(number)")
