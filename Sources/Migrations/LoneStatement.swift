@@ -201,13 +201,10 @@ struct LoneStatement: Sendable {
 
     // MARK: Names
 
-    /// Returns whether a name has Unicode escapes. The functions of the server that parse names do not know them.
-    private func hasEscapes(_ name: String) -> Bool { name.contains(/[Uu]&"/) }
-
     /// Returns the OID of the relation that a name refers to in the script; nil if there is none, or if the name has
     /// Unicode escapes.
     private func relation(_ name: String) async throws -> Int? {
-        if hasEscapes(name) { return nil }
+        if hasUnicodeEscapes(name) { return nil }
         return try await connection.with { connection in
             try connection.query("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid::pg_catalog.int8", [name])
                 .first?.get(0)
@@ -215,7 +212,7 @@ struct LoneStatement: Sendable {
     }
 
     private func database(_ name: String) async throws -> Int? {
-        if hasEscapes(name) { return nil }
+        if hasUnicodeEscapes(name) { return nil }
         return try await keeper.with { keeper in
             try keeper.query("SELECT oid::int8 FROM pg_database WHERE datname = (parse_ident($1))[1]::name", [name])
                 .first?.get(0)

@@ -116,6 +116,8 @@ struct ScriptWord: Sendable {
     /// A keyword or an identifier without quotes in upper case; any other token as it is written. Only ASCII letters
     /// are changed, because no keyword has others.
     let keyword: String
+    /// Whether the token is a key word or an identifier.
+    let isName: Bool
     /// The bytes of the token in the script.
     let range: Range<Int>
 
@@ -123,6 +125,7 @@ struct ScriptWord: Sendable {
         let bytes = source[token.range]
         text = String(decoding: bytes, as: UTF8.self)
         range = token.range
+        isName = token.kind == .word || token.kind == .quotedIdentifier
         keyword =
             token.kind == .word
             ? String(decoding: bytes.map { (0x61...0x7A).contains($0) ? $0 & 0xDF : $0 }, as: UTF8.self) : text

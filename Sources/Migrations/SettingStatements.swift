@@ -12,12 +12,16 @@ struct SettingStatements: Sendable {
     let mayChange: Bool
 
     init(of step: MigrationStep, in script: MigrationScript) throws {
-        let changing = step.statements.filter { script.source[$0.range].mentions("set") }
-        let alone = try changing.filter { Self.isSetting(try script.words(of: $0)) }
-        texts = alone.map(script.text(of:))
-        let others = changing.filter { one in !alone.contains { $0.range == one.range } }
-        isComplete = !others.contains { script.source[$0.range].mentions("set_config") }
-        mayChange = !changing.isEmpty
+        var (texts, isComplete, mayChange) = ([String](), true, false)
+        for statement in step.statements where script.source[statement.range].mentions("set") {
+            mayChange = true
+            if Self.isSetting(try script.words(of: statement)) {
+                texts.append(script.text(of: statement))
+            } else if script.source[statement.range].mentions("set_config") {
+                isComplete = false
+            }
+        }
+        (self.texts, self.isComplete, self.mayChange) = (texts, isComplete, mayChange)
     }
 
     private static func isSetting(_ words: [ScriptWord]) -> Bool {

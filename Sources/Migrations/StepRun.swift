@@ -269,30 +269,13 @@ struct StepRun {
     ) async {
         if work.statement == .procedure, error.context != nil || error.position == nil { return }
         do {
-            try await withoutLimits(on: connection) { try await work.cleanUp(after: evidence) }
+            // The script's own limits would interrupt this, too.
+            try await without(Self.limits, on: connection) { try await work.cleanUp(after: evidence) }
             try await keeper.with { try journal.withdraw(step: one.number, on: $0) }
         } catch {
             run.logger.info(
                 "the rest of a failed statement is left to the next run", [LogField("error", "\(error)")])
         }
-    }
-
-    /// Runs `body` without the limits of the script, which would interrupt it, too.
-    private func withoutLimits(on connection: Connection, _ body: () async throws -> Void) async throws {
-        let limits = try await connection.with { connection in
-            let rows = try connection.query(
-                """
-                SELECT s.name, s.setting FROM pg_catalog.pg_settings s
-                WHERE s.name OPERATOR(pg_catalog.=) 'lock_timeout' OR s.name OPERATOR(pg_catalog.=) 'statement_timeout'
-                """)
-            try connection.execute("SET lock_timeout = 0; SET statement_timeout = 0")
-            return try rows.map { "SET \(try $0.get(0, as: String.self)) = \(try $0.get(1, as: String.self))" }
-        }
-        run.watch.begin { [run] blockers in run.report(.waits(run.action, blockers)) }
-        let result: Result<Void, any Error>
-        do { result = .success(try await body()) } catch { result = .failure(error) }
-        try await connection.with { _ = try $0.execute(limits.joined(separator: "; ")) }
-        try result.get()
     }
 
     /// Adds the location of a statement to errors of the server.
@@ -309,26 +292,40 @@ struct StepRun {
     private func withPatience<T>(
         _ statement: NonTransactionalStatement, on connection: Connection, _ body: () async throws -> T
     ) async throws -> T {
-        let timeout = run.lockTimeout.milliseconds
-        guard statement.waitsPatiently,
-            try await connection.with({ try Self.lockTimeout(on: $0) == Int(timeout) })
-        else { return try await body() }
-        try await connection.with { _ = try $0.execute("SET lock_timeout = 0") }
+        guard statement.waitsPatiently else { return try await body() }
+        let own = try await connection.with { try Self.values(of: ["lock_timeout"], on: $0) }
+        guard own["lock_timeout"] == Int(run.lockTimeout.milliseconds) else { return try await body() }
+        return try await without(["lock_timeout"], on: connection, body)
+    }
+
+    private static let limits = ["lock_timeout", "statement_timeout"]
+
+    /// Runs `body` without some of the time limits of the session. The sessions that it waits for are reported.
+    private func without<T>(
+        _ limits: [String], on connection: Connection, _ body: () async throws -> T
+    ) async throws -> T {
+        let values = try await connection.with { connection in
+            let values = try Self.values(of: limits, on: connection)
+            try connection.execute(limits.map { "SET \($0) = 0" }.joined(separator: "; "))
+            return values
+        }
         run.watch.begin { [run] blockers in run.report(.waits(run.action, blockers)) }
         let result: Result<T, any Error>
         do { result = .success(try await body()) } catch { result = .failure(error) }
         // If the statement was cancelled or the connection lost, the session ends anyway.
-        try? await connection.with { _ = try $0.execute("SET lock_timeout = \(timeout)") }
+        try? await connection.with {
+            _ = try $0.execute(values.map { "SET \($0.key) = \($0.value)" }.joined(separator: "; "))
+        }
         return try result.get()
     }
 
-    /// The lock timeout of the session in milliseconds.
-    private static func lockTimeout(on connection: isolated Connection) throws -> Int? {
-        try connection.query(
+    /// Returns the values of time limits of the session, in milliseconds.
+    private static func values(of limits: [String], on connection: isolated Connection) throws -> [String: Int] {
+        let rows = try connection.query(
             """
-            SELECT s.setting::pg_catalog.int8 FROM pg_catalog.pg_settings s
-            WHERE s.name OPERATOR(pg_catalog.=) 'lock_timeout'
-            """
-        ).first?.get(0)
+            SELECT s.name, s.setting::pg_catalog.int8 FROM pg_catalog.pg_settings s
+            WHERE s.name OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])
+            """, [limits])
+        return Dictionary(uniqueKeysWithValues: try rows.map { (try $0.get(0), try $0.get(1)) })
     }
 }

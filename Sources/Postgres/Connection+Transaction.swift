@@ -18,7 +18,8 @@ public struct TransactionOptions: Sendable {
     public var statementTimeout: Duration?
     /// Statements that are sent together with BEGIN, to save round trips.
     public var preamble: [String] = []
-    /// Statements that run after the body, to save round trips.
+    /// Statements that run after the body, in one message with the query that identifies the transaction, to save round
+    /// trips.
     public var closing: [String] = []
 
     public init(isolation: Isolation? = nil, readOnly: Bool = false) {

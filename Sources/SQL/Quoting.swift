@@ -70,6 +70,10 @@ public func quoteArrayElement(_ text: String) -> String {
 /// Returns the name that is written as an SQL identifier, with or without quotes; nil if the quotes do not match.
 public func unquoteIdentifier(_ identifier: String) -> String? { undelimited(identifier, UInt8(ascii: "\"")) }
 
+/// Returns whether a name, with its qualifiers, is written with Unicode escapes (`U&"d\0061t"`). PostgreSQL's functions
+/// that look names up do not know them.
+public func hasUnicodeEscapes(_ name: String) -> Bool { name.contains(/(?:^|\.)[Uu]&"/) }
+
 /// Returns the value of a plain SQL string literal; nil if the literal has a prefix such as `E`, or if the quotes do
 /// not match.
 public func unquoteLiteral(_ literal: String) -> String? {

@@ -21,6 +21,24 @@ struct StepOutcomeTests {
         try await TestDatabase.current.value("SELECT max(state) FROM reeve.migrations WHERE version = 2")
     }
 
+    /// Runs `up` while another session is in a transaction with `statement`, which ends when a message contains `told`.
+    /// All is applied then.
+    private func up(
+        _ fixture: MigrationFixture, beside statement: String, until told: String
+    ) async throws {
+        let database = try TestDatabase.current
+        let heard = Heard()
+        try await database.connection { blocker in
+            try await blocker.with { try $0.execute("BEGIN; \(statement)") }
+            let run = Task {
+                try await fixture.migrator(database.settings) { $0.retries = 50 }.up { heard.take($0) }
+            }
+            try await waitUntil("a message contains '\(told)'") { heard.has(told) }
+            try await blocker.with { try $0.execute("COMMIT") }
+            #expect(try await run.value.done.count == 1)
+        }
+    }
+
     /// A procedure that commits after each of two batches, and then does `last`.
     private func batches(_ last: String) throws -> MigrationFixture {
         try MigrationFixture([
@@ -67,15 +85,8 @@ struct StepOutcomeTests {
         let database = try TestDatabase.current
         let fixture = try batches("LOCK TABLE app.gate")
         _ = try await fixture.migrator(database.settings).up(to: 1)
-        let heard = Heard()
-        try await database.connection { blocker in
-            try await blocker.with { try $0.execute("BEGIN; LOCK TABLE app.gate") }
-            let run = Task { try await fixture.migrator(database.settings).up { heard.take($0) } }
-            // Longer than the lock timeout.
-            try await waitUntil("the procedure's blocker is told") { heard.has("waits for") }
-            try await blocker.with { try $0.execute("COMMIT") }
-            #expect(try await run.value.done.count == 1)
-        }
+        // It waits for longer than the lock timeout.
+        try await up(fixture, beside: "LOCK TABLE app.gate", until: "waits for")
         #expect(try await database.value("SELECT string_agg(n::text, ',' ORDER BY n) FROM app.log") == "1,2,3")
     }
 
@@ -108,16 +119,7 @@ struct StepOutcomeTests {
             ALTER TABLE gate ADD COLUMN m int;
             CREATE TABLE kept AS SELECT n FROM found;
             """)
-        let heard = Heard()
-        try await database.connection { blocker in
-            try await blocker.with { try $0.execute("BEGIN; SELECT count(*) FROM app.gate") }
-            let run = Task {
-                try await fixture.migrator(database.settings) { $0.retries = 50 }.up { heard.take($0) }
-            }
-            try await waitUntil("an attempt has failed") { heard.has("did not get its locks") }
-            try await blocker.with { try $0.execute("COMMIT") }
-            #expect(try await run.value.done.count == 1)
-        }
+        try await up(fixture, beside: "SELECT count(*) FROM app.gate", until: "did not get its locks")
         #expect(try await database.value("SELECT n FROM app.kept") == 7)
     }
 
@@ -194,17 +196,8 @@ struct StepOutcomeTests {
         let fixture = try MigrationFixture(["0001_a.up.sql": "CREATE TABLE gate (n int);\nCREATE TABLE other (n int);"])
         _ = try await fixture.migrator(database.settings).up()
         try fixture.write("0002_b.up.sql", text + "\nCREATE INDEX CONCURRENTLY j ON other (n);")
-        let heard = Heard()
-        try await database.connection { blocker in
-            // CREATE INDEX CONCURRENTLY waits for older snapshots only.
-            try await blocker.with { try $0.execute("BEGIN; LOCK TABLE app.gate IN ACCESS SHARE MODE") }
-            let run = Task {
-                try await fixture.migrator(database.settings) { $0.retries = 50 }.up { heard.take($0) }
-            }
-            try await waitUntil("an attempt has failed") { heard.has("did not get its locks") }
-            try await blocker.with { try $0.execute("COMMIT") }
-            #expect(try await run.value.done.count == 1)
-        }
+        // CREATE INDEX CONCURRENTLY waits for older snapshots only.
+        try await up(fixture, beside: "LOCK TABLE app.gate IN ACCESS SHARE MODE", until: "did not get its locks")
     }
 
     /// The record is sent while the encoding of the script still holds.
@@ -249,16 +242,7 @@ struct StepOutcomeTests {
         try fixture.write(
             "0002_b.up.sql",
             "-- reeve: no-transaction\nSET lock_timeout = '200ms';\nREINDEX INDEX CONCURRENTLY t_a;")
-        let heard = Heard()
-        try await database.connection { blocker in
-            try await blocker.with { try $0.execute("BEGIN; INSERT INTO app.t VALUES (1)") }
-            let run = Task {
-                try await fixture.migrator(database.settings) { $0.retries = 50 }.up { heard.take($0) }
-            }
-            try await waitUntil("the clean-up waits") { heard.has("waits for") }
-            try await blocker.with { try $0.execute("COMMIT") }
-            #expect(try await run.value.done.count == 1)
-        }
+        try await up(fixture, beside: "INSERT INTO app.t VALUES (1)", until: "waits for")
         #expect(try await database.value("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0)
     }
 

@@ -66,7 +66,8 @@ final class BegunMigrations: Sendable {
         }
         guard let steps else { return nil }
         if steps.isEmpty { return "none of it was committed" }
-        guard let plan = try? StepPlan(action, steps), let next = plan.next else { return nil }
+        guard let plan = try? StepPlan(action, steps) else { return nil }
+        guard let next = plan.next else { return "all of its steps are committed; the next run records it" }
         let committed =
             "\(counted(plan.done, "step")) of \(plan.count) of it \(plan.done == 1 ? "is" : "are") committed"
         let unknown = "it is not known what its statement at line \(next.line) has committed"

@@ -37,21 +37,16 @@ enum ForeignWrite {
         var rest = words.drop { ["TABLE", "ONLY"].contains($0.keyword) }
         // MERGE has an UPDATE without a name.
         if rest.first?.keyword == "SET" { return nil }
-        guard var name = rest.popFirst()?.text else { return nil }
+        guard let first = rest.popFirst(), first.isName else { return nil }
+        var name = first.text
         var parts = 1
         while rest.first?.text == ".", let part = rest.dropFirst().first {
             name += ".\(part.text)"
             rest = rest.dropFirst(2)
             parts += 1
         }
-        let isName = name.utf8.first.map { $0 >= 0x80 || $0 == UInt8(ascii: "\"") || isLetter($0) } ?? false
-        if !isName { return nil }
         // The functions that look names up know neither Unicode escapes nor names of databases.
-        return parts < 3 && !name.contains(/[Uu]&"/) ? name : ""
-    }
-
-    private static func isLetter(_ byte: UInt8) -> Bool {
-        byte == UInt8(ascii: "_") || (0x61...0x7A).contains(byte | 0x20)
+        return parts < 3 && !hasUnicodeEscapes(name) ? name : ""
     }
 
     /// Returns whether the connected database has foreign tables.
@@ -66,9 +61,12 @@ enum ForeignWrite {
         case "PREPARE": return false
         case "EXECUTE":
             guard words.count > 1 else { return false }
+            if hasUnicodeEscapes(words[1].text) { return try isPossible(on: connection) }
             let prepared: [String] = try connection.query(
-                "SELECT p.statement FROM pg_catalog.pg_prepared_statements p WHERE p.name = (pg_catalog.parse_ident($1))[1]",
-                [words[1].text]
+                """
+                SELECT p.statement FROM pg_catalog.pg_prepared_statements p
+                WHERE p.name OPERATOR(pg_catalog.=) (pg_catalog.parse_ident($1))[1]
+                """, [words[1].text]
             ).map { try $0.get(0) }
             let script = try prepared.first.map { try MigrationScript(path: "", bytes: Array($0.utf8)) }
             guard let script, let statement = script.statements.first else { return false }

@@ -148,7 +148,7 @@ enum ReplayedRole {
 
     /// Returns the name that a token means; nil if the token has Unicode escapes.
     private static func name(_ word: ScriptWord) -> String? {
-        if word.text.hasPrefix("U&") || word.text.hasPrefix("u&") { return nil }
+        if hasUnicodeEscapes(word.text) { return nil }
         // The server folds ASCII letters.
         guard word.text.hasPrefix("\"") else {
             return String(decoding: word.text.utf8.map { (0x41...0x5A).contains($0) ? $0 | 0x20 : $0 }, as: UTF8.self)
