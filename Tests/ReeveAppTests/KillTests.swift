@@ -8,8 +8,8 @@ import Testing
 @Suite(.database, .timeLimit(.minutes(40)))
 struct KillTests {
     /// SIGKILL at the messages that the program sends: at each of the first ones, and at some of a migration's statements,
-    /// which the other test has all. Before the server has it, or while the server is at it. What it did before stays, so that each next run goes on where the last was killed, until one
-    /// comes through.
+    /// which the other test has all. Before the server has it, or while the server is at it. What it did before stays, so
+    /// that each next run goes on where the last was killed, until one comes through.
     @Test(arguments: [false, true])
     func `killed at many statements, the reruns end with the schema of an undisturbed run`(
         whileServerWorks: Bool
@@ -108,6 +108,7 @@ struct KillTests {
                     [
                         "REEVE_SYSTEMS": "posters,advideo,videogen,csvbatch,publisher",
                         "REEVE_MIGRATE_LOCK_TIMEOUT": "10min",
+                        "REEVE_MIGRATE_STALL_LIMIT": "10min",
                     ]))
             try await waitUntil("reeve is held or has ended") {
                 if reeve.hasEnded { return true }
