@@ -46,7 +46,8 @@ public enum LedgerSchema {
         // committed.
         let there = try connection.query(
             """
-            SELECT n.oid, c.oid IS NOT NULL FROM pg_catalog.pg_namespace n
+            SELECT n.oid, c.oid IS NOT NULL, pg_catalog.pg_get_userbyid(n.nspowner), current_user
+            FROM pg_catalog.pg_namespace n
                 LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'ledger'
             WHERE n.nspname = 'reeve'
             """
@@ -56,11 +57,16 @@ public enum LedgerSchema {
         guard try there.get(1, as: Bool.self) else { return nil }
         // The ledger of an older version has no column `parts`. `to_jsonb(l) -> 'parts'` is then NULL, whereas
         // `l.parts` would be an error.
-        let rows = try connection.query(
-            """
-            SELECT l.version, p.key, p.value::integer AS part_version FROM reeve.ledger l
-                LEFT JOIN LATERAL pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(l) -> 'parts') p ON true
-            """)
+        let rows: Rows
+        do {
+            rows = try connection.query(
+                """
+                SELECT l.version, p.key, p.value::integer AS part_version FROM reeve.ledger l
+                    LEFT JOIN LATERAL pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(l) -> 'parts') p ON true
+                """)
+        } catch let error as PostgresError where error.sqlState == "42501" {
+            throw LedgerError.ofOther(owner: try there.get(2), role: try there.get(3))
+        }
         guard let first = rows.first else { return nil }
         var installed = Installed(version: try first.get("version"))
         for row in rows {

@@ -1,5 +1,4 @@
 import Postgres
-import SQL
 
 /// Adds hints to errors of the server that a migration caused, where the cause is known and the server gives no hint.
 struct MigrationAdvice {
@@ -28,32 +27,11 @@ struct MigrationAdvice {
         case "42P07", "42P06", "42710", "42723":
             return "if the database had this schema before Reeve, record the migrations that it has with "
                 + "'reeve migrate baseline'"
-        case "42501": return grant(for: error.message)
+        case "25P01":  // LOCK TABLE, SAVEPOINT or DECLARE outside a transaction
+            return "with '-- reeve: no-transaction', put BEGIN and COMMIT around the statements that belong together"
+        case "42501": return MissingPrivilege.hint(for: error.message, role: "the role that migrates")
         case "2BP01":  // other objects depend on it
             return "the objects that depend on it are listed above: drop or change them in this migration, too"
-        default: return nil
-        }
-    }
-
-    /// Returns which privilege is missing, from the message of the server: `permission denied for schema app`.
-    private func grant(for message: String) -> String? {
-        if let match = message.firstMatch(of: /must be owner of (?:\w+ )+(\S+)/) {
-            return "the role that migrates must own \(match.1), or be a member of the role that owns it"
-        }
-        if let match = message.firstMatch(of: /permission denied to create extension "(.+)"/) {
-            return "let a superuser run CREATE EXTENSION \(quoteIdentifier(String(match.1))) once, or grant CREATE on "
-                + "the database if the extension is trusted"
-        }
-        guard let match = message.firstMatch(of: /permission denied for (\w+) (.+)/) else { return nil }
-        let name = quoteIdentifier(String(match.2))
-        switch match.1 {
-        case "schema": return "GRANT USAGE, CREATE ON SCHEMA \(name) to the role that migrates, or make it the owner"
-        case "database": return "GRANT CREATE ON DATABASE \(name) to the role that migrates"
-        case "table", "view": return "GRANT the privileges that the statement requires ON \(name)"
-        case "sequence": return "GRANT USAGE ON SEQUENCE \(name) to the role that migrates"
-        case "function", "procedure":
-            return "GRANT EXECUTE ON \(match.1.uppercased()) \(match.2) to the role that migrates"
-        case "language", "type": return "GRANT USAGE ON \(match.1.uppercased()) \(name) to the role that migrates"
         default: return nil
         }
     }

@@ -45,8 +45,10 @@ enum NonTransactionalStatement: Equatable, Sendable {
             case "CLUSTER" where reader.isAtEnd || words.map(\.keyword) == ["CLUSTER", "VERBOSE"]: .other
             case "DISCARD" where words.last?.keyword == "ALL": .other
             case "CALL" where isAutocommit: .procedure
-            // The query of the cursor runs at the end of the transaction, as the role that the script has set.
-            case "DECLARE" where isAutocommit && words.contains { $0.keyword == "HOLD" }: .other
+            // The query of a cursor WITH HOLD runs at the end of the transaction, as the role that the script has set.
+            // The server refuses the others outside a transaction block, because they would have no effect.
+            case "DECLARE" where isAutocommit, "LOCK" where isAutocommit: .other
+            case "SAVEPOINT" where isAutocommit, "RELEASE" where isAutocommit, "ROLLBACK" where isAutocommit: .other
             case "DO" where isAutocommit && words.contains(where: Self.endsTransaction): .procedure
             default: nil
             }

@@ -101,15 +101,19 @@ extension PostgresError: ReportedError {
     ]
 
     public var report: ErrorReport {
-        let whereFrom = kind == .cannotConnect ? "'reeve config show' shows the origin of the address" : nil
-        return ErrorReport(
-            fullDescription, code: sqlState ?? "postgres", hint: hint ?? whereFrom, exitCode: exitCode)
+        ErrorReport(fullDescription, code: sqlState ?? "postgres", hint: hint ?? usualHint, exitCode: exitCode)
     }
+
+    private var usualHint: String? {
+        if kind == .cannotConnect { return "'reeve config show' shows the origin of the address" }
+        return isMissingPrivilege ? MissingPrivilege.hint(for: message) : nil
+    }
+
+    private var isMissingPrivilege: Bool { sqlState == "42501" }
 
     private var exitCode: ExitCode {
         if kind == .configuration { return .usage }
-        // insufficient_privilege
-        if sqlState == "42501" { return .notPermitted }
+        if isMissingPrivilege { return .notPermitted }
         return isTransient ? .temporary : .failed
     }
 }

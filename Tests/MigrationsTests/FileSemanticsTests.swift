@@ -171,6 +171,19 @@ struct FileSemanticsTests {
         #expect(try await database.value("SELECT string_agg(i::text, ' ' ORDER BY i) FROM app.n") == "1 2 3 4")
     }
 
+    @Test(
+        arguments: ["LOCK TABLE t", "SAVEPOINT s", "RELEASE s", "ROLLBACK TO s", "DECLARE c CURSOR FOR SELECT 1"])
+    func `what has an effect only in a transaction block is refused outside one`(statement: String) async throws {
+        let head = "-- reeve: no-transaction\nCREATE TABLE t (x int);\n"
+        let fixture = try MigrationFixture(["0001_a.up.sql": "\(head)\(statement);\n"])
+        let migrator = { try fixture.migrator(TestDatabase.current.settings) }
+        let error = await #expect(throws: MigrationError.self) { try await migrator().up() }
+        #expect(error?.hint?.contains("put BEGIN and COMMIT around") == true)
+        try fixture.write(
+            "0001_a.up.sql", "\(head)BEGIN;\nSAVEPOINT s;\n\(statement);\nCOMMIT;\n")
+        #expect(try await migrator().up().done.count == 1)
+    }
+
     @Test func `a cursor with hold lives on in its session, but never runs as another role`() async throws {
         let database = try TestDatabase.current
         let role = "\(database.name)_role"

@@ -111,8 +111,14 @@ struct RoleTests {
                 ["task", "run", task.name], on: settings, environment: place.environment)
             #expect(outcome.ending == .exited(4), "\(task.name): \(outcome.output)")
             #expect(outcome.errorOutput.contains("permission denied for database"), "\(outcome.errorOutput)")
+            #expect(outcome.errorOutput.contains("hint: GRANT CREATE ON DATABASE"), "\(outcome.errorOutput)")
         }
         #expect(try await ReeveBinary.run(["migrate", "plan"], on: settings, environment: place.environment).succeeded)
+        let superuser = try TestDatabase.current.settings
+        #expect(try await ReeveBinary.run(["migrate", "up"], on: superuser, environment: place.environment).succeeded)
+        let outcome = try await ReeveBinary.run(["migrate", "plan"], on: settings, environment: place.environment)
+        #expect(outcome.ending == .exited(4), "\(outcome.output)")
+        #expect(outcome.errorOutput.contains("the ledger (the schema 'reeve') belongs to"), "\(outcome.errorOutput)")
         try await drop(name)
     }
 
