@@ -33,6 +33,9 @@ public enum MigrationError: Error, CustomStringConvertible {
     case invalidIndex(name: String, location: String, dropStatement: String)
     /// An interrupted migration cannot be continued, because a temporary object of its session is lost.
     case temporaryLost(location: String, system: String, title: String)
+    /// An interrupted migration cannot be continued, because it is not known whether settings were made for a transaction
+    /// or for the session.
+    case settingsUnknown(location: String, system: String, title: String, names: [String])
     /// The file of a pending migration contains no statement.
     case empty(system: String, title: String, path: String)
     case failed(
@@ -86,6 +89,8 @@ public enum MigrationError: Error, CustomStringConvertible {
             "\(location): the index \(name) exists and is invalid, so the statement did nothing"
         case .temporaryLost(let location, let system, let title):
             "\(system)/\(title) cannot be continued at \(location): the temporary objects of its session were lost when the run was interrupted"
+        case .settingsUnknown(let location, let system, let title, let names):
+            "\(system)/\(title) cannot be continued at \(location): the server was interrupted right after COMMIT, and it is not known whether the statements before set these settings for the session: \(names.joined(separator: ", "))"
         case .empty(let system, let title, let path): "\(system)/\(title) contains no statement: \(path)"
         case .failed(let system, let title, let cause, let blockers, let attempts, let stall):
             Self.describe(system, title, "\(cause)", blockers, attempts, stall)
@@ -194,6 +199,9 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .invalidIndex(_, _, let drop): "run \(drop), then 'reeve migrate up' again"
         case .temporaryLost:
             "run the remaining statements by hand, then record the migration with 'reeve migrate baseline'"
+        case .settingsUnknown(_, _, _, let names):
+            "write the settings that are to hold before this statement, for example SET \(names.first ?? "search_path") = …, "
+                + "and run the command again"
         case .empty: "write the statements, or apply it as it is with --allow-empty"
         case .stopped(_, _, _, let cause): cause.hint
         case .failed(_, _, let cause, let blockers, _, _):

@@ -34,25 +34,18 @@ struct ScriptRun: Sendable {
 
     // MARK: Scripts in steps
 
-    /// Runs a step that is one transaction in the open transaction, and ends the script's part of the transaction.
-    ///
-    /// - Parameter look: called after the statements, with the settings that they have made. `powerless` must be
-    ///   the last closing statement of the transaction.
-    func run<T>(
-        _ step: MigrationStep, on connection: isolated Connection, look: () throws -> T
-    ) throws -> T {
+    /// Runs a step that is one transaction in the open transaction, with what the script has deferred. `closing` must
+    /// follow, and `powerless` must be the last statement of the transaction.
+    func run(_ step: MigrationStep, on connection: isolated Connection) throws {
         for statement in step.statements { try run(statement, on: connection) }
-        let seen = try look()
         do {
             try connection.execute(Self.deferred)
-            let closing = try Self.closingNewCursors(on: connection) + Self.closing
-            try connection.execute(closing.joined(separator: "; "))
+            for statement in try Self.closingNewCursors(on: connection) { try connection.execute(statement) }
         } catch let error as PostgresError {
             // An error of a deferred constraint belongs to the step's statement, if there is only one.
             guard step.statements.count == 1, let statement = step.statements.first else { throw error }
             throw error.located(in: statement, of: script.source, file: script.path)
         }
-        return seen
     }
 
     // MARK: The end of the script's part

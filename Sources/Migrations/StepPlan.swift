@@ -15,8 +15,8 @@ public struct StepPlan: Sendable {
 
         var isDone: Bool { record?.state == .done }
 
-        /// The recorded state that the step has left in its session.
-        var session: SessionState? { get throws { try record?.session?.decode(SessionState.self) } }
+        /// The record of the session behind the step; nil if there is none.
+        var session: SessionRecord? { get throws { try record?.session?.decode() } }
     }
 
     let steps: [Step]

@@ -16,15 +16,13 @@ struct StepRun {
     /// The connection of the run's lock, which writes the journal.
     let keeper: Connection
     private let journal: StepJournal
-    private let marks: SessionState.Marks
 
-    init(run: ActionRun, keeper: Connection) throws {
+    init(run: ActionRun, keeper: Connection) {
         self.run = run
         self.keeper = keeper
         journal = StepJournal(
             system: run.action.system.name, version: run.action.migration.version ?? 0,
             direction: run.action.direction == .up ? .up : .down)
-        marks = try SessionState.Marks(of: run.action.script)
     }
 
     private var action: MigrationAction { run.action }
@@ -55,27 +53,16 @@ struct StepRun {
         _ known: [Int: StepJournal.Step], _ attempts: inout LockAttempts, on connection: Connection
     ) async throws {
         let plan = try StepPlan(action, known).steps
-        try await prepareSession(on: connection)
-        let initial = try await connection.with { try SessionState.read(self.marks, on: $0) }
-        var session = StepSession(connection: connection, initial: initial)
-        try await run.retrying(&attempts) { try await restoreSession(plan, &session) }
+        var session = try await StepSession(of: run, journal: journal, keeper: keeper, on: connection)
+        try await run.retrying(&attempts) { try await session.restore(plan) }
         for one in plan where !one.isDone {
+            let done = Array(plan.prefix(one.number))
             if one.step.nonTransactional == .procedure {
-                try await perform(one, in: &session)
+                try await perform(one, after: done, in: &session)
             } else {
-                try await run.retrying(&attempts) { try await perform(one, in: &session) }
+                try await run.retrying(&attempts) { try await perform(one, after: done, in: &session) }
             }
         }
-    }
-
-    /// The session of the migration.
-    private struct StepSession: Sendable {
-        let connection: Connection
-        /// The state before the first step. Only what differs from it is recorded, because Reeve may begin a later
-        /// session with other settings, for instance another search path.
-        let initial: SessionState
-        /// What the journal has of the state after the last step; nil before the first step.
-        var last: SessionState?
     }
 
     /// - Returns: the state of the record before; nil if there was none. The steps in the journal.
@@ -109,56 +96,16 @@ struct StepRun {
         }.value
     }
 
-    // MARK: The session
-
-    private func prepareSession(on connection: Connection) async throws {
-        let path = try await keeper.with { try run.settings.survey(action.system, on: $0).statement(local: false) }
-        let timeout = run.lockTimeout.milliseconds
-        try await connection.with {
-            _ = try $0.execute(
-                "\(path); \(SessionMeaning.ofDatabase(local: false)); SET lock_timeout = \(timeout)")
-        }
-    }
-
-    /// Gives a new session the state that the last finished step has left.
-    private func restoreSession(_ plan: [StepPlan.Step], _ session: inout StepSession) async throws {
-        let done = plan.filter(\.isDone)
-        guard let one = done.last, let state = try one.session else { return }
-        if state.hasTemporaryObjects, let next = plan.dropFirst(done.count).first?.step.statements.first {
-            throw MigrationError.temporaryLost(
-                location: action.script.location(of: next), system: action.system.name, title: action.migration.title)
-        }
-        guard state.isProvisional == true else {
-            try await session.connection.with { try state.restore(on: $0) }
-            session.last = state
-            return
-        }
-        var base = try done.dropLast().last?.session ?? session.initial.withoutSettings
-        base.prepared = state.prepared
-        let settings = try SettingStatements(of: one.step, in: action.script)
-        try await session.connection.with { [base] connection in
-            try base.restore(on: connection)
-            let before = try SessionState.read(marks, on: connection).settings
-            try connection.transaction(TransactionOptions(isolation: .ofSession)) {
-                for text in settings.texts { try connection.execute(text) }
-            }
-            if settings.isComplete { return }
-            // A function may have made the others.
-            let after = try SessionState.read(marks, on: connection).settings
-            for (name, value) in state.settings where after[name] == before[name] {
-                try connection.query("SELECT pg_catalog.set_config($1, $2, false)", [name, value])
-            }
-        }
-        try await recordEnd(of: one, in: &session)
-    }
-
     // MARK: Steps
 
-    private func perform(_ one: StepPlan.Step, in session: inout StepSession) async throws {
+    /// - Parameter done: the steps before.
+    private func perform(
+        _ one: StepPlan.Step, after done: [StepPlan.Step], in session: inout StepSession
+    ) async throws {
         let connection = session.connection
         try await keeper.with { _ = try run.settings.survey(action.system, on: $0) }
         guard let alone = one.step.nonTransactional, let statement = one.step.statements.first else {
-            return try await performTogether(one, in: &session)
+            return try await session.perform(one, after: done)
         }
         let work = LoneStatement(
             statement: alone, text: statement, script: action.script, connection: connection, keeper: keeper)
@@ -175,70 +122,7 @@ struct StepRun {
             if record != nil { run.report(.repeats(action, location: action.script.location(of: statement))) }
             try await perform(work, one, on: connection)
         }
-        try await recordEnd(of: one, in: &session)
-    }
-
-    /// Runs a step that is one transaction, which also writes the journal.
-    private func performTogether(_ one: StepPlan.Step, in session: inout StepSession) async throws {
-        let (initial, last) = (session.initial, session.last)
-        let mayChange = try SettingStatements(of: one.step, in: action.script).mayChange
-        let noted: SessionState
-        do {
-            noted = try await session.connection.with {
-                try self.transaction(of: one, initial, last, mayChange, on: $0)
-            }
-        } catch let error as PostgresError where error.kind == .server && !marks.prepared.isEmpty {
-            // ROLLBACK undoes neither PREPARE nor DEALLOCATE.
-            try? await session.connection.with { connection in
-                try connection.execute("DEALLOCATE ALL")
-                try last?.restorePrepared(on: connection)
-            }
-            throw error
-        }
-        session.last = noted
-        try await recordEnd(of: one, in: &session, unless: noted)
-    }
-
-    /// - Returns: the recorded state of the session.
-    private func transaction(
-        of one: StepPlan.Step, _ initial: SessionState, _ last: SessionState?, _ mayChange: Bool,
-        on connection: isolated Connection
-    ) throws -> SessionState {
-        // The lock timeout, the search path and the isolation level are those of the session.
-        var options = TransactionOptions(isolation: .ofSession)
-        options.closing = [ScriptRun.powerless]
-        return try connection.transaction(options) {
-            var state = try run.script.run(one.step, on: connection) { try self.state(since: initial, on: connection) }
-            // Settings that were made for the transaction end with it.
-            if mayChange || state != last { state.isProvisional = true }
-            try journal.note(
-                step: one.number, tokenDigest: one.digest, .done, session: JSONText(encoding: state), on: connection)
-            return state
-        }
-    }
-
-    /// Returns the state of the session, with the settings that differ from the initial ones.
-    private func state(since initial: SessionState, on connection: isolated Connection) throws -> SessionState {
-        var state = try SessionState.read(marks, on: connection)
-        state.reset = initial.settings.keys.filter { state.settings[$0] == nil }.sorted()
-        state.settings = state.settings.filter { initial.settings[$0.key] != $0.value }
-        return state
-    }
-
-    /// Records that a step is done, and the state that it has left in its session.
-    ///
-    /// - Parameter noted: the state that the step's own transaction has recorded.
-    private func recordEnd(
-        of one: StepPlan.Step, in session: inout StepSession, unless noted: SessionState? = nil
-    ) async throws {
-        let initial = session.initial
-        let state = try await session.connection.with { try self.state(since: initial, on: $0) }
-        session.last = state
-        if state == noted { return }
-        try await keeper.with {
-            try journal.note(
-                step: one.number, tokenDigest: one.digest, .done, session: JSONText(encoding: state), on: $0)
-        }
+        try await session.recordEnd(of: one)
     }
 
     private func perform(_ work: LoneStatement, _ one: StepPlan.Step, on connection: Connection) async throws {

@@ -91,19 +91,20 @@ extension Connection {
         return tag
     }
 
-    /// Runs several statements without parameters, and returns the rows of the last one.
-    func lastRows(of sql: String) throws -> Rows {
+    /// Runs several statements without parameters, and passes the rows of each one to `take`.
+    ///
+    /// - Throws: `PostgresError`, `CancellationError`. `take` was called for the statements before the one that failed.
+    func each(of sql: String, take: (Rows) -> Void) throws {
         var collector = RowCollector(limit: settings.resultLimit)
-        var isComplete = false
         try exchange(sql) {
             PQsendQuery($0, sql)
         } take: {
-            if isComplete { collector = RowCollector(limit: settings.resultLimit) }
-            // In single-row mode, the last result of a statement has another status.
-            isComplete = PQresultStatus($0) != PGRES_SINGLE_TUPLE
             try collector.take($0)
+            // In single-row mode, the last result of a statement has another status.
+            if PQresultStatus($0) == PGRES_SINGLE_TUPLE { return }
+            take(collector.rows)
+            collector = RowCollector(limit: settings.resultLimit)
         }
-        return collector.rows
     }
 
     /// Runs a `COPY … FROM STDIN` and sends its data.

@@ -48,6 +48,20 @@ extension Connection {
     @discardableResult
     public func transaction<T>(_ options: TransactionOptions = TransactionOptions(), _ body: () throws -> T) throws -> T
     {
+        try transaction(options, following: [], body).value
+    }
+
+    /// Runs `body` in a transaction, as `transaction(_:_:)` does, and then other statements.
+    ///
+    /// The other statements are sent in one message with COMMIT. So the server runs them even if this program is killed
+    /// as soon as the transaction is committed. The transaction stays committed if one of them fails.
+    ///
+    /// - Parameter following: statements that run as the session is after the transaction.
+    /// - Returns: the value of `body`; the rows of each statement that follows, or nil if one of them failed.
+    /// - Throws: the errors of `transaction(_:_:)`.
+    public func transaction<T>(
+        _ options: TransactionOptions, following: [String], _ body: () throws -> T
+    ) throws -> (value: T, following: [Rows]?) {
         guard transactionDepth == 0 else {
             throw PostgresError(.misuse, "a transaction is already open", hint: "use a savepoint within it")
         }
@@ -68,8 +82,7 @@ extension Connection {
             rollBack("ROLLBACK")
             throw error
         }
-        try commit(id, options)
-        return value
+        return (value, try commit(id, options, following))
     }
 
     /// Runs the closing statements. Returns the ID of the transaction, for looking up the outcome of COMMIT. nil if the
@@ -79,8 +92,9 @@ extension Connection {
             throw PostgresError(.server, "the transaction was rolled back because a statement in it had failed")
         }
         if options.closing.isEmpty { return options.readOnly ? nil : try TransactionID(queryAsIs(TransactionID.query)) }
-        let rows = try lastRows(of: (options.closing + [TransactionID.query]).joined(separator: ";\n"))
-        return options.readOnly ? nil : try TransactionID(rows)
+        var last: Rows?
+        try each(of: (options.closing + [TransactionID.query]).joined(separator: ";\n")) { last = $0 }
+        return options.readOnly ? nil : try last.flatMap { try TransactionID($0) }
     }
 
     private func opening(_ options: TransactionOptions) -> [String] {
@@ -116,7 +130,11 @@ extension Connection {
 
     /// Commits the transaction. If the task is cancelled or its deadline has passed, rolls back before COMMIT and
     /// throws. COMMIT itself is not interrupted.
-    private func commit(_ id: TransactionID?, _ options: TransactionOptions) throws {
+    ///
+    /// - Returns: the rows of the statements that follow; nil if one of them failed.
+    private func commit(
+        _ id: TransactionID?, _ options: TransactionOptions, _ following: [String]
+    ) throws -> [Rows]? {
         let outer = (interruptible, deadline)
         defer {
             (interruptible, deadline) = outer
@@ -134,19 +152,27 @@ extension Connection {
         deadline = .now + settings.commitPatience
         // The process ID is read now, because it is unknown once the connection is lost.
         let process = serverProcess
+        var tag = ""
+        var results: [Rows] = []
         do {
-            let tag = try executeAsIs("COMMIT")
-            // COMMIT of a failed transaction rolls back and reports no error.
-            if tag.text == "ROLLBACK" {
-                throw PostgresError(.server, "the transaction was rolled back because a statement in it had failed")
+            try each(of: (["COMMIT"] + following).joined(separator: ";\n")) {
+                if tag.isEmpty { tag = $0.tag.text } else { results.append($0) }
             }
         } catch let error as PostgresError where error.kind == .connectionLost || error.kind == .timedOut {
             close()
             try settle(id, options, process, error)
+            return nil
         } catch {
             if isInTransaction { rollBack("ROLLBACK") }
-            throw error
+            guard tag == "COMMIT" else { throw error }
+            logger.info("a statement behind COMMIT failed", [LogField("error", "\(error)")])
+            return nil
         }
+        // COMMIT of a failed transaction rolls back and reports no error.
+        if tag == "ROLLBACK" {
+            throw PostgresError(.server, "the transaction was rolled back because a statement in it had failed")
+        }
+        return results
     }
 
     /// Determines the outcome of a COMMIT whose answer was lost.

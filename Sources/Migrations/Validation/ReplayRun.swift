@@ -56,13 +56,13 @@ struct ReplayRun: Sendable {
             try connection.execute(
                 "\(path); \(SessionMeaning.ofDatabase(local: false)); \(Self.undurable(local: false))")
             var options = TransactionOptions()
-            options.closing = [ScriptRun.powerless]
+            options.closing = ScriptRun.closing + [ScriptRun.powerless]
             let steps = try done.map { try StepPlan(action, $0).steps.filter(\.isDone).map(\.step) } ?? action.steps
             for step in steps {
                 if step.runsAlone, let statement = step.statements.first {
                     try script.run(statement, on: connection)
                 } else {
-                    try connection.transaction(options) { try script.run(step, on: connection) {} }
+                    try connection.transaction(options) { try script.run(step, on: connection) }
                 }
             }
         }

@@ -1,0 +1,198 @@
+import Ledger
+import Postgres
+import SQL
+
+/// The session in which the steps of a migration run, and what the journal has of it.
+///
+/// The settings, the role and the prepared statements that a step leaves hold for the next ones. They are recorded, so
+/// that a later run can continue in another session.
+///
+/// While a transaction is open, its own settings (`SET LOCAL`) cannot be told from those of the session. So the state is
+/// recorded twice: in the transaction, as provisional if a setting has changed, and behind COMMIT, in the same message.
+/// The server runs the whole message, also if this program is killed meanwhile.
+struct StepSession: Sendable {
+    let connection: Connection
+    private let run: ActionRun
+    private let keeper: Connection
+    private let journal: StepJournal
+    private let marks: SessionMarks
+    private let initial: SessionState
+    /// The states that the finished steps have left.
+    private var states: [SessionState] = []
+
+    /// Begins the session as that of each migration.
+    ///
+    /// - Parameter keeper: writes the journal.
+    init(of run: ActionRun, journal: StepJournal, keeper: Connection, on connection: Connection) async throws {
+        (self.run, self.journal, self.keeper, self.connection) = (run, journal, keeper, connection)
+        let marks = try SessionMarks(of: run.action.script)
+        let path = try await keeper.with { try run.settings.survey(run.action.system, on: $0).statement(local: false) }
+        let timeout = run.lockTimeout.milliseconds
+        initial = try await connection.with {
+            try $0.execute("\(path); \(SessionMeaning.ofDatabase(local: false)); SET lock_timeout = \(timeout)")
+            return try SessionState.read(marks, on: $0)
+        }
+        self.marks = marks
+    }
+
+    // MARK: A later run
+
+    /// Gives the session the state that the finished steps of an earlier run have left.
+    ///
+    /// - Throws: `MigrationError.temporaryLost`, `.settingsUnknown`; `PostgresError`.
+    mutating func restore(_ plan: [StepPlan.Step]) async throws {
+        let done = plan.filter(\.isDone)
+        let left = plan.dropFirst(done.count).flatMap(\.step.statements)
+        guard let last = done.last, let next = left.first else { return }
+        states = []
+        for one in done {
+            let record = try one.session
+            states.append(
+                record.map { $0.state.rebased(from: $0.initial.settings, to: initial.settings) } ?? states.last
+                    ?? initial)
+        }
+        var state = states.removeLast()
+        let action = run.action
+        guard marks.canRestore(state) else {
+            throw MigrationError.temporaryLost(
+                location: action.script.location(of: next), system: action.system.name, title: action.migration.title)
+        }
+        let isProvisional = try last.session?.isProvisional ?? false
+        if isProvisional { state = try settled(state, before: left) }
+        states.append(state)
+        let adoption = state.adoption(from: initial.settings, local: false)
+        try await connection.with { [self] connection in
+            try prepareAgain(done, current: initial.settings, on: connection)
+            _ = try connection.execute(adoption.joined(separator: "; "))
+        }
+        if isProvisional { try await note(state, of: last) }
+    }
+
+    /// Returns the state of the session behind a transaction whose end was not recorded, if the statements that follow
+    /// make it known.
+    private func settled(_ state: SessionState, before left: [SQLStatement]) throws -> SessionState {
+        let (action, before) = (run.action, states.last ?? initial)
+        var changed = Set(state.settings.keys).union(before.settings.keys).filter {
+            state.settings[$0] != before.settings[$0]
+        }
+        if state.role != before.role { changed.insert(ExplicitSettings.role) }
+        if state.user != before.user { changed.insert(ExplicitSettings.user) }
+        let explicit = ExplicitSettings(try left.map(action.script.words))
+        let unknown = changed.filter { !explicit.cover($0) }
+        if let next = left.first, !unknown.isEmpty {
+            throw MigrationError.settingsUnknown(
+                location: action.script.location(of: next), system: action.system.name,
+                title: action.migration.title, names: unknown.sorted())
+        }
+        var settled = before
+        (settled.prepared, settled.hasTemporaryObjects) = (state.prepared, state.hasTemporaryObjects)
+        return settled
+    }
+
+    /// Prepares the statements of the finished steps again, each with the settings that it was prepared with.
+    ///
+    /// - Parameter current: the settings of the session.
+    private func prepareAgain(
+        _ done: [StepPlan.Step], current: [String: String], on connection: isolated Connection
+    ) throws {
+        for text in states.last?.prepared ?? [] {
+            let step = states.indices.last {
+                states[$0].prepared.contains(text) && ($0 == 0 || !states[$0 - 1].prepared.contains(text))
+            }
+            guard let step else { continue }
+            let isAlone = done[step].step.statements.count == 1
+            let state = isAlone ? (step == 0 ? initial : states[step - 1]) : states[step]
+            let adoption =
+                ["SET LOCAL SESSION AUTHORIZATION DEFAULT", "SET LOCAL ROLE NONE"]
+                + state.adoption(from: current, local: true)
+            // A statement cannot be prepared again if a later step has dropped what it uses. It could not run either.
+            do {
+                try connection.transaction(TransactionOptions(isolation: .ofSession)) {
+                    try connection.execute(adoption.joined(separator: "; "))
+                    try connection.execute(text)
+                }
+            } catch let error as PostgresError where error.kind == .server {}
+        }
+    }
+
+    // MARK: The end of a step
+
+    /// Runs a step that is one transaction, which also writes the journal.
+    ///
+    /// - Parameter done: the finished steps.
+    mutating func perform(_ one: StepPlan.Step, after done: [StepPlan.Step]) async throws {
+        // The lock timeout, the search path and the isolation level are those of the session.
+        var options = TransactionOptions(isolation: .ofSession)
+        let isChanged =
+            "s.state IS DISTINCT FROM coalesce(\(journal.session(ofStep: one.number - 1)) -> 'state', \(try literal()))"
+        options.closing =
+            ["SELECT \(capture)"] + ScriptRun.closing + [
+                journal.doneStatement(
+                    step: one.number, tokenDigest: one.digest, session: try record(isProvisional: isChanged)),
+                ScriptRun.powerless,
+            ]
+        let final = try record(isProvisional: "false")
+        let following =
+            ["BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", "SELECT \(capture)"] + ScriptRun.closing + [
+                journal.sessionStatement(step: one.number, session: final), "SELECT \(Self.captured)", "COMMIT",
+            ]
+        let results: [Rows]?
+        do {
+            results = try await connection.with { [run, options] connection in
+                try connection.transaction(options, following: following) {
+                    try run.script.run(one.step, on: connection)
+                }.following
+            }
+        } catch let error as PostgresError where error.kind == .server {
+            try? await restorePrepared(done)
+            throw error
+        }
+        if let text: String = try results?.dropLast().last?.first?.get(0) {
+            states.append(try JSONText(text).decode())
+        } else {
+            try await recordEnd(of: one)
+        }
+    }
+
+    /// Records that a step is done, and the state that it has left in its session.
+    mutating func recordEnd(of one: StepPlan.Step) async throws {
+        let state = try await connection.with { [marks] in try SessionState.read(marks, on: $0) }
+        try await note(state, of: one)
+        states.append(state)
+    }
+
+    private func note(_ state: SessionState, of one: StepPlan.Step) async throws {
+        let record = try JSONText(encoding: SessionRecord(state: state, initial: initial, isProvisional: false))
+        try await keeper.with {
+            try journal.note(step: one.number, tokenDigest: one.digest, .done, session: record, on: $0)
+        }
+    }
+
+    /// After a failed transaction: ROLLBACK undoes neither PREPARE nor DEALLOCATE.
+    private func restorePrepared(_ done: [StepPlan.Step]) async throws {
+        let last = states.last ?? initial
+        try await connection.with { [self] connection in
+            let state = try SessionState.read(marks, on: connection)
+            if state.prepared == last.prepared { return }
+            try connection.execute("DEALLOCATE ALL")
+            try prepareAgain(done, current: state.settings, on: connection)
+        }
+    }
+
+    // MARK: SQL
+
+    /// The name of a setting of the transaction that has the state, because the state is read as the script's role.
+    private static let name = "reeve.session_state"
+    private static let captured = "pg_catalog.current_setting('\(name)')"
+    private var capture: String { "pg_catalog.set_config('\(Self.name)', \(SessionState.expression(marks)), true)" }
+
+    private func literal() throws -> String { StepJournal.literal(try JSONText(encoding: initial)) }
+
+    /// - Parameter isProvisional: SQL that may use `s.state`.
+    private func record(isProvisional: String) throws -> String {
+        """
+        (SELECT jsonb_build_object('state', s.state, 'initial', \(try literal()), 'isProvisional', \(isProvisional))
+            FROM (SELECT \(Self.captured)::jsonb) s (state))
+        """
+    }
+}

@@ -1,0 +1,256 @@
+import Foundation
+import Postgres
+import SQL
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Migrations
+
+/// What the steps of a migration leave in their session, for the next step and for a later run.
+@Suite(.database, .timeLimit(.minutes(3)))
+struct StepSessionTests {
+    private let head = "-- reeve: no-transaction\n"
+
+    private static let preparations = """
+        CREATE SCHEMA o;
+        CREATE SCHEMA q;
+        CREATE TABLE z (a text);
+        CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT set_config('search_path', 'o', false) $$;
+        CREATE TABLE gate (x int);
+        GRANT USAGE ON SCHEMA app TO pg_monitor;
+        GRANT ALL ON gate TO pg_monitor;
+        CREATE TABLE d (d date);
+        CREATE TABLE o.t1 (x int);
+        """
+
+    private func schema(of table: String) async throws -> String {
+        try await TestDatabase.current.value(
+            "SELECT relnamespace::regnamespace::text FROM pg_class WHERE relname = '\(table)'")
+    }
+
+    // MARK: Settings
+
+    /// The connection is cut when the server has the COMMIT of the step. The next run has another session.
+    @Test(arguments: [
+        ("BEGIN; SAVEPOINT a; SET search_path = o; ROLLBACK TO a; COMMIT;", "app"),
+        ("DO $$ BEGIN SET search_path = o; END $$;", "o"),
+        ("DO $$ BEGIN EXECUTE 'SET ROLE pg_monitor'; RESET ROLE; EXECUTE 'SET search_path = o'; END $$;", "o"),
+        ("BEGIN; DO $$ BEGIN PERFORM set_config('search_path', 'o', true); END $$; COMMIT;", "app"),
+        ("BEGIN; INSERT INTO z SELECT set_config('search_path', 'o', true); COMMIT;", "app"),
+        ("SELECT f();", "o"),
+        ("BEGIN; SET LOCAL search_path = q; SELECT 1; COMMIT;", "app"),
+        ("BEGIN; SET search_path = o; SET LOCAL search_path = q; COMMIT;", "o"),
+        (
+            "BEGIN; SET search_path = o; SET default_transaction_isolation = serializable; SET lock_timeout = 1; COMMIT;",
+            "o"
+        ),
+        ("SELECT set_config('search_path', 'o', false), set_config('a.b', '1', true);", "o"),
+        (
+            """
+            BEGIN; CREATE ROLE %; GRANT CREATE ON SCHEMA q TO %; SET ROLE %; CREATE TABLE q.t0 (x int); RESET ROLE;
+            REASSIGN OWNED BY % TO CURRENT_USER; DROP OWNED BY %; DROP ROLE %; COMMIT;
+            """, "app"
+        ),
+    ])
+    func `a run that is cut off at the COMMIT of a step continues with the settings of the session`(
+        step: String, schema: String
+    ) async throws {
+        let database = try TestDatabase.current
+        let step = step.replacing("%", with: "\(database.name)_r")
+        let fixture = try MigrationFixture(["0001_a.up.sql": Self.preparations])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("0002_b.up.sql", "\(head)\(step)\nCREATE TABLE here (x int);")
+        let proxy = try FaultProxy(before: database.settings)
+        defer { proxy.close() }
+        proxy.arm(onText: "COMMIT;\nBEGIN", afterForwarding: true) { _ in .cut }
+        await #expect(throws: MigrationError.self) {
+            try await fixture.migrator(proxy.settings(database.settings)).up()
+        }
+        try await waitUntil("the server has recorded the state behind COMMIT") {
+            try await database.value(
+                "SELECT count(*) > 0 AND NOT bool_or((session ->> 'isProvisional')::boolean) FROM reeve.migration_steps"
+            )
+        }
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        #expect(try await self.schema(of: "here") == schema)
+    }
+
+    /// The server was interrupted between COMMIT and the statements behind it.
+    @Test func `settings that may have been the transaction's are asked for`() async throws {
+        let database = try TestDatabase.current
+        let step = "\(head)BEGIN;\nSET LOCAL search_path = q;\nCOMMIT;\n"
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": Self.preparations, "0002_b.up.sql": "\(step)SELECT 1 / 0;",
+        ])
+        let migrator = { try fixture.migrator(database.settings) }
+        await #expect(throws: MigrationError.self) { try await migrator().up() }
+        try await database.execute(
+            """
+            UPDATE reeve.migration_steps SET session =
+                jsonb_set(session || '{"isProvisional": true}', '{state,settings,search_path}', '"q"')
+            """)
+        try fixture.write("0002_b.up.sql", "\(step)CREATE TABLE here (x int);")
+        let error = await #expect(throws: MigrationError.self) { try await migrator().up() }
+        #expect(error?.description.contains("for the session: search_path") == true, "\(error.map { "\($0)" } ?? "")")
+        #expect(error?.hint?.contains("SET search_path") == true)
+        try fixture.write("0002_b.up.sql", "\(step)SET search_path = o;\nCREATE TABLE here (x int);")
+        #expect(try await migrator().up().done.count == 1)
+        #expect(try await schema(of: "here") == "o")
+    }
+
+    @Test func `statements that make a setting known`() throws {
+        let script = try MigrationScript(
+            path: "f",
+            bytes: Array(
+                """
+                SET search_path = o; SET SESSION work_mem TO '1MB'; SET app.a TO 'x'; RESET jit; SET TIME ZONE 'UTC';
+                SET ROLE x; SET SESSION AUTHORIZATION y; SET "Lock_Timeout" = 1; SELECT 1; SET DateStyle = 'ISO';
+                """.utf8))
+        let words = try script.statements.map(script.words)
+        let some = ExplicitSettings(words)
+        for name in ["search_path", "work_mem", "app.a", "jit", "timezone", "role", "session_authorization"] {
+            #expect(some.cover(name), "\(name)")
+        }
+        #expect(!some.cover("datestyle"))
+        for text in ["SET LOCAL jit = on", "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL DEFERRED", "SELECT 1"] {
+            let one = try MigrationScript(path: "f", bytes: Array("\(text); SET jit = on".utf8))
+            #expect(!ExplicitSettings(try one.statements.map(one.words)).cover("jit"), "\(text)")
+        }
+        let all = try MigrationScript(path: "f", bytes: Array("RESET ALL".utf8))
+        let reset = ExplicitSettings(try all.statements.map(all.words))
+        #expect(reset.cover("jit") && !reset.cover("role"))
+    }
+
+    /// What the script has not changed is as the later session began.
+    @Test func `a state is carried over into a session that began with other settings`() {
+        func state(_ settings: [String: String]) -> SessionState {
+            SessionState(settings: settings, role: "none", user: "u", prepared: [], hasTemporaryObjects: false)
+        }
+        let initial = ["path": "a", "lock": "500", "gone": "1", "reset": "r"]
+        let now = ["path": "b", "lock": "900", "new": "n", "reset": "r2"]
+        let left = state(["path": "script", "lock": "500", "own": "o", "gone": "1"])
+        let rebased = left.rebased(from: initial, to: now)
+        #expect(rebased.settings == ["path": "script", "lock": "900", "own": "o", "new": "n"])
+        let adoption = rebased.adoption(from: now, local: true)
+        #expect(
+            adoption == [
+                "SELECT pg_catalog.set_config('own', 'o', true), pg_catalog.set_config('path', 'script', true), "
+                    + "pg_catalog.set_config('reset', NULL, true)",
+                "SET LOCAL SESSION AUTHORIZATION \"u\"", "SET LOCAL ROLE NONE",
+            ])
+    }
+
+    // MARK: Prepared statements
+
+    private static let preparing: [(file: String, query: String, expected: String)] = [
+        (
+            """
+            SET DateStyle = 'ISO, DMY';
+            PREPARE q1 AS INSERT INTO d VALUES ('01/02/2020');
+            SET DateStyle = 'ISO, MDY';
+            """, "SELECT string_agg(d::text, ' ') FROM app.d", "2020-02-01"
+        ),
+        (
+            "SET search_path = o, app;\nPREPARE q1 AS INSERT INTO t1 VALUES (1);\nSET search_path = app;\n",
+            "SELECT string_agg(x::text, ' ') FROM o.t1", "1"
+        ),
+        (
+            """
+            PREPARE q1 AS INSERT INTO d VALUES ('01/02/2020');
+            DEALLOCATE q1;
+            SET DateStyle = 'ISO, DMY';
+            PREPARE q1 AS INSERT INTO d VALUES ('01/02/2020');
+            SET DateStyle = 'ISO, MDY';
+            """, "SELECT string_agg(d::text, ' ') FROM app.d", "2020-02-01"
+        ),
+        (
+            """
+            BEGIN; SET DateStyle = 'ISO, DMY'; PREPARE q1 AS INSERT INTO d VALUES ('01/02/2020'); COMMIT;
+            SET DateStyle = 'ISO, MDY';
+            """, "SELECT string_agg(d::text, ' ') FROM app.d", "2020-02-01"
+        ),
+        (
+            "PREPARE q1 AS INSERT INTO o.t1 VALUES (1);\nSET ROLE pg_monitor;\n",
+            "SELECT string_agg(x::text, ' ') FROM o.t1", "1"
+        ),
+    ]
+
+    private func fixture(_ beginning: String, _ step: String) async throws -> MigrationFixture {
+        let fixture = try MigrationFixture(["0001_a.up.sql": Self.preparations])
+        _ = try await fixture.migrator(TestDatabase.current.settings).up()
+        // EXECUTE analyses a statement again if the search path is another one.
+        let isElsewhere = beginning.contains("search_path = o")
+        let reset = beginning.contains("SET ROLE") ? "RESET ROLE;" : isElsewhere ? "SET search_path = o, app;" : ""
+        try fixture.write("0002_b.up.sql", "\(head)\(beginning)\n\(step)\n\(reset)\nEXECUTE q1;")
+        return fixture
+    }
+
+    private final class Flag: Sendable {
+        private let state = Mutex(false)
+        var isSet: Bool { state.withLock { $0 } }
+        func set() { state.withLock { $0 = true } }
+    }
+
+    /// Runs `up` while another session has a lock, until the first attempt has failed.
+    private func upBesideLock(_ fixture: MigrationFixture) async throws {
+        let database = try TestDatabase.current
+        let isRetried = Flag()
+        try await database.connection { blocker in
+            try await blocker.with { try $0.execute("BEGIN; LOCK TABLE app.gate") }
+            let run = Task {
+                try await fixture.migrator(database.settings) { $0.retries = 50 }.up {
+                    if case .retries = $0 { isRetried.set() }
+                }
+            }
+            try await waitUntil("a step is tried again") { isRetried.isSet }
+            try await blocker.with { try $0.execute("COMMIT") }
+            #expect(try await run.value.done.count == 1)
+        }
+    }
+
+    @Test(arguments: preparing)
+    func `statements stay prepared when a later step is tried again`(
+        beginning: String, query: String, expected: String
+    ) async throws {
+        try await upBesideLock(fixture(beginning, "INSERT INTO app.gate VALUES (1);"))
+        #expect(try await TestDatabase.current.value(query) == expected)
+    }
+
+    /// ROLLBACK does not undo what the failed attempt has prepared and deallocated.
+    @Test func `a step that prepares and deallocates is tried again`() async throws {
+        try await upBesideLock(
+            fixture(
+                Self.preparing[0].file,
+                """
+                BEGIN; PREPARE q2 AS SELECT 1; DEALLOCATE q1; LOCK TABLE app.gate; COMMIT;
+                PREPARE q1 AS INSERT INTO o.t1 VALUES (1);
+                """))
+        #expect(try await TestDatabase.current.value("SELECT string_agg(x::text, ' ') FROM o.t1") == "1")
+    }
+
+    @Test(arguments: preparing)
+    func `a later run prepares statements with the settings that they had`(
+        beginning: String, query: String, expected: String
+    ) async throws {
+        let database = try TestDatabase.current
+        let fixture = try await fixture(beginning, "SELECT 1 / 0;")
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        let file = try String(contentsOfFile: "\(fixture.folder)/0002_b.up.sql", encoding: .utf8)
+        try fixture.write("0002_b.up.sql", file.replacing("1 / 0", with: "1"))
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        #expect(try await database.value(query) == expected)
+    }
+
+    @Test func `only names that may be settings are asked for`() throws {
+        let script = try MigrationScript(
+            path: "f",
+            bytes: Array(
+                """
+                INSERT INTO settings VALUES ('mail.host', 'x');
+                SET app.tenant = 'a.b';
+                DO $$ BEGIN PERFORM set_config('app.user', 'x', false); END $$;
+                """.utf8))
+        #expect(try SessionMarks(of: script).settings == ["app.tenant", "app.user"])
+    }
+}
