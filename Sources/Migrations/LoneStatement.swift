@@ -31,12 +31,9 @@ struct LoneStatement: Sendable {
             let table = try await relation(index.table)
             return StatementEvidence(objects: [table], indexes: try await indexes(of: table).map(\.oid))
         case .dropIndex(let name): return StatementEvidence(objects: [try await relation(name)])
-        case .reindex(let name):
-            let table = try await table(of: relation(name))
-            return StatementEvidence(objects: [table], indexes: try await indexes(of: table).map(\.oid))
-        case .reindexTable(let name):
-            let table = try await relation(name)
-            return StatementEvidence(objects: [table], indexes: try await indexes(of: table).map(\.oid))
+        case .reindex(let scope):
+            let leftovers = try await ReindexLeftovers(scope).find(of: object(of: scope), on: keeper)
+            return StatementEvidence(objects: [try await object(of: scope)], indexes: leftovers.map(\.oid))
         case .detachPartition(let parent, let partition):
             return StatementEvidence(objects: [try await relation(parent), try await relation(partition)])
         case .createDatabase(let name), .dropDatabase(let name):
@@ -57,8 +54,8 @@ struct LoneStatement: Sendable {
         case .dropIndex:
             guard wasStarted, let object = before?.objects.first ?? nil else { return false }
             return try await !exists(object, in: "pg_class")
-        case .reindex, .reindexTable:
-            if wasStarted, let before { try await dropLeftovers(of: before) }
+        case .reindex(let scope):
+            if wasStarted, let before { try await dropLeftovers(of: scope, before) }
             return false
         case .detachPartition(let parent, let partition):
             if let before { return try await wasDetached(before.objects, wasStarted: wasStarted) }
@@ -102,7 +99,7 @@ struct LoneStatement: Sendable {
             where !one.isValid && one.isSame && !before.indexes.contains(one.oid) {
                 try await drop(one)
             }
-        case .reindex, .reindexTable: try await dropLeftovers(of: before)
+        case .reindex(let scope): try await dropLeftovers(of: scope, before)
         default: break
         }
     }
@@ -140,16 +137,10 @@ struct LoneStatement: Sendable {
         try await connection.with { _ = try $0.execute("DROP INDEX CONCURRENTLY IF EXISTS \(index.name)") }
     }
 
-    /// Drops the invalid indexes that an interrupted REINDEX CONCURRENTLY leaves behind (PostgreSQL manual, REINDEX,
-    /// "Rebuilding Indexes Concurrently").
-    private func dropLeftovers(of before: StatementEvidence) async throws {
-        let table = before.objects.first ?? nil
-        for index in try await indexes(of: table) where !index.isValid && index.name.contains(/_cc(?:new|old)[0-9]*"?$/)
-        {
-            // The index `_ccold` is the old one. The index `_ccnew` is new.
-            if index.name.contains("_ccold") || !before.indexes.contains(index.oid) {
-                try await connection.with { _ = try $0.execute("DROP INDEX CONCURRENTLY IF EXISTS \(index.name)") }
-            }
+    private func dropLeftovers(of scope: ReindexScope, _ before: StatementEvidence) async throws {
+        for one in try await ReindexLeftovers(scope).find(of: before.objects.first ?? nil, on: keeper)
+        where !before.indexes.contains(one.oid) {
+            try await connection.with { _ = try $0.execute("DROP INDEX CONCURRENTLY IF EXISTS \(one.name)") }
         }
     }
 
@@ -164,13 +155,6 @@ struct LoneStatement: Sendable {
                 WHERE x.indrelid = $1::int8::oid
                 """, [table]
             ).map { (try $0.get("oid"), try $0.get("name"), try $0.get("is_valid")) }
-        }
-    }
-
-    private func table(of index: Int?) async throws -> Int? {
-        try await keeper.with { keeper in
-            try keeper.query("SELECT indrelid::int8 FROM pg_index WHERE indexrelid = $1::int8::oid", [index])
-                .first?.get(0)
         }
     }
 
@@ -208,6 +192,20 @@ struct LoneStatement: Sendable {
         return try await connection.with { connection in
             try connection.query("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid::pg_catalog.int8", [name])
                 .first?.get(0)
+        }
+    }
+
+    /// Returns the OID of the index, table or schema that a REINDEX names.
+    private func object(of scope: ReindexScope) async throws -> Int? {
+        switch scope {
+        case .index(let name), .table(let name): return try await relation(name)
+        case .schema(let name):
+            if hasUnicodeEscapes(name) { return nil }
+            return try await keeper.with { keeper in
+                try keeper.query("SELECT oid::int8 FROM pg_namespace WHERE nspname = (parse_ident($1))[1]::name", [name])
+                    .first?.get(0)
+            }
+        case .database: return nil
         }
     }
 

@@ -5,8 +5,8 @@ enum NonTransactionalStatement: Equatable, Sendable {
     /// Names are as in the script, with their quotes, so that the server folds and truncates them.
     case createIndex(IndexStatement)
     case dropIndex(name: String)
-    case reindex(index: String)
-    case reindexTable(String)
+    /// With CONCURRENTLY.
+    case reindex(ReindexScope)
     case detachPartition(parent: String, partition: String)
     case createDatabase(name: String)
     case dropDatabase(name: String)
@@ -20,7 +20,7 @@ enum NonTransactionalStatement: Equatable, Sendable {
     /// transactions of other sessions without blocking them.
     var waitsPatiently: Bool {
         switch self {
-        case .createIndex, .dropIndex, .reindex, .reindexTable, .detachPartition, .procedure: true
+        case .createIndex, .dropIndex, .reindex, .detachPartition, .procedure: true
         case .createDatabase, .dropDatabase, .other: false
         }
     }
@@ -107,9 +107,11 @@ enum NonTransactionalStatement: Equatable, Sendable {
         }
         let concurrently = reader.skip("CONCURRENTLY") || isOption ?? false
         switch what {
+        case "INDEX" where concurrently: self = .reindex(.index(reader.name()))
+        case "TABLE" where concurrently: self = .reindex(.table(reader.name()))
+        case "SCHEMA" where concurrently: self = .reindex(.schema(reader.name()))
+        case "DATABASE" where concurrently: self = .reindex(.database)
         case "DATABASE", "SYSTEM", "SCHEMA": self = .other
-        case "INDEX" where concurrently: self = .reindex(index: reader.name())
-        case "TABLE" where concurrently: self = .reindexTable(reader.name())
         default: return nil
         }
     }
@@ -136,6 +138,14 @@ enum NonTransactionalStatement: Equatable, Sendable {
             return nil
         }
     }
+}
+
+/// What a `REINDEX` rebuilds. Names are as in the script.
+enum ReindexScope: Equatable, Sendable {
+    case index(String)
+    case table(String)
+    case schema(String)
+    case database
 }
 
 /// A `CREATE INDEX CONCURRENTLY`.

@@ -88,8 +88,10 @@ import Testing
                         name: nil, table: "t", isUnique: false, toleratesExisting: false, definitionStart: 30))
             ),
             ("DROP INDEX CONCURRENTLY IF EXISTS s.i", .dropIndex(name: "s.i")),
-            ("REINDEX (VERBOSE, CONCURRENTLY) INDEX i", .reindex(index: "i")),
-            ("REINDEX TABLE CONCURRENTLY t", .reindexTable("t")),
+            ("REINDEX (VERBOSE, CONCURRENTLY) INDEX i", .reindex(.index("i"))),
+            ("REINDEX TABLE CONCURRENTLY t", .reindex(.table("t"))),
+            ("REINDEX SCHEMA CONCURRENTLY s", .reindex(.schema("s"))),
+            ("REINDEX (CONCURRENTLY) DATABASE d", .reindex(.database)),
             ("REINDEX DATABASE d", .other), ("ALTER SUBSCRIPTION s REFRESH PUBLICATION", .other),
             ("ALTER TABLE ONLY t DETACH PARTITION p CONCURRENTLY", .detachPartition(parent: "t", partition: "p")),
             ("ALTER TABLE s.t * DETACH PARTITION p CONCURRENTLY", .detachPartition(parent: "s.t", partition: "p")),
