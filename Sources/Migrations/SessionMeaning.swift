@@ -25,26 +25,51 @@ enum SessionMeaning {
     /// SELECT list.
     static let ofReeve = pinned.map { ", pg_catalog.set_config('\($0.0)', '\($0.1)', true)" }.joined()
 
-    /// The values that a database has for the settings, by name.
+    /// Settings of a database that a scratch database does not get: those that others depend on, that only limit
+    /// statements, and lists, whose spelling has other rules.
+    private static let ofDatabaseAlone = [
+        "role", "session_authorization", "search_path", "temp_tablespaces", "client_encoding",
+        "default_transaction_read_only",
+    ]
+
+    /// The values that a database has for the settings above and for those that its owner has made (ALTER DATABASE … SET,
+    /// also for the current role), by name. Migrations may depend on them.
     static func values(on connection: isolated Connection) throws -> [(name: String, value: String)] {
         try connection.query(
-            "SELECT name, reset_val FROM pg_settings WHERE name = ANY ($1::text[]) ORDER BY name",
-            [pinned.map(\.0) + ofScripts]
-        ).map { (try $0.get("name"), try $0.get("reset_val")) }
+            """
+            SELECT name, reset_val AS value FROM pg_settings WHERE name = ANY ($1::text[])
+            UNION ALL (
+                SELECT DISTINCT ON (c.name) c.name, c.value
+                FROM pg_db_role_setting s,
+                    LATERAL (SELECT split_part(t, '=', 1) AS name, substr(t, strpos(t, '=') + 1) AS value
+                        FROM unnest(s.setconfig) t) c
+                WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+                    AND s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))
+                    AND lower(c.name) <> ALL ($2::text[])
+                    AND c.name !~* '(^log_|_timeout$|_preload_libraries$)'
+                ORDER BY c.name, s.setrole DESC
+            ) ORDER BY 1
+            """, [pinned.map(\.0) + ofScripts, (pinned.map(\.0) + ofScripts).map { $0.lowercased() } + ofDatabaseAlone]
+        ).map { (try $0.get("name"), try $0.get("value")) }
     }
 
-    /// Makes a scratch database have the settings of another database.
+    /// Makes a scratch database have the settings of another database, as far as the role may make them.
     ///
     /// - Throws: `PostgresError`.
     static func copy(from server: ConnectionSettings, to scratch: ConnectionSettings) async throws {
         let values = try await Connection.opened(server.named("reeve validate")) { connection in
             try await connection.with { try Self.values(on: $0) }
         }
-        let name = quoteIdentifier(scratch.parameters["dbname"] ?? "")
+        let database = quoteIdentifier(scratch.parameters["dbname"] ?? "")
         try await Connection.opened(scratch.named("reeve validate")) { connection in
             try await connection.with { connection in
-                for (setting, value) in values {
-                    try connection.execute("ALTER DATABASE \(name) SET \(setting) TO \(quoteLiteral(value))")
+                for (name, value) in values {
+                    let setting = name.split(separator: ".").map { quoteIdentifier(String($0)) }.joined(separator: ".")
+                    do {
+                        try connection.execute("ALTER DATABASE \(database) SET \(setting) TO \(quoteLiteral(value))")
+                    } catch let error as PostgresError where error.sqlState == "42501" {
+                        // A superuser has made this setting of the database.
+                    }
                 }
             }
         }

@@ -27,9 +27,18 @@ enum ForeignWrite {
         return names
     }
 
-    private static let writing = [
-        "INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "COPY", "WITH", "EXPLAIN", "PREPARE",
-    ]
+    private static let writing = ["INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "COPY", "WITH", "PREPARE"]
+
+    private static let beginnings = writing + ["EXECUTE"]
+
+    /// Returns whether statements of a script may create foreign tables before others write: by their text, or by functions
+    /// that they call. Pure.
+    static func mayFollow(in script: MigrationScript) throws -> Bool {
+        if script.source.mentions("foreign") { return true }
+        return try script.statements.contains {
+            ["SELECT", "CALL", "DO", "EXECUTE"].contains(try script.words(of: $0).first?.keyword)
+        }
+    }
 
     /// Returns the name at the beginning of some words; nil if there is none, and an empty text if the server cannot look
     /// it up.
@@ -59,6 +68,10 @@ enum ForeignWrite {
     static func isMade(by words: [ScriptWord], on connection: isolated Connection) throws -> Bool {
         switch words.first?.keyword {
         case "PREPARE": return false
+        case "EXPLAIN":
+            // The statement behind the options.
+            guard let start = words.firstIndex(where: { beginnings.contains($0.keyword) }) else { return false }
+            return try isMade(by: Array(words[start...]), on: connection)
         case "EXECUTE":
             guard words.count > 1 else { return false }
             if hasUnicodeEscapes(words[1].text) { return try isPossible(on: connection) }

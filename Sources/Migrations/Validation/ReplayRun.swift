@@ -37,7 +37,7 @@ struct ReplayRun: Sendable {
         _ action: MigrationAction, _ done: [Int: StepJournal.Step]?, on connection: isolated Connection
     ) throws {
         let source = action.script
-        let mayWriteElsewhere = try source.source.mentions("foreign") || ForeignWrite.isPossible(on: connection)
+        let mayWriteElsewhere = try ForeignWrite.mayFollow(in: source) || ForeignWrite.isPossible(on: connection)
         let script = ScriptRun(script: source) { statement, connection in
             let words = try source.words(of: statement)
             if let others = ReplayedStatement.substitute(words, in: source.source) { return others }

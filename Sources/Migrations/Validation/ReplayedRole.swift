@@ -142,7 +142,7 @@ enum ReplayedRole {
         "ARRAY[\(words.compactMap(name).map { quoteLiteral($0) }.joined(separator: ", "))]::pg_catalog.name[]"
     }
 
-    private static func block(_ text: String) -> String {
+    static func block(_ text: String) -> String {
         "DO \(quoteLiteral(text.hasPrefix("DECLARE") || text.hasPrefix("BEGIN") ? text : "BEGIN\n\(text)\nEND"))"
     }
 

@@ -28,7 +28,8 @@ enum ReplayedStatement {
             guard let on = words.firstIndex(where: { $0.keyword == "ON" }) else {
                 return ReplayedRole.membership(words, in: source)
             }
-            return isShared(words[(on + 1)...]) ? [] : nil
+            guard isShared(words[(on + 1)...]) else { return nil }
+            return ["GRANT", "REVOKE"].contains(words[0].keyword) ? ofDatabase(words, on, in: source) : []
         case ("CREATE", "SCHEMA"):
             // The schema's elements may be GRANT statements.
             let elements = words.indices.filter { words[$0].keyword == "ON" }.map { words[($0 + 1)...] }
@@ -40,6 +41,24 @@ enum ReplayedStatement {
         case ("DROP", "SUBSCRIPTION"): return ReplayedSubscription.removal(words)
         default: return nil
         }
+    }
+
+    /// Privileges on the database are given on the scratch database, because later statements may require them. Those on
+    /// other objects of the server are not.
+    ///
+    /// - Parameter on: the index of ON.
+    private static func ofDatabase(_ words: [ScriptWord], _ on: Int, in source: [UInt8]) -> [String] {
+        guard words[on + 1].keyword == "DATABASE",
+            let end = words[(on + 2)...].firstIndex(where: { ["TO", "FROM"].contains($0.keyword) })
+        else { return [] }
+        let (before, after) = (text(words[...(on + 1)], source), text(words[end...], source))
+        return [
+            ReplayedRole.block(
+                """
+                EXECUTE pg_catalog.concat_ws(' ', \(quoteLiteral(before)),
+                    pg_catalog.quote_ident(pg_catalog.current_database()), \(quoteLiteral(after)));
+                """)
+        ]
     }
 
     /// Returns the words as they are written in a source, from the first to the last.
