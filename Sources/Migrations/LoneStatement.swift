@@ -202,8 +202,10 @@ struct LoneStatement: Sendable {
         case .schema(let name):
             if hasUnicodeEscapes(name) { return nil }
             return try await keeper.with { keeper in
-                try keeper.query("SELECT oid::int8 FROM pg_namespace WHERE nspname = (parse_ident($1))[1]::name", [name])
-                    .first?.get(0)
+                try keeper.query(
+                    "SELECT oid::int8 FROM pg_namespace WHERE nspname = (parse_ident($1))[1]::name", [name]
+                )
+                .first?.get(0)
             }
         case .database: return nil
         }

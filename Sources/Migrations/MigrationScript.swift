@@ -66,9 +66,10 @@ public struct MigrationScript: Sendable {
     }
 
     /// Returns whether the text contains a name as a whole word, in lower or upper case.
-    func names(_ identifier: String) -> Bool {
+    func names(_ identifier: String) -> Bool { Self.isNamed(identifier, in: text.lowercased()) }
+
+    private static func isNamed(_ identifier: String, in text: String) -> Bool {
         let name = quoteIdentifier(identifier).dropFirst().dropLast().lowercased()
-        let text = text.lowercased()
         let isOfWord = { (character: Character) in
             character.isLetter || character.isNumber || "_$".contains(character)
         }
@@ -76,6 +77,14 @@ public struct MigrationScript: Sendable {
             !(text[..<range.lowerBound].last.map(isOfWord) ?? false)
                 && !(text[range.upperBound...].first.map(isOfWord) ?? false)
         }
+    }
+
+    /// Returns those of some roles that the script names, if it may ask which roles there are.
+    func rolesAskedFor(_ roles: [String]) -> [String] {
+        let catalogs: [StaticString] = ["pg_roles", "pg_authid", "pg_user", "pg_has_role", "regrole"]
+        guard catalogs.contains(where: { source.mentions($0) }) else { return [] }
+        let text = text.lowercased()
+        return roles.filter { Self.isNamed($0, in: text) }
     }
 
     /// Whether the script may create roles.

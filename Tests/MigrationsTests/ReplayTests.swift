@@ -74,20 +74,33 @@ struct ReplayTests {
             DEALLOCATE w;
             CREATE RULE also AS ON INSERT TO own DO ALSO INSERT INTO ft VALUES (new.x);
             INSERT INTO U&"f\\0074" VALUES (8);
+            PREPARE w AS INSERT INTO ft VALUES (9);
+            EXPLAIN (ANALYZE, COSTS off) EXECUTE w;
+            EXPLAIN ANALYZE INSERT INTO ft VALUES (10);
             """,
+            // Nothing in the text shows that there is a foreign table, until a function has made it.
+            "0003_c.up.sql": """
+            CREATE FUNCTION make() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                EXECUTE 'CREATE FOR' || 'EIGN TABLE late (x int) SERVER remote OPTIONS (schema_name ''public'', table_name ''r'')';
+            END $$;
+            DROP FOREIGN TABLE fp; DROP VIEW fv; DROP RULE also ON own; DROP FOREIGN TABLE ft;
+            """,
+            "0004_d.up.sql": "SELECT make();\nINSERT INTO late VALUES (11);",
         ])
         try await database.execute("CREATE TABLE public.r (x int)")
         _ = try await fixture.migrator(database.settings).up()
         let rows = "SELECT string_agg(x::text, ',' ORDER BY x) FROM public.r"
-        #expect(try await database.value(rows) == "2,3,5,8")
+        #expect(try await database.value(rows) == "2,3,5,8,9,10,11")
         try await database.execute("INSERT INTO public.r VALUES (1)")
         #expect(try await validate(fixture).differences == [])
-        #expect(try await database.value(rows) == "1,2,3,5,8")
+        #expect(try await database.value(rows) == "1,2,3,5,8,9,10,11")
     }
 
     @Test func namesBehindAPointAreNoKeywords() throws {
         #expect(try substitute("COPY public.from TO '/x/f.csv'") == [])
         #expect(try substitute("COPY public.to FROM STDIN") == nil)
+        let revoke = try #require(try substitute("REVOKE ALL ON DATABASE other FROM r")?.first)
+        #expect(revoke.contains("current_database()") && !revoke.contains("other"))
         #expect(try substitute("ALTER USER mapping CREATEDB") == [])
         #expect(try substitute("DROP USER mapping")?.first?.contains("DROP ROLE") == true)
         #expect(try substitute("CREATE USER MAPPING IF NOT EXISTS FOR a SERVER s") == nil)
@@ -95,6 +108,74 @@ struct ReplayTests {
         #expect(
             try substitute("ALTER SUBSCRIPTION s SET (failover = true, binary)")
                 == ["ALTER SUBSCRIPTION s SET (binary)"])
+    }
+
+    // MARK: The database
+
+    /// What migrations do may depend on the settings that the owner of the database has made.
+    @Test(.database) func aReplayHasTheSettingsOfTheDatabase() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "ALTER DATABASE \(database.name) SET app.env = 'prod'",
+            "ALTER DATABASE \(database.name) SET check_function_bodies = off",
+            "ALTER DATABASE \(database.name) SET statement_timeout = '1min'",
+            "ALTER DATABASE \(database.name) SET default_transaction_read_only = off")
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            DO $$ BEGIN
+                IF current_setting('app.env', true) = 'prod' THEN CREATE TABLE only_there (x int); END IF;
+            END $$;
+            CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT x FROM later';
+            CREATE TABLE later (x int);
+            """
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        #expect(try await database.value("SELECT to_regclass('app.only_there') IS NOT NULL"))
+        #expect(try await validate(fixture).differences == [])
+    }
+
+    /// A cached replay is not used once the migrations would find other settings or roles.
+    @Test(.database) func theCacheDependsOnSettingsAndRoles() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_opt"
+        try await database.execute("CREATE ROLE \(role)")
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            DO $$ BEGIN
+                IF EXISTS (SELECT FROM pg_roles WHERE rolname = '\(role)') THEN CREATE TABLE of_role (x int); END IF;
+                IF current_setting('app.env', true) = 'prod' THEN CREATE TABLE of_setting (x int); END IF;
+            END $$;
+            """
+        ])
+        let cache = "/tmp/reeve-cache-\(UUID().uuidString.prefix(8))"
+        defer { try? FileManager.default.removeItem(atPath: cache) }
+        _ = try await fixture.migrator(database.settings).up()
+        #expect(try await validate(fixture, cache: cache).differences == [])
+        try await database.execute("DROP ROLE \(role)", "DROP TABLE app.of_role")
+        #expect(try await validate(fixture, cache: cache).differences == [])
+        try await database.execute("ALTER DATABASE \(database.name) SET app.env = 'prod'")
+        #expect(try await validate(fixture, cache: cache).differences.map { "\($0.object)" }.count == 1)
+    }
+
+    /// Later statements may require the privileges on the database.
+    @Test(.database) func privilegesOnTheDatabaseAreThoseOfTheScratchDatabase() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_owner"
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            CREATE ROLE \(role);
+            GRANT CREATE ON DATABASE \(database.name) TO \(role);
+            SET ROLE \(role);
+            CREATE SCHEMA \(role)_s;
+            RESET ROLE;
+            REVOKE CREATE ON DATABASE \(database.name) FROM \(role);
+            """
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        #expect(try await validate(fixture).differences == [])
+        #expect(
+            try await !database.value("SELECT has_database_privilege('\(role)', current_database(), 'CREATE')"))
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
     // MARK: Roles

@@ -498,7 +498,7 @@ struct ValidationTests {
             ]
         ),
         ("ALTER SYSTEM SET work_mem = '7MB'", []), ("ALTER USER u PASSWORD 'x'", []),
-        ("GRANT CONNECT ON DATABASE d TO r", []), ("REVOKE CREATE ON TABLESPACE t FROM r", []),
+        ("GRANT SET ON PARAMETER work_mem TO r", []), ("REVOKE CREATE ON TABLESPACE t FROM r", []),
         ("COMMENT ON ROLE r IS 'x'", []), ("COMMENT ON DATABASE d IS 'x'", []),
         ("COPY t TO '/x/y.csv'", []), ("COPY (SELECT a FROM t) TO PROGRAM 'p'", []), ("COPY t FROM PROGRAM 'p'", []),
     ])

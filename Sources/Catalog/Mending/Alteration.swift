@@ -53,14 +53,48 @@ struct AlterationPlanner {
 
     private func column(_ property: String, _ old: CatalogObject, _ new: CatalogObject) -> Alteration {
         let alteration = ColumnAlteration(old: old, new: new, relations: definition.relations).alteration(of: property)
-        guard property == "identity", old["identity"] == nil, case .statements(let statements) = alteration else {
+        guard property == "identity", case .statements(let statements) = alteration else { return alteration }
+        if new["identity"] == nil { return .statements(statements + ordinarySequences(insteadOf: old.identity, new)) }
+        guard old["identity"] == nil, let sequence = definition.relations.identitySequence(of: new.identity) else {
             return alteration
         }
-        let sequence = definition.relations.identitySequence(of: new.identity)
-        return .statements(statements + (sequence.map(definition.attributes) ?? []))
+        let path = sequence.identity.path
+        let attributes = definition.attributes(of: sequence)
+        if found[sequence.identity] == nil {
+            return .statements(statements + attributes + [position(of: path, from: new.identity)])
+        }
+        // The column has an ordinary sequence of that name, which cannot become the column's own.
+        let former = "reeve_former_sequence"
+        let formerPath = "\(sequence.identity.quotedParent).\(former)"
+        return .statements(
+            ["ALTER SEQUENCE \(path) RENAME TO \(former)"] + statements + attributes + [
+                "SELECT setval(\(quoteLiteral(path)), last_value, is_called) FROM \(formerPath)",
+                "DROP SEQUENCE \(formerPath)",
+            ])
+    }
+
+    /// Returns the statement that sets the position of a sequence behind the values of a column.
+    private func position(of sequence: String, from column: ObjectIdentity) -> String {
+        let (table, name) = (column.quotedParent, column.quotedName)
+        return "SELECT setval(\(quoteLiteral(sequence)), max(\(name))) FROM \(table) HAVING max(\(name)) IS NOT NULL"
+    }
+
+    /// Returns the statements that create the ordinary sequences whose names an identity column had.
+    private func ordinarySequences(insteadOf column: ObjectIdentity, _ new: CatalogObject) -> [String] {
+        var statements: [String] = []
+        for object in found.sorted where ExactText.same(object["identity of"], column.path) {
+            guard let sequence = expected[object.identity], sequence["identity of"] == nil else { continue }
+            let path = sequence.identity.path
+            statements += definition.create(sequence) + definition.attributes(of: sequence)
+            if let owner = sequence["owned by"] { statements.append("ALTER SEQUENCE \(path) OWNED BY \(owner)") }
+            statements.append(position(of: path, from: new.identity))
+        }
+        return statements
     }
 
     private func sequence(_ property: String, _ new: CatalogObject) -> Alteration {
+        // Identity and ordinary sequences do not become each other: the column's alteration creates a new one.
+        if (new["identity of"] == nil) != (found[new.identity]?["identity of"] == nil) { return .statements([]) }
         let alter = "ALTER SEQUENCE \(new.identity.path)"
         switch property {
         case "owned by": return .afterwards(["\(alter) OWNED BY \(new["owned by"] ?? "NONE")"])

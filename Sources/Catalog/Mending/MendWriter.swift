@@ -34,14 +34,23 @@ struct MendWriter {
         let late = plan.drops.subtracting(plan.earlyDrops)
         for identity in dropOrder(late) { drop(identity, &script) }
         finish(&script)
-        // Rows must not be out of sight if a later statement fails.
-        script.isAtomic =
-            !plan.rebuilds.isEmpty || !plan.retypes.isEmpty
-            || script.statements.contains { $0.sql.contains(" DETACH PARTITION ") }
+        script.isAtomic = isAtomic(script)
         script.statements = script.statements.map(marked)
         // A new label of an enum can be used only after the transaction that adds it.
         script.statements = script.statements.filter(\.comesFirst) + script.statements.filter { !$0.comesFirst }
         return script
+    }
+
+    /// Returns whether a statement that fails must undo the earlier ones: rows would be out of sight, or something would
+    /// be taken away and not made again.
+    private func isAtomic(_ script: MendScript) -> Bool {
+        let hidesRows =
+            !plan.rebuilds.isEmpty || !plan.retypes.isEmpty
+            || script.statements.contains { $0.sql.contains(" DETACH PARTITION ") }
+        let takesAway =
+            !plan.recreates.isEmpty || !plan.defaultsAway.isEmpty || plan.alterations.values.contains { $0.count > 1 }
+        // Statements on subscriptions cannot run in a transaction if there is a replication slot.
+        return hidesRows || takesAway && !script.statements.contains { $0.sql.contains(" SUBSCRIPTION ") }
     }
 
     private func marked(_ statement: MendScript.Statement) -> MendScript.Statement {

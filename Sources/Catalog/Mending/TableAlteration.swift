@@ -147,13 +147,9 @@ struct ColumnAlteration {
         guard let kind = new["identity"]?.uppercased() else { return ["\(alter) DROP IDENTITY"] }
         guard old["identity"] == nil else { return ["\(alter) SET GENERATED \(kind)"] }
         let options = relations.identityOptions(of: new.identity)
-        let (table, column) = (new.identity.quotedParent, new.identity.quotedName)
-        var statements = old["default"] == nil ? [] : ["\(alter) DROP DEFAULT"]
-        statements.append("\(alter) ADD GENERATED \(kind) AS IDENTITY\(options)")
-        statements.append(
-            "SELECT setval(pg_get_serial_sequence(\(quoteLiteral(table)), \(quoteLiteral(new.identity.name))), "
-                + "max(\(column))) FROM \(table) HAVING max(\(column)) IS NOT NULL")
-        return statements
+        return (old["default"] == nil ? [] : ["\(alter) DROP DEFAULT"]) + [
+            "\(alter) ADD GENERATED \(kind) AS IDENTITY\(options)"
+        ]
     }
 
     /// The statement that sets the storage of the column. If the storage is the default of the type, the statement is a

@@ -48,6 +48,8 @@ struct ExpectedSchemaFinder: Sendable {
     let serverVersion: Int
     /// The settings and the locale of the database, and the role that replays, which change what the migrations create.
     let meaning: String
+    /// The roles of the server.
+    let roles: [String]
     let policy: ScratchPolicy
     /// The folder in which replays are cached; nil: no cache.
     let cacheFolder: String?
@@ -78,7 +80,10 @@ struct ExpectedSchemaFinder: Sendable {
         var digest = Digest()
         digest.update("\(Self.format)\u{0}\(serverVersion)\u{0}\(meaning)\u{0}".utf8)
         digest.update(CatalogReader.version(server: serverVersion / 10000).utf8)
-        for selection in selections { digest.update(selection.digest) }
+        for selection in selections {
+            digest.update(selection.digest)
+            digest.update(selection.rolesAskedFor(roles).joined(separator: "\u{0}").utf8)
+        }
         return Bytes(digest.finish()).hex
     }
 

@@ -130,6 +130,9 @@ struct MigrationSelection: Sendable {
     /// Returns whether one of the migrations contains the name of an object, as opposed to code that computes the name.
     func names(_ identity: ObjectIdentity) -> Bool { selected.contains { $0.migration.up.names(identity.name) } }
 
+    /// Returns those of some roles on whose existence the schema may depend.
+    func rolesAskedFor(_ roles: [String]) -> [String] { selected.flatMap { $0.migration.up.rolesAskedFor(roles) } }
+
     /// The digest in hexadecimal digits.
     var hex: String { Bytes(digest).hex }
 }

@@ -113,6 +113,9 @@ enum ReplayedRole {
                 """
                 IF EXISTS (SELECT FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_roles r ON r.oid = d.refobjid
                     WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.dbid = 0
+                        AND (d.classid, d.objid) NOT IN (SELECT d.classid, b.oid FROM pg_catalog.pg_database b
+                            WHERE d.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
+                                AND b.datname = pg_catalog.current_database())
                         AND (r.rolname = ANY (\(array(Array(roles))))\(current)))
                 THEN
                     \(raise("\(first.keyword) OWNED cannot be replayed, because it would change what the server has"))

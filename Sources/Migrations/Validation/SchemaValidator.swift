@@ -128,6 +128,8 @@ public struct SchemaValidator: Sendable {
         /// See `ExpectedSchemaFinder`.
         let meaning: String
         let role: String
+        /// The roles of the server, without those of replays.
+        let roles: [String]
     }
 
     private typealias Folders = [(system: MigrationSystem, folder: MigrationFolder)]
@@ -151,9 +153,16 @@ public struct SchemaValidator: Sendable {
                 }
                 let settings = try SessionMeaning.values(on: connection).map { "\($0.name)=\($0.value)" }
                 let locale = try DatabaseLocale.read(on: connection).clause
+                let roles: [String] = try connection.query(
+                    """
+                    SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'
+                        AND coalesce(shobj_description(oid, 'pg_authid') !~ $1, true) ORDER BY 1
+                    """, [ScratchDatabase.markPattern]
+                ).map { try $0.get(0) }
                 return State(
                     records: records, applied: applied, serverVersion: connection.serverVersion,
-                    meaning: (settings + [locale, role]).joined(separator: "\n"), role: role)
+                    meaning: (settings + [locale, role]).joined(separator: "\n"), role: role,
+                    roles: roles)
             }
         }
     }
@@ -178,7 +187,7 @@ public struct SchemaValidator: Sendable {
     private func finder(_ state: State, allMigrations: Bool) throws -> ExpectedSchemaFinder {
         ExpectedSchemaFinder(
             selections: try selections(allMigrations ? nil : state.records, state.applied), server: database.direct,
-            serverVersion: state.serverVersion, meaning: state.meaning,
+            serverVersion: state.serverVersion, meaning: state.meaning, roles: state.roles,
             policy: settings.scratch, cacheFolder: settings.cacheFolder, logger: logger)
     }
 
