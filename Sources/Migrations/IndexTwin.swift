@@ -28,7 +28,9 @@ struct IndexTwin: Sendable {
     /// outside a transaction.
     ///
     /// - Parameter table: the OID of the table.
-    /// - Returns: an empty list if the server cannot build the index on the copy.
+    /// If the server cannot build the index on the copy, for instance because an expression has the row type of the table,
+    /// the definitions are compared as texts.
+    ///
     func candidates(of table: Int, on connection: isolated Connection) throws -> [Candidate] {
         var found: [Candidate] = []
         do {
@@ -41,8 +43,46 @@ struct IndexTwin: Sendable {
         } catch is Discarded {
             return found
         } catch let error as PostgresError where error.kind == .server {
-            return []
+            return try comparedAsText(table, on: connection)
         }
+    }
+
+    // MARK: Texts
+
+    private func comparedAsText(_ table: Int, on connection: isolated Connection) throws -> [Candidate] {
+        let own = try Self.definition(
+            script.words(of: text).filter { $0.range.lowerBound >= statement.definitionStart }[...])
+        return try connection.query(
+            """
+            SELECT x.indexrelid::pg_catalog.int8 AS oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,
+                x.indisvalid AND x.indisready AS is_valid, x.indisunique AS is_unique,
+                c.relname OPERATOR(pg_catalog.=) (pg_catalog.parse_ident($2))[1]::pg_catalog.name AS has_name,
+                pg_catalog.pg_get_indexdef(x.indexrelid) AS definition
+            FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) x.indexrelid
+                JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+            WHERE x.indrelid OPERATOR(pg_catalog.=) $1::pg_catalog.int8::pg_catalog.oid ORDER BY 1
+            """, [table, statement.name.flatMap { hasUnicodeEscapes($0) ? nil : $0 }]
+        ).map { row in
+            let other = try MigrationScript(path: "", bytes: Array(row.get("definition", as: String.self).utf8))
+            let words = try other.statements.first.map(other.words) ?? []
+            let hasName = try statement.name == nil || row.get("has_name", as: Bool?.self) ?? false
+            let isUnique = try row.get("is_unique", as: Bool.self) == statement.isUnique
+            let start = words.firstIndex { $0.keyword == "USING" } ?? words.endIndex
+            return Candidate(
+                oid: try row.get("oid"), name: try row.get("name"), isValid: try row.get("is_valid"),
+                hasName: hasName, isSame: hasName && isUnique && Self.definition(words[start...]) == own)
+        }
+    }
+
+    /// Returns the words of a definition, without what the server adds when it writes one.
+    private static func definition(_ words: ArraySlice<ScriptWord>) -> [String] {
+        var texts = words.map(\.keyword)
+        if texts.prefix(2) == ["USING", "BTREE"] { texts.removeFirst(2) }
+        // The server writes the row of the table as `t.*`.
+        return texts.indices.filter { index in
+            let isStar = { (place: Int) in texts[place...].starts(with: [".", "*"]) }
+            return !isStar(index) && !(index > 0 && isStar(index - 1))
+        }.map { texts[$0] }
     }
 
     /// Ends the transaction without an effect.

@@ -88,10 +88,18 @@ struct LoneStatementTests {
         #expect(try await fixture.migrator(database.settings).up().done.count == 1)
     }
 
-    @Test(arguments: ["i ON t (a, lower(b)) WHERE a > 0", "ON t (a)", "I ON ONLY \"t\" USING btree (a) INCLUDE (b)"])
+    @Test(arguments: [
+        "i ON t (a, lower(b)) WHERE a > 0", "ON t (a)", "I ON ONLY \"t\" USING btree (a) INCLUDE (b)",
+        "i ON t (f(t))", "i ON t USING btree (f(t.*), a)",
+    ])
     func `what a run that was cut off has built is done`(definition: String) async throws {
         let database = try TestDatabase.current
-        let fixture = try MigrationFixture(["0001_t.up.sql": "CREATE TABLE t (a int, b text);"])
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": """
+            CREATE TABLE t (a int, b text);
+            CREATE FUNCTION f(t) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1.a';
+            """
+        ])
         let gone = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'app'"
         try await cutOff(fixture, "0002_i.up.sql", "CREATE INDEX CONCURRENTLY \(definition);")
         let oid: Int = try await database.value(
