@@ -68,6 +68,20 @@ struct FileSemanticsTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
+    @Test func `a migration is reverted by a file that sets a role`() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_role"
+        try await database.execute("CREATE ROLE \(role)", "CREATE SCHEMA o AUTHORIZATION \(role)")
+        let fixture = try await apply([
+            "0001_a.up.sql": "SET ROLE \(role);\nCREATE TABLE o.t (x int);",
+            "0001_a.down.sql": "SET ROLE \(role);\nDROP TABLE o.t;",
+        ])
+        #expect(try await fixture.migrator(database.settings).down(to: nil).done.count == 1)
+        #expect(try await database.value("SELECT to_regclass('o.t') IS NULL"))
+        #expect(try await database.value("SELECT count(*) FROM reeve.migrations") == 0)
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
     @Test func `settings that a file makes do not disturb the ledger`() async throws {
         let database = try TestDatabase.current
         for settings in [

@@ -66,6 +66,25 @@ struct LockTests {
         }
     }
 
+    @Test func `the session that looks for blockers ends with the run`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture(["0001_a.up.sql": "CREATE TABLE t (a int);"])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("0002_b.up.sql", "ALTER TABLE t ADD COLUMN b int;")
+        let watches =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'reeve migrate watch'"
+        try await database.connection { blocker in
+            try await blocker.with { try $0.execute("BEGIN; SELECT count(*) FROM app.t") }
+            let run = Task { try await fixture.migrator(database.settings) { $0.retries = 50 }.up() }
+            try await waitUntil("it looks for blockers") { try await database.value(watches) == 1 }
+            try await blocker.with { try $0.execute("COMMIT") }
+            #expect(try await run.value.done.count == 1)
+        }
+        try await waitUntil("no session looks for blockers", limit: .seconds(30)) {
+            try await database.value(watches) == 0
+        }
+    }
+
     @Test func `sixteen runners at once over concurrent index builds do it once, without a deadlock`() async throws {
         let database = try TestDatabase.current
         let fixture = try MigrationFixture([

@@ -371,6 +371,67 @@ struct LoneStatementTests {
         #expect(names == "t_a_idx")
     }
 
+    /// Runs `up` beside another session with an open transaction, until `condition` holds. Then the run is ended: it is
+    /// cancelled, or the server ends its session.
+    private func end(
+        _ fixture: MigrationFixture, byCancelling: Bool, beside statement: String, when condition: String
+    ) async throws {
+        let database = try TestDatabase.current
+        try await database.connection { other in
+            try await other.with { try $0.execute("BEGIN; \(statement)") }
+            let run = Task { try await fixture.migrator(database.settings).up() }
+            try await waitUntil(condition) { try await database.value(condition) }
+            if byCancelling {
+                run.cancel()
+            } else {
+                try await database.execute(
+                    """
+                    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    WHERE datname = current_database() AND application_name = 'reeve migrate'
+                    """)
+            }
+            await #expect(throws: (any Error).self) { try await run.value }
+            try await other.with { try $0.execute("COMMIT") }
+        }
+    }
+
+    @Test(arguments: [false, true])
+    func `a partition that a run has detached in part is detached by the next`(byCancelling: Bool) async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_p.up.sql": """
+            CREATE TABLE p (k int) PARTITION BY LIST (k);
+            CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
+            """
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("0002_d.up.sql", "ALTER TABLE p DETACH PARTITION p1 CONCURRENTLY;")
+        let pending = "SELECT count(*) = 1 FROM pg_inherits WHERE inhdetachpending"
+        try await end(fixture, byCancelling: byCancelling, beside: "SELECT FROM app.p", when: pending)
+        #expect(try await database.value(pending))
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        #expect(try await database.value("SELECT count(*) FROM pg_inherits") == 0)
+        #expect(try await database.value("SELECT NOT relispartition FROM pg_class WHERE oid = 'app.p1'::regclass"))
+    }
+
+    /// Anybody may give an index such a name.
+    @Test func `a valid index that is named like what REINDEX leaves behind stays`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": "CREATE TABLE t (a int);\nCREATE INDEX i ON t (a);\nCREATE INDEX one_ccold ON t (a);"
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write("0002_r.up.sql", "REINDEX INDEX CONCURRENTLY i;")
+        let invalid = "SELECT count(*) = 1 FROM pg_index WHERE NOT indisvalid"
+        try await end(fixture, byCancelling: false, beside: "INSERT INTO app.t VALUES (1)", when: invalid)
+        #expect(try await database.value(invalid))
+        try await database.execute("CREATE INDEX keep_ccold ON app.t (a)")
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        let names: String = try await database.value(
+            "SELECT string_agg(indexname, ' ' ORDER BY indexname) FROM pg_indexes WHERE schemaname = 'app'")
+        #expect(names == "i keep_ccold one_ccold")
+    }
+
     /// A rollback does not take back what a sequence has given.
     @Test func `the expressions of an index run with the rights of the table's owner`() async throws {
         let database = try TestDatabase.current
@@ -456,5 +517,16 @@ struct LoneStatementTests {
         var few = LockAttempts(most: 3, first: .seconds(1), stallLimit: .seconds(10), lockTimeout: .milliseconds(500))
         #expect(few.pause(afterAttemptOf: .zero) != nil && few.pause(afterAttemptOf: .zero) != nil)
         #expect(few.pause(afterAttemptOf: .zero) == nil)
+    }
+
+    /// Also after the number of attempts at which a doubled number would be too large.
+    @Test func `the pauses between the attempts for a lock stay within bounds`() throws {
+        var attempts = LockAttempts(
+            most: 100, first: .seconds(1), stallLimit: .seconds(10_000), lockTimeout: .milliseconds(500))
+        var pauses: [Duration] = []
+        while let pause = attempts.pause(afterAttemptOf: .milliseconds(600)) { pauses.append(pause) }
+        #expect(pauses.count == 99)
+        #expect(pauses.allSatisfy { $0 > .zero && $0 <= .seconds(30) }, "\(pauses)")
+        #expect(pauses.dropFirst(5).allSatisfy { $0 >= .seconds(15) }, "\(pauses)")
     }
 }

@@ -90,6 +90,40 @@ struct StepOutcomeTests {
         #expect(try await database.value("SELECT string_agg(n::text, ',' ORDER BY n) FROM app.log") == "1,2,3")
     }
 
+    /// The script limits its own waiting, so that Reeve does not lift the limit.
+    @Test func `a procedure that has committed a batch and gets no lock is not tried again`() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": "CREATE TABLE log (n int);\nCREATE TABLE gate (n int);"
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        try fixture.write(
+            "0002_b.up.sql",
+            """
+            -- reeve: no-transaction
+            DO $$ BEGIN
+                INSERT INTO app.log VALUES (1);
+                COMMIT;
+                SET LOCAL lock_timeout = '100ms';
+                LOCK TABLE app.gate;
+            END $$;
+            """)
+        let heard = Heard()
+        let error = try await database.connection { blocker in
+            try await blocker.with { try $0.execute("BEGIN; LOCK TABLE app.gate") }
+            return await #expect(throws: MigrationError.self) {
+                try await fixture.migrator(database.settings) { $0.retries = 3 }.up { heard.take($0) }
+            }
+        }
+        guard case .failed(_, "0002_b", let cause as PostgresError, _, let attempts, _) = error else {
+            Issue.record("another error: \(String(describing: error))")
+            return
+        }
+        #expect(cause.sqlState == "55P03" && attempts == 1)
+        #expect(!heard.has("did not get its locks"))
+        #expect(try await database.value("SELECT count(*) FROM app.log") == 1)
+    }
+
     @Test func `a procedure that fails is known to have begun, and a corrected one is not`() async throws {
         let database = try TestDatabase.current
         let fixture = try batches("RAISE EXCEPTION 'no'")

@@ -141,6 +141,47 @@ struct StepSessionTests {
             ])
     }
 
+    // MARK: Roles and temporary objects
+
+    @Test func `a later run continues as the role of the session`() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_plain"
+        try await database.execute("CREATE ROLE \(role)", "CREATE SCHEMA o AUTHORIZATION \(role)")
+        let beginning = "\(head)SET ROLE \(role);\nCREATE TABLE o.z (a int);\n"
+        let fixture = try MigrationFixture(["0001_a.up.sql": "\(beginning)SELECT 1 / 0;"])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        try fixture.write("0001_a.up.sql", "\(beginning)CREATE TABLE o.b (a int);")
+        #expect(try await fixture.migrator(database.settings).up().done.count == 1)
+        let owners: String = try await database.value(
+            "SELECT string_agg(DISTINCT relowner::regrole::text, ' ') FROM pg_class WHERE relname IN ('b', 'z')")
+        #expect(owners == role)
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
+
+    /// A permanent table of the same name is not taken for the temporary one.
+    @Test(arguments: [false, true])
+    func `a file whose temporary table is lost is not continued`(hasPermanent: Bool) async throws {
+        let database = try TestDatabase.current
+        let beginning = "\(head)CREATE TEMP TABLE k AS SELECT 7 AS n;\n"
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": hasPermanent ? "CREATE TABLE k AS SELECT 1 AS n;" : "CREATE TABLE other (x int);",
+            "0002_b.up.sql": "\(beginning)SELECT 1 / 0;",
+        ])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        try fixture.write("0002_b.up.sql", "\(beginning)CREATE TABLE kept AS SELECT n FROM k;")
+        for _ in 1...2 {
+            let error = await #expect(throws: MigrationError.self) {
+                try await fixture.migrator(database.settings).up()
+            }
+            guard case .temporaryLost(let location, "app", "0002_b") = error else {
+                Issue.record("another error: \(String(describing: error))")
+                continue
+            }
+            #expect(location.hasSuffix("0002_b.up.sql:3:1"))
+        }
+        #expect(try await database.value("SELECT to_regclass('app.kept') IS NULL"))
+    }
+
     // MARK: Prepared statements
 
     private static let preparing: [(file: String, query: String, expected: String)] = [
