@@ -178,6 +178,17 @@ struct ReplayTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
+    /// The words mean another role in each session, so the names cannot be compared with those in the script.
+    @Test(arguments: [
+        ("REASSIGN OWNED BY CURRENT_USER TO x", "current_user"), ("DROP OWNED BY SESSION_USER", "session_user"),
+        ("REASSIGN OWNED BY a, CURRENT_ROLE TO x", "current_user"), ("DROP OWNED BY b, Session_User", "session_user"),
+    ])
+    func whatTheCurrentRoleOwnsOutsideTheDatabaseIsLookedFor(_ sql: String, _ role: String) throws {
+        let statements = try #require(try substitute(sql))
+        #expect(statements.count == 2 && statements.last == sql)
+        #expect(statements.first?.contains("r.rolname = \(role)") == true, "\(statements)")
+    }
+
     // MARK: Roles
 
     /// A run of `up` renames a role of a replay that it creates in earnest.
@@ -330,5 +341,45 @@ struct ReplayTests {
         #expect(try await validate(fixture).differences == [])
         #expect(try await fixture.migrator(database.settings).up().done.count == 1)
         #expect(try await validate(fixture).differences == [])
+    }
+
+    /// A statement that ran alone is replayed alone, also if the file is not complete.
+    @Test(.database) func anIndexThatWasBuiltWithoutATransactionIsReplayedSo() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            -- reeve: no-transaction
+            CREATE TABLE t (a int);
+            CREATE INDEX CONCURRENTLY i ON t (a);
+            SELECT 1 / 0;
+            """
+        ])
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        #expect(try await database.value("SELECT count(*) FROM reeve.migration_steps WHERE state = 'done'") == 2)
+        #expect(try await validate(fixture).differences == [])
+    }
+
+    /// The cache would contain the password, or not see that it was changed.
+    @Test(.database) func aSchemaWithAPasswordIsNotCached() async throws {
+        let database = try TestDatabase.current
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            CREATE FOREIGN DATA WRAPPER w;
+            CREATE SERVER s FOREIGN DATA WRAPPER w;
+            CREATE USER MAPPING FOR CURRENT_USER SERVER s OPTIONS (user 'u', password 'first');
+            """
+        ])
+        _ = try await fixture.migrator(database.settings).up()
+        let folder = "/tmp/reeve-cache-\(UUID().uuidString.prefix(8))"
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        for _ in 1...2 {
+            let report = try await validate(fixture, cache: folder)
+            #expect(report.differences == [] && report.expected.source == .replay)
+            #expect((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] == [])
+        }
+        try await database.execute("ALTER USER MAPPING FOR CURRENT_USER SERVER s OPTIONS (SET password 'second')")
+        let changed = try await validate(fixture, cache: folder)
+        #expect(changed.differences.map(\.object.kind) == [.userMapping], "\(changed.differences)")
+        #expect(changed.differences.map(\.property) == ["options"])
     }
 }

@@ -592,8 +592,9 @@ struct ValidationTests {
         let young = "reeve_scratch_\(Int(Date().timeIntervalSince1970))_\(UInt32.random(in: 0...UInt32.max))"
         // Anybody who may make databases can give one such a name.
         let odd = "reeve_scratch_99999999999999999999_1"
+        let copy = "\(old)_backup"
         try await TestCluster.runSQL(
-            "CREATE DATABASE \(old)", "CREATE DATABASE \(young)", "CREATE DATABASE \(odd)")
+            "CREATE DATABASE \(old)", "CREATE DATABASE \(young)", "CREATE DATABASE \(odd)", "CREATE DATABASE \(copy)")
         let fixture = try MigrationFixture(Self.files)
         let database = try TestDatabase.current
         _ = try await fixture.migrator(database.settings).up()
@@ -604,14 +605,14 @@ struct ValidationTests {
             _ = try await validate(fixture, database.settings)
             return try await database.with { connection in
                 try connection.query(
-                    "SELECT datname::text FROM pg_database WHERE datname IN ($1, $2, $3) ORDER BY 1",
-                    [old, young, used]
+                    "SELECT datname::text FROM pg_database WHERE datname IN ($1, $2, $3, $4) ORDER BY 1",
+                    [old, young, used, copy]
                 ).map { try $0.get(0, as: String.self) }
             }
         }
-        #expect(left == [used, young])
+        #expect(left == [copy, used, young])
         try await TestCluster.runSQL(
-            "DROP DATABASE \(young)", "DROP DATABASE \(odd)",
+            "DROP DATABASE \(young)", "DROP DATABASE \(odd)", "DROP DATABASE IF EXISTS \(copy)",
             // Another test may have dropped it, now that its keeper is gone.
             "DROP DATABASE IF EXISTS \(used)")
     }
