@@ -118,6 +118,20 @@ struct LossTests {
         #expect((loss != nil) == isLoss, "\(loss ?? "none")")
     }
 
+    @Test(arguments: [
+        ("a integer\nb text", "a integer", "attribute b"), ("a text", "a character varying(3)", "attribute a"),
+        ("a integer\nb text", "a integer\nb character varying(3)", "attribute b"), ("a integer", "a bigint", nil),
+        ("a integer\nb text", "b text\na integer", nil),
+    ])
+    func `an attribute that is dropped or shortened loses its values`(old: String, new: String, lost: String?) {
+        let type = { (text: String) in
+            CatalogObject(ObjectIdentity(.compositeType, schema: "s", "c"), properties: [("attributes", text)])
+        }
+        let loss = DataLoss.ofChanging("attributes", from: type(old), to: type(new))
+        #expect((loss == nil) == (lost == nil), "\(loss ?? "none")")
+        if let lost { #expect(loss?.hasPrefix("\(lost) of s.c") == true, "\(loss ?? "none")") }
+    }
+
     /// The privileges of a table's owner on its columns.
     @Test(.database) func `a table that is created again leaves its owner what was the owner's`() async throws {
         let database = try TestDatabase.current

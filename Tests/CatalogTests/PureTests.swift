@@ -324,3 +324,60 @@ import Testing
         #expect(DataLoss.isLossless(from: old, to: new) == isLossless, "\(old) to \(new)")
     }
 }
+
+/// What constraints of PostgreSQL 18 have, without such a server.
+@Suite struct NewerConstraintTests {
+    private func constraint(_ properties: [(String, String)], _ name: String = "k") -> CatalogObject {
+        CatalogObject(ObjectIdentity(.constraint, schema: "s", parent: "t", name), properties: properties)
+    }
+
+    private static let foreignKey = [
+        ("type", "foreign key"), ("columns", "a, during"), ("references", "s.u"), ("referenced columns", "id, valid"),
+    ]
+
+    @Test(arguments: [
+        ([("type", "check"), ("expression", "a > 0"), ("not enforced", "yes")], "CHECK (a > 0) NOT ENFORCED"),
+        // A constraint that is not enforced is not valid either. It cannot be created with both words.
+        (
+            [("type", "check"), ("expression", "a > 0"), ("not enforced", "yes"), ("not valid", "yes")],
+            "CHECK (a > 0) NOT ENFORCED"
+        ),
+        ([("type", "check"), ("expression", "a > 0"), ("not valid", "yes")], "CHECK (a > 0) NOT VALID"),
+        (
+            foreignKey + [("not enforced", "yes")],
+            "FOREIGN KEY (a, during) REFERENCES s.u (id, valid) NOT ENFORCED"
+        ),
+        (
+            foreignKey + [("temporal", "yes")],
+            "FOREIGN KEY (a, PERIOD during) REFERENCES s.u (id, PERIOD valid)"
+        ),
+        (
+            [("type", "primary key"), ("columns", "a, during"), ("temporal", "yes")],
+            "PRIMARY KEY (a, during WITHOUT OVERLAPS)"
+        ),
+        (
+            [("type", "unique"), ("columns", "a, during"), ("temporal", "yes"), ("include", "b")],
+            "UNIQUE (a, during WITHOUT OVERLAPS) INCLUDE (b)"
+        ),
+    ])
+    func constraintsAreWrittenWithAllTheirWords(_ properties: [(String, String)], _ sql: String) {
+        #expect(
+            LeafDefinition(object: constraint(properties)).constraint == ["ALTER TABLE s.t ADD CONSTRAINT k \(sql)"])
+    }
+
+    /// The rows of a trial need not fulfil them.
+    @Test func constraintsThatAreNotEnforcedDoNotCountInATrial() {
+        let table = ObjectIdentity(.table, schema: "s", "t")
+        let maker = RowMaker(
+            catalog: SchemaCatalog(schemas: ["s"], serverVersion: 18),
+            parts: [
+                table: [
+                    constraint([("type", "check"), ("expression", "a > 0")], "one"),
+                    constraint([("type", "check"), ("expression", "a > 1"), ("not enforced", "yes")], "two"),
+                    constraint(Self.foreignKey, "three"),
+                    constraint(Self.foreignKey + [("not enforced", "yes")], "four"),
+                ]
+            ], untouched: [], unread: [], evaluation: OwnersEvaluation())
+        #expect(maker.constraints(of: table, "check", "foreign key").map(\.identity.name) == ["one", "three"])
+    }
+}
