@@ -41,12 +41,17 @@ public final class FaultProxy: Sendable {
     private let listener: Int32
     private let state = Mutex(State())
     private let posesAsPooler: Bool
+    private let ignored: String?
 
     /// - Parameters:
     ///   - settings: how to reach the real server, by a Unix socket.
     ///   - posesAsPooler: whether clients are told a process number that is not the server's, as poolers do.
-    public init(before settings: ConnectionSettings, posesAsPooler: Bool = false) throws {
+    ///   - ignored: the application name of connections whose statements are forwarded and not counted.
+    public init(before settings: ConnectionSettings, posesAsPooler: Bool = false, ignoring ignored: String? = nil)
+        throws
+    {
         self.posesAsPooler = posesAsPooler
+        self.ignored = ignored
         upstream = "\(settings.parameters["host"] ?? "")/.s.PGSQL.\(settings.parameters["port"] ?? "5432")"
         folder = "/tmp/reeve-proxy-\(UUID().uuidString.prefix(8))"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -159,7 +164,7 @@ public final class FaultProxy: Sendable {
 
     private func pump(from source: Int32, to target: Int32, of link: Link, counting: Bool) {
         defer { if !link.isStranded { link.cut() } }
-        var parser = FrontendParser()
+        var parser = FrontendParser(ignoring: ignored)
         var buffer = [UInt8](repeating: 0, count: 65536)
         while true {
             let count = read(source, &buffer, buffer.count)
@@ -171,7 +176,8 @@ public final class FaultProxy: Sendable {
                 break
             }
             if !counting, posesAsPooler { Self.changeProcess(in: &buffer, count) }
-            let due = counting ? dueAction(with: parser.statements(in: buffer[..<count]), buffer[..<count]) : nil
+            let statements = counting ? parser.statements(in: buffer[..<count]) : 0
+            let due = counting && !parser.isIgnored ? dueAction(with: statements, buffer[..<count]) : nil
             var end = count
             if let due, !state.withLock({ $0.isAfter }), !carryOut(due, on: link, &end) { break }
             if state.withLock({ $0.silent }) || link.isMuted { continue }
@@ -292,6 +298,14 @@ private struct WeakLink: Sendable {
 struct FrontendParser {
     private var pending: [UInt8] = []
     private var started = false
+    private let ignored: [UInt8]?
+    /// Whether the connection has the application name that is ignored.
+    private(set) var isIgnored = false
+
+    init(ignoring application: String? = nil) {
+        // A parameter of the startup message.
+        ignored = application.map { Array("application_name\0\($0)\0".utf8) }
+    }
 
     mutating func statements(in bytes: ArraySlice<UInt8>) -> Int {
         pending += bytes
@@ -304,6 +318,7 @@ struct FrontendParser {
             let length = pending[at..<at + 4].reduce(0) { $0 << 8 | Int($1) }
             guard pending.count >= length + at else { return count }
             if started, pending[0] == UInt8(ascii: "Q") || pending[0] == UInt8(ascii: "P") { count += 1 }
+            if !started, let ignored, pending[..<length].firstRange(of: ignored) != nil { isIgnored = true }
             if !started { started = true }
             pending.removeFirst(length + at)
         }
