@@ -230,7 +230,7 @@ public enum MigrationLedger {
     }
 
     /// Returns SQL for a text. It is ASCII, because the session may have another client encoding.
-    static func literal(_ text: String) -> String {
+    public static func literal(_ text: String) -> String {
         if text.utf8.allSatisfy({ $0 < 0x80 }) { return quoteLiteral(text) }
         let bytes = quoteLiteral(Bytes(Array(text.utf8)).postgresText)
         return "pg_catalog.convert_from(\(bytes)::pg_catalog.bytea, 'UTF8')"

@@ -18,9 +18,11 @@ struct ExplicitSettings: Sendable {
         }
     }
 
+    /// - Parameter name: as the server spells it, for instance `DateStyle`.
     func cover(_ name: String) -> Bool {
+        let name = name.lowercased()
         // RESET ALL resets neither the role nor the user.
-        names.contains(name) || coversAll && ![Self.role, Self.user].contains(name)
+        return names.contains(name) || coversAll && ![Self.role, Self.user].contains(name)
     }
 
     /// Returns the setting that a statement makes; `all` for RESET ALL; nil if it is another statement.

@@ -10,7 +10,7 @@ struct SessionMarks: Sendable {
     private let prepared: Set<String>
 
     init(of script: MigrationScript) throws {
-        let name = #/"?[a-z_][a-z0-9_$]*"?(?:\."?[a-z_][a-z0-9_$]*"?)+/#.ignoresCase()
+        let name = #/"?[\p{L}_][\p{L}0-9_$]*"?(?:\."?[\p{L}_][\p{L}0-9_$]*"?)+/#
         let set = Regex {
             #/\bset(?:\s+session|\s+local)?\s+/#.ignoresCase()
             Capture { name }

@@ -1,4 +1,5 @@
 import Foundation
+import Ledger
 import Postgres
 import SQL
 
@@ -13,11 +14,11 @@ struct SessionState: Codable, Equatable, Sendable {
     /// Whether the session has temporary objects or cursors, whose content cannot be restored.
     var hasTemporaryObjects: Bool
 
-    /// Returns SQL for the state, as text in JSON. It depends on no setting of the session.
+    /// Returns SQL for the state, as text in JSON. It is ASCII, and depends on no setting of the session.
     ///
     /// - Parameter marks: what the script may have left in the session.
     static func expression(_ marks: SessionMarks) -> String {
-        let custom = marks.settings.map { "(\(quoteLiteral($0)))" }.joined(separator: ", ")
+        let custom = marks.settings.map { "(\(MigrationLedger.literal($0)))" }.joined(separator: ", ")
         let listed =
             custom.isEmpty
             ? ""

@@ -53,7 +53,7 @@ struct StepSession: Sendable {
         }
         var state = states.removeLast()
         let action = run.action
-        guard marks.canRestore(state) else {
+        guard marks.canRestore(state), try canPrepareAgain(state.prepared, done, states + [state]) else {
             throw MigrationError.temporaryLost(
                 location: action.script.location(of: next), system: action.system.name, title: action.migration.title)
         }
@@ -89,6 +89,24 @@ struct StepSession: Sendable {
         return settled
     }
 
+    /// Returns the step, by its number, that has prepared a statement.
+    private static func step(of text: String, _ states: [SessionState]) -> Int? {
+        states.indices.last {
+            states[$0].prepared.contains(text) && ($0 == 0 || !states[$0 - 1].prepared.contains(text))
+        }
+    }
+
+    /// Returns whether the settings are known that each statement was prepared with: not if its transaction has set some.
+    private func canPrepareAgain(
+        _ prepared: [String], _ done: [StepPlan.Step], _ states: [SessionState]
+    ) throws -> Bool {
+        let source = run.action.script.source
+        return prepared.compactMap { Self.step(of: $0, states) }.allSatisfy { step in
+            let statements = done[step].step.statements
+            return statements.count == 1 || !statements.contains { source[$0.range].mentions("set") }
+        }
+    }
+
     /// Prepares the statements of the finished steps again, each with the settings that it was prepared with.
     ///
     /// - Parameter current: the settings of the session.
@@ -96,10 +114,7 @@ struct StepSession: Sendable {
         _ done: [StepPlan.Step], current: [String: String], on connection: isolated Connection
     ) throws {
         for text in states.last?.prepared ?? [] {
-            let step = states.indices.last {
-                states[$0].prepared.contains(text) && ($0 == 0 || !states[$0 - 1].prepared.contains(text))
-            }
-            guard let step else { continue }
+            guard let step = Self.step(of: text, states) else { continue }
             let isAlone = done[step].step.statements.count == 1
             let state = isAlone ? (step == 0 ? initial : states[step - 1]) : states[step]
             let adoption =
@@ -126,15 +141,15 @@ struct StepSession: Sendable {
         let isChanged =
             "s.state IS DISTINCT FROM coalesce(\(journal.session(ofStep: one.number - 1)) -> 'state', \(try literal()))"
         options.closing =
-            ["SELECT \(capture)"] + ScriptRun.closing + [
+            [capture] + ScriptRun.closing + [
                 journal.doneStatement(
                     step: one.number, tokenDigest: one.digest, session: try record(isProvisional: isChanged)),
                 ScriptRun.powerless,
             ]
         let final = try record(isProvisional: "false")
         let following =
-            ["BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", "SELECT \(capture)"] + ScriptRun.closing + [
-                journal.sessionStatement(step: one.number, session: final), "SELECT \(Self.captured)", "COMMIT",
+            ["BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", capture] + ScriptRun.closing + [
+                journal.sessionStatement(step: one.number, session: final), Self.answer, "COMMIT",
             ]
         let results: [Rows]?
         do {
@@ -147,7 +162,7 @@ struct StepSession: Sendable {
             try? await restorePrepared(done)
             throw error
         }
-        if let text: String = try results?.dropLast().last?.first?.get(0) {
+        if let text: String = try results?.dropLast().last?.first?.get(0, as: String?.self) {
             states.append(try JSONText(text).decode())
         } else {
             try await recordEnd(of: one)
@@ -174,6 +189,7 @@ struct StepSession: Sendable {
         try await connection.with { [self] connection in
             let state = try SessionState.read(marks, on: connection)
             if state.prepared == last.prepared { return }
+            guard try canPrepareAgain(last.prepared, done, states) else { return connection.close() }
             try connection.execute("DEALLOCATE ALL")
             try prepareAgain(done, current: state.settings, on: connection)
         }
@@ -184,7 +200,14 @@ struct StepSession: Sendable {
     /// The name of a setting of the transaction that has the state, because the state is read as the script's role.
     private static let name = "reeve.session_state"
     private static let captured = "pg_catalog.current_setting('\(name)')"
-    private var capture: String { "pg_catalog.set_config('\(Self.name)', \(SessionState.expression(marks)), true)" }
+
+    /// The state is not an answer: the server ends a message if it cannot send what it has to answer.
+    private var capture: String {
+        "SELECT pg_catalog.set_config('\(Self.name)', \(SessionState.expression(marks)), true) IS NULL"
+    }
+
+    /// Answers with the state unless it is too long for the server's buffer of 8 kB.
+    private static let answer = "SELECT CASE WHEN length(\(captured)) < 4000 THEN \(captured) END"
 
     private func literal() throws -> String { StepJournal.literal(try JSONText(encoding: initial)) }
 

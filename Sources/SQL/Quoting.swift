@@ -55,6 +55,11 @@ public func quoteConnectionValue(_ value: String) -> String {
     return "'" + String(decoding: escaping(value.utf8, bytes), as: UTF8.self) + "'"
 }
 
+/// Quotes a value within the connection parameter `options` (PostgreSQL manual, section 34.1.2, `options`).
+public func quoteConnectionOption(_ value: String) -> String {
+    String(decoding: escaping(value.utf8, Array("\\ \t\n\u{B}\u{C}\r".utf8)), as: UTF8.self)
+}
+
 /// Returns one pattern of `pg_dump` that matches the given names in a schema.
 public func quotePattern(schema: String, names: [String]) -> String {
     let names = names.map { quotePattern($0) }

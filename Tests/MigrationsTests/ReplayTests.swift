@@ -40,6 +40,7 @@ struct ReplayTests {
         ("INSERT INTO U&\"t\" VALUES (1)", [""]), ("INSERT INTO a.b.c VALUES (1)", [""]),
         ("CREATE RULE r AS ON INSERT TO l DO ALSO INSERT INTO f VALUES (1)", []),
         ("PREPARE w AS DELETE FROM f", ["f"]),
+        ("(WITH a AS (INSERT INTO f VALUES (1) RETURNING x) SELECT x FROM a)", ["f"]),
     ])
     func theTablesThatAStatementWritesToAreFound(_ sql: String, _ expected: [String]) throws {
         let script = try MigrationScript(path: "f", bytes: Array(sql.utf8))
@@ -132,6 +133,32 @@ struct ReplayTests {
         _ = try await fixture.migrator(database.settings).up()
         #expect(try await database.value("SELECT to_regclass('app.only_there') IS NOT NULL"))
         #expect(try await validate(fixture).differences == [])
+    }
+
+    /// The role has the same setting in all databases, and may not make one that a superuser has made for the database.
+    @Test(.database) func aReplayHasTheSettingsOfTheRoleInTheDatabase() async throws {
+        let database = try TestDatabase.current
+        let owner = "\(database.name)_o"
+        try await database.execute(
+            "CREATE ROLE \(owner) LOGIN CREATEDB", "ALTER DATABASE \(database.name) OWNER TO \(owner)",
+            "ALTER ROLE \(owner) SET app.env = 'dev'",
+            "ALTER ROLE \(owner) IN DATABASE \(database.name) SET app.env = 'p r\\od'",
+            "ALTER DATABASE \(database.name) SET app.other = 'x'")
+        let fixture = try MigrationFixture([
+            "0001_a.up.sql": """
+            DO $$ BEGIN
+                IF current_setting('app.env') = 'p r\\od' THEN CREATE TABLE only_there (x int); END IF;
+                IF current_setting('app.other') = 'x' THEN CREATE TABLE this_too (x int); END IF;
+            END $$;
+            """
+        ])
+        var settings = database.settings
+        settings.parameters["user"] = owner
+        _ = try await fixture.migrator(settings).up()
+        #expect(try await database.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'app'") == 2)
+        #expect(try await validate(fixture, as: owner).differences == [])
+        try await database.execute(
+            "REASSIGN OWNED BY \(owner) TO CURRENT_USER", "DROP OWNED BY \(owner)", "DROP ROLE \(owner)")
     }
 
     /// A cached replay is not used once the migrations would find other settings or roles.

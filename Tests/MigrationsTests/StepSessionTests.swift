@@ -39,6 +39,7 @@ struct StepSessionTests {
         ("BEGIN; DO $$ BEGIN PERFORM set_config('search_path', 'o', true); END $$; COMMIT;", "app"),
         ("BEGIN; INSERT INTO z SELECT set_config('search_path', 'o', true); COMMIT;", "app"),
         ("SELECT f();", "o"),
+        ("SELECT set_config('search_path', 'o', false), set_config('a.b', repeat('x', 20000), false);", "o"),
         ("BEGIN; SET LOCAL search_path = q; SELECT 1; COMMIT;", "app"),
         ("BEGIN; SET search_path = o; SET LOCAL search_path = q; COMMIT;", "o"),
         (
@@ -79,7 +80,7 @@ struct StepSessionTests {
     /// The server was interrupted between COMMIT and the statements behind it.
     @Test func `settings that may have been the transaction's are asked for`() async throws {
         let database = try TestDatabase.current
-        let step = "\(head)BEGIN;\nSET LOCAL search_path = q;\nCOMMIT;\n"
+        let step = "\(head)BEGIN;\nSET LOCAL search_path = q;\nSET LOCAL DateStyle = 'German';\nCOMMIT;\n"
         let fixture = try MigrationFixture([
             "0001_a.up.sql": Self.preparations, "0002_b.up.sql": "\(step)SELECT 1 / 0;",
         ])
@@ -88,13 +89,17 @@ struct StepSessionTests {
         try await database.execute(
             """
             UPDATE reeve.migration_steps SET session =
-                jsonb_set(session || '{"isProvisional": true}', '{state,settings,search_path}', '"q"')
+                jsonb_set(session || '{"isProvisional": true}', '{state,settings}',
+                    session #> '{state,settings}' || '{"search_path": "q", "DateStyle": "German, DMY"}')
             """)
         try fixture.write("0002_b.up.sql", "\(step)CREATE TABLE here (x int);")
         let error = await #expect(throws: MigrationError.self) { try await migrator().up() }
-        #expect(error?.description.contains("for the session: search_path") == true, "\(error.map { "\($0)" } ?? "")")
-        #expect(error?.hint?.contains("SET search_path") == true)
-        try fixture.write("0002_b.up.sql", "\(step)SET search_path = o;\nCREATE TABLE here (x int);")
+        #expect(
+            error?.description.contains("for the session: DateStyle, search_path") == true,
+            "\(error.map { "\($0)" } ?? "")")
+        #expect(error?.hint?.contains("SET DateStyle") == true)
+        try fixture.write(
+            "0002_b.up.sql", "\(step)SET DateStyle = ISO;\nSET search_path = o;\nCREATE TABLE here (x int);")
         #expect(try await migrator().up().done.count == 1)
         #expect(try await schema(of: "here") == "o")
     }
@@ -207,7 +212,8 @@ struct StepSessionTests {
         ),
         (
             """
-            BEGIN; SET DateStyle = 'ISO, DMY'; PREPARE q1 AS INSERT INTO d VALUES ('01/02/2020'); COMMIT;
+            SET DateStyle = 'ISO, DMY';
+            BEGIN; PREPARE q1 AS INSERT INTO d VALUES ('01/02/2020'); CREATE TABLE other (x int); COMMIT;
             SET DateStyle = 'ISO, MDY';
             """, "SELECT string_agg(d::text, ' ') FROM app.d", "2020-02-01"
         ),
@@ -283,6 +289,21 @@ struct StepSessionTests {
         #expect(try await database.value(query) == expected)
     }
 
+    /// Which settings the statement was prepared with is not recorded.
+    @Test func `a statement that was prepared among settings of its transaction is lost`() async throws {
+        let database = try TestDatabase.current
+        let beginning =
+            "BEGIN; SET LOCAL DateStyle = 'ISO, DMY'; PREPARE q1 AS INSERT INTO d VALUES ('01/02/2020'); COMMIT;"
+        let fixture = try await fixture(beginning, "SELECT 1 / 0;")
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        try fixture.write("0002_b.up.sql", "\(head)\(beginning)\nEXECUTE q1;")
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        guard case .temporaryLost = error else {
+            Issue.record("another error: \(String(describing: error))")
+            return
+        }
+    }
+
     @Test func `only names that may be settings are asked for`() throws {
         let script = try MigrationScript(
             path: "f",
@@ -290,8 +311,9 @@ struct StepSessionTests {
                 """
                 INSERT INTO settings VALUES ('mail.host', 'x');
                 SET app.tenant = 'a.b';
+                SET "app.größe" = 'x';
                 DO $$ BEGIN PERFORM set_config('app.user', 'x', false); END $$;
                 """.utf8))
-        #expect(try SessionMarks(of: script).settings == ["app.tenant", "app.user"])
+        #expect(try SessionMarks(of: script).settings == ["app.größe", "app.tenant", "app.user"])
     }
 }

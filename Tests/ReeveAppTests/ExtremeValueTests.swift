@@ -42,27 +42,28 @@ struct ExtremeValueTests {
         }
     }
 
-    @Test func `what the configuration takes the tasks, limits and backups can work with`() throws {
+    /// The variables of the environment that set keys of the configuration.
+    static let names = FeatureList.reeve.settings.keys.map {
+        SettingKey.environmentName($0.path.map { $0 == "*" ? "ANALYZE" : $0 })
+    }.filter { !$0.hasPrefix("REEVE_DATABASE") && $0 != "REEVE_SYSTEMS" }
+
+    @Test(arguments: names)
+    func `what the configuration takes the tasks, limits and backups can work with`(name: String) throws {
         let path = "/tmp/reeve-extreme-\(UUID().uuidString.prefix(8)).yaml"
         defer { try? FileManager.default.removeItem(atPath: path) }
         try "".write(toFile: path, atomically: true, encoding: .utf8)
-        let names = FeatureList.reeve.settings.keys.map {
-            SettingKey.environmentName($0.path.map { $0 == "*" ? "ANALYZE" : $0 })
-        }
-        for name in names where !name.hasPrefix("REEVE_DATABASE") && name != "REEVE_SYSTEMS" {
-            for value in Self.extremes where !value.isEmpty && !value.contains("\0") {
-                let loaded = Result { try FeatureList.reeve.configuration(path: path, environment: [name: value]) }
-                guard case .success(let configuration) = loaded else { continue }
-                _ = configuration.poolLimits
-                _ = BackupSettings.maker(configuration)
-                _ = try? BackupSettings.repositories(configuration)
-                _ = BackupSettings.retention(configuration).decide([], now: .now)
-                _ = LedgerSettings.retention(configuration)
-                _ = MigratorSettings.make(configuration)
-                for task in (try? FeatureList.reeve.plans(configuration, isEmbedded: true)) ?? [] {
-                    _ = task.schedule.next(after: Int(Date().timeIntervalSince1970))
-                    _ = task.schedule.times(from: Schedule.instants.upperBound, count: 3)
-                }
+        for value in Self.extremes where !value.isEmpty && !value.contains("\0") {
+            let loaded = Result { try FeatureList.reeve.configuration(path: path, environment: [name: value]) }
+            guard case .success(let configuration) = loaded else { continue }
+            _ = configuration.poolLimits
+            _ = BackupSettings.maker(configuration)
+            _ = try? BackupSettings.repositories(configuration)
+            _ = BackupSettings.retention(configuration).decide([], now: .now)
+            _ = LedgerSettings.retention(configuration)
+            _ = MigratorSettings.make(configuration)
+            for task in (try? FeatureList.reeve.plans(configuration, isEmbedded: true)) ?? [] {
+                _ = task.schedule.next(after: Int(Date().timeIntervalSince1970))
+                _ = task.schedule.times(from: Schedule.instants.upperBound, count: 3)
             }
         }
     }

@@ -61,7 +61,7 @@ struct AlterationPlanner {
         let path = sequence.identity.path
         let attributes = definition.attributes(of: sequence)
         if found[sequence.identity] == nil {
-            return .statements(statements + attributes + [position(of: path, from: new.identity)])
+            return .statements(statements + attributes + [position(of: sequence, from: new.identity)])
         }
         // The column has an ordinary sequence of that name, which cannot become the column's own.
         let former = "reeve_former_sequence"
@@ -73,10 +73,15 @@ struct AlterationPlanner {
             ])
     }
 
-    /// Returns the statement that sets the position of a sequence behind the values of a column.
-    private func position(of sequence: String, from column: ObjectIdentity) -> String {
+    /// Returns the statement that sets the position of a new sequence behind the values of a column.
+    private func position(of sequence: CatalogObject, from column: ObjectIdentity) -> String {
+        let path = quoteLiteral(sequence.identity.path)
         let (table, name) = (column.quotedParent, column.quotedName)
-        return "SELECT setval(\(quoteLiteral(sequence)), max(\(name))) FROM \(table) HAVING max(\(name)) IS NOT NULL"
+        let isDescending = sequence["increment"]?.hasPrefix("-") ?? false
+        let last = "\(isDescending ? "min" : "max")(\(name))"
+        // A value before the sequence's first one is no position of it.
+        return "SELECT setval(\(path), \(last)) FROM \(table) "
+            + "HAVING \(last) \(isDescending ? "<=" : ">=") \(sequence["start"] ?? "1")"
     }
 
     /// Returns the statements that create the ordinary sequences whose names an identity column had.
@@ -87,7 +92,7 @@ struct AlterationPlanner {
             let path = sequence.identity.path
             statements += definition.create(sequence) + definition.attributes(of: sequence)
             if let owner = sequence["owned by"] { statements.append("ALTER SEQUENCE \(path) OWNED BY \(owner)") }
-            statements.append(position(of: path, from: new.identity))
+            statements.append(position(of: sequence, from: new.identity))
         }
         return statements
     }

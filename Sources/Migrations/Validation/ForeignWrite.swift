@@ -8,7 +8,7 @@ enum ForeignWrite {
     /// server cannot look up. Pure.
     static func targets(_ words: [ScriptWord]) -> [String] {
         // Definitions of rules and functions contain statements that do not run now.
-        guard writing.contains(words.first?.keyword ?? "") else { return [] }
+        guard let first = words.first?.keyword, first == "(" || writing.contains(first) else { return [] }
         var names: [String] = []
         for (index, word) in words.enumerated() {
             let previous = index > 0 ? words[index - 1].keyword : ""

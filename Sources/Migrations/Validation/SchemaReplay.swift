@@ -25,8 +25,8 @@ struct SchemaReplay: Sendable {
     /// - Returns: nil if another run has renamed a role of the replay, so that the result is not what the migrations
     ///   create.
     private func attempt(beside server: ConnectionSettings) async throws -> SchemaCatalog? {
-        try await ScratchDatabase.with(beside: server) { settings in
-            try await SessionMeaning.copy(from: server, to: settings)
+        try await ScratchDatabase.with(beside: server) { scratch in
+            let settings = try await SessionMeaning.copy(from: server, to: scratch)
             return try await ReplaySession.with(in: settings, beside: server) { session -> SchemaCatalog? in
                 let result: Result<SchemaCatalog, any Error>
                 do { result = .success(try await replay(in: &session)) } catch { result = .failure(error) }
