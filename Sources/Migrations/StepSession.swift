@@ -53,7 +53,7 @@ struct StepSession: Sendable {
         }
         var state = states.removeLast()
         let action = run.action
-        guard marks.canRestore(state), try canPrepareAgain(state.prepared, done, states + [state]) else {
+        guard marks.canRestore(state), canPrepareAgain(state.prepared, done, states + [state]) else {
             throw MigrationError.temporaryLost(
                 location: action.script.location(of: next), system: action.system.name, title: action.migration.title)
         }
@@ -96,14 +96,23 @@ struct StepSession: Sendable {
         }
     }
 
-    /// Returns whether the settings are known that each statement was prepared with: not if its transaction has set some.
+    /// Returns whether the settings are known that each statement was prepared with. They are those of the session behind
+    /// its transaction, unless others were made in the transaction: local ones before, or any after it.
     private func canPrepareAgain(
         _ prepared: [String], _ done: [StepPlan.Step], _ states: [SessionState]
-    ) throws -> Bool {
-        let source = run.action.script.source
-        return prepared.compactMap { Self.step(of: $0, states) }.allSatisfy { step in
+    ) -> Bool {
+        let script = run.action.script
+        return prepared.allSatisfy { text in
+            guard let step = Self.step(of: text, states) else { return true }
             let statements = done[step].step.statements
-            return statements.count == 1 || !statements.contains { source[$0.range].mentions("set") }
+            guard statements.count > 1 else { return true }
+            let place = statements.lastIndex { script.text(of: $0) == text } ?? 0
+            let isLocal = statements[..<place].contains { statement in
+                let source = script.source[statement.range]
+                return source.mentions("local") || source.mentions("rollback")
+                    || source.mentions("set_config") && source.mentions("true")
+            }
+            return !isLocal && !statements[(place + 1)...].contains { script.source[$0.range].mentions("set") }
         }
     }
 
@@ -189,7 +198,7 @@ struct StepSession: Sendable {
         try await connection.with { [self] connection in
             let state = try SessionState.read(marks, on: connection)
             if state.prepared == last.prepared { return }
-            guard try canPrepareAgain(last.prepared, done, states) else { return connection.close() }
+            guard canPrepareAgain(last.prepared, done, states) else { return connection.close() }
             try connection.execute("DEALLOCATE ALL")
             try prepareAgain(done, current: state.settings, on: connection)
         }

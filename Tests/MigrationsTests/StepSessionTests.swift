@@ -212,8 +212,7 @@ struct StepSessionTests {
         ),
         (
             """
-            SET DateStyle = 'ISO, DMY';
-            BEGIN; PREPARE q1 AS INSERT INTO d VALUES ('01/02/2020'); CREATE TABLE other (x int); COMMIT;
+            BEGIN; SET DateStyle = 'ISO, DMY'; PREPARE q1 AS INSERT INTO d VALUES ('01/02/2020'); CREATE TABLE other (x int); COMMIT;
             SET DateStyle = 'ISO, MDY';
             """, "SELECT string_agg(d::text, ' ') FROM app.d", "2020-02-01"
         ),
@@ -290,10 +289,14 @@ struct StepSessionTests {
     }
 
     /// Which settings the statement was prepared with is not recorded.
-    @Test func `a statement that was prepared among settings of its transaction is lost`() async throws {
+    @Test(arguments: [
+        "SET LOCAL DateStyle = 'ISO, DMY'; %", "SET DateStyle = 'ISO, DMY'; %; SET DateStyle = ISO",
+        "DO $$ BEGIN PERFORM set_config('DateStyle', 'ISO, DMY', true); END $$; %",
+    ])
+    func `a statement that was prepared among settings of its transaction is lost`(block: String) async throws {
         let database = try TestDatabase.current
         let beginning =
-            "BEGIN; SET LOCAL DateStyle = 'ISO, DMY'; PREPARE q1 AS INSERT INTO d VALUES ('01/02/2020'); COMMIT;"
+            "BEGIN; \(block.replacing("%", with: "PREPARE q1 AS INSERT INTO d VALUES ('01/02/2020')")); COMMIT;"
         let fixture = try await fixture(beginning, "SELECT 1 / 0;")
         await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
         try fixture.write("0002_b.up.sql", "\(head)\(beginning)\nEXECUTE q1;")
