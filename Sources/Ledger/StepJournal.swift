@@ -82,14 +82,14 @@ public struct StepJournal: Sendable {
         """
     }
 
-    /// Returns the statement that replaces the recorded state of a session if it is another one.
+    /// Returns the statement that changes the recorded state of a session, unless it is as it should be.
     ///
-    /// - Parameter session: as for `doneStatement`.
-    public func sessionStatement(step: Int, session: String) -> String {
+    /// - Parameter change: SQL for the keys that change, as `jsonb`.
+    public func sessionStatement(step: Int, change: String) -> String {
         """
-        UPDATE reeve.migration_steps j SET session = \(session)
+        UPDATE reeve.migration_steps j SET session = j.session || c.change FROM (SELECT \(change)) c (change)
         WHERE (j.system, j.version, j.direction, j.step) = (\(key(step)))
-            AND j.session IS DISTINCT FROM \(session)
+            AND j.session IS DISTINCT FROM j.session || c.change
         """
     }
 

@@ -38,9 +38,8 @@ struct ExplicitSettings: Sendable {
         case "names": return "client_encoding"
         default: break
         }
+        if rest.first == role { return role }
         // A name may have several parts.
-        let name = rest.prefix { !["to", "="].contains($0) }
-        return (first == "reset" ? rest.joined() : first == "set" && rest.first == role ? role : name.joined())
-            .filter { $0 != "\"" }
+        return rest.prefix { !["to", "="].contains($0) }.joined().filter { $0 != "\"" }
     }
 }

@@ -32,8 +32,9 @@ struct LoneStatement: Sendable {
             return StatementEvidence(objects: [table], indexes: try await indexes(of: table).map(\.oid))
         case .dropIndex(let name): return StatementEvidence(objects: [try await relation(name)])
         case .reindex(let scope):
-            let leftovers = try await ReindexLeftovers(scope).find(of: object(of: scope), on: keeper)
-            return StatementEvidence(objects: [try await object(of: scope)], indexes: leftovers.map(\.oid))
+            let object = try await object(of: scope)
+            let leftovers = try await ReindexLeftovers(scope).find(of: object, on: keeper)
+            return StatementEvidence(objects: [object], indexes: leftovers.map(\.oid))
         case .detachPartition(let parent, let partition):
             return StatementEvidence(objects: [try await relation(parent), try await relation(partition)])
         case .createDatabase(let name), .dropDatabase(let name):

@@ -66,10 +66,9 @@ public struct MigrationScript: Sendable {
     }
 
     /// Returns whether the text contains a name as a whole word, in lower or upper case.
-    func names(_ identifier: String) -> Bool { Self.isNamed(identifier, in: text.lowercased()) }
-
-    private static func isNamed(_ identifier: String, in text: String) -> Bool {
+    func names(_ identifier: String) -> Bool {
         let name = quoteIdentifier(identifier).dropFirst().dropLast().lowercased()
+        let text = text.lowercased()
         let isOfWord = { (character: Character) in
             character.isLetter || character.isNumber || "_$".contains(character)
         }
@@ -79,12 +78,20 @@ public struct MigrationScript: Sendable {
         }
     }
 
-    /// Returns those of some roles that the script names, if it may ask which roles there are.
+    /// Returns those of some roles that the script may name, if it may ask which roles there are. Reads the text once,
+    /// because a server may have thousands of roles.
     func rolesAskedFor(_ roles: [String]) -> [String] {
         let catalogs: [StaticString] = ["pg_roles", "pg_authid", "pg_user", "pg_has_role", "regrole"]
         guard catalogs.contains(where: { source.mentions($0) }) else { return [] }
-        let text = text.lowercased()
-        return roles.filter { Self.isNamed($0, in: text) }
+        let words = Set(Self.words(in: text))
+        return roles.filter { Self.words(in: $0).allSatisfy(words.contains) }
+    }
+
+    /// The words of a text, in lower case; bytes outside ASCII count as letters.
+    private static func words(in text: String) -> [String] {
+        text.lowercased().utf8.split { byte in
+            !(0x61...0x7A).contains(byte) && !(0x30...0x39).contains(byte) && byte != 0x5F && byte < 0x80
+        }.map { String(decoding: $0, as: UTF8.self) }
     }
 
     /// Whether the script may create roles.

@@ -53,14 +53,13 @@ struct StepRun {
         _ known: [Int: StepJournal.Step], _ attempts: inout LockAttempts, on connection: Connection
     ) async throws {
         let plan = try StepPlan(action, known).steps
-        var session = try await StepSession(of: run, journal: journal, keeper: keeper, on: connection)
-        try await run.retrying(&attempts) { try await session.restore(plan) }
+        var session = try await StepSession(of: run, plan, journal: journal, keeper: keeper, on: connection)
+        try await run.retrying(&attempts) { try await session.restore() }
         for one in plan where !one.isDone {
-            let done = Array(plan.prefix(one.number))
             if one.step.nonTransactional == .procedure {
-                try await perform(one, after: done, in: &session)
+                try await perform(one, in: &session)
             } else {
-                try await run.retrying(&attempts) { try await perform(one, after: done, in: &session) }
+                try await run.retrying(&attempts) { try await perform(one, in: &session) }
             }
         }
     }
@@ -98,14 +97,11 @@ struct StepRun {
 
     // MARK: Steps
 
-    /// - Parameter done: the steps before.
-    private func perform(
-        _ one: StepPlan.Step, after done: [StepPlan.Step], in session: inout StepSession
-    ) async throws {
+    private func perform(_ one: StepPlan.Step, in session: inout StepSession) async throws {
         let connection = session.connection
         try await keeper.with { _ = try run.settings.survey(action.system, on: $0) }
         guard let alone = one.step.nonTransactional, let statement = one.step.statements.first else {
-            return try await session.perform(one, after: done)
+            return try await session.perform(one)
         }
         let work = LoneStatement(
             statement: alone, text: statement, script: action.script, connection: connection, keeper: keeper)

@@ -16,15 +16,20 @@ struct StepSession: Sendable {
     private let keeper: Connection
     private let journal: StepJournal
     private let marks: SessionMarks
+    private let plan: [StepPlan.Step]
     private let initial: SessionState
-    /// The states that the finished steps have left.
+    /// The states that the finished steps have left, by their numbers.
     private var states: [SessionState] = []
 
     /// Begins the session as that of each migration.
     ///
     /// - Parameter keeper: writes the journal.
-    init(of run: ActionRun, journal: StepJournal, keeper: Connection, on connection: Connection) async throws {
-        (self.run, self.journal, self.keeper, self.connection) = (run, journal, keeper, connection)
+    init(
+        of run: ActionRun, _ plan: [StepPlan.Step], journal: StepJournal, keeper: Connection,
+        on connection: Connection
+    ) async throws {
+        (self.run, self.plan, self.journal) = (run, plan, journal)
+        (self.keeper, self.connection) = (keeper, connection)
         let marks = try SessionMarks(of: run.action.script)
         let path = try await keeper.with { try run.settings.survey(run.action.system, on: $0).statement(local: false) }
         let timeout = run.lockTimeout.milliseconds
@@ -40,7 +45,7 @@ struct StepSession: Sendable {
     /// Gives the session the state that the finished steps of an earlier run have left.
     ///
     /// - Throws: `MigrationError.temporaryLost`, `.settingsUnknown`; `PostgresError`.
-    mutating func restore(_ plan: [StepPlan.Step]) async throws {
+    mutating func restore() async throws {
         let done = plan.filter(\.isDone)
         let left = plan.dropFirst(done.count).flatMap(\.step.statements)
         guard let last = done.last, let next = left.first else { return }
@@ -53,7 +58,7 @@ struct StepSession: Sendable {
         }
         var state = states.removeLast()
         let action = run.action
-        guard marks.canRestore(state), canPrepareAgain(state.prepared, done, states + [state]) else {
+        guard marks.canRestore(state), canPrepareAgain(state.prepared, states + [state]) else {
             throw MigrationError.temporaryLost(
                 location: action.script.location(of: next), system: action.system.name, title: action.migration.title)
         }
@@ -62,7 +67,7 @@ struct StepSession: Sendable {
         states.append(state)
         let adoption = state.adoption(from: initial.settings, local: false)
         try await connection.with { [self] connection in
-            try prepareAgain(done, current: initial.settings, on: connection)
+            try prepareAgain(current: initial.settings, on: connection)
             _ = try connection.execute(adoption.joined(separator: "; "))
         }
         if isProvisional { try await note(state, of: last) }
@@ -98,13 +103,11 @@ struct StepSession: Sendable {
 
     /// Returns whether the settings are known that each statement was prepared with. They are those of the session behind
     /// its transaction, unless others were made in the transaction: local ones before, or any after it.
-    private func canPrepareAgain(
-        _ prepared: [String], _ done: [StepPlan.Step], _ states: [SessionState]
-    ) -> Bool {
+    private func canPrepareAgain(_ prepared: [String], _ states: [SessionState]) -> Bool {
         let script = run.action.script
         return prepared.allSatisfy { text in
             guard let step = Self.step(of: text, states) else { return true }
-            let statements = done[step].step.statements
+            let statements = plan[step].step.statements
             guard statements.count > 1 else { return true }
             let place = statements.lastIndex { script.text(of: $0) == text } ?? 0
             let isLocal = statements[..<place].contains { statement in
@@ -119,12 +122,10 @@ struct StepSession: Sendable {
     /// Prepares the statements of the finished steps again, each with the settings that it was prepared with.
     ///
     /// - Parameter current: the settings of the session.
-    private func prepareAgain(
-        _ done: [StepPlan.Step], current: [String: String], on connection: isolated Connection
-    ) throws {
+    private func prepareAgain(current: [String: String], on connection: isolated Connection) throws {
         for text in states.last?.prepared ?? [] {
             guard let step = Self.step(of: text, states) else { continue }
-            let isAlone = done[step].step.statements.count == 1
+            let isAlone = plan[step].step.statements.count == 1
             let state = isAlone ? (step == 0 ? initial : states[step - 1]) : states[step]
             let adoption =
                 ["SET LOCAL SESSION AUTHORIZATION DEFAULT", "SET LOCAL ROLE NONE"]
@@ -142,23 +143,25 @@ struct StepSession: Sendable {
     // MARK: The end of a step
 
     /// Runs a step that is one transaction, which also writes the journal.
-    ///
-    /// - Parameter done: the finished steps.
-    mutating func perform(_ one: StepPlan.Step, after done: [StepPlan.Step]) async throws {
+    mutating func perform(_ one: StepPlan.Step) async throws {
         // The lock timeout, the search path and the isolation level are those of the session.
         var options = TransactionOptions(isolation: .ofSession)
-        let isChanged =
-            "s.state IS DISTINCT FROM coalesce(\(journal.session(ofStep: one.number - 1)) -> 'state', \(try literal()))"
+        let record = """
+            (SELECT jsonb_build_object('state', s.state, 'initial', s.initial, 'isProvisional', s.state IS DISTINCT FROM
+                coalesce(\(journal.session(ofStep: one.number - 1)) -> 'state', s.initial))
+            FROM (SELECT \(Self.captured)::jsonb, \(StepJournal.literal(try JSONText(encoding: initial))))
+                s (state, initial))
+            """
         options.closing =
             [capture] + ScriptRun.closing + [
                 journal.doneStatement(
-                    step: one.number, tokenDigest: one.digest, session: try record(isProvisional: isChanged)),
+                    step: one.number, tokenDigest: one.digest, session: record),
                 ScriptRun.powerless,
             ]
-        let final = try record(isProvisional: "false")
+        let final = "jsonb_build_object('state', \(Self.captured)::jsonb, 'isProvisional', false)"
         let following =
             ["BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", capture] + ScriptRun.closing + [
-                journal.sessionStatement(step: one.number, session: final), Self.answer, "COMMIT",
+                journal.sessionStatement(step: one.number, change: final), Self.answer, "COMMIT",
             ]
         let results: [Rows]?
         do {
@@ -168,7 +171,7 @@ struct StepSession: Sendable {
                 }.following
             }
         } catch let error as PostgresError where error.kind == .server {
-            try? await restorePrepared(done)
+            try? await restorePrepared()
             throw error
         }
         if let text: String = try results?.dropLast().last?.first?.get(0, as: String?.self) {
@@ -193,14 +196,14 @@ struct StepSession: Sendable {
     }
 
     /// After a failed transaction: ROLLBACK undoes neither PREPARE nor DEALLOCATE.
-    private func restorePrepared(_ done: [StepPlan.Step]) async throws {
+    private func restorePrepared() async throws {
         let last = states.last ?? initial
         try await connection.with { [self] connection in
             let state = try SessionState.read(marks, on: connection)
             if state.prepared == last.prepared { return }
-            guard canPrepareAgain(last.prepared, done, states) else { return connection.close() }
+            guard canPrepareAgain(last.prepared, states) else { return connection.close() }
             try connection.execute("DEALLOCATE ALL")
-            try prepareAgain(done, current: state.settings, on: connection)
+            try prepareAgain(current: state.settings, on: connection)
         }
     }
 
@@ -217,14 +220,4 @@ struct StepSession: Sendable {
 
     /// Answers with the state unless it is too long for the server's buffer of 8 kB.
     private static let answer = "SELECT CASE WHEN length(\(captured)) < 4000 THEN \(captured) END"
-
-    private func literal() throws -> String { StepJournal.literal(try JSONText(encoding: initial)) }
-
-    /// - Parameter isProvisional: SQL that may use `s.state`.
-    private func record(isProvisional: String) throws -> String {
-        """
-        (SELECT jsonb_build_object('state', s.state, 'initial', \(try literal()), 'isProvisional', \(isProvisional))
-            FROM (SELECT \(Self.captured)::jsonb) s (state))
-        """
-    }
 }

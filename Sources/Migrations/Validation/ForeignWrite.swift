@@ -91,8 +91,8 @@ enum ForeignWrite {
     /// Returns whether one of the tables is a foreign table, has one among its partitions and child tables, or is a view
     /// that reads one.
     private static func isForeign(_ names: [String], on connection: isolated Connection) throws -> Bool {
-        if names.isEmpty { return false }
-        if names.contains("") { return try isPossible(on: connection) }
+        guard !names.isEmpty, try isPossible(on: connection) else { return false }
+        if names.contains("") { return true }
         let rows = try connection.query(
             """
             WITH RECURSIVE tree (oid) AS (

@@ -26,7 +26,7 @@ struct SchemaReplay: Sendable {
     ///   create.
     private func attempt(beside server: ConnectionSettings) async throws -> SchemaCatalog? {
         try await ScratchDatabase.with(beside: server) { scratch in
-            let settings = try await SessionMeaning.copy(from: server, to: scratch)
+            let settings = try await ReplayedSettings.copy(from: server, to: scratch)
             return try await ReplaySession.with(in: settings, beside: server) { session -> SchemaCatalog? in
                 let result: Result<SchemaCatalog, any Error>
                 do { result = .success(try await replay(in: &session)) } catch { result = .failure(error) }

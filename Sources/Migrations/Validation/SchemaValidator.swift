@@ -151,7 +151,7 @@ public struct SchemaValidator: Sendable {
                     applied[system.name] = try AppliedState.read(
                         system, folder, records.filter { $0.system == system.name }, on: connection)
                 }
-                let settings = try SessionMeaning.values(on: connection).map { "\($0.name)=\($0.value)" }
+                let settings = try ReplayedSettings.values(on: connection).map { "\($0.name)=\($0.value)" }
                 let locale = try DatabaseLocale.read(on: connection).clause
                 let roles: [String] = try connection.query(
                     """
