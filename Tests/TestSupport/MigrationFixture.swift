@@ -39,6 +39,8 @@ public final class MigrationFixture: Sendable {
         var migration = Migrator.Settings()
         migration.lockTimeout = .milliseconds(300)
         migration.backoff = .milliseconds(20)
+        // A busy host may hold a single attempt up for longer than the default.
+        migration.stallLimit = .seconds(600)
         change(&migration)
         return try Migrator(database: Database(settings), systems: [system(options: options)], settings: migration)
     }
