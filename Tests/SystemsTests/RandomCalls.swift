@@ -55,6 +55,7 @@ struct RandomCalls: Sendable {
     func run() async throws {
         let (counts, violations) = try await outcome()
         for violation in violations { Issue.record("\(violation)") }
+        print("calls: \(counts)")
         for call in calls where count >= 1_000 {
             #expect((counts[call.name]?.done ?? 0) > 0, "no call of \(call.name) was done")
         }
@@ -69,7 +70,7 @@ struct RandomCalls: Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for number in 0..<connections {
                 group.addTask {
-                    try await database.with { try work(on: $0, seed: seed &* 1_000 &+ UInt64(number), tally) }
+                    try await database.with { try work(on: $0, seed: seed &+ UInt64(number) &* 0xD1B5_4A32_D192_ED03, tally) }
                 }
             }
             group.addTask {
