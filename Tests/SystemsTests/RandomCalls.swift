@@ -55,7 +55,6 @@ struct RandomCalls: Sendable {
     func run() async throws {
         let (counts, violations) = try await outcome()
         for violation in violations { Issue.record("\(violation)") }
-        print("calls: \(counts)")
         for call in calls where count >= 1_000 {
             #expect((counts[call.name]?.done ?? 0) > 0, "no call of \(call.name) was done")
         }
@@ -70,7 +69,9 @@ struct RandomCalls: Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for number in 0..<connections {
                 group.addTask {
-                    try await database.with { try work(on: $0, seed: seed &+ UInt64(number) &* 0xD1B5_4A32_D192_ED03, tally) }
+                    try await database.with {
+                        try work(on: $0, seed: seed &+ UInt64(number) &* 0xD1B5_4A32_D192_ED03, tally)
+                    }
                 }
             }
             group.addTask {

@@ -10,6 +10,14 @@ BEGIN
     END IF;
 END $$;
 
+DROP POLICY url_access_changes_service ON url_access_changes;
+DROP POLICY url_access_changes_own ON url_access_changes;
+DROP POLICY url_access_totals_service ON url_access_totals;
+DROP POLICY url_access_totals_own ON url_access_totals;
+DROP POLICY job_statistics_changes_service ON job_statistics_changes;
+DROP POLICY job_durations_service ON job_durations;
+DROP POLICY job_statistics_service ON job_statistics;
+DROP POLICY client_limits_admin ON client_limits;
 DROP POLICY client_ip_source_admin ON client_ip_source;
 DROP POLICY system_metrics_service ON system_metrics;
 DROP POLICY url_access_logs_service ON url_access_logs;
@@ -31,11 +39,20 @@ DROP POLICY jobs_create ON jobs;
 
 DO $$
 BEGIN
+    EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA %I FROM anon, authenticated, service_role, service_account, admin', current_schema());
+    EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA %I TO PUBLIC', current_schema());
     EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA %I FROM anon, authenticated, service_role, service_account, admin', current_schema());
     EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM anon, authenticated, service_role, service_account, admin', current_schema());
     EXECUTE format('REVOKE USAGE ON SCHEMA %I FROM anon, authenticated, service_role, service_account, admin', current_schema());
 END $$;
 
+ALTER TABLE url_access_changes DISABLE ROW LEVEL SECURITY;
+ALTER TABLE url_access_totals DISABLE ROW LEVEL SECURITY;
+ALTER TABLE job_statistics_changes DISABLE ROW LEVEL SECURITY;
+ALTER TABLE job_durations DISABLE ROW LEVEL SECURITY;
+ALTER TABLE job_statistics DISABLE ROW LEVEL SECURITY;
+ALTER TABLE locks DISABLE ROW LEVEL SECURITY;
+ALTER TABLE client_limits DISABLE ROW LEVEL SECURITY;
 ALTER TABLE client_ip_source DISABLE ROW LEVEL SECURITY;
 ALTER TABLE system_metrics DISABLE ROW LEVEL SECURITY;
 ALTER TABLE url_access_logs DISABLE ROW LEVEL SECURITY;
