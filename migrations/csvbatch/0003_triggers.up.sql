@@ -161,7 +161,12 @@ END $$;
 
 CREATE TRIGGER settle_csv_batches BEFORE INSERT OR UPDATE ON csv_batches
     FOR EACH ROW EXECUTE FUNCTION settle_csv_batch();
-CREATE TRIGGER settle_csv_row_jobs BEFORE INSERT OR UPDATE ON csv_row_jobs
+-- A new row usually has nothing to settle.
+CREATE TRIGGER settle_csv_row_jobs_inserted BEFORE INSERT ON csv_row_jobs
+    FOR EACH ROW WHEN (NEW.status <> 'pending' OR NEW.claimed_by IS NOT NULL OR NEW.claimed_at IS NOT NULL
+        OR NEW.started_at IS NOT NULL OR NEW.completed_at IS NOT NULL)
+    EXECUTE FUNCTION settle_csv_row_job();
+CREATE TRIGGER settle_csv_row_jobs_updated BEFORE UPDATE ON csv_row_jobs
     FOR EACH ROW EXECUTE FUNCTION settle_csv_row_job();
 CREATE TRIGGER count_csv_rows_inserted AFTER INSERT ON csv_row_jobs REFERENCING NEW TABLE AS changed_rows
     FOR EACH STATEMENT EXECUTE FUNCTION count_csv_rows();
