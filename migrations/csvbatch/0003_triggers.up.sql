@@ -115,7 +115,10 @@ BEGIN
     IF batches IS NULL THEN
         RETURN NULL;
     END IF;
-    PERFORM b.id FROM csv_batches b WHERE b.id = ANY (batches) ORDER BY b.id FOR NO KEY UPDATE;
+    -- The lock comes in a statement of its own, so that the next one sees the rows of whoever held it before.
+    IF cardinality(batches) > 1 OR drained[1] THEN
+        PERFORM b.id FROM csv_batches b WHERE b.id = ANY (batches) ORDER BY b.id FOR NO KEY UPDATE;
+    END IF;
     -- It changes a batch also where only rows became pending: advance_first_pending_csv_row relies on it.
     UPDATE csv_batches b SET
         successful_rows = b.successful_rows + c.successful,
