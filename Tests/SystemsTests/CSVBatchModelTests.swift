@@ -88,6 +88,20 @@ struct CSVBatchModelTests {
                 connection, batch: any("csv_batches", connection, &generator),
                 "UPDATE csv_row_jobs SET status = '\(status)' WHERE batch_id = # AND row_number % 3 = 0")
         },
+        Call("by hand over batches", weight: 1) { connection, generator in
+            let status = ["pending", "completed"].randomElement(using: &generator) ?? ""
+            let batches = try (0..<4).compactMap { _ in try any("csv_batches", connection, &generator) }
+            let list = batches.map { "'\($0)'" }.joined(separator: ", ")
+            guard !batches.isEmpty else { return }
+            try connection.transaction {
+                try connection.execute("SELECT FROM csv_batches WHERE id IN (\(list)) ORDER BY id FOR KEY SHARE")
+                try connection.execute(
+                    """
+                    UPDATE csv_row_jobs SET status = '\(status)', trigger_text = 'plain' WHERE id IN (
+                        SELECT id FROM csv_row_jobs WHERE batch_id IN (\(list)) AND row_number % 4 = 1 FOR UPDATE SKIP LOCKED)
+                    """)
+            }
+        },
         Call("time passes", weight: 3) { connection, generator in
             try change(
                 connection, batch: any("csv_batches", connection, &generator),
