@@ -47,14 +47,16 @@ END $$;
 --
 -- A partition needs a lock that keeps writers from sessions and assets, for its foreign keys, and one that keeps everybody
 -- from the default partition. If rows are moved, nobody reads the table, for a statement that is planned before and
--- runs after would miss them. Others may hold these tables in any order, so the function never waits for long: it lets
--- all locks go and tries again, before anybody waits long enough (deadlock_timeout) to be cancelled for a deadlock.
+-- runs after would miss them. Others may hold these tables in any order. So the function waits for the first lock
+-- only while it holds none of them, and for the others so shortly that nobody is cancelled for a deadlock
+-- (deadlock_timeout). If it does not get one, it lets all of them go and tries again.
 CREATE FUNCTION ensure_generation_cost_partitions(first timestamptz DEFAULT now(), months_ahead integer DEFAULT 3)
 RETURNS integer LANGUAGE plpgsql
 SET search_path FROM CURRENT SET timezone TO 'UTC' SET datestyle TO 'ISO' AS $$
 DECLARE
     this_month CONSTANT timestamptz := date_trunc('month', now());
     caller_timeout CONSTANT text := current_setting('lock_timeout');
+    attempts CONSTANT integer := 60;
     missing CONSTANT text := $query$
         SELECT coalesce(array_agg(month ORDER BY month), '{}')
         FROM generate_series(date_trunc('month', $1), $2, interval '1 month') AS month
@@ -62,11 +64,13 @@ DECLARE
             SELECT FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
             WHERE i.inhparent = 'generation_costs'::regclass AND c.relname = 'generation_costs_' || to_char(month, 'YYYY_MM'))
         $query$;
+    locks text[] := ARRAY[
+        'sessions IN SHARE ROW EXCLUSIVE', 'assets IN SHARE ROW EXCLUSIVE', 'generation_costs_default IN ACCESS EXCLUSIVE'];
     last timestamptz;
     months timestamptz[];
     month timestamptz;
     partition text;
-    moves boolean;
+    moves boolean := false;
 BEGIN
     PERFORM require_argument(months_ahead BETWEEN 0 AND 60, 'months_ahead', months_ahead::text, 'it must be between 0 and 60');
     last := this_month + make_interval(months => months_ahead);
@@ -85,27 +89,24 @@ BEGIN
         RETURN 0;
     END IF;
 
-    moves := EXISTS (
-        SELECT FROM ONLY generation_costs_default
-        WHERE created_at >= months[1] AND created_at < months[cardinality(months)] + interval '1 month');
-    FOR attempt IN 1..200 LOOP
+    FOR attempt IN 1..attempts LOOP
         BEGIN
-            PERFORM set_config('lock_timeout', '20ms', true);
-            IF moves THEN
-                LOCK TABLE ONLY generation_costs IN ACCESS EXCLUSIVE MODE;
-            END IF;
-            LOCK TABLE sessions, assets IN SHARE ROW EXCLUSIVE MODE;
-            LOCK TABLE ONLY generation_costs_default IN ACCESS EXCLUSIVE MODE;
+            -- Each tenth time, it waits for the first lock until an autovacuum of the table gives way (deadlock_timeout).
+            PERFORM set_config('lock_timeout', CASE WHEN attempt % 10 = 0 THEN '2s' ELSE '50ms' END, true);
+            FOR step IN 0..cardinality(locks) - 1 LOOP
+                EXECUTE format('LOCK TABLE ONLY %s MODE', locks[1 + (attempt / 10 + step) % cardinality(locks)]);
+                PERFORM set_config('lock_timeout', '50ms', true);
+            END LOOP;
             EXIT WHEN moves OR NOT EXISTS (
                 SELECT FROM ONLY generation_costs_default
                 WHERE created_at >= months[1] AND created_at < months[cardinality(months)] + interval '1 month');
-            -- A row came in before the lock.
             moves := true;
+            locks := ARRAY['generation_costs IN ACCESS EXCLUSIVE'] || locks;
             RAISE lock_not_available;
         EXCEPTION WHEN lock_not_available THEN
-            IF attempt = 200 THEN
+            IF attempt = attempts THEN
                 RAISE EXCEPTION 'the tables of costs are in use' USING ERRCODE = 'lock_not_available',
-                    HINT = 'nothing was made; call it again when no long transaction writes to sessions, assets or costs';
+                    HINT = 'nothing was made; call it again when no long transaction holds sessions, assets or costs';
             END IF;
             PERFORM pg_sleep(0.02 + random() * 0.1);
         END;
