@@ -267,7 +267,7 @@ struct PostersWorkTests {
     ])
     func `locks are taken in one order`(call: String) async throws {
         try await with { connection in
-            try connection.execute(
+            _ = try connection.execute(
                 "UPDATE generated_posters SET status = 'failed' WHERE id = '00000000-0000-0000-0000-000000000001'")
         }
         let database = try TestDatabase.current
@@ -312,7 +312,7 @@ struct PostersWorkTests {
         #expect(
             try await ExecuteRights.lines(schema: "posters") == [
                 "delete_batch(job_id text): nobody",
-                "finish_poster(poster_id uuid, outcome job_status, poster_url text, s3_key text, processing_time_ms "
+                "finish_poster(poster_id uuid, outcome posters.job_status, poster_url text, s3_key text, processing_time_ms "
                     + "integer, error_message text, failure_type text, error_details jsonb): nobody",
                 "require_argument(is_allowed boolean, name text, value text, allowed text): PUBLIC",
                 "retry_failed_posters(job_id text): nobody",
