@@ -103,6 +103,7 @@ struct PostersPlanTests {
         ORDER BY created_at DESC;
         """,
         "SELECT job_id FROM batch_jobs WHERE status = 'processing' ORDER BY created_at DESC LIMIT 10",
+        "SELECT count(*) FROM batch_jobs WHERE status IN ('pending', 'processing', 'failed')",
         "SELECT username FROM generated_posters WHERE metadata @> '{\"user_id\": 4711}'",
         "SELECT * FROM poster_failure_details WHERE job_id = 'job_1200' ORDER BY created_at DESC",
         "SELECT * FROM generated_posters WHERE username = 'u4711'",

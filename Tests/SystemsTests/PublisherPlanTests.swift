@@ -35,6 +35,7 @@ struct PublisherPlanTests {
         "SELECT * FROM posts WHERE subreddit = 's7' ORDER BY created_ts DESC LIMIT 20",
         // What is to be published, and whose second stage is due.
         "SELECT * FROM posts WHERE ghost_post_id IS NULL AND takedown_status = 'active' ORDER BY created_ts LIMIT 20",
+        "SELECT count(*) FROM posts WHERE ghost_post_id IS NULL AND takedown_status = 'active'",
         "SELECT * FROM posts WHERE takedown_status = 'takedown_pending' AND updated_at < now() - interval '72 hours'",
         "SELECT takedown_status, count(*) FROM posts WHERE takedown_status <> 'active' GROUP BY takedown_status",
         "SELECT service, sum(cost_usd), sum(input_tokens) FROM token_usage WHERE created_at >= date_trunc('day', now()) GROUP BY 1",

@@ -133,7 +133,8 @@ BEGIN
 END $$;
 
 -- Puts the failed posters of a batch back, to be tried again, and takes them out of its counters. A finished batch is
--- opened again if there are any. Returns how many there are.
+-- opened again if there are any. Returns how many there are. Who puts a failed poster back in another way also takes it
+-- out of the counters, else its next result is counted beside the first.
 CREATE FUNCTION retry_failed_posters(job_id text) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
