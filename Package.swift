@@ -69,8 +69,10 @@ let package = Package(
         feature("Monitoring", "Postgres", "Reporting", "SQL"),
         feature("Program", "Ledger", "Postgres", "Reporting", "SQL", "Scheduling", "Telemetry"),
         module(
-            "ReeveApp", "BackupsFeature", "LedgerFeature", "MaintenanceFeature", "MigrationsFeature", "MonitoringFeature",
-            "ProgramFeature", "SchemaFeature", "AdminHTTP", "CommandLine", "Kernel", "Ledger", "Postgres", "Processes", "Reporting",
+            "ReeveApp", "BackupsFeature", "LedgerFeature", "MaintenanceFeature", "MigrationsFeature",
+            "MonitoringFeature",
+            "ProgramFeature", "SchemaFeature", "AdminHTTP", "CommandLine", "Kernel", "Ledger", "Postgres", "Processes",
+            "Reporting",
             "Scheduling", "Telemetry"),
         .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
         .target(
@@ -95,7 +97,8 @@ let package = Package(
         tests(
             "ReeveAppTests", "ReeveApp", "AdminHTTP", "Auditing", "Backups", "BackupsFeature", "Catalog", "CommandLine",
             "Kernel", "Ledger", "LedgerFeature", "MaintenanceFeature", "Migrations", "MigrationsFeature",
-            "MonitoringFeature", "Postgres", "Processes", "ProgramFeature", "Reporting", "SQL", "Scheduling", "Storage", "Telemetry", "TestSupport",
+            "MonitoringFeature", "Postgres", "Processes", "ProgramFeature", "Reporting", "SQL", "Scheduling", "Storage",
+            "Telemetry", "TestSupport",
             "reeve"),
     ]
 )

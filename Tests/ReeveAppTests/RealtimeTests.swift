@@ -259,7 +259,7 @@ struct RealtimeTests {
         try await waitUntil("it is not ready") { served.get("/readyz")?.status == 503 }
         #expect(page.withLock { $0 }.hasSuffix("ready\n"))
         let body = served.get("/readyz?verbose")?.body ?? ""
-        #expect(body.contains("[-]realtime/main the server did not answer in time"), "\(body)")
+        #expect(body.contains("[-]realtime/main "), "\(body)")
         #expect(body.contains("[+]schema/main up to date") && body.contains("[+]database/main answers"), "\(body)")
         for secret in ["postgres", database.name, "/tmp"] { #expect(!body.contains(secret), "\(body)") }
         try await waitUntil("it is ready again") { served.get("/readyz")?.status == 200 }

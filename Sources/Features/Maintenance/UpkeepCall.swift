@@ -151,7 +151,8 @@ struct UpkeepCall: Sendable {
         guard let row else { return }
         let (schema, table, trigger): (String, String, String) = (try row.get(0), try row.get(1), try row.get(2))
         throw UpkeepProblem(
-            message: "it changes \(visible(schema)).\(visible(table)), and the deferrable trigger \(visible(trigger)) there "
+            message:
+                "it changes \(visible(schema)).\(visible(table)), and the deferrable trigger \(visible(trigger)) there "
                 + "could run at COMMIT with more rights than its owner has",
             hint: "connect as \(visible(owner)), make the trigger's function SECURITY DEFINER or the trigger not "
                 + "deferrable, or name the owner of its function in trusted_roles")

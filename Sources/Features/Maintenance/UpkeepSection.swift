@@ -49,7 +49,8 @@ enum UpkeepSection {
                 guard case .mapping(let properties, _) = entry.value else {
                     mistakes.append(
                         ConfigurationError(
-                            file, entry.value.line, "'upkeep.\(name)' must be a map with \(keys.joined(separator: ", "))"))
+                            file, entry.value.line,
+                            "'upkeep.\(name)' must be a map with \(keys.joined(separator: ", "))"))
                     continue
                 }
                 for property in properties {

@@ -22,8 +22,8 @@ struct UpkeepTarget: Sendable, Equatable {
     private struct Candidate {
         let kind: String
         let isSet: Bool
-        /// The number of parameters, and of those without a default.
-        let (parameters, required): (Int, Int)
+        /// The number of parameters without a default.
+        let required: Int
         let type: String
         let owner: String
         let isOwn, isOfSuperuser, mayBecomeOwner, mayCall: Bool
@@ -40,7 +40,7 @@ struct UpkeepTarget: Sendable, Equatable {
         let rows = try connection.query(
             """
             SELECT p.oid IS NOT NULL AS found, p.prokind::pg_catalog.text AS kind, p.proretset AS is_set,
-                   p.pronargs::pg_catalog.int4 AS parameters, (p.pronargs - p.pronargdefaults)::pg_catalog.int4 AS required,
+                   (p.pronargs - p.pronargdefaults)::pg_catalog.int4 AS required,
                    pg_catalog.format_type(p.prorettype, NULL) AS type, o.rolname::pg_catalog.text AS owner,
                    o.rolname = current_user AS is_own, o.rolsuper AS is_of_superuser,
                    pg_catalog.pg_has_role(o.oid, '\(right)') AS may_become,
@@ -55,8 +55,8 @@ struct UpkeepTarget: Sendable, Equatable {
         guard let first = rows.first else { return nil }
         let candidates = try rows.filter { try $0.get("found") }.map { row in
             Candidate(
-                kind: try row.get("kind"), isSet: try row.get("is_set"), parameters: try row.get("parameters"),
-                required: try row.get("required"), type: try row.get("type"), owner: try row.get("owner"),
+                kind: try row.get("kind"), isSet: try row.get("is_set"), required: try row.get("required"),
+                type: try row.get("type"), owner: try row.get("owner"),
                 isOwn: try row.get("is_own"), isOfSuperuser: try row.get("is_of_superuser"),
                 mayBecomeOwner: try row.get("may_become"), mayCall: try row.get("may_call"))
         }
@@ -67,17 +67,19 @@ struct UpkeepTarget: Sendable, Equatable {
         _ candidates: [Candidate], _ function: UpkeepFunction, isSuperuser: Bool
     ) throws -> UpkeepTarget {
         let callable = candidates.filter { $0.kind == "f" && !$0.isSet && $0.required == 0 }
-        guard let chosen = callable.first(where: { $0.parameters == 0 }) ?? callable.first else {
+        guard let chosen = callable.first else {
             guard !candidates.isEmpty else {
                 throw UpkeepProblem(
                     message: "the function does not exist",
-                    hint: "apply the migrations that create it with 'reeve migrate up', or correct 'upkeep' in system.yaml")
+                    hint:
+                        "apply the migrations that create it with 'reeve migrate up', or correct 'upkeep' in system.yaml"
+                )
             }
             throw UpkeepProblem(
                 message: "it cannot be called without arguments, or is no plain function",
                 hint: "write a function with defaults for all parameters that returns one value")
         }
-        if callable.count > 1, chosen.parameters > 0 {
+        if callable.count > 1 {
             throw UpkeepProblem(
                 message: "\(callable.count) functions of this name can be called without arguments",
                 hint: "drop the others, or give one of them another name")

@@ -19,7 +19,8 @@ enum RealtimeProbe {
 
     /// The check of `reeve doctor`, which also says how to mend what the probe finds.
     static let check = Check(
-        "realtime", "subscribers hear the changes that the systems announce: notifications arrive, and tables are in "
+        "realtime",
+        "subscribers hear the changes that the systems announce: notifications arrive, and tables are in "
             + "their publications"
     ) { call in
         guard let open = call.open else { return [] }

@@ -293,7 +293,8 @@ final class DatabaseService: Sendable {
             if Task.isCancelled { return }
             readiness.set("\(probe.name)/\(open.name)", false, Readiness.publicMessage(error))
             logger.warning(
-                "the state of the database could not be read", [LogField("check", probe.name), LogField("error", error)])
+                "the state of the database could not be read",
+                [LogField("check", probe.name), LogField("error", error)])
         }
     }
 
