@@ -182,6 +182,62 @@ struct RealtimeTests {
                 ]))
     }
 
+    /// Puts a function of the test in the place of `pg_notify`. PostgreSQL finds its own function by its OID, so that
+    /// replacing its body would change nothing.
+    private func breakNotifications(_ body: String) async throws {
+        try await TestDatabase.current.execute(
+            """
+            SET allow_system_table_mods = on;
+            ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO pg_notify_of_postgres;
+            CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS
+                $$ BEGIN \(body) END $$
+            """)
+    }
+
+    private func mendNotifications() async throws {
+        try await TestDatabase.current.execute(
+            """
+            SET allow_system_table_mods = on;
+            DROP FUNCTION pg_catalog.pg_notify(text, text);
+            ALTER FUNCTION pg_catalog.pg_notify_of_postgres(text, text) RENAME TO pg_notify
+            """)
+    }
+
+    @Test func `a full queue of notifications is a problem`() async throws {
+        let fixture = try await make()
+        try await breakNotifications(
+            "RAISE EXCEPTION 'too many notifications in the NOTIFY queue' USING ERRCODE = 'program_limit_exceeded';")
+        #expect(try await state(fixture).problems.map(\.message) == ["the server's queue of notifications is full"])
+        try await mendNotifications()
+        #expect(try await state(fixture).problems.isEmpty)
+    }
+
+    @Test func `where nothing is streamed, that is told and is no problem`() async throws {
+        var options = EmbeddedCluster.Options(stateFolder: "\(TestCluster.stateFolder)/replica")
+        options.settings = ["wal_level": "replica", "fsync": "off"]
+        options.programFolders = ProcessInfo.processInfo.environment["REEVE_TEST_SERVER"].map { [$0] }
+        let cluster = try await EmbeddedCluster.acquire(options)
+        let fixture = try await make()
+        try await Connection.opened(cluster.settings()) { connection in
+            try await connection.with {
+                _ = try $0.execute(
+                    """
+                    CREATE SCHEMA app; CREATE TABLE app.jobs (); CREATE TABLE app.steps ();
+                    CREATE PUBLICATION live FOR TABLE app.jobs, app.steps
+                    """)
+            }
+        }
+        try fixture.write("system.yaml", "name: app\nrealtime: {publications: {live: [jobs, steps]}}\n")
+        let open = try await open(fixture, url: cluster.settings())
+        let state = try await RealtimeState.read(open)
+        await open.database.pool.close()
+        #expect(
+            state
+                == RealtimeState(notes: [
+                    "2 tables published", "nothing is streamed from publications, because wal_level is replica",
+                ]))
+    }
+
     @Test func `mistakes in the section are told with their lines`() throws {
         func mistake(_ yaml: String) throws -> String {
             let fixture = try MigrationFixture()
@@ -242,6 +298,24 @@ struct RealtimeTests {
         }
     }
 
+    @Test(.database(.systems)) func `the service is not ready while notifications do not arrive, and recovers`()
+        async throws
+    {
+        let database = try TestDatabase.current
+        let served = try Served(database.settings, Self.systems)
+        try await waitUntil("it is ready") { served.get("/readyz")?.status == 200 }
+        try await breakNotifications("")
+        try await waitUntil("it says so") {
+            served.get("/readyz?verbose")?.body.contains(
+                "[-]realtime/main a notification did not arrive within 5 s; 4 tables published\n") == true
+        }
+        #expect(served.get("/readyz")?.status == 503)
+        try await mendNotifications()
+        try await waitUntil("it is ready again") { served.get("/readyz")?.status == 200 }
+        served.reeve.signal(SIGTERM)
+        #expect(try await served.reeve.end() == 0)
+    }
+
     @Test(.database(.systems)) func `while notifications hang, it answers and the other checks go on`() async throws {
         let database = try TestDatabase.current
         let proxy = try FaultProxy(before: database.settings)
@@ -251,7 +325,7 @@ struct RealtimeTests {
             Self.systems.merging(["REEVE_DATABASE_DIRECT_URL": proxy.settings(database.settings).uri]) { $1 })
         try await waitUntil("it is ready") { served.get("/readyz")?.status == 200 }
         let page = Mutex("")
-        proxy.arm(onText: "LISTEN", afterForwarding: true) { _ in
+        proxy.arm(onText: #"LISTEN "reeve_realtime""#, afterForwarding: true) { _ in
             // The probe waits for the server's answer now, which never arrives.
             page.withLock { $0 = served.get("/readyz?verbose")?.body ?? "nothing" }
             return .mute

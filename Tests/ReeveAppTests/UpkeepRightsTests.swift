@@ -132,10 +132,15 @@ struct UpkeepRightsTests {
             """)
         #expect(try await owner.run(trusting: owner.role) == "app.f: 1; app.held: 1")
         #expect(try await owner.ran() == "trigger as owner")
-        // One that runs as its owner in any case, and one on a table that is not changed, are no danger.
+        // Its owner could take SECURITY DEFINER back just before COMMIT. A trigger of a superuser may run what its arguments
+        // say. One on a table that is not changed is no danger.
+        try await owner.create("ALTER FUNCTION app.late() SECURITY DEFINER")
+        #expect(try await owner.run().hasPrefix("FAILED app.f: it changes app.t, and the deferrable trigger late"))
+        try await owner.database.execute("ALTER FUNCTION app.late() OWNER TO CURRENT_USER")
+        #expect(try await owner.run().hasPrefix("FAILED app.f: it changes app.t, and the deferrable trigger late"))
         try await owner.create(
             """
-            ALTER FUNCTION app.late() SECURITY DEFINER; TRUNCATE app.ran;
+            DROP TRIGGER late ON app.t;
             CREATE TABLE app.other (id integer);
             CREATE FUNCTION app.never() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
             CREATE CONSTRAINT TRIGGER never AFTER INSERT ON app.other DEFERRABLE FOR EACH ROW EXECUTE FUNCTION app.never();

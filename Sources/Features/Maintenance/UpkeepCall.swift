@@ -100,7 +100,6 @@ struct UpkeepCall: Sendable {
             END
             """
         let creation = """
-            SET LOCAL check_function_bodies = off;
             CREATE FUNCTION \(Self.wrapper) RETURNS pg_catalog.text LANGUAGE plpgsql SECURITY DEFINER
                 AS \(quoteDollar(body))
             """
@@ -124,7 +123,8 @@ struct UpkeepCall: Sendable {
     }
 
     /// Refuses to commit if code of others could run at COMMIT: a trigger can defer itself again after the wrapper has run
-    /// it. Only tables that the transaction has changed count; it holds locks on them.
+    /// it. Only tables that the transaction has changed count; it holds locks on them. That a function is SECURITY DEFINER
+    /// does not help, because its owner can change that at any moment.
     private func refuseLateTriggers(of owner: String, on connection: isolated Connection) throws {
         let row = try connection.query(
             """
@@ -133,9 +133,10 @@ struct UpkeepCall: Sendable {
             JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
             JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            JOIN pg_catalog.pg_roles o ON o.oid = CASE WHEN p.oid < 16384 THEN c.relowner ELSE p.proowner END
-            WHERE t.tgdeferrable AND NOT p.prosecdef AND NOT o.rolsuper AND o.rolname <> session_user
-                AND o.rolname <> ALL ($1::pg_catalog.text[])
+            WHERE t.tgdeferrable AND EXISTS (
+                    SELECT FROM pg_catalog.pg_roles o WHERE o.oid IN (c.relowner, p.proowner)
+                        AND NOT o.rolsuper AND o.rolname <> session_user
+                        AND o.rolname <> ALL ($1::pg_catalog.text[]))
                 -- PostgreSQL's own triggers call code of others only for expressions of exclusion constraints.
                 AND (p.oid >= 16384 OR EXISTS (
                     SELECT FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_index i ON i.indexrelid = k.conindid
@@ -154,7 +155,8 @@ struct UpkeepCall: Sendable {
             message:
                 "it changes \(visible(schema)).\(visible(table)), and the deferrable trigger \(visible(trigger)) there "
                 + "could run at COMMIT with more rights than its owner has",
-            hint: "connect as \(visible(owner)), make the trigger's function SECURITY DEFINER or the trigger not "
-                + "deferrable, or name the owner of its function in trusted_roles")
+            hint:
+                "connect as \(visible(owner)), make the trigger not deferrable, or name the owners of the table and of "
+                + "the trigger's function in trusted_roles")
     }
 }
