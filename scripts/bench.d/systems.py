@@ -44,7 +44,8 @@ def pgbench(name, script, clients, cycles, synchronous="on"):
     options = f"-c search_path={name} -c role={role} -c synchronous_commit={synchronous}"
     command = ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-t", str(cycles // clients),
         "-f", "/dev/stdin", "-h", cluster.host, "-U", "postgres", "bench"]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, env=dict(os.environ, PGOPTIONS=options))
+    done = subprocess.run(
+        command, input=script, capture_output=True, text=True, env=dict(os.environ, PGOPTIONS=options))
     if done.returncode != 0:
         sys.exit(f"pgbench failed:\n{done.stderr[-3000:]}")
     return float(re.search(r"tps = ([0-9.]+)", done.stdout).group(1))
@@ -66,7 +67,7 @@ def fill(rows):
 def transaction(call, begin="", end=""):
     """The call in a transaction of its own that is rolled back, with the role that it is for, between two commands."""
     role = f"SET LOCAL ROLE {call.role};" if call.role else ""
-    return f"BEGIN;\n{call.before}\n{role}\n{begin}\n{call.sql};\n{end}\nROLLBACK;\n"
+    return f"BEGIN;\n{call.before}\n{role}\n{begin}\n{call.sql}\n;\n{end}\nROLLBACK;\n"
 
 
 def measure(name):
@@ -132,8 +133,9 @@ def print_claims(name, size):
 
 def hold_snapshot():
     """Begins a transaction that sees the database as it is now, until the database is removed."""
-    command = ["psql", "-Xq", "-h", cluster.host, "-U", "postgres", "bench", "-c", "BEGIN ISOLATION LEVEL REPEATABLE READ",
-        "-c", "SELECT count(*) FROM pg_class", "-c", "SELECT pg_sleep(100000)"]
+    command = ["psql", "-Xq", "-h", cluster.host, "-U", "postgres", "bench"]
+    for statement in ("BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT 1 FROM pg_class", "SELECT pg_sleep(100000)"):
+        command += ["-c", statement]
     subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.readline()
 
 

@@ -2,8 +2,8 @@
 from . import Call, key
 
 # The newest four hundred sessions are open.
-NUMBERED = """(SELECT s, CASE WHEN s <= 400 THEN 'generating_images' WHEN s % 50 = 0 THEN 'failed' ELSE 'completed' END AS status,
-        now() - interval '365 days' * (s::float8 * 5 / :rows) AS made
+NUMBERED = """(SELECT s, now() - interval '365 days' * (s::float8 * 5 / :rows) AS made, CASE
+        WHEN s <= 400 THEN 'generating_images' WHEN s % 50 = 0 THEN 'failed' ELSE 'completed' END AS status
     FROM generate_series(:rows / 5, 1, -1) s) t"""
 
 FILL = f"""
@@ -48,7 +48,8 @@ SESSION, OPEN_SESSION, ASSET = key("session", 777), key("session", 77), key("ass
 CALLS = [
     # Applications
     Call("session_with_assets", f"""SELECT s.*,
-        (SELECT json_agg(a.* ORDER BY a.created_at) FROM assets a WHERE a.session_id = s.id AND a.type = 'image') AS images,
+        (SELECT json_agg(a.* ORDER BY a.created_at) FROM assets a
+            WHERE a.session_id = s.id AND a.type = 'image') AS images,
         (SELECT json_agg(a.* ORDER BY a.created_at) FROM assets a
             WHERE a.session_id = s.id AND a.type = 'video_clip') AS video_clips,
         (SELECT json_agg(a.*) FROM assets a WHERE a.session_id = s.id AND a.type = 'final_video') AS final_video

@@ -2,8 +2,8 @@
 from . import Call
 
 # The newest ten batches are open.
-NUMBERED = """(SELECT n, b, CASE WHEN b <= 10 THEN 'pending' WHEN n % 50 = 0 THEN 'failed' ELSE 'completed' END AS status,
-        now() - interval '365 days' * (b::float8 * 100 / :rows) AS made
+NUMBERED = """(SELECT n, b, now() - interval '365 days' * (b::float8 * 100 / :rows) AS made,
+        CASE WHEN b <= 10 THEN 'pending' WHEN n % 50 = 0 THEN 'failed' ELSE 'completed' END AS status
     FROM (SELECT n, (n - 1) / 100 + 1 AS b FROM generate_series(:rows, 1, -1) n) t) s"""
 
 FILL = f"""
@@ -23,11 +23,13 @@ SELECT md5('poster' || n)::uuid, 'job_' || b, 'user' || n % 90000, 'user' || n %
     CASE WHEN status = 'completed' THEN 'https://posters.example.com/' || n || '.png' END,
     CASE WHEN status = 'completed' THEN 'job_' || b || '/' || n || '.png' END, status::job_status,
     CASE WHEN status <> 'pending' THEN 1000 + n % 4000 END, CASE WHEN status = 'failed' THEN 'the model refused' END,
-    CASE WHEN n % 10 = 1 THEN '{{}}'::jsonb ELSE jsonb_build_object('user_id', n % 90000, 'display_name', 'User ' || n % 90000,
+    CASE WHEN n % 10 = 1 THEN '{{}}'::jsonb ELSE jsonb_build_object(
+        'user_id', n % 90000, 'display_name', 'User ' || n % 90000,
         'profile_pic', 'https://profiles.example.com/' || n % 90000 || '.jpg', 'fetched_from_api', true) END, made, made
 FROM {NUMBERED};
 INSERT INTO job_logs (job_id, level, message, created_at)
-SELECT 'job_' || b, CASE WHEN status = 'failed' THEN 'ERROR' ELSE 'INFO' END::log_level, 'poster ' || n || ' ended', made
+SELECT 'job_' || b, CASE WHEN status = 'failed' THEN 'ERROR' ELSE 'INFO' END::log_level, 'poster ' || n || ' ended',
+    made
 FROM {NUMBERED};
 INSERT INTO poster_failure_details (job_id, poster_id, username, failure_type, error_message, created_at)
 SELECT 'job_' || b, md5('poster' || n)::uuid, 'user' || n % 90000, 'api_error', 'the model refused', made
@@ -66,20 +68,20 @@ CALLS = [
     Call("start_poster", """UPDATE generated_posters SET status = 'processing'
         WHERE id = md5('poster7')::uuid"""),
     Call("complete_poster", """UPDATE generated_posters SET status = 'completed', processing_time_ms = 2341,
-        poster_url = 'https://posters.example.com/x.png' WHERE id = md5('poster7')::uuid""", before="""
-        UPDATE generated_posters SET status = 'processing' WHERE id = md5('poster7')::uuid;"""),
+        poster_url = 'https://posters.example.com/x.png' WHERE id = md5('poster7')::uuid"""),
+    Call("finish_poster", """SELECT finish_poster(md5('poster7')::uuid, 'completed',
+        'https://posters.example.com/x.png', 'job_1/x.png', 2341)"""),
+    Call("retry_failed_posters", "SELECT retry_failed_posters('job_77')"),
     Call("insert_log", "INSERT INTO job_logs (job_id, message) VALUES ('job_5', 'CSV job processing started')"),
     Call("insert_failure", """INSERT INTO poster_failure_details (job_id, poster_id, failure_type, error_message)
         VALUES ('job_5', md5('poster7')::uuid, 'timeout', 'took too long')"""),
-    Call("delete_posters_of_job", "DELETE FROM generated_posters WHERE job_id = 'job_77'", before="""
-        DELETE FROM poster_failure_details WHERE job_id = 'job_77';"""),
+    Call("delete_batch", "SELECT delete_batch('job_77')"),
 ]
 
 CHURN = """\\set n random(1, 10)
 INSERT INTO generated_posters (job_id, username) VALUES ('job_' || :n::int, 'churn') RETURNING id AS poster \\gset
 UPDATE generated_posters SET status = 'processing' WHERE id = :poster::uuid;
-UPDATE generated_posters SET status = 'completed', poster_url = 'https://posters.example.com/x.png'
-WHERE id = :poster::uuid;
+SELECT finish_poster(:poster::uuid, 'completed', 'https://posters.example.com/x.png');
 INSERT INTO job_logs (job_id, message) VALUES ('job_' || :n::int, 'poster ended');
 DELETE FROM generated_posters WHERE id = :poster::uuid;
 """

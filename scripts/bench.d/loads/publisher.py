@@ -12,7 +12,8 @@ INSERT INTO posts (
     ghost_url, ghost_post_id, ghost_slug, content_hash, takedown_status, created_at, updated_at)
 SELECT md5('post' || n)::uuid, 't3_' || n, 'A question about product ' || n, 'subreddit' || n % 40, n % 3000, n % 400,
     made, CASE WHEN n > 1000 THEN repeat('summary ', 20) END, CASE WHEN n > 1000 THEN '["tools", "startup"]'::jsonb END,
-    CASE WHEN n > 1000 THEN '["too slow", "too expensive"]'::jsonb END, CASE WHEN n > 1000 THEN '["a quicker one"]'::jsonb END,
+    CASE WHEN n > 1000 THEN '["too slow", "too expensive"]'::jsonb END,
+    CASE WHEN n > 1000 THEN '["a quicker one"]'::jsonb END,
     CASE WHEN n > 2000 THEN 'https://blog.example.com/post-' || n END, CASE WHEN n > 2000 THEN md5('ghost' || n) END,
     CASE WHEN n > 2000 THEN 'post-' || n END, encode(sha256(('post' || n)::bytea), 'hex'), takedown, made, made
 FROM {NUMBERED};
@@ -38,7 +39,8 @@ CALLS = [
         "SELECT * FROM posts WHERE subreddit = 'subreddit7' ORDER BY created_ts DESC LIMIT 50"),
     Call("posts_to_publish", """SELECT id, title FROM posts
         WHERE ghost_post_id IS NULL AND takedown_status = 'active' ORDER BY created_ts LIMIT 20"""),
-    Call("takedowns_pending", "SELECT * FROM posts WHERE takedown_status = 'takedown_pending' ORDER BY updated_at LIMIT 50"),
+    Call("takedowns_pending",
+        "SELECT * FROM posts WHERE takedown_status = 'takedown_pending' ORDER BY updated_at LIMIT 50"),
     Call("logs_of_post", f"SELECT * FROM processing_logs WHERE post_id = {PUBLISHED} ORDER BY created_at DESC"),
     Call("failures_of_day", """SELECT service_name, count(*) FROM processing_logs
         WHERE created_at > now() - interval '1 day' AND status = 'failure' GROUP BY service_name"""),
@@ -66,7 +68,8 @@ CALLS = [
 ]
 
 CHURN = """INSERT INTO posts (reddit_post_id, title, subreddit, created_ts, content_hash)
-VALUES ('t3_' || gen_random_uuid(), 'A question', 'startups', now(), md5(gen_random_uuid()::text)) RETURNING id AS post \\gset
+VALUES ('t3_' || gen_random_uuid(), 'A question', 'startups', now(), md5(gen_random_uuid()::text))
+RETURNING id AS post \\gset
 UPDATE posts SET summary_ko = 'summary', tags = '["tools"]' WHERE id = :post::uuid;
 INSERT INTO token_usage (post_id, service, model, input_tokens, output_tokens, cost_usd)
 VALUES (:post::uuid, 'analysis', 'gpt-4o-mini', 900, 200, 0.0006);

@@ -13,7 +13,8 @@ FILL = f"""
 UPDATE client_ip_source SET gateway_role = 'postgres';
 INSERT INTO jobs (
     id, status, priority, output_format, width, height, duration_seconds, request_payload, client_ip, user_agent,
-    progress_percentage, current_step, worker_id, error_code, error_message, s3_bucket, s3_key, s3_region, output_url,
+    progress_percentage, current_step, worker_id, total_elements, completed_elements, failed_elements, error_code,
+    error_message, s3_bucket, s3_key, s3_region, output_url,
     file_size_bytes, created_at, started_at, completed_at, updated_at)
 SELECT md5('job' || n)::uuid, status::job_status, CASE n WHEN 300 THEN -1 ELSE 0 END, 'mp4', 1920, 1080, 30 + n % 60,
     jsonb_build_object('template', 'summer-' || n % 40, 'title', 'A film about product ' || n),
@@ -21,13 +22,14 @@ SELECT md5('job' || n)::uuid, status::job_status, CASE n WHEN 300 THEN -1 ELSE 0
     CASE status WHEN 'completed' THEN 100 WHEN 'pending' THEN 0 ELSE 5 END,
     CASE WHEN status <> 'pending' THEN 'processing'::processing_step END,
     CASE WHEN status <> 'pending' THEN 'worker-' || n % 20 END,
+    3, CASE status WHEN 'completed' THEN 3 WHEN 'pending' THEN 0 ELSE 2 END, (status IN ('failed', 'timeout'))::integer,
     CASE status WHEN 'timeout' THEN 'timeout' WHEN 'failed' THEN 'E' || n % 23 END,
     CASE WHEN status IN ('timeout', 'failed') THEN 'the encoder ended with code ' || n % 23 END,
     'videos', 'films/' || n || '.mp4', 'eu-central-1',
     CASE WHEN status = 'completed' THEN 'https://videos.example.com/films/' || n || '.mp4' END,
     CASE WHEN status = 'completed' THEN 20000000 + n END, made,
     CASE WHEN status <> 'pending' THEN made + interval '20 seconds' END,
-    CASE WHEN status NOT IN ('pending', 'processing') THEN made + interval '80 seconds' + n % 90 * interval '1 second' END,
+    CASE WHEN status NOT IN ('pending', 'processing') THEN made + (80 + n % 90) * interval '1 second' END,
     CASE WHEN n <= 20 THEN now() - interval '20 minutes' ELSE made + interval '80 seconds' END
 FROM {NUMBERED};
 INSERT INTO elements (
@@ -41,9 +43,9 @@ SELECT md5('job' || n)::uuid, (ARRAY['video', 'image', 'text'])[e]::element_type
     CASE WHEN status IN ('failed', 'timeout') AND e = 3 THEN 'no such font' END, made, made
 FROM {NUMBERED}, generate_series(1, 3) e;
 INSERT INTO processing_timeline (
-    id, job_id, step, success, started_at, completed_at, duration_ms, cpu_percent, memory_mb, error_message)
+    id, job_id, step, attempt, success, started_at, completed_at, duration_ms, cpu_percent, memory_mb, error_message)
 SELECT md5('step' || n || '/' || e)::uuid, md5('job' || n)::uuid,
-    (ARRAY['validation', 'processing', 'upload'])[e]::processing_step,
+    (ARRAY['validation', 'processing', 'upload'])[e]::processing_step, 1,
     CASE WHEN status = 'processing' AND e = 2 THEN NULL ELSE e < 2 OR status NOT IN ('failed', 'timeout') END,
     made + e * interval '20 seconds',
     CASE WHEN status <> 'processing' OR e < 2 THEN made + (e + 1) * interval '20 seconds' END,
@@ -74,6 +76,7 @@ SELECT CASE WHEN n % 50 = 0 THEN 'security_event' ELSE 'metric_' || n % 12 END, 
     ELSE jsonb_build_object('host', 'node-' || n % 8) END,
     CASE WHEN n % 50 <> 0 THEN 998 END, now() - interval '365 days' * (n::float8 / :rows)
 FROM generate_series(:rows, 1, -1) n;
+SELECT rebuild_statistics();
 """
 
 # The one that waits has the lowest priority, so that no worker takes it.
