@@ -55,7 +55,7 @@ struct AdVideoCostTests {
     @Test func `two inserts of several sessions do not wait for each other in a circle`() async throws {
         let sessions = try await AdVideo.sessions(2)
         let database = try TestDatabase.current
-        func insert(_ places: [Int]) -> String {
+        @Sendable func insert(_ places: [Int]) -> String {
             let rows = places.map { "('\(sessions[$0])', 'llm', 1)" }.joined(separator: ", ")
             return "INSERT INTO advideo.generation_costs (session_id, category, amount) VALUES \(rows)"
         }
@@ -267,7 +267,7 @@ struct AdVideoCostTests {
             INSERT INTO websocket_connections (session_id, connection_id) VALUES ('\(sessions[2])', 'a');
             UPDATE sessions SET deleted_at = now(); UPDATE users SET deleted_at = now()
             """)
-        func kinds(on connection: isolated Connection) throws -> [String] {
+        @Sendable func kinds(on connection: isolated Connection) throws -> [String] {
             try connection.query("SELECT kind FROM (\(check)) t (kind, id) ORDER BY 1").map {
                 try $0.get(0, as: String.self)
             }
