@@ -342,18 +342,16 @@ BEGIN
         'it must be between 1 and 10080');
     cutoff := now() - make_interval(mins => timeout_minutes);
     -- The batches first, before anything else is locked.
-    SELECT coalesce(array_agg(locked.id), '{}') INTO batches FROM (
-        SELECT b.id FROM csv_batches b
-        WHERE b.id IN (
-            SELECT r.batch_id FROM csv_row_jobs r
-            WHERE r.status IN ('claimed', 'processing') AND r.claimed_by IN (
-                SELECT w.instance_id FROM csv_processing_workers w
-                WHERE w.status <> 'stopped' AND w.last_heartbeat < cutoff)
-            UNION
-            SELECT r.batch_id FROM csv_row_jobs r
-            WHERE r.status IN ('claimed', 'processing') AND r.claimed_at < cutoff AND NOT EXISTS (
-                SELECT FROM csv_processing_workers w WHERE w.instance_id = r.claimed_by AND w.status <> 'stopped'))
-        ORDER BY b.id FOR NO KEY UPDATE) locked;
+    SELECT coalesce(array_agg(DISTINCT j.batch_id), '{}') INTO batches FROM (
+        SELECT r.batch_id FROM csv_row_jobs r
+        WHERE r.status IN ('claimed', 'processing') AND r.claimed_by IN (
+            SELECT w.instance_id FROM csv_processing_workers w
+            WHERE w.status <> 'stopped' AND w.last_heartbeat < cutoff)
+        UNION ALL
+        SELECT r.batch_id FROM csv_row_jobs r
+        WHERE r.status IN ('claimed', 'processing') AND r.claimed_at < cutoff AND NOT EXISTS (
+            SELECT FROM csv_processing_workers w WHERE w.instance_id = r.claimed_by AND w.status <> 'stopped')) j;
+    PERFORM b.id FROM csv_batches b WHERE b.id = ANY (batches) ORDER BY b.id FOR NO KEY UPDATE;
 
     WITH gone AS (
         UPDATE csv_processing_workers SET status = 'stopped', stopped_at = now(), current_job_count = 0

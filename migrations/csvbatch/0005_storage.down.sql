@@ -16,6 +16,7 @@ DO $$
 BEGIN
     DELETE FROM storage.buckets WHERE id IN ('csv-uploads', 'csv-templates');
 EXCEPTION WHEN insufficient_privilege OR invalid_schema_name OR undefined_table OR undefined_column
-    OR undefined_function OR wrong_object_type OR raise_exception THEN
+    OR undefined_function OR wrong_object_type OR invalid_text_representation OR object_not_in_prerequisite_state
+    OR raise_exception THEN
     RAISE NOTICE 'the buckets of storage are not ours to remove (%)', sqlerrm;
 END $$;
