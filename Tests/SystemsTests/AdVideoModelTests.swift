@@ -90,14 +90,22 @@ struct AdVideoModelTests {
                 DELETE FROM sessions WHERE id = (SELECT id FROM sessions ORDER BY random() LIMIT 1)
                 AND (SELECT count(*) FROM sessions) > 20
                 """),
-            statement(
-                "delete a user of at most one session",
-                """
-                DELETE FROM users WHERE id = (
-                    SELECT u.id FROM users u LEFT JOIN sessions s ON s.user_id = u.id
-                    GROUP BY u.id HAVING count(s.id) <= 1 ORDER BY random() LIMIT 1)
-                AND (SELECT count(*) FROM users) > 10 AND (SELECT count(*) FROM sessions) > 20
-                """),
+            // A transaction that writes a session twice locks its user. So who deletes a user begins with the sessions.
+            RandomCalls.Call("delete a user") { connection, _ in
+                let user = try connection.query(
+                    """
+                    SELECT id FROM users
+                    WHERE (SELECT count(*) FROM users) > 10 AND (SELECT count(*) FROM sessions) > 20 ORDER BY random() LIMIT 1
+                    """
+                ).first
+                guard let id = try user?.get(0, as: Int.self) else { return }
+                try connection.transaction {
+                    try connection.query("SELECT FROM sessions WHERE user_id = $1 ORDER BY id FOR UPDATE", [id])
+                    try connection.query("DELETE FROM sessions WHERE user_id = $1", [id])
+                    try connection.query(
+                        "DELETE FROM users WHERE id = $1 AND NOT EXISTS (SELECT FROM sessions WHERE user_id = $1)", [id])
+                }
+            },
             RandomCalls.Call("roll back") { connection, _ in
                 try connection.execute("BEGIN")
                 do {
