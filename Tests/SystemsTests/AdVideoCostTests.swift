@@ -32,7 +32,7 @@ struct AdVideoCostTests {
             "UPDATE generation_costs SET provider = 'replicate'",
             """
             INSERT INTO generation_costs (id, session_id, category, amount)
-            SELECT n, '\(sessions[1])', 'other', 5 FROM generate_series(1, 4000, 100) n
+            SELECT n, '\(sessions[1])', 'other', 5 FROM generate_series(1, 3000, 100) n
             ON CONFLICT (id) DO UPDATE SET amount = excluded.amount, session_id = excluded.session_id
             """,
             "DELETE FROM generation_costs WHERE id % 5 = 0",
@@ -74,6 +74,59 @@ struct AdVideoCostTests {
         }
         #expect(try await AdVideo.total(sessions[0]) == "2.0000")
         #expect(try await AdVideo.total(sessions[1]) == "2.0000")
+    }
+
+    /// Foreign keys lock the session, too: whoever holds such a lock must not queue behind the deletion for another.
+    @Test func `inserts beside the deletion of their session do not wait for each other in a circle`() async throws {
+        let session = try await AdVideo.sessions(1)[0]
+        let database = try TestDatabase.current
+        let insert = """
+            INSERT INTO advideo.generation_costs (session_id, category, amount) VALUES ('\(session)', 'llm', 1)
+            """
+        try await database.connection { one in
+            try await one.with { try $0.execute("BEGIN; \(insert)") }
+            let deletion = Task { try await database.execute("DELETE FROM advideo.sessions") }
+            try await waitUntil("the deletion waits") { try await database.waitersForLocks() == 1 }
+            let other = Task { try await database.execute(insert) }
+            try await waitUntil("the other insert waits") { try await database.waitersForLocks() == 2 }
+            try await one.with { try $0.execute("COMMIT") }
+            try await deletion.value
+            let error = await #expect(throws: PostgresError.self) { try await other.value }
+            #expect(error?.sqlState == "23503")
+        }
+        let costs: Int = try await database.value("SELECT count(*) FROM advideo.generation_costs")
+        #expect(costs == 0)
+    }
+
+    /// The sessions stand in the table in the opposite order.
+    @Test func `a user goes with their sessions in the order in which costs lock them`() async throws {
+        let sessions = try await AdVideo.sessions(2)
+        let database = try TestDatabase.current
+        let insert = "INSERT INTO advideo.generation_costs (session_id, category, amount) VALUES "
+        try await database.connection { one in
+            try await one.with { try $0.execute("BEGIN; \(insert) ('\(sessions[0])', 'llm', 1)") }
+            let deletion = Task { try await database.execute("DELETE FROM advideo.users") }
+            try await waitUntil("the deletion waits") { try await database.waitersForLocks() == 1 }
+            try await one.with { try $0.execute("\(insert) ('\(sessions[1])', 'llm', 1); COMMIT") }
+            try await deletion.value
+        }
+        let costs: Int = try await database.value("SELECT count(*) FROM advideo.generation_costs")
+        #expect(costs == 0)
+    }
+
+    @Test func `a cost of what is not there is refused by its statement`() async throws {
+        let session = try await AdVideo.sessions(1)[0]
+        try await execute("INSERT INTO generation_costs (session_id, category, amount) VALUES ('\(session)', 'llm', 1)")
+        for statement in [
+            "INSERT INTO generation_costs (session_id, category, amount) VALUES (gen_random_uuid(), 'llm', 1)",
+            "INSERT INTO generation_costs (session_id, category, amount) VALUES (gen_random_uuid(), 'llm', 0)",
+            "UPDATE generation_costs SET session_id = gen_random_uuid()",
+            "UPDATE generation_costs SET asset_id = gen_random_uuid()",
+        ] {
+            // The transaction does not end, so it is not the end of the transaction that refuses.
+            let told = try await AdVideo.expectRefusal("23503", of: "BEGIN; \(statement); SELECT pg_sleep(0)")
+            #expect(told.contains("violates foreign key constraint"))
+        }
     }
 
     @Test func `a change that waits adds to the total that it finds`() async throws {
@@ -142,8 +195,7 @@ struct AdVideoCostTests {
         try await database.connection { one in
             try await one.with { try $0.execute("BEGIN; UPDATE advideo.sessions SET progress_percentage = 1") }
             try await execute(
-                "SET lock_timeout = '2s'", "UPDATE generation_costs SET provider = 'aws', asset_id = NULL",
-                "INSERT INTO generation_costs (session_id, category, amount) VALUES ('\(session)', 'storage', 0)")
+                "SET lock_timeout = '2s'", "UPDATE generation_costs SET provider = 'aws', asset_id = NULL")
             try await one.with { try $0.execute("ROLLBACK") }
         }
     }
@@ -254,6 +306,12 @@ struct AdVideoCostTests {
         )
     }
 
+    private func kinds(of check: String, on connection: isolated Connection) throws -> [String] {
+        try connection.query("SELECT kind FROM (\(check)) t (kind, id) ORDER BY 1").map {
+            try $0.get(0, as: String.self)
+        }
+    }
+
     @Test func `the backup check finds what has lost its parent`() async throws {
         let sessions = try await AdVideo.sessions(3)
         let check = try AdVideo.check("orphans")
@@ -267,12 +325,7 @@ struct AdVideoCostTests {
             INSERT INTO websocket_connections (session_id, connection_id) VALUES ('\(sessions[2])', 'a');
             UPDATE sessions SET deleted_at = now(); UPDATE users SET deleted_at = now()
             """)
-        @Sendable func kinds(on connection: isolated Connection) throws -> [String] {
-            try connection.query("SELECT kind FROM (\(check)) t (kind, id) ORDER BY 1").map {
-                try $0.get(0, as: String.self)
-            }
-        }
-        #expect(try await TestDatabase.current.with { try kinds(on: $0) } == [])
+        #expect(try await TestDatabase.current.with { try kinds(of: check, on: $0) } == [])
         for (statement, expected) in [
             ("DELETE FROM users", ["session", "session", "session"]),
             ("DELETE FROM sessions WHERE id = '\(sessions[0])'", ["asset", "asset", "asset"]),
@@ -284,7 +337,7 @@ struct AdVideoCostTests {
             try await TestDatabase.current.with { connection in
                 try connection.execute("SET search_path = advideo; SET session_replication_role = replica; BEGIN")
                 try connection.execute(statement)
-                #expect(try kinds(on: connection) == expected, "\(statement)")
+                #expect(try kinds(of: check, on: connection) == expected, "\(statement)")
                 try connection.execute("ROLLBACK")
             }
         }

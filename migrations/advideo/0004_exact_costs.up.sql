@@ -1,4 +1,22 @@
 -- Makes a session's total right in every case: changes, moves, deletes and TRUNCATE of costs, and writes to the total.
+
+-- A foreign key locks the session of a row as soon as the row is there (FOR KEY SHARE). Two statements that hold such a
+-- lock, and then want to write the total, wait in a circle with a third that deletes the session and stands in the queue
+-- between them. So the keys are checked at the end of the statement, after calculate_session_total_cost has locked
+-- the sessions; what they refuse is refused as before.
+ALTER TABLE generation_costs
+    ALTER CONSTRAINT generation_costs_session_id_fkey DEFERRABLE,
+    ALTER CONSTRAINT generation_costs_asset_id_fkey DEFERRABLE;
+
+CREATE FUNCTION defer_cost_keys() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    SET CONSTRAINTS generation_costs_session_id_fkey, generation_costs_asset_id_fkey DEFERRED;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER defer_cost_keys BEFORE INSERT OR UPDATE ON generation_costs
+    FOR EACH STATEMENT EXECUTE FUNCTION defer_cost_keys();
+
 CREATE TRIGGER update_session_cost_on_update
     AFTER UPDATE ON generation_costs
     REFERENCING OLD TABLE AS old_costs NEW TABLE AS new_costs
@@ -50,6 +68,16 @@ CREATE TRIGGER keep_session_cost_on_update BEFORE UPDATE OF total_cost ON sessio
     FOR EACH ROW WHEN (pg_trigger_depth() = 0 AND NEW.total_cost IS DISTINCT FROM OLD.total_cost)
     EXECUTE FUNCTION keep_session_cost();
 
+-- The sessions that go with a user are locked in the order in which the totals lock them.
+CREATE FUNCTION lock_sessions_of_user() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM FROM sessions WHERE user_id = OLD.id ORDER BY id FOR UPDATE;
+    RETURN OLD;
+END $$;
+
+CREATE TRIGGER lock_sessions_of_user BEFORE DELETE ON users
+    FOR EACH ROW EXECUTE FUNCTION lock_sessions_of_user();
+
 -- Triggers call these functions without asking for a right.
 REVOKE EXECUTE ON FUNCTION update_updated_at_column(), calculate_session_total_cost(), clear_session_costs(),
-    keep_session_cost() FROM PUBLIC;
+    keep_session_cost(), defer_cost_keys(), lock_sessions_of_user() FROM PUBLIC;

@@ -11,8 +11,8 @@ ALTER SEQUENCE generation_costs_id_seq OWNED BY NONE;
 CREATE TABLE generation_costs (
     LIKE generation_costs_before INCLUDING DEFAULTS INCLUDING CONSTRAINTS,
     CONSTRAINT generation_costs_pkey PRIMARY KEY (id),
-    CONSTRAINT generation_costs_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(id) ON DELETE CASCADE,
-    CONSTRAINT generation_costs_asset_id_fkey FOREIGN KEY (asset_id) REFERENCES assets(id) ON DELETE SET NULL
+    CONSTRAINT generation_costs_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(id) ON DELETE CASCADE DEFERRABLE,
+    CONSTRAINT generation_costs_asset_id_fkey FOREIGN KEY (asset_id) REFERENCES assets(id) ON DELETE SET NULL DEFERRABLE
 );
 ALTER TABLE generation_costs ALTER COLUMN created_at DROP NOT NULL;
 ALTER SEQUENCE generation_costs_id_seq OWNED BY generation_costs.id;
@@ -43,3 +43,5 @@ CREATE TRIGGER update_session_cost_on_delete
     EXECUTE FUNCTION calculate_session_total_cost();
 CREATE TRIGGER clear_session_costs_on_truncate AFTER TRUNCATE ON generation_costs
     FOR EACH STATEMENT EXECUTE FUNCTION clear_session_costs();
+CREATE TRIGGER defer_cost_keys BEFORE INSERT OR UPDATE ON generation_costs
+    FOR EACH STATEMENT EXECUTE FUNCTION defer_cost_keys();

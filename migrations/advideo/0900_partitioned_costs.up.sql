@@ -17,8 +17,8 @@ ALTER SEQUENCE generation_costs_id_seq OWNED BY NONE;
 CREATE TABLE generation_costs (
     LIKE generation_costs_before INCLUDING DEFAULTS INCLUDING CONSTRAINTS,
     CONSTRAINT generation_costs_pkey PRIMARY KEY (id, created_at),
-    CONSTRAINT generation_costs_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(id) ON DELETE CASCADE,
-    CONSTRAINT generation_costs_asset_id_fkey FOREIGN KEY (asset_id) REFERENCES assets(id) ON DELETE SET NULL
+    CONSTRAINT generation_costs_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(id) ON DELETE CASCADE DEFERRABLE,
+    CONSTRAINT generation_costs_asset_id_fkey FOREIGN KEY (asset_id) REFERENCES assets(id) ON DELETE SET NULL DEFERRABLE
 ) PARTITION BY RANGE (created_at);
 ALTER SEQUENCE generation_costs_id_seq OWNED BY generation_costs.id;
 
@@ -47,9 +47,9 @@ END $$;
 --
 -- A partition needs a lock that keeps writers from sessions and assets, for its foreign keys, and one that keeps everybody
 -- from the default partition. If rows are moved, nobody reads the table, for a statement that is planned before and
--- runs after would miss them. Others may hold these tables in any order. So the function waits for the first lock
--- only while it holds none of them, and for the others so shortly that nobody is cancelled for a deadlock
--- (deadlock_timeout). If it does not get one, it lets all of them go and tries again.
+-- runs after would miss them. Others may hold these tables in any order. So the function waits for each lock so
+-- shortly that nobody is cancelled for a deadlock (deadlock_timeout). If it does not get one, it lets all of them go
+-- and tries again.
 CREATE FUNCTION ensure_generation_cost_partitions(first timestamptz DEFAULT now(), months_ahead integer DEFAULT 3)
 RETURNS integer LANGUAGE plpgsql
 SET search_path FROM CURRENT SET timezone TO 'UTC' SET datestyle TO 'ISO' AS $$
@@ -91,11 +91,16 @@ BEGIN
 
     FOR attempt IN 1..attempts LOOP
         BEGIN
-            -- Each tenth time, it waits for the first lock until an autovacuum of the table gives way (deadlock_timeout).
-            PERFORM set_config('lock_timeout', CASE WHEN attempt % 10 = 0 THEN '2s' ELSE '50ms' END, true);
-            FOR step IN 0..cardinality(locks) - 1 LOOP
-                EXECUTE format('LOCK TABLE ONLY %s MODE', locks[1 + (attempt / 10 + step) % cardinality(locks)]);
-                PERFORM set_config('lock_timeout', '50ms', true);
+            -- Each tenth time, it waits for one table until an autovacuum of it gives way (deadlock_timeout), and lets go:
+            -- who has queued behind it for so long must not meet it holding one lock and waiting for another.
+            IF attempt % 10 = 0 THEN
+                PERFORM set_config('lock_timeout', '1500ms', true);
+                EXECUTE format('LOCK TABLE ONLY %s MODE', locks[1 + (attempt / 10) % cardinality(locks)]);
+                RAISE lock_not_available;
+            END IF;
+            PERFORM set_config('lock_timeout', '50ms', true);
+            FOR number IN 1..cardinality(locks) LOOP
+                EXECUTE format('LOCK TABLE ONLY %s MODE', locks[number]);
             END LOOP;
             EXIT WHEN moves OR NOT EXISTS (
                 SELECT FROM ONLY generation_costs_default
@@ -162,3 +167,5 @@ CREATE TRIGGER update_session_cost_on_delete
     EXECUTE FUNCTION calculate_session_total_cost();
 CREATE TRIGGER clear_session_costs_on_truncate AFTER TRUNCATE ON generation_costs
     FOR EACH STATEMENT EXECUTE FUNCTION clear_session_costs();
+CREATE TRIGGER defer_cost_keys BEFORE INSERT OR UPDATE ON generation_costs
+    FOR EACH STATEMENT EXECUTE FUNCTION defer_cost_keys();
