@@ -65,11 +65,14 @@ let package = Package(
             "Backups", "Auditing", "Backups", "Ledger", "Migrations", "Postgres", "Processes", "Reporting", "SQL",
             "Storage", "Telemetry"),
         feature("Ledger", "Auditing", "Ledger", "Reporting", "Telemetry"),
-        feature("Maintenance", "Postgres", "Processes", "Reporting", "SQL", "Telemetry"),
+        feature("Maintenance", "Catalog", "Migrations", "Postgres", "Processes", "Reporting", "SQL", "Telemetry"),
+        feature("Monitoring", "Postgres", "Reporting", "SQL"),
         feature("Program", "Ledger", "Postgres", "Reporting", "SQL", "Scheduling", "Telemetry"),
         module(
-            "ReeveApp", "BackupsFeature", "LedgerFeature", "MaintenanceFeature", "MigrationsFeature", "ProgramFeature",
-            "SchemaFeature", "AdminHTTP", "CommandLine", "Kernel", "Ledger", "Postgres", "Processes", "Reporting",
+            "ReeveApp", "BackupsFeature", "LedgerFeature", "MaintenanceFeature", "MigrationsFeature",
+            "MonitoringFeature",
+            "ProgramFeature", "SchemaFeature", "AdminHTTP", "CommandLine", "Kernel", "Ledger", "Postgres", "Processes",
+            "Reporting",
             "Scheduling", "Telemetry"),
         .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
         .target(
@@ -93,8 +96,9 @@ let package = Package(
         tests("AdminHTTPTests", "AdminHTTP", "Processes"),
         tests(
             "ReeveAppTests", "ReeveApp", "AdminHTTP", "Auditing", "Backups", "BackupsFeature", "Catalog", "CommandLine",
-            "Kernel", "Ledger", "LedgerFeature", "MaintenanceFeature", "Migrations", "MigrationsFeature", "Postgres",
-            "Processes", "ProgramFeature", "Reporting", "SQL", "Scheduling", "Storage", "Telemetry", "TestSupport",
+            "Kernel", "Ledger", "LedgerFeature", "MaintenanceFeature", "Migrations", "MigrationsFeature",
+            "MonitoringFeature", "Postgres", "Processes", "ProgramFeature", "Reporting", "SQL", "Scheduling", "Storage",
+            "Telemetry", "TestSupport",
             "reeve"),
     ]
 )

@@ -19,6 +19,8 @@ public struct MigrationStatus: Sendable {
     public let pending: [Pending]
     /// The options of the opt-in migrations that are not chosen.
     public let optional: [String]
+    /// The options of the opt-in migrations that are applied.
+    public let appliedOptions: Set<String>
     /// The migrations whose revert was interrupted.
     public let reverting: [MigrationRecord]
     /// Contradictions between the ledger and the files, for instance an applied migration whose file was edited. `up`
@@ -47,6 +49,9 @@ extension Migrator {
             return MigrationStatus(
                 system: system, applied: records.filter { $0.system == system.name && $0.state == .applied },
                 pending: pending, optional: optional.compactMap(\.up.directives.option),
+                appliedOptions: Set(
+                    folder.versioned.filter { state.record(of: $0)?.state == .applied }
+                        .compactMap(\.up.directives.option)),
                 reverting: records.filter { $0.system == system.name && $0.state == .reverting },
                 contradictions: state.contradictions)
         }

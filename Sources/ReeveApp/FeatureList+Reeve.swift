@@ -3,6 +3,7 @@ import Kernel
 import LedgerFeature
 import MaintenanceFeature
 import MigrationsFeature
+import MonitoringFeature
 import ProgramFeature
 import SchemaFeature
 
@@ -16,6 +17,7 @@ extension FeatureList {
         .backups,
         .ledger,
         .maintenance,
+        .monitoring,
         .program,
         .commandLine,
     ])

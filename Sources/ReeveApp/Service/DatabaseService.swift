@@ -59,7 +59,8 @@ final class DatabaseService: Sendable {
     func run(failing: @escaping @Sendable (any Error) -> Void) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await self.watchHealth() }
-            group.addTask { try await self.watchState() }
+            group.addTask { await self.watchMetrics() }
+            for probe in self.probes { group.addTask { try await self.watch(probe) } }
             group.addTask {
                 try await self.makeLedger()
                 // The first tasks run concurrently with the schedule, so that a migration that fails and is retried
@@ -137,9 +138,11 @@ final class DatabaseService: Sendable {
                     [LogField("task", name), LogField("error", error)])
             }
         }
-        // Read the state immediately, because the tasks may have changed it. Errors are ignored here, because
-        // `watchState` also reports a permanent error.
-        try? await readStateInTime()
+        // Ask the probes immediately, because the tasks may have changed the state. Errors are ignored here, because
+        // `watch` also reports a permanent error.
+        await withTaskGroup(of: Void.self) { group in
+            for probe in probes { group.addTask { try? await self.askInTime(probe) } }
+        }
     }
 
     // MARK: Health
@@ -164,13 +167,24 @@ final class DatabaseService: Sendable {
         }
     }
 
-    /// Reads the state repeatedly. This runs concurrently with the pings, so that a lock on a table, which delays the
-    /// readings, does not delay the pings.
-    private func watchState() async throws {
+    private func watchMetrics() async {
+        while !Task.isCancelled {
+            let isReady = readiness.isGood("ledger/\(open.name)")
+            if isReady {
+                metrics.setDue(scheduler.tasks, database: open.name, time: scheduler.databaseTime)
+                await metrics.readPool(of: open)
+            }
+            guard (try? await Task.sleep(for: isReady ? Self.statePause : .milliseconds(500))) != nil else { return }
+        }
+    }
+
+    /// Asks a probe repeatedly. The probes run concurrently with each other and with the pings, so that one that hangs,
+    /// for instance because of a lock on a table, delays no other.
+    private func watch(_ probe: ReadinessProbe) async throws {
         while !Task.isCancelled {
             let isUp = readiness.isGood("database/\(open.name)")
-            if isUp { try await readStateInTime() }
-            let pause = readiness.isGood("schema/\(open.name)") ? Self.statePause : Self.pingPause
+            if isUp { try await askInTime(probe) }
+            let pause = readiness.isGood("\(probe.name)/\(open.name)") ? Self.statePause : Self.pingPause
             guard (try? await Task.sleep(for: isUp ? pause : .milliseconds(500))) != nil else { return }
         }
     }
@@ -240,14 +254,13 @@ final class DatabaseService: Sendable {
         }
     }
 
-    private func readStateInTime() async throws {
+    private func askInTime(_ probe: ReadinessProbe) async throws {
         do {
-            try await inTime("schema") { try await self.readState() }
+            try await inTime(probe.name) { try await self.ask(probe) }
         } catch is Late {
             logger.warning(
-                "the state of the database could not be read in time; another session may hold a lock on a table of "
-                    + "the ledger",
-                [LogField("limit", Self.lookLimit)])
+                "the state of the database could not be read in time; another session may hold a lock on a table",
+                [LogField("check", probe.name), LogField("limit", Self.lookLimit)])
         }
     }
 
@@ -263,28 +276,25 @@ final class DatabaseService: Sendable {
             + "follows"
     }
 
-    /// Reads the state of the ledger and the answers of the probes once.
+    /// Asks a probe once, if the ledger is installed.
     ///
     /// - Throws: `LedgerError` if another program has changed the ledger so that this program cannot use it.
-    private func readState() async throws {
+    private func ask(_ probe: ReadinessProbe) async throws {
         do {
             guard try await open.database.pool.with(within: .seconds(10), { try LedgerSchema.isInstalled(on: $0) })
             else { return }
-            metrics.setDue(scheduler.tasks, database: open.name, time: scheduler.databaseTime)
-            await metrics.readPool(of: open)
-            for probe in probes {
-                let answer = try await probe.ask(open, configuration)
-                readiness.set(
-                    "\(probe.name)/\(open.name)", answer.isReady, answer.message,
-                    lasts: Self.validity(Self.statePause))
-            }
+            let answer = try await probe.ask(open, configuration)
+            readiness.set(
+                "\(probe.name)/\(open.name)", answer.isReady, answer.message, lasts: Self.validity(Self.statePause))
         } catch let error as LedgerError where !Self.mayPass(error) {
             readiness.set("ledger/\(open.name)", false, Readiness.publicMessage(error))
             throw error
         } catch {
             if Task.isCancelled { return }
-            readiness.set("schema/\(open.name)", false, Readiness.publicMessage(error))
-            logger.warning("the state of the database could not be read", [LogField("error", error)])
+            readiness.set("\(probe.name)/\(open.name)", false, Readiness.publicMessage(error))
+            logger.warning(
+                "the state of the database could not be read",
+                [LogField("check", probe.name), LogField("error", error)])
         }
     }
 
