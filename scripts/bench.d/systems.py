@@ -4,7 +4,7 @@ Each time is a median of what psql reports of the statement alone, rolled back, 
 of the largest size are measured again beside a snapshot that is held open while workers churn. What is slow or grows is
 explained on stderr, with the part of the plan that took longest.
 """
-import collections, importlib, json, os, re, subprocess, sys
+import collections, concurrent.futures, importlib, json, os, re, subprocess, sys
 from common import Cluster, figure, median, say, timed
 
 reeve, rounds = sys.argv[1], int(sys.argv[2])
@@ -23,6 +23,8 @@ WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND NO
 SELECT format('DROP INDEX %s', name) FROM taken \\gexec
 """
 MAKE_INDEXES = "SELECT definition FROM taken \\gexec\n"
+# The settings while rows are made, and only then.
+HASTE = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "16GB"}
 
 cluster = Cluster(reeve)
 
@@ -57,11 +59,20 @@ def fill(rows):
     environment = dict(
         os.environ, DATABASE_URL=cluster.url("bench"), REEVE_STATE=cluster.state, REEVE_SYSTEMS=",".join(NAMES))
     timed([reeve, "migrate", "up"], env=environment)
-    for name, load in LOADS.items():
-        say(f"filling {name} with {rows} rows")
-        psql(f"""SET search_path = {name}; SET synchronous_commit = off; SET maintenance_work_mem = '256MB';
-            SET session_replication_role = replica; {TAKE_INDEXES} {load.FILL} {MAKE_INDEXES}""", rows=rows)
-    psql("VACUUM ANALYZE; CHECKPOINT")
+    psql("".join(f"ALTER SYSTEM SET {name} = '{value}';\n" for name, value in HASTE.items()))
+    psql("SELECT pg_reload_conf()")
+
+    def fill_system(name):
+        psql(f"""SET search_path = {name}; SET maintenance_work_mem = '256MB';
+            SET session_replication_role = replica; {TAKE_INDEXES} {LOADS[name].FILL} {MAKE_INDEXES}""", rows=rows)
+
+    say(f"filling the systems with {rows} rows")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(fill_system, NAMES))
+    psql("VACUUM ANALYZE")
+    psql("".join(f"ALTER SYSTEM RESET {name};\n" for name in HASTE))
+    psql("SELECT pg_reload_conf()")
+    psql("CHECKPOINT")
 
 
 def transaction(call, begin="", end=""):

@@ -8,6 +8,8 @@ STATUS = f"""CASE WHEN n <= 200 THEN 'processing' WHEN n <= {OPEN} THEN 'pending
 MADE = f"""CASE WHEN n <= {OPEN} THEN now() - interval '3 minutes' - n * interval '1.5 seconds'
     ELSE now() - interval '365 days' * ((n - {OPEN})::float8 / (:rows - {OPEN})) END"""
 NUMBERED = f"(SELECT n, {STATUS} AS status, {MADE} AS made FROM generate_series(:rows, 1, -1) n) s"
+# The keys of what belongs to a job ascend with time, which is quicker to make than keys that are scattered.
+NUMBER = "lpad(to_hex((:rows - n) * 4 + e), 32, '0')::uuid"
 
 FILL = f"""
 UPDATE client_ip_source SET gateway_role = 'postgres';
@@ -33,9 +35,9 @@ SELECT md5('job' || n)::uuid, status::job_status, CASE n WHEN 300 THEN -1 ELSE 0
     CASE WHEN n <= 20 THEN now() - interval '20 minutes' ELSE made + interval '80 seconds' END
 FROM {NUMBERED};
 INSERT INTO elements (
-    job_id, element_type, source_url, text_content, track, z_index, start_time, duration, processing_status,
+    id, job_id, element_type, source_url, text_content, track, z_index, start_time, duration, processing_status,
     processing_time_ms, error_message, created_at, updated_at)
-SELECT md5('job' || n)::uuid, (ARRAY['video', 'image', 'text'])[e]::element_type,
+SELECT {NUMBER}, md5('job' || n)::uuid, (ARRAY['video', 'image', 'text'])[e]::element_type,
     CASE WHEN e < 3 THEN 'https://sources.example.com/' || n || '/' || e END, CASE WHEN e = 3 THEN 'Buy now' END, e, e,
     e, 10, CASE WHEN status IN ('pending', 'completed') THEN status WHEN e < 3 THEN 'completed'
         WHEN status IN ('failed', 'timeout') THEN 'failed' ELSE 'pending' END::job_status,
@@ -44,7 +46,7 @@ SELECT md5('job' || n)::uuid, (ARRAY['video', 'image', 'text'])[e]::element_type
 FROM {NUMBERED}, generate_series(1, 3) e;
 INSERT INTO processing_timeline (
     id, job_id, step, attempt, success, started_at, completed_at, duration_ms, cpu_percent, memory_mb, error_message)
-SELECT md5('step' || n || '/' || e)::uuid, md5('job' || n)::uuid,
+SELECT {NUMBER}, md5('job' || n)::uuid,
     (ARRAY['validation', 'processing', 'upload'])[e]::processing_step, 1,
     CASE WHEN status = 'processing' AND e = 2 THEN NULL ELSE e < 2 OR status NOT IN ('failed', 'timeout') END,
     made + e * interval '20 seconds',
@@ -54,8 +56,9 @@ SELECT md5('step' || n || '/' || e)::uuid, md5('job' || n)::uuid,
 FROM {NUMBERED}, generate_series(1, 3) e
 WHERE status <> 'pending' AND (e < 3 OR status = 'completed');
 INSERT INTO storage_operations (
-    job_id, operation, bucket, object_key, success, file_size_bytes, duration_ms, http_status, created_at)
-SELECT md5('job' || n)::uuid, 'upload', 'videos', 'films/' || n || '.mp4', n % 67 <> 0, 20000000 + n, 900 + n % 2000,
+    id, job_id, operation, bucket, object_key, success, file_size_bytes, duration_ms, http_status, created_at)
+SELECT lpad(to_hex(:rows - n), 32, '0')::uuid, md5('job' || n)::uuid, 'upload', 'videos',
+    'films/' || n || '.mp4', n % 67 <> 0, 20000000 + n, 900 + n % 2000,
     CASE WHEN n % 67 <> 0 THEN 200 ELSE 503 END, made + interval '75 seconds'
 FROM {NUMBERED} WHERE status = 'completed';
 -- Each film once, and as often again those one in a hundred that many watch.
@@ -150,7 +153,8 @@ CALLS = [
     service("retry_job", f"SELECT retry_job({FAILED})"),
     service("timeout_stalled_jobs", "SELECT timeout_stalled_jobs('15 minutes')"),
     service("start_processing_step", f"SELECT start_processing_step({RUNNING}, 'encoding')"),
-    service("complete_processing_step", f"SELECT complete_processing_step({key('step', '7/2')})"),
+    service("complete_processing_step", "SELECT complete_processing_step(:'step')", before=f"""
+        SELECT id AS step FROM processing_timeline WHERE job_id = {RUNNING} AND success IS NULL \\gset"""),
     service("update_element_status", "SELECT update_element_status(:'element', 'completed', NULL, 120)",
         before=f"SELECT id AS element FROM elements WHERE job_id = {RUNNING} AND track = 3 \\gset"),
     service("elements_5000_in_one_update",
