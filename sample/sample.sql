@@ -40,8 +40,8 @@ CREATE TEMPORARY TABLE sample_posts (
     id text, subreddit text, title text, score integer, num_comments integer, created_utc double precision) ON COMMIT DROP;
 \copy sample_posts FROM 'posts.csv' (FORMAT csv, HEADER)
 INSERT INTO publisher.posts (reddit_post_id, title, subreddit, score, num_comments, created_ts)
-SELECT id, title, subreddit, score, num_comments, to_timestamp(created_utc) FROM sample_posts
-ON CONFLICT (reddit_post_id) DO NOTHING;
+SELECT id, title, subreddit, score, num_comments, to_timestamp(created_utc) FROM sample_posts ORDER BY id
+ON CONFLICT DO NOTHING;
 
 -- A batch of posters, one of which failed.
 INSERT INTO posters.batch_jobs (

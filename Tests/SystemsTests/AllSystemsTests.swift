@@ -47,6 +47,35 @@ struct AllSystemsTests {
         #expect(bare == nil)
     }
 
+    @Test(arguments: ["posters", "advideo", "videogen", "csvbatch", "publisher"])
+    func `rights are given on the system's own tables and functions alone`(name: String) async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            """
+            CREATE TABLE public.secrets (x int);
+            CREATE FUNCTION public.reveal() RETURNS int LANGUAGE sql AS 'SELECT 1';
+            """)
+        func rights() async throws -> String {
+            try await database.value(
+                """
+                SELECT coalesce((SELECT relacl FROM pg_class WHERE oid = 'public.secrets'::regclass)::text, 'none')
+                    || coalesce((SELECT proacl FROM pg_proc WHERE oid = 'public.reveal'::regproc)::text, 'none')
+                """)
+        }
+        let before = try await rights()
+        let systems = ShippedFixture.systems([name], schemas: [name: "public"])
+        let migrator = try Migrator(database: Database(database.settings), systems: systems)
+        _ = try await migrator.up()
+        #expect(try await rights() == before)
+        _ = try await migrator.down(to: 0)
+        #expect(try await rights() == before)
+    }
+
+    @Test(.database(.systems), arguments: ["posters", "advideo", "videogen", "csvbatch", "publisher"])
+    func `what runs with its owner's rights is not for everybody`(name: String) async throws {
+        #expect(try await ExecuteRights.careless(schema: name) == [])
+    }
+
     @Test func `where auth and storage are another's, nothing is made in them`() async throws {
         let database = try TestDatabase.current
         try await database.execute(

@@ -125,6 +125,60 @@ struct VideoGenAccessTests {
         }
     }
 
+    @Test func `who may execute what`() async throws {
+        let clients = "admin, anon, authenticated, service_account, service_role"
+        let services = "admin, service_account, service_role"
+        let expected: [String: [String]] = [
+            clients: [
+                "add_job_element", "calculate_job_progress", "can_access_job", "can_subscribe_to_job",
+                "check_rate_limit SECURITY DEFINER", "client_ip SECURITY DEFINER", "create_job", "get_job_details",
+                "get_job_timeline", "is_admin", "is_service", "log_security_event SECURITY DEFINER", "require_argument",
+                "require_id", "step_weight", "user_role", "user_role_of",
+            ],
+            services: [
+                "cancel_job", "claim_next_job", "complete_job", "complete_processing_step", "fail_job",
+                "fold_statistics SECURITY DEFINER", "get_job_statistics", "get_storage_statistics", "get_system_health",
+                "inet_or_null", "latest_step", "lock_job", "log_storage_operation", "log_url_access", "record_metric",
+                "require_admin", "require_service", "retry_job", "start_processing_step", "timeout_stalled_jobs",
+                "update_element_status", "update_job_status",
+            ],
+            "admin": [
+                "cleanup_old_access_logs", "cleanup_old_jobs", "cleanup_old_metrics", "enforce_data_retention",
+                "rebuild_statistics SECURITY DEFINER", "retention_cutoff", "tell_what_is_left",
+            ],
+            "nobody": [
+                "append_job_change", "calling_role", "check_added_elements", "has_room_for_job", "refresh_progress",
+                "take_lock_of",
+            ],
+        ]
+        let found = try await ExecuteRights.lines(schema: "videogen").map {
+            $0.replacing(/\(.*\)/, with: "")
+        }
+        #expect(found == expected.flatMap { roles, names in names.map { "\($0): \(roles)" } }.sorted())
+    }
+
+    @Test func `how an address is known, and what clients may, is the administrator's to say`() async throws {
+        for (table, admin) in [("client_ip_source", true), ("client_limits", true), ("locks", false)] {
+            for role in ["anon", "authenticated", "service_role", "service_account", "admin"] {
+                for right in ["SELECT", "INSERT", "UPDATE", "DELETE"] {
+                    let may: Bool = try await TestDatabase.current.value(
+                        "SELECT has_table_privilege($1, $2, $3)", [role, "videogen.\(table)", right])
+                    #expect(may == (role == "admin" && admin), "\(role) \(right) \(table)")
+                }
+            }
+        }
+        for table in [
+            "job_statistics", "job_durations", "job_statistics_changes", "url_access_totals", "url_access_changes",
+        ] {
+            for role in ["anon", "authenticated", "service_role", "service_account", "admin"] {
+                let may: Bool = try await TestDatabase.current.value(
+                    "SELECT has_table_privilege($1, $2, 'INSERT, UPDATE, DELETE, TRUNCATE')",
+                    [role, "videogen.\(table)"])
+                #expect(!may, "\(role) \(table)")
+            }
+        }
+    }
+
     @Test(arguments: [
         ("anon", "anon"), ("authenticated", "authenticated"), ("service_account", "service_account"),
         ("service_role", "service_account"), ("admin", "admin"), ("postgres", "admin"),

@@ -168,7 +168,7 @@ struct VideoGenTests {
                 SELECT record_metric('cpu', 95, 'percent', alert_threshold => 90), record_metric('cpu', 50, 'percent', alert_threshold => 90);
                 """)
             let today = try #require(
-                try connection.query("SELECT * FROM get_job_statistics(current_date, current_date)").first)
+                try connection.query("SELECT * FROM get_job_statistics((now() AT TIME ZONE 'UTC')::date)").first)
             #expect(
                 try ["total_jobs", "pending_jobs", "completed_jobs", "failed_jobs"].map {
                     try today.get($0, as: Int.self)
@@ -233,7 +233,7 @@ struct VideoGenTests {
         }
     }
 
-    @Test func `retention removes what is old, and only admins and services may`() async throws {
+    @Test func `retention removes what is old, so many rows a call, and only admins may`() async throws {
         try await with { connection in
             _ = try job(on: connection)
             let old = try job(on: connection)
@@ -251,19 +251,33 @@ struct VideoGenTests {
                     return try #require(try connection.query(sql).first).get(0)
                 }
             }
-            for role in ["anon", "authenticated"] {
+            for role in ["anon", "authenticated", "service_role", "service_account"] {
                 for call in [
-                    "cleanup_old_jobs(30)", "cleanup_old_metrics(7)", "enforce_data_retention()",
-                    "timeout_stalled_jobs()",
+                    "cleanup_old_jobs(30)", "cleanup_old_metrics(7)", "cleanup_old_access_logs(90)",
+                    "enforce_data_retention()", "rebuild_statistics()",
                 ] {
                     let error = #expect(throws: PostgresError.self) { _ = try asRole(role, "SELECT \(call)::text") }
                     #expect(error?.sqlState == "42501")
                 }
             }
+            for role in ["anon", "authenticated"] {
+                #expect(throws: PostgresError.self) { _ = try asRole(role, "SELECT timeout_stalled_jobs()::text") }
+            }
             #expect(try asRole("admin", "SELECT cleanup_old_jobs(30)::text") == "1")
-            #expect(try asRole("service_account", "SELECT cleanup_old_metrics(7)::text") == "1")
+            try connection.execute(
+                """
+                INSERT INTO system_metrics (metric_name, metric_value, recorded_at)
+                SELECT 'm', g, now() - g * interval '9 days' FROM generate_series(1, 3) g
+                """)
+            #expect(try asRole("admin", "SELECT cleanup_old_metrics(7, 2)::text") == "2")
             #expect(
-                try asRole("service_role", "SELECT enforce_data_retention()::text")
+                try connection.query(
+                    "SELECT count(*) FROM system_metrics WHERE recorded_at < now() - interval '7 days'"
+                )
+                .first?.get(0, as: Int.self) == 2)
+            #expect(try asRole("admin", "SELECT cleanup_old_metrics(7)::text") == "2")
+            #expect(
+                try asRole("admin", "SELECT enforce_data_retention()::text")
                     == "{\"jobs\": 0, \"metrics\": 0, \"access_logs\": 1}")
             #expect(throws: PostgresError.self) { _ = try asRole("admin", "SELECT cleanup_old_jobs(-1)::text") }
             #expect(

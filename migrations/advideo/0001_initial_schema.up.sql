@@ -1,3 +1,5 @@
+-- The checks beside those of the specification keep out what no reader of the tables expects: NaN, which compares as
+-- greater than every number, quantities below zero, colours and currencies that are none, and metadata that is no object.
 CREATE TABLE users (
     id SERIAL PRIMARY KEY,
     email VARCHAR(255) NOT NULL,
@@ -71,7 +73,7 @@ CREATE TABLE sessions (
     -- Text overlay configuration
     product_name VARCHAR(100),
     call_to_action VARCHAR(100),
-    text_color VARCHAR(7), -- Hex color code
+    text_color VARCHAR(7) CHECK (text_color ~ '^#([0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})$'), -- Hex color code
     text_font VARCHAR(50),
 
     -- Audio configuration
@@ -80,16 +82,16 @@ CREATE TABLE sessions (
     music_url TEXT,
 
     -- Cost tracking
-    total_cost DECIMAL(10, 4) DEFAULT 0.00,
-    estimated_cost DECIMAL(10, 4),
+    total_cost DECIMAL(10, 4) DEFAULT 0.00 CHECK (total_cost < 'NaN'),
+    estimated_cost DECIMAL(10, 4) CHECK (estimated_cost >= 0 AND estimated_cost < 'NaN'),
 
     -- Generation settings
-    num_images_requested INTEGER DEFAULT 6,
-    clip_duration_seconds DECIMAL(4, 2) DEFAULT 3.0,
+    num_images_requested INTEGER DEFAULT 6 CHECK (num_images_requested >= 0),
+    clip_duration_seconds DECIMAL(4, 2) DEFAULT 3.0 CHECK (clip_duration_seconds >= 0 AND clip_duration_seconds < 'NaN'),
 
     -- Error handling
     error_message TEXT,
-    retry_count INTEGER DEFAULT 0,
+    retry_count INTEGER DEFAULT 0 CHECK (retry_count >= 0),
 
     -- Timestamps
     created_at TIMESTAMP WITH TIME ZONE DEFAULT NOW(),
@@ -98,7 +100,7 @@ CREATE TABLE sessions (
     deleted_at TIMESTAMP WITH TIME ZONE,
 
     -- Metadata (flexible JSONB for future additions)
-    metadata JSONB DEFAULT '{}'::jsonb
+    metadata JSONB DEFAULT '{}'::jsonb CHECK (jsonb_typeof(metadata) = 'object')
 );
 
 -- Indexes for performance
@@ -153,29 +155,29 @@ CREATE TABLE assets (
     -- File information
     url TEXT NOT NULL,
     storage_path TEXT, -- Path in S3/R2
-    file_size_bytes BIGINT,
+    file_size_bytes BIGINT CHECK (file_size_bytes >= 0),
     mime_type VARCHAR(100),
 
     -- Asset properties
     resolution VARCHAR(20), -- e.g., "1024x1024", "1920x1080"
-    duration_seconds DECIMAL(6, 3), -- For videos/audio
-    fps INTEGER, -- For videos
+    duration_seconds DECIMAL(6, 3) CHECK (duration_seconds >= 0 AND duration_seconds < 'NaN'), -- For videos/audio
+    fps INTEGER CHECK (fps >= 0), -- For videos
 
     -- Generation metadata
-    generation_cost DECIMAL(10, 4) DEFAULT 0.00,
-    generation_time_seconds DECIMAL(8, 2),
+    generation_cost DECIMAL(10, 4) DEFAULT 0.00 CHECK (generation_cost < 'NaN'),
+    generation_time_seconds DECIMAL(8, 2) CHECK (generation_time_seconds >= 0 AND generation_time_seconds < 'NaN'),
     model_version VARCHAR(100),
 
     -- Image-specific fields
     view_type VARCHAR(50), -- 'front', 'side', 'back', 'detail', 'lifestyle'
     seed INTEGER, -- Consistency seed used
-    guidance_scale DECIMAL(4, 2),
+    guidance_scale DECIMAL(4, 2) CHECK (guidance_scale < 'NaN'),
 
     -- Video-specific fields
     source_image_id UUID REFERENCES assets(id), -- For video clips generated from images
     scene_prompt TEXT,
     camera_movement VARCHAR(50),
-    motion_intensity DECIMAL(3, 2),
+    motion_intensity DECIMAL(3, 2) CHECK (motion_intensity < 'NaN'),
 
     -- Prompt information
     generation_prompt TEXT,
@@ -191,7 +193,7 @@ CREATE TABLE assets (
     deleted_at TIMESTAMP WITH TIME ZONE,
 
     -- Flexible metadata
-    metadata JSONB DEFAULT '{}'::jsonb
+    metadata JSONB DEFAULT '{}'::jsonb CHECK (jsonb_typeof(metadata) = 'object')
 );
 
 -- Indexes
@@ -223,8 +225,8 @@ CREATE TABLE generation_costs (
 
     -- Cost details
     category cost_category NOT NULL,
-    amount DECIMAL(10, 4) NOT NULL,
-    currency VARCHAR(3) DEFAULT 'USD',
+    amount DECIMAL(10, 4) NOT NULL CHECK (amount < 'NaN'), -- Below zero: a refund
+    currency VARCHAR(3) DEFAULT 'USD' CHECK (currency ~ '^[A-Z]{3}$'), -- ISO 4217; totals add amounts as they are
 
     -- API details
     provider VARCHAR(50), -- 'replicate', 'openai', 'aws'
@@ -232,9 +234,9 @@ CREATE TABLE generation_costs (
     api_call_id VARCHAR(255), -- External API transaction ID
 
     -- Usage metrics
-    tokens_used INTEGER, -- For LLM calls
-    seconds_processed DECIMAL(8, 2), -- For video/audio
-    api_latency_ms INTEGER,
+    tokens_used INTEGER CHECK (tokens_used >= 0), -- For LLM calls
+    seconds_processed DECIMAL(8, 2) CHECK (seconds_processed >= 0 AND seconds_processed < 'NaN'), -- For video/audio
+    api_latency_ms INTEGER CHECK (api_latency_ms >= 0),
 
     -- Status
     success BOOLEAN DEFAULT TRUE,
@@ -244,7 +246,7 @@ CREATE TABLE generation_costs (
     created_at TIMESTAMP WITH TIME ZONE DEFAULT NOW(),
 
     -- Metadata
-    metadata JSONB DEFAULT '{}'::jsonb
+    metadata JSONB DEFAULT '{}'::jsonb CHECK (jsonb_typeof(metadata) = 'object')
 );
 
 -- Indexes
@@ -269,7 +271,7 @@ CREATE TABLE websocket_connections (
     disconnected_at TIMESTAMP WITH TIME ZONE,
 
     -- Metadata
-    metadata JSONB DEFAULT '{}'::jsonb
+    metadata JSONB DEFAULT '{}'::jsonb CHECK (jsonb_typeof(metadata) = 'object')
 );
 
 -- Indexes

@@ -3,34 +3,22 @@
 -- Keeps generation_costs in monthly partitions by created_at, as the specification recommends for growth. The key
 -- becomes (id, created_at), since a partitioned table's key holds its partition column. The table is copied, and
 -- nobody can write to it meanwhile.
+--
+-- Totals follow the statements that name generation_costs. Statements that name a partition leave them as they are:
+-- dropping, detaching or truncating an old month keeps what its sessions cost.
 LOCK TABLE generation_costs IN ACCESS EXCLUSIVE MODE;
 
 ALTER TABLE generation_costs RENAME TO generation_costs_before;
 ALTER TABLE generation_costs_before RENAME CONSTRAINT generation_costs_pkey TO generation_costs_before_pkey;
-ALTER TABLE generation_costs_before RENAME CONSTRAINT generation_costs_session_id_fkey TO generation_costs_before_session_id_fkey;
-ALTER TABLE generation_costs_before RENAME CONSTRAINT generation_costs_asset_id_fkey TO generation_costs_before_asset_id_fkey;
 DROP INDEX idx_generation_costs_session_id, idx_generation_costs_asset_id, idx_generation_costs_category,
     idx_generation_costs_created_at, idx_generation_costs_provider;
 ALTER SEQUENCE generation_costs_id_seq OWNED BY NONE;
 
 CREATE TABLE generation_costs (
-    id INTEGER NOT NULL DEFAULT nextval('generation_costs_id_seq'),
-    session_id UUID NOT NULL CONSTRAINT generation_costs_session_id_fkey REFERENCES sessions(id) ON DELETE CASCADE,
-    asset_id UUID CONSTRAINT generation_costs_asset_id_fkey REFERENCES assets(id) ON DELETE SET NULL,
-    category cost_category NOT NULL,
-    amount DECIMAL(10, 4) NOT NULL,
-    currency VARCHAR(3) DEFAULT 'USD',
-    provider VARCHAR(50),
-    model_name VARCHAR(100),
-    api_call_id VARCHAR(255),
-    tokens_used INTEGER,
-    seconds_processed DECIMAL(8, 2),
-    api_latency_ms INTEGER,
-    success BOOLEAN DEFAULT TRUE,
-    error_message TEXT,
-    created_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT NOW(),
-    metadata JSONB DEFAULT '{}'::jsonb,
-    CONSTRAINT generation_costs_pkey PRIMARY KEY (id, created_at)
+    LIKE generation_costs_before INCLUDING DEFAULTS INCLUDING CONSTRAINTS,
+    CONSTRAINT generation_costs_pkey PRIMARY KEY (id, created_at),
+    CONSTRAINT generation_costs_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(id) ON DELETE CASCADE DEFERRABLE,
+    CONSTRAINT generation_costs_asset_id_fkey FOREIGN KEY (asset_id) REFERENCES assets(id) ON DELETE SET NULL DEFERRABLE
 ) PARTITION BY RANGE (created_at);
 ALTER SEQUENCE generation_costs_id_seq OWNED BY generation_costs.id;
 
@@ -43,37 +31,117 @@ CREATE INDEX idx_generation_costs_provider ON generation_costs(provider);
 -- What no month holds; rows in it are moved when their month is made.
 CREATE TABLE generation_costs_default PARTITION OF generation_costs DEFAULT;
 
--- Makes the partitions from the month of `first` to `months_ahead` months from now that are not there yet.
-CREATE FUNCTION ensure_generation_cost_partitions(first timestamptz DEFAULT now(), months_ahead integer DEFAULT 3)
-RETURNS integer LANGUAGE plpgsql SET search_path FROM CURRENT SET timezone TO 'UTC' AS $$
-DECLARE
-    month timestamptz := date_trunc('month', first);
-    made integer := 0;
-    partition text;
+-- Refuses an argument with a message that shows it, and a hint that says what is allowed.
+CREATE FUNCTION require_argument(is_allowed boolean, name text, value text, allowed text)
+RETURNS void LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT AS $$
 BEGIN
-    WHILE month <= date_trunc('month', now()) + make_interval(months => months_ahead) LOOP
+    IF is_allowed IS NOT TRUE THEN
+        RAISE EXCEPTION '% is %', name, coalesce(value, 'NULL') USING HINT = allowed,
+            ERRCODE = CASE WHEN value IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END;
+    END IF;
+END $$;
+
+-- Makes the partitions from the month of `first` to `months_ahead` months from now that are not there yet, and returns
+-- how many it made. Months are those of UTC. It can be called often, and by several at once: if no month is missing, it
+-- locks nothing, and one call at a time makes partitions.
+--
+-- A partition needs a lock that keeps writers from sessions and assets, for its foreign keys, and one that keeps everybody
+-- from the default partition. If rows are moved, nobody reads the table, for a statement that is planned before and
+-- runs after would miss them. Others may hold these tables in any order. So the function waits for each lock so
+-- shortly that nobody is cancelled for a deadlock (deadlock_timeout). If it does not get one, it lets all of them go
+-- and tries again.
+CREATE FUNCTION ensure_generation_cost_partitions(first timestamptz DEFAULT now(), months_ahead integer DEFAULT 3)
+RETURNS integer LANGUAGE plpgsql
+SET search_path FROM CURRENT SET timezone TO 'UTC' SET datestyle TO 'ISO' AS $$
+DECLARE
+    this_month CONSTANT timestamptz := date_trunc('month', now());
+    caller_timeout CONSTANT text := current_setting('lock_timeout');
+    attempts CONSTANT integer := 60;
+    missing CONSTANT text := $query$
+        SELECT coalesce(array_agg(month ORDER BY month), '{}')
+        FROM generate_series(date_trunc('month', $1), $2, interval '1 month') AS month
+        WHERE NOT EXISTS (
+            SELECT FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = 'generation_costs'::regclass AND c.relname = 'generation_costs_' || to_char(month, 'YYYY_MM'))
+        $query$;
+    locks text[] := ARRAY[
+        'sessions IN SHARE ROW EXCLUSIVE', 'assets IN SHARE ROW EXCLUSIVE', 'generation_costs_default IN ACCESS EXCLUSIVE'];
+    last timestamptz;
+    months timestamptz[];
+    month timestamptz;
+    partition text;
+    moves boolean := false;
+BEGIN
+    PERFORM require_argument(months_ahead BETWEEN 0 AND 60, 'months_ahead', months_ahead::text, 'it must be between 0 and 60');
+    last := this_month + make_interval(months => months_ahead);
+    PERFORM require_argument(
+        first >= this_month - interval '10 years' AND first < last + interval '1 month', 'first', first::text,
+        format('it must be between %s and the end of the month of %s', this_month - interval '10 years', last));
+
+    EXECUTE missing INTO months USING first, last;
+    IF months = '{}' THEN
+        RETURN 0;
+    END IF;
+    -- One maker at a time; writers and readers go on. What the one before has made is not missing any more.
+    LOCK TABLE ONLY generation_costs IN SHARE UPDATE EXCLUSIVE MODE;
+    EXECUTE missing INTO months USING first, last;
+    IF months = '{}' THEN
+        RETURN 0;
+    END IF;
+
+    FOR attempt IN 1..attempts LOOP
+        BEGIN
+            -- Each tenth time, it waits for one table until an autovacuum of it gives way (deadlock_timeout), and lets go:
+            -- who has queued behind it for so long must not meet it holding one lock and waiting for another.
+            IF attempt % 10 = 0 THEN
+                PERFORM set_config('lock_timeout', '1500ms', true);
+                EXECUTE format('LOCK TABLE ONLY %s MODE', locks[1 + (attempt / 10) % cardinality(locks)]);
+                RAISE lock_not_available;
+            END IF;
+            PERFORM set_config('lock_timeout', '50ms', true);
+            FOR number IN 1..cardinality(locks) LOOP
+                EXECUTE format('LOCK TABLE ONLY %s MODE', locks[number]);
+            END LOOP;
+            EXIT WHEN moves OR NOT EXISTS (
+                SELECT FROM ONLY generation_costs_default
+                WHERE created_at >= months[1] AND created_at < months[cardinality(months)] + interval '1 month');
+            moves := true;
+            locks := ARRAY['generation_costs IN ACCESS EXCLUSIVE'] || locks;
+            RAISE lock_not_available;
+        EXCEPTION WHEN lock_not_available THEN
+            IF attempt = attempts THEN
+                RAISE EXCEPTION 'the tables of costs are in use' USING ERRCODE = 'lock_not_available',
+                    HINT = 'nothing was made; call it again when no long transaction holds sessions, assets or costs';
+            END IF;
+            PERFORM pg_sleep(0.02 + random() * 0.1);
+        END;
+    END LOOP;
+    PERFORM set_config('lock_timeout', caller_timeout, true);
+
+    FOREACH month IN ARRAY months LOOP
         partition := 'generation_costs_' || to_char(month, 'YYYY_MM');
-        IF to_regclass(partition) IS NULL THEN
-            EXECUTE format('CREATE TABLE %I (LIKE generation_costs INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition);
+        EXECUTE format('CREATE TABLE %I (LIKE generation_costs INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition);
+        IF moves THEN
+            -- The totals do not see it: their triggers are those of generation_costs.
             EXECUTE format(
                 'WITH moved AS (DELETE FROM ONLY generation_costs_default WHERE created_at >= %L AND created_at < %L RETURNING *) '
                 'INSERT INTO %I SELECT * FROM moved', month, month + interval '1 month', partition);
-            EXECUTE format(
-                'ALTER TABLE generation_costs ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
-                partition, month, month + interval '1 month');
-            -- The triggers saw the rows leave and not come back.
-            EXECUTE format(
-                'UPDATE sessions s SET total_cost = (
-                    SELECT COALESCE(SUM(c.amount), 0) FROM generation_costs c WHERE c.session_id = s.id)
-                 WHERE s.id IN (SELECT session_id FROM %I)', partition);
-            made := made + 1;
         END IF;
-        month := month + interval '1 month';
+        EXECUTE format(
+            'ALTER TABLE generation_costs ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+            partition, month, month + interval '1 month');
     END LOOP;
-    RETURN made;
+    RETURN cardinality(months);
 END $$;
 
-SELECT ensure_generation_cost_partitions(coalesce((SELECT min(created_at) FROM generation_costs_before), now()));
+-- It makes tables, which is for their owner.
+REVOKE EXECUTE ON FUNCTION require_argument(boolean, text, text, text),
+    ensure_generation_cost_partitions(timestamptz, integer) FROM PUBLIC;
+
+-- Older rows stay in the default partition.
+SELECT ensure_generation_cost_partitions(
+    (SELECT greatest(coalesce(min(created_at), now()), date_trunc('month', now(), 'UTC') - interval '10 years')
+     FROM generation_costs_before WHERE created_at <= now()));
 
 INSERT INTO generation_costs
 SELECT id, session_id, asset_id, category, amount, currency, provider, model_name, api_call_id, tokens_used,
@@ -83,15 +151,21 @@ FROM generation_costs_before;
 DROP TABLE generation_costs_before;
 
 CREATE TRIGGER update_session_cost
-    AFTER INSERT OR UPDATE ON generation_costs
-    FOR EACH ROW
+    AFTER INSERT ON generation_costs
+    REFERENCING NEW TABLE AS new_costs
+    FOR EACH STATEMENT
     EXECUTE FUNCTION calculate_session_total_cost();
-CREATE TRIGGER lock_session_cost BEFORE INSERT OR UPDATE OR DELETE ON generation_costs
-    FOR EACH ROW EXECUTE FUNCTION lock_session_of_cost();
-CREATE TRIGGER update_session_cost_on_delete AFTER DELETE ON generation_costs
-    FOR EACH ROW EXECUTE FUNCTION recalculate_left_session_cost();
-CREATE TRIGGER update_session_cost_on_move AFTER UPDATE OF session_id ON generation_costs
-    FOR EACH ROW WHEN (OLD.session_id IS DISTINCT FROM NEW.session_id)
-    EXECUTE FUNCTION recalculate_left_session_cost();
+CREATE TRIGGER update_session_cost_on_update
+    AFTER UPDATE ON generation_costs
+    REFERENCING OLD TABLE AS old_costs NEW TABLE AS new_costs
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION calculate_session_total_cost();
+CREATE TRIGGER update_session_cost_on_delete
+    AFTER DELETE ON generation_costs
+    REFERENCING OLD TABLE AS old_costs
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION calculate_session_total_cost();
 CREATE TRIGGER clear_session_costs_on_truncate AFTER TRUNCATE ON generation_costs
     FOR EACH STATEMENT EXECUTE FUNCTION clear_session_costs();
+CREATE TRIGGER defer_cost_keys BEFORE INSERT OR UPDATE ON generation_costs
+    FOR EACH STATEMENT EXECUTE FUNCTION defer_cost_keys();

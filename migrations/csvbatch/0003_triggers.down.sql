@@ -1,7 +1,11 @@
-DROP TRIGGER touch_csv_row_jobs ON csv_row_jobs;
-DROP TRIGGER touch_csv_batches ON csv_batches;
-DROP FUNCTION touch_updated_at();
+DROP TRIGGER count_csv_rows_truncated ON csv_row_jobs;
 DROP TRIGGER count_csv_rows_deleted ON csv_row_jobs;
 DROP TRIGGER count_csv_rows_updated ON csv_row_jobs;
 DROP TRIGGER count_csv_rows_inserted ON csv_row_jobs;
+DROP TRIGGER settle_csv_row_jobs_updated ON csv_row_jobs;
+DROP TRIGGER settle_csv_row_jobs_inserted ON csv_row_jobs;
+DROP TRIGGER settle_csv_batches ON csv_batches;
+DROP FUNCTION count_no_csv_rows();
 DROP FUNCTION count_csv_rows();
+DROP FUNCTION settle_csv_batch();
+DROP FUNCTION settle_csv_row_job();

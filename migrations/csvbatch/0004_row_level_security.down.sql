@@ -7,13 +7,19 @@ BEGIN
     END IF;
 END $$;
 GRANT EXECUTE ON FUNCTION claim_next_csv_row_job(text, uuid, integer),
-    update_csv_row_job_result(uuid, text, text, jsonb, jsonb, jsonb, numeric, text),
+    update_csv_row_job_result(uuid, text, text, jsonb, jsonb, jsonb, numeric, text, text, integer),
     update_csv_worker_heartbeat(text, text, integer, integer, integer, numeric, uuid, uuid, integer),
-    cleanup_stale_csv_workers(integer), release_csv_row_jobs(uuid[], text) TO PUBLIC;
+    cleanup_stale_csv_workers(integer), release_csv_row_jobs(uuid[], text),
+    release_expired_csv_row_jobs(uuid, uuid, integer), advance_first_pending_csv_row(uuid),
+    build_csv_trigger_text(jsonb), get_csv_batch_progress(uuid), require_argument(boolean, text, text, text),
+    settle_csv_row_job(), settle_csv_batch(), count_csv_rows(), count_no_csv_rows() TO PUBLIC;
 REVOKE EXECUTE ON FUNCTION claim_next_csv_row_job(text, uuid, integer),
-    update_csv_row_job_result(uuid, text, text, jsonb, jsonb, jsonb, numeric, text),
+    update_csv_row_job_result(uuid, text, text, jsonb, jsonb, jsonb, numeric, text, text, integer),
     update_csv_worker_heartbeat(text, text, integer, integer, integer, numeric, uuid, uuid, integer),
-    cleanup_stale_csv_workers(integer), release_csv_row_jobs(uuid[], text) FROM service_role;
+    cleanup_stale_csv_workers(integer), release_csv_row_jobs(uuid[], text),
+    release_expired_csv_row_jobs(uuid, uuid, integer), advance_first_pending_csv_row(uuid),
+    build_csv_trigger_text(jsonb), get_csv_batch_progress(uuid), require_argument(boolean, text, text, text)
+    FROM authenticated, service_role;
 DROP POLICY service_logs ON csv_processing_logs;
 DROP POLICY own_logs ON csv_processing_logs;
 DROP POLICY service_workers ON csv_processing_workers;

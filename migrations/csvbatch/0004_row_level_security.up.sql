@@ -12,14 +12,31 @@ DO $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO anon, authenticated, service_role', current_schema());
 END $$;
-GRANT SELECT, INSERT, UPDATE, DELETE ON csv_batches, csv_row_jobs TO authenticated;
+-- Users bring files and rows and take them away. Statuses, counters, claims, limits, and the times that decide whose
+-- turn it is are the service's; the counters are the triggers' alone.
+GRANT SELECT, DELETE ON csv_batches, csv_row_jobs TO authenticated;
+GRANT INSERT (user_id, filename, original_filename, file_size_bytes, csv_headers, storage_path, total_rows, metadata),
+    UPDATE (filename, original_filename, file_size_bytes, csv_headers, storage_path, total_rows, metadata)
+    ON csv_batches TO authenticated;
+GRANT INSERT (batch_id, row_number, row_data) ON csv_row_jobs TO authenticated;
 GRANT SELECT ON csv_processing_workers TO anon, authenticated;
 GRANT SELECT ON csv_processing_logs TO authenticated;
-GRANT SELECT, INSERT, UPDATE, DELETE ON csv_batches, csv_row_jobs, csv_processing_workers, csv_processing_logs
-    TO service_role;
+GRANT SELECT, DELETE ON csv_batches TO service_role;
+GRANT INSERT (id, user_id, filename, original_filename, file_size_bytes, csv_headers, storage_path, status, total_rows,
+        max_concurrent_jobs, error_message, metadata, created_at),
+    UPDATE (user_id, filename, original_filename, file_size_bytes, csv_headers, storage_path, status, total_rows,
+        first_pending_row, max_concurrent_jobs, processing_rate_rows_per_minute, error_message, metadata,
+        processing_started_at, processing_completed_at, created_at, updated_at)
+    ON csv_batches TO service_role;
+GRANT SELECT, INSERT, UPDATE, DELETE ON csv_row_jobs, csv_processing_workers, csv_processing_logs TO service_role;
 
+-- A file that lies in the folder of another user is not theirs to have parsed.
 CREATE POLICY own_batches ON csv_batches FOR ALL TO authenticated
-    USING (user_id = (SELECT requesting_user_id())) WITH CHECK (user_id = (SELECT requesting_user_id()));
+    USING (user_id = (SELECT requesting_user_id()))
+    WITH CHECK (user_id = (SELECT requesting_user_id())
+        AND (storage_path IS NULL OR storage_path !~ '^csv-uploads/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/'
+            OR split_part(storage_path, '/', 2) = (SELECT requesting_user_id())::text)
+        AND (storage_path IS NULL OR storage_path !~ '(^|/)\.{0,2}(/|$)'));
 CREATE POLICY service_batches ON csv_batches FOR ALL TO service_role USING (true) WITH CHECK (true);
 
 CREATE POLICY own_rows ON csv_row_jobs FOR ALL TO authenticated
@@ -34,15 +51,21 @@ CREATE POLICY own_logs ON csv_processing_logs FOR SELECT TO authenticated
     USING (batch_id IN (SELECT id FROM csv_batches WHERE user_id = (SELECT requesting_user_id())));
 CREATE POLICY service_logs ON csv_processing_logs FOR ALL TO service_role USING (true) WITH CHECK (true);
 
--- Working rows off is the service's, whoever can see them.
+-- Working rows off is the service's, whoever can see them. Nobody calls the functions of triggers.
 REVOKE EXECUTE ON FUNCTION claim_next_csv_row_job(text, uuid, integer),
-    update_csv_row_job_result(uuid, text, text, jsonb, jsonb, jsonb, numeric, text),
+    update_csv_row_job_result(uuid, text, text, jsonb, jsonb, jsonb, numeric, text, text, integer),
     update_csv_worker_heartbeat(text, text, integer, integer, integer, numeric, uuid, uuid, integer),
-    cleanup_stale_csv_workers(integer), release_csv_row_jobs(uuid[], text) FROM PUBLIC;
+    cleanup_stale_csv_workers(integer), release_csv_row_jobs(uuid[], text),
+    release_expired_csv_row_jobs(uuid, uuid, integer), advance_first_pending_csv_row(uuid),
+    build_csv_trigger_text(jsonb), get_csv_batch_progress(uuid), require_argument(boolean, text, text, text),
+    requesting_user_id(), settle_csv_row_job(), settle_csv_batch(), count_csv_rows(), count_no_csv_rows() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION claim_next_csv_row_job(text, uuid, integer),
-    update_csv_row_job_result(uuid, text, text, jsonb, jsonb, jsonb, numeric, text),
+    update_csv_row_job_result(uuid, text, text, jsonb, jsonb, jsonb, numeric, text, text, integer),
     update_csv_worker_heartbeat(text, text, integer, integer, integer, numeric, uuid, uuid, integer),
-    cleanup_stale_csv_workers(integer), release_csv_row_jobs(uuid[], text) TO service_role;
+    cleanup_stale_csv_workers(integer), release_csv_row_jobs(uuid[], text),
+    release_expired_csv_row_jobs(uuid, uuid, integer), advance_first_pending_csv_row(uuid) TO service_role;
+GRANT EXECUTE ON FUNCTION build_csv_trigger_text(jsonb), get_csv_batch_progress(uuid),
+    require_argument(boolean, text, text, text), requesting_user_id() TO authenticated, service_role;
 
 -- Changes that subscribers see.
 DO $$

@@ -1,12 +1,25 @@
 -- The buckets and who may reach their files. Files lie in a folder named for their user. On Supabase the tables of
--- storage are another's: what is not permitted there is left to its dashboard, with a notice.
-INSERT INTO storage.buckets (id, name, public)
-VALUES ('csv-uploads', 'csv-uploads', false), ('csv-templates', 'csv-templates', true)
-ON CONFLICT (id) DO NOTHING;
+-- storage are another's, and may have other columns or none of this: what cannot be made there is left to its
+-- dashboard, with a notice.
+DO $$
+BEGIN
+    INSERT INTO storage.buckets (id, name, public)
+    SELECT * FROM (VALUES ('csv-uploads', 'csv-uploads', false), ('csv-templates', 'csv-templates', true))
+        AS wanted (id, name, public)
+    WHERE NOT EXISTS (SELECT FROM storage.buckets b WHERE b.id = wanted.id)
+    ON CONFLICT DO NOTHING;
+EXCEPTION WHEN insufficient_privilege OR invalid_schema_name OR undefined_table OR undefined_column
+    OR undefined_function OR wrong_object_type OR datatype_mismatch OR not_null_violation OR check_violation
+    OR object_not_in_prerequisite_state OR raise_exception THEN
+    RAISE NOTICE 'the buckets of storage are not ours to make (%): add csv-uploads, and csv-templates as public, by hand',
+        sqlerrm;
+END $$;
 
 DO $$
 DECLARE
-    own text := format('(storage.foldername(name))[1] = (SELECT %I.requesting_user_id())::text', current_schema());
+    -- Where the names are another's, they may hold '..': the first folder is then not where the file lies.
+    own text := format('(storage.foldername(name))[1] = (SELECT %I.requesting_user_id())::text'
+        ' AND name !~ ''(^|/)\.{0,2}(/|$)''', current_schema());
 BEGIN
     EXECUTE format('CREATE POLICY csv_uploads_read ON storage.objects FOR SELECT TO authenticated
         USING (bucket_id = ''csv-uploads'' AND %s)', own);
@@ -23,6 +36,9 @@ BEGIN
     EXECUTE 'CREATE POLICY csv_service ON storage.objects FOR ALL TO service_role
         USING (bucket_id IN (''csv-uploads'', ''csv-templates''))
         WITH CHECK (bucket_id IN (''csv-uploads'', ''csv-templates''))';
-EXCEPTION WHEN insufficient_privilege THEN
-    RAISE NOTICE 'the policies of storage.objects are not ours to make; add those of the csv buckets by hand';
+EXCEPTION WHEN insufficient_privilege OR invalid_schema_name OR undefined_table OR undefined_column
+    OR undefined_function OR wrong_object_type OR datatype_mismatch OR duplicate_object
+    OR object_not_in_prerequisite_state THEN
+    RAISE NOTICE 'the policies of storage.objects are not ours to make (%): add those of the csv buckets by hand',
+        sqlerrm;
 END $$;

@@ -22,7 +22,11 @@ BEGIN
     CREATE TABLE storage.objects (
         id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
         bucket_id text NOT NULL REFERENCES storage.buckets (id),
-        name text NOT NULL CHECK (name <> ''),
+        -- Folders and a file, as one path that stays in its folder: policies go by the first folder.
+        name text NOT NULL CHECK (
+            length(name) <= 1024
+            AND name !~ '(^|/)\.{0,2}(/|$)'
+            AND name !~ '[\x01-\x1f\x7f-\x9f\\]'),
         owner uuid,
         metadata jsonb NOT NULL DEFAULT '{}',
         created_at timestamptz NOT NULL DEFAULT now(),

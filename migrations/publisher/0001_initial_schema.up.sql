@@ -1,25 +1,25 @@
 CREATE TABLE posts (
     id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
-    reddit_post_id TEXT UNIQUE NOT NULL,
+    reddit_post_id TEXT UNIQUE NOT NULL CHECK (length(reddit_post_id) BETWEEN 1 AND 200),
     title TEXT NOT NULL,
     subreddit TEXT NOT NULL,
     score INTEGER DEFAULT 0,
-    num_comments INTEGER DEFAULT 0,
+    num_comments INTEGER DEFAULT 0 CHECK (num_comments >= 0),
     created_ts TIMESTAMPTZ NOT NULL,
 
-    -- What the analysis found
+    -- What the analysis found. Drivers write JSON null for none; analyses give lists, and objects with lists in them.
     summary_ko TEXT,
-    tags JSONB,
-    pain_points JSONB,
-    product_ideas JSONB,
+    tags JSONB CHECK (jsonb_typeof(tags) IN ('array', 'null')),
+    pain_points JSONB CHECK (jsonb_typeof(pain_points) IN ('array', 'object', 'null')),
+    product_ideas JSONB CHECK (jsonb_typeof(product_ideas) IN ('array', 'object', 'null')),
 
     -- Where it was published
     ghost_url TEXT,
-    ghost_post_id TEXT,
+    ghost_post_id TEXT CHECK (length(ghost_post_id) BETWEEN 1 AND 200),
     ghost_slug TEXT,
 
-    content_hash TEXT,
-    takedown_status TEXT DEFAULT 'active' CHECK (takedown_status IN ('active', 'takedown_pending', 'removed')),
+    content_hash TEXT CHECK (length(content_hash) BETWEEN 1 AND 200),
+    takedown_status TEXT NOT NULL DEFAULT 'active' CHECK (takedown_status IN ('active', 'takedown_pending', 'removed')),
     created_at TIMESTAMPTZ DEFAULT NOW(),
     updated_at TIMESTAMPTZ DEFAULT NOW()
 );
@@ -30,7 +30,7 @@ CREATE TABLE media_files (
     original_url TEXT NOT NULL,
     ghost_url TEXT,
     file_type TEXT,
-    file_size INTEGER,
+    file_size INTEGER CHECK (file_size >= 0),
     processed_at TIMESTAMPTZ,
     created_at TIMESTAMPTZ DEFAULT NOW()
 );
@@ -41,7 +41,7 @@ CREATE TABLE processing_logs (
     service_name TEXT NOT NULL,
     status TEXT NOT NULL,
     error_message TEXT,
-    processing_time_ms INTEGER,
+    processing_time_ms INTEGER CHECK (processing_time_ms >= 0),
     created_at TIMESTAMPTZ DEFAULT NOW()
 );
 
@@ -50,15 +50,20 @@ CREATE TABLE token_usage (
     post_id UUID REFERENCES posts (id) ON DELETE CASCADE,
     service TEXT NOT NULL,
     model TEXT NOT NULL,
-    input_tokens INTEGER DEFAULT 0,
-    output_tokens INTEGER DEFAULT 0,
-    cost_usd DECIMAL(10,6),
+    input_tokens INTEGER DEFAULT 0 CHECK (input_tokens >= 0),
+    output_tokens INTEGER DEFAULT 0 CHECK (output_tokens >= 0),
+    -- NaN is greater than every number.
+    cost_usd DECIMAL(10,6) CHECK (cost_usd >= 0 AND cost_usd < 'NaN'),
     created_at TIMESTAMPTZ DEFAULT NOW()
 );
 
 CREATE UNIQUE INDEX idx_posts_reddit_post_id ON posts (reddit_post_id);
 -- The specification writes CREATE UNIQUE CONSTRAINT, which is no SQL.
 ALTER TABLE posts ADD CONSTRAINT uq_posts_ghost_post_id UNIQUE (ghost_post_id);
+-- The same content under another id is a repost: it is not published twice, and what was removed does not come back.
+-- Imports say ON CONFLICT DO NOTHING for both keys, and insert in the order of reddit_post_id, so that two of them do
+-- not wait for each other in a circle.
+ALTER TABLE posts ADD CONSTRAINT uq_posts_content_hash UNIQUE (content_hash);
 
 CREATE INDEX idx_posts_created_ts ON posts (created_ts);
 CREATE INDEX idx_posts_subreddit ON posts (subreddit);
@@ -72,6 +77,7 @@ BEGIN
     RETURN NEW;
 END;
 $$ language 'plpgsql';
+REVOKE EXECUTE ON FUNCTION update_updated_at_column() FROM PUBLIC;
 
 CREATE TRIGGER update_posts_updated_at
 BEFORE UPDATE ON posts

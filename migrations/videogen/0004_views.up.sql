@@ -1,20 +1,17 @@
--- Views read with the rights of who asks, so that row-level security holds in them too.
+-- Views read with the rights of who asks, so that row-level security holds in them too. What they show of a job, or of
+-- the newest jobs, costs the same however many there are. Reports read all that their conditions leave: give them one.
 
 -- A job with what belongs to it, counted.
 CREATE VIEW job_summary WITH (security_invoker = true) AS
 SELECT j.id, j.status, j.response_type, j.output_format, j.width, j.height, j.fps, j.duration_seconds,
     j.progress_percentage, j.current_step, j.priority, j.client_ip, j.retry_count, j.error_code, j.error_message,
     j.output_url, j.file_size_bytes, j.created_at, j.started_at, j.completed_at, j.updated_at,
-    coalesce(e.total, 0) AS total_elements, coalesce(e.done, 0) AS completed_elements,
-    coalesce(e.failed, 0) AS failed_elements, coalesce(a.accesses, 0) AS url_accesses,
+    j.total_elements, j.completed_elements, j.failed_elements,
+    ((SELECT coalesce(sum(t.accesses), 0) FROM url_access_totals t WHERE t.job_id = j.id)
+        + (SELECT coalesce(sum(c.accesses), 0) FROM url_access_changes c WHERE c.job_id = j.id))::bigint AS url_accesses,
     extract(epoch FROM coalesce(j.completed_at, now()) - j.started_at)::numeric(12, 3) AS processing_seconds,
     extract(epoch FROM coalesce(j.started_at, now()) - j.created_at)::numeric(12, 3) AS queue_seconds
-FROM jobs j
-LEFT JOIN LATERAL (
-    SELECT count(*) AS total, count(*) FILTER (WHERE processing_status = 'completed') AS done,
-        count(*) FILTER (WHERE processing_status = 'failed') AS failed
-    FROM elements WHERE job_id = j.id) e ON true
-LEFT JOIN LATERAL (SELECT count(*) AS accesses FROM url_access_logs WHERE job_id = j.id) a ON true;
+FROM jobs j;
 
 -- Jobs that wait or are at work, and whether they move: healthy, slow after 5 minutes without a change, stalled
 -- after 10.
@@ -37,69 +34,121 @@ FROM jobs WHERE status = 'completed';
 
 CREATE VIEW failed_jobs WITH (security_invoker = true) AS
 SELECT j.id, j.status, j.error_code, j.error_message, j.retry_count, j.max_retries,
-    j.retry_count < j.max_retries AS may_be_retried, j.created_at, j.completed_at, t.step AS failed_step,
-    t.error_message AS step_error
+    j.retry_count < j.max_retries AS may_be_retried, j.created_at, j.completed_at,
+    (SELECT t.step FROM processing_timeline t
+        WHERE t.job_id = j.id AND t.success = false ORDER BY t.started_at DESC LIMIT 1) AS failed_step,
+    (SELECT t.error_message FROM processing_timeline t
+        WHERE t.job_id = j.id AND t.success = false ORDER BY t.started_at DESC LIMIT 1) AS step_error
 FROM jobs j
-LEFT JOIN LATERAL (
-    SELECT step, error_message FROM processing_timeline
-    WHERE job_id = j.id AND success = false ORDER BY started_at DESC LIMIT 1) t ON true
 WHERE j.status IN ('failed', 'timeout');
 
+-- A report.
 CREATE VIEW element_summary WITH (security_invoker = true) AS
 SELECT job_id, element_type, count(*) AS elements, count(*) FILTER (WHERE processing_status = 'completed') AS completed,
     count(*) FILTER (WHERE processing_status = 'failed') AS failed,
     round(avg(processing_time_ms), 1) AS avg_processing_time_ms
 FROM elements GROUP BY job_id, element_type;
 
+-- Of the newest 10,000 steps.
 CREATE VIEW processing_step_performance WITH (security_invoker = true) AS
 SELECT step, count(*) AS runs, count(*) FILTER (WHERE success) AS succeeded, count(*) FILTER (WHERE NOT success) AS failed,
     round(100.0 * count(*) FILTER (WHERE success) / nullif(count(*) FILTER (WHERE success IS NOT NULL), 0), 2) AS success_rate,
     round(avg(duration_ms), 1) AS avg_duration_ms,
     percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ms) AS p95_duration_ms,
     round(avg(cpu_percent), 2) AS avg_cpu_percent, max(memory_mb) AS max_memory_mb
-FROM processing_timeline GROUP BY step;
+FROM (SELECT * FROM processing_timeline ORDER BY started_at DESC LIMIT 10000) newest GROUP BY step;
 
+-- Of the newest 10,000 operations.
 CREATE VIEW storage_performance WITH (security_invoker = true) AS
-SELECT date_trunc('hour', created_at) AS hour, operation, count(*) AS operations,
+SELECT date_trunc('hour', created_at, 'UTC') AS hour, operation, count(*) AS operations,
     count(*) FILTER (WHERE NOT success) AS failures, coalesce(sum(file_size_bytes), 0) AS total_bytes,
     round(avg(duration_ms), 1) AS avg_duration_ms
-FROM storage_operations GROUP BY 1, 2;
+FROM (SELECT * FROM storage_operations ORDER BY created_at DESC LIMIT 10000) newest GROUP BY 1, 2;
 
+-- The accesses to the URLs of each job, from the summaries, also those whose log entries have been removed since;
+-- distinct_clients and countries are those of the job's newest 1,000 log entries.
 CREATE VIEW url_access_analytics WITH (security_invoker = true) AS
-SELECT job_id, count(*) AS accesses, count(DISTINCT client_ip) AS distinct_clients,
-    count(*) FILTER (WHERE http_status >= 400) AS errors, coalesce(sum(bytes_sent), 0) AS total_bytes,
-    round(avg(response_time_ms), 1) AS avg_response_time_ms, count(DISTINCT country) AS countries,
-    min(accessed_at) AS first_access, max(accessed_at) AS last_access
-FROM url_access_logs GROUP BY job_id;
+SELECT a.job_id, a.accesses,
+    (SELECT count(DISTINCT l.client_ip) FROM (
+        SELECT client_ip FROM url_access_logs WHERE job_id = a.job_id ORDER BY accessed_at DESC LIMIT 1000) l)
+        AS distinct_clients,
+    a.errors, a.total_bytes, round(a.response_time_ms / nullif(a.responses, 0), 1) AS avg_response_time_ms,
+    (SELECT count(DISTINCT l.country) FROM (
+        SELECT country FROM url_access_logs WHERE job_id = a.job_id ORDER BY accessed_at DESC LIMIT 1000) l)
+        AS countries,
+    a.first_access, a.last_access
+FROM (
+    SELECT job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access,
+        true AS is_total
+    FROM url_access_totals
+    UNION ALL
+    SELECT job_id, sum(accesses)::bigint, sum(errors)::bigint, sum(total_bytes), sum(responses)::bigint,
+        sum(response_time_ms), min(first_access), max(last_access), false
+    FROM (
+        SELECT job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access,
+            false AS is_removed
+        FROM url_access_totals WHERE job_id IN (SELECT job_id FROM url_access_changes)
+        UNION ALL
+        SELECT job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access, is_removed
+        FROM url_access_changes) r
+    GROUP BY job_id HAVING NOT bool_or(is_removed)) a
+-- A job with changes is counted by the second part. The condition stands here, and not in the first part, so that the
+-- order of an index on url_access_totals can be used.
+WHERE NOT (a.is_total AND a.job_id IN (SELECT c.job_id FROM url_access_changes c));
 
+-- The jobs that were made in an hour, from the summaries of the last 31 days.
 CREATE VIEW hourly_job_statistics WITH (security_invoker = true) AS
-SELECT date_trunc('hour', created_at) AS hour, count(*) AS total_jobs,
-    count(*) FILTER (WHERE status = 'completed') AS completed, count(*) FILTER (WHERE status IN ('failed', 'timeout')) AS failed,
-    round(avg(extract(epoch FROM completed_at - started_at)) FILTER (WHERE status = 'completed'), 3) AS avg_processing_seconds
-FROM jobs GROUP BY 1;
+SELECT hour, sum(jobs)::bigint AS total_jobs, coalesce(sum(jobs) FILTER (WHERE status = 'completed'), 0)::bigint AS completed,
+    coalesce(sum(jobs) FILTER (WHERE status IN ('failed', 'timeout')), 0)::bigint AS failed,
+    round(sum(processing_seconds) / nullif(sum(timed_jobs), 0), 3) AS avg_processing_seconds
+FROM (
+    SELECT hour, status, jobs, processing_seconds, timed_jobs FROM job_statistics
+    UNION ALL SELECT hour, status, jobs, processing_seconds, timed_jobs FROM job_statistics_changes) s
+WHERE hour > now() - interval '31 days'
+GROUP BY hour HAVING sum(jobs) <> 0;
 
+-- The same of each day (UTC). Who asks for distinct_clients gets a report: they are counted from the jobs of the day.
 CREATE VIEW daily_job_statistics WITH (security_invoker = true) AS
-SELECT date_trunc('day', created_at)::date AS day, count(*) AS total_jobs,
-    count(*) FILTER (WHERE status = 'completed') AS completed, count(*) FILTER (WHERE status IN ('failed', 'timeout')) AS failed,
-    count(DISTINCT client_ip) AS distinct_clients, coalesce(sum(file_size_bytes), 0) AS output_bytes
-FROM jobs GROUP BY 1;
+SELECT d.day, d.total_jobs, d.completed, d.failed,
+    (SELECT count(DISTINCT j.client_ip) FROM jobs j
+        WHERE j.created_at >= d.day::timestamp AT TIME ZONE 'UTC'
+          AND j.created_at < (d.day + 1)::timestamp AT TIME ZONE 'UTC') AS distinct_clients,
+    d.output_bytes
+FROM (
+    SELECT (hour AT TIME ZONE 'UTC')::date AS day, sum(jobs)::bigint AS total_jobs,
+        coalesce(sum(jobs) FILTER (WHERE status = 'completed'), 0)::bigint AS completed,
+        coalesce(sum(jobs) FILTER (WHERE status IN ('failed', 'timeout')), 0)::bigint AS failed,
+        sum(output_bytes) AS output_bytes
+    FROM (
+        SELECT hour, status, jobs, output_bytes FROM job_statistics
+        UNION ALL SELECT hour, status, jobs, output_bytes FROM job_statistics_changes) s
+    GROUP BY 1 HAVING sum(jobs) <> 0) d;
 
+-- What went wrong lately: the newest 1,000 failures of 30 days.
 CREATE VIEW error_analysis WITH (security_invoker = true) AS
-SELECT coalesce(j.error_code, 'unknown') AS error_code, t.step AS failed_step, count(*) AS occurrences,
-    max(j.completed_at) AS last_seen, min(j.error_message) AS example
-FROM jobs j
-LEFT JOIN LATERAL (
-    SELECT step FROM processing_timeline WHERE job_id = j.id AND success = false ORDER BY started_at DESC LIMIT 1) t ON true
-WHERE j.status IN ('failed', 'timeout') GROUP BY 1, 2;
+SELECT coalesce(f.error_code, 'unknown') AS error_code, f.failed_step, count(*) AS occurrences,
+    max(f.completed_at) AS last_seen, min(f.error_message) AS example
+FROM (
+    SELECT * FROM failed_jobs WHERE completed_at > now() - interval '30 days'
+    ORDER BY completed_at DESC LIMIT 1000) f
+GROUP BY 1, 2;
 
 CREATE VIEW recent_alerts WITH (security_invoker = true) AS
 SELECT id, metric_name, metric_value, unit, alert_threshold, labels, recorded_at
 FROM system_metrics WHERE is_alert AND recorded_at > now() - interval '24 hours';
 
+-- A metric of that name may have any label, for services record metrics too.
+CREATE FUNCTION inet_or_null(text text) RETURNS inet LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT AS $$
+BEGIN
+    RETURN text::inet;
+EXCEPTION WHEN invalid_text_representation THEN
+    RETURN NULL;
+END $$;
+
 CREATE VIEW security_log WITH (security_invoker = true) AS
 SELECT id, recorded_at, labels ->> 'event_type' AS event_type, labels -> 'details' AS details,
     labels ->> 'role' AS role, labels ->> 'session_user' AS session_user_name,
-    (labels ->> 'client_ip')::inet AS client_ip
+    inet_or_null(labels ->> 'client_ip') AS client_ip
 FROM system_metrics WHERE metric_name = 'security_event';
 
 CREATE VIEW system_health WITH (security_invoker = true) AS SELECT * FROM get_system_health();

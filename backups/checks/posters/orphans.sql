@@ -1,6 +1,4 @@
--- Every poster, log and failure belongs to a batch that is there.
-SELECT 'poster', p.id::text FROM %schema%.generated_posters p
-WHERE NOT EXISTS (SELECT FROM %schema%.batch_jobs b WHERE b.job_id = p.job_id)
-UNION ALL
-SELECT 'log', l.id::text FROM %schema%.job_logs l
-WHERE NOT EXISTS (SELECT FROM %schema%.batch_jobs b WHERE b.job_id = l.job_id);
+-- A failure that names a poster has one. Posters and logs may be of a job_id without a batch: the application also logs
+-- what it does itself, and a batch can be deleted before them.
+SELECT 'failure', f.id::text, f.poster_id::text FROM %schema%.poster_failure_details f
+WHERE f.poster_id IS NOT NULL AND NOT EXISTS (SELECT FROM %schema%.generated_posters p WHERE p.id = f.poster_id);
