@@ -213,7 +213,10 @@ struct RealtimeTests {
     }
 
     @Test func `where nothing is streamed, that is told and is no problem`() async throws {
-        var options = EmbeddedCluster.Options(stateFolder: "\(TestCluster.stateFolder)/replica")
+        let folder = "\(TestCluster.stateFolder)/r\(UInt32.random(in: 0 ... .max))"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        var options = EmbeddedCluster.Options(stateFolder: folder)
         options.settings = ["wal_level": "replica", "fsync": "off"]
         options.programFolders = ProcessInfo.processInfo.environment["REEVE_TEST_SERVER"].map { [$0] }
         let cluster = try await EmbeddedCluster.acquire(options)

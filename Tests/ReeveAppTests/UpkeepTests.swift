@@ -95,10 +95,17 @@ struct UpkeepTests {
         let without = try await ReeveBinary.run(
             ["task", "run", "upkeep"], on: database.settings, environment: environment)
         #expect(without.succeeded && without.output.contains("(not in upkeep.allow)"), "\(without)")
+        let allowed = environment.merging(["REEVE_UPKEEP_ALLOW": "videogen/cleanup_old_metrics"]) { $1 }
         let doctor = try await ReeveBinary.run(
-            ["doctor", "--only", "upkeep"], on: database.settings,
-            environment: environment.merging(["REEVE_UPKEEP_ALLOW": "videogen/cleanup_old_metrics"]) { $1 })
+            ["doctor", "--only", "upkeep"], on: database.settings, environment: allowed)
         #expect(doctor.succeeded, "\(doctor)")
+        try await database.execute(
+            """
+            INSERT INTO videogen.system_metrics (metric_name, metric_value, recorded_at)
+            SELECT 'old', 1, now() - make_interval(days => g) FROM generate_series(5, 9) g
+            """)
+        let with = try await ReeveBinary.run(["task", "run", "upkeep"], on: database.settings, environment: allowed)
+        #expect(with.succeeded && with.output.contains("videogen.cleanup_old_metrics: 3 in 2 calls"), "\(with)")
     }
 
     // MARK: What is called
