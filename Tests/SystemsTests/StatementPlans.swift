@@ -12,6 +12,8 @@ enum StatementPlans {
         /// As EXPLAIN names it, for instance `Seq Scan`.
         let node: String
         let table: String
+        /// Of an index scan.
+        let index: String?
         let statement: String
 
         var description: String { "\(node) on \(table) in: \(statement.prefix(200))" }
@@ -66,7 +68,7 @@ enum StatementPlans {
         guard let plan = plan as? [String: Any] else { return [] }
         var found: [Scan] = []
         if let node = plan["Node Type"] as? String, let table = plan["Relation Name"] as? String {
-            found.append(Scan(node: node, table: table, statement: statement))
+            found.append(Scan(node: node, table: table, index: plan["Index Name"] as? String, statement: statement))
         }
         return found + ((plan["Plans"] as? [Any]) ?? []).flatMap { scans(in: $0, of: statement) }
     }

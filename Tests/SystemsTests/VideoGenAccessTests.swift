@@ -147,7 +147,8 @@ struct VideoGenAccessTests {
                 "rebuild_statistics SECURITY DEFINER", "retention_cutoff", "tell_what_is_left",
             ],
             "nobody": [
-                "append_job_change", "calling_role", "check_added_elements", "has_room_for_job", "refresh_progress",
+                "append_job_change", "calling_role", "check_added_elements", "duration_bucket", "has_room_for_job",
+                "job_seconds", "refresh_progress",
                 "take_lock_of",
             ],
         ]

@@ -260,6 +260,7 @@ struct VideoGenLoadTests {
         ("fail_job(gen_random_uuid(), NULL)", "22004"), ("cancel_job(NULL)", "22004"), ("retry_job(NULL)", "22004"),
         ("timeout_stalled_jobs(NULL)", "22004"), ("timeout_stalled_jobs('0')", "22023"),
         ("timeout_stalled_jobs('-1 hour')", "22023"), ("timeout_stalled_jobs('1000 years')", "22023"),
+        ("timeout_stalled_jobs('1 hour', 0)", "22023"), ("timeout_stalled_jobs('1 hour', NULL)", "22004"),
         ("step_weight(NULL)", "22004"), ("calculate_job_progress(NULL)", "22004"),
         ("start_processing_step(NULL, 'upload')", "22004"), ("complete_processing_step(NULL)", "22004"),
         ("complete_processing_step(gen_random_uuid(), NULL)", "22004"),

@@ -45,7 +45,8 @@ struct VideoGenPlanTests {
         "SELECT * FROM failed_jobs ORDER BY completed_at DESC LIMIT 50", "SELECT * FROM failed_jobs WHERE id = %",
         "SELECT * FROM job_summary WHERE id = %", "SELECT * FROM job_summary ORDER BY created_at DESC LIMIT 50",
         "SELECT * FROM url_access_analytics WHERE job_id = %",
-        "SELECT * FROM url_access_analytics ORDER BY accesses DESC LIMIT 20", "SELECT * FROM error_analysis",
+        "SELECT * FROM url_access_analytics ORDER BY accesses DESC LIMIT 20",
+        "SELECT * FROM url_access_analytics ORDER BY last_access DESC LIMIT 20", "SELECT * FROM error_analysis",
         "SELECT * FROM active_jobs WHERE processing_health = 'stalled'", "SELECT * FROM active_jobs",
         "SELECT * FROM completed_jobs ORDER BY completed_at DESC LIMIT 50",
         "SELECT * FROM element_summary WHERE job_id = %", "SELECT * FROM processing_step_performance",
@@ -68,6 +69,9 @@ struct VideoGenPlanTests {
                 of: Self.tables.union(["job_statistics", "job_durations"]),
                 in: statement.replacing("%", with: "'00000000-0000-4000-8000-000000000110'::uuid"), schema: "videogen")
         }
+        // The oldest job that waits is found without the index that has all jobs.
+        let health = try await StatementPlans.scans(of: "SELECT * FROM get_system_health()", schema: "videogen")
+        #expect(!health.contains { $0.index == "idx_jobs_created_at" })
         try await StatementPlans.expectNoSequentialScan(
             of: Self.tables, in: "SELECT * FROM job_summary ORDER BY created_at DESC LIMIT 50",
             after: "SET LOCAL ROLE anon", schema: "videogen")

@@ -211,6 +211,7 @@ CREATE INDEX idx_jobs_status ON jobs (status, created_at);
 CREATE INDEX idx_jobs_client_ip ON jobs (client_ip, created_at DESC);
 CREATE INDEX idx_jobs_created_at ON jobs (created_at DESC);
 CREATE INDEX idx_jobs_queue ON jobs (priority DESC, created_at, id) WHERE status = 'pending';
+CREATE INDEX idx_jobs_pending ON jobs (created_at) WHERE status = 'pending';
 CREATE INDEX idx_jobs_active ON jobs (updated_at) WHERE status IN ('pending', 'processing');
 CREATE INDEX idx_jobs_processing ON jobs (updated_at) WHERE status = 'processing';
 CREATE INDEX idx_jobs_completed ON jobs (completed_at DESC) WHERE status = 'completed';
@@ -231,5 +232,6 @@ CREATE INDEX idx_job_statistics_status ON job_statistics (status) WHERE jobs <> 
 CREATE INDEX idx_job_statistics_empty ON job_statistics (hour) WHERE jobs = 0;
 CREATE INDEX idx_job_durations_empty ON job_durations (day) WHERE jobs = 0;
 CREATE INDEX idx_url_access_totals_accesses ON url_access_totals (accesses DESC);
+CREATE INDEX idx_url_access_totals_last_access ON url_access_totals (last_access DESC);
 CREATE INDEX idx_url_access_changes_job_id ON url_access_changes (job_id);
 CREATE INDEX idx_system_metrics_alerts ON system_metrics (recorded_at DESC) WHERE is_alert;

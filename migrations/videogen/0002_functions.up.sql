@@ -233,9 +233,9 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- Ends jobs that are processing and have not moved for so long, and puts back those with retries left. Returns how
--- many did not move.
-CREATE FUNCTION timeout_stalled_jobs(after interval DEFAULT '30 minutes') RETURNS integer
+-- Ends jobs that are processing and have not moved for so long, those first that have not moved for longest, and puts
+-- back those with retries left. Returns how many did not move.
+CREATE FUNCTION timeout_stalled_jobs(after interval DEFAULT '30 minutes', max_jobs integer DEFAULT 1000) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     stalled uuid[];
@@ -243,15 +243,15 @@ BEGIN
     PERFORM require_service('timeout_stalled_jobs');
     PERFORM require_argument(
         after BETWEEN '1 second' AND '1 year', 'after', after::text, 'from 1 second to 1 year');
-    WITH ended AS (
-        UPDATE jobs SET status = 'timeout', error_code = 'timeout',
-            error_message = format('no progress for more than %s', after)
-        WHERE id IN (
-            SELECT id FROM jobs WHERE status = 'processing' AND updated_at < now() - after
-            ORDER BY id FOR UPDATE SKIP LOCKED)
-        RETURNING id)
-    SELECT coalesce(array_agg(id ORDER BY id), '{}') INTO stalled FROM ended;
-    PERFORM retry_job(id) FROM unnest(stalled) AS id;
+    PERFORM require_argument(max_jobs BETWEEN 1 AND 100000, 'max_jobs', max_jobs::text, 'from 1 to 100000');
+    stalled := ARRAY(
+        SELECT id FROM jobs WHERE status = 'processing' AND updated_at < now() - after
+        ORDER BY updated_at LIMIT max_jobs FOR UPDATE SKIP LOCKED);
+    UPDATE jobs SET status = 'timeout', error_code = 'timeout',
+        error_message = format('no progress for more than %s', after)
+    WHERE id = ANY (stalled);
+    UPDATE jobs SET status = 'pending', retry_count = retry_count + 1, error_message = NULL, error_code = NULL
+    WHERE id = ANY (stalled) AND retry_count < max_retries;
     RETURN cardinality(stalled);
 END $$;
 

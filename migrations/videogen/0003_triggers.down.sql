@@ -27,6 +27,8 @@ DROP FUNCTION fold_statistics(integer);
 DROP FUNCTION count_url_accesses();
 DROP FUNCTION count_job();
 DROP FUNCTION append_job_change(jobs, integer);
+DROP FUNCTION duration_bucket(numeric);
+DROP FUNCTION job_seconds(jobs);
 DROP FUNCTION follow_steps();
 DROP FUNCTION refresh_progress(uuid[]);
 DROP FUNCTION check_added_elements(jobs);

@@ -221,16 +221,27 @@ END $$;
 
 -- Summaries: see job_statistics. The functions run with their owner's rights, because only they write to the summaries.
 
+-- How long a job took, in seconds, if it is completed.
+CREATE FUNCTION job_seconds(job jobs) RETURNS numeric LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT CASE WHEN job.status = 'completed'
+        THEN greatest(extract(epoch FROM job.completed_at - job.started_at), 0)::numeric END
+$$;
+
+-- The bucket of job_durations.
+CREATE FUNCTION duration_bucket(seconds numeric) RETURNS integer LANGUAGE sql IMMUTABLE SET search_path FROM CURRENT AS $$
+    SELECT floor(ln(greatest(seconds, 0.001)) / ln(1.02))::integer
+    WHERE seconds IS NOT NULL
+$$;
+
 -- Appends what a job counts for, or counted for with a weight of -1.
 CREATE FUNCTION append_job_change(job jobs, weight integer) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    seconds numeric := CASE WHEN job.status = 'completed'
-        THEN greatest(extract(epoch FROM job.completed_at - job.started_at), 0)::numeric END;
+    seconds numeric := job_seconds(job);
 BEGIN
     INSERT INTO job_statistics_changes (
         hour, status, bucket, jobs, timed_jobs, processing_seconds, output_bytes, elements)
     VALUES (
-        date_trunc('hour', job.created_at, 'UTC'), job.status, floor(ln(greatest(seconds, 0.001)) / ln(1.02)), weight,
+        date_trunc('hour', job.created_at, 'UTC'), job.status, duration_bucket(seconds), weight,
         CASE WHEN seconds IS NULL THEN 0 ELSE weight END, weight * coalesce(seconds, 0),
         weight * coalesce(job.file_size_bytes, 0), weight * job.total_elements);
 END $$;
@@ -345,13 +356,19 @@ BEGIN
         FROM jobs i LEFT JOIN elements x ON x.job_id = i.id GROUP BY i.id) e
     WHERE e.id = j.id AND (j.total_elements, j.completed_elements, j.failed_elements)
         IS DISTINCT FROM (e.total::integer, e.completed::integer, e.failed::integer);
+    -- The counters are right now, and what the triggers said of them counts for nothing.
     TRUNCATE job_statistics_changes;
-    PERFORM append_job_change(j, 1) FROM jobs j;
+    INSERT INTO job_statistics (hour, status, jobs, timed_jobs, processing_seconds, output_bytes, elements)
+    SELECT date_trunc('hour', j.created_at, 'UTC'), j.status, count(*), count(job_seconds(j)),
+        coalesce(sum(job_seconds(j)), 0), coalesce(sum(j.file_size_bytes), 0), sum(j.total_elements)
+    FROM jobs j GROUP BY 1, 2;
+    INSERT INTO job_durations (day, bucket, jobs)
+    SELECT (date_trunc('hour', j.created_at, 'UTC') AT TIME ZONE 'UTC')::date, duration_bucket(job_seconds(j)), count(*)
+    FROM jobs j WHERE job_seconds(j) IS NOT NULL GROUP BY 1, 2;
     INSERT INTO url_access_totals
     SELECT job_id, count(*), count(*) FILTER (WHERE http_status >= 400), coalesce(sum(bytes_sent), 0),
         count(response_time_ms), coalesce(sum(response_time_ms), 0), min(accessed_at), max(accessed_at)
     FROM url_access_logs WHERE job_id IS NOT NULL GROUP BY job_id;
-    WHILE fold_statistics(1000000) > 0 LOOP NULL; END LOOP;
 END $$;
 
 CREATE FUNCTION clear_statistics() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
@@ -400,9 +417,10 @@ CREATE TRIGGER follow_elements_deleted AFTER DELETE ON elements REFERENCING OLD 
     FOR EACH STATEMENT EXECUTE FUNCTION follow_elements();
 CREATE TRIGGER count_job_added AFTER INSERT OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION count_job();
 CREATE TRIGGER count_job_changed AFTER UPDATE ON jobs FOR EACH ROW
-    WHEN ((OLD.status, OLD.created_at, OLD.started_at, OLD.completed_at, OLD.file_size_bytes, OLD.total_elements)
-        IS DISTINCT FROM
-        (NEW.status, NEW.created_at, NEW.started_at, NEW.completed_at, NEW.file_size_bytes, NEW.total_elements))
+    WHEN (OLD.status IS DISTINCT FROM NEW.status OR OLD.created_at IS DISTINCT FROM NEW.created_at
+        OR OLD.started_at IS DISTINCT FROM NEW.started_at OR OLD.completed_at IS DISTINCT FROM NEW.completed_at
+        OR OLD.file_size_bytes IS DISTINCT FROM NEW.file_size_bytes
+        OR OLD.total_elements IS DISTINCT FROM NEW.total_elements)
     EXECUTE FUNCTION count_job();
 CREATE TRIGGER clear_job_statistics AFTER TRUNCATE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION clear_statistics();
 CREATE TRIGGER clear_element_statistics AFTER TRUNCATE ON elements FOR EACH STATEMENT EXECUTE FUNCTION clear_statistics();

@@ -66,15 +66,15 @@ SELECT date_trunc('hour', created_at, 'UTC') AS hour, operation, count(*) AS ope
 FROM (SELECT * FROM storage_operations ORDER BY created_at DESC LIMIT 10000) newest GROUP BY 1, 2;
 
 -- The accesses to the URLs of each job, from the summaries, also those whose log entries have been removed since;
--- distinct_clients and countries are those of the job's newest 1,000 log entries.
+-- distinct_clients and countries are those of the job's newest 200 log entries.
 CREATE VIEW url_access_analytics WITH (security_invoker = true) AS
 SELECT a.job_id, a.accesses,
     (SELECT count(DISTINCT l.client_ip) FROM (
-        SELECT client_ip FROM url_access_logs WHERE job_id = a.job_id ORDER BY accessed_at DESC LIMIT 1000) l)
+        SELECT client_ip FROM url_access_logs WHERE job_id = a.job_id ORDER BY accessed_at DESC LIMIT 200) l)
         AS distinct_clients,
     a.errors, a.total_bytes, round(a.response_time_ms / nullif(a.responses, 0), 1) AS avg_response_time_ms,
     (SELECT count(DISTINCT l.country) FROM (
-        SELECT country FROM url_access_logs WHERE job_id = a.job_id ORDER BY accessed_at DESC LIMIT 1000) l)
+        SELECT country FROM url_access_logs WHERE job_id = a.job_id ORDER BY accessed_at DESC LIMIT 200) l)
         AS countries,
     a.first_access, a.last_access
 FROM (

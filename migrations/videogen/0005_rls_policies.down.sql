@@ -51,7 +51,7 @@ REVOKE EXECUTE ON FUNCTION require_argument, require_id, user_role_of, user_role
     retention_cutoff, tell_what_is_left, cleanup_old_jobs, cleanup_old_metrics, cleanup_old_access_logs,
     enforce_data_retention, touch_updated_at, latest_step, validate_job, restrict_client_job, validate_element,
     reset_elements, complete_timeline_entry, follow_elements, check_added_elements, refresh_progress, follow_steps,
-    append_job_change, count_job, count_url_accesses, fold_statistics, rebuild_statistics, clear_statistics,
+    append_job_change, job_seconds, duration_bucket, count_job, count_url_accesses, fold_statistics, rebuild_statistics, clear_statistics,
     notify_job_change, notify_timeline_change, inet_or_null
     FROM anon, authenticated, service_role, service_account, admin;
 GRANT EXECUTE ON FUNCTION require_argument, require_id, user_role_of, user_role, calling_role, is_admin, is_service,
@@ -63,7 +63,7 @@ GRANT EXECUTE ON FUNCTION require_argument, require_id, user_role_of, user_role,
     retention_cutoff, tell_what_is_left, cleanup_old_jobs, cleanup_old_metrics, cleanup_old_access_logs,
     enforce_data_retention, touch_updated_at, latest_step, validate_job, restrict_client_job, validate_element,
     reset_elements, complete_timeline_entry, follow_elements, check_added_elements, refresh_progress, follow_steps,
-    append_job_change, count_job, count_url_accesses, fold_statistics, rebuild_statistics, clear_statistics,
+    append_job_change, job_seconds, duration_bucket, count_job, count_url_accesses, fold_statistics, rebuild_statistics, clear_statistics,
     notify_job_change, notify_timeline_change, inet_or_null TO PUBLIC;
 DO $$
 BEGIN
