@@ -41,8 +41,10 @@ class Cluster:
         for _ in range(300):
             if self.sql("postgres", "SELECT 1", check=False) == 0:
                 return
+            if self.service.poll() is not None:
+                break
             time.sleep(0.1)
-        sys.exit("the cluster did not start")
+        sys.exit("the cluster did not start: see what 'reeve serve' says")
 
     def sql(self, database, statement, check=True):
         command = ["psql", "-XqAt", "-h", self.host, "-U", "postgres", "-d", database, "-c", statement]
