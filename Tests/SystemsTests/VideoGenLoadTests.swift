@@ -345,6 +345,27 @@ struct VideoGenLoadTests {
         }
     }
 
+    @Test func `the check of a restored copy finds what has lost its job, and nothing else`() async throws {
+        let file = "\(ShippedFixture.repository)/backups/checks/videogen/elements.sql"
+        let check = try String(contentsOfFile: file, encoding: .utf8)
+            .replacing("%schema%", with: "videogen").replacing(";", with: "")
+        try await with { connection in
+            try connection.execute(
+                """
+                INSERT INTO jobs (status, output_format, width, height) VALUES ('completed', 'mp4', 2, 2);
+                SELECT add_job_element(id, 'image', 'u'), log_url_access(id, 'u'), start_processing_step(id, 'upload'),
+                    log_storage_operation(id, 'upload', 'b', 'k') FROM (SELECT create_job('mp4', 2, 2) AS id) j;
+                SELECT log_url_access(NULL, 'u'), log_storage_operation(NULL, 'upload', 'b', 'k');
+                """)
+            let kinds = { () throws -> [String] in
+                try connection.query("SELECT kind FROM (\(check)) c (kind, id) ORDER BY 1").map { try $0.get(0) }
+            }
+            #expect(try kinds() == [])
+            try connection.execute("SET session_replication_role = replica; DELETE FROM jobs")
+            #expect(try kinds() == ["access", "element", "step", "storage operation"])
+        }
+    }
+
     @Test func `a job that has ended takes no elements`() async throws {
         try await with { connection in
             let job: UUID = try #require(try connection.query("SELECT create_job('mp4', 2, 2)").first).get(0)
