@@ -95,6 +95,17 @@ struct CSVBatchTests {
         #expect(try row.get("progress_percentage", as: String.self) == "12.50")
     }
 
+    @Test func `a batch has no negative number of rows`() async throws {
+        for statement in [
+            "UPDATE csvbatch.csv_batches SET total_rows = -1",
+            "INSERT INTO csvbatch.csv_batches (user_id, filename, original_filename, total_rows) VALUES (gen_random_uuid(), 'a', 'a', -1)",
+        ] {
+            _ = try await batch(1)
+            let error = await #expect(throws: PostgresError.self) { try await TestDatabase.current.execute(statement) }
+            #expect(error?.sqlState == "23514")
+        }
+    }
+
     @Test func `workers that claim at once never get the same row`() async throws {
         _ = try await batch(120)
         let database = try TestDatabase.current

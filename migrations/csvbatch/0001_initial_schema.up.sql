@@ -9,8 +9,8 @@ CREATE TABLE csv_batches (
     storage_path text,
     status text NOT NULL DEFAULT 'uploaded'
         CHECK (status IN ('uploaded', 'queued', 'processing', 'completed', 'failed', 'cancelled')),
-    total_rows integer NOT NULL DEFAULT 0 CHECK (total_rows >= 0),
-    processed_rows integer NOT NULL DEFAULT 0 CHECK (processed_rows >= 0),
+    total_rows integer NOT NULL DEFAULT 0,
+    processed_rows integer NOT NULL DEFAULT 0,
     successful_rows integer NOT NULL DEFAULT 0 CHECK (successful_rows >= 0),
     failed_rows integer NOT NULL DEFAULT 0 CHECK (failed_rows >= 0),
     -- Rows that are not done: pending, claimed or processing.

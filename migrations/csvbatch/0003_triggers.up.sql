@@ -37,6 +37,10 @@ END $$;
 CREATE FUNCTION settle_csv_batch() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
+    IF NEW.total_rows < 0 THEN
+        RAISE EXCEPTION 'total_rows is %', NEW.total_rows
+            USING ERRCODE = 'check_violation', HINT = 'it must be 0, or the number of rows';
+    END IF;
     NEW.total_rows := greatest(NEW.total_rows, NEW.processed_rows + NEW.open_rows);
     IF TG_OP = 'UPDATE' THEN
         NEW.updated_at := now();

@@ -30,7 +30,7 @@ CREATE TABLE jobs (
     -- Counts how often it was put in the queue. Its steps tell which time they belong to.
     attempt integer NOT NULL DEFAULT 1 CHECK (attempt > 0),
     -- Kept by the triggers of elements.
-    total_elements integer NOT NULL DEFAULT 0 CHECK (total_elements >= 0),
+    total_elements integer NOT NULL DEFAULT 0,
     completed_elements integer NOT NULL DEFAULT 0 CHECK (completed_elements >= 0),
     failed_elements integer NOT NULL DEFAULT 0 CHECK (failed_elements >= 0),
     error_code text,
@@ -43,11 +43,12 @@ CREATE TABLE jobs (
     url_expires_at timestamptz,
     file_size_bytes bigint CHECK (file_size_bytes >= 0),
     metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
-    created_at timestamptz NOT NULL DEFAULT now() CHECK (isfinite(created_at)),
-    started_at timestamptz CHECK (isfinite(started_at)),
-    completed_at timestamptz CHECK (isfinite(completed_at)),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    completed_at timestamptz,
     updated_at timestamptz NOT NULL DEFAULT now(),
-    CHECK (completed_elements + failed_elements <= total_elements)
+    CHECK (completed_elements + failed_elements <= total_elements),
+    CHECK (isfinite(created_at) AND isfinite(started_at) AND isfinite(completed_at))
 );
 
 -- What a video is composed of.
