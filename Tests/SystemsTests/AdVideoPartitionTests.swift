@@ -163,7 +163,16 @@ struct AdVideoPartitionTests {
                     try await database.value(
                         "SELECT advideo.ensure_generation_cost_partitions(months_ahead => \(months))", as: Int.self)
                 }
-                try await waitUntil("the maker waits for the worker") { try await database.waitersForLocks() > 0 }
+                // A maker that waits for one lock while it holds another would do so for as long as the worker does.
+                try await waitUntil("the maker waits for a lock, or pauses before it tries again") {
+                    try await database.value(
+                        """
+                        SELECT EXISTS (
+                            SELECT FROM pg_stat_activity a
+                            WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%ensure_generation%'
+                              AND (wait_event = 'PgSleep' OR cardinality(pg_blocking_pids(pid)) > 0))
+                        """)
+                }
                 try await worker.with { try $0.execute("\(statements[1]); COMMIT") }
                 #expect(try await maker.value > 0)
             }

@@ -47,16 +47,16 @@ END $$;
 --
 -- A partition needs a lock that keeps writers from sessions and assets, for its foreign keys, and one that keeps everybody
 -- from the default partition. If rows are moved, nobody reads the table, for a statement that is planned before and
--- runs after would miss them. Others may hold these tables in any order. So the function waits for each lock so
--- shortly that nobody is cancelled for a deadlock (deadlock_timeout). If it does not get one, it lets all of them go
--- and tries again.
+-- runs after would miss them. Others may hold these tables in any order. So the function never waits for one while it
+-- holds another: if one is not free, it lets all of them go and tries again. What it waits for, it waits for shortly,
+-- because others queue behind it.
 CREATE FUNCTION ensure_generation_cost_partitions(first timestamptz DEFAULT now(), months_ahead integer DEFAULT 3)
 RETURNS integer LANGUAGE plpgsql
 SET search_path FROM CURRENT SET timezone TO 'UTC' SET datestyle TO 'ISO' AS $$
 DECLARE
     this_month CONSTANT timestamptz := date_trunc('month', now());
     caller_timeout CONSTANT text := current_setting('lock_timeout');
-    attempts CONSTANT integer := 60;
+    attempts CONSTANT integer := 100;
     missing CONSTANT text := $query$
         SELECT coalesce(array_agg(month ORDER BY month), '{}')
         FROM generate_series(date_trunc('month', $1), $2, interval '1 month') AS month
@@ -91,8 +91,7 @@ BEGIN
 
     FOR attempt IN 1..attempts LOOP
         BEGIN
-            -- Each tenth time, it waits for one table until an autovacuum of it gives way (deadlock_timeout), and lets go:
-            -- who has queued behind it for so long must not meet it holding one lock and waiting for another.
+            -- Each tenth time, it waits for one table until an autovacuum of it gives way (deadlock_timeout), and lets go.
             IF attempt % 10 = 0 THEN
                 PERFORM set_config('lock_timeout', '1500ms', true);
                 EXECUTE format('LOCK TABLE ONLY %s MODE', locks[1 + (attempt / 10) % cardinality(locks)]);
@@ -100,7 +99,7 @@ BEGIN
             END IF;
             PERFORM set_config('lock_timeout', '50ms', true);
             FOR number IN 1..cardinality(locks) LOOP
-                EXECUTE format('LOCK TABLE ONLY %s MODE', locks[number]);
+                EXECUTE format('LOCK TABLE ONLY %s MODE %s', locks[number], CASE WHEN number > 1 THEN 'NOWAIT' END);
             END LOOP;
             EXIT WHEN moves OR NOT EXISTS (
                 SELECT FROM ONLY generation_costs_default
