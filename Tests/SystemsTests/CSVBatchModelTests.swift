@@ -3,8 +3,8 @@ import Postgres
 import TestSupport
 import Testing
 
-/// Random calls of workers, users and operators at once. A direct change of rows of a batch that others may delete begins
-/// with a share of its key, as 0002_functions of the system says.
+/// Random calls of workers, users and operators at once. Direct changes of rows lock as 0002_functions of the system
+/// says.
 @Suite(.database(.systems), .heavy, .timeLimit(.minutes(60)))
 struct CSVBatchModelTests {
     private typealias Fixture = CSVBatchFixture
@@ -30,14 +30,20 @@ struct CSVBatchModelTests {
         return try one(connection, "SELECT id FROM \(table) WHERE id >= '\(start)' ORDER BY id LIMIT 1")
     }
 
-    /// Changes rows of a batch as one who is not alone.
-    private static func change(_ connection: isolated Connection, batch: UUID?, _ sql: String) throws {
+    /// Changes rows of a batch as one who is not alone. `change` is what comes before WHERE.
+    private static func change(
+        _ connection: isolated Connection, batch: UUID?, _ change: String, where condition: String
+    ) throws {
         guard let batch else { return }
         try connection.transaction {
             guard try !connection.query("SELECT FROM csv_batches WHERE id = $1 FOR KEY SHARE", [batch]).isEmpty else {
                 return
             }
-            try connection.execute(sql.replacing("#", with: "'\(batch)'"))
+            try connection.execute(
+                """
+                \(change) WHERE id IN (
+                    SELECT id FROM csv_row_jobs WHERE batch_id = '\(batch)' AND \(condition) ORDER BY id FOR UPDATE)
+                """)
         }
     }
 
@@ -80,13 +86,13 @@ struct CSVBatchModelTests {
         Call("put back", weight: 3) { connection, generator in
             try change(
                 connection, batch: any("csv_batches", connection, &generator),
-                "UPDATE csv_row_jobs SET status = 'pending', retry_count = 0 WHERE batch_id = # AND status = 'failed'")
+                "UPDATE csv_row_jobs SET status = 'pending', retry_count = 0", where: "status = 'failed'")
         },
         Call("all by hand", weight: 1) { connection, generator in
             let status = ["pending", "processing"].randomElement(using: &generator) ?? ""
             try change(
                 connection, batch: any("csv_batches", connection, &generator),
-                "UPDATE csv_row_jobs SET status = '\(status)' WHERE batch_id = # AND row_number % 3 = 0")
+                "UPDATE csv_row_jobs SET status = '\(status)'", where: "row_number % 3 = 0")
         },
         Call("by hand over batches", weight: 1) { connection, generator in
             let status = ["pending", "completed"].randomElement(using: &generator) ?? ""
@@ -94,7 +100,7 @@ struct CSVBatchModelTests {
             let list = batches.map { "'\($0)'" }.joined(separator: ", ")
             guard !batches.isEmpty else { return }
             try connection.transaction {
-                try connection.execute("SELECT FROM csv_batches WHERE id IN (\(list)) ORDER BY id FOR KEY SHARE")
+                try connection.execute("SELECT FROM csv_batches WHERE id IN (\(list)) ORDER BY id FOR NO KEY UPDATE")
                 try connection.execute(
                     """
                     UPDATE csv_row_jobs SET status = '\(status)', trigger_text = 'plain' WHERE id IN (
@@ -105,13 +111,13 @@ struct CSVBatchModelTests {
         Call("time passes", weight: 3) { connection, generator in
             try change(
                 connection, batch: any("csv_batches", connection, &generator),
-                "UPDATE csv_row_jobs SET claimed_at = now() - interval '15 minutes' WHERE batch_id = # AND status IN ('claimed', 'processing')"
-            )
+                "UPDATE csv_row_jobs SET claimed_at = now() - interval '15 minutes'",
+                where: "status IN ('claimed', 'processing')")
         },
         Call("delete rows", weight: 2) { connection, generator in
             try change(
                 connection, batch: any("csv_batches", connection, &generator),
-                "DELETE FROM csv_row_jobs WHERE batch_id = # AND row_number % 2 = 0")
+                "DELETE FROM csv_row_jobs", where: "row_number % 2 = 0")
         },
         Call("delete batches", weight: 2) { connection, generator in
             guard let batch = try any("csv_batches", connection, &generator) else { return }

@@ -260,6 +260,50 @@ struct PostersWorkTests {
         #expect(batch == "completed 400/360/40")
     }
 
+    /// The second call waits for the first one, and then at a log, until the next batch of this name is there.
+    @Test func `two calls that delete a batch leave the next one of its name alone`() async throws {
+        _ = try await with { try $0.execute("SELECT delete_batch('none')") }
+        let database = try TestDatabase.current
+        try await database.connection { first in
+            try await first.with {
+                try $0.execute("SET search_path = posters; BEGIN; SELECT delete_batch('b')")
+            }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    try await database.execute("SET search_path = posters; SELECT delete_batch('b')")
+                }
+                try await waitUntil("it waits for the batch") { try await database.waitersForLocks() == 1 }
+                try await database.connection { holder in
+                    try await holder.with {
+                        try $0.execute("INSERT INTO posters.job_logs (job_id, message) VALUES ('b', 'm')")
+                        try $0.execute("BEGIN; SELECT FROM posters.job_logs FOR UPDATE")
+                    }
+                    try await first.with { try $0.execute("COMMIT") }
+                    let pid = try await holder.value("SELECT pg_backend_pid()", as: Int.self)
+                    let waits = "SELECT count(*) FROM pg_stat_activity WHERE \(pid) = ANY (pg_blocking_pids(pid))"
+                    try await waitUntil("it waits for the log") { try await database.value(waits, as: Int.self) == 1 }
+                    try await database.execute(
+                        """
+                        SET search_path = posters;
+                        INSERT INTO batch_jobs (job_id, total_items) VALUES ('b', 2);
+                        INSERT INTO generated_posters (job_id) VALUES ('b'), ('b');
+                        """)
+                    try await holder.with { try $0.execute("COMMIT") }
+                }
+                try await group.waitForAll()
+            }
+        }
+        try await database.with { connection in
+            let left = try connection.query(
+                """
+                SELECT format('%s %s %s', (SELECT count(*) FROM posters.batch_jobs),
+                    (SELECT count(*) FROM posters.generated_posters), (SELECT count(*) FROM posters.job_logs))
+                """
+            ).first
+            #expect(try left?.get(0, as: String.self) == "1 2 0")
+        }
+    }
+
     /// The batch is locked before its posters: who holds the batch does not wait for one who waits for it.
     @Test(arguments: [
         "SELECT finish_poster('00000000-0000-0000-0000-000000000001', 'completed')",

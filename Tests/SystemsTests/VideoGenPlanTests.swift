@@ -21,7 +21,7 @@ struct VideoGenPlanTests {
             (CASE WHEN g <= 100 THEN 'pending' WHEN g <= 120 THEN 'processing' WHEN g % 50 = 0 THEN 'failed'
                 ELSE 'completed' END)::job_status,
             'mp4', 2, 2, ('10.0.' || g % 200 || '.' || g % 250)::inet, 'E' || g % 5, 1000, made,
-            CASE WHEN g > 100 THEN made END, CASE WHEN g > 120 THEN made + interval '1 minute' END, made, 3, 3
+            CASE WHEN g > 100 THEN made END, CASE WHEN g > 120 THEN made + (1 + g % 997) * interval '1 second' END, made, 3, 3
         FROM (SELECT g, now() - g * interval '26 minutes' AS made FROM generate_series(1, 20000) g) j;
         INSERT INTO elements (job_id, element_type, source_url, processing_status)
         SELECT id, 'image', 'https://a', 'completed' FROM jobs, generate_series(1, 3);
@@ -59,7 +59,7 @@ struct VideoGenPlanTests {
         "SELECT add_job_element(%, 'image', 'https://a')",
         "SELECT update_element_status((SELECT id FROM elements WHERE job_id = % LIMIT 1), 'failed')",
         "SELECT cleanup_old_jobs(200, 100)", "SELECT cleanup_old_metrics(300, 100)",
-        "SELECT cleanup_old_access_logs(300, 100)", "DELETE FROM jobs WHERE id = %",
+        "SELECT cleanup_old_access_logs(300, 100)", "SELECT fold_statistics()", "DELETE FROM jobs WHERE id = %",
     ]
 
     @Test func `nothing that is asked all day reads a table from end to end`() async throws {

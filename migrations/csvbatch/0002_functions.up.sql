@@ -1,7 +1,11 @@
 -- The order of locks, in every function and trigger: batches by their id (FOR KEY SHARE, where only their deletion must
 -- wait), then workers, then rows, then the counters of batches by their id. Rows are picked with SKIP LOCKED. Who holds
--- the counters of a batch never waits for a row. A transaction of your own that changes rows of a batch that others may
--- delete begins with SELECT … FROM csv_batches WHERE id = … FOR KEY SHARE.
+-- the counters of a batch never waits for a row.
+--
+-- A transaction of your own that changes rows of one batch begins with SELECT … FROM csv_batches WHERE id = … FOR KEY
+-- SHARE. It locks several rows in the order of their ids: … WHERE id IN (SELECT id FROM csv_row_jobs WHERE … ORDER BY id
+-- FOR UPDATE). One that changes rows of several batches begins with SELECT … FROM csv_batches WHERE id IN (…) ORDER BY id
+-- FOR NO KEY UPDATE, and leaves out rows that others hold: FOR UPDATE SKIP LOCKED.
 
 -- Refuses an argument: its name and value in the message, what is allowed in the hint.
 CREATE FUNCTION require_argument(is_allowed boolean, name text, value text, allowed text) RETURNS void

@@ -101,8 +101,10 @@ BEGIN
             GROUP BY s.batch_id) c
         WHERE c.rows <> 0 OR c.successful <> 0 OR c.failed <> 0 OR c.first_pending IS NOT NULL
            OR (c.pending < 0 AND c.many)
+           -- Who claims may hold other batches and does not wait: a batch that another changes begins with a result.
            OR (c.held > 0 AND EXISTS (
-                SELECT FROM csv_batches b WHERE b.id = c.batch_id AND b.status IN ('uploaded', 'queued')));
+                SELECT FROM csv_batches b WHERE b.id = c.batch_id AND b.status IN ('uploaded', 'queued')
+                FOR NO KEY UPDATE SKIP LOCKED));
     ELSE
         SELECT array_agg(c.batch_id), array_agg(c.weight * c.rows), array_agg(c.weight * c.successful),
             array_agg(c.weight * c.failed), array_agg(c.weight > 0 AND c.held + c.successful + c.failed > 0),

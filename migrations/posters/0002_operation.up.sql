@@ -139,12 +139,17 @@ CREATE FUNCTION retry_failed_posters(job_id text) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     batch varchar := job_id;
+    is_held boolean;
     retried integer;
 BEGIN
     PERFORM require_argument(batch IS NOT NULL, 'job_id', batch, 'it must be the job_id of a batch');
     PERFORM FROM batch_jobs b WHERE b.job_id = batch FOR NO KEY UPDATE;
+    is_held := FOUND;
+    -- Without the lock, another batch of this name may begin meanwhile: nothing of it is touched.
     WITH failed AS MATERIALIZED (
-        SELECT p.id FROM generated_posters p WHERE p.job_id = batch AND p.status = 'failed'
+        SELECT p.id FROM generated_posters p
+        WHERE p.job_id = batch AND p.status = 'failed'
+          AND (is_held OR NOT EXISTS (SELECT FROM batch_jobs b WHERE b.job_id = batch))
         ORDER BY p.id FOR NO KEY UPDATE
     ), put_back AS (
         UPDATE generated_posters p SET status = 'pending', error_message = NULL, processing_time_ms = NULL
@@ -176,19 +181,29 @@ CREATE FUNCTION delete_batch(job_id text) RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     batch varchar := job_id;
+    is_held boolean;
     was_there boolean;
 BEGIN
     PERFORM require_argument(batch IS NOT NULL, 'job_id', batch, 'it must be the job_id of a batch');
     PERFORM FROM batch_jobs b WHERE b.job_id = batch FOR UPDATE;
-    was_there := FOUND;
-    PERFORM FROM generated_posters p WHERE p.job_id = batch ORDER BY p.id FOR UPDATE;
-    DELETE FROM generated_posters p WHERE p.job_id = batch;
+    is_held := FOUND;
+    was_there := is_held;
+    -- As in retry_failed_posters.
+    PERFORM FROM generated_posters p
+    WHERE p.job_id = batch AND (is_held OR NOT EXISTS (SELECT FROM batch_jobs b WHERE b.job_id = batch))
+    ORDER BY p.id FOR UPDATE;
+    DELETE FROM generated_posters p
+    WHERE p.job_id = batch AND (is_held OR NOT EXISTS (SELECT FROM batch_jobs b WHERE b.job_id = batch));
     was_there := was_there OR FOUND;
-    DELETE FROM poster_failure_details d WHERE d.job_id = batch;
+    DELETE FROM poster_failure_details d
+    WHERE d.job_id = batch AND (is_held OR NOT EXISTS (SELECT FROM batch_jobs b WHERE b.job_id = batch));
     was_there := was_there OR FOUND;
-    DELETE FROM job_logs l WHERE l.job_id = batch;
+    DELETE FROM job_logs l
+    WHERE l.job_id = batch AND (is_held OR NOT EXISTS (SELECT FROM batch_jobs b WHERE b.job_id = batch));
     was_there := was_there OR FOUND;
-    DELETE FROM batch_jobs b WHERE b.job_id = batch;
+    IF is_held THEN
+        DELETE FROM batch_jobs b WHERE b.job_id = batch;
+    END IF;
     RETURN was_there;
 END $$;
 
