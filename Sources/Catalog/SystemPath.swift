@@ -139,9 +139,43 @@ public enum SystemPath {
         try connection.query(
             """
             SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL \(residents)
-            WHERE n.nspname = $1 AND r.rolname <> ALL ($2::pg_catalog.text[])
-                AND (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname = current_user)
+            WHERE n.nspname = $1 AND r.rolname <> ALL ($2::pg_catalog.text[]) AND \(isSuperuser)
             ORDER BY 1
+            """, [schema, trusted]
+        ).map { try $0.get(0) }
+    }
+
+    /// FROM items that follow a row `n` of pg_namespace, and a condition. They return, as rows `m`, the roles whose
+    /// triggers may be fired by changes of the schema's tables: those that may create triggers there, and the owners of
+    /// the functions of triggers that are there. Superusers and the current role are left out.
+    private static let triggerMakers = """
+        (SELECT coalesce(r.rolname::pg_catalog.text, 'PUBLIC') AS role FROM (
+            SELECT a.grantee AS id FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+            WHERE c.relnamespace = n.oid AND a.privilege_type = 'TRIGGER'
+            UNION
+            SELECT p.proowner FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+                JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+            WHERE c.relnamespace = n.oid AND NOT t.tgisinternal) h
+        LEFT JOIN pg_catalog.pg_roles r ON r.oid = h.id
+        WHERE r.oid IS NULL OR NOT r.rolsuper AND r.rolname <> current_user) m
+        """
+
+    /// An SQL condition: whether the current role is a superuser.
+    private static let isSuperuser =
+        "(SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname = current_user)"
+
+    /// Returns the roles whose triggers a superuser could fire when it changes the tables of a system: the roles that may
+    /// create triggers there, `PUBLIC` among them, and those that own functions of the triggers there.
+    ///
+    /// - Parameter trusted: roles whose code may run with the privileges of the current role.
+    /// - Returns: an empty list if the current role is not a superuser, or if the schema does not exist.
+    public static func triggerMakers(
+        in schema: String, trusted: [String], on connection: isolated Connection
+    ) throws -> [String] {
+        try connection.query(
+            """
+            SELECT m.role FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL \(triggerMakers)
+            WHERE n.nspname = $1 AND m.role <> ALL ($2::pg_catalog.text[]) AND \(isSuperuser) ORDER BY 1
             """, [schema, trusted]
         ).map { try $0.get(0) }
     }
@@ -150,13 +184,15 @@ public enum SystemPath {
     public struct Survey: Sendable, Equatable {
         /// The roles that `SystemPath.intruders` returns.
         public let intruders: [String]
+        /// The roles that `SystemPath.triggerMakers` returns.
+        public let triggerMakers: [String]
         let path: [String]
 
         /// The statement that `SystemPath.statement` returns.
         public func statement(local: Bool) -> String { SystemPath.statement(path: path, local: local) }
     }
 
-    /// Returns the results of `intruders` and `statement`, with one query whose plan the connection keeps. Planning it
+    /// Returns the results of `intruders`, `triggerMakers` and `statement`, with one query whose plan the connection keeps. Planning it
     /// takes about ten times as long as running it. Therefore a program that surveys a schema before each of many
     /// transactions does so on a second connection as the same role, whose session is never reset. The survey shows what
     /// is committed.
@@ -167,7 +203,7 @@ public enum SystemPath {
     ) throws -> Survey {
         let row = try connection.query(keepingPlan: surveyQuery(schema, trusted)).first
         return Survey(
-            intruders: try row?.get("roles") ?? [],
+            intruders: try row?.get("roles") ?? [], triggerMakers: try row?.get("makers") ?? [],
             path: [try row?.get("own") ?? ""] + (try row?.get("others") ?? []) + ["pg_temp"])
     }
 
@@ -180,8 +216,12 @@ public enum SystemPath {
                 ARRAY(SELECT r.rolname::pg_catalog.text
                     FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL \(residents)
                     WHERE n.nspname = \(name) AND r.rolname <> ALL (ARRAY[\(roles)]::pg_catalog.text[])
-                        AND (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname = current_user)
+                        AND \(isSuperuser)
                     ORDER BY 1) AS roles,
+                ARRAY(SELECT m.role FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL \(triggerMakers)
+                    WHERE n.nspname = \(name) AND m.role <> ALL (ARRAY[\(roles)]::pg_catalog.text[])
+                        AND \(isSuperuser)
+                    ORDER BY 1) AS makers,
                 pg_catalog.quote_ident(\(name)) AS own,
                 ARRAY(SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_namespace n
                     WHERE n.oid IN (SELECT e.extnamespace FROM pg_catalog.pg_extension e)

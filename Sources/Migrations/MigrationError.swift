@@ -46,6 +46,8 @@ public enum MigrationError: Error, CustomStringConvertible {
     indirect case stopped(done: [String], word: String, standing: String?, cause: MigrationError)
     /// The migrations of a superuser could call functions of other roles in the schema.
     case openSchema(system: String, schema: String, roles: [String])
+    /// A superuser would migrate tables on which other roles may create triggers, or have triggers.
+    case openTables(system: String, schema: String, roles: [String])
     case locked(holder: String?, wait: Duration)
     /// The connection was lost after the migration that `done` describes, and the run cannot continue.
     case lostAfter(done: String, cause: any Error)
@@ -99,6 +101,8 @@ public enum MigrationError: Error, CustomStringConvertible {
             Self.describe(cause.description, done, word, standing)
         case .openSchema(let system, let schema, let roles):
             "the schema '\(schema)' of the system '\(system)' may contain functions of \(roles.map { "'\($0)'" }.joined(separator: ", ")), which a migration could call with the rights of a superuser"
+        case .openTables(let system, let schema, let roles):
+            "tables of the schema '\(schema)' of the system '\(system)' may have triggers of \(roles.map { "'\($0)'" }.joined(separator: ", ")), which a migration could fire with the rights of a superuser"
         case .locked(let holder, let wait):
             "another migration run held the lock for more than \(wait.components.seconds) s"
                 + (holder.map { ": \($0)" } ?? "")
@@ -215,6 +219,8 @@ public enum MigrationError: Error, CustomStringConvertible {
                 + "do not create, commit schema.snapshot and set validate.scratch to never"
         case .openSchema(_, let schema, let roles):
             "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and make the migrating role the owner of its objects, or trust \(roles.count == 1 ? "the role" : "them") with the setting trusted_roles"
+        case .openTables(_, let schema, let roles):
+            "connect as the role that owns the schema, or REVOKE TRIGGER ON ALL TABLES IN SCHEMA \(quoteIdentifier(schema)) FROM \(roles.map { $0 == "PUBLIC" ? $0 : quoteIdentifier($0) }.joined(separator: ", ")) (also in ALTER DEFAULT PRIVILEGES) and drop triggers of theirs, or trust \(roles.count == 1 ? "the role" : "them") with the setting trusted_roles"
         case .locked(let holder, _):
             "raise the limit with --lock-wait"
                 + (holder == nil ? "" : ", or, if the session is not Reeve's, end it with pg_terminate_backend")
@@ -237,7 +243,7 @@ extension MigrationError: ReportedError {
         let exitCode: ExitCode =
             switch self {
             case .locked: .locked
-            case .openSchema: .notPermitted
+            case .openSchema, .openTables: .notPermitted
             case .failed(_, _, let cause, _, _, _): ErrorReport(cause).exitCode
             case .notReplayed(_, _, let cause): ErrorReport(cause).exitCode
             case .stopped(_, _, _, let cause): cause.report.exitCode

@@ -90,6 +90,35 @@ struct MigratorTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
+    @Test func `a superuser does not migrate tables on which others may put triggers`() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_other"
+        try await database.execute("CREATE ROLE \(role)")
+        let fixture = try MigrationFixture([
+            "0001_t.up.sql": "CREATE TABLE t (a int); GRANT SELECT, INSERT ON t TO \(role); GRANT ALL ON t TO \(role);",
+            "0002_u.up.sql": "INSERT INTO t VALUES (1);",
+        ])
+        let error = await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        guard case .openTables("app", "app", [role])? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect(try await database.value("SELECT count(*) FROM app.t", as: Int.self) == 0)
+        // What was made while they had the right stays.
+        try await database.execute(
+            "CREATE SCHEMA own AUTHORIZATION \(role)",
+            """
+            CREATE FUNCTION own.trap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+            ALTER FUNCTION own.trap() OWNER TO \(role);
+            CREATE TRIGGER trap BEFORE INSERT ON app.t FOR EACH ROW EXECUTE FUNCTION own.trap();
+            REVOKE TRIGGER ON app.t FROM \(role);
+            """)
+        await #expect(throws: MigrationError.self) { try await fixture.migrator(database.settings).up() }
+        try await database.execute("DROP TRIGGER trap ON app.t")
+        #expect(try await fixture.migrator(database.settings).up().pending == 0)
+        try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
+    }
+
     @Test(arguments: ["", "CREATE INDEX CONCURRENTLY i ON t (a);\n"])
     func `what a migration grants on its schema holds up the next one of the same run`(alone: String) async throws {
         let database = try TestDatabase.current

@@ -241,6 +241,11 @@ import Testing
                         + "migrations do not create, commit schema.snapshot and set validate.scratch to never"
                 ),
                 (
+                    .openTables(system: "s", schema: "a", roles: ["r", "PUBLIC"]), .notPermitted,
+                    "connect as the role that owns the schema, or REVOKE TRIGGER ON ALL TABLES IN SCHEMA \"a\" FROM "
+                        + "\"r\", PUBLIC (also in ALTER DEFAULT PRIVILEGES) and drop triggers of theirs, or trust them with the setting trusted_roles"
+                ),
+                (
                     .openSchema(system: "s", schema: "a", roles: ["r"]), .notPermitted,
                     "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \"a\" and make the migrating "
                         + "role the owner of its objects, or trust the role with the setting trusted_roles"

@@ -125,6 +125,36 @@ struct RealtimeTests {
         #expect(try await state(fixture).problems.map(\.message) == ["no trigger of app.steps notifies step_updates"])
     }
 
+    @Test func `each event that is declared must be announced, on that channel and no other`() async throws {
+        let (fixture, database) = (try await make(), try TestDatabase.current)
+        try fixture.write(
+            "system.yaml",
+            "name: app\nrealtime: {channels: {job_updates: {jobs: [insert, update]}, job: {jobs: [delete]}}}\n")
+        try await database.execute(
+            """
+            DROP TRIGGER tell_update ON app.jobs;
+            DROP TRIGGER tell_insert ON app.jobs;
+            CREATE OR REPLACE TRIGGER tell AFTER INSERT OR UPDATE OR DELETE ON app.jobs
+                FOR EACH ROW EXECUTE FUNCTION app.tell_argument('first', 'job_updates');
+            CREATE TRIGGER own AFTER DELETE ON app.jobs FOR EACH ROW EXECUTE FUNCTION app.tell_argument('job', 'x');
+            CREATE TRIGGER other AFTER UPDATE ON app.jobs FOR EACH ROW EXECUTE FUNCTION app.tell_argument('job_updates');
+            ALTER TABLE app.jobs DISABLE TRIGGER other
+            """)
+        // One that is disabled does no harm if another announces the same.
+        #expect(try await state(fixture).problems == [])
+        try await database.execute(
+            """
+            CREATE OR REPLACE TRIGGER tell AFTER UPDATE ON app.jobs
+                FOR EACH ROW EXECUTE FUNCTION app.tell_argument('first', 'job_updates', 'last');
+            ALTER TABLE app.jobs DISABLE TRIGGER own
+            """, "DROP TRIGGER other ON app.jobs")
+        #expect(
+            try await state(fixture).problems.map(\.message) == [
+                "the trigger own of app.jobs, which notifies job, is disabled",
+                "no trigger of app.jobs notifies job_updates of inserts",
+            ])
+    }
+
     @Test func `a notification that does not arrive is a problem, whatever else arrives meanwhile`() async throws {
         let (fixture, database) = (try await make(), try TestDatabase.current)
         let name = "\(database.name)_other"
@@ -261,6 +291,9 @@ struct RealtimeTests {
             try mistake("realtime:\n  channels: [a]")
                 == "3: 'realtime.channels' must be a map of names, each with one table or a list of tables")
         #expect(try mistake("realtime:\n  publications: {a: [b, '']}") == "3: 'a' is empty")
+        #expect(
+            try mistake("realtime:\n  channels:\n    a: {b: [insert, updates]}")
+                == "4: 'updates' is not an event of the table 'b' (the events are insert, delete, update)")
     }
 
     // MARK: The service

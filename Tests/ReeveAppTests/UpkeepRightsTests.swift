@@ -184,6 +184,8 @@ struct UpkeepRightsTests {
             try await owner.database.execute("CREATE EVENT TRIGGER \(event) ON \(event) EXECUTE FUNCTION app.event()")
         }
         #expect(try await owner.run() == "app.f: 1")
+        try await owner.database.execute("ALTER EVENT TRIGGER sql_drop ENABLE ALWAYS")
+        #expect(try await owner.run().hasPrefix("FAILED app.f: the event trigger sql_drop fires always"))
         #expect(try await owner.ran() == "")
         for event in ["ddl_command_end", "sql_drop"] { try await owner.database.execute("DROP EVENT TRIGGER \(event)") }
         try await owner.end()
@@ -223,6 +225,59 @@ struct UpkeepRightsTests {
             "\(refused)")
         #expect(try await owner.ran() == "")
         #expect(try await owner.run(trusting: owner.role) == "app.f: 1")
+        try await owner.end()
+    }
+
+    @Test(arguments: [
+        "GRANT TRIGGER ON app.ran TO \"ROLE\"", "GRANT ALL ON app.ran TO PUBLIC",
+        """
+        CREATE SCHEMA other; CREATE FUNCTION other.own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        ALTER FUNCTION other.own() OWNER TO "ROLE";
+        CREATE TRIGGER own AFTER INSERT ON app.ran FOR EACH ROW EXECUTE FUNCTION other.own()
+        """,
+    ])
+    func `a superuser calls its own function only on tables that have no triggers of other roles`(
+        statement: String
+    ) async throws {
+        let owner = try await Owner()
+        try await owner.database.execute(
+            "REASSIGN OWNED BY \(owner.role) TO CURRENT_USER",
+            "CREATE FUNCTION app.f() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+        #expect(try await owner.run() == "app.f: 1")
+        try await owner.database.execute(statement.replacing("ROLE", with: owner.role))
+        let refused = try await owner.run()
+        let isForAll = statement.contains("PUBLIC")
+        #expect(
+            refused.hasPrefix(
+                "FAILED app.f: it would run as a superuser on tables on which other roles have triggers or may create "
+                    + "them: \(isForAll ? "PUBLIC" : "owner")"), "\(refused)")
+        if !isForAll { #expect(try await owner.run(trusting: owner.role) == "app.f: 1") }
+        try await owner.end()
+    }
+
+    @Test func `a superuser's own function ends without the deferred triggers of other roles`() async throws {
+        let owner = try await Owner()
+        try await owner.database.execute(
+            """
+            REASSIGN OWNED BY \(owner.role) TO CURRENT_USER; ALTER TABLE app.t ADD PRIMARY KEY (id);
+            INSERT INTO app.t VALUES (1); GRANT USAGE ON SCHEMA app TO \(owner.role);
+            GRANT REFERENCES ON app.t TO \(owner.role); GRANT INSERT ON app.ran TO PUBLIC;
+            CREATE SCHEMA own AUTHORIZATION \(owner.role);
+            CREATE FUNCTION app.f() RETURNS integer LANGUAGE sql AS 'DELETE FROM app.t RETURNING 1';
+            """)
+        try await owner.create(
+            """
+            CREATE TABLE own.child (id integer REFERENCES app.t ON DELETE CASCADE);
+            INSERT INTO own.child VALUES (1);
+            CREATE FUNCTION own.late() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN INSERT INTO app.ran (what) VALUES ('late'); RETURN NULL; END $$;
+            CREATE CONSTRAINT TRIGGER late AFTER DELETE ON own.child DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION own.late();
+            """)
+        #expect(
+            try await owner.run().hasPrefix("FAILED app.f: it changes own.child, and the deferrable trigger late there")
+        )
+        #expect(try await owner.ran() == "")
         try await owner.end()
     }
 

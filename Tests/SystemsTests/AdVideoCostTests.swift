@@ -188,6 +188,30 @@ struct AdVideoCostTests {
         try await AdVideo.expectExactTotals()
     }
 
+    /// The foreign key of the assets is made anew, so that the one of the costs comes first in the order of their names.
+    @Test func `who deletes a session locks its assets before its costs`() async throws {
+        let session = try await AdVideo.sessions(1)[0]
+        let database = try TestDatabase.current
+        try await execute(
+            """
+            ALTER TABLE assets DROP CONSTRAINT assets_session_id_fkey,
+                ADD CONSTRAINT assets_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions (id) ON DELETE CASCADE;
+            INSERT INTO assets (session_id, type, source, url) VALUES ('\(session)', 'image', 'sdxl', '');
+            INSERT INTO generation_costs (session_id, category, amount) VALUES ('\(session)', 'llm', 2)
+            """)
+        try await database.connection { holder in
+            try await holder.with { try $0.execute("BEGIN; SELECT FROM advideo.assets FOR UPDATE") }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { try await database.execute("DELETE FROM advideo.sessions") }
+                try await waitUntil("it waits for the asset") { try await database.waitersForLocks() == 1 }
+                try await holder.with {
+                    try $0.execute("SELECT FROM advideo.generation_costs FOR UPDATE NOWAIT; COMMIT")
+                }
+                try await group.waitForAll()
+            }
+        }
+    }
+
     @Test func `what changes no amount locks no session`() async throws {
         let session = try await AdVideo.sessions(1)[0]
         let database = try TestDatabase.current

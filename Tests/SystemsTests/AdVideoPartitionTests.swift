@@ -97,8 +97,10 @@ struct AdVideoPartitionTests {
         let rights = try await ExecuteRights.lines(schema: "advideo")
         #expect(
             rights == [
+                "copy_cost_properties(): nobody",
                 "ensure_generation_cost_partitions(first timestamp with time zone, months_ahead integer): nobody",
                 "require_argument(is_allowed boolean, name text, value text, allowed text): nobody",
+                "require_replaceable_costs(): nobody",
             ])
     }
 
@@ -258,6 +260,65 @@ struct AdVideoPartitionTests {
         #expect(try await rowsInDefault() == 3)
         #expect(try await bounds().count == 125)
         #expect(try await AdVideo.total(session) == "5.0000")
+    }
+
+    /// What may be done with the table, and what it says of itself.
+    private func properties() async throws -> [String] {
+        try await TestDatabase.current.with { connection in
+            try connection.query(
+                """
+                SELECT a.privilege_type || ' ' || a.grantee::regrole || ' ' || a.is_grantable FROM pg_class c, aclexplode(c.relacl) a
+                WHERE c.oid = 'advideo.generation_costs'::regclass AND a.grantee <> c.relowner
+                UNION ALL SELECT t.attname || ' ' || t.attacl::text FROM pg_attribute t
+                WHERE t.attrelid = 'advideo.generation_costs'::regclass AND t.attacl IS NOT NULL
+                UNION ALL SELECT objsubid || ' ' || description FROM pg_description
+                WHERE objoid = 'advideo.generation_costs'::regclass
+                ORDER BY 1
+                """
+            ).map { try $0.get(0, as: String.self) }
+        }
+    }
+
+    @Test func `privileges and comments stay, and no others come`() async throws {
+        try await TestDatabase.current.execute(
+            """
+            GRANT SELECT, INSERT ON advideo.generation_costs TO service_role WITH GRANT OPTION;
+            GRANT UPDATE (amount) ON advideo.generation_costs TO authenticated;
+            COMMENT ON TABLE advideo.generation_costs IS 'what it cost';
+            COMMENT ON COLUMN advideo.generation_costs.amount IS 'in the currency';
+            ALTER DEFAULT PRIVILEGES GRANT SELECT, UPDATE ON TABLES TO anon;
+            """)
+        let before = try await properties()
+        #expect(before.count == 5)
+        try await AdVideo.partitionCosts()
+        #expect(try await properties() == before)
+        let migrator = try Migrator(
+            database: Database(TestDatabase.current.settings),
+            systems: ShippedFixture.systems(["advideo"], options: ["advideo/partitioned-costs"]))
+        _ = try await migrator.down(to: 4)
+        #expect(try await properties() == before)
+    }
+
+    @Test(arguments: [
+        ("ALTER TABLE advideo.generation_costs ADD note text", "column note"),
+        ("ALTER TABLE advideo.generation_costs ADD CONSTRAINT once UNIQUE (id, amount)", "constraint once"),
+        ("CREATE INDEX own ON advideo.generation_costs (currency)", "index own"),
+        ("CREATE STATISTICS advideo.pairs ON provider, category FROM advideo.generation_costs", "statistics pairs"),
+        ("ALTER TABLE advideo.generation_costs ENABLE ROW LEVEL SECURITY", "row-level security"),
+        ("CREATE POLICY own ON advideo.generation_costs", "policy own"),
+        ("CREATE RULE own AS ON DELETE TO advideo.generation_costs DO ALSO NOTHING", "rule own"),
+        ("CREATE PUBLICATION own FOR TABLE advideo.generation_costs", "publication own"),
+        (
+            """
+            CREATE TRIGGER own BEFORE UPDATE ON advideo.generation_costs
+                FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()
+            """, "trigger own"
+        ),
+    ])
+    func `a table with additions is not replaced`(statement: String, addition: String) async throws {
+        try await TestDatabase.current.execute(statement)
+        let error = await #expect(throws: (any Error).self) { try await AdVideo.partitionCosts() }
+        #expect("\(String(describing: error))".contains("generation_costs has what would be lost: \(addition)"))
     }
 
     @Test func `partitions that the function makes are no drift`() async throws {

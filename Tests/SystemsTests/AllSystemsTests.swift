@@ -71,6 +71,70 @@ struct AllSystemsTests {
         #expect(try await rights() == before)
     }
 
+    /// As on Supabase.
+    @Test(arguments: ["videogen", "csvbatch"])
+    func `default privileges give the roles no more`(name: String) async throws {
+        let database = try TestDatabase.current
+        let systems = ShippedFixture.systems([name], schemas: [name: "public"])
+        // A superuser refuses to migrate where others may create triggers.
+        var settings = Migrator.Settings()
+        settings.trustedRoles = ["anon", "authenticated", "service_role"]
+        let migrator = try Migrator(database: Database(database.settings), systems: systems, settings: settings)
+        func rights() async throws -> String {
+            try await database.value(
+                """
+                SELECT string_agg(o.name || ' ' || a.privilege_type || ' ' || a.grantee::regrole, E'\\n'
+                    ORDER BY o.name, a.privilege_type, a.grantee)
+                FROM (
+                    SELECT relname::text AS name, relacl AS acl FROM pg_class WHERE relnamespace = 'public'::regnamespace
+                    UNION ALL SELECT oid::regprocedure::text, proacl FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+                    UNION ALL SELECT attrelid::regclass || '.' || attname, attacl FROM pg_attribute
+                    WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+                ) o, aclexplode(o.acl) a WHERE a.grantee <> current_user::regrole
+                    AND o.name NOT IN (SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e')
+                """)
+        }
+        _ = try await migrator.up()
+        let before = try await rights()
+        _ = try await migrator.down(to: 0)
+        _ = try await migrator.up()
+        #expect(try await rights() == before)
+        try await database.execute(
+            """
+            DROP SCHEMA public, reeve, auth, storage CASCADE; CREATE SCHEMA public; DROP PUBLICATION supabase_realtime;
+            ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated, service_role;
+            ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON FUNCTIONS TO anon, authenticated, service_role;
+            ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON SEQUENCES TO anon, authenticated, service_role;
+            """)
+        _ = try await migrator.up()
+        let after = try await rights()
+        let added = Set(after.split(separator: "\n")).subtracting(before.split(separator: "\n"))
+        #expect(added == [])
+        #expect(after == before)
+    }
+
+    @Test func `a superuser runs no triggers of whoever made the schema storage`() async throws {
+        let database = try TestDatabase.current
+        let role = "\(database.name)_other"
+        try await database.execute(
+            """
+            CREATE ROLE \(role); CREATE SCHEMA storage AUTHORIZATION \(role); SET ROLE \(role);
+            CREATE TABLE storage.buckets (id text, name text, public boolean);
+            CREATE TABLE storage.objects (id uuid, bucket_id text, name text);
+            CREATE FUNCTION storage.foldername(name text) RETURNS text[] LANGUAGE sql AS 'SELECT string_to_array(name, ''/'')';
+            CREATE FUNCTION storage.own() RETURNS trigger LANGUAGE plpgsql AS
+                'BEGIN ALTER ROLE \(role) SUPERUSER; RETURN NEW; END';
+            CREATE TRIGGER own BEFORE INSERT ON storage.buckets FOR EACH ROW EXECUTE FUNCTION storage.own();
+            """)
+        let migrator = try Migrator(
+            database: Database(database.settings), systems: ShippedFixture.systems(["csvbatch"]))
+        _ = try await migrator.up()
+        #expect(try await database.value("SELECT rolsuper FROM pg_roles WHERE rolname = $1", [role]) == false)
+        #expect(try await database.value("SELECT count(*) FROM storage.buckets", as: Int.self) == 0)
+        _ = try await migrator.down(to: 0)
+        try await database.execute("DROP OWNED BY \(role) CASCADE", "DROP ROLE \(role)")
+    }
+
     @Test(.database(.systems), arguments: ["posters", "advideo", "videogen", "csvbatch", "publisher"])
     func `what runs with its owner's rights is not for everybody`(name: String) async throws {
         #expect(try await ExecuteRights.careless(schema: name) == [])

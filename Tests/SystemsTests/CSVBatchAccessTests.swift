@@ -24,7 +24,7 @@ struct CSVBatchAccessTests {
     @Test func `the functions are executed by those whom they are for`() async throws {
         #expect(
             try await ExecuteRights.lines(schema: "csvbatch") == [
-                "advance_first_pending_csv_row(batch uuid): service_role",
+                "advance_first_pending_csv_row(batch uuid) SECURITY DEFINER: service_role",
                 "build_csv_trigger_text(row_data jsonb): authenticated, service_role",
                 "claim_next_csv_row_job(worker_id text, batch_id uuid, timeout_minutes integer): service_role",
                 "cleanup_stale_csv_workers(timeout_minutes integer): service_role",
@@ -44,7 +44,7 @@ struct CSVBatchAccessTests {
         let definers: [String] = try await TestDatabase.current.value(
             "SELECT array_agg(proname::text ORDER BY proname) FROM pg_proc WHERE pronamespace = 'csvbatch'::regnamespace AND prosecdef"
         )
-        #expect(definers == ["count_csv_rows", "count_no_csv_rows"])
+        #expect(definers == ["advance_first_pending_csv_row", "count_csv_rows", "count_no_csv_rows"])
         let triggers: Int = try await TestDatabase.current.value(
             """
             SELECT count(*) FROM pg_proc WHERE pronamespace = 'csvbatch'::regnamespace AND prorettype = 'trigger'::regtype
@@ -98,12 +98,17 @@ struct CSVBatchAccessTests {
                 "'csv-uploads/00000000-0000-4000-8000-00000000000b/secret.csv'",
             "user_id, filename, original_filename, csv_headers, storage_path":
                 "'{}', 'csv-uploads/00000000-0000-4000-8000-00000000000a/../x/secret.csv'",
+            "user_id, filename, original_filename, metadata, storage_path":
+                "'{}', '00000000-0000-4000-8000-00000000000b/secret.csv'",
+            "user_id, filename, original_filename, file_size_bytes, storage_path": "1, 'anything'",
         ].map { "INSERT INTO csv_batches (\($0)) VALUES ('\(CSVBatchFixture.owner)', 'f', 'f', \($1))" }
         + [
             "status = 'queued'", "processed_rows = 0", "successful_rows = 0", "failed_rows = 0", "open_rows = 0",
             "first_pending_row = NULL", "max_concurrent_jobs = 9", "created_at = '-infinity'", "user_id = user_id",
             "processing_completed_at = now()", "error_message = ''",
             "storage_path = 'csv-uploads/00000000-0000-4000-8000-00000000000b/secret.csv'",
+            "storage_path = 'CSV-uploads/00000000-0000-4000-8000-00000000000b/secret.csv'",
+            #"storage_path = 'csv-uploads/00000000-0000-4000-8000-00000000000a\..\x'"#,
         ].map { "UPDATE csv_batches SET \($0)" }
         + [
             "INSERT INTO csv_row_jobs (batch_id, row_number, row_data, status) SELECT id, 9, '{}', 'completed' FROM csv_batches",
@@ -131,6 +136,21 @@ struct CSVBatchAccessTests {
                 let error = #expect(throws: PostgresError.self) { try Self.run(sql, as: role, on: connection) }
                 #expect(error?.sqlState == "42501", "\(role)")
             }
+        }
+    }
+
+    @Test func `no service says where claims look, and no row is too large for them`() async throws {
+        try await TestDatabase.current.with { connection in
+            _ = try Fixture.batch(connection, rows: 1)
+            let forged = #expect(throws: PostgresError.self) {
+                try Self.run("UPDATE csv_batches SET first_pending_row = NULL", as: "service_role", on: connection)
+            }
+            #expect(forged?.sqlState == "42501")
+            let large = #expect(throws: PostgresError.self) {
+                try connection.execute(
+                    "UPDATE csv_row_jobs SET row_data = jsonb_build_object('a', repeat('x', 1048576))")
+            }
+            #expect(large?.sqlState == "23514")
         }
     }
 

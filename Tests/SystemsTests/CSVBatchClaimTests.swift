@@ -95,6 +95,58 @@ struct CSVBatchClaimTests {
         }
     }
 
+    /// A user adds rows to the first batch in a transaction that stays open; a late worker reports a row of the second.
+    @Test func `neither claims nor the clean-up wait for others' transactions`() async throws {
+        let database = try TestDatabase.current
+        let (first, second) = try await database.with { connection in
+            let second = try Fixture.batch(connection, rows: 2)
+            _ = try Fixture.claim(connection, "late")
+            try connection.execute(
+                "UPDATE csv_row_jobs SET claimed_at = now() - interval '1 hour' WHERE status = 'claimed'")
+            let first = try Fixture.batch(connection, rows: 2)
+            try connection.execute("UPDATE csv_batches SET created_at = now() - interval '1 day' WHERE id = '\(first)'")
+            return (first, second)
+        }
+        try await database.connection { user in
+            try await user.with { connection in
+                try connection.execute("SET search_path = csvbatch; BEGIN")
+                try Fixture.addRows(connection, to: first, 3...4)
+            }
+            try await database.connection { worker in
+                try await worker.with { connection in
+                    try connection.execute("BEGIN")
+                    try connection.query("SELECT FROM csvbatch.csv_row_jobs WHERE batch_id = $1 FOR UPDATE", [second])
+                }
+                try await database.with { connection in
+                    try connection.execute(
+                        "SET search_path = csvbatch; SET lock_timeout = '10s'; SELECT cleanup_stale_csv_workers()")
+                    #expect(try Fixture.claim(connection, "w")?.batch == first)
+                    #expect(try Fixture.state(connection, first) == "uploaded 0/0/0 of 2, 2 open")
+                }
+            }
+            try await user.with { try $0.execute("COMMIT") }
+        }
+        try await database.with { connection in
+            try connection.execute("SET search_path = csvbatch")
+            // The row of the late worker.
+            #expect(try Fixture.claim(connection, "w", batch: second)?.batch == second)
+            #expect(try Fixture.claim(connection, "w")?.batch == first)
+            #expect(try Fixture.state(connection, first) == "processing 0/0/0 of 4, 4 open")
+            #expect(try Fixture.unproved(connection) == [])
+        }
+    }
+
+    @Test func `an old snapshot does not empty the table of rows`() async throws {
+        try await TestDatabase.current.with { connection in
+            let error = #expect(throws: PostgresError.self) {
+                try connection.transaction(TransactionOptions(isolation: .repeatableRead)) {
+                    try connection.execute("TRUNCATE csvbatch.csv_row_jobs CASCADE")
+                }
+            }
+            #expect(error?.sqlState == "25000" && error?.hint == "use READ COMMITTED")
+        }
+    }
+
     @Test func `a dedicated worker stays dedicated, whatever happens to its batch or to itself`() async throws {
         try await TestDatabase.current.with { connection in
             let other = try Fixture.batch(connection, rows: 9)
@@ -127,6 +179,8 @@ struct CSVBatchClaimTests {
     }
 
     @Test(arguments: [
+        ("release_expired_csv_row_jobs(NULL, NULL, -60)", "22023"),
+        ("release_expired_csv_row_jobs(NULL, NULL, NULL)", "22004"), ("advance_first_pending_csv_row(NULL)", "22004"),
         ("claim_next_csv_row_job(NULL)", "22004"), ("claim_next_csv_row_job('')", "22023"),
         ("claim_next_csv_row_job(repeat('w', 201))", "22023"),
         ("claim_next_csv_row_job('w', NULL, NULL)", "22004"), ("claim_next_csv_row_job('w', NULL, 0)", "22023"),

@@ -138,7 +138,8 @@ struct VideoGenAccessTests {
             services: [
                 "cancel_job", "claim_next_job", "complete_job", "complete_processing_step", "fail_job",
                 "fold_statistics SECURITY DEFINER", "get_job_statistics", "get_storage_statistics", "get_system_health",
-                "inet_or_null", "latest_step", "lock_job", "log_storage_operation", "log_url_access", "record_metric",
+                "inet_or_null", "statement_statistics", "latest_step", "lock_job", "log_storage_operation",
+                "log_url_access", "record_metric",
                 "require_admin", "require_service", "retry_job", "start_processing_step", "timeout_stalled_jobs",
                 "update_element_status", "update_job_status",
             ],

@@ -209,6 +209,17 @@ struct VideoGenLoadTests {
                 } catch let error as PostgresError { return error.sqlState } catch is CancellationError {}
                 return nil
             }
+            let large = #expect(throws: PostgresError.self) {
+                try connection.transaction {
+                    try connection.query(
+                        "SELECT set_config('request.headers', '{\"x-forwarded-for\": \"10.0.0.1\"}', true)")
+                    try connection.execute("SET LOCAL ROLE anon")
+                    try connection.execute("SELECT create_job('mp4', 2, 2)")
+                    try connection.execute(
+                        "SELECT add_job_element(id, 'text', text_content => repeat('x', 262145)) FROM jobs")
+                }
+            }
+            #expect(large?.sqlState == "54000" && large?.message == "the element has 262147 bytes")
             #expect(try added(10, "anon") == nil)
             #expect(try added(11, "anon") == "54000")
             #expect(try added(11, "service_role") == nil)
@@ -238,6 +249,46 @@ struct VideoGenLoadTests {
         }
     }
 
+    @Test func `a time that means none spoils no view`() async throws {
+        try await with { connection in
+            try connection.execute(
+                """
+                INSERT INTO jobs (output_format, width, height, created_at, updated_at)
+                VALUES ('webm', 2, 2, '0001-01-01', '1970-01-01');
+                INSERT INTO jobs (output_format, width, height, status, created_at, started_at, completed_at)
+                VALUES ('webm', 2, 2, 'completed', '0001-01-01', '0001-01-01', now());
+                SELECT fold_statistics();
+                """)
+            for view in ["job_summary", "active_jobs", "completed_jobs", "daily_job_statistics", "system_health"] {
+                try connection.execute("SELECT * FROM \(view)")
+            }
+            for (column, time) in [("updated_at", "infinity"), ("created_at", "294276-12-31 23:00:00+00")] {
+                let error = #expect(throws: PostgresError.self) {
+                    try connection.execute(
+                        "INSERT INTO jobs (output_format, width, height, \(column)) VALUES ('webm', 2, 2, '\(time)')")
+                }
+                #expect(error?.sqlState == "23514", "\(column)")
+            }
+        }
+    }
+
+    @Test func `a step that is moved to another job counts there alone`() async throws {
+        try await with { connection in
+            let jobs = try (0..<2).map { _ in
+                _ = try connection.query("SELECT create_job('mp4', 2, 2)")
+                return try #require(try connection.query("SELECT id FROM claim_next_job('w')").first).get(
+                    0, as: UUID.self)
+            }
+            try connection.query("SELECT complete_processing_step(start_processing_step($1, 'encoding'))", [jobs[0]])
+            try connection.query("UPDATE processing_timeline SET job_id = $1", [jobs[1]])
+            for (job, expected) in zip(jobs, ["0.00", "20.00 encoding"]) {
+                let row = try connection.query(
+                    "SELECT concat_ws(' ', progress_percentage, current_step) FROM jobs WHERE id = $1", [job])
+                #expect(try row.first?.get(0, as: String.self) == expected)
+            }
+        }
+    }
+
     @Test func `a bad label spoils no view`() async throws {
         try await with { connection in
             try connection.execute(
@@ -261,7 +312,7 @@ struct VideoGenLoadTests {
         ("timeout_stalled_jobs(NULL)", "22004"), ("timeout_stalled_jobs('0')", "22023"),
         ("timeout_stalled_jobs('-1 hour')", "22023"), ("timeout_stalled_jobs('1000 years')", "22023"),
         ("timeout_stalled_jobs('1 hour', 0)", "22023"), ("timeout_stalled_jobs('1 hour', NULL)", "22004"),
-        ("step_weight(NULL)", "22004"), ("calculate_job_progress(NULL)", "22004"),
+        ("lock_job(NULL)", "22004"), ("step_weight(NULL)", "22004"), ("calculate_job_progress(NULL)", "22004"),
         ("start_processing_step(NULL, 'upload')", "22004"), ("complete_processing_step(NULL)", "22004"),
         ("complete_processing_step(gen_random_uuid(), NULL)", "22004"),
         ("update_element_status(NULL, 'failed')", "22004"),
@@ -366,14 +417,89 @@ struct VideoGenLoadTests {
         }
     }
 
+    @Test func `a late result ends no later attempt, and a result stays`() async throws {
+        try await with { connection in
+            let call = { (function: String) throws -> Bool? in
+                try connection.query("SELECT \(function)").first?.get(0, as: Bool.self)
+            }
+            _ = try connection.query("SELECT create_job('mp4', 2, 2)")
+            let job: UUID = try #require(try connection.query("SELECT id FROM claim_next_job('w')").first).get(0)
+            try connection.execute("SELECT fail_job('\(job)', 'e', attempt => 1); SELECT retry_job('\(job)')")
+            for late in [
+                "complete_job('\(job)', 'https://1', attempt => 1)", "fail_job('\(job)', 'late', attempt => 1)",
+            ] {
+                #expect(try call(late) == false)
+            }
+            let element = try connection.query("SELECT add_job_element($1, 'image', 'https://a')", [job]).first?
+                .get(0, as: UUID.self)
+            let again = try #require(try connection.query("SELECT attempt, status FROM claim_next_job('w')").first)
+            #expect(try again.get(0, as: Int.self) == 2)
+            #expect(try call("complete_job('\(job)', 'https://1', attempt => 1)") == false)
+            for attempt in 1...2 {
+                let done = try connection.query(
+                    "SELECT update_element_status($1, 'completed', attempt => $2::integer)", [element, attempt])
+                #expect(try done.first?.get(0, as: Bool.self) == (attempt == 2))
+            }
+            for _ in 1...2 { #expect(try call("complete_job('\(job)', 'https://2', 7, attempt => 2)") == true) }
+            #expect(try call("complete_job('\(job)', 'https://1')") == false)
+            #expect(try call("complete_job(gen_random_uuid(), 'https://1')") == false)
+            let row = try connection.query("SELECT output_url || file_size_bytes FROM jobs").first
+            #expect(try row?.get(0, as: String.self) == "https://27")
+        }
+    }
+
     @Test func `a job that has ended takes no elements`() async throws {
         try await with { connection in
             let job: UUID = try #require(try connection.query("SELECT create_job('mp4', 2, 2)").first).get(0)
             try connection.query("SELECT complete_job($1, 'https://o')", [job])
-            let error = #expect(throws: PostgresError.self) {
-                try connection.query("SELECT add_job_element($1, 'image', 'https://a')", [job])
+            for statement in [
+                "SELECT add_job_element('\(job)', 'image', 'https://a')",
+                // A statement may also take an element from another job.
+                "SELECT add_job_element(create_job('mp4', 2, 2), 'image', 'https://a'); UPDATE elements SET job_id = '\(job)'",
+            ] {
+                let error = #expect(throws: PostgresError.self) { try connection.execute(statement) }
+                #expect(error?.sqlState == "23514" && error?.message == "a job that is completed takes no elements")
             }
-            #expect(error?.sqlState == "23514")
+        }
+    }
+
+    @Test(arguments: ["", "SELECT fold_statistics();"])
+    func `accesses follow changes of the log, and the id of a job that was removed can be used again`(
+        fold: String
+    ) async throws {
+        try await with { connection in
+            let id = "00000000-0000-4000-8000-000000000001"
+            let make = "INSERT INTO jobs (id, output_format, width, height) VALUES ('\(id)', 'mp4', 2, 2);"
+            let counts = """
+                SELECT format('%s %s %s %s, %s', accesses, errors, total_bytes, avg_response_time_ms,
+                    (SELECT url_accesses FROM job_summary WHERE id = job_id)) FROM url_access_analytics
+                """
+            try connection.execute(
+                "\(make) SELECT log_url_access('\(id)', 'u') FROM generate_series(1, 5); SELECT fold_statistics()")
+            try connection.execute(
+                """
+                UPDATE url_access_logs SET http_status = 500, bytes_sent = 100, response_time_ms = id * 2 WHERE id <= 2;
+                UPDATE url_access_logs SET bytes_sent = 10 WHERE id = 1; \(fold)
+                """)
+            #expect(try connection.query(counts).first?.get(0, as: String.self) == "5 2 110 3.0, 5")
+            try connection.execute("DELETE FROM jobs; \(make) \(fold)")
+            #expect(try connection.query("SELECT FROM url_access_analytics").isEmpty)
+            try connection.execute("SELECT log_url_access('\(id)', 'u') FROM generate_series(1, 3); \(fold)")
+            #expect(try connection.query(counts).first?.get(0, as: String.self) == "3 0 0 , 3")
+            try connection.execute("SELECT fold_statistics()")
+            #expect(try connection.query(counts).first?.get(0, as: String.self) == "3 0 0 , 3")
+        }
+    }
+
+    @Test(arguments: ["SELECT rebuild_statistics()", "TRUNCATE elements"])
+    func `an old snapshot makes no statistics`(statement: String) async throws {
+        try await with { connection in
+            let error = #expect(throws: PostgresError.self) {
+                try connection.transaction(TransactionOptions(isolation: .repeatableRead)) {
+                    try connection.execute(statement)
+                }
+            }
+            #expect(error?.sqlState == "25000" && error?.hint == "use READ COMMITTED")
         }
     }
 }

@@ -251,6 +251,15 @@ struct VideoGenTests {
                     return try #require(try connection.query(sql).first).get(0)
                 }
             }
+            // One that is at work stays, whatever is asked for.
+            try connection.transaction {
+                try connection.execute("SET LOCAL ROLE admin")
+                let atWork = try #require(try connection.query("SELECT id FROM claim_next_job('w')").first)
+                try connection.execute("SELECT cleanup_old_jobs(0)")
+                #expect(
+                    try connection.query("SELECT FROM jobs WHERE id = $1", [atWork.get(0, as: UUID.self)]).count == 1)
+                try connection.execute("ROLLBACK AND CHAIN")
+            }
             for role in ["anon", "authenticated", "service_role", "service_account"] {
                 for call in [
                     "cleanup_old_jobs(30)", "cleanup_old_metrics(7)", "cleanup_old_access_logs(90)",
@@ -309,6 +318,16 @@ struct VideoGenTests {
             )
             #expect(payloads.contains { $0.hasPrefix("job_updates") && $0.contains("processing") })
             #expect(payloads.contains { $0.hasPrefix("timeline_updates") && $0.contains("validation") })
+        }
+    }
+
+    @Test func `statement statistics need the extension, and do not stand in its way`() async throws {
+        try await with { connection in
+            try connection.execute("DROP EXTENSION IF EXISTS pg_stat_statements")
+            let missing = #expect(throws: PostgresError.self) {
+                try connection.execute("SELECT * FROM pg_stat_statements")
+            }
+            #expect(missing?.sqlState == "55000" && missing?.hint?.contains("CREATE EXTENSION") == true)
         }
     }
 

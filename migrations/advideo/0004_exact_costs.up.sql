@@ -78,6 +78,18 @@ END $$;
 CREATE TRIGGER lock_sessions_of_user BEFORE DELETE ON users
     FOR EACH ROW EXECUTE FUNCTION lock_sessions_of_user();
 
+-- The assets that go with a session are locked before its costs, as the deletion of an asset does. The triggers of the
+-- foreign keys alone would take them in the order of their names, which hold object identifiers.
+CREATE FUNCTION lock_assets_of_session() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM FROM assets WHERE session_id = OLD.id ORDER BY id FOR UPDATE;
+    RETURN OLD;
+END $$;
+
+CREATE TRIGGER lock_assets_of_session BEFORE DELETE ON sessions
+    FOR EACH ROW EXECUTE FUNCTION lock_assets_of_session();
+
 -- Triggers call these functions without asking for a right.
 REVOKE EXECUTE ON FUNCTION update_updated_at_column(), calculate_session_total_cost(), clear_session_costs(),
-    keep_session_cost(), defer_cost_keys(), lock_sessions_of_user() FROM PUBLIC;
+    keep_session_cost(), defer_cost_keys(), lock_sessions_of_user(),
+    lock_assets_of_session() FROM PUBLIC;

@@ -1,5 +1,6 @@
 LOCK TABLE generation_costs IN ACCESS EXCLUSIVE MODE;
 
+SELECT require_replaceable_costs();
 DROP FUNCTION ensure_generation_cost_partitions(timestamptz, integer);
 DROP FUNCTION require_argument(boolean, text, text, text);
 ALTER TABLE generation_costs RENAME TO generation_costs_before;
@@ -9,7 +10,7 @@ DROP INDEX idx_generation_costs_session_id, idx_generation_costs_asset_id, idx_g
 ALTER SEQUENCE generation_costs_id_seq OWNED BY NONE;
 
 CREATE TABLE generation_costs (
-    LIKE generation_costs_before INCLUDING DEFAULTS INCLUDING CONSTRAINTS,
+    LIKE generation_costs_before INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS,
     CONSTRAINT generation_costs_pkey PRIMARY KEY (id),
     CONSTRAINT generation_costs_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(id) ON DELETE CASCADE DEFERRABLE,
     CONSTRAINT generation_costs_asset_id_fkey FOREIGN KEY (asset_id) REFERENCES assets(id) ON DELETE SET NULL DEFERRABLE
@@ -18,7 +19,10 @@ ALTER TABLE generation_costs ALTER COLUMN created_at DROP NOT NULL;
 ALTER SEQUENCE generation_costs_id_seq OWNED BY generation_costs.id;
 
 INSERT INTO generation_costs SELECT * FROM generation_costs_before;
+SELECT copy_cost_properties();
 DROP TABLE generation_costs_before;
+DROP FUNCTION require_replaceable_costs();
+DROP FUNCTION copy_cost_properties();
 
 CREATE INDEX idx_generation_costs_session_id ON generation_costs(session_id);
 CREATE INDEX idx_generation_costs_asset_id ON generation_costs(asset_id);

@@ -8,6 +8,90 @@
 -- dropping, detaching or truncating an old month keeps what its sessions cost.
 LOCK TABLE generation_costs IN ACCESS EXCLUSIVE MODE;
 
+-- Refuses to replace the table if it has something that would be lost with it. The downward migration asks too.
+CREATE FUNCTION require_replaceable_costs() RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    costs CONSTANT regclass := 'generation_costs';
+    additions text;
+BEGIN
+    SELECT string_agg(what, ', ' ORDER BY what) INTO additions FROM (
+        SELECT format('column %I', attname) AS what FROM pg_catalog.pg_attribute
+        WHERE attrelid = costs AND attnum > 0 AND NOT attisdropped AND attname NOT IN (
+            'id', 'session_id', 'asset_id', 'category', 'amount', 'currency', 'provider', 'model_name', 'api_call_id',
+            'tokens_used', 'seconds_processed', 'api_latency_ms', 'success', 'error_message', 'created_at', 'metadata')
+        UNION ALL
+        SELECT format('constraint %I', conname) FROM pg_catalog.pg_constraint
+        WHERE conrelid = costs AND contype NOT IN ('c', 'n') AND conname NOT IN (
+            'generation_costs_pkey', 'generation_costs_session_id_fkey', 'generation_costs_asset_id_fkey')
+        UNION ALL
+        SELECT format('index %I', c.relname) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+        WHERE i.indrelid = costs AND c.relname NOT IN (
+            'generation_costs_pkey', 'idx_generation_costs_session_id', 'idx_generation_costs_asset_id',
+            'idx_generation_costs_category', 'idx_generation_costs_created_at', 'idx_generation_costs_provider')
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = i.indexrelid)
+        UNION ALL
+        SELECT format('trigger %I', tgname) FROM pg_catalog.pg_trigger
+        WHERE tgrelid = costs AND NOT tgisinternal AND tgname NOT IN (
+            'update_session_cost', 'update_session_cost_on_update', 'update_session_cost_on_delete',
+            'clear_session_costs_on_truncate', 'defer_cost_keys')
+        UNION ALL
+        SELECT format('rule %I', rulename) FROM pg_catalog.pg_rewrite WHERE ev_class = costs
+        UNION ALL
+        SELECT format('statistics %I', stxname) FROM pg_catalog.pg_statistic_ext WHERE stxrelid = costs
+        UNION ALL
+        SELECT format('policy %I', polname) FROM pg_catalog.pg_policy WHERE polrelid = costs
+        UNION ALL
+        SELECT 'row-level security' FROM pg_catalog.pg_class
+        WHERE oid = costs AND (relrowsecurity OR relforcerowsecurity)
+        UNION ALL
+        SELECT format('publication %I', p.pubname)
+        FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+        WHERE r.prrelid = costs) a;
+    IF additions IS NOT NULL THEN
+        RAISE EXCEPTION 'generation_costs has what would be lost: %', additions USING
+            ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'drop it, and create it again on the new table';
+    END IF;
+END $$;
+
+-- Gives the new table the comments and the privileges of the one before, and no others. The downward migration does so
+-- too.
+CREATE FUNCTION copy_cost_properties() RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    before CONSTANT regclass := 'generation_costs_before';
+    costs CONSTANT regclass := 'generation_costs';
+    statement text;
+BEGIN
+    FOR statement IN
+        SELECT format('COMMENT ON TABLE generation_costs IS %L', obj_description(before, 'pg_class'))
+        WHERE obj_description(before, 'pg_class') IS NOT NULL
+        UNION ALL
+        -- What default privileges gave.
+        SELECT DISTINCT format('REVOKE ALL ON generation_costs FROM %s', CASE grantee
+            WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)
+        FROM pg_catalog.pg_class c, aclexplode(c.relacl) WHERE c.oid = costs AND grantee <> c.relowner
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+    FOR statement IN
+        SELECT format('GRANT %s ON generation_costs TO %s%s', a.privilege_type,
+            CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END,
+            CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)
+        FROM pg_catalog.pg_class c, aclexplode(c.relacl) a WHERE c.oid = before AND a.grantee <> c.relowner
+        UNION ALL
+        SELECT format('GRANT %s (%I) ON generation_costs TO %s%s', a.privilege_type, t.attname,
+            CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END,
+            CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)
+        FROM pg_catalog.pg_attribute t, aclexplode(t.attacl) a WHERE t.attrelid = before AND NOT t.attisdropped
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+END $$;
+
+REVOKE EXECUTE ON FUNCTION require_replaceable_costs(), copy_cost_properties() FROM PUBLIC;
+
+SELECT require_replaceable_costs();
+
 ALTER TABLE generation_costs RENAME TO generation_costs_before;
 ALTER TABLE generation_costs_before RENAME CONSTRAINT generation_costs_pkey TO generation_costs_before_pkey;
 DROP INDEX idx_generation_costs_session_id, idx_generation_costs_asset_id, idx_generation_costs_category,
@@ -15,7 +99,7 @@ DROP INDEX idx_generation_costs_session_id, idx_generation_costs_asset_id, idx_g
 ALTER SEQUENCE generation_costs_id_seq OWNED BY NONE;
 
 CREATE TABLE generation_costs (
-    LIKE generation_costs_before INCLUDING DEFAULTS INCLUDING CONSTRAINTS,
+    LIKE generation_costs_before INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS,
     CONSTRAINT generation_costs_pkey PRIMARY KEY (id, created_at),
     CONSTRAINT generation_costs_session_id_fkey FOREIGN KEY (session_id) REFERENCES sessions(id) ON DELETE CASCADE DEFERRABLE,
     CONSTRAINT generation_costs_asset_id_fkey FOREIGN KEY (asset_id) REFERENCES assets(id) ON DELETE SET NULL DEFERRABLE
@@ -42,8 +126,9 @@ BEGIN
 END $$;
 
 -- Makes the partitions from the month of `first` to `months_ahead` months from now that are not there yet, and returns
--- how many it made. Months are those of UTC. It can be called often, and by several at once: if no month is missing, it
--- locks nothing, and one call at a time makes partitions.
+-- how many it made. Months are those of UTC. A month whose name is taken, as that of a partition that was detached, is
+-- left out. It can be called often, and by several at once: if no month is missing, it locks nothing, and one call at a
+-- time makes partitions.
 --
 -- A partition needs a lock that keeps writers from sessions and assets, for its foreign keys, and one that keeps everybody
 -- from the default partition. If rows are moved, nobody reads the table, for a statement that is planned before and
@@ -61,8 +146,10 @@ DECLARE
         SELECT coalesce(array_agg(month ORDER BY month), '{}')
         FROM generate_series(date_trunc('month', $1), $2, interval '1 month') AS month
         WHERE NOT EXISTS (
-            SELECT FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-            WHERE i.inhparent = 'generation_costs'::regclass AND c.relname = 'generation_costs_' || to_char(month, 'YYYY_MM'))
+            SELECT FROM pg_catalog.pg_class c
+            WHERE c.relnamespace = (
+                SELECT p.relnamespace FROM pg_catalog.pg_class p WHERE p.oid = 'generation_costs'::regclass)
+              AND c.relname = 'generation_costs_' || to_char(month, 'YYYY_MM'))
         $query$;
     locks text[] := ARRAY[
         'sessions IN SHARE ROW EXCLUSIVE', 'assets IN SHARE ROW EXCLUSIVE', 'generation_costs_default IN ACCESS EXCLUSIVE'];
@@ -147,6 +234,7 @@ SELECT id, session_id, asset_id, category, amount, currency, provider, model_nam
        seconds_processed, api_latency_ms, success, error_message, coalesce(created_at, now()), metadata
 FROM generation_costs_before;
 
+SELECT copy_cost_properties();
 DROP TABLE generation_costs_before;
 
 CREATE TRIGGER update_session_cost

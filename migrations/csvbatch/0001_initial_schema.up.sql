@@ -28,6 +28,7 @@ CREATE TABLE csv_batches (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     CHECK (processed_rows = successful_rows + failed_rows),
+    CHECK (isfinite(processing_started_at) AND isfinite(processing_completed_at) AND isfinite(created_at)),
     -- What is declared is never less than what is there.
     CHECK (total_rows::bigint >= processed_rows::bigint + open_rows),
     CHECK (status <> 'completed' OR open_rows = 0),
@@ -42,7 +43,8 @@ CREATE TABLE csv_row_jobs (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     batch_id uuid NOT NULL REFERENCES csv_batches (id) ON DELETE CASCADE,
     row_number integer NOT NULL CHECK (row_number > 0),
-    row_data jsonb NOT NULL,
+    -- A row that is too large to be read would hold up all workers.
+    row_data jsonb NOT NULL CHECK (pg_column_size(row_data) <= 1048576),
     status text NOT NULL DEFAULT 'pending'
         CHECK (status IN ('pending', 'claimed', 'processing', 'completed', 'failed')),
     trigger_text text,

@@ -56,10 +56,13 @@ END $$;
 CREATE FUNCTION release_expired_csv_row_jobs(only_batch uuid, only_user uuid, timeout_minutes integer) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    cutoff timestamptz := now() - make_interval(mins => timeout_minutes);
+    cutoff timestamptz;
     expired uuid[];
     free_batches uuid[];
 BEGIN
+    PERFORM require_argument(timeout_minutes BETWEEN 1 AND 10080, 'timeout_minutes', timeout_minutes::text,
+        'it must be between 1 and 10080');
+    cutoff := now() - make_interval(mins => timeout_minutes);
     IF only_batch IS NOT NULL THEN
         SELECT array_agg(j.id) INTO expired FROM (
             SELECT r.id FROM csv_row_jobs r
@@ -93,13 +96,15 @@ BEGIN
 END $$;
 
 -- Moves a batch's first_pending_row up to the first row that is pending, or to null. Whoever makes a row pending
--- changes the batch afterwards (count_csv_rows), so what is read under the lock of the batch misses no row.
+-- changes the batch afterwards (count_csv_rows), so what is read under the lock of the batch misses no row. Only this
+-- and the triggers write it: hence SECURITY DEFINER.
 CREATE FUNCTION advance_first_pending_csv_row(batch uuid) RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     known integer;
     first integer;
 BEGIN
+    PERFORM require_argument(batch IS NOT NULL, 'batch', batch::text, 'it must be the id of a batch');
     SELECT b.first_pending_row INTO known FROM csv_batches b WHERE b.id = batch FOR NO KEY UPDATE SKIP LOCKED;
     IF known IS NULL THEN
         RETURN;
@@ -125,8 +130,6 @@ DECLARE
     only_batch uuid := claim_next_csv_row_job.batch_id;
     only_user uuid;
     dedicated_to uuid;
-    -- Who holds no lock may wait for one.
-    may_wait boolean;
     candidates refcursor;
     candidate record;
     first integer;
@@ -143,41 +146,30 @@ BEGIN
     END IF;
     only_batch := coalesce(only_batch, dedicated_to);
 
-    may_wait := release_expired_csv_row_jobs(only_batch, only_user, timeout_minutes) = 0;
+    PERFORM release_expired_csv_row_jobs(only_batch, only_user, timeout_minutes);
 
     IF only_batch IS NOT NULL THEN
-        OPEN candidates FOR SELECT b.id, b.user_id, b.status FROM csv_batches b
+        OPEN candidates FOR SELECT b.id, b.user_id FROM csv_batches b
             WHERE b.id = only_batch AND (only_user IS NULL OR b.user_id = only_user)
               AND b.first_pending_row IS NOT NULL AND b.status IN ('uploaded', 'queued', 'processing');
     ELSIF only_user IS NOT NULL THEN
-        OPEN candidates FOR SELECT b.id, b.user_id, b.status FROM csv_batches b
+        OPEN candidates FOR SELECT b.id, b.user_id FROM csv_batches b
             WHERE b.user_id = only_user
               AND b.first_pending_row IS NOT NULL AND b.status IN ('uploaded', 'queued', 'processing')
             ORDER BY b.created_at, b.id;
     ELSE
-        OPEN candidates FOR SELECT b.id, b.user_id, b.status FROM csv_batches b
+        OPEN candidates FOR SELECT b.id, b.user_id FROM csv_batches b
             WHERE b.first_pending_row IS NOT NULL AND b.status IN ('uploaded', 'queued', 'processing')
             ORDER BY b.created_at, b.id;
     END IF;
     LOOP
         FETCH candidates INTO candidate;
         EXIT WHEN NOT FOUND;
-        -- The first claim of a batch changes its status. Later ones only keep it from being deleted.
-        IF candidate.status = 'processing' THEN
-            SELECT b.first_pending_row INTO first FROM csv_batches b
-            WHERE b.id = candidate.id AND b.status IN ('uploaded', 'queued', 'processing')
-            FOR KEY SHARE SKIP LOCKED;
-        ELSIF may_wait THEN
-            SELECT b.first_pending_row INTO first FROM csv_batches b
-            WHERE b.id = candidate.id AND b.status IN ('uploaded', 'queued', 'processing')
-            FOR NO KEY UPDATE;
-        ELSE
-            SELECT b.first_pending_row INTO first FROM csv_batches b
-            WHERE b.id = candidate.id AND b.status IN ('uploaded', 'queued', 'processing')
-            FOR NO KEY UPDATE SKIP LOCKED;
-        END IF;
+        -- A claim waits for nobody, and only keeps the batch from being deleted: a user may add rows for a long time.
+        SELECT b.first_pending_row INTO first FROM csv_batches b
+        WHERE b.id = candidate.id AND b.status IN ('uploaded', 'queued', 'processing')
+        FOR KEY SHARE SKIP LOCKED;
         CONTINUE WHEN NOT FOUND;
-        may_wait := false;
         UPDATE csv_row_jobs j SET status = 'claimed', claimed_by = worker_id, claimed_at = clock_timestamp()
         WHERE j.id = (
             SELECT q.id FROM csv_row_jobs q
@@ -345,8 +337,8 @@ BEGIN
     PERFORM require_argument(timeout_minutes BETWEEN 1 AND 10080, 'timeout_minutes', timeout_minutes::text,
         'it must be between 1 and 10080');
     cutoff := now() - make_interval(mins => timeout_minutes);
-    -- The batches first, before anything else is locked.
-    SELECT coalesce(array_agg(DISTINCT j.batch_id), '{}') INTO batches FROM (
+    -- The batches first, before anything else is locked. Rows of a batch that is being changed are left to the next call.
+    SELECT array_agg(DISTINCT j.batch_id) INTO batches FROM (
         SELECT r.batch_id FROM csv_row_jobs r
         WHERE r.status IN ('claimed', 'processing') AND r.claimed_by IN (
             SELECT w.instance_id FROM csv_processing_workers w
@@ -355,7 +347,8 @@ BEGIN
         SELECT r.batch_id FROM csv_row_jobs r
         WHERE r.status IN ('claimed', 'processing') AND r.claimed_at < cutoff AND NOT EXISTS (
             SELECT FROM csv_processing_workers w WHERE w.instance_id = r.claimed_by AND w.status <> 'stopped')) j;
-    PERFORM b.id FROM csv_batches b WHERE b.id = ANY (batches) ORDER BY b.id FOR NO KEY UPDATE;
+    SELECT coalesce(array_agg(b.id), '{}') INTO batches FROM (
+        SELECT c.id FROM csv_batches c WHERE c.id = ANY (batches) ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED) b;
 
     WITH gone AS (
         UPDATE csv_processing_workers SET status = 'stopped', stopped_at = now(), current_job_count = 0

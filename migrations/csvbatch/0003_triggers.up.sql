@@ -101,7 +101,7 @@ BEGIN
             GROUP BY s.batch_id) c
         WHERE c.rows <> 0 OR c.successful <> 0 OR c.failed <> 0 OR c.first_pending IS NOT NULL
            OR (c.pending < 0 AND c.many)
-           -- Who claims may hold other batches and does not wait: a batch that another changes begins with a result.
+           -- A claim waits for nobody: the status of a batch that another changes follows with the next claim or result.
            OR (c.held > 0 AND EXISTS (
                 SELECT FROM csv_batches b WHERE b.id = c.batch_id AND b.status IN ('uploaded', 'queued')
                 FOR NO KEY UPDATE SKIP LOCKED));
@@ -162,6 +162,12 @@ END $$;
 CREATE FUNCTION count_no_csv_rows() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
+    -- An old snapshot does not show the counters that TRUNCATE makes wrong.
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'TRUNCATE of % in a transaction of the isolation level %', TG_TABLE_NAME,
+            upper(current_setting('transaction_isolation'))
+            USING ERRCODE = 'invalid_transaction_state', HINT = 'use READ COMMITTED';
+    END IF;
     UPDATE csv_batches SET successful_rows = 0, failed_rows = 0, processed_rows = 0, open_rows = 0,
         first_pending_row = NULL, total_rows = total_rows - processed_rows - open_rows
     WHERE processed_rows + open_rows > 0;

@@ -1,10 +1,16 @@
 DO $$
+DECLARE
+    published name;
 BEGIN
-    IF EXISTS (SELECT FROM pg_publication_tables
-               WHERE pubname = 'supabase_realtime' AND schemaname = current_schema() AND tablename = 'csv_batches') THEN
-        EXECUTE format(
-            'ALTER PUBLICATION supabase_realtime DROP TABLE %1$I.csv_batches, %1$I.csv_row_jobs', current_schema());
-    END IF;
+    FOR published IN
+        SELECT tablename FROM pg_publication_tables WHERE pubname = 'supabase_realtime'
+        AND schemaname = current_schema() AND tablename IN ('csv_batches', 'csv_row_jobs')
+    LOOP
+        EXECUTE format('ALTER PUBLICATION supabase_realtime DROP TABLE %I.%I', current_schema(), published);
+    END LOOP;
+EXCEPTION WHEN undefined_object OR insufficient_privilege THEN
+    -- Published by another, or as part of the schema. A table that is dropped leaves the publication.
+    RAISE NOTICE 'the publication supabase_realtime is not ours to change (%)', sqlerrm;
 END $$;
 GRANT EXECUTE ON FUNCTION claim_next_csv_row_job(text, uuid, integer),
     update_csv_row_job_result(uuid, text, text, jsonb, jsonb, jsonb, numeric, text, text, integer),
@@ -30,9 +36,18 @@ DROP POLICY service_batches ON csv_batches;
 DROP POLICY own_batches ON csv_batches;
 REVOKE ALL ON csv_batches, csv_row_jobs, csv_processing_workers, csv_processing_logs
     FROM anon, authenticated, service_role;
+-- Roles that have rights on other tables of this schema still need it.
 DO $$
+DECLARE
+    role regrole;
 BEGIN
-    EXECUTE format('REVOKE USAGE ON SCHEMA %I FROM anon, authenticated, service_role', current_schema());
+    FOR role IN
+        SELECT r.oid FROM pg_roles r WHERE r.rolname IN ('anon', 'authenticated', 'service_role') AND NOT EXISTS (
+            SELECT FROM pg_class c, aclexplode(c.relacl) a
+            WHERE c.relnamespace = current_schema()::regnamespace AND a.grantee IN (0, r.oid))
+    LOOP
+        EXECUTE format('REVOKE USAGE ON SCHEMA %I FROM %s', current_schema(), role);
+    END LOOP;
 END $$;
 ALTER TABLE csv_processing_logs DISABLE ROW LEVEL SECURITY;
 ALTER TABLE csv_processing_workers DISABLE ROW LEVEL SECURITY;

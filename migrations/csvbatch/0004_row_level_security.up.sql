@@ -12,6 +12,10 @@ DO $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO anon, authenticated, service_role', current_schema());
 END $$;
+-- What default privileges have given, as on Supabase in public, counts for nothing.
+REVOKE ALL ON csv_batches, csv_row_jobs, csv_processing_workers, csv_processing_logs
+    FROM PUBLIC, anon, authenticated, service_role;
+REVOKE ALL ON SEQUENCE csv_processing_logs_id_seq FROM PUBLIC, anon, authenticated, service_role;
 -- Users bring files and rows and take them away. Statuses, counters, claims, limits, and the times that decide whose
 -- turn it is are the service's; the counters are the triggers' alone.
 GRANT SELECT, DELETE ON csv_batches, csv_row_jobs TO authenticated;
@@ -25,18 +29,18 @@ GRANT SELECT, DELETE ON csv_batches TO service_role;
 GRANT INSERT (id, user_id, filename, original_filename, file_size_bytes, csv_headers, storage_path, status, total_rows,
         max_concurrent_jobs, error_message, metadata, created_at),
     UPDATE (user_id, filename, original_filename, file_size_bytes, csv_headers, storage_path, status, total_rows,
-        first_pending_row, max_concurrent_jobs, processing_rate_rows_per_minute, error_message, metadata,
+        max_concurrent_jobs, processing_rate_rows_per_minute, error_message, metadata,
         processing_started_at, processing_completed_at, created_at, updated_at)
     ON csv_batches TO service_role;
 GRANT SELECT, INSERT, UPDATE, DELETE ON csv_row_jobs, csv_processing_workers, csv_processing_logs TO service_role;
 
--- A file that lies in the folder of another user is not theirs to have parsed.
+-- A file is parsed for the user in whose folder it lies. Its path may begin with the bucket or with the folder.
 CREATE POLICY own_batches ON csv_batches FOR ALL TO authenticated
     USING (user_id = (SELECT requesting_user_id()))
     WITH CHECK (user_id = (SELECT requesting_user_id())
-        AND (storage_path IS NULL OR storage_path !~ '^csv-uploads/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/'
-            OR split_part(storage_path, '/', 2) = (SELECT requesting_user_id())::text)
-        AND (storage_path IS NULL OR storage_path !~ '(^|/)\.{0,2}(/|$)'));
+        AND (storage_path IS NULL OR starts_with(storage_path, (SELECT requesting_user_id()) || '/')
+            OR starts_with(storage_path, 'csv-uploads/' || (SELECT requesting_user_id()) || '/'))
+        AND (storage_path IS NULL OR storage_path !~ '(^|/)\.{0,2}(/|$)|\\'));
 CREATE POLICY service_batches ON csv_batches FOR ALL TO service_role USING (true) WITH CHECK (true);
 
 CREATE POLICY own_rows ON csv_row_jobs FOR ALL TO authenticated
@@ -58,7 +62,8 @@ REVOKE EXECUTE ON FUNCTION claim_next_csv_row_job(text, uuid, integer),
     cleanup_stale_csv_workers(integer), release_csv_row_jobs(uuid[], text),
     release_expired_csv_row_jobs(uuid, uuid, integer), advance_first_pending_csv_row(uuid),
     build_csv_trigger_text(jsonb), get_csv_batch_progress(uuid), require_argument(boolean, text, text, text),
-    requesting_user_id(), settle_csv_row_job(), settle_csv_batch(), count_csv_rows(), count_no_csv_rows() FROM PUBLIC;
+    requesting_user_id(), settle_csv_row_job(), settle_csv_batch(), count_csv_rows(), count_no_csv_rows()
+    FROM PUBLIC, anon, authenticated, service_role;
 GRANT EXECUTE ON FUNCTION claim_next_csv_row_job(text, uuid, integer),
     update_csv_row_job_result(uuid, text, text, jsonb, jsonb, jsonb, numeric, text, text, integer),
     update_csv_worker_heartbeat(text, text, integer, integer, integer, numeric, uuid, uuid, integer),

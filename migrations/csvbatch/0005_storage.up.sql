@@ -3,6 +3,25 @@
 -- dashboard, with a notice.
 DO $$
 BEGIN
+    -- A superuser would run the triggers of whoever made the tables.
+    IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AND EXISTS (
+        SELECT FROM pg_roles r WHERE NOT r.rolsuper AND r.oid IN (
+            SELECT nspowner FROM pg_namespace WHERE nspname = 'storage'
+            UNION ALL
+            SELECT relowner FROM pg_class WHERE oid IN (to_regclass('storage.buckets'), to_regclass('storage.objects'))
+            UNION ALL
+            SELECT p.proowner FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+            WHERE t.tgrelid = to_regclass('storage.buckets')
+            UNION ALL
+            SELECT a.grantee FROM pg_class c, aclexplode(c.relacl) a
+            WHERE c.oid = to_regclass('storage.buckets') AND a.privilege_type = 'TRIGGER')
+        UNION ALL
+        SELECT FROM pg_class c, aclexplode(c.relacl) a
+        WHERE c.oid = to_regclass('storage.buckets') AND a.privilege_type = 'TRIGGER' AND a.grantee = 0)
+    THEN
+        RAISE EXCEPTION 'the schema storage belongs to a role that is no superuser'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
     INSERT INTO storage.buckets (id, name, public)
     SELECT * FROM (VALUES ('csv-uploads', 'csv-uploads', false), ('csv-templates', 'csv-templates', true))
         AS wanted (id, name, public)

@@ -27,7 +27,8 @@ BEGIN
             length(name) <= 1024
             AND name !~ '(^|/)\.{0,2}(/|$)'
             AND name !~ '[\x01-\x1f\x7f-\x9f\\]'),
-        owner uuid,
+        owner uuid DEFAULT (
+            nullif(coalesce(nullif(current_setting('request.jwt.claims', true), ''), '{}')::jsonb ->> 'sub', '')::uuid),
         metadata jsonb NOT NULL DEFAULT '{}',
         created_at timestamptz NOT NULL DEFAULT now(),
         updated_at timestamptz NOT NULL DEFAULT now(),
@@ -36,7 +37,10 @@ BEGIN
     ALTER TABLE storage.buckets ENABLE ROW LEVEL SECURITY;
     ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;
     GRANT SELECT ON storage.buckets TO anon, authenticated;
-    GRANT SELECT, INSERT, UPDATE, DELETE ON storage.objects TO anon, authenticated;
+    -- The owner and the times are not for users to say.
+    GRANT SELECT, DELETE ON storage.objects TO anon, authenticated;
+    GRANT INSERT (id, bucket_id, name, metadata), UPDATE (bucket_id, name, metadata)
+        ON storage.objects TO anon, authenticated;
     GRANT SELECT, INSERT, UPDATE, DELETE ON storage.buckets, storage.objects TO service_role, service_account, admin;
     EXECUTE 'CREATE POLICY buckets_are_known ON storage.buckets FOR SELECT USING (true)';
     EXECUTE 'CREATE POLICY buckets_managed ON storage.buckets FOR ALL

@@ -68,6 +68,7 @@ CREATE FUNCTION finish_poster(
 RETURNS boolean LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     batch varchar;
+    is_held boolean;
     former job_status;
     is_new integer; -- 1, or 0 if the poster was counted as failed before
 BEGIN
@@ -87,8 +88,9 @@ BEGIN
         left(error_details::text, 40), 'it must be a JSON object');
 
     SELECT p.job_id INTO batch FROM generated_posters p WHERE p.id = finish_poster.poster_id;
-    -- The batch first. There may be none.
+    -- The batch first. There may be none; one that begins after this does not count the poster.
     PERFORM FROM batch_jobs b WHERE b.job_id = batch FOR NO KEY UPDATE;
+    is_held := FOUND;
     SELECT p.status INTO former FROM generated_posters p
     WHERE p.id = finish_poster.poster_id AND p.job_id = batch FOR NO KEY UPDATE;
     IF former IS NULL OR former = 'completed' OR former = outcome THEN
@@ -121,7 +123,7 @@ BEGIN
                 SELECT FROM generated_posters p WHERE p.job_id = batch AND p.status IN ('pending', 'processing'))
             AS is_last
         FROM batch_jobs c WHERE c.job_id = batch) last
-    WHERE b.job_id = batch;
+    WHERE b.job_id = batch AND is_held;
     IF failure_type IS NOT NULL THEN
         INSERT INTO poster_failure_details (
             job_id, poster_id, user_identifier, username, failure_type, error_message, error_details)

@@ -48,7 +48,8 @@ CREATE TABLE jobs (
     completed_at timestamptz,
     updated_at timestamptz NOT NULL DEFAULT now(),
     CHECK (completed_elements + failed_elements <= total_elements),
-    CHECK (isfinite(created_at) AND isfinite(started_at) AND isfinite(completed_at))
+    CHECK (isfinite(created_at) AND isfinite(started_at) AND isfinite(completed_at) AND isfinite(updated_at)),
+    CHECK (created_at < '10000-01-01 00:00:00+00')
 );
 
 -- What a video is composed of.
@@ -92,7 +93,7 @@ CREATE TABLE storage_operations (
     http_status integer CHECK (http_status BETWEEN 100 AND 599),
     error_message text,
     metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now() CHECK (isfinite(created_at))
 );
 
 CREATE TABLE processing_timeline (
@@ -128,7 +129,7 @@ CREATE TABLE url_access_logs (
     http_status integer CHECK (http_status BETWEEN 100 AND 599),
     bytes_sent bigint CHECK (bytes_sent >= 0),
     response_time_ms integer CHECK (response_time_ms >= 0),
-    accessed_at timestamptz NOT NULL DEFAULT now()
+    accessed_at timestamptz NOT NULL DEFAULT now() CHECK (isfinite(accessed_at))
 );
 
 CREATE TABLE system_metrics (
@@ -139,7 +140,7 @@ CREATE TABLE system_metrics (
     labels jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(labels) = 'object'),
     alert_threshold numeric,
     is_alert boolean GENERATED ALWAYS AS (alert_threshold IS NOT NULL AND metric_value >= alert_threshold) STORED,
-    recorded_at timestamptz NOT NULL DEFAULT now(),
+    recorded_at timestamptz NOT NULL DEFAULT now() CHECK (isfinite(recorded_at)),
     -- Neither NaN nor, from PostgreSQL 14 on, infinite.
     CHECK (metric_value::text NOT IN ('NaN', 'Infinity', '-Infinity')),
     CHECK (alert_threshold::text NOT IN ('NaN', 'Infinity', '-Infinity'))

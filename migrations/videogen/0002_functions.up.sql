@@ -67,6 +67,7 @@ CREATE TABLE client_limits (
     -- The jobs that one address may make in the window.
     max_jobs integer NOT NULL DEFAULT 100 CHECK (max_jobs > 0),
     job_window interval NOT NULL DEFAULT '1 hour' CHECK (job_window > '0'),
+    -- The payload of a job, and what an element says.
     max_payload_bytes integer NOT NULL DEFAULT 262144 CHECK (max_payload_bytes > 0),
     max_elements integer NOT NULL DEFAULT 1000 CHECK (max_elements > 0),
     -- The security events that one address may note in an hour, and the size of their details.
@@ -196,9 +197,13 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- Ends a job with its result. Returns whether the job has it now: not if there is no such job, or if it is completed
+-- with another result. Who passes attempt, as claim_next_job returned it, does not end an attempt that has begun since.
+-- A call whose answer was lost can be repeated.
 CREATE FUNCTION complete_job(
     job_id uuid, output_url text, file_size_bytes bigint DEFAULT NULL, s3_bucket text DEFAULT NULL,
-    s3_key text DEFAULT NULL, s3_region text DEFAULT NULL, url_expires_at timestamptz DEFAULT NULL)
+    s3_key text DEFAULT NULL, s3_region text DEFAULT NULL, url_expires_at timestamptz DEFAULT NULL,
+    attempt integer DEFAULT NULL)
 RETURNS boolean LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM require_id('job_id', job_id);
@@ -206,15 +211,24 @@ BEGIN
     UPDATE jobs j SET status = 'completed', output_url = complete_job.output_url,
         file_size_bytes = complete_job.file_size_bytes, s3_bucket = complete_job.s3_bucket,
         s3_key = complete_job.s3_key, s3_region = complete_job.s3_region, url_expires_at = complete_job.url_expires_at
-    WHERE j.id = complete_job.job_id;
-    RETURN FOUND;
+    WHERE j.id = complete_job.job_id AND j.status <> 'completed'
+      AND j.attempt = coalesce(complete_job.attempt, j.attempt);
+    RETURN FOUND OR EXISTS (
+        SELECT FROM jobs j WHERE j.id = complete_job.job_id AND j.status = 'completed'
+            AND j.output_url = complete_job.output_url AND j.attempt = coalesce(complete_job.attempt, j.attempt));
 END $$;
 
-CREATE FUNCTION fail_job(job_id uuid, error_message text, error_code text DEFAULT NULL)
-RETURNS boolean LANGUAGE sql SET search_path FROM CURRENT AS $$
-    SELECT require_argument(true, 'error_message', fail_job.error_message, 'what went wrong');
-    SELECT update_job_status(fail_job.job_id, 'failed', fail_job.error_message, fail_job.error_code)
-$$;
+-- Ends a job without a result. Returns whether there is such a job; attempt as in complete_job.
+CREATE FUNCTION fail_job(
+    job_id uuid, error_message text, error_code text DEFAULT NULL, attempt integer DEFAULT NULL)
+RETURNS boolean LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM require_id('job_id', job_id);
+    PERFORM require_argument(true, 'error_message', error_message, 'what went wrong');
+    UPDATE jobs j SET status = 'failed', error_message = fail_job.error_message, error_code = fail_job.error_code
+    WHERE j.id = fail_job.job_id AND j.attempt = coalesce(fail_job.attempt, j.attempt);
+    RETURN FOUND;
+END $$;
 
 CREATE FUNCTION cancel_job(job_id uuid) RETURNS boolean LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -284,6 +298,7 @@ $$;
 -- Locks a job for what is to be changed of it. Whoever changes what belongs to a job locks the job first, as whoever
 -- removes it does, so that they do not wait for each other in a circle.
 CREATE FUNCTION lock_job(job_id uuid) RETURNS void LANGUAGE sql SET search_path FROM CURRENT AS $$
+    SELECT require_id('job_id', job_id);
     SELECT FROM jobs j WHERE j.id = lock_job.job_id FOR NO KEY UPDATE
 $$;
 
@@ -317,7 +332,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION update_element_status(
-    element_id uuid, status job_status, error_message text DEFAULT NULL, processing_time_ms integer DEFAULT NULL)
+    element_id uuid, status job_status, error_message text DEFAULT NULL, processing_time_ms integer DEFAULT NULL,
+    attempt integer DEFAULT NULL)
 RETURNS boolean LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM require_id('element_id', element_id);
@@ -326,7 +342,8 @@ BEGIN
     UPDATE elements e SET processing_status = update_element_status.status,
         error_message = update_element_status.error_message,
         processing_time_ms = coalesce(update_element_status.processing_time_ms, e.processing_time_ms)
-    WHERE e.id = element_id;
+    FROM jobs j
+    WHERE e.id = element_id AND j.id = e.job_id AND j.attempt = coalesce(update_element_status.attempt, j.attempt);
     RETURN FOUND;
 END $$;
 
@@ -624,7 +641,8 @@ BEGIN
     END IF;
 END $$;
 
--- Removes jobs that were made longer ago, with all that belongs to them, but none that is at work.
+-- Removes jobs that were made longer ago, with all that belongs to them, but none that is at work: that was changed
+-- since, or in the last day.
 CREATE FUNCTION cleanup_old_jobs(days_to_keep integer DEFAULT 30, max_rows integer DEFAULT 10000) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -632,7 +650,8 @@ DECLARE
     removed integer;
 BEGIN
     DELETE FROM jobs WHERE id = ANY (ARRAY(
-        SELECT id FROM jobs WHERE created_at < cutoff AND NOT (status = 'processing' AND updated_at >= cutoff)
+        SELECT id FROM jobs WHERE created_at < cutoff
+              AND NOT (status = 'processing' AND updated_at >= least(cutoff, now() - interval '1 day'))
         ORDER BY created_at LIMIT max_rows FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS removed = ROW_COUNT;
     PERFORM tell_what_is_left('cleanup_old_jobs', removed, max_rows);

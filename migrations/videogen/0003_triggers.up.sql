@@ -84,6 +84,24 @@ BEGIN
     RETURN NEW;
 END $$;
 
+-- An element of a client has a limit of its own, like the payload of a job.
+CREATE FUNCTION restrict_client_element() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    most integer;
+    bytes integer := octet_length(concat(NEW.source_url, NEW.text_content, NEW.properties));
+BEGIN
+    IF calling_role() IN ('admin', 'service_account') THEN
+        RETURN NEW;
+    END IF;
+    SELECT max_payload_bytes INTO most FROM client_limits;
+    IF bytes > most THEN
+        RAISE EXCEPTION 'the element has % bytes', bytes
+            USING ERRCODE = 'program_limit_exceeded', HINT = format('it may have %s', most);
+    END IF;
+    RETURN NEW;
+END $$;
+
 -- An element needs what its type is made of.
 CREATE FUNCTION validate_element() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -166,10 +184,9 @@ BEGIN
         failed_elements = j.failed_elements + coalesce(c.failed, 0)
     FROM jsonb_to_recordset(changes) AS c (job_id uuid, total integer, completed integer, failed integer)
     WHERE j.id = c.job_id;
-    IF TG_OP = 'INSERT' THEN
-        PERFORM check_added_elements(j) FROM jobs j
-        WHERE j.id = ANY (ARRAY(SELECT (c ->> 'job_id')::uuid FROM jsonb_array_elements(changes) c));
-    END IF;
+    PERFORM check_added_elements(j) FROM jobs j
+    WHERE j.id = ANY (ARRAY(
+        SELECT (c ->> 'job_id')::uuid FROM jsonb_array_elements(changes) c WHERE (c ->> 'total')::integer > 0));
     PERFORM refresh_progress(ARRAY(SELECT (c ->> 'job_id')::uuid FROM jsonb_array_elements(changes) c));
     RETURN NULL;
 END $$;
@@ -208,6 +225,8 @@ DECLARE
 BEGIN
     IF TG_OP = 'DELETE' THEN
         changed := ARRAY(SELECT DISTINCT job_id FROM old_rows);
+    ELSIF TG_OP = 'UPDATE' THEN
+        changed := ARRAY(SELECT job_id FROM old_rows UNION SELECT job_id FROM new_rows);
     ELSE
         changed := ARRAY(SELECT DISTINCT job_id FROM new_rows);
     END IF;
@@ -256,7 +275,8 @@ BEGIN
     ELSE
         PERFORM append_job_change(NEW, 1);
     END IF;
-    IF random() < 0.002 THEN
+    -- Not in the transaction of a client, who may leave it open.
+    IF random() < 0.002 AND calling_role() IN ('admin', 'service_account') THEN
         PERFORM fold_statistics();
     END IF;
     RETURN NULL;
@@ -265,12 +285,26 @@ END $$;
 CREATE FUNCTION count_url_accesses() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    INSERT INTO url_access_changes (
-        job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access)
-    SELECT job_id, count(*), count(*) FILTER (WHERE http_status >= 400), coalesce(sum(bytes_sent), 0),
-        count(response_time_ms), coalesce(sum(response_time_ms), 0), min(accessed_at), max(accessed_at)
-    FROM new_rows WHERE job_id IS NOT NULL GROUP BY job_id;
-    IF random() < 0.002 THEN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO url_access_changes (
+            job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access)
+        SELECT job_id, count(*), count(*) FILTER (WHERE http_status >= 400), coalesce(sum(bytes_sent), 0),
+            count(response_time_ms), coalesce(sum(response_time_ms), 0), min(accessed_at), max(accessed_at)
+        FROM new_rows WHERE job_id IS NOT NULL GROUP BY job_id;
+    ELSE
+        -- The times of the first and the last access are those that an entry ever had.
+        INSERT INTO url_access_changes (
+            job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access)
+        SELECT job_id, sum(weight), coalesce(sum(weight) FILTER (WHERE http_status >= 400), 0),
+            coalesce(sum(weight * bytes_sent), 0), coalesce(sum(weight) FILTER (WHERE response_time_ms IS NOT NULL), 0),
+            coalesce(sum(weight * response_time_ms), 0), min(accessed_at), max(accessed_at)
+        FROM (
+            SELECT job_id, http_status, bytes_sent, response_time_ms, accessed_at, 1 AS weight FROM new_rows
+            UNION ALL
+            SELECT job_id, http_status, bytes_sent, response_time_ms, accessed_at, -1 FROM old_rows) r
+        WHERE job_id IS NOT NULL GROUP BY job_id;
+    END IF;
+    IF random() < 0.002 AND calling_role() IN ('admin', 'service_account') THEN
         PERFORM fold_statistics();
     END IF;
     RETURN NULL;
@@ -282,12 +316,12 @@ CREATE FUNCTION fold_statistics(max_changes integer DEFAULT 10000) RETURNS integ
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     folded integer;
-    accesses integer;
+    changes bigint[];
 BEGIN
     PERFORM require_argument(
         max_changes BETWEEN 1 AND 1000000, 'max_changes', max_changes::text, 'from 1 to 1000000');
     -- Another isolation level does not see what was folded since the transaction began.
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         RETURN 0;
     END IF;
     PERFORM FROM locks WHERE slot = -1 FOR UPDATE SKIP LOCKED;
@@ -316,37 +350,39 @@ BEGIN
     -- What counts no job counts nothing else: each change that takes a job away follows the one that brought it.
     DELETE FROM job_statistics WHERE jobs = 0;
     DELETE FROM job_durations WHERE jobs = 0;
+    changes := ARRAY(SELECT id FROM url_access_changes ORDER BY id LIMIT max_changes);
+    -- A job that was removed may have been made again, with the same id: what follows its removal counts.
+    DELETE FROM url_access_totals WHERE job_id IN (
+        SELECT job_id FROM url_access_changes WHERE id = ANY (changes) AND is_removed);
     WITH gone AS (
-        DELETE FROM url_access_changes WHERE id = ANY (ARRAY(
-            SELECT id FROM url_access_changes ORDER BY id LIMIT max_changes))
-        RETURNING *
-    ), sums AS (
-        SELECT job_id, bool_or(is_removed) AS is_removed, sum(g.accesses) AS accesses, sum(errors) AS errors,
-            sum(total_bytes) AS total_bytes, sum(responses) AS responses, sum(response_time_ms) AS response_time_ms,
-            min(first_access) AS first_access, max(last_access) AS last_access
-        FROM gone g GROUP BY job_id
-    ), removed AS (
-        DELETE FROM url_access_totals WHERE job_id IN (SELECT job_id FROM sums WHERE is_removed)
-    ), totals AS (
-        INSERT INTO url_access_totals AS t (
-            job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access)
-        SELECT job_id, s.accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access
-        FROM sums s WHERE NOT is_removed
-        ON CONFLICT (job_id) DO UPDATE SET accesses = t.accesses + excluded.accesses,
-            errors = t.errors + excluded.errors, total_bytes = t.total_bytes + excluded.total_bytes,
-            responses = t.responses + excluded.responses,
-            response_time_ms = t.response_time_ms + excluded.response_time_ms,
-            first_access = least(t.first_access, excluded.first_access),
-            last_access = greatest(t.last_access, excluded.last_access)
+        DELETE FROM url_access_changes WHERE id = ANY (changes) RETURNING *
     )
-    SELECT count(*) INTO accesses FROM gone;
-    RETURN folded + accesses;
+    INSERT INTO url_access_totals AS t (
+        job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access)
+    SELECT g.job_id, sum(g.accesses), sum(g.errors), sum(g.total_bytes), sum(g.responses), sum(g.response_time_ms),
+        min(g.first_access), max(g.last_access)
+    FROM gone g
+    WHERE NOT EXISTS (SELECT FROM gone r WHERE r.job_id = g.job_id AND r.is_removed AND r.id >= g.id)
+    GROUP BY g.job_id
+    ON CONFLICT (job_id) DO UPDATE SET accesses = t.accesses + excluded.accesses,
+        errors = t.errors + excluded.errors, total_bytes = t.total_bytes + excluded.total_bytes,
+        responses = t.responses + excluded.responses,
+        response_time_ms = t.response_time_ms + excluded.response_time_ms,
+        first_access = least(t.first_access, excluded.first_access),
+        last_access = greatest(t.last_access, excluded.last_access);
+    RETURN folded + cardinality(changes);
 END $$;
 
 -- Makes the summaries anew from the tables: after rows were changed without the triggers, as a restore of single tables
 -- does. Nobody can write to the tables meanwhile. Accesses whose log entries have been removed are counted no more.
 CREATE FUNCTION rebuild_statistics() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
+    -- An old snapshot does not show all that is to be counted.
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'statistics are made anew in a transaction of the isolation level %',
+            upper(current_setting('transaction_isolation'))
+            USING ERRCODE = 'invalid_transaction_state', HINT = 'use READ COMMITTED';
+    END IF;
     LOCK TABLE jobs, elements, url_access_logs IN SHARE ROW EXCLUSIVE MODE;
     TRUNCATE job_statistics, job_durations, job_statistics_changes, url_access_totals, url_access_changes;
     UPDATE jobs j SET total_elements = e.total, completed_elements = e.completed, failed_elements = e.failed
@@ -396,6 +432,8 @@ END $$;
 CREATE TRIGGER touch_elements BEFORE UPDATE ON elements FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
 CREATE TRIGGER touch_jobs BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
 CREATE TRIGGER restrict_client_job BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION restrict_client_job();
+CREATE TRIGGER restrict_client_element BEFORE INSERT ON elements
+    FOR EACH ROW EXECUTE FUNCTION restrict_client_element();
 CREATE TRIGGER validate_job BEFORE INSERT OR UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION validate_job();
 CREATE TRIGGER validate_element BEFORE INSERT OR UPDATE OF job_id, element_type, source_url, text_content, start_time
     ON elements FOR EACH ROW EXECUTE FUNCTION validate_element();
@@ -405,7 +443,8 @@ CREATE TRIGGER reset_elements AFTER UPDATE OF status ON jobs FOR EACH ROW
     WHEN (NEW.status = 'pending' AND OLD.status <> 'pending') EXECUTE FUNCTION reset_elements();
 CREATE TRIGGER follow_steps_inserted AFTER INSERT ON processing_timeline REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION follow_steps();
-CREATE TRIGGER follow_steps_updated AFTER UPDATE ON processing_timeline REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER follow_steps_updated AFTER UPDATE ON processing_timeline
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION follow_steps();
 CREATE TRIGGER follow_steps_deleted AFTER DELETE ON processing_timeline REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION follow_steps();
@@ -425,6 +464,9 @@ CREATE TRIGGER count_job_changed AFTER UPDATE ON jobs FOR EACH ROW
 CREATE TRIGGER clear_job_statistics AFTER TRUNCATE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION clear_statistics();
 CREATE TRIGGER clear_element_statistics AFTER TRUNCATE ON elements FOR EACH STATEMENT EXECUTE FUNCTION clear_statistics();
 CREATE TRIGGER count_url_accesses AFTER INSERT ON url_access_logs REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION count_url_accesses();
+CREATE TRIGGER count_url_accesses_changed AFTER UPDATE ON url_access_logs
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION count_url_accesses();
 CREATE TRIGGER notify_job_insert AFTER INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION notify_job_change();
 CREATE TRIGGER notify_job_update AFTER UPDATE ON jobs FOR EACH ROW

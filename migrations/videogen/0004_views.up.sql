@@ -7,18 +7,21 @@ SELECT j.id, j.status, j.response_type, j.output_format, j.width, j.height, j.fp
     j.progress_percentage, j.current_step, j.priority, j.client_ip, j.retry_count, j.error_code, j.error_message,
     j.output_url, j.file_size_bytes, j.created_at, j.started_at, j.completed_at, j.updated_at,
     j.total_elements, j.completed_elements, j.failed_elements,
-    ((SELECT coalesce(sum(t.accesses), 0) FROM url_access_totals t WHERE t.job_id = j.id)
-        + (SELECT coalesce(sum(c.accesses), 0) FROM url_access_changes c WHERE c.job_id = j.id))::bigint AS url_accesses,
-    extract(epoch FROM coalesce(j.completed_at, now()) - j.started_at)::numeric(12, 3) AS processing_seconds,
-    extract(epoch FROM coalesce(j.started_at, now()) - j.created_at)::numeric(12, 3) AS queue_seconds
-FROM jobs j;
+    ((SELECT coalesce(sum(t.accesses), 0) FROM url_access_totals t WHERE t.job_id = j.id AND removal.id IS NULL)
+        + (SELECT coalesce(sum(c.accesses), 0) FROM url_access_changes c
+            WHERE c.job_id = j.id AND (removal.id IS NULL OR c.id > removal.id)))::bigint AS url_accesses,
+    round(extract(epoch FROM coalesce(j.completed_at, now()) - j.started_at)::numeric, 3) AS processing_seconds,
+    round(extract(epoch FROM coalesce(j.started_at, now()) - j.created_at)::numeric, 3) AS queue_seconds
+FROM jobs j
+-- An earlier job of the same id.
+CROSS JOIN LATERAL (SELECT max(c.id) AS id FROM url_access_changes c WHERE c.job_id = j.id AND c.is_removed) removal;
 
 -- Jobs that wait or are at work, and whether they move: healthy, slow after 5 minutes without a change, stalled
 -- after 10.
 CREATE VIEW active_jobs WITH (security_invoker = true) AS
 SELECT j.id, j.status, j.output_format, j.progress_percentage, j.current_step, j.worker_id, j.priority, j.client_ip,
     j.created_at, j.started_at, j.updated_at,
-    extract(epoch FROM now() - j.updated_at)::numeric(12, 3) AS seconds_since_update,
+    round(extract(epoch FROM now() - j.updated_at)::numeric, 3) AS seconds_since_update,
     CASE
         WHEN j.status = 'pending' AND j.created_at > now() - interval '10 minutes' THEN 'healthy'
         WHEN j.updated_at > now() - interval '5 minutes' THEN 'healthy'
@@ -29,7 +32,7 @@ FROM jobs j WHERE j.status IN ('pending', 'processing');
 
 CREATE VIEW completed_jobs WITH (security_invoker = true) AS
 SELECT id, output_format, width, height, fps, output_url, url_expires_at, file_size_bytes, client_ip, created_at,
-    started_at, completed_at, extract(epoch FROM completed_at - started_at)::numeric(12, 3) AS processing_seconds
+    started_at, completed_at, round(extract(epoch FROM completed_at - started_at)::numeric, 3) AS processing_seconds
 FROM jobs WHERE status = 'completed';
 
 CREATE VIEW failed_jobs WITH (security_invoker = true) AS
@@ -85,13 +88,16 @@ FROM (
     SELECT job_id, sum(accesses)::bigint, sum(errors)::bigint, sum(total_bytes), sum(responses)::bigint,
         sum(response_time_ms), min(first_access), max(last_access), false
     FROM (
-        SELECT job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access,
-            false AS is_removed
-        FROM url_access_totals WHERE job_id IN (SELECT job_id FROM url_access_changes)
+        SELECT job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access
+        FROM url_access_totals
+        WHERE job_id IN (SELECT job_id FROM url_access_changes)
+          AND job_id NOT IN (SELECT job_id FROM url_access_changes WHERE is_removed)
         UNION ALL
-        SELECT job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access, is_removed
-        FROM url_access_changes) r
-    GROUP BY job_id HAVING NOT bool_or(is_removed)) a
+        SELECT job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access
+        FROM url_access_changes c
+        WHERE NOT EXISTS (
+            SELECT FROM url_access_changes r WHERE r.job_id = c.job_id AND r.is_removed AND r.id >= c.id)) r
+    GROUP BY job_id) a
 -- A job with changes is counted by the second part. The condition stands here, and not in the first part, so that the
 -- order of an index on url_access_totals can be used.
 WHERE NOT (a.is_total AND a.job_id IN (SELECT c.job_id FROM url_access_changes c));
@@ -153,19 +159,31 @@ FROM system_metrics WHERE metric_name = 'security_event';
 
 CREATE VIEW system_health WITH (security_invoker = true) AS SELECT * FROM get_system_health();
 
--- The names total_time and mean_time that pg_stat_statements had before PostgreSQL 13, beside those of today, for
--- those who ask by the old ones. Only where the extension is there.
-DO $$
+-- What the extension pg_stat_statements knows, with the names total_time and mean_time that it had before PostgreSQL 13
+-- beside those of today, for those who ask by the old ones. The columns are those that all its versions have. Nothing
+-- here depends on the extension: it can be created, updated and dropped at any time.
+CREATE FUNCTION statement_statistics() RETURNS TABLE (
+    userid oid, dbid oid, queryid bigint, query text, calls bigint, rows bigint, plans bigint, total_plan_time float8,
+    total_exec_time float8, min_exec_time float8, max_exec_time float8, mean_exec_time float8, stddev_exec_time float8,
+    shared_blks_hit bigint, shared_blks_read bigint, shared_blks_dirtied bigint, shared_blks_written bigint,
+    temp_blks_read bigint, temp_blks_written bigint, wal_records bigint, wal_fpi bigint, wal_bytes numeric)
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 DECLARE
-    home text;
+    home name;
 BEGIN
-    SELECT n.nspname INTO home FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-    WHERE e.extname = 'pg_stat_statements';
+    SELECT n.nspname INTO home FROM pg_catalog.pg_extension e
+    JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_stat_statements';
     IF home IS NULL THEN
-        RAISE NOTICE 'pg_stat_statements is not there, so its view is not made';
-        RETURN;
+        RAISE EXCEPTION 'the extension pg_stat_statements is not installed in this database' USING
+            ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'add it to shared_preload_libraries, and run CREATE EXTENSION pg_stat_statements';
     END IF;
-    EXECUTE format(
-        'CREATE VIEW pg_stat_statements AS
-         SELECT s.*, s.total_exec_time AS total_time, s.mean_exec_time AS mean_time FROM %I.pg_stat_statements s', home);
+    RETURN QUERY EXECUTE format(
+        'SELECT userid, dbid, queryid, query, calls, rows, plans, total_plan_time, total_exec_time, min_exec_time,
+            max_exec_time, mean_exec_time, stddev_exec_time, shared_blks_hit, shared_blks_read, shared_blks_dirtied,
+            shared_blks_written, temp_blks_read, temp_blks_written, wal_records, wal_fpi, wal_bytes
+        FROM %I.pg_stat_statements', home);
 END $$;
+
+CREATE VIEW pg_stat_statements WITH (security_invoker = true) AS
+SELECT s.*, s.total_exec_time AS total_time, s.mean_exec_time AS mean_time FROM statement_statistics() s;

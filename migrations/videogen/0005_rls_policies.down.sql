@@ -1,10 +1,19 @@
 DO $$
+DECLARE
+    published name;
 BEGIN
-    IF EXISTS (SELECT FROM pg_publication_tables
-               WHERE pubname = 'supabase_realtime' AND schemaname = current_schema() AND tablename = 'jobs') THEN
-        EXECUTE format(
-            'ALTER PUBLICATION supabase_realtime DROP TABLE %1$I.jobs, %1$I.processing_timeline', current_schema());
-    END IF;
+    FOR published IN
+        SELECT tablename FROM pg_publication_tables WHERE pubname = 'supabase_realtime'
+        AND schemaname = current_schema() AND tablename IN ('jobs', 'processing_timeline')
+    LOOP
+        EXECUTE format('ALTER PUBLICATION supabase_realtime DROP TABLE %I.%I', current_schema(), published);
+    END LOOP;
+EXCEPTION WHEN undefined_object OR insufficient_privilege THEN
+    -- Published by another, or as part of the schema. A table that is dropped leaves the publication.
+    RAISE NOTICE 'the publication supabase_realtime is not ours to change (%)', sqlerrm;
+END $$;
+DO $$
+BEGIN
     IF obj_description(to_regnamespace('auth'), 'pg_namespace') LIKE '%(made by reeve)' THEN
         DROP FUNCTION IF EXISTS auth.can_subscribe_to_job(uuid), auth.client_ip(), auth.is_admin(), auth.user_role();
     END IF;
@@ -41,7 +50,7 @@ REVOKE ALL ON jobs, elements, storage_operations, processing_timeline, url_acces
     client_limits, job_statistics, job_durations, job_statistics_changes, url_access_totals, url_access_changes,
     job_summary, active_jobs, completed_jobs, failed_jobs, element_summary, processing_step_performance,
     storage_performance, url_access_analytics, hourly_job_statistics, daily_job_statistics, error_analysis, recent_alerts,
-    security_log, system_health FROM anon, authenticated, service_role, service_account, admin;
+    security_log, system_health, pg_stat_statements FROM anon, authenticated, service_role, service_account, admin;
 REVOKE EXECUTE ON FUNCTION require_argument, require_id, user_role_of, user_role, calling_role, is_admin, is_service,
     client_ip, can_access_job, can_subscribe_to_job, require_service, require_admin, create_job, add_job_element,
     claim_next_job, update_job_status, complete_job, fail_job, cancel_job, retry_job, timeout_stalled_jobs, step_weight,
@@ -52,7 +61,7 @@ REVOKE EXECUTE ON FUNCTION require_argument, require_id, user_role_of, user_role
     enforce_data_retention, touch_updated_at, latest_step, validate_job, restrict_client_job, validate_element,
     reset_elements, complete_timeline_entry, follow_elements, check_added_elements, refresh_progress, follow_steps,
     append_job_change, job_seconds, duration_bucket, count_job, count_url_accesses, fold_statistics, rebuild_statistics, clear_statistics,
-    notify_job_change, notify_timeline_change, inet_or_null
+    notify_job_change, notify_timeline_change, inet_or_null, statement_statistics
     FROM anon, authenticated, service_role, service_account, admin;
 GRANT EXECUTE ON FUNCTION require_argument, require_id, user_role_of, user_role, calling_role, is_admin, is_service,
     client_ip, can_access_job, can_subscribe_to_job, require_service, require_admin, create_job, add_job_element,
@@ -64,14 +73,19 @@ GRANT EXECUTE ON FUNCTION require_argument, require_id, user_role_of, user_role,
     enforce_data_retention, touch_updated_at, latest_step, validate_job, restrict_client_job, validate_element,
     reset_elements, complete_timeline_entry, follow_elements, check_added_elements, refresh_progress, follow_steps,
     append_job_change, job_seconds, duration_bucket, count_job, count_url_accesses, fold_statistics, rebuild_statistics, clear_statistics,
-    notify_job_change, notify_timeline_change, inet_or_null TO PUBLIC;
+    notify_job_change, notify_timeline_change, inet_or_null, statement_statistics, restrict_client_element TO PUBLIC;
+-- Roles that have rights on other tables of this schema still need it.
 DO $$
+DECLARE
+    role regrole;
 BEGIN
-    IF to_regclass(format('%I.pg_stat_statements', current_schema())) IS NOT NULL THEN
-        EXECUTE format(
-            'REVOKE ALL ON %I.pg_stat_statements FROM service_role, service_account, admin', current_schema());
-    END IF;
-    EXECUTE format('REVOKE USAGE ON SCHEMA %I FROM anon, authenticated, service_role, service_account, admin', current_schema());
+    FOR role IN
+        SELECT r.oid FROM pg_roles r WHERE r.rolname IN ('anon', 'authenticated', 'service_role', 'service_account', 'admin') AND NOT EXISTS (
+            SELECT FROM pg_class c, aclexplode(c.relacl) a
+            WHERE c.relnamespace = current_schema()::regnamespace AND a.grantee IN (0, r.oid))
+    LOOP
+        EXECUTE format('REVOKE USAGE ON SCHEMA %I FROM %s', current_schema(), role);
+    END LOOP;
 END $$;
 
 ALTER TABLE url_access_changes DISABLE ROW LEVEL SECURITY;

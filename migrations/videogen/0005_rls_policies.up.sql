@@ -18,6 +18,15 @@ DO $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO anon, authenticated, service_role, service_account, admin', current_schema());
 END $$;
+-- What default privileges have given, as on Supabase in public, counts for nothing.
+REVOKE ALL ON jobs, elements, storage_operations, processing_timeline, url_access_logs, system_metrics, client_ip_source,
+    client_limits, locks, job_statistics, job_durations, job_statistics_changes, url_access_totals, url_access_changes,
+    job_summary, active_jobs, completed_jobs, failed_jobs, element_summary, processing_step_performance,
+    storage_performance, url_access_analytics, hourly_job_statistics, daily_job_statistics, error_analysis, recent_alerts,
+    security_log, system_health, pg_stat_statements
+    FROM PUBLIC, anon, authenticated, service_role, service_account, admin;
+REVOKE ALL ON SEQUENCE url_access_logs_id_seq, system_metrics_id_seq, job_statistics_changes_id_seq, url_access_changes_id_seq
+    FROM PUBLIC, anon, authenticated, service_role, service_account, admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobs, elements, storage_operations, processing_timeline, url_access_logs,
     system_metrics TO service_role, service_account, admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON client_ip_source, client_limits TO admin;
@@ -25,7 +34,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON client_ip_source, client_limits TO admin
 GRANT SELECT ON job_statistics, job_durations, job_statistics_changes, url_access_totals, url_access_changes,
     job_summary, active_jobs, completed_jobs, failed_jobs, element_summary, processing_step_performance,
     storage_performance, url_access_analytics, hourly_job_statistics, daily_job_statistics, error_analysis, recent_alerts,
-    security_log, system_health TO service_role, service_account, admin;
+    security_log, system_health, pg_stat_statements TO service_role, service_account, admin;
 GRANT SELECT ON jobs, elements, storage_operations, processing_timeline, url_access_logs, url_access_totals,
     url_access_changes, job_summary, active_jobs, completed_jobs, failed_jobs, element_summary,
     processing_step_performance, storage_performance, url_access_analytics, error_analysis TO anon, authenticated;
@@ -49,7 +58,8 @@ REVOKE EXECUTE ON FUNCTION require_argument, require_id, user_role_of, user_role
     enforce_data_retention, touch_updated_at, latest_step, validate_job, restrict_client_job, validate_element,
     reset_elements, complete_timeline_entry, follow_elements, check_added_elements, refresh_progress, follow_steps,
     append_job_change, job_seconds, duration_bucket, count_job, count_url_accesses, fold_statistics, rebuild_statistics, clear_statistics,
-    notify_job_change, notify_timeline_change, inet_or_null FROM PUBLIC;
+    notify_job_change, notify_timeline_change, inet_or_null, statement_statistics, restrict_client_element
+    FROM PUBLIC, anon, authenticated, service_role, service_account, admin;
 -- What clients call, and what these functions call in turn.
 GRANT EXECUTE ON FUNCTION require_argument, require_id, user_role_of, user_role, is_admin, is_service, client_ip,
     can_access_job, can_subscribe_to_job, step_weight, create_job, add_job_element, calculate_job_progress,
@@ -58,18 +68,10 @@ GRANT EXECUTE ON FUNCTION require_argument, require_id, user_role_of, user_role,
 GRANT EXECUTE ON FUNCTION require_service, require_admin, claim_next_job, update_job_status, complete_job,
     fail_job, cancel_job, retry_job, timeout_stalled_jobs, lock_job, start_processing_step, complete_processing_step,
     latest_step, update_element_status, log_storage_operation, log_url_access, record_metric, get_job_statistics,
-    get_storage_statistics, get_system_health, inet_or_null, fold_statistics
+    get_storage_statistics, get_system_health, inet_or_null, statement_statistics, fold_statistics
     TO service_role, service_account, admin;
 GRANT EXECUTE ON FUNCTION retention_cutoff, tell_what_is_left, cleanup_old_jobs, cleanup_old_metrics,
     cleanup_old_access_logs, enforce_data_retention, rebuild_statistics TO admin;
-DO $$
-BEGIN
-    -- What statements others run is not for clients.
-    IF to_regclass(format('%I.pg_stat_statements', current_schema())) IS NOT NULL THEN
-        EXECUTE format(
-            'GRANT SELECT ON %I.pg_stat_statements TO service_role, service_account, admin', current_schema());
-    END IF;
-END $$;
 
 -- Jobs: anybody may ask for one, and sees those from the address they come from.
 CREATE POLICY jobs_create ON jobs FOR INSERT TO anon, authenticated

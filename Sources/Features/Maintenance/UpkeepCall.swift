@@ -37,6 +37,14 @@ struct UpkeepCall: Sendable {
                     hint: "make one of these roles the owner of the function, revoke their rights on the schema, or "
                         + "name them in trusted_roles")
             }
+            let makers = try SystemPath.triggerMakers(in: schema, trusted: trusted, on: connection)
+            if !makers.isEmpty {
+                throw UpkeepProblem(
+                    message: "it would run as a superuser on tables on which other roles have triggers or may create "
+                        + "them: " + makers.map { visible($0) }.joined(separator: ", "),
+                    hint: "revoke TRIGGER on the tables from these roles and drop their triggers, or name the roles in "
+                        + "trusted_roles")
+            }
         }
         return target
     }
@@ -73,7 +81,11 @@ struct UpkeepCall: Sendable {
 
     private func value(_ target: UpkeepTarget, on connection: isolated Connection) throws -> String? {
         guard let owner = target.owner else {
-            return try connection.underPath(of: schema) { try connection.query("SELECT \(call)").first?.get(0) }
+            let result: String? = try connection.underPath(of: schema) {
+                try connection.query("SELECT \(call)").first?.get(0)
+            }
+            if target.isSuperuser { try refuseLateTriggers(of: nil, on: connection) }
+            return result
         }
         return try value(as: owner, target, on: connection)
     }
@@ -108,6 +120,7 @@ struct UpkeepCall: Sendable {
             target.isSuperuser
             ? ("SET LOCAL session_replication_role = replica", "SET LOCAL session_replication_role = origin") : ("", "")
         if target.isSuperuser {
+            try refuseLoudEventTriggers(on: connection)
             try connection.execute(
                 "\(quiet);\n\(creation);\nALTER FUNCTION \(Self.wrapper) OWNER TO \(quoteIdentifier(owner));\n\(loud)")
         } else {
@@ -122,10 +135,30 @@ struct UpkeepCall: Sendable {
         return result
     }
 
+    /// Refuses the call if event triggers fire although `session_replication_role` is `replica`, with functions of others.
+    private func refuseLoudEventTriggers(on connection: isolated Connection) throws {
+        let row = try connection.query(
+            """
+            SELECT e.evtname::pg_catalog.text, o.rolname::pg_catalog.text
+            FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid
+            JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
+            WHERE e.evtenabled IN ('A', 'R') AND NOT o.rolsuper AND o.rolname <> ALL ($1::pg_catalog.text[])
+            ORDER BY 1 LIMIT 1
+            """, [trusted]
+        ).first
+        guard let row else { return }
+        let (trigger, role): (String, String) = (try row.get(0), try row.get(1))
+        throw UpkeepProblem(
+            message: "the event trigger \(visible(trigger)) fires always, and would run a function of \(visible(role)) "
+                + "with the rights of a superuser",
+            hint: "connect as the owner of the function that is to be called, or run ALTER EVENT TRIGGER "
+                + "\(quoteIdentifier(trigger)) ENABLE, or name the role in trusted_roles")
+    }
+
     /// Refuses to commit if code of others could run at COMMIT: a trigger can defer itself again after the wrapper has run
     /// it. Only tables that the transaction has changed count; it holds locks on them. That a function is SECURITY DEFINER
     /// does not help, because its owner can change that at any moment.
-    private func refuseLateTriggers(of owner: String, on connection: isolated Connection) throws {
+    private func refuseLateTriggers(of owner: String?, on connection: isolated Connection) throws {
         let row = try connection.query(
             """
             SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, t.tgname::pg_catalog.text
@@ -155,8 +188,8 @@ struct UpkeepCall: Sendable {
             message:
                 "it changes \(visible(schema)).\(visible(table)), and the deferrable trigger \(visible(trigger)) there "
                 + "could run at COMMIT with more rights than its owner has",
-            hint:
-                "connect as \(visible(owner)), make the trigger not deferrable, or name the owners of the table and of "
+            hint: (owner.map { "connect as \(visible($0)), make" } ?? "make")
+                + " the trigger not deferrable, or name the owners of the table and of "
                 + "the trigger's function in trusted_roles")
     }
 }

@@ -34,9 +34,17 @@ struct RealtimeState: Sendable, Equatable {
         let declared = open.systems.compactMap { system in system[RealtimeSection.section].map { (system, $0) } }
         var state = RealtimeState()
         let triggers = declared.flatMap { system, realtime in
-            wanted(realtime.channels, in: system.schema)
+            realtime.channels.sorted { $0.key < $1.key }.flatMap { channel, tables in
+                tables.sorted { $0.key < $1.key }.map {
+                    Wanted(name: channel, schema: system.schema, table: $0.key, events: $0.value)
+                }
+            }
         }
-        let members = declared.flatMap { system, realtime in wanted(realtime.publications, in: system.schema) }
+        let members = declared.flatMap { system, realtime in
+            realtime.publications.sorted { $0.key < $1.key }.flatMap { publication, tables in
+                tables.map { Wanted(name: publication, schema: system.schema, table: $0) }
+            }
+        }
         if !triggers.isEmpty || !members.isEmpty {
             state = try await open.database.pool.with(within: limit) { connection in
                 var state = RealtimeState()
@@ -55,12 +63,8 @@ struct RealtimeState: Sendable, Equatable {
         let name: String
         let schema: String
         let table: String
-    }
-
-    private static func wanted(_ tables: [String: [String]], in schema: String) -> [Wanted] {
-        tables.sorted { $0.key < $1.key }.flatMap { name, tables in
-            tables.map { Wanted(name: name, schema: schema, table: $0) }
-        }
+        /// What the triggers of a channel must announce.
+        var events: [ChangeEvent] = []
     }
 
     // MARK: Notifications
@@ -109,39 +113,49 @@ struct RealtimeState: Sendable, Equatable {
         }
     }
 
-    /// Finds tables without a trigger that notifies the channel, and such triggers that are disabled. A trigger notifies
-    /// a channel if the source of its function, or one of its arguments, contains the channel's name.
+    /// Finds tables of which no enabled trigger notifies the channel, or not of all events. A trigger notifies a channel
+    /// if the source of its function, or one of its arguments, contains the channel's name as a word.
     private mutating func readTriggers(_ wanted: [Wanted], on connection: isolated Connection) throws {
         let rows = try connection.query(
             """
-            SELECT w.name, w.schema, w.relation, c.oid IS NOT NULL AS found,
-                   t.names IS NOT NULL AS fires, t.disabled
-            FROM unnest($1::pg_catalog.text[], $2::pg_catalog.text[], $3::pg_catalog.text[]) AS w (name, schema, relation)
+            SELECT w.name, w.schema, w.relation, c.oid IS NOT NULL AS found, w.events,
+                   coalesce(t.announced, 0) AS announced, t.disabled
+            FROM unnest($1::pg_catalog.text[], $2::pg_catalog.text[], $3::pg_catalog.text[], $4::pg_catalog.int4[])
+                AS w (name, schema, relation, events)
             \(Self.tableJoin)
             LEFT JOIN LATERAL (
-                SELECT pg_catalog.array_agg(g.tgname) AS names,
+                SELECT pg_catalog.bit_or(g.tgtype) FILTER (WHERE g.tgenabled IN ('O', 'A'))::pg_catalog.int4 AS announced,
                        pg_catalog.min(g.tgname::pg_catalog.text) FILTER (WHERE g.tgenabled NOT IN ('O', 'A')) AS disabled
                 FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
-                WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (
-                    pg_catalog.strpos(p.prosrc, w.name) > 0
-                    OR pg_catalog.strpos(pg_catalog.encode(g.tgargs, 'escape'), w.name) > 0)) t ON true
+                WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND
+                    pg_catalog.concat_ws(' ', p.prosrc, pg_catalog.replace(pg_catalog.encode(g.tgargs, 'escape'), '\\000', ' '))
+                    ~ pg_catalog.concat('(^|[^[:alnum:]_$])',
+                        pg_catalog.regexp_replace(w.name, '([^[:alnum:]_])', '\\\\\\1', 'g'), '([^[:alnum:]_$]|$)')) t
+                ON true
             ORDER BY w.schema, w.relation, w.name
-            """, [wanted.map(\.name), wanted.map(\.schema), wanted.map(\.table)])
+            """,
+            [
+                wanted.map(\.name), wanted.map(\.schema), wanted.map(\.table),
+                wanted.map { $0.events.reduce(0) { $0 | $1.rawValue } },
+            ])
         for row in rows where try row.get("found") {
             let (schema, table): (String, String) = (try row.get("schema"), try row.get("relation"))
             let (channel, disabled): (String, String?) = (try row.get("name"), try row.get("disabled"))
+            let (events, announced): (Int, Int) = (try row.get("events"), try row.get("announced"))
             let shown = "\(visible(schema)).\(visible(table))"
-            if let disabled {
+            let missing = ChangeEvent.allCases.filter { events & ~announced & $0.rawValue != 0 }
+            if let disabled, events == 0 || !missing.isEmpty {
                 problems.append(
                     Problem(
                         message: "the trigger \(visible(disabled)) of \(shown), which notifies \(visible(channel)), is "
                             + "disabled",
                         mend: "ALTER TABLE \(quoteIdentifier(schema)).\(quoteIdentifier(table)) ENABLE TRIGGER "
                             + "\(quoteIdentifier(disabled))"))
-            } else if try !row.get("fires") {
+            } else if announced == 0 || !missing.isEmpty {
+                let what = missing.map { " of \($0.word)s" }.first
                 problems.append(
                     Problem(
-                        message: "no trigger of \(shown) notifies \(visible(channel))",
+                        message: "no trigger of \(shown) notifies \(visible(channel))\(what ?? "")",
                         mend: "apply the migrations that create the trigger, or change 'realtime' in system.yaml"))
             }
         }
