@@ -113,6 +113,33 @@ struct AllSystemsTests {
         #expect(after == before)
     }
 
+    @Test(arguments: ["videogen", "csvbatch"])
+    func `a system leaves a shared schema as it was, also if others changed its publication`(name: String) async throws
+    {
+        let database = try TestDatabase.current
+        let migrator = try Migrator(
+            database: Database(database.settings),
+            systems: ShippedFixture.systems([name], schemas: [name: "public"]))
+        _ = try await migrator.up()
+        let published = name == "videogen" ? "jobs" : "csv_batches"
+        try await database.execute(
+            """
+            REVOKE USAGE ON SCHEMA public FROM PUBLIC;
+            CREATE FUNCTION public.others() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+            ALTER PUBLICATION supabase_realtime DROP TABLE public.\(published);
+            """)
+        _ = try await migrator.down(to: 0)
+        let usage = "SELECT has_schema_privilege('anon', 'public', 'USAGE')"
+        #expect(try await database.value(usage) == true)
+        try await database.execute("DROP FUNCTION public.others()")
+        // Published by another: the system is applied and taken back all the same.
+        try await database.execute(
+            "DROP PUBLICATION IF EXISTS supabase_realtime; CREATE PUBLICATION supabase_realtime FOR ALL TABLES")
+        _ = try await migrator.up()
+        _ = try await migrator.down(to: 0)
+        #expect(try await database.value(usage) == false)
+    }
+
     @Test func `a superuser runs no triggers of whoever made the schema storage`() async throws {
         let database = try TestDatabase.current
         let role = "\(database.name)_other"

@@ -148,9 +148,23 @@ struct CSVBatchAccessTests {
             #expect(forged?.sqlState == "42501")
             let large = #expect(throws: PostgresError.self) {
                 try connection.execute(
-                    "UPDATE csv_row_jobs SET row_data = jsonb_build_object('a', repeat('x', 1048576))")
+                    "UPDATE csv_row_jobs SET row_data = (SELECT jsonb_agg(1e131071) FROM generate_series(1, 9))")
             }
             #expect(large?.sqlState == "23514")
+        }
+    }
+
+    @Test func `a path that a service has set stays when the user changes something else`() async throws {
+        try await TestDatabase.current.with { connection in
+            let batch = try Fixture.batch(connection, rows: 1)
+            try Self.run(
+                "UPDATE csv_batches SET storage_path = 'imports/f.csv' WHERE id = '\(batch)'", as: "service_role",
+                on: connection)
+            for path in ["imports/f.csv", "\(Fixture.owner)/f.csv", "csv-uploads/\(Fixture.owner)/a/f.csv"] {
+                try Self.run("UPDATE csv_batches SET filename = 'g', storage_path = '\(path)'", on: connection)
+            }
+            let stored: String = try #require(try connection.query("SELECT storage_path FROM csv_batches").first).get(0)
+            #expect(stored == "csv-uploads/\(Fixture.owner)/a/f.csv")
         }
     }
 

@@ -69,13 +69,16 @@ struct PublisherWorkTests {
     @Test func `a removed post is not revived by an import`() async throws {
         try await with { connection in
             try connection.execute(
-                "UPDATE posts SET takedown_status = 'takedown_pending'; UPDATE posts SET takedown_status = 'removed'")
+                """
+                UPDATE posts SET takedown_status = 'takedown_pending'; UPDATE posts SET content_hash = 'other';
+                UPDATE posts SET takedown_status = 'removed', content_hash = 'other'
+                """)
             let values = "(reddit_post_id, title, subreddit, created_ts, score, content_hash)"
             try connection.execute(
                 """
                 INSERT INTO posts \(values) VALUES ('a', 'A', 's', now(), 5, 'hash') ON CONFLICT DO NOTHING;
-                INSERT INTO posts \(values) VALUES ('a', 'A', 's', now(), 5, 'hash')
-                ON CONFLICT (reddit_post_id) DO UPDATE SET score = EXCLUDED.score;
+                INSERT INTO posts \(values) VALUES ('a', 'A', 's', now(), 5, 'edited')
+                ON CONFLICT (reddit_post_id) DO UPDATE SET score = EXCLUDED.score, content_hash = EXCLUDED.content_hash;
                 INSERT INTO posts \(values) VALUES ('posted again', 'A', 's', now(), 5, 'hash') ON CONFLICT DO NOTHING;
                 """)
             try Self.fails(

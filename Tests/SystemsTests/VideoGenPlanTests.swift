@@ -69,6 +69,15 @@ struct VideoGenPlanTests {
                 of: Self.tables.union(["job_statistics", "job_durations"]),
                 in: statement.replacing("%", with: "'00000000-0000-4000-8000-000000000110'::uuid"), schema: "videogen")
         }
+        // A job with many new accesses is counted once, also if the statistics do not know of them.
+        let hot = """
+            SELECT log_url_access('00000000-0000-4000-8000-000000000200', 'u') FROM generate_series(1, 300);
+            SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off
+            """
+        let scans = try await StatementPlans.scans(
+            of: "SELECT * FROM url_access_analytics WHERE job_id = '00000000-0000-4000-8000-000000000200'", after: hot,
+            schema: "videogen")
+        #expect(scans.filter { $0.table == "url_access_changes" }.count <= 6)
         // The oldest job that waits is found without the index that has all jobs.
         let health = try await StatementPlans.scans(of: "SELECT * FROM get_system_health()", schema: "videogen")
         #expect(!health.contains { $0.index == "idx_jobs_created_at" })

@@ -35,6 +35,17 @@ BEGIN
             'update_session_cost', 'update_session_cost_on_update', 'update_session_cost_on_delete',
             'clear_session_costs_on_truncate', 'defer_cost_keys')
         UNION ALL
+        SELECT format('state of the trigger %I', tgname) FROM pg_catalog.pg_trigger
+        WHERE tgrelid = costs AND NOT tgisinternal AND tgenabled <> 'O'
+        UNION ALL
+        SELECT 'replica identity' FROM pg_catalog.pg_class WHERE oid = costs AND relreplident <> 'd'
+        UNION ALL
+        SELECT 'storage parameters' FROM pg_catalog.pg_class WHERE oid = costs AND reloptions IS NOT NULL
+        UNION ALL
+        SELECT format('statistics target of the column %I', attname) FROM pg_catalog.pg_attribute
+        WHERE attrelid = costs AND attnum > 0 AND NOT attisdropped
+          AND (coalesce(attstattarget, -1) <> -1 OR attoptions IS NOT NULL)
+        UNION ALL
         SELECT format('rule %I', rulename) FROM pg_catalog.pg_rewrite WHERE ev_class = costs
         UNION ALL
         SELECT format('statistics %I', stxname) FROM pg_catalog.pg_statistic_ext WHERE stxrelid = costs
@@ -50,7 +61,7 @@ BEGIN
     IF additions IS NOT NULL THEN
         RAISE EXCEPTION 'generation_costs has what would be lost: %', additions USING
             ERRCODE = 'object_not_in_prerequisite_state',
-            HINT = 'drop it, and create it again on the new table';
+            HINT = 'drop or reset it, and add it again to the new table';
     END IF;
 END $$;
 

@@ -43,8 +43,8 @@ CREATE TABLE csv_row_jobs (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     batch_id uuid NOT NULL REFERENCES csv_batches (id) ON DELETE CASCADE,
     row_number integer NOT NULL CHECK (row_number > 0),
-    -- A row that is too large to be read would hold up all workers.
-    row_data jsonb NOT NULL CHECK (pg_column_size(row_data) <= 1048576),
+    -- A row that is too large to be read would hold up all workers. What counts is its text: 1e100000 is short in jsonb.
+    row_data jsonb NOT NULL CHECK (octet_length(row_data::text) <= 1048576),
     status text NOT NULL DEFAULT 'pending'
         CHECK (status IN ('pending', 'claimed', 'processing', 'completed', 'failed')),
     trigger_text text,

@@ -8,8 +8,8 @@ BEGIN
     LOOP
         EXECUTE format('ALTER PUBLICATION supabase_realtime DROP TABLE %I.%I', current_schema(), published);
     END LOOP;
-EXCEPTION WHEN undefined_object OR insufficient_privilege THEN
-    -- Published by another, or as part of the schema. A table that is dropped leaves the publication.
+EXCEPTION WHEN undefined_object OR insufficient_privilege OR object_not_in_prerequisite_state THEN
+    -- Published by another, or with all tables. A table that is dropped leaves the publication.
     RAISE NOTICE 'the publication supabase_realtime is not ours to change (%)', sqlerrm;
 END $$;
 GRANT EXECUTE ON FUNCTION claim_next_csv_row_job(text, uuid, integer),
@@ -34,21 +34,11 @@ DROP POLICY service_rows ON csv_row_jobs;
 DROP POLICY own_rows ON csv_row_jobs;
 DROP POLICY service_batches ON csv_batches;
 DROP POLICY own_batches ON csv_batches;
+DROP TRIGGER restrict_csv_path_updated ON csv_batches;
+DROP TRIGGER restrict_csv_path_inserted ON csv_batches;
+DROP FUNCTION restrict_csv_path();
 REVOKE ALL ON csv_batches, csv_row_jobs, csv_processing_workers, csv_processing_logs
     FROM anon, authenticated, service_role;
--- Roles that have rights on other tables of this schema still need it.
-DO $$
-DECLARE
-    role regrole;
-BEGIN
-    FOR role IN
-        SELECT r.oid FROM pg_roles r WHERE r.rolname IN ('anon', 'authenticated', 'service_role') AND NOT EXISTS (
-            SELECT FROM pg_class c, aclexplode(c.relacl) a
-            WHERE c.relnamespace = current_schema()::regnamespace AND a.grantee IN (0, r.oid))
-    LOOP
-        EXECUTE format('REVOKE USAGE ON SCHEMA %I FROM %s', current_schema(), role);
-    END LOOP;
-END $$;
 ALTER TABLE csv_processing_logs DISABLE ROW LEVEL SECURITY;
 ALTER TABLE csv_processing_workers DISABLE ROW LEVEL SECURITY;
 ALTER TABLE csv_row_jobs DISABLE ROW LEVEL SECURITY;

@@ -27,8 +27,7 @@ BEGIN
             length(name) <= 1024
             AND name !~ '(^|/)\.{0,2}(/|$)'
             AND name !~ '[\x01-\x1f\x7f-\x9f\\]'),
-        owner uuid DEFAULT (
-            nullif(coalesce(nullif(current_setting('request.jwt.claims', true), ''), '{}')::jsonb ->> 'sub', '')::uuid),
+        owner uuid,
         metadata jsonb NOT NULL DEFAULT '{}',
         created_at timestamptz NOT NULL DEFAULT now(),
         updated_at timestamptz NOT NULL DEFAULT now(),

@@ -165,14 +165,14 @@ BEGIN
     IF retried > 0 THEN
         -- The change that opens a batch again clears completed_at; see keep_completed_batches.
         UPDATE batch_jobs b SET completed_at = now()
-        WHERE b.job_id = batch AND b.status = 'completed' AND b.completed_at IS NULL;
+        WHERE b.job_id = batch AND is_held AND b.status = 'completed' AND b.completed_at IS NULL;
         UPDATE batch_jobs b SET
             processed_items = greatest(b.processed_items - retried, 0),
             failure_count = greatest(b.failure_count - retried, 0),
             status = CASE WHEN b.status = 'pending' THEN b.status ELSE 'processing' END,
             completed_at = NULL,
             error_message = NULL
-        WHERE b.job_id = batch;
+        WHERE b.job_id = batch AND is_held;
     END IF;
     RETURN retried;
 END $$;

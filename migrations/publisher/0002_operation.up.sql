@@ -37,9 +37,9 @@ BEGIN
                 USING ERRCODE = 'check_violation', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME,
                 COLUMN = 'ghost_post_id', HINT = 'delete what was published in Ghost';
         END IF;
-        -- By its hash a repost is known, also after an import has found the post edited.
-        NEW.content_hash := coalesce(OLD.content_hash, NEW.content_hash);
     END IF;
+    -- By its hash a repost is known, also after an import has found the post edited.
+    NEW.content_hash := coalesce(OLD.content_hash, NEW.content_hash);
     RETURN NEW;
 END $$;
 

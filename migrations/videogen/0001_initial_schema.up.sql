@@ -48,8 +48,8 @@ CREATE TABLE jobs (
     completed_at timestamptz,
     updated_at timestamptz NOT NULL DEFAULT now(),
     CHECK (completed_elements + failed_elements <= total_elements),
-    CHECK (isfinite(created_at) AND isfinite(started_at) AND isfinite(completed_at) AND isfinite(updated_at)),
-    CHECK (created_at < '10000-01-01 00:00:00+00')
+    CHECK (isfinite(created_at) AND isfinite(started_at) AND isfinite(completed_at) AND isfinite(updated_at)
+        AND created_at < '10000-01-01 00:00:00+00')
 );
 
 -- What a video is composed of.
@@ -93,7 +93,7 @@ CREATE TABLE storage_operations (
     http_status integer CHECK (http_status BETWEEN 100 AND 599),
     error_message text,
     metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
-    created_at timestamptz NOT NULL DEFAULT now() CHECK (isfinite(created_at))
+    created_at timestamptz NOT NULL DEFAULT now() CHECK (created_at < 'infinity')
 );
 
 CREATE TABLE processing_timeline (
@@ -104,8 +104,9 @@ CREATE TABLE processing_timeline (
     attempt integer NOT NULL CHECK (attempt > 0),
     -- null: the step has not ended
     success boolean,
-    started_at timestamptz NOT NULL DEFAULT clock_timestamp() CHECK (isfinite(started_at)),
-    completed_at timestamptz CHECK (isfinite(completed_at)),
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp()
+        CHECK (started_at > '-infinity' AND started_at < 'infinity'),
+    completed_at timestamptz CHECK (completed_at > '-infinity' AND completed_at < 'infinity'),
     duration_ms bigint CHECK (duration_ms >= 0),
     cpu_percent numeric(6, 2) CHECK (cpu_percent >= 0 AND cpu_percent <> 'NaN'),
     memory_mb numeric(12, 2) CHECK (memory_mb >= 0 AND memory_mb <> 'NaN'),
@@ -129,7 +130,7 @@ CREATE TABLE url_access_logs (
     http_status integer CHECK (http_status BETWEEN 100 AND 599),
     bytes_sent bigint CHECK (bytes_sent >= 0),
     response_time_ms integer CHECK (response_time_ms >= 0),
-    accessed_at timestamptz NOT NULL DEFAULT now() CHECK (isfinite(accessed_at))
+    accessed_at timestamptz NOT NULL DEFAULT now() CHECK (accessed_at < 'infinity')
 );
 
 CREATE TABLE system_metrics (
@@ -140,7 +141,7 @@ CREATE TABLE system_metrics (
     labels jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(labels) = 'object'),
     alert_threshold numeric,
     is_alert boolean GENERATED ALWAYS AS (alert_threshold IS NOT NULL AND metric_value >= alert_threshold) STORED,
-    recorded_at timestamptz NOT NULL DEFAULT now() CHECK (isfinite(recorded_at)),
+    recorded_at timestamptz NOT NULL DEFAULT now() CHECK (recorded_at < 'infinity'),
     -- Neither NaN nor, from PostgreSQL 14 on, infinite.
     CHECK (metric_value::text NOT IN ('NaN', 'Infinity', '-Infinity')),
     CHECK (alert_threshold::text NOT IN ('NaN', 'Infinity', '-Infinity'))

@@ -361,8 +361,10 @@ BEGIN
         job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access)
     SELECT g.job_id, sum(g.accesses), sum(g.errors), sum(g.total_bytes), sum(g.responses), sum(g.response_time_ms),
         min(g.first_access), max(g.last_access)
-    FROM gone g
-    WHERE NOT EXISTS (SELECT FROM gone r WHERE r.job_id = g.job_id AND r.is_removed AND r.id >= g.id)
+    FROM gone g LEFT JOIN (
+        SELECT r.job_id, max(r.id) AS id FROM gone r WHERE r.is_removed GROUP BY r.job_id) removal
+        ON removal.job_id = g.job_id
+    WHERE g.id > coalesce(removal.id, 0)
     GROUP BY g.job_id
     ON CONFLICT (job_id) DO UPDATE SET accesses = t.accesses + excluded.accesses,
         errors = t.errors + excluded.errors, total_bytes = t.total_bytes + excluded.total_bytes,

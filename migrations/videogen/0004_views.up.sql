@@ -95,8 +95,10 @@ FROM (
         UNION ALL
         SELECT job_id, accesses, errors, total_bytes, responses, response_time_ms, first_access, last_access
         FROM url_access_changes c
-        WHERE NOT EXISTS (
-            SELECT FROM url_access_changes r WHERE r.job_id = c.job_id AND r.is_removed AND r.id >= c.id)) r
+        LEFT JOIN (
+            SELECT job_id AS removed, max(id) AS last FROM url_access_changes WHERE is_removed GROUP BY 1) gone
+            ON removed = c.job_id
+        WHERE c.id > coalesce(last, 0)) r
     GROUP BY job_id) a
 -- A job with changes is counted by the second part. The condition stands here, and not in the first part, so that the
 -- order of an index on url_access_totals can be used.
@@ -160,8 +162,8 @@ FROM system_metrics WHERE metric_name = 'security_event';
 CREATE VIEW system_health WITH (security_invoker = true) AS SELECT * FROM get_system_health();
 
 -- What the extension pg_stat_statements knows, with the names total_time and mean_time that it had before PostgreSQL 13
--- beside those of today, for those who ask by the old ones. The columns are those that all its versions have. Nothing
--- here depends on the extension: it can be created, updated and dropped at any time.
+-- beside those of today, for those who ask by the old ones. The columns are those that all its versions from 1.8 on have.
+-- Nothing here depends on the extension: it can be updated and dropped at any time.
 CREATE FUNCTION statement_statistics() RETURNS TABLE (
     userid oid, dbid oid, queryid bigint, query text, calls bigint, rows bigint, plans bigint, total_plan_time float8,
     total_exec_time float8, min_exec_time float8, max_exec_time float8, mean_exec_time float8, stddev_exec_time float8,

@@ -8,8 +8,8 @@ BEGIN
     LOOP
         EXECUTE format('ALTER PUBLICATION supabase_realtime DROP TABLE %I.%I', current_schema(), published);
     END LOOP;
-EXCEPTION WHEN undefined_object OR insufficient_privilege THEN
-    -- Published by another, or as part of the schema. A table that is dropped leaves the publication.
+EXCEPTION WHEN undefined_object OR insufficient_privilege OR object_not_in_prerequisite_state THEN
+    -- Published by another, or with all tables. A table that is dropped leaves the publication.
     RAISE NOTICE 'the publication supabase_realtime is not ours to change (%)', sqlerrm;
 END $$;
 DO $$
@@ -74,19 +74,6 @@ GRANT EXECUTE ON FUNCTION require_argument, require_id, user_role_of, user_role,
     reset_elements, complete_timeline_entry, follow_elements, check_added_elements, refresh_progress, follow_steps,
     append_job_change, job_seconds, duration_bucket, count_job, count_url_accesses, fold_statistics, rebuild_statistics, clear_statistics,
     notify_job_change, notify_timeline_change, inet_or_null, statement_statistics, restrict_client_element TO PUBLIC;
--- Roles that have rights on other tables of this schema still need it.
-DO $$
-DECLARE
-    role regrole;
-BEGIN
-    FOR role IN
-        SELECT r.oid FROM pg_roles r WHERE r.rolname IN ('anon', 'authenticated', 'service_role', 'service_account', 'admin') AND NOT EXISTS (
-            SELECT FROM pg_class c, aclexplode(c.relacl) a
-            WHERE c.relnamespace = current_schema()::regnamespace AND a.grantee IN (0, r.oid))
-    LOOP
-        EXECUTE format('REVOKE USAGE ON SCHEMA %I FROM %s', current_schema(), role);
-    END LOOP;
-END $$;
 
 ALTER TABLE url_access_changes DISABLE ROW LEVEL SECURITY;
 ALTER TABLE url_access_totals DISABLE ROW LEVEL SECURITY;

@@ -150,6 +150,6 @@ END $$;
 DO $$
 BEGIN
     EXECUTE format('ALTER PUBLICATION supabase_realtime ADD TABLE %1$I.jobs, %1$I.processing_timeline', current_schema());
-EXCEPTION WHEN undefined_object OR insufficient_privilege THEN
+EXCEPTION WHEN undefined_object OR insufficient_privilege OR duplicate_object OR object_not_in_prerequisite_state THEN
     RAISE NOTICE 'the publication supabase_realtime is not ours to change; add jobs and processing_timeline to it';
 END $$;
