@@ -19,7 +19,7 @@ struct StepSessionTests {
         CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT set_config('search_path', 'o', false) $$;
         CREATE TABLE gate (x int);
         GRANT USAGE ON SCHEMA app TO pg_monitor;
-        GRANT ALL ON gate TO pg_monitor;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON gate TO pg_monitor;
         CREATE TABLE d (d date);
         CREATE TABLE o.t1 (x int);
         """
