@@ -115,6 +115,7 @@ struct CSVBatchClaimTests {
             try await database.connection { worker in
                 try await worker.with { connection in
                     try connection.execute("BEGIN")
+                    try connection.query("SELECT FROM csvbatch.csv_batches WHERE id = $1 FOR NO KEY UPDATE", [second])
                     try connection.query("SELECT FROM csvbatch.csv_row_jobs WHERE batch_id = $1 FOR UPDATE", [second])
                 }
                 try await database.with { connection in
