@@ -9,7 +9,8 @@ import Storage
 public protocol AnchorPlace: Sendable {
     var place: String { get }
 
-    /// Stores an anchor. If the place already has the anchor, it is not stored a second time.
+    /// Stores an anchor. If the place already has the anchor, it is not stored a second time. A repository must have
+    /// its mark.
     func keep(_ anchor: AuditAnchor) throws
 
     /// Whether the place stores exactly this anchor.
@@ -114,6 +115,7 @@ struct AnchorFolder: AnchorPlace {
     }
 
     func keep(_ anchor: AuditAnchor) throws {
+        _ = try RepositoryMark.require(in: store)
         let object = object(anchor)
         let writer = try store.write(object)
         do {

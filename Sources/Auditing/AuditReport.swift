@@ -166,7 +166,7 @@ extension AuditWork {
     public func verify(more: [String: [String]] = [:]) async throws -> AuditReport {
         let isInstalled = try await open.database.pool.with { try LedgerSchema.isInstalled(on: $0) }
         let keyFile = keyFile
-        var key: AuditKey?
+        var key: SigningKey?
         var keyProblem: String?
         do {
             key = try await withinLimit(limit, place: keyFile.file.path) { try keyFile.read() }
@@ -191,7 +191,7 @@ extension AuditWork {
 
 extension AuditReport {
     /// Adds a problem if the ledger does not exist, but genuine anchors show that it existed.
-    fileprivate mutating func noteMissingLedger(_ found: AuditWork.Found, _ key: AuditKey?) {
+    fileprivate mutating func noteMissingLedger(_ found: AuditWork.Found, _ key: SigningKey?) {
         let genuine = found.lines.compactMap { AuditAnchor($0) }.filter { anchor in key.map(anchor.isGenuine) ?? false }
         guard let last = genuine.filter({ $0.name == name }).max(by: { $0.at < $1.at }) else { return }
         problems.append(

@@ -41,8 +41,8 @@ public struct AuditWork: Sendable {
         self.places = places
     }
 
-    var keyFile: AuditKeyFile {
-        AuditKeyFile(path: configuration.path(Self.key) ?? "\(configuration.stateFolder)/audit.key")
+    var keyFile: SigningKeyFile {
+        SigningKeyFile(path: configuration.path(Self.key) ?? "\(configuration.stateFolder)/audit.key")
     }
 
     // MARK: Anchoring

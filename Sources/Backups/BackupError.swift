@@ -10,8 +10,9 @@ public enum BackupError: Error, CustomStringConvertible {
     case changing(attempts: Int)
     case locked(holder: String?)
     case lockLost
-    /// The repository contains backups of another database, `owner`, under this name.
-    case foreign(place: String, name: String, owner: RepositoryOwner)
+    /// The repository contains backups of another database, `owner`, under this name. `isCopy`: whether this database
+    /// has the same ledger, so that one of the two is a copy of the other.
+    case foreign(place: String, name: String, owner: RepositoryOwner, isCopy: Bool = false)
     /// The restored database `made` could not be renamed to `database`, the name of the database that it replaces.
     /// `statements`: the statements that rename both databases.
     case notExchanged(database: String, made: String, statements: [String], cause: any Error)
@@ -29,6 +30,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case unknown(id: String, known: [String] = [])
     /// No identity is given, but the backup is encrypted. If `id` is nil, the command reads all encrypted backups.
     case needsIdentity(id: String?)
+    /// The manifest is signed, and would have to be signed again.
+    case needsSigningKey(id: String)
     case cannotOpen(object: String, reason: String)
     /// No backup was made, because its manifest would be refused when it is read back.
     case unreadable(reason: String)
@@ -39,6 +42,10 @@ public enum BackupError: Error, CustomStringConvertible {
     case hook(name: String, reason: String)
     case targetLacks([String])
     case notInBackup(String)
+    /// No backup of the database has this table.
+    case notInAnyBackup(String)
+    /// The restored tables need these objects, which the target lacks, and which are not created with the tables.
+    case needed([String])
     case targetHas([String])
     /// The target already has the tables `names`, because a restore of `backup` is unfinished. `missing`: the
     /// constraints that the restore has not made yet. `schema`: the schema that contains the record of the restore.
@@ -77,6 +84,19 @@ public enum BackupError: Error, CustomStringConvertible {
     case badOutput(program: String, reason: String)
     /// The repository is empty, but the ledger records backups in it.
     case emptied(place: String, name: String, backups: Int)
+    /// The ledger knows another repository at this place.
+    case exchanged(place: String, expected: String, found: String)
+    /// A problem of a repository that `RepositoryReview` has found.
+    case review(place: String, RepositoryProblem)
+    /// A restore of `backup` into this database is unfinished.
+    case beingRestored(backup: String)
+    /// The newest backup that can be used is older than one that is known. `found`: the newest one that can be used.
+    case older(found: String?, known: String)
+    /// The backup cannot be forgotten, because the ledger does not record it as gone.
+    case notGone(id: String)
+    /// The repositories have no backups under the name of the database. `others`: the names that they have, each with
+    /// its place and the number of backups.
+    case noneOf(name: String, others: [String])
     /// The repository answers, but this manifest could not be read.
     case manifestNotRead(object: String, cause: StorageError)
 
@@ -85,7 +105,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .badManifest(let object, let reason): "\(object) is not a valid manifest: \(reason)"
         case .noPgDump(let server): "no installed pg_dump can dump a server of version \(server)"
         case .hiddenRows(let role, let table): "row-level security of \(table) would hide rows from '\(role)'"
-        case .changing(let attempts): "tables were created or dropped during each of \(attempts) attempts to lock them"
+        case .changing(let attempts): "tables were created, altered or dropped during each of \(attempts) attempts"
         case .risky(let table, let what):
             "\(table) cannot be restored by a superuser: \(what) would run with the rights of a superuser"
         case .untrusted(let table, let what, let role):
@@ -105,8 +125,11 @@ public enum BackupError: Error, CustomStringConvertible {
                 + "masked"
         case .locked(let holder): "another backup of this database is running" + (holder.map { ": \($0)" } ?? "")
         case .lockLost: "the lock on the backups of this database was lost; another process may hold it now"
-        case .foreign(let place, let name, let owner):
+        case .foreign(let place, let name, let owner, false):
             "the backups under the name '\(name)' in \(place) belong to another database: \(owner)"
+        case .foreign(let place, let name, let owner, true):
+            "the backups under the name '\(name)' in \(place) belong to \(owner), and this is another database with the "
+                + "same ledger: a copy of it, or the same database after a move to another server"
         case .notExchanged(let database, let made, _, let cause):
             "\(cause); '\(database)' is unchanged, and the backup was restored into the database '\(made)'"
         case .exchangeUnknown(let database, let made, _, _, let cause):
@@ -154,10 +177,25 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noBackup(let place): "the repository \(place) does not contain this backup"
         case .badOutput(let program, let reason): "\(program) did not write a valid backup part: \(reason)"
         case .notInBackup(let name): "the backup has no \(name)"
+        case .notInAnyBackup(let name): "the backups have no \(name)"
+        case .needed(let what): "the tables need objects that the target lacks: \(what.joined(separator: ", "))"
         case .needsIdentity(let id):
             (id.map { "backup \($0) is" } ?? "the backups are") + " encrypted, and no identity is given"
+        case .needsSigningKey(let id): "the manifest of backup \(id) is signed, and no signing key is configured"
         case .emptied(let place, let name, let backups):
             "\(place) contains no backups of '\(name)', but the ledger records \(counted(backups, "backup")) there"
+        case .beingRestored(let backup):
+            "a restore of \(visible(backup)) into this database is unfinished, so the database contains a part of it"
+        case .notGone(let id): "the ledger does not record the backup '\(id)' as missing"
+        case .noneOf(let name, let others):
+            "the repositories have no backups of '\(name)'"
+                + (others.isEmpty ? "" : "; they have \(others.joined(separator: ", "))")
+        case .exchanged(let place, let expected, let found):
+            "\(place) is the repository \(found), but the ledger knows the repository \(expected) there"
+        case .review(let place, let problem): "\(place): \(problem)"
+        case .older(let found, let known):
+            "the newest backup, \(known), cannot be used"
+                + (found.map { "; the newest one that can is \($0)" } ?? ", and no other can")
         case .manifestNotRead(let object, let cause): "the manifest \(object) could not be read: \(cause)"
         }
     }
@@ -167,10 +205,14 @@ public enum BackupError: Error, CustomStringConvertible {
         case .badManifest: "the backup is ignored; 'reeve backup list' shows the others"
         case .noPgDump(let server): "install postgresql-client-\(server)"
         case .hiddenRows(let role, _): "run ALTER ROLE \(role) BYPASSRLS, or back up as a superuser"
-        case .changing: "try again when fewer tables are being created and dropped"
+        case .changing:
+            "try again when fewer tables are being altered; with a larger max_locks_per_transaction, the tables are locked"
         case .locked: "wait until it has ended, or raise the limit with --lock-wait"
         case .lockLost: "check the connection, and try again; the next backup removes the partly written objects"
-        case .foreign(_, let name, _):
+        case .foreign(_, let name, _, true):
+            "if the other database is in use, configure another name under 'databases:' for this one; if this one has "
+                + "replaced it, take the backups over with 'reeve backup create --adopt --confirm=\(name)'"
+        case .foreign(_, let name, _, false):
             "configure another name under 'databases:', or another repository; if the ledger of this database was "
                 + "recreated, take the backups over with 'reeve backup create --adopt --confirm=\(name)'"
         case .notExchanged(_, let made, let statements, _):
@@ -232,11 +274,23 @@ public enum BackupError: Error, CustomStringConvertible {
             "wait, or end a session with pg_terminate_backend, or a prepared transaction with ROLLBACK PREPARED"
         case .noBackup: "list the backups of each repository with 'reeve backup list'"
         case .badOutput(let program, _): "run \(program) by hand to see what it writes"
-        case .notInBackup: "list the tables with 'reeve backup show'"
+        case .notInBackup, .notInAnyBackup: "list the tables with 'reeve backup show'"
+        case .needed: "create them first, or restore whole schemas with --schema"
         case .needsIdentity: "name the identity file with --identity, or set backup.identity"
+        case .needsSigningKey: "set backup.signing_key to the file with the key"
         case .emptied(_, let name, _):
             "check that the disk of this repository is mounted; if the backups are lost, start again with "
                 + "'reeve backup create --adopt --confirm=\(name)'"
+        case .exchanged(_, _, _):
+            "check that the right disk is mounted; to use this repository from now on, add --adopt to 'reeve backup "
+                + "create'"
+        case .beingRestored: "wait until the restore has ended; if it was interrupted, restore again with --confirm"
+        case .notGone: "list the missing backups with 'reeve backup list'"
+        case .noneOf(_, let others) where others.isEmpty: "check backup.repository"
+        case .noneOf: "name the database under 'databases:' as its backups are named"
+        case .review(_, let problem): problem.hint
+        case .older(nil, _): "look for a copy of the repository that has it"
+        case .older: "look for a copy of the repository that has it; to go on with the older one, add --allow-older"
         case .manifestNotRead: "check that the whole repository can be read; until then, the backup is ignored"
         }
     }
@@ -245,7 +299,7 @@ public enum BackupError: Error, CustomStringConvertible {
 extension BackupError: ReportedError {
     public static let codes = [
         ErrorCode(
-            "backup", [.failed, .usage, .notPermitted, .locked, .temporary],
+            "backup", [.failed, .usage, .finding, .notPermitted, .locked, .temporary],
             "A backup, or its verification, test or restore, failed.")
     ]
 
@@ -256,7 +310,8 @@ extension BackupError: ReportedError {
             case .notRestored: .temporary
             case .hiddenRows, .foreign, .risky, .untrusted, .foreignCode, .foreignTarget, .openSchema, .maskingInPublic:
                 .notPermitted
-            case .noRecipients, .unknown, .needsIdentity: .usage
+            case .noRecipients, .unknown, .needsIdentity, .needsSigningKey, .notGone, .noneOf: .usage
+            case .review, .older: .finding
             case .leftClosed(_, _, let cause): (cause as? any ReportedError)?.report.exitCode ?? .failed
             default: .failed
             }

@@ -31,6 +31,8 @@ public struct BackupMaker: Sendable {
         public var checksRoom = true
         /// Whether the passwords of roles are backed up, as the server stores them. Requires a superuser.
         public var hasRolePasswords = false
+        /// The key that the manifest is signed with; nil: it is not signed.
+        public var signingKey: SigningKey?
         /// Called with the ID of a backup before any of it is written. Each attempt has its own ID.
         public var begun: (@Sendable (String) -> Void)?
         /// This option has two effects:
@@ -38,6 +40,8 @@ public struct BackupMaker: Sendable {
         /// - If the ledger records backups in the repository, but the repository has none, the backup is made
         ///   nevertheless.
         public var adopts = false
+        /// Called when a step has ended, with its name and its duration. Steps overlap.
+        public var timed: (@Sendable (String, Duration) -> Void)?
         var sizes = TableSlice.Sizes()
         /// The time between two checks that the session still holds the backup lock.
         var lockCheck: Duration = .seconds(30)
@@ -68,7 +72,9 @@ public struct BackupMaker: Sendable {
     /// A backup, the repositories that have it, and the repositories that could not be written, with their errors.
     public struct Result: Sendable {
         public let manifest: Manifest
-        public let places: [String]
+        /// SHA-256 of the manifest, as `StoredManifest` has it.
+        public let sha256: String
+        public let places: [BackupLedger.Place]
         public let failed: [(place: String, error: any Error)]
     }
 
@@ -90,17 +96,24 @@ public struct BackupMaker: Sendable {
     private func make(
         on connection: Connection, _ lock: BackupLock, _ progress: @escaping @Sendable (String, Int) -> Void
     ) async throws -> Result {
-        try await connection.with { try refuseUnreadable(on: $0) }
+        try await connection.with { connection in
+            if let backup = try RestoreMark.backup(on: connection) { throw BackupError.beingRestored(backup: backup) }
+            try refuseUnreadable(on: connection)
+        }
+        let began = ContinuousClock.now
         let destinations = Destinations(repositories, bytesPerSecond: settings.bytesPerSecond)
+        let marks = Gathered<BackupLedger.Place>()
         try await destinations.each { repository in
-            try await repository.claim(name, on: connection, adopts: settings.adopts)
+            let mark = try await repository.claim(name, on: connection, adopts: settings.adopts)
+            marks.add([BackupLedger.Place(repository.store.place, repository: mark.id)])
             try await lock.check()
             let cleared = try await repository.store.clearUnfinished("\(name)/")
             if cleared > 0 {
                 logger.notice("removed objects that an interrupted backup left behind", [LogField("objects", cleared)])
             }
-            try await clearParts(repository, under: lock)
+            _ = try await repository.removeOrphans(of: name, under: lock)
         }
+        settings.timed?("the repositories are prepared", ContinuousClock.now - began)
         let bytes = try await connection.with { connection in
             try refuseHiddenRows(on: connection)
             return try connection.query("SELECT pg_database_size(current_database())").first?.get(0, as: Int.self)
@@ -113,7 +126,9 @@ public struct BackupMaker: Sendable {
         // dump does. The dump then queues behind that session and times out. All locks are released, so that the other
         // session can proceed, and the backup is started again.
         for attempt in 1... {
-            let snapshot = try await SnapshotTransaction.begin(on: connection, wait: settings.tableWait)
+            let snapshot = try await timing("the tables are locked, and the snapshot is taken") {
+                try await SnapshotTransaction.begin(on: connection, wait: settings.tableWait)
+            }
             var id: String?
             do {
                 let plan = DumpPlan(
@@ -122,25 +137,34 @@ public struct BackupMaker: Sendable {
                     maker: self, tools: tools, snapshot: snapshot, plan: plan, lock: lock, destinations: destinations,
                     progress: progress)
                 id = run.id
-                if run.isCrowded {
+                if !snapshot.holdsLocks {
+                    logger.notice(
+                        "the server's lock table is too small to lock all tables beside pg_dump, so no table is locked, "
+                            + "and the backup is started again if a table is altered or truncated meanwhile; to lock "
+                            + "them, raise max_locks_per_transaction",
+                        [LogField("relations", snapshot.relations.count)])
+                } else if run.isCrowded {
                     logger.notice(
                         "the server's lock table is too small to lock all tables in several dumps, so only one dump "
                             + "runs at a time; to run several, raise max_locks_per_transaction",
                         [LogField("relations", snapshot.relations.count)])
                 }
                 settings.begun?(run.id)
-                let manifest = try await run.finish()
+                let stored = try await run.finish()
                 // The backup is complete, even if ending the snapshot fails.
                 try? await snapshot.end()
                 if !destinations.failed.isEmpty { await clear(run.id, in: destinations) }
+                let places = destinations.live.compactMap { repository in
+                    marks.all.first { $0.address == repository.store.place }
+                }
                 return Result(
-                    manifest: manifest, places: destinations.live.map(\.store.place), failed: destinations.failed)
+                    manifest: stored.manifest, sha256: stored.sha256, places: places,
+                    failed: destinations.failed)
             } catch {
                 try? await snapshot.end()
                 if let id { await clear(id, in: destinations) }
-                guard attempt < Self.attempts, Self.isLockTimeout(error) else { throw error }
-                logger.notice(
-                    "a table could not be locked; the backup is started again", [LogField("attempt", attempt)])
+                guard let reason = try await reasonToRepeat(error, snapshot, attempt) else { throw error }
+                logger.notice("\(reason); the backup is started again", [LogField("attempt", attempt)])
                 try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))
             }
         }
@@ -148,6 +172,46 @@ public struct BackupMaker: Sendable {
     }
 
     private static let attempts = 8
+
+    /// Runs a step, and tells how long it took.
+    func timing<T: Sendable>(_ step: String, _ body: () async throws -> T) async rethrows -> T {
+        let began = ContinuousClock.now
+        let result = try await body()
+        settings.timed?(step, ContinuousClock.now - began)
+        return result
+    }
+
+    /// Returns why a backup that failed is started again; nil if it is not.
+    ///
+    /// - Throws: `BackupError.changing` if tables that could not be locked were changed during every attempt.
+    private func reasonToRepeat(
+        _ error: any Error, _ snapshot: SnapshotTransaction, _ attempt: Int
+    ) async throws -> String? {
+        if error is CancellationError { return nil }
+        if Self.isLockTimeout(error) { return attempt < Self.attempts ? "a table could not be locked" : nil }
+        if snapshot.holdsLocks { return nil }
+        // A dump of a table that was dropped or altered fails in many ways.
+        let isChanged =
+            if error is SnapshotTransaction.Changed {
+                true
+            } else {
+                await isChanged(snapshot)
+            }
+        if !isChanged { return nil }
+        if attempt >= Self.attempts { throw BackupError.changing(attempts: Self.attempts) }
+        return "a table was altered or truncated"
+    }
+
+    private func isChanged(_ snapshot: SnapshotTransaction) async -> Bool {
+        do {
+            try await database.withDirectConnection(named: "reeve backup") { connection in
+                try await connection.with { try snapshot.checkUnchanged(on: $0) }
+            }
+            return false
+        } catch {
+            return error is SnapshotTransaction.Changed
+        }
+    }
 
     private static func isLockTimeout(_ error: any Error) -> Bool {
         if let error = error as? PostgresError { return error.sqlState == "55P03" }
@@ -193,17 +257,6 @@ public struct BackupMaker: Sendable {
         } onCancel: {
             Deadline.after(.seconds(5)) { work.cancel() }
         }
-    }
-
-    /// Removes objects that no manifest refers to. They are left over from interrupted backups or changes of keys. If a
-    /// manifest cannot be read, nothing is removed: that manifest may refer to any of the objects, and may still be
-    /// repaired by hand.
-    private func clearParts(_ repository: Repository, under lock: BackupLock) async throws {
-        var isDamaged = false
-        let manifests = try await repository.manifests(of: name) { _ in isDamaged = true }
-        if isDamaged { return }
-        let orphans = Repository.orphans(try await repository.store.list("\(name)/"), manifests)
-        try await repository.remove(orphans, under: lock)
     }
 
     /// Refuses, before anything is dumped, a backup whose manifest would not be readable later.

@@ -33,7 +33,7 @@ struct BackupRun: Sendable {
         self.destinations = destinations
         self.progress = progress
         // The sessions are: the snapshot's session, one session for each dump, and one for each reader.
-        isCrowded = snapshot.isCrowded(by: 1 + plan.parts.count + maker.settings.jobs)
+        isCrowded = !snapshot.holdsLocks || snapshot.isCrowded(by: plan.sessions(readers: maker.settings.jobs))
         startedAt = Timestamp.now.rfc3339
         // IDs sort by time, and differ even within the same second.
         let digits = startedAt.prefix(19).filter(\.isNumber)
@@ -55,10 +55,12 @@ struct BackupRun: Sendable {
         let largeObjects: Manifest.LargeObjects?
         let estate: String?
         let access: DatabaseAccess
+        let origin: Manifest.Origin
     }
 
     /// The previous backup, and those objects of it that the new backup may refer to.
     struct Reuse: Sendable {
+        /// The previous backup; nil if none of its objects may be reused.
         let previous: Manifest?
         let objects: Set<String>
     }
@@ -67,7 +69,7 @@ struct BackupRun: Sendable {
     ///
     /// - Throws: `BackupError.lockLost` or `PostgresError` if the lock on the backups is lost; `BackupError.held` if a
     ///   program waits too long for the lock of another session; the errors of the dumps and of the repositories.
-    func finish() async throws -> Manifest {
+    func finish() async throws -> StoredManifest {
         let watch = LockWatch(
             database: maker.database, application: tools.application, limit: maker.settings.tableWait,
             interval: maker.settings.tableWatch)
@@ -76,13 +78,14 @@ struct BackupRun: Sendable {
         }
     }
 
-    private func make() async throws -> Manifest {
+    private func make() async throws -> StoredManifest {
         let server = await snapshot.connection.serverVersion
         // Start the dumps first. If another session requested a stronger lock on a table before the dumps start, the
         // dumps would queue behind that session.
-        async let data = DataDump(self, plan) { try await reuse() }.finish()
-        async let catalogText = catalog()
-        let around = try await surroundings()
+        let previous = Task { try await destinations.newest(of: maker.name) }
+        async let data = DataDump(self, plan) { try await reuse(of: try await previous.value) }.finish()
+        async let catalogText = maker.timing("the catalog is read") { try await self.catalog() }
+        let around = try await maker.timing("settings, roles and sequences are read") { try await surroundings() }
         var (parts, tables) = try await data
         let catalog = Array(try await catalogText.utf8)
         async let stored = store(catalog, kind: .catalog, name: "catalog.txt")
@@ -94,7 +97,10 @@ struct BackupRun: Sendable {
         // the backup are recorded. So the roles are read again at the end, on another connection, because the
         // connection with the snapshot still sees the old roles.
         let rolesAfter = try await maker.database.withDirectConnection(named: "reeve backup") { connection in
-            try await connection.with { try DatabaseContent.roles(on: $0) }
+            try await connection.with { connection in
+                try snapshot.checkUnchanged(on: connection)
+                return try DatabaseContent.roles(on: connection)
+            }
         }
         let manifest = Manifest(
             format: Manifest.format, id: id, database: maker.name, source: around.source,
@@ -105,11 +111,13 @@ struct BackupRun: Sendable {
             tablespaces: around.needs.tablespaces, neededRoles: around.needs.roles, locale: around.needs.locale,
             databaseBytes: around.needs.bytes, catalog: Digest.hex(Digest.of(catalog)), settings: around.settings,
             roles: around.roles.filter(Set(rolesAfter).contains), parts: parts, estate: around.estate,
-            access: around.access)
+            access: around.access, origin: around.origin, previous: try await previous.value?.link)
         let name = "\(manifest.prefix)/\(Manifest.name)"
-        let encoded = try manifest.readable(as: name)
+        let encoded = try manifest.readable(as: name, signedBy: maker.settings.signingKey)
+        let began = ContinuousClock.now
+        defer { maker.settings.timed?("the manifest is written", ContinuousClock.now - began) }
         try await destinations.each { repository in
-            try await repository.claim(maker.name, on: snapshot.connection)
+            _ = try await repository.claim(maker.name, on: snapshot.connection, adopts: maker.settings.adopts)
             try await repository.checkPresence(manifest)
             // If the lock is lost, another process may remove parts whose presence was just checked.
             try await lock.check()
@@ -118,12 +126,15 @@ struct BackupRun: Sendable {
             // cancelled: an interrupted write would leave it unclear whether the backup exists.
             try await Task { try await repository.store.write(encoded, to: name) }.value
         }
-        return manifest
+        return try Manifest.decode(encoded, object: name)
     }
 
     private func surroundings() async throws -> Surroundings {
-        try await snapshot.connection.with { connection in
-            let values = try DatabaseContent.sequenceValues(snapshot.relations, on: connection)
+        // Not on the connection of the snapshot, which would keep a lock on each sequence until the end.
+        let values = try await maker.database.withDirectConnection(named: "reeve backup") { connection in
+            try await connection.with { try DatabaseContent.sequenceValues(snapshot.relations, on: $0) }
+        }
+        return try await snapshot.connection.with { connection in
             let settings = try DatabaseContent.settings(on: connection)
             for setting in settings.leftOut {
                 maker.logger.warning(
@@ -137,17 +148,16 @@ struct BackupRun: Sendable {
                 source: try connection.query("SELECT current_database()::text").first?.get(0) ?? "",
                 largeObjects: try DatabaseContent.largeObjects(on: connection),
                 estate: try RepositoryOwner.read(on: connection)?.estate,
-                access: try DatabaseAccess.read(on: connection))
+                access: try DatabaseAccess.read(on: connection),
+                origin: try Manifest.Origin.read(on: connection))
         }
     }
 
     /// Returns the newest backup, and those of its objects that every repository has. Returns neither if the new backup
     /// is to be full, or if the newest backup is encrypted for other recipients.
-    private func reuse() async throws -> Reuse {
-        let none = Reuse(previous: nil, objects: [])
-        if maker.settings.isFull { return none }
-        guard let last = try await destinations.newest(of: maker.name, for: maker.settings.recipients) else {
-            return none
+    private func reuse(of newest: StoredManifest?) async throws -> Reuse {
+        guard !maker.settings.isFull, let last = newest?.manifest, last.recipients == maker.settings.recipients else {
+            return Reuse(previous: nil, objects: [])
         }
         return Reuse(previous: last, objects: try await destinations.common(last))
     }
@@ -182,8 +192,7 @@ struct BackupRun: Sendable {
         let arguments =
             [
                 "-Fc", "-Z0", "--no-sync", "--lock-wait-timeout=5s", "--snapshot=\(snapshot.id)",
-                "--exclude-schema=\(UserSchemas.restorePattern)",
-            ] + part.arguments
+            ] + snapshot.records.map { "--exclude-schema=\(quotePattern($0))" } + part.arguments
         do {
             defer { gate.leave() }
             if isCrowded { try await onOwnThread(named: "dump") { try gate.enter() } }
@@ -240,6 +249,7 @@ struct BackupRun: Sendable {
         let ending = maker.settings.recipients.isEmpty ? ".zst" : ".zst.age"
         let object = "\(maker.name)/\(id)/\(name)\(ending)"
         let sink = try destinations.open(object)
+        let began = ContinuousClock.now
         do {
             let stages =
                 commands.map { CheckedChain.Stage(command: $0, format: part.format) }
@@ -253,6 +263,7 @@ struct BackupRun: Sendable {
             }
             let (bytes, sha256) = try await sink.commit()
             progress(name, bytes)
+            maker.settings.timed?("\(name) is written", ContinuousClock.now - began)
             return part.stored(as: object, bytes: bytes, sha256: sha256)
         } catch {
             await sink.discard()

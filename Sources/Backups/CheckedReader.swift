@@ -129,17 +129,7 @@ extension Repository {
         } catch BackupError.unknown {
             return nil
         }
-        guard let index = manifest.parts.firstIndex(of: part), now.content == manifest.content else { return nil }
+        guard let index = manifest.parts.firstIndex(of: part), now.isSameBackup(as: manifest) else { return nil }
         return now.parts[index]
-    }
-}
-
-extension Manifest {
-    /// The manifest without the fields that a change of keys modifies.
-    fileprivate var content: Manifest {
-        var content = self
-        content.recipients = []
-        content.parts = parts.map { $0.stored(as: "", bytes: 0, sha256: "") }
-        return content
     }
 }

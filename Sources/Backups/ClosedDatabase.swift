@@ -47,6 +47,23 @@ public struct ClosedDatabase: Sendable {
         return try row.flatMap { ClosedDatabase(try $0.get(0, as: String.self)) }
     }
 
+    /// Returns the other databases of the server that a restore has left closed, each with the ID of its backup.
+    ///
+    /// - Throws: `PostgresError`.
+    public static func others(on connection: isolated Connection) throws -> [(database: String, backup: String)] {
+        try connection.query(
+            """
+            SELECT d.datname::text, substr(c, length($1) + 2) FROM pg_database d JOIN pg_db_role_setting s
+                ON s.setdatabase = d.oid AND s.setrole = 0 CROSS JOIN unnest(s.setconfig) c
+            WHERE d.datname <> current_database() AND d.datconnlimit = 0 AND starts_with(c, $1 || '=')
+                AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid) ORDER BY 1
+            """, [setting]
+        ).compactMap { row in
+            let name: String = try row.get(0)
+            return try ClosedDatabase(row.get(1)).map { (name, $0.backup) }
+        }
+    }
+
     /// The name of the former owner; nil if that role no longer exists.
     func ownerName(on connection: isolated Connection) throws -> String? {
         try connection.query("SELECT rolname::text FROM pg_roles WHERE oid = $1::int8::oid", [owner]).first?.get(0)

@@ -9,7 +9,8 @@ struct ContentReaders: Sendable {
     /// The snapshot in which all connections read; nil if no other session changes the database.
     let snapshot: SnapshotTransaction?
     let count: Int
-    /// Whether each reader locks all tables when it begins. Otherwise, it locks only the tables that it reads.
+    /// Whether each reader locks all tables when it begins. Otherwise, it locks only the tables that it reads, one unit
+    /// of work at a time.
     let locksAll: Bool
     /// Limits the number of reads and dumps that run concurrently.
     let slots: DispatchSemaphore
@@ -71,6 +72,13 @@ struct ContentReaders: Sendable {
                         while let next = queue.next() {
                             try Task.checkCancellation()
                             try await read(next, on: connection, small, slice)
+                            if !locksAll {
+                                // Release the locks.
+                                try await connection.with { connection in
+                                    try connection.execute("ROLLBACK")
+                                    try open(on: connection, needsFunctions: needsFunctions)
+                                }
+                            }
                         }
                         try await connection.with { _ = try $0.execute("ROLLBACK") }
                     }

@@ -46,7 +46,7 @@ final class DataDump: @unchecked Sendable {
         let tables = prints.map { relation, print in
             Manifest.Table(
                 schema: relation.schema, name: relation.name, rows: print.rows, digest: print.digest,
-                definition: relation.definition, isOfCopy: relation.reading == .copy ? true : nil)
+                definition: relation.definition, isOfCopy: relation.reading == .copy ? true : nil, root: relation.root)
         }
         return (
             parts.sorted { ($0.kind.rawValue, $0.object) < ($1.kind.rawValue, $1.object) },
@@ -63,7 +63,9 @@ final class DataDump: @unchecked Sendable {
                     if let part = try await run.store(part, gate) { keep(part) }
                 }
             }
-            group.addTask { [self] in try await read() }
+            group.addTask { [self] in
+                try await run.maker.timing("the contents of the tables are read") { try await read() }
+            }
             do {
                 for try await _ in group {}
             } catch {
@@ -107,12 +109,16 @@ final class DataDump: @unchecked Sendable {
         let (previous, reusable) = (try await reuse.value.previous, try await reuse.value.objects)
         let now = lock.withLock { prints }
         let digests = Dictionary(
-            now.map { (ExactText($0.key.path), [$0.value.digest, "\($0.value.rows)", $0.key.definition]) }
+            now.map {
+                (ExactText($0.key.path), [$0.value.digest, "\($0.value.rows)", $0.key.definition, $0.key.root ?? ""])
+            }
         ) {
             one, _ in one
         }
         let then = Dictionary(
-            (previous?.tables ?? []).map { (ExactText($0.path), [$0.digest, "\($0.rows)", $0.definition]) }
+            (previous?.tables ?? []).map {
+                (ExactText($0.path), [$0.digest, "\($0.rows)", $0.definition, $0.root ?? ""])
+            }
         ) { one, _ in one }
         for (part, gate) in zip(plan.parts, gates) where part.kind == .data && !part.tables.isEmpty {
             let before = previous?.parts.first { $0.kind == .data && $0.slice == nil && $0.tables == part.tables }
@@ -137,7 +143,9 @@ final class DataDump: @unchecked Sendable {
                 && $0.slice?.rows == kept.rows && reusable.contains($0.object)
         }
         let isSame =
-            previous?.tables.contains { $0.path == path && $0.definition == slice.relation.definition } ?? false
+            previous?.tables.contains {
+                $0.path == path && $0.definition == slice.relation.definition && $0.root == slice.relation.root
+            } ?? false
         if var before, isSame {
             before.slice = kept
             return keep(before)

@@ -33,6 +33,12 @@ enum DatabaseContent {
         var reading = Reading.direct
         /// The OID of the relation in the database that was read.
         var id = 0
+        /// Changes with TRUNCATE, with each rewrite of the relation, and with each ALTER TABLE that changes its row of
+        /// pg_class. VACUUM and ANALYZE do not change it.
+        var version = ""
+        /// The topmost partitioned table, if the server's OIDs decide which partition a row belongs to; otherwise nil.
+        /// The rows of such a partition are restored through that table, and may then be in another partition.
+        var root: String?
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
 
@@ -94,25 +100,47 @@ enum DatabaseContent {
             """
     }
 
+    /// An SQL condition: whether the partition `c` has an ancestor whose rows are distributed by OIDs. This is so for hash
+    /// partitions by an enum, or by an array, range or record, which may contain an enum; and for all partitions by types
+    /// such as regclass.
+    private static let isRoutedByOID = """
+        EXISTS (SELECT FROM pg_partition_ancestors(c.oid) a JOIN pg_partitioned_table pt ON pt.partrelid = a
+            CROSS JOIN unnest(pt.partclass::oid[]) k JOIN pg_opclass oc ON oc.oid = k
+            JOIN pg_type t ON t.oid = oc.opcintype
+            WHERE oc.opcintype = 'oid'::regtype OR pt.partstrat = 'h' AND t.typtype IN ('p', 'e'))
+        """
+
     /// Returns the tables and sequences that are dumped, outside of PostgreSQL's own schemas.
     static func relations(on connection: isolated Connection) throws -> [Relation] {
-        try connection.query(
+        // The columns of partitions with a common `root` are in the order of the columns of that table, so that the hash
+        // of a row is the same in every partition.
+        let order = """
+            ORDER BY (SELECT ra.attnum FROM pg_attribute ra WHERE ra.attrelid = root.oid AND ra.attname = a.attname),
+                a.attnum
+            """
+        let relations = try connection.query(
             """
             SELECT n.nspname::text, c.relname::text, c.relkind::text,
                 coalesce(pg_relation_size(c.oid), 0) + coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0),
                 coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int,
                 coalesce(c.relam = (SELECT oid FROM pg_am WHERE amname = 'heap'), false),
                 ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
-                    AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum),
+                    AND NOT a.attisdropped AND a.attgenerated = '' \(order)),
                 ARRAY(SELECT a.attname::text FROM pg_attribute a
-                    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+                    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \(order)),
                 ARRAY(SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
-                    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+                    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \(order)),
                 coalesce((SELECT md5(string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod),
                     a.attgenerated), ',' ORDER BY a.attnum)) FROM pg_attribute a
                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ''),
-                \(reading(server: connection.serverVersion)), o.rolname::text, c.oid
+                \(reading(server: connection.serverVersion)), o.rolname::text, c.oid,
+                concat_ws(' ', pg_relation_filenode(c.oid), c.xmin),
+                root.schema, root.name
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
+            LEFT JOIN LATERAL (
+                SELECT r.oid, rn.nspname::text AS schema, r.relname::text AS name FROM pg_partition_ancestors(c.oid) a
+                    JOIN pg_class r ON r.oid = a JOIN pg_namespace rn ON rn.oid = r.relnamespace
+                WHERE c.relkind = 'r' AND c.relispartition AND NOT r.relispartition AND \(isRoutedByOID)) root ON true
             WHERE c.relkind IN ('r', 'p', 'S') AND \(UserSchemas.condition("n.nspname"))
                 AND c.relpersistence <> 't' AND (NOT EXISTS (SELECT FROM pg_depend e
                         WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
@@ -132,7 +160,17 @@ enum DatabaseContent {
                 schema: try row.get(0), name: try row.get(1), kind: try row.get(2), bytes: try row.get(3),
                 pages: try row.get(4), isHeap: try row.get(5),
                 columns: columns.map { ContentFingerprint.Column($0, type: $1) }, storedColumns: try row.get(6),
-                definition: try row.get(9), reading: reading, id: try row.get(12))
+                definition: try row.get(9), reading: reading, id: try row.get(12), version: try row.get(13),
+                root: try row.get(14, as: String?.self).map {
+                    ObjectIdentity(.table, schema: $0, try row.get(15)).description
+                })
+        }
+        // All partitions with a common root are read in the same way, because their fingerprints are added.
+        let copied = Set(relations.filter { $0.reading == .copy }.compactMap { $0.root.map(ExactText.init) })
+        return relations.map { relation in
+            var relation = relation
+            if let root = relation.root, copied.contains(ExactText(root)) { relation.reading = .copy }
+            return relation
         }
     }
 
@@ -210,6 +248,7 @@ enum DatabaseContent {
     }
 
     /// Returns the definitions of the objects that a dump restores, as canonical text. Reeve's own schema is included.
+    /// The header of the text contains the other properties (`DatabaseAttributes`).
     static func schema(_ snapshot: String?, on connection: isolated Connection) throws -> String {
         let names = try connection.query(
             "SELECT nspname::text FROM pg_namespace WHERE \(UserSchemas.condition("nspname"))")
@@ -217,7 +256,13 @@ enum DatabaseContent {
         reader.snapshot = snapshot
         // A restored subscription is disabled, so that it does not take the changes meant for its source.
         reader.readsSubscriptions = false
-        return SchemaSnapshot.text(of: try reader.read(on: connection))
+        let catalog = try reader.read(on: connection)
+        var options = TransactionOptions(isolation: .repeatableRead, readOnly: true)
+        options.lockTimeout = .seconds(10)
+        options.preamble =
+            (snapshot.map { ["SET TRANSACTION SNAPSHOT \(quoteLiteral($0))"] } ?? []) + CatalogReader.pins
+        let attributes = try connection.transaction(options) { try DatabaseAttributes.read(on: connection) }
+        return SchemaSnapshot.text(of: catalog, notes: [(DatabaseAttributes.note, attributes.text)])
     }
 
     /// Returns the roles with their attributes and memberships, one line each.

@@ -4,7 +4,8 @@ import Postgres
 import Processes
 import SQL
 
-/// Copies tables from a scratch server into the target database: schemas, tables and rows in one transaction.
+/// Copies tables from a scratch server, and their rows from the backup or from the scratch server, into the target
+/// database: schemas, tables and rows in one transaction.
 struct Delivery: Sendable {
     let tables: [FetchedTable]
     let selection: PartialRestore.Selection
@@ -14,8 +15,14 @@ struct Delivery: Sendable {
     let trust: CodeTrust
     /// The schemas that expressions of the tables refer to, as `DeliveryCheck.run` returns them.
     let usedSchemas: [String]
+    /// Objects that the tables need, and the script that creates them.
+    let needed: NeededObjects
+    let neededScript: [UInt8]
     /// The record of the restore. The record is created in the same transaction as the tables.
     let record: UnfinishedRestore
+    /// The rows in the backup; nil if the scratch server has the rows.
+    let rows: RowSource?
+    let progress: Restorer.Progress
 
     /// Copies the tables, and returns once the transaction is committed.
     ///
@@ -34,7 +41,8 @@ struct Delivery: Sendable {
         let missing = try await missingSchemas()
         // A schema that the user has named with --into-schema is not in the backup.
         let attributes = try await SchemaAttributes(
-            of: selection.intoSchema == nil ? missing : [], scratch: scratch, target: target.restoring)
+            of: missing.filter { selection.intoSchema.map(ExactText.init) != ExactText($0) }, scratch: scratch,
+            target: target.restoring)
         // The application name of the session is the name of the record, by which `UnfinishedRestore.outcome` finds the
         // session. An application name from the connection string must not replace it.
         var (named, plain) = (tools, target)
@@ -91,7 +99,8 @@ struct Delivery: Sendable {
     /// Returns the schemas that the restored tables and the selection need, and that do not exist in the target.
     private func missingSchemas() async throws -> [String] {
         let wanted = Set(
-            (tables.map(\.schema) + (selection.intoSchema.map { [$0] } ?? selection.schemas)).map(ExactText.init))
+            (tables.map(\.schema) + needed.schemas + (selection.intoSchema.map { [$0] } ?? selection.schemas)).map(
+                ExactText.init))
         return try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
                 try connection.query(
@@ -113,10 +122,13 @@ struct Delivery: Sendable {
 
     private func write(to feed: ByteFeed, _ confinement: Confinement?, creating missing: [String]) async throws {
         try await push(beginning(confinement, creating: missing), to: feed)
+        if !neededScript.isEmpty { try await onOwnThread(named: "delivery") { try feed.push(neededScript) } }
         for section in ["pre-data", "data", "post-data"] {
+            if section == "data" { try await rows?.write(progress: progress) { try feed.push($0) } }
             for options in options {
                 let check = FormatCheck(.script)
-                try await Pipeline(try programs(options, section)).run {
+                // pg_restore may stop reading when it has all entries. The check below shows whether it has.
+                try await Pipeline(try programs(options, section), lastMayStopEarly: true).run {
                     check.take($0)
                     try feed.push($0)
                 }

@@ -9,6 +9,8 @@ struct DeliveryCheck: Sendable {
     let scratch: ConnectionSettings
     let target: ConnectionSettings
     let trust: CodeTrust
+    /// The objects that are created with the tables.
+    let needed: NeededObjects
 
     /// - Returns: the schemas that expressions of the tables use. The transaction that creates the tables has to check
     ///   them again (`CodeTrust.guarding(schemas:)`). Empty if the restoring role is not a superuser, or if all roles
@@ -62,9 +64,11 @@ struct DeliveryCheck: Sendable {
                 ).map { (path: try $0.get(0, as: String.self), schema: try $0.get(1, as: String.self)) }
             }
         }
+        // PostgreSQL resolves the names in the definitions of these objects in the target, too.
+        let all = used + needed.schemas.map { (path: tables.first?.path ?? "", schema: $0) }
         try await Connection.opened(target.restoring) { connection in
             try await connection.with { connection in
-                for one in used {
+                for one in all {
                     let others = try SystemPath.intruders(in: one.schema, trusted: trusted, on: connection)
                     if let role = others.first {
                         throw BackupError.openSchema(table: one.path, schema: one.schema, role: role)
@@ -72,7 +76,7 @@ struct DeliveryCheck: Sendable {
                 }
             }
         }
-        return Set(used.map { ExactText($0.schema) }).map(\.text).sorted()
+        return Set(all.map { ExactText($0.schema) }).map(\.text).sorted()
     }
 
     /// Checks that the names of the tables are free in the target.

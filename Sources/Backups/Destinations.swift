@@ -82,17 +82,15 @@ final class Destinations: @unchecked Sendable {
         return PartSink(self, writers, throttle)
     }
 
-    /// Returns the newest backup of the first repository that answers, if that backup has these recipients.
-    func newest(of database: String, for recipients: [String]) async throws -> Manifest? {
-        for index in repositories.indices where !hasFailed(index) {
-            do {
-                let last = try await repositories[index].manifests(of: database).last
-                return last?.recipients == recipients ? last : nil
-            } catch {
-                try fail(index, error)
-            }
+    /// Returns the newest backup that any repository has.
+    ///
+    /// - Throws: the error of the last repository, if all have failed.
+    func newest(of database: String) async throws -> StoredManifest? {
+        let found = Gathered<StoredManifest>()
+        try await each { repository in
+            if let last = try await repository.stored(of: database).last { found.add([last]) }
         }
-        return nil
+        return found.all.max { ($0.manifest.began, $0.manifest.id) < ($1.manifest.began, $1.manifest.id) }
     }
 
     /// Returns the names of those parts of an earlier backup that may be reused. A part may be reused if every

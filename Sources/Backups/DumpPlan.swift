@@ -10,6 +10,9 @@ struct DumpPlan: Sendable {
         /// The tables of which the part contains all rows.
         let tables: [String]
         let arguments: [String]
+
+        /// Whether pg_dump locks only the tables of the part.
+        var isLimited: Bool { arguments.contains { $0.hasPrefix("--table=") || $0.hasPrefix("--schema=") } }
     }
 
     /// The parts that pg_dump writes. All of them are started at the same time.
@@ -19,15 +22,38 @@ struct DumpPlan: Sendable {
     /// The slices of the large tables, the largest table first.
     let slices: [TableSlice]
 
-    /// The approximate size of the tables that share a part, in bytes. Parts are few, because each pg_dump reads the
-    /// whole catalog.
-    private static let bundle = 1 << 30
+    /// The number of parts over which the small tables are distributed, if they fit into them.
+    private static let bundles = 8
+
+    /// Returns the size of the small tables that share a part, in bytes. Parts are few, because each pg_dump reads the
+    /// whole catalog, and larger in a database of many tables, because that takes longer there.
+    private static func bundle(ofTables count: Int, _ sizes: TableSlice.Sizes) -> Int {
+        sizes.bundle * max(1, count / 1000)
+    }
+
+    /// Returns the size from which tables are stored in slices: the largest with which the smaller tables fit into
+    /// their parts. It is halved, and not adjusted to the sizes, so that tables seldom change their part from one backup
+    /// to the next.
+    private static func threshold(_ tables: [DatabaseContent.Relation], _ sizes: TableSlice.Sizes) -> Int {
+        let room = bundles * bundle(ofTables: tables.count, sizes)
+        var large = sizes.large
+        while large / 2 >= sizes.smallest, tables.reduce(0, { $0 + ($1.bytes < large ? $1.bytes : 0) }) > room {
+            large /= 2
+        }
+        return large
+    }
+
+    /// The number of sessions that lock all tables, if the plan is carried out by this number of readers. The pg_dumps
+    /// of bundles together lock each table once at most.
+    func sessions(readers: Int) -> Int { 1 + readers + parts.count { !$0.isLimited } + 1 }
 
     init(
         _ relations: [DatabaseContent.Relation], hasLargeObjects: Bool, server: Int,
         _ sizes: TableSlice.Sizes = TableSlice.Sizes()
     ) {
         let tables = relations.filter(\.hasRows)
+        var sizes = sizes
+        sizes.large = Self.threshold(tables, sizes)
         let large = tables.filter { TableSlice.isLarge($0, sizes) }.sorted { $0.bytes > $1.bytes }
         slices = large.flatMap { TableSlice.slices(of: $0, server: server, sizes) }
         let isSliced = Set(large)
@@ -51,7 +77,18 @@ struct DumpPlan: Sendable {
                     kind: .data, name: "data-reeve.dump", tables: own.map(\.path),
                     arguments: ["--section=data", "--schema=\(UserSchemas.ledger)"]))
         }
-        parts += Self.bundles(small.filter { $0.schema != UserSchemas.ledger }, besides: large)
+        // The rows of these partitions are dumped for a restore through their root.
+        let routed = small.filter { $0.schema != UserSchemas.ledger && $0.root != nil }
+        if !routed.isEmpty {
+            parts.append(
+                Part(
+                    kind: .data, name: "data-routed.dump", tables: routed.map(\.path),
+                    arguments: ["--section=data", "--load-via-partition-root"]
+                        + Self.patterns(routed).map { "--table=\($0)" }))
+        }
+        parts += Self.bundles(
+            small.filter { $0.schema != UserSchemas.ledger && $0.root == nil }, besides: large + routed,
+            Self.bundle(ofTables: tables.count, sizes))
         self.parts = parts
     }
 
@@ -59,9 +96,9 @@ struct DumpPlan: Sendable {
     /// The last part contains everything that no other part contains. So objects that only pg_dump finds are not left
     /// out.
     private static func bundles(
-        _ tables: [DatabaseContent.Relation], besides large: [DatabaseContent.Relation]
+        _ tables: [DatabaseContent.Relation], besides large: [DatabaseContent.Relation], _ bundle: Int
     ) -> [Part] {
-        let bound = max(bundle, tables.reduce(0) { $0 + $1.bytes } / 8)
+        let bound = max(bundle, tables.reduce(0) { $0 + $1.bytes } / Self.bundles)
         var bundles: [[DatabaseContent.Relation]] = [[]]
         var size = 0
         for table in tables {

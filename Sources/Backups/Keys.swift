@@ -72,17 +72,22 @@ extension Repository {
     ///
     /// - Parameters:
     ///   - identity: the identity that opens the existing parts.
+    ///   - rewriting: writes a manifest again, and tells the ledger of it.
     ///   - damaged: called for each manifest that cannot be read. Its parts are not encrypted again.
     ///   - progress: called with the object of each part that was encrypted again.
     /// - Returns: the number of parts that were encrypted again.
     /// - Throws: `BackupError.cannotOpen`, `.part`; `StorageError`.
     public func rewrap(
         database: String, identity: String, recipients: [String], under lock: BackupLock,
-        damaged: (BackupError) -> Void = { _ in },
+        rewriting: ManifestRewriting, damaged: (BackupError) -> Void = { _ in },
         progress: @escaping @Sendable (String) -> Void = { _ in }
     ) async throws -> Int {
-        let manifests = try await manifests(of: database).filter {
-            !$0.recipients.isEmpty && $0.recipients != recipients
+        let stored = try await stored(of: database).filter {
+            !$0.manifest.recipients.isEmpty && $0.manifest.recipients != recipients
+        }
+        let manifests = stored.map(\.manifest)
+        if rewriting.key == nil, let signed = stored.first(where: { $0.signature != nil }) {
+            throw BackupError.needsSigningKey(id: signed.manifest.id)
         }
         var anew: [String: Manifest.Part] = [:]
         for part in manifests.flatMap(\.parts) where anew[part.object] == nil {
@@ -97,7 +102,7 @@ extension Repository {
                 guard let new = anew[part.object] else { return part }
                 return part.stored(as: new.object, bytes: new.bytes, sha256: new.sha256)
             }
-            try await store.write(changed.encoded(), to: "\(manifest.prefix)/\(Manifest.name)")
+            try await rewriting.write(changed, to: self)
         }
         var isWhole = true
         let needed = Set(

@@ -18,8 +18,13 @@ extension Manifest {
             return "\(setting.debugDescription) is not a setting of a database"
         }
         if let estate, !Self.isSHA256(estate) { return "its field 'estate' is not a SHA-256" }
+        if let previous,
+            !Self.isSHA256(previous.content) || !ObjectName.isValid("\(database)/\(previous.id)/\(Self.name)")
+        {
+            return "its field 'previous' does not name a backup"
+        }
         // The names of databases and roles are not checked: they may contain control characters.
-        let words = [reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt] + recipients
+        let words = [reeve, pgDump, snapshot, wal ?? "", startedAt, finishedAt, origin?.system ?? ""] + recipients
         if let word = words.first(where: Self.hasControl) {
             return "\(word.debugDescription) contains control characters"
         }
@@ -33,7 +38,7 @@ extension Manifest {
     /// manifest or a test result.
     private func isOwn(_ object: String) -> Bool {
         let words = object.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-        let others = [Self.name, Proof.name, Proof.reportName]
+        let others = [Self.name] + Proof.objects
         return ObjectName.isValid(object) && words.count == 3 && words[0].elementsEqual(database.utf8)
             && !others.contains { words[2].elementsEqual($0.utf8) }
     }

@@ -20,6 +20,9 @@ public struct Manifest: Codable, Sendable, Equatable {
         /// Whether the fingerprint was computed from the output of COPY, not by a query. This is so for tables that may
         /// only be read by COPY. nil means false.
         public var isOfCopy: Bool?
+        /// The topmost partitioned table, if OIDs of the server decide which partition a row belongs to
+        /// (`DatabaseContent.Relation.root`); otherwise nil.
+        public var root: String?
 
         var path: String { ObjectIdentity(.table, schema: schema, name).description }
     }
@@ -124,6 +127,10 @@ public struct Manifest: Codable, Sendable, Equatable {
     /// The owner, the connection limit and the privileges of the database; nil in manifests of earlier versions of
     /// Reeve.
     public var access: DatabaseAccess?
+    /// The server and the database that were backed up; nil in manifests of earlier versions of Reeve.
+    public var origin: Origin?
+    /// The backup before this one; nil for the first backup, and in manifests of earlier versions of Reeve.
+    public var previous: Link?
 
     /// The size in bytes of the parts that this backup has written itself. Parts of earlier backups that it refers to
     /// are not counted.
@@ -144,52 +151,17 @@ public struct Manifest: Codable, Sendable, Equatable {
     /// The time at which the backup was begun. Its ID contains the same time in whole seconds.
     public var began: Timestamp { (try? Timestamp.fromPostgres(startedAt)) ?? .negativeInfinity }
 
+    /// Whether both are the same backup, perhaps encrypted for other recipients.
+    func isSameBackup(as other: Manifest) -> Bool {
+        func content(_ manifest: Manifest) -> Manifest {
+            var content = manifest
+            content.recipients = []
+            content.parts = manifest.parts.map { $0.stored(as: "", bytes: 0, sha256: "") }
+            return content
+        }
+        return content(self) == content(other)
+    }
+
     var prefix: String { "\(database)/\(id)" }
     static let name = "manifest.json"
-
-    /// The stored form of the manifest: one line of JSON, and its SHA-256 on the next line.
-    func encoded() throws -> [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        let body = Array(try encoder.encode(self))
-        return body + Array("\n\(Digest.hex(Digest.of(body)))\n".utf8)
-    }
-
-    /// Returns the stored form, after checking that `decode` reads the same manifest from it.
-    ///
-    /// - Throws: `BackupError.unreadable`.
-    func readable(as object: String) throws -> [UInt8] {
-        let bytes = try encoded()
-        do {
-            guard try Self.decode(bytes, object: object) == self else {
-                throw BackupError.unreadable(reason: "its manifest, when parsed, differs from what was encoded")
-            }
-        } catch BackupError.badManifest(_, let reason) {
-            throw BackupError.unreadable(reason: reason)
-        }
-        return bytes
-    }
-
-    /// Parses the stored form of a manifest.
-    ///
-    /// - Throws: `BackupError.badManifest` for a manifest that was changed or truncated, that has another format, or
-    ///   that has a `problem`.
-    static func decode(_ bytes: [UInt8], object: String) throws -> Manifest {
-        let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: true)
-        guard lines.count == 2, String(decoding: lines[1], as: UTF8.self) == Digest.hex(Digest.of(lines[0])) else {
-            throw BackupError.badManifest(object: object, reason: "its checksum does not match")
-        }
-        do {
-            let manifest = try JSONDecoder().decode(Manifest.self, from: Data(lines[0]))
-            guard manifest.format == format else {
-                throw BackupError.badManifest(object: object, reason: "its format \(manifest.format) is not supported")
-            }
-            if let problem = manifest.problem(as: object) {
-                throw BackupError.badManifest(object: object, reason: problem)
-            }
-            return manifest
-        } catch let error as DecodingError {
-            throw BackupError.badManifest(object: object, reason: "\(error)")
-        }
-    }
 }

@@ -29,6 +29,9 @@ extension PipelineError {
         }
     }
 
+    /// Whether age has opened the file with the identity, and then found that its content is damaged.
+    fileprivate var saysDamaged: Bool { errorOutput.contains("authenticate payload chunk") }
+
     private static let losses = [
         "server closed the connection unexpectedly", "connection to server ", "no connection to the server",
         "could not receive data from server", "could not send data to server", "SSL connection has been closed",
@@ -47,7 +50,7 @@ extension BackupError {
     init(for error: PipelineError, _ part: Manifest.Part) {
         if error.saysNothingOfItsInput {
             self = .notRestored(object: part.object, reason: error.description)
-        } else if error.program == "age" {
+        } else if error.program == "age", !error.saysDamaged {
             self = .cannotOpen(object: part.object, reason: error.description)
         } else {
             self = .part(object: part.object, reason: error.description)

@@ -87,6 +87,19 @@ final class PartReader: @unchecked Sendable {
     /// Unpacks a part into a temporary file, calls `body` with the path of the file, and removes the file. pg_restore
     /// requires a file to list an archive, and to use several connections.
     func withFile<T: Sendable>(_ part: Manifest.Part, _ body: (String) async throws -> T) async throws -> T {
+        try await withFile({ try await unpack(part, take: $0) }, body)
+    }
+
+    /// Writes the output of a pipeline to a temporary file, calls `body` with the path of the file, and removes the
+    /// file.
+    func withFile<T: Sendable>(of pipeline: Pipeline, _ body: (String) async throws -> T) async throws -> T {
+        try await withFile({ try await pipeline.run(take: $0) }, body)
+    }
+
+    private func withFile<T: Sendable>(
+        _ fill: (@escaping @Sendable (UnsafeRawBufferPointer) throws -> Void) async throws -> Void,
+        _ body: (String) async throws -> T
+    ) async throws -> T {
         // No other user can read the folder, or place anything at the paths of the files in it. The folder's name
         // contains the ID of this process, so that `ScratchServer` can remove the folder if the process was killed.
         let parent = restorer.settings.temporaryFolder
@@ -108,7 +121,7 @@ final class PartReader: @unchecked Sendable {
             unlink(path)
         }
         let file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: false)
-        try await unpack(part) { try file.write(contentsOf: Data($0)) }
+        try await fill { try file.write(contentsOf: Data($0)) }
         return try await body(path)
     }
 
@@ -129,29 +142,18 @@ final class PartReader: @unchecked Sendable {
         return try TableOfContents(try await gather("the list of an archive") { try await list.run(take: $0) })
     }
 
-    /// Restores some entries of an archive that is stored in a file.
+    /// Returns the statements that make some entries of an archive, in the encoding of the archive.
     ///
-    /// - Parameter jobs: the number of connections that make indexes and constraints in parallel.
-    func restore(
-        _ entries: TableOfContents, of part: Manifest.Part, at path: String, into target: ConnectionSettings,
-        _ tools: BackupTools, jobs: Int
-    ) async throws {
-        if entries.entries.isEmpty { return }
-        try await withList(entries, path) { list in
-            let options = RestorePlan.options + ["-j", String(jobs), "-L", list, path]
-            let command = try tools.command("pg_restore", options, on: target)
-            do {
-                try await Pipeline([command]).run { _ in }
-            } catch let error as PipelineError {
-                throw BackupError(for: error, part)
-            }
-        }
-    }
-
-    /// Returns the statements that make some entries of an archive.
+    /// - Throws: `PipelineError`; `BackupError.badOutput` if the script has no end.
     func script(of entries: TableOfContents, at path: String, _ tools: BackupTools) async throws -> [UInt8] {
         try await withList(entries, path) { list in
-            try await Pipeline([Command(tools.programs.path("pg_restore"), ["-L", list, "-f", "-", path])]).output()
+            let script = try await Pipeline([
+                Command(tools.programs.path("pg_restore"), ["-v", "-L", list, "-f", "-", path])
+            ]).output()
+            let check = FormatCheck(.script)
+            script.withUnsafeBytes { check.take($0) }
+            if let problem = check.problem() { throw BackupError.badOutput(program: "pg_restore", reason: problem) }
+            return script
         }
     }
 

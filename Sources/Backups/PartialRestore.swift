@@ -1,17 +1,20 @@
 import Catalog
 import Foundation
 import Postgres
+import Telemetry
 
 /// Restores some tables or schemas of a backup, and reads only the parts that contain them.
 ///
-/// The tables are first rebuilt in a scratch server, with indexes, constraints, triggers, policies and grants. There
-/// they are moved to another schema if that is requested. Then they are copied into the target in one transaction.
-/// Foreign keys and other late constraints are made after that, each in its own transaction. Constraints that the
-/// target refuses are left out and reported. The restored tables are compared with the manifest.
+/// The tables are first defined in a scratch server, with indexes, constraints, triggers, policies and grants, but
+/// without rows. There they are moved to another schema if that is requested. Then, in one transaction, the definitions
+/// are copied into the target, and the rows are read from the backup straight into the target (`RowSource`). If columns
+/// are masked, the rows are restored in the scratch server, too, and copied from there. Foreign keys and other late
+/// constraints are made after that, each in its own transaction. Constraints that the target refuses are left out and
+/// reported. The numbers of rows are compared with the manifest.
 public struct PartialRestore: Sendable {
     public struct Selection: Sendable {
-        /// `schema.table`, or `table` if only one schema has such a table. A partitioned table includes all of its
-        /// partitions.
+        /// `schema.table`, or `table` if only one schema has such a table. A table includes all of its partitions, and
+        /// all tables that inherit from it.
         public var tables: [String] = []
         public var schemas: [String] = []
         /// The schema that the tables are moved to; nil: their original schemas.
@@ -40,8 +43,8 @@ public struct PartialRestore: Sendable {
     /// Restores the selection into a target.
     ///
     /// - Returns: messages about what was left out, and about what differs from the backup.
-    /// - Throws: `BackupError.notInBackup`, `.targetHas`, `.unfinished`, `.targetLacks`, all before anything is
-    ///   written; `.outcomeUnknown`; `.constraintsLeft` if the tables were restored, but the restore was not completed;
+    /// - Throws: `BackupError.notInBackup`, `.targetHas`, `.unfinished`, `.targetLacks`, `.needed`, all before anything
+    ///   is written; `.outcomeUnknown`; `.constraintsLeft` if the tables were restored, but the restore was not completed;
     ///   `PipelineError`, `PostgresError`, `StorageError`.
     public func restore(
         into target: ConnectionSettings, progress: @escaping Restorer.Progress = { _, _ in }
@@ -63,25 +66,40 @@ public struct PartialRestore: Sendable {
                 if isOwn { try await server.checkRoom(for: bytes) }
             }
             let rebuilt = try await Confinement.during(in: rebuild.scratch) { try await rebuild.run($0, progress) }
-            let differences = try await rebuild.differences(rebuilt)
+            var differences = try await rebuild.differences(rebuilt)
+            differences += try await Parentage(of: rebuilt.tables, scratch: rebuild.scratch).separate(
+                for: target, moves: selection.intoSchema != nil)
             return try await deliver(
-                try await rebuild.move(rebuilt.tables), rebuilt.constraints, rebuild, target, differences)
+                try await rebuild.move(rebuilt.tables), rebuilt, rebuild, target, differences, progress)
         }
     }
 
     private func deliver(
-        _ tables: [FetchedTable], _ late: LateConstraints, _ rebuild: ScratchRebuild, _ target: ConnectionSettings,
-        _ differences: [String]
+        _ tables: [FetchedTable], _ rebuilt: ScratchRebuild.Result, _ rebuild: ScratchRebuild,
+        _ target: ConnectionSettings, _ differences: [String], _ progress: @escaping Restorer.Progress
     ) async throws -> [String] {
+        let late = rebuilt.constraints
         let trust = restorer.settings.trust
+        let needed = try await NeededObjects(
+            of: tables, besides: selection.intoSchema == nil ? selection.schemas : [], scratch: rebuild.scratch,
+            target: target)
         let usedSchemas = try await DeliveryCheck(
-            tables: tables, selection: selection, scratch: rebuild.scratch, target: target, trust: trust
+            tables: tables, selection: selection, scratch: rebuild.scratch, target: target, trust: trust,
+            needed: needed
         ).run()
+        if !needed.names.isEmpty {
+            restorer.logger.notice(
+                "objects that the tables need are created with them",
+                [LogField("objects", needed.names.joined(separator: ", "))])
+        }
         var record = UnfinishedRestore(
             backup: manifest.id, selection, tables: tables, constraints: late.constraints)
         let delivery = Delivery(
             tables: tables, selection: selection, scratch: rebuild.scratch, target: target, tools: rebuild.tools,
-            trust: trust, usedSchemas: usedSchemas, record: record)
+            trust: trust, usedSchemas: usedSchemas, needed: needed,
+            neededScript: try await needed.script(rebuild.reader, rebuild.tools, scratch: rebuild.scratch),
+            record: record,
+            rows: rebuilt.stored.map { RowSource(restorer, rebuild.tools, $0, as: tables) }, progress: progress)
         var findings =
             try await delivery.copy() + differences
             + late.moved.map { "left out, because it names the original schema of the tables: \($0.words)" }

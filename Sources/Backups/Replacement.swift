@@ -6,10 +6,13 @@ import SQL
 public struct Replacement: Sendable {
     private let target: ConnectionSettings
     private let manifest: Manifest
+    private let tablespaces: [String: String]
 
-    public init(of target: ConnectionSettings, like manifest: Manifest) {
+    /// - Parameter tablespaces: the tablespaces that take the place of the backup's, by name.
+    public init(of target: ConnectionSettings, like manifest: Manifest, tablespaces: [String: String] = [:]) {
         self.target = target
         self.manifest = manifest
+        self.tablespaces = tablespaces
     }
 
     /// The database that is replaced.
@@ -39,20 +42,23 @@ public struct Replacement: Sendable {
     /// `fill` restores the owner, the grants and the connection limit that the manifest records. Those that the
     /// manifest does not record are copied from the former database.
     ///
-    /// - Returns: the new name of the former database.
+    /// - Returns: the new name of the former database, the value of `fill`, and a message about access that the backup has
+    ///   and the former database did not have, and that was withheld.
     /// - Throws: `PostgresError`: 42501 if the role may not create databases; `BackupError.prepared`; the errors of
     ///   `fill`, with the target unchanged; `BackupError.notExchanged`, with both databases unchanged;
     ///   `.exchangeUnknown` if the connection was lost, and it is unknown whether the names were exchanged.
-    public func replace(_ fill: @Sendable (ConnectionSettings) async throws -> Void) async throws -> String {
+    public func replace<T: Sendable>(
+        _ fill: @Sendable (ConnectionSettings) async throws -> T
+    ) async throws -> (former: String, value: T, withheld: String?) {
         let former = try await former()
         if !former.prepared.isEmpty {
             throw BackupError.prepared(database: former.name, transactions: former.prepared)
         }
         let made = target.database(former.made)
         try await make(former)
+        let value: T
         do {
-            try await fill(made)
-            try await give(former, to: made)
+            value = try await fill(made)
         } catch {
             // Runs in a separate task, because the current task may be cancelled.
             try? await Task { try await run("DROP DATABASE IF EXISTS \(quoteIdentifier(former.made)) WITH (FORCE)") }
@@ -62,14 +68,19 @@ public struct Replacement: Sendable {
             throw error
         }
         // The exchange is not cancelled with this task, because the restore is complete.
-        try await Task { try await settle(former) }.value
-        return former.later
+        let withheld = try await Task { try await settle(former) }.value
+        return (former.later, value, withheld)
     }
 
+    /// The access of the database that is replaced. The restored database gets no more, also before it has its name.
+    ///
+    /// - Throws: `PostgresError`.
+    public func formerAccess() async throws -> DatabaseAccess { try await former().access }
+
     /// Exchanges the names of the former database and the new one.
-    private func settle(_ former: Former) async throws {
+    private func settle(_ former: Former) async throws -> String? {
         do {
-            try await exchange(former)
+            return try await exchange(former)
         } catch let error as PostgresError where error.kind == .commitOutcomeUnknown {
             throw BackupError.exchangeUnknown(
                 database: former.name, made: former.made, later: former.later, statements: former.renaming,
@@ -100,7 +111,9 @@ public struct Replacement: Sendable {
                 let access = try DatabaseAccess.read(on: connection)
                 return Former(
                     name: name, owner: try left?.ownerName(on: connection) ?? row.get(1),
-                    access: DatabaseAccess(limit: left?.limit ?? access.limit, grants: access.grants),
+                    access: DatabaseAccess(
+                        limit: left?.limit ?? access.limit, grants: access.grants,
+                        isTemplate: left?.isTemplate ?? access.isTemplate),
                     made: "\(stem)_new_\(stamp)", later: "\(stem)_before_\(stamp)", prepared: try row.get(3),
                     isSuperuser: try row.get(4))
             }
@@ -134,40 +147,48 @@ public struct Replacement: Sendable {
         try await Connection.opened(maintenance) { connection in
             try await connection.with { connection in
                 try connection.createClosedDatabase(
-                    former.made, owner: former.isSuperuser ? nil : former.owner, locale: manifest.locale.clause)
+                    former.made, owner: former.isSuperuser ? nil : former.owner, locale: try clause(on: connection))
             }
         }
     }
 
-    /// If the manifest does not record the owner, gives the new database the owner of the former one. If the manifest
-    /// records none of the owner, the grants and the connection limit, the new database gets all three from the former
-    /// one.
-    private func give(_ former: Former, to made: ConnectionSettings) async throws {
-        if manifest.access?.owner != nil { return }
-        try await Connection.opened(made.restoring) { connection in
-            try await connection.with { connection in
-                try connection.transaction {
-                    let database = "ALTER DATABASE \(quoteIdentifier(former.made))"
-                    if manifest.access == nil {
-                        try former.access.grant(on: connection)
-                        try connection.execute("\(database) CONNECTION LIMIT \(former.access.limit)")
-                    }
-                    try connection.execute("\(database) OWNER TO \(quoteIdentifier(former.owner))")
-                }
-            }
+    /// Gives the new database no more access than the former one had: a privilege that the former database did not grant,
+    /// and a higher connection limit, are withheld. If the manifest does not record the owner, the new database gets that
+    /// of the former one. If it records nothing of this, the new database gets everything from the former one.
+    ///
+    /// - Returns: a message about what was withheld; nil if nothing was.
+    private func give(_ former: Former, on connection: isolated Connection) throws -> String? {
+        let recorded = manifest.access
+        let now = try DatabaseAccess.read(of: former.made, on: connection)
+        let wanted = recorded == nil ? former.access : now.narrowed(to: former.access)
+        let database = "ALTER DATABASE \(quoteIdentifier(former.made))"
+        try wanted.grant(on: former.made, over: connection)
+        if wanted.limit != now.limit { try connection.execute("\(database) CONNECTION LIMIT \(wanted.limit)") }
+        if now.isTemplate == true, wanted.isTemplate != true {
+            try connection.execute("\(database) IS_TEMPLATE false")
         }
+        if recorded?.owner == nil, now.owner != former.owner {
+            try connection.execute("\(database) OWNER TO \(quoteIdentifier(former.owner))")
+        }
+        guard let recorded, !recorded.narrowed(to: former.access).isMet(by: recorded) else { return nil }
+        return "what the backup grants on the database, and the former database did not, was withheld; the backup has: "
+            + recorded.description
     }
 
-    /// Renames both databases in one transaction. The first statement locks the former database, so that new sessions
-    /// wait until it is renamed. PostgreSQL waits up to 5 s for existing sessions of the database to end; they are
+    /// Sets the access of the new database, and renames both databases, in one transaction. The first renaming locks the
+    /// former database, so that new sessions wait until it is renamed. PostgreSQL waits up to 5 s for existing sessions of the database to end; they are
     /// terminated in the meantime.
-    private func exchange(_ former: Former) async throws {
+    private func exchange(_ former: Former) async throws -> String? {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await endSessions(in: former.name) }
             defer { group.cancelAll() }
-            try await Connection.opened(maintenance) { connection in
+            return try await Connection.opened(maintenance) { connection in
                 try await connection.with { connection in
-                    try connection.transaction { for sql in former.renaming { try connection.execute(sql) } }
+                    try connection.transaction {
+                        let withheld = try give(former, on: connection)
+                        for sql in former.renaming { try connection.execute(sql) }
+                        return withheld
+                    }
                 }
             }
         }
@@ -196,14 +217,37 @@ public struct Replacement: Sendable {
     /// - Returns: whether it was made.
     public func makeIfMissing() async throws -> Bool {
         guard let name = target.parameters["dbname"] else { return false }
-        let isThere: Bool = try await Connection.opened(maintenance) { connection in
+        if try await isThere() { return false }
+        // The restore grants what the backup records. Until then, only the owner can connect.
+        try await Connection.opened(maintenance) { connection in
+            try await connection.with { try $0.createClosedDatabase(name, locale: try clause(on: $0)) }
+        }
+        return true
+    }
+
+    /// Whether the target exists.
+    public func isThere() async throws -> Bool {
+        guard let name = target.parameters["dbname"] else { return true }
+        return try await Connection.opened(maintenance) { connection in
             try await connection.with {
                 try $0.query("SELECT count(*) > 0 FROM pg_database WHERE datname = $1", [name]).first?.get(0) ?? false
             }
         }
-        if isThere { return false }
-        try await run("CREATE DATABASE \(quoteIdentifier(name)) TEMPLATE template0 \(manifest.locale.clause)")
-        return true
+    }
+
+    /// Drops the target, which `makeIfMissing` has made.
+    public func dropMade() async throws {
+        guard let name = target.parameters["dbname"] else { return }
+        try await run("DROP DATABASE IF EXISTS \(quoteIdentifier(name)) WITH (FORCE)")
+    }
+
+    /// The options of CREATE DATABASE: the locale, and the tablespace if the server has it.
+    private func clause(on connection: isolated Connection) throws -> String {
+        guard let old = manifest.access?.tablespace, old != "pg_default",
+            case let name = tablespaces[old] ?? old,
+            try !connection.query("SELECT FROM pg_tablespace WHERE spcname = $1", [name]).isEmpty
+        else { return manifest.locale.clause }
+        return "\(manifest.locale.clause) TABLESPACE \(quoteIdentifier(name))"
     }
 
     private var maintenance: ConnectionSettings { target.database("postgres").restoring }

@@ -65,7 +65,7 @@ public struct Repository: Sendable {
         for manifest in leaving {
             try await remove(["\(manifest.prefix)/\(Manifest.name)"], under: lock)
             try await removed(manifest.id)
-            try await remove([Proof.name, Proof.reportName].map { "\(manifest.prefix)/\($0)" }, under: lock)
+            try await remove(Proof.objects.map { "\(manifest.prefix)/\($0)" }, under: lock)
         }
         var freed = 0
         for part in leaving.flatMap(\.parts) where !needed.contains(part.object) {
@@ -73,6 +73,22 @@ public struct Repository: Sendable {
             freed += part.object.hasPrefix("\(database)/") ? part.bytes : 0
         }
         return freed
+    }
+
+    /// Removes objects that no manifest refers to. They are left over from interrupted backups, removals or changes of
+    /// keys. If a manifest cannot be read, nothing is removed: that manifest may refer to any of the objects, and may
+    /// still be repaired by hand.
+    ///
+    /// - Returns: the number of bytes that were freed.
+    /// - Throws: `StorageError`; `BackupError.lockLost`.
+    public func removeOrphans(of database: String, under lock: BackupLock) async throws -> Int {
+        var isDamaged = false
+        let manifests = try await manifests(of: database) { _ in isDamaged = true }
+        if isDamaged { return 0 }
+        let objects = try await store.list("\(database)/")
+        let orphans = Set(Self.orphans(objects, manifests))
+        try await remove(orphans.sorted(), under: lock)
+        return objects.filter { orphans.contains($0.name) }.reduce(0) { $0 + $1.bytes }
     }
 
     /// Removes objects. Checks before each of them that the lock is still held.
@@ -100,31 +116,41 @@ public struct Repository: Sendable {
     public func manifests(
         of database: String, damaged: (BackupError) -> Void = { _ in }
     ) async throws -> [Manifest] {
-        let names = try await store.list("\(database)/").map(\.name).filter { $0.hasSuffix("/\(Manifest.name)") }
-        var manifests: [Manifest] = []
-        for name in names {
+        try await stored(of: database) { damaged($1) }.map(\.manifest)
+    }
+
+    /// Returns the manifests of a database with their stored forms, oldest first.
+    ///
+    /// - Parameter damaged: called with the ID of each manifest that cannot be read.
+    /// - Throws: `StorageError` if the store does not answer.
+    func stored(
+        of database: String, damaged: (_ id: String, BackupError) -> Void = { _, _ in }
+    ) async throws -> [StoredManifest] {
+        let ids = try await ids(of: database)
+        var manifests: [StoredManifest] = []
+        for (id, name) in ids.map({ ($0, "\(database)/\($0)/\(Manifest.name)") }) {
             do {
                 manifests.append(try Manifest.decode(try await store.bytes(of: name), object: name))
             } catch let error as BackupError {
-                damaged(error)
+                damaged(id, error)
             } catch StorageError.tooLarge(let object) {
-                damaged(.badManifest(object: object, reason: "it is too large"))
+                damaged(id, .badManifest(object: object, reason: "it is too large"))
             } catch let error as StorageError {
                 guard error.isOfOneObject else { throw error }
                 // If the whole store does not answer, this listing throws.
                 _ = try await store.list(name)
-                damaged(.manifestNotRead(object: name, cause: error))
+                damaged(id, .manifestNotRead(object: name, cause: error))
             }
         }
-        return manifests.sorted { ($0.began, $0.id) < ($1.began, $1.id) }
+        return manifests.sorted { ($0.manifest.began, $0.manifest.id) < ($1.manifest.began, $1.manifest.id) }
     }
 
-    /// Returns the newest backup that a test has shown to be restorable.
+    /// Returns the newest backup that a test has shown to be restorable, and the result of that test.
     ///
     /// - Throws: `StorageError`.
-    public func lastProven(of database: String) async throws -> Manifest? {
+    public func lastProven(of database: String) async throws -> (manifest: Manifest, proof: Proof)? {
         for manifest in try await manifests(of: database).reversed() {
-            if try await Proof.read(manifest, in: self)?.isProved == true { return manifest }
+            if let proof = try await Proof.read(manifest, in: self), proof.isProved { return (manifest, proof) }
         }
         return nil
     }
@@ -137,12 +163,30 @@ public struct Repository: Sendable {
             guard let last = try await manifests(of: database).last else { throw BackupError.unknown(id: id) }
             return last
         }
+        return try await stored(id, of: database).manifest
+    }
+
+    /// Returns the manifest of one backup with its stored form.
+    ///
+    /// - Throws: `BackupError.unknown`, `.badManifest`; `StorageError`.
+    public func stored(_ id: String, of database: String) async throws -> StoredManifest {
         let name = "\(database)/\(id)/\(Manifest.name)"
         guard ObjectName.isValid(name) else { throw BackupError.unknown(id: id) }
         do {
             return try Manifest.decode(try await store.bytes(of: name), object: name)
         } catch StorageError.missing {
             throw BackupError.unknown(id: id)
+        }
+    }
+
+    /// Returns the names under which the repository contains backups, with the number of the backups.
+    ///
+    /// - Throws: `StorageError`.
+    public func names() async throws -> [(name: String, backups: Int)] {
+        let parts = try await store.list("").map { $0.name.split(separator: "/") }
+        let names = parts.filter { $0.count == 3 && $0[2] == Manifest.name }.map { String($0[0]) }
+        return Dictionary(grouping: names) { $0 }.map { (name: $0.key, backups: $0.value.count) }.sorted {
+            $0.name < $1.name
         }
     }
 }

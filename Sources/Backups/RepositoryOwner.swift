@@ -16,6 +16,8 @@ public struct RepositoryOwner: Codable, Sendable, Equatable, CustomStringConvert
     /// The database's name on its server.
     let source: String
     let since: String
+    /// The server and the database; nil in a record of an earlier version.
+    var origin: Manifest.Origin?
 
     static let name = "owner.json"
 
@@ -29,33 +31,52 @@ public struct RepositoryOwner: Codable, Sendable, Equatable, CustomStringConvert
         return RepositoryOwner(
             estate: Digest.hex(Digest.of("reeve backups of \(number)".utf8)),
             source: try connection.query("SELECT current_database()::text").first?.get(0) ?? "",
-            since: Timestamp.now.rfc3339)
+            since: Timestamp.now.rfc3339, origin: try Manifest.Origin.read(on: connection))
+    }
+
+    /// Whether both are the same database, and not two copies of one.
+    func isSame(as other: RepositoryOwner) -> Bool {
+        guard estate == other.estate else { return false }
+        guard let origin, let theirs = other.origin else { return true }
+        return origin.isSame(as: theirs)
     }
 }
 
 extension Repository {
-    /// Refuses a name under which the repository contains backups of another database. If the name has no owner yet,
-    /// records this database as its owner. To be called under the lock (`Repository.locked`).
+    /// Refuses a name under which the repository contains backups of another database, or of the database that this one
+    /// is a copy of. If the name has no owner yet, records this database as its owner. To be called under the lock
+    /// (`Repository.locked`).
     ///
-    /// - Parameter adopts: whether to take over a name that belongs to another database, and to accept a repository
-    ///   without backups although the ledger records some in it.
-    /// - Throws: `BackupError.foreign`; `.emptied` if the ledger records backups in the repository but the repository
-    ///   has none, for example because the disk below a mount point is not mounted; `StorageError`; `PostgresError`.
-    public func claim(_ database: String, on connection: Connection, adopts: Bool = false) async throws {
-        let (own, recorded) = try await connection.with { [place = store.place] connection in
+    /// - Parameter adopts: whether to take over a name that belongs to another database, to accept a repository without
+    ///   backups although the ledger records some in it, and to accept another repository at a known place.
+    /// - Returns: the mark of the repository.
+    /// - Throws: `StorageError.unmarked` for a place that is not a repository; `BackupError.foreign`; `.exchanged` if
+    ///   the ledger knows another repository at the place; `.emptied` if the ledger records backups in the repository
+    ///   but the repository has none; `StorageError`; `PostgresError`.
+    public func claim(
+        _ database: String, on connection: Connection, adopts: Bool = false
+    ) async throws -> RepositoryMark {
+        let mark = try await store.requireMark()
+        let (own, records) = try await connection.with { [place = store.place] connection in
             let own = try RepositoryOwner.read(on: connection)
-            return (own, own == nil ? 0 : try BackupLedger.records(on: connection).count { $0.place == place })
+            return (own, own == nil ? [] : try BackupLedger.records(on: connection).filter { $0.place == place })
+        }
+        let marks = Set(records.compactMap(\.repository))
+        if !marks.isEmpty, !marks.contains(mark.id), !adopts {
+            throw BackupError.exchanged(place: store.place, expected: marks.sorted()[0], found: mark.id)
         }
         let known = try await owner(of: database)
-        if let known, known.estate == own?.estate { return }
-        if let known, !adopts || own == nil {
-            throw BackupError.foreign(place: store.place, name: database, owner: known)
+        if let known, let own, known.isSame(as: own), known.origin != nil { return mark }
+        if let known, own.map(known.isSame) != true, !adopts || own == nil {
+            throw BackupError.foreign(
+                place: store.place, name: database, owner: known, isCopy: known.estate == own?.estate)
         }
-        guard let own else { return }
-        if known == nil, !adopts, recorded > 0, try await ids(of: database).isEmpty {
-            throw BackupError.emptied(place: store.place, name: database, backups: recorded)
+        guard let own else { return mark }
+        if known == nil, !adopts, !records.isEmpty, try await ids(of: database).isEmpty {
+            throw BackupError.emptied(place: store.place, name: database, backups: records.count)
         }
         try await store.write(Array(try JSONEncoder().encode(own)), to: "\(database)/\(RepositoryOwner.name)")
+        return mark
     }
 
     /// Returns the owner that the object `owner.json` records. If that object is missing, returns the source database
@@ -69,7 +90,7 @@ extension Repository {
             guard let last = try await manifests(of: database).last(where: { $0.estate != nil }),
                 let estate = last.estate
             else { return nil }
-            return RepositoryOwner(estate: estate, source: last.source, since: last.startedAt)
+            return RepositoryOwner(estate: estate, source: last.source, since: last.startedAt, origin: last.origin)
         }
     }
 }

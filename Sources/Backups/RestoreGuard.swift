@@ -11,14 +11,16 @@ struct RestoreGuard: Sendable {
     /// The ID of the backup that is restored.
     private let backup: String
 
-    /// The connection limit and the owner that the database gets when it is opened; nil: the former ones.
+    /// The connection limit, the owner and the template flag that the database gets when it is opened; nil: the former
+    /// ones.
     private let limit: Int?
     private let owner: String?
+    private let isTemplate: Bool?
 
     init(_ target: ConnectionSettings, restoring backup: String, _ access: DatabaseAccess? = nil) {
         self.target = target
         self.backup = backup
-        (limit, owner) = (access?.limit, access?.owner)
+        (limit, owner, isTemplate) = (access?.limit, access?.owner, access?.isTemplate)
     }
 
     private struct State: Sendable {
@@ -31,7 +33,9 @@ struct RestoreGuard: Sendable {
         let heir: String
         let user: String
         let limit: Int
+        /// `isTemplate`: whether the database is a template after the restore. `isTemplateNow`: whether it is one now.
         let isTemplate: Bool
+        let isTemplateNow: Bool
         let isSuperuser: Bool
         /// The former state, stored in the database in case this process is killed.
         let note: ClosedDatabase
@@ -48,7 +52,7 @@ struct RestoreGuard: Sendable {
                 "\(database) SET \(quoteIdentifier(ClosedDatabase.setting)) TO \(quoteLiteral(note.text))",
             ]
             if ownerNow != user { statements.insert("\(database) OWNER TO \(quoteIdentifier(user))", at: 0) }
-            if isTemplate { statements.append("\(database) IS_TEMPLATE false") }
+            if isTemplateNow { statements.append("\(database) IS_TEMPLATE false") }
             return statements
         }
 
@@ -65,7 +69,7 @@ struct RestoreGuard: Sendable {
 
     /// Closes the database, fills it, and opens it again with its connection limit. After an error the database stays
     /// closed: its contents are incomplete, or, if `last` has failed, complete but not released yet. If the role is not
-    /// a superuser, the database is not closed.
+    /// a superuser, the database is marked, and not closed.
     ///
     /// - Parameters:
     ///   - fill: restores the contents.
@@ -76,8 +80,10 @@ struct RestoreGuard: Sendable {
         let before = try await state()
         // A role that is not a superuser would lock itself out with a connection limit of 0.
         guard before.isSuperuser else {
-            try await fill()
-            try await last()
+            try await marked {
+                try await fill()
+                try await last()
+            }
             if let limit { try await run(["ALTER DATABASE \(quoteIdentifier(before.name)) CONNECTION LIMIT \(limit)"]) }
             return
         }
@@ -97,6 +103,17 @@ struct RestoreGuard: Sendable {
         try await leavingClosed(before, isWhole: false, fill)
         try await leavingClosed(before, isWhole: true, last)
         try await run(before.opening)
+    }
+
+    /// Marks the database while it is open and filled. After an error the mark stays.
+    private func marked(_ fill: () async throws -> Void) async throws {
+        try await Connection.opened(target.restoring) { connection in
+            try await connection.with { try RestoreMark.set(backup, on: $0) }
+        }
+        try await fill()
+        try await Connection.opened(target.restoring) { connection in
+            try await connection.with { try RestoreMark.remove(on: $0) }
+        }
     }
 
     private func leavingClosed(_ before: State, isWhole: Bool, _ body: () async throws -> Void) async throws {
@@ -124,14 +141,15 @@ struct RestoreGuard: Sendable {
                     throw PostgresError(.badValue, "the server returned no row about the current database")
                 }
                 let left = try ClosedDatabase.read(on: connection)
-                let (now, isTemplate): (String, Bool) = (try row.get(3), try row.get(5))
+                let (now, isNow): (String, Bool) = (try row.get(3), try row.get(5))
                 let note = ClosedDatabase(
                     owner: try left?.owner ?? row.get(6), limit: try limit ?? left?.limit ?? row.get(1),
-                    isTemplate: left?.isTemplate ?? isTemplate, backup: backup)
+                    isTemplate: isTemplate ?? left?.isTemplate ?? isNow, backup: backup)
                 let former = try left?.ownerName(on: connection) ?? now
                 return State(
                     name: try row.get(0), owner: former, ownerNow: now, heir: owner ?? former, user: try row.get(4),
-                    limit: note.limit, isTemplate: note.isTemplate, isSuperuser: try row.get(2), note: note,
+                    limit: note.limit, isTemplate: note.isTemplate, isTemplateNow: isNow, isSuperuser: try row.get(2),
+                    note: note,
                     wasClosed: left != nil, prepared: try row.get(7))
             }
         }

@@ -13,6 +13,8 @@ struct RestorePlan: Sendable {
         /// Restores the rows of these tables into a scratch server. The server also gets the definitions of all other
         /// tables.
         case tables(Set<FetchedTable>)
+        /// Restores the same definitions, but no rows. The rows of these tables are read from the backup later.
+        case definitions(of: Set<FetchedTable>)
     }
 
     enum Step: Sendable, Equatable {
@@ -59,6 +61,8 @@ struct RestorePlan: Sendable {
         "MATERIALIZED VIEW DATA",
     ]
 
+    private static let leftOutOfTables = lateConstraints.union(eventTriggers).union(ofWholeDatabases)
+
     /// The steps that follow the definitions: from rows to triggers.
     let contents: [Step]
     /// The steps for event triggers. They are last, because event triggers fire for every object that is created later.
@@ -84,6 +88,12 @@ struct RestorePlan: Sendable {
                 ]
             }
             last = parts(.after).map { .entries(.only(Self.eventTriggers), of: $0, jobs: jobs) }
+        case .definitions(let tables):
+            contents =
+                [.refuseUntrusted(in: tables), .parts(parts(.sequences))]
+                + parts(.after).map { .entries(.allBut(Self.leftOutOfTables), of: $0) }
+            last = []
+            return
         case .tables(let tables):
             filled = tables
             let wanted = Set(
@@ -97,8 +107,7 @@ struct RestorePlan: Sendable {
                 Set(tables.map { ExactText($0.schema) }).map { "--schema=\($0.text)" }.sorted()
                 + Set(tables.map { ExactText($0.name) }).map { "--table=\($0.text)" }.sorted()
             rows = .parts(holding.sorted { $0.bytes > $1.bytes }, options: options, jobs: jobs)
-            let leftOut = Self.lateConstraints.union(Self.eventTriggers).union(Self.ofWholeDatabases)
-            dependents = parts(.after).map { .entries(.allBut(leftOut), of: $0) }
+            dependents = parts(.after).map { .entries(.allBut(Self.leftOutOfTables), of: $0) }
             last = []
         }
         // Sequences are restored after the rows. pg_dump's data sections also set sequences, but to their values at the

@@ -1,4 +1,5 @@
 import Foundation
+import Ledger
 import Postgres
 import Reporting
 import Storage
@@ -38,23 +39,29 @@ public struct Proof: Sendable, Equatable, Codable {
 /// records.
 public struct RestoreTest: Sendable {
     let repository: Repository
-    let manifest: Manifest
+    let stored: StoredManifest
+    let signingKey: SigningKey?
     let settings: Restorer.Settings
     let scratch: ScratchServer
     let checks: [SystemCheck]
     let logger: Logger
 
+    private var manifest: Manifest { stored.manifest }
+
     /// - Parameters:
+    ///   - signingKey: the key that the proof is signed with; nil: it is not signed.
     ///   - folder: the folder for the scratch cluster.
     ///   - beside: the server in which a scratch database is made if no server programs are installed.
     public init(
-        repository: Repository, manifest: Manifest, settings: Restorer.Settings, folder: String,
+        repository: Repository, stored: StoredManifest, signingKey: SigningKey? = nil, settings: Restorer.Settings,
+        folder: String,
         beside: ConnectionSettings? = nil, checks: [SystemCheck] = [], logger: Logger = .silent
     ) {
         self.repository = repository
-        self.manifest = manifest
+        self.stored = stored
+        self.signingKey = signingKey
         self.settings = settings
-        scratch = ScratchServer(manifest: manifest, folder: folder, beside: beside, logger: logger)
+        scratch = ScratchServer(manifest: stored.manifest, folder: folder, beside: beside, logger: logger)
         self.checks = checks
         self.logger = logger
     }
@@ -69,11 +76,7 @@ public struct RestoreTest: Sendable {
         let proof = try await scratch.with(roomFor: manifest.databaseBytes) { target, isOwn in
             try await restoreAndCompare(target, isOwn: isOwn, progress)
         }
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-        try await repository.store.write(Array(try encoder.encode(proof)), to: "\(manifest.prefix)/\(Proof.name)")
-        try await repository.store.write(
-            Array(proof.report(of: manifest).utf8), to: "\(manifest.prefix)/\(Proof.reportName)")
+        try await proof.store(for: stored, in: repository, signedBy: signingKey)
         return proof
     }
 
@@ -88,6 +91,8 @@ public struct RestoreTest: Sendable {
         // Turn off masks and `beforeOpening`, which are for databases that are kept after the restore.
         settings.masking = MaskingRules([:])
         settings.beforeOpening = nil
+        // A scratch database on another server could not be dropped if it were a template.
+        settings.makesTemplates = isOwn
         let restorer = Restorer(repository: repository, manifest: manifest, settings: settings, logger: logger)
         let server = try await Connection.opened(target.restoring.named("reeve restore test")) {
             await $0.serverVersion
@@ -97,10 +102,16 @@ public struct RestoreTest: Sendable {
         var notCompared: [String] = []
         var seconds = 0.0
         do {
-            try await restorer.restore(into: target, progress: progress)
+            let outcome = try await restorer.restore(into: target, progress: progress)
             seconds = (ContinuousClock.now - began).inSeconds
-            let comparison = Comparison(manifest: manifest, restorer: restorer, target: target)
-            differences = try await comparison.differences()
+            var compared = manifest
+            if !isOwn { compared.access?.isTemplate = nil }
+            let comparison = Comparison(manifest: compared, restorer: restorer, target: target)
+            differences = outcome.missing.map {
+                RestoreDifference(
+                    kind: $0.kind, object: $0.object, expected: "restored", found: "refused: \($0.reason)")
+            }
+            differences += try await comparison.differences()
             notCompared = try await comparison.notCompared()
             differences += try await runChecks(target)
         } catch BackupError.part(let object, let reason) {
@@ -153,19 +164,6 @@ public struct RestoreTest: Sendable {
 }
 
 extension Proof {
-    static let name = "proof.json"
-    static let reportName = "proof.txt"
-
-    /// Returns the result of the newest test of a backup; nil if there is none, or if it cannot be decoded.
-    public static func read(_ manifest: Manifest, in repository: Repository) async throws -> Proof? {
-        do {
-            let bytes = try await repository.store.bytes(of: "\(manifest.prefix)/\(name)")
-            return try? JSONDecoder().decode(Proof.self, from: Data(bytes))
-        } catch StorageError.missing {
-            return nil
-        }
-    }
-
     /// A description of the result for people.
     public func report(of manifest: Manifest) -> String {
         let rows = manifest.tables.reduce(0) { $0 + $1.rows }
@@ -179,7 +177,7 @@ extension Proof {
             "Compared: \(counted(tables, "table")) with \(counted(rows, "row")), by count and content; "
                 + "\(counted(manifest.sequences.count, "sequence")); "
                 + "\(counted(manifest.largeObjects?.count ?? 0, "large object")); "
-                + "\(counted(manifest.roles.count, "role")); the whole schema"
+                + "\(counted(manifest.roles.count, "role")); the schema; the settings of the database"
                 + (manifest.access == nil ? "." : "; the owner, the grants and the connection limit of the database."),
             "Not compared: \(notCompared?.joined(separator: "; ") ?? "nothing").",
             "Checks run: \(checks.isEmpty ? "none" : checks.joined(separator: ", ")).",

@@ -1,9 +1,23 @@
+import Catalog
 import Foundation
 import Postgres
 import Processes
 import SQL
 import Storage
 import Telemetry
+
+/// What a restore of a whole backup could not restore as the backup has it.
+public struct RestoreOutcome: Sendable {
+    /// The entries that the server refused. All rows were restored.
+    public var missing: [MissingEntry] = []
+    /// Messages about what is as wanted, but worth knowing.
+    public var notes: [String] = []
+
+    public init(missing: [MissingEntry] = [], notes: [String] = []) {
+        self.missing = missing
+        self.notes = notes
+    }
+}
 
 /// Restores a backup into a database.
 ///
@@ -22,6 +36,13 @@ public struct Restorer: Sendable {
         /// Whether the target gets the owner, the grants and the connection limit of the backup. This is set for a
         /// target that was made for the restore.
         public var restoresAccess = false
+        /// If set, the target gets no more access than this (`DatabaseAccess.narrowed`). Applies with `restoresAccess`.
+        public var accessLimit: DatabaseAccess?
+        /// Whether the target becomes a template if the backup's source was one. Applies with `restoresAccess`.
+        var makesTemplates = true
+        /// The tablespaces that take the place of the backup's, by name. A tablespace that is not listed is replaced by
+        /// that of the same name, or else by the default tablespace of the target.
+        public var tablespaces: [String: String] = [:]
         public var masking = MaskingRules([:])
         /// The roles whose functions may run while a superuser restores.
         public var trust = CodeTrust.roles([])
@@ -58,8 +79,12 @@ public struct Restorer: Sendable {
     /// Restores everything into an empty database. If a superuser restores, only superusers can connect until the
     /// restore is complete; if it fails, the database stays closed.
     ///
+    /// - Returns: what was restored in another way than the backup has it, such as an index that the server refused.
     /// - Throws: `BackupError`, `PipelineError`, `PostgresError`, `StorageError`.
-    public func restore(into target: ConnectionSettings, progress: @escaping Progress = { _, _ in }) async throws {
+    @discardableResult
+    public func restore(
+        into target: ConnectionSettings, progress: @escaping Progress = { _, _ in }
+    ) async throws -> RestoreOutcome {
         let tools = try await prepare(target)
         if !settings.masking.isEmpty, try await !Confinement.isSuperuser(in: target.restoring) {
             throw BackupError.maskingInPublic(database: target.parameters["dbname"] ?? "the target")
@@ -72,27 +97,48 @@ public struct Restorer: Sendable {
         let steps = RestorePlan.definitions(of: manifest) + plan.contents
         let roles = settings.makesRoles ? manifest.parts.filter { $0.kind == .roles } : []
         let reader = PartReader(self, parts: roles + RestorePlan.parts(of: steps + plan.last), progress)
-        let run = RestoreRun(target: target, tools: tools, reader: reader, trust: settings.trust)
-        let access = settings.restoresAccess ? manifest.access : nil
-        try await RestoreGuard(target, restoring: manifest.id, access).closed {
+        let missing = Gathered<MissingEntry>()
+        var run = RestoreRun(
+            manifest, target: target, tools: tools, reader: reader, trust: settings.trust, missing: missing)
+        var access = settings.restoresAccess ? manifest.access : nil
+        if let limit = settings.accessLimit { access = access?.narrowed(to: limit) }
+        if !settings.makesTemplates { access?.isTemplate = nil }
+        let given = access
+        let placing = try await TablespacePlacing(manifest, settings.tablespaces, in: target)
+        run.tablespaces = placing.names
+        let filling = run
+        let notes = Gathered<String>()
+        try await RestoreGuard(target, restoring: manifest.id, given).closed {
             try await settings.trust.checkIsClean(target)
-            if settings.makesRoles { try await makeRoles(target, reader, all: settings.restoresAllRoles) }
-            if let access {
+            if settings.makesRoles {
+                let made = try await makeRoles(target, reader, all: settings.restoresAllRoles)
+                if let note = try await RolePasswords.note(on: made, in: target) { notes.add([note]) }
+            }
+            if given == nil, let note = try await narrowPublic(target) { notes.add([note]) }
+            if let access = given {
                 try await Connection.opened(target.restoring) { connection in
                     try await connection.with { connection in
-                        try connection.transaction { try access.grant(on: connection) }
+                        try connection.transaction {
+                            try access.grant(over: connection)
+                            try access.describe(on: connection)
+                        }
                     }
                 }
             }
             // The functions of the backup are confined, because inserting rows and making constraints call them.
             try await Confinement.during(in: target.restoring) {
-                try await run.perform(steps, under: $0)
+                try await filling.perform(RestorePlan.definitions(of: manifest), under: $0)
+                if !placing.names.isEmpty {
+                    notes.add(try await placing.move(try await catalog(), in: target))
+                }
+                try await filling.perform(plan.contents, under: $0)
             }
-            try await run.perform(plan.last)
+            try await filling.perform(plan.last)
             try await applySettings(target)
         } last: {
             try await settings.beforeOpening?(target)
         }
+        return RestoreOutcome(missing: missing.all, notes: notes.all)
     }
 
     /// Checks, before the first byte is written, that the restore is possible.
@@ -114,6 +160,11 @@ public struct Restorer: Sendable {
             lacking.append("PostgreSQL \(manifest.server / 10000)")
         }
         let encoding = try DatabaseLocale.read(on: connection).encoding
+        let tablespaces = Set(
+            try connection.query("SELECT spcname::text FROM pg_tablespace").map { ExactText(try $0.get(0)) })
+        lacking += Set(settings.tablespaces.values.map(ExactText.init)).subtracting(tablespaces).sorted().map {
+            "the tablespace \($0.text)"
+        }
         if encoding != manifest.locale.encoding { lacking.append("the encoding \(manifest.locale.encoding)") }
         let available = Set(
             try connection.query("SELECT name::text FROM pg_available_extensions").map {
@@ -167,8 +218,39 @@ public struct Restorer: Sendable {
             try await connection.with { try DatabaseAccess.read(on: $0) }
         }
         if wanted.isMet(by: found) { return nil }
-        return
-            "the target's owner, grants and connection limit were not changed; the backup has: \(wanted.description)"
+        return "the target keeps its owner, grants, connection limit and comment; the backup has: \(wanted.description)"
+    }
+
+    /// Revokes the privileges on the target that PUBLIC has there, and not in the backup: the rows must not be open to
+    /// more roles than they were.
+    ///
+    /// - Returns: a message if something was revoked, or could not be revoked.
+    private func narrowPublic(_ target: ConnectionSettings) async throws -> String? {
+        guard let wanted = manifest.access else { return nil }
+        return try await Connection.opened(target.restoring) { connection in
+            try await connection.with { connection in
+                let now = try DatabaseAccess.read(on: connection)
+                let narrow = now.withoutPublic(beyond: wanted)
+                if narrow.grants == now.grants { return nil }
+                let words = now.grants.subtracting(narrow.grants).map(\.privilege.rawValue).sorted()
+                    .joined(separator: " and ")
+                do {
+                    try connection.transaction { try narrow.grant(over: connection) }
+                    return
+                        "\(words) on the target was revoked from PUBLIC, because the backup does not grant it to PUBLIC"
+                } catch let error as PostgresError where error.sqlState == "42501" {
+                    return "PUBLIC has \(words) on the target, which the backup does not grant to PUBLIC; revoke it"
+                }
+            }
+        }
+    }
+
+    /// Reads the backup's catalog.
+    private func catalog() async throws -> SchemaCatalog {
+        guard let part = manifest.parts.first(where: { $0.kind == .catalog }) else {
+            return SchemaCatalog(schemas: [], serverVersion: manifest.server / 10000)
+        }
+        return try SchemaSnapshot.parse(try await text(of: part), file: part.object).catalog
     }
 
     // MARK: Parts
@@ -184,7 +266,13 @@ public struct Restorer: Sendable {
     ///
     /// pg_dumpall has read the names in the database `postgres`. They are written there too, because the encoding of
     /// another database may lack characters of them.
-    func makeRoles(_ target: ConnectionSettings, _ reader: PartReader, all: Bool = false) async throws {
+    ///
+    /// - Returns: the roles that were created.
+    @discardableResult
+    func makeRoles(
+        _ target: ConnectionSettings, _ reader: PartReader, all: Bool = false
+    ) async throws -> Set<ExactText> {
+        var made: Set<ExactText> = []
         for part in manifest.parts where part.kind == .roles {
             let script = Array(try await reader.text(of: part).utf8)
             let statements = try SQLLexer.split(script, file: part.object).map {
@@ -192,25 +280,32 @@ public struct Restorer: Sendable {
             }
             let common = target.restoring.database("postgres")
             let isThere = await (try? Connection.opened(common) { _ in }) != nil
-            try await Connection.opened(isThere ? common : target.restoring) { connection in
-                try await connection.with { connection in
-                    let uncreated = RoleStatement.uncreated(in: statements)
-                    let known = all ? [] : Set(try Self.roles(on: connection))
-                    for statement in statements where RoleStatement(statement)?.isAbout(known) != true {
-                        do {
-                            try connection.execute(statement)
-                        } catch let error as PostgresError where error.sqlState == "42710" {
-                            continue  // the role exists
-                        } catch let error as PostgresError
-                            where error.sqlState == "42704"
-                            && RoleStatement(statement)?.roles.contains(where: uncreated.contains) == true
-                        {
-                            continue  // the role was created while pg_dumpall was reading
+            made.formUnion(
+                try await Connection.opened(isThere ? common : target.restoring) { connection in
+                    try await connection.with { connection in
+                        var made: Set<ExactText> = []
+                        let uncreated = RoleStatement.uncreated(in: statements)
+                        let known = all ? [] : Set(try Self.roles(on: connection))
+                        for statement in statements where RoleStatement(statement)?.isAbout(known) != true {
+                            do {
+                                try connection.execute(statement)
+                                if statement.hasPrefix("CREATE ROLE ") {
+                                    made.formUnion(RoleStatement(statement)?.roles ?? [])
+                                }
+                            } catch let error as PostgresError where error.sqlState == "42710" {
+                                continue  // the role exists
+                            } catch let error as PostgresError
+                                where error.sqlState == "42704"
+                                && RoleStatement(statement)?.roles.contains(where: uncreated.contains) == true
+                            {
+                                continue  // the role was created while pg_dumpall was reading
+                            }
                         }
+                        return made
                     }
-                }
-            }
+                })
         }
+        return made
     }
 
     private func applySettings(_ target: ConnectionSettings) async throws {

@@ -20,25 +20,35 @@ struct ScratchRebuild: Sendable {
         /// The tables under their names in the scratch server, before `move`.
         let tables: [FetchedTable]
         let constraints: LateConstraints
+        /// The tables whose rows have to be read from the backup; nil if the scratch server has the rows.
+        let stored: [StoredTable]?
     }
 
     func run(_ confinement: Confinement, _ progress: @escaping Restorer.Progress) async throws -> Result {
         let tables = try await define(confinement)
         let known = Set(tables)
-        try await checkRoom(manifest.estimatedBytes(of: known))
+        let stored = try await Connection.opened(scratch) { connection in
+            try await connection.with { try StoredTable.read(tables, on: $0) }
+        }
+        // Masks are applied by statements that run in the scratch server, so the rows are restored there first.
+        let needsRows =
+            !restorer.settings.masking.isEmpty || !RowSource.canName(stored, encoding: manifest.locale.encoding)
         let settings = restorer.settings
-        let plan = RestorePlan(.tables(known), of: manifest, jobs: settings.jobs, masking: settings.masking)
+        if needsRows { try await checkRoom(manifest.estimatedBytes(of: known)) }
+        let scope: RestorePlan.Scope = needsRows ? .tables(known) : .definitions(of: known)
+        let plan = RestorePlan(scope, of: manifest, jobs: settings.jobs, masking: settings.masking)
         let steps = plan.contents + plan.last
-        let counting = PartReader(restorer, parts: RestorePlan.parts(of: steps), progress)
-        try await RestoreRun(target: scratch, tools: tools, reader: counting, trust: trust).perform(
+        let counting = needsRows ? PartReader(restorer, parts: RestorePlan.parts(of: steps), progress) : reader
+        try await RestoreRun(manifest, target: scratch, tools: tools, reader: counting, trust: trust).perform(
             steps, under: confinement)
-        try await checkRows(tables)
-        return Result(tables: tables, constraints: try await lateConstraints(of: known))
+        if needsRows { try await checkRows(tables) }
+        return Result(
+            tables: tables, constraints: try await lateConstraints(of: known), stored: needsRows ? nil : stored)
     }
 
     /// Restores all definitions, and resolves the selection to tables.
     private func define(_ confinement: Confinement) async throws -> [FetchedTable] {
-        let run = RestoreRun(target: scratch, tools: tools, reader: reader, trust: trust)
+        let run = RestoreRun(manifest, target: scratch, tools: tools, reader: reader, trust: trust)
         try await run.perform(RestorePlan.definitions(of: manifest), under: confinement)
         let selection = selection
         return try await Connection.opened(scratch) { connection in

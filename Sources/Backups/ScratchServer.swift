@@ -121,9 +121,15 @@ struct ScratchServer: Sendable {
     }
 
     private func makeDatabase(on cluster: EmbeddedCluster) async throws -> ConnectionSettings {
-        let locale = manifest.locale
+        let (locale, manifest) = (manifest.locale, manifest)
         try await Connection.opened(cluster.settings(database: "postgres")) { connection in
             try await connection.with { connection in
+                for name in manifest.tablespaces {
+                    // The folder of such a tablespace is inside the cluster. Where the server cannot have one, its objects
+                    // go to the default tablespace.
+                    _ = try? connection.execute("SET allow_in_place_tablespaces = on")
+                    _ = try? connection.execute("CREATE TABLESPACE \(quoteIdentifier(name)) LOCATION ''")
+                }
                 let create = "CREATE DATABASE restored TEMPLATE template0 "
                 do {
                     try connection.execute(create + locale.clause)

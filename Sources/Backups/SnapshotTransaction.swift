@@ -8,6 +8,9 @@ import SQL
 /// snapshot is taken and exported only after that. The relations are listed again in the snapshot, and both lists must
 /// be equal. So no TRUNCATE and no ALTER TABLE can happen between the snapshot and the dump. With pg_dump alone they
 /// can, because pg_dump takes its snapshot before it locks the tables.
+///
+/// If the server's lock table is too small for these locks and those of one pg_dump, nothing is locked. Instead, the
+/// relations are compared after the dump with those of the snapshot (`checkUnchanged`).
 struct SnapshotTransaction: Sendable {
     let connection: Connection
     /// The snapshot's name, as `pg_export_snapshot` returns it.
@@ -15,9 +18,16 @@ struct SnapshotTransaction: Sendable {
     let wal: String?
     let relations: [DatabaseContent.Relation]
     let hasLargeObjects: Bool
+    /// The schemas that are records of unfinished restores, and are not dumped.
+    var records: [String] = []
     /// The minimum number of locks that the server's lock table can hold: twice `max_locks_per_transaction` for each
     /// session and each prepared transaction (`InitLocks` in PostgreSQL's lock.c).
     let lockCapacity: Int
+    /// Whether this transaction holds locks on all relations.
+    let holdsLocks: Bool
+
+    /// Thrown if a relation was changed or dropped although it was not locked. The backup is to be made again.
+    struct Changed: Error {}
 
     /// Whether the lock table is too small for this number of sessions, each with locks on all relations. If so, the
     /// dumps run one after another, and readers lock only the tables that they read.
@@ -52,28 +62,32 @@ struct SnapshotTransaction: Sendable {
                     "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ \(pinsSchemas ? "READ WRITE" : "READ ONLY")")
                 try connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0; \(limit)")
                 try ContentFingerprint.pinSettings(on: connection)
-                for lock in locks(before) { try connection.execute(lock) }
+                let capacity = try lockCapacity(on: connection)
+                // pg_dump needs as many locks again.
+                let locks = 2 * before.count <= capacity
+                if locks { for lock in Self.locks(before) { try connection.execute(lock) } }
                 // The transaction has a snapshot from here on.
                 if pinsSchemas { try connection.execute("\(SchemaLock.names); SET TRANSACTION READ ONLY") }
-                let areSame = try lockSequences(before, on: connection)
+                let areSame = try !locks || lockSequences(before, on: connection)
                 let row = try connection.query(
                     """
                     SELECT pg_export_snapshot(), CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn()::text END,
-                        EXISTS (SELECT FROM pg_largeobject_metadata),
-                        2 * current_setting('max_locks_per_transaction')::int8 * (
-                            current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)
+                        EXISTS (SELECT FROM pg_largeobject_metadata)
                     """
                 ).first
                 let after = try DatabaseContent.relations(on: connection)
                 guard let row, areSame, before.map(identity) == after.map(identity),
-                    try areLocked(after, on: connection)
+                    try !locks || areLocked(after, on: connection)
                 else {
                     try connection.execute("ROLLBACK")
                     return nil
                 }
+                let records: [String] = try connection.query(
+                    "SELECT nspname::text FROM pg_namespace WHERE \(UserSchemas.isRestore("nspname")) ORDER BY 1"
+                ).map { try $0.get(0) }
                 return SnapshotTransaction(
                     connection: connection, id: try row.get(0), wal: try row.get(1), relations: after,
-                    hasLargeObjects: try row.get(2), lockCapacity: try row.get(3))
+                    hasLargeObjects: try row.get(2), records: records, lockCapacity: capacity, holdsLocks: locks)
             } catch let error as PostgresError where ["42P01", "40001"].contains(error.sqlState) {
                 // A relation was dropped before it was locked, or its schema was renamed.
                 try connection.execute("ROLLBACK")
@@ -95,7 +109,28 @@ struct SnapshotTransaction: Sendable {
     }
 
     private static func identity(_ relation: DatabaseContent.Relation) -> [String] {
-        [String(relation.id), relation.path, relation.kind, relation.definition]
+        [String(relation.id), relation.path, relation.kind, relation.definition, relation.version]
+    }
+
+    private static func lockCapacity(on connection: isolated Connection) throws -> Int {
+        // `current_setting` takes no snapshot.
+        try connection.query(
+            """
+            SELECT 2 * current_setting('max_locks_per_transaction')::int8 * (
+                current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)
+            """
+        ).first?.get(0) ?? 0
+    }
+
+    /// Checks, after everything was dumped, that no relation of the snapshot was changed, truncated or dropped since.
+    /// Does nothing if the relations are locked.
+    ///
+    /// - Parameter connection: another connection than that of the snapshot, which sees what was committed since.
+    /// - Throws: `Changed`; `PostgresError`.
+    func checkUnchanged(on connection: isolated Connection) throws {
+        if holdsLocks { return }
+        let now = Set(try DatabaseContent.relations(on: connection).map(Self.identity))
+        guard relations.map(Self.identity).allSatisfy(now.contains) else { throw Changed() }
     }
 
     /// Whether the role may lock rows of the catalog. The role must be a superuser, and the server must not be a

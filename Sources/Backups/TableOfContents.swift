@@ -14,6 +14,8 @@ struct TableOfContents: Sendable {
         let type: String?
         /// The entries that must be restored before this one.
         fileprivate(set) var dependencies: [Int] = []
+        /// The object in the database that was dumped; nil if the entry is not an object, such as a comment.
+        fileprivate(set) var object: DatabaseObject?
     }
 
     struct Malformed: Error, CustomStringConvertible {
@@ -60,11 +62,13 @@ struct TableOfContents: Sendable {
         }
         let id = try number(endedBy: "; ")
         let catalog = try number(endedBy: " ")
-        _ = try number(endedBy: " ")
+        let object = try number(endedBy: " ")
         let type = types.first { type in
             rest.starts(with: type.bytes) && (type.catalog == nil || type.catalog == catalog)
         }
-        return (Entry(id: id, type: type?.name), rest.dropFirst(type?.bytes.count ?? 0))
+        var entry = Entry(id: id, type: type?.name)
+        if object != 0 { entry.object = DatabaseObject(catalog: catalog, id: object) }
+        return (entry, rest.dropFirst(type?.bytes.count ?? 0))
     }
 
     private struct Descriptor {
@@ -119,11 +123,24 @@ struct TableOfContents: Sendable {
     /// Returns the entries of some types, with the comments and security labels on them.
     func entries(of types: Set<String>) -> TableOfContents {
         var ids: Set<Int> = []
-        return TableOfContents(
-            entries: entries.filter { entry in
+        return only(
+            entries.filter { entry in
                 let isOne =
                     entry.type.map(types.contains) == true
                     || Self.notes.contains(entry.type ?? "") && !ids.isDisjoint(with: entry.dependencies)
+                if isOne { ids.insert(entry.id) }
+                return isOne
+            })
+    }
+
+    /// Returns the entries of some objects, with the comments, security labels and privileges on them.
+    func entries(of objects: Set<DatabaseObject>) -> TableOfContents {
+        var ids: Set<Int> = []
+        return TableOfContents(
+            entries: entries.filter { entry in
+                let isOne =
+                    entry.object.map(objects.contains) == true
+                    || Self.notes.union(["ACL"]).contains(entry.type ?? "") && !ids.isDisjoint(with: entry.dependencies)
                 if isOne { ids.insert(entry.id) }
                 return isOne
             })
@@ -135,7 +152,13 @@ struct TableOfContents: Sendable {
     /// Returns all entries that are not in `others`.
     func without(_ others: TableOfContents) -> TableOfContents {
         let left = Set(others.entries.map(\.id))
-        return TableOfContents(entries: entries.filter { !left.contains($0.id) })
+        return only(entries.filter { !left.contains($0.id) })
+    }
+
+    private func only(_ entries: [Entry]) -> TableOfContents {
+        var result = self
+        result.entries = entries
+        return result
     }
 
     /// The entries in the format of `pg_restore -L`.

@@ -16,6 +16,13 @@ struct FetchedTable: Sendable, Hashable, Comparable {
     var path: String { ObjectIdentity(.table, schema: schema, name).path }
     var pattern: String { quotePattern(schema: schema, names: [name]) }
 
+    /// The names by which a user may refer to the table: with and without the schema, each with or without quotes.
+    var spellings: Set<ExactText> {
+        func all(_ name: String) -> [String] { [name, quoteIdentifier(name)] }
+        let names = all(name)
+        return Set((names + all(schema).flatMap { schema in names.map { "\(schema).\($0)" } }).map(ExactText.init))
+    }
+
     static func < (left: FetchedTable, right: FetchedTable) -> Bool {
         (left.schema, left.name) < (right.schema, right.name)
     }
@@ -27,21 +34,21 @@ struct TableSelection {
     struct Known: Sendable {
         let oid: Int
         let table: FetchedTable
-        /// The OID of the partitioned table; nil if this table is not a partition.
-        let parent: Int?
+        /// The OIDs of the partitioned table, or of the tables that this table inherits from.
+        let parents: [Int]
         /// The names by which a user may refer to the table.
         let spellings: Set<ExactText>
     }
 
     let schemas: Set<ExactText>
     private let tables: [Known]
-    private var partitions: [Int: [Known]] = [:]
+    private var children: [Int: [Known]] = [:]
 
     init(schemas: [String], tables: [Known]) {
         self.schemas = Set(schemas.map(ExactText.init))
         self.tables = tables
         for table in tables {
-            if let parent = table.parent { partitions[parent, default: []].append(table) }
+            for parent in table.parents { children[parent, default: []].append(table) }
         }
     }
 
@@ -57,19 +64,24 @@ struct TableSelection {
         return found.sorted()
     }
 
-    /// Returns the table that a user has named, and its partitions at all levels.
+    /// Returns the table that a user has named, and its partitions and the tables that inherit from it, at all levels.
     private func family(of name: String) throws -> [FetchedTable] {
         let spelling = ExactText(name)
-        let meant = tables.filter { UserSchemas.contains($0.table.schema) && $0.spellings.contains(spelling) }
+        let all = tables.filter { UserSchemas.contains($0.table.schema) && $0.spellings.contains(spelling) }
+        // A table of the ledger is meant only if no other table has the name.
+        let others = all.filter { $0.table.schema != UserSchemas.ledger }
+        let meant = others.isEmpty ? all : others
         guard let top = meant.first else { throw BackupError.notInBackup("table \(name)") }
         guard meant.count == 1 else {
             throw BackupError.notInBackup(
                 "single table \(name): several schemas contain a table of this name; write SCHEMA.TABLE")
         }
         var family = [top]
+        var known: Set = [top.oid]
         var next = 0
         while next < family.count {
-            family += partitions[family[next].oid] ?? []
+            // A table may inherit from several tables of the family.
+            family += (children[family[next].oid] ?? []).filter { known.insert($0.oid).inserted }
             next += 1
         }
         return family.map(\.table)
@@ -84,15 +96,13 @@ extension TableSelection {
         let tables = try connection.query(
             """
             SELECT c.oid::int8, n.nspname::text, c.relname::text,
-                (SELECT i.inhparent::int8 FROM pg_inherits i WHERE i.inhrelid = c.oid AND c.relispartition),
-                ARRAY[n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname), c.relname::text,
-                    quote_ident(c.relname)]
+                ARRAY(SELECT i.inhparent::int8 FROM pg_inherits i WHERE i.inhrelid = c.oid)
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')
             """
         ).map { row in
-            TableSelection.Known(
-                oid: try row.get(0), table: FetchedTable(schema: try row.get(1), name: try row.get(2)),
-                parent: try row.get(3), spellings: Set(try row.get(4, as: [String].self).map(ExactText.init)))
+            let table = FetchedTable(schema: try row.get(1), name: try row.get(2))
+            return TableSelection.Known(
+                oid: try row.get(0), table: table, parents: try row.get(3), spellings: table.spellings)
         }
         return TableSelection(schemas: schemas, tables: tables)
     }

@@ -18,9 +18,14 @@ struct TableSlice: Sendable, Hashable {
     }
 
     /// - `large`: Tables of at least this size, in bytes, are stored in slices.
+    /// - `smallest`: If the smaller tables together are large, `DumpPlan` also stores the largest of them in slices, but
+    ///   none below this size: to start the programs for a slice takes as long as to dump some hundred kilobytes.
+    /// - `bundle`: The size of the small tables that share a part, in bytes. Whoever wants one of them reads the part.
     /// - `slice`: The approximate size of a slice, in bytes.
     struct Sizes: Sendable {
         var large = 64 << 20
+        var smallest = 4 << 20
+        var bundle = 128 << 20
         /// The slices are larger than `slice` if the table would otherwise have more than 64 slices.
         var slice = 128 << 20
     }
@@ -62,7 +67,7 @@ struct TableSlice: Sendable, Hashable {
             SET standard_conforming_strings = on;
             SET search_path = '';
             SET row_security = off;
-            COPY \(relation.path) (\(columns)) FROM stdin;
+            COPY \(relation.root ?? relation.path) (\(columns)) FROM stdin;
 
             """
     }

@@ -51,6 +51,8 @@ public struct BackupVerifier: Sendable {
     public var share = 1.0
     /// The file with the age identity. Without it, encrypted parts are not decrypted.
     public var identity: String?
+    /// What is known about the backups from elsewhere.
+    public var evidence = RepositoryReview.Evidence()
 
     public init(_ repositories: [Repository], of database: String) {
         self.repositories = repositories
@@ -63,6 +65,7 @@ public struct BackupVerifier: Sendable {
         var lacking: [BackupError] = []
         for repository in repositories {
             do {
+                result.problems += try await review(repository)
                 result.add(
                     try await repository.verify(
                         try await manifests(in: repository), of: database, share: share, identity: identity))
@@ -81,6 +84,15 @@ public struct BackupVerifier: Sendable {
         }
         if lacking.count == repositories.count, let error = lacking.first { throw error }
         return result
+    }
+
+    /// Returns what is wrong with the repository as a whole. Damaged manifests are found by the verification itself.
+    private func review(_ repository: Repository) async throws -> [BackupError] {
+        let problems = RepositoryReview(of: try await repository.contents(of: database), against: evidence).problems
+        return problems.compactMap { problem in
+            if case .damaged = problem { return nil }
+            return .review(place: repository.store.place, problem)
+        }
     }
 
     private func manifests(in repository: Repository) async throws -> [Manifest] {
@@ -137,7 +149,7 @@ extension Repository {
     static func orphans(_ objects: [StoredObject], _ manifests: [Manifest]) -> [String] {
         let parts = Set(manifests.flatMap { $0.parts.map(\.object) })
         let names = objects.map(\.name)
-        let beside = ["/\(Manifest.name)", "/\(Proof.name)", "/\(Proof.reportName)"]
+        let beside = ([Manifest.name] + Proof.objects).map { "/\($0)" }
         let folders = names.filter { $0.hasSuffix(beside[0]) }.map { $0.dropLast(beside[0].count) }
         let kept = Set(folders.flatMap { folder in beside.map { folder + $0 } })
         let isOwner = { (name: String) in

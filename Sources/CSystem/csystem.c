@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -110,6 +111,19 @@ int csystem_spawn(pid_t *pid, const char *path, char *const argv[], char *const 
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     return error;
+}
+
+void csystem_lower_priority(pid_t group, int nice) {
+    enum { who_pgrp = 2, class_idle = 3, class_shift = 13 }; /* linux/ioprio.h */
+    setpriority(PRIO_PGRP, (id_t)group, nice);
+    syscall(SYS_ioprio_set, who_pgrp, group, class_idle << class_shift);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)group);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    ssize_t written = write(fd, "500", 3);
+    (void)written;
+    close(fd);
 }
 
 int csystem_rename_new(const char *from, const char *to) {

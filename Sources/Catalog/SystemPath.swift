@@ -148,6 +148,8 @@ public enum SystemPath {
     /// FROM items that follow a row `n` of pg_namespace, and a condition. They return, as rows `m`, the roles whose
     /// triggers may be fired by changes of the schema's tables: those that may create triggers there, and the owners of
     /// the functions of triggers that are there. Superusers and the current role are left out.
+    ///
+    /// The triggers, of which foreign keys have many, are read only if another role owns anything.
     private static let triggerMakers = """
         (SELECT coalesce(r.rolname::pg_catalog.text, 'PUBLIC') AS role FROM (
             SELECT a.grantee AS id FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
@@ -155,7 +157,7 @@ public enum SystemPath {
             UNION
             SELECT p.proowner FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
                 JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
-            WHERE c.relnamespace = n.oid AND NOT t.tgisinternal) h
+            WHERE c.relnamespace = n.oid AND NOT t.tgisinternal AND \(othersOwnObjects)) h
         LEFT JOIN pg_catalog.pg_roles r ON r.oid = h.id
         WHERE r.oid IS NULL OR NOT r.rolsuper AND r.rolname <> current_user) m
         """
@@ -192,10 +194,10 @@ public enum SystemPath {
         public func statement(local: Bool) -> String { SystemPath.statement(path: path, local: local) }
     }
 
-    /// Returns the results of `intruders`, `triggerMakers` and `statement`, with one query whose plan the connection keeps. Planning it
-    /// takes about ten times as long as running it. Therefore a program that surveys a schema before each of many
-    /// transactions does so on a second connection as the same role, whose session is never reset. The survey shows what
-    /// is committed.
+    /// Returns the results of `intruders`, `triggerMakers` and `statement`, with one query whose plan the connection
+    /// keeps. Planning it takes about ten times as long as running it. Therefore a program that surveys a schema before
+    /// each of many transactions does so on a second connection as the same role, whose session is never reset. The
+    /// survey shows what is committed.
     ///
     /// - Parameter trusted: roles whose code may run with the privileges of the current role.
     public static func survey(

@@ -48,7 +48,9 @@ public struct HelpText {
 
     /// Returns the help of one command.
     public func command(_ spec: CommandSpec) -> String {
-        var text = "\(wrap(spec.summary, indent: 0))\n\nusage: \(spec.usage)\n"
+        let label = "usage: "
+        let usage = label + wrap(spec.usage, indent: label.count).dropFirst(label.count)
+        var text = "\(wrap(spec.summary, indent: 0))\n\n\(usage)\n"
         if !spec.discussion.isEmpty { text += "\n" + wrap(spec.discussion, indent: 0) + "\n" }
         if !spec.arguments.isEmpty {
             text += "\narguments:\n" + spec.arguments.map { entry($0.name, $0.help) }.joined()

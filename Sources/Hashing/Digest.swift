@@ -39,6 +39,19 @@ public struct Digest: ~Copyable {
         return digest.finish()
     }
 
+    /// Returns the 32 bytes of a digest that is written as 64 lower-case hexadecimal digits; nil for any other text.
+    public static func bytes(_ hex: some StringProtocol) -> [UInt8]? {
+        let digits = hex.utf8.map { byte -> UInt8? in
+            switch byte {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): byte - UInt8(ascii: "0")
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
+            default: nil
+            }
+        }.compactMap { $0 }
+        guard digits.count == 64, hex.utf8.count == 64 else { return nil }
+        return stride(from: 0, to: 64, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
+    }
+
     /// Returns the bytes as lower-case hexadecimal digits, two for each byte.
     public static func hex(_ bytes: [UInt8]) -> String {
         let digits = Array("0123456789abcdef".utf8)

@@ -2,24 +2,6 @@ import Foundation
 import Hashing
 import Postgres
 
-/// The key that signs and verifies anchors: 32 bytes that are not stored in the database.
-public struct AuditKey: Sendable {
-    public static let size = 32
-
-    /// An identifier that is computed from the key and reveals nothing about the bytes of the key.
-    public let id: String
-    private let bytes: [UInt8]
-
-    /// - Returns: nil if `bytes` does not have 32 bytes.
-    public init?(_ bytes: [UInt8]) {
-        guard bytes.count == Self.size else { return nil }
-        self.bytes = bytes
-        id = String(Digest.hex(Digest.of(Array("reeve audit key\n".utf8) + bytes)).prefix(16))
-    }
-
-    func code(of text: String) -> [UInt8] { hmacSHA256(key: bytes, text.utf8) }
-}
-
 /// Identifies the ledger that a chain belongs to, by the ledger's own identifier, its server and its database.
 public struct AuditIdentity: Sendable, Hashable {
     /// A random identifier that is created with the ledger. A copy of the ledger has the same identifier.
@@ -72,7 +54,7 @@ public struct AuditAnchor: Sendable, Hashable {
     /// Creates and signs an anchor.
     public init(
         _ kind: Kind = .anchor, of identity: AuditIdentity, name: String, entries: Int64, hash: [UInt8],
-        at: Timestamp = .now, note: String = "", key: AuditKey
+        at: Timestamp = .now, note: String = "", key: SigningKey
     ) {
         self.kind = kind
         self.identity = identity
@@ -84,7 +66,7 @@ public struct AuditAnchor: Sendable, Hashable {
         self.at = at
         self.note = note
         keyID = key.id
-        code = key.code(of: Self.text(kind, identity, name, entries, hash, at, note, key.id))
+        code = key.code(of: Self.text(kind, identity, name, entries, hash, at, note, key.id).utf8)
     }
 
     /// Parses the text of an anchor. Text before and after the anchor is ignored, for instance in a line of a log.
@@ -119,10 +101,9 @@ public struct AuditAnchor: Sendable, Hashable {
     }
 
     /// Whether the anchor was signed with this key and is unchanged.
-    public func isGenuine(_ key: AuditKey) -> Bool {
+    public func isGenuine(_ key: SigningKey) -> Bool {
         guard keyID == key.id else { return false }
-        let expected = key.code(of: Self.text(kind, identity, name, entries, hash, at, note, keyID))
-        return zip(expected, code).reduce(expected.count ^ code.count) { $0 | Int($1.0 ^ $1.1) } == 0
+        return key.isCode(code, of: Self.text(kind, identity, name, entries, hash, at, note, keyID).utf8)
     }
 
     // MARK: Text

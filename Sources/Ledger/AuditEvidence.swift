@@ -21,7 +21,7 @@ public struct AuditEvidence: Sendable, Equatable {
     ///   - lines: the texts of the anchors, as they were found.
     ///   - key: nil if the key could not be read; then no anchor is valid.
     ///   - name: the name of the database in the configuration.
-    public init(_ lines: some Sequence<String>, key: AuditKey?, identity: AuditIdentity, name: String) {
+    public init(_ lines: some Sequence<String>, key: SigningKey?, identity: AuditIdentity, name: String) {
         var seen: Set<AuditAnchor> = []
         var genuine: [AuditAnchor] = []
         for line in lines {

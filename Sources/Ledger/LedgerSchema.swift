@@ -195,6 +195,7 @@ public enum LedgerSchema {
         BackupLedger.foundColumn,
         MigrationLedger.replicaIdentity,
         MigrationLedger.longVersions,
+        BackupLedger.comparison,
     ]
 
     private static let ledger = """

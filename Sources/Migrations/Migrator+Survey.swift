@@ -3,8 +3,8 @@ import Postgres
 
 extension Migrator.Settings {
     /// Returns the search path for the SQL of a system. Refuses to migrate the system as a superuser if a role that is
-    /// not trusted could have a function in the system's schema, or a trigger on its tables. Must be called before each transaction that runs the
-    /// system's SQL, because an earlier migration may have granted rights on the schema.
+    /// not trusted could have a function in the system's schema, or a trigger on its tables. Must be called before each
+    /// transaction that runs the system's SQL, because an earlier migration may have granted rights on the schema.
     ///
     /// - Parameter keeper: a connection on which no statement of a migration runs, because it keeps a plan.
     /// - Throws: `MigrationError.openSchema`, `.openTables`; `PostgresError`.

@@ -9,17 +9,17 @@
 /// - Functions of other roles cannot change the schema, except for temporary objects.
 /// - New objects do not get default privileges (ALTER DEFAULT PRIVILEGES): restored objects have the privileges that the
 ///   backup contains. Members of extensions are an exception.
-/// - CHECK constraints of other roles are suspended. With `Checks.met`, which is for restores, this applies to all
-///   constraints of domains and, after `suspendChecks`, to all constraints of tables. The rows satisfied these
-///   constraints when the rows were dumped. With `Checks.tried`, it applies only to constraints of domains whose
-///   expressions are risky (`RiskyExpression`).
+/// - CHECK constraints are suspended. With `Checks.met`, which is for restores, this applies to all constraints of domains
+///   and, after `suspendChecks`, to all constraints of tables. The rows satisfied these constraints when the rows were
+///   dumped. With `Checks.tried`, it applies only to constraints of domains of other roles whose expressions are risky
+///   (`RiskyExpression`).
 ///
 /// The catalog is changed directly, because ALTER FUNCTION would run event triggers, and their functions may belong to
 /// other roles. Only a superuser can change the catalog directly. If the current role is not a superuser, nothing is
 /// changed. Code of other roles then gains nothing from running with the rights of the current role, unless that role
 /// is privileged in another way.
 public struct Confinement: Sendable {
-    /// How the CHECK constraints on tables and domains of other roles are treated.
+    /// How CHECK constraints are treated.
     public enum Checks: Sendable {
         /// The constraints are suspended, because the rows have satisfied them before.
         case met
@@ -177,7 +177,7 @@ public struct Confinement: Sendable {
         """
     }
 
-    /// Suspends the CHECK constraints of tables of other roles until `end`. Must be called before the rows are
+    /// Suspends the CHECK constraints of tables until `end`. Must be called before the rows are
     /// restored, and after all tables are created: a new table that inherits would copy the suspended constraints of
     /// its parent.
     public func suspendChecks() async throws {
@@ -186,28 +186,32 @@ public struct Confinement: Sendable {
             "DO $$ BEGIN \(suspension(of: "k.conrelid <> 0")) END $$", in: target)
     }
 
-    /// PL/pgSQL that replaces the expressions of CHECK constraints by `true`, if their tables or domains belong to
-    /// roles that are not superusers. With `Checks.tried`, only risky expressions are replaced.
+    /// PL/pgSQL that replaces the expressions of CHECK constraints by `true`. With `Checks.tried`, only risky expressions
+    /// of tables and domains that belong to roles that are not superusers are replaced.
     ///
     /// - Parameter which: an SQL condition on a row `k` of pg_constraint, which selects the constraints.
     private func suspension(of which: String) -> String {
-        """
-        WITH found AS (
-            INSERT INTO \(schema).checks SELECT k.oid, k.conbin FROM pg_catalog.pg_constraint k
-            WHERE k.contype = 'c' AND \(which) AND EXISTS (
-                SELECT FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper AND (
-                    o.oid = (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = k.conrelid)
-                    OR o.oid = (SELECT t.typowner FROM pg_catalog.pg_type t WHERE t.oid = k.contypid)))
-                \(checks == .met ? "" : "AND " + RiskyExpression.isRisky("k.conbin"))
-            ON CONFLICT DO NOTHING RETURNING id)
-        UPDATE pg_catalog.pg_constraint k SET conbin = (
-            SELECT d.conbin FROM pg_catalog.pg_constraint d
-            WHERE d.contypid = '\(schema).anything'::pg_catalog.regtype)
-        FROM found f WHERE k.oid = f.id;
-        -- What sessions remember of the tables holds no longer.
-        UPDATE pg_catalog.pg_class r SET relchecks = relchecks WHERE r.oid IN (
-            SELECT k.conrelid FROM pg_catalog.pg_constraint k JOIN \(schema).checks c ON c.id = k.oid);
-        """
+        let isOfOthers = """
+            EXISTS (SELECT FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper AND (
+                o.oid = (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = k.conrelid)
+                OR o.oid = (SELECT t.typowner FROM pg_catalog.pg_type t WHERE t.oid = k.contypid)))
+            """
+        // Restored rows have satisfied all constraints when they were dumped. A constraint may read other tables, whose
+        // rows are not there yet.
+        let suspended = checks == .met ? "true" : "\(isOfOthers) AND \(RiskyExpression.isRisky("k.conbin"))"
+        return """
+            WITH found AS (
+                INSERT INTO \(schema).checks SELECT k.oid, k.conbin FROM pg_catalog.pg_constraint k
+                WHERE k.contype = 'c' AND \(which) AND \(suspended)
+                ON CONFLICT DO NOTHING RETURNING id)
+            UPDATE pg_catalog.pg_constraint k SET conbin = (
+                SELECT d.conbin FROM pg_catalog.pg_constraint d
+                WHERE d.contypid = '\(schema).anything'::pg_catalog.regtype)
+            FROM found f WHERE k.oid = f.id;
+            -- What sessions remember of the tables holds no longer.
+            UPDATE pg_catalog.pg_class r SET relchecks = relchecks WHERE r.oid IN (
+                SELECT k.conrelid FROM pg_catalog.pg_constraint k JOIN \(schema).checks c ON c.id = k.oid);
+            """
     }
 
     /// Confines the code in a database while `body` runs. `body` works in its own sessions, and no other process may

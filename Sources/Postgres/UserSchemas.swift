@@ -20,13 +20,25 @@ public enum UserSchemas {
     /// The prefix of the schemas that serve as records of restores.
     public static let restorePrefix = "reeve_restore_"
 
-    /// The names of the schemas that serve as records of restores, as a pattern of pg_dump and as a regular expression.
-    public static let restorePattern = restorePrefix + String(repeating: "[0-9a-z]", count: 13)
+    /// The names of the schemas that serve as records of restores, as a regular expression.
+    private static let restorePattern = restorePrefix + String(repeating: "[0-9a-z]", count: 13)
 
-    /// Returns an SQL condition: the schema is the record of a restore.
+    /// Returns an SQL condition: the schema is the record of a restore. A record is empty. Any role may give a schema such
+    /// a name, so a schema with objects is a user schema, whatever its name is.
     ///
-    /// - Parameter name: an SQL expression for the name of the schema.
-    public static func isRestore(_ name: String) -> String { "(\(name) ~ '^\(restorePattern)$')" }
+    /// - Parameter name: an SQL expression for the name of the schema. No column in it has the name of one of the
+    ///   subquery's.
+    public static func isRestore(_ name: String) -> String {
+        """
+        (\(name) ~ '^\(restorePattern)$' AND NOT EXISTS (
+            SELECT FROM (SELECT schema.oid AS record_id, schema.nspname AS record_name
+                    FROM pg_catalog.pg_namespace schema) record
+                JOIN (SELECT other.refobjid AS content_of FROM pg_catalog.pg_depend other
+                    WHERE other.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass) content
+                ON content_of = record_id
+            WHERE record_name = \(name)))
+        """
+    }
 
     /// Returns an SQL condition: the schema is a user schema.
     ///
@@ -42,15 +54,8 @@ public enum UserSchemas {
         "(\(condition(name)) AND \(name) <> '\(ledger)')"
     }
 
-    /// Returns whether a schema is a user schema. Compares bytes, as the server does.
+    /// Returns whether a schema that contains objects is a user schema. Compares bytes, as the server does.
     public static func contains(_ schema: String) -> Bool {
         !schema.utf8.starts(with: "pg_".utf8) && !schema.utf8.elementsEqual("information_schema".utf8)
-            && !isRestore(schema.utf8)
-    }
-
-    private static func isRestore(_ name: String.UTF8View) -> Bool {
-        guard name.starts(with: restorePrefix.utf8) else { return false }
-        let rest = name.dropFirst(restorePrefix.utf8.count)
-        return rest.count == 13 && rest.allSatisfy { "0123456789abcdefghijklmnopqrstuvwxyz".utf8.contains($0) }
     }
 }

@@ -9,16 +9,18 @@ public struct Command: Sendable {
     public var environment: [String: String]
     /// The folder in which the child starts.
     public var directory: String
+    public var priority: ChildPriority
 
     /// - Parameter program: a path, or a name that is searched in the folders of the child's PATH.
     public init(
         _ program: String, _ arguments: [String] = [], environment: [String: String] = ChildEnvironment.fixed(),
-        directory: String = "/"
+        directory: String = "/", priority: ChildPriority = .current
     ) {
         self.program = program
         self.arguments = arguments
         self.environment = environment
         self.directory = directory
+        self.priority = priority
     }
 
     /// Runs the program to its end and collects its output.
@@ -69,6 +71,7 @@ public struct Command: Sendable {
             guard code == 0 else {
                 throw CommandError.notStarted(program: program, reason: String(cString: strerror(code)))
             }
+            if case .background(let nice) = priority { csystem_lower_priority(pid, Int32(nice)) }
             return pid
         }
     }

@@ -66,6 +66,15 @@ public func quotePattern(schema: String, names: [String]) -> String {
     return quotePattern(schema) + "." + (names.count == 1 ? names[0] : "(" + names.joined(separator: "|") + ")")
 }
 
+/// Quotes an argument for a POSIX shell, if that is necessary (POSIX, Shell Command Language, section 2.2.2).
+public func quoteShell(_ argument: String) -> String {
+    let isPlain = argument.utf8.allSatisfy { byte in
+        (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
+            || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || "_.-/".utf8.contains(byte)
+    }
+    return isPlain && !argument.isEmpty ? argument : "'" + argument.substituting("'", with: "'\\''") + "'"
+}
+
 /// Quotes an element of an array literal (PostgreSQL manual, section 8.15.6).
 public func quoteArrayElement(_ text: String) -> String {
     let escaped = escaping(text.utf8, [UInt8(ascii: "\""), UInt8(ascii: "\\")])

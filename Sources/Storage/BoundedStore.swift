@@ -42,6 +42,23 @@ public final class BoundedStore: Sendable {
 
     // MARK: Calls
 
+    /// Creates the place if it does not exist.
+    public func make() async throws { try await call("create", "") { try $0.make() } }
+
+    /// Returns the mark of the repository; nil if the place has none.
+    ///
+    /// - Throws: `StorageError.unmarked` for a mark that is not valid; the other errors of a call.
+    public func mark() async throws -> RepositoryMark? {
+        try await call("read", RepositoryMark.name) { try RepositoryMark.read(in: $0) }
+    }
+
+    /// Returns the mark of the repository, which must exist.
+    ///
+    /// - Throws: `StorageError.unmarked` if there is none; the errors of `mark`.
+    public func requireMark() async throws -> RepositoryMark {
+        try await call("read", RepositoryMark.name) { try RepositoryMark.require(in: $0) }
+    }
+
     /// Returns the objects whose names have a prefix, in the order of their names. Objects with invalid names are left
     /// out.
     ///

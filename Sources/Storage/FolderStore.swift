@@ -3,7 +3,8 @@ import Foundation
 /// A store in a folder. Objects are files that only their owner may read. A file is renamed to its final name once its
 /// contents are on disk.
 ///
-/// Below the root no symbolic link is followed, so that another user with write access cannot redirect the store.
+/// Below the root no symbolic link is followed, so that another user with write access cannot redirect the store. Only
+/// `make` creates the root: on a machine whose disk is not mounted, a write would otherwise fill another disk.
 public struct FolderStore: ObjectStore {
     private static let unfinished = ".unfinished"
     private let root: String
@@ -17,7 +18,9 @@ public struct FolderStore: ObjectStore {
     @available(*, noasync, message: "use BoundedStore")
     public func write(_ name: String) throws -> any ObjectWriter {
         let (parts, last) = try Self.split(name)
-        var folder = try makeRoot()
+        guard var folder = try Folder.root(root) else {
+            throw StorageError.failed(operation: "write", object: root, reason: "the folder does not exist")
+        }
         for part in parts { folder = try folder.making(part) }
         let temporary = "\(last).\(UInt64.random(in: 0...UInt64.max))\(Self.unfinished)"
         return FileWriter(folder, try folder.newFile(temporary), temporary: temporary, name: last)
@@ -113,8 +116,10 @@ public struct FolderStore: ObjectStore {
         return above == path ? nil : above
     }
 
-    private func makeRoot() throws -> Folder {
-        if let found = try Folder.root(root) { return found }
+    /// Creates the folder and its missing parents durably.
+    @available(*, noasync, message: "use BoundedStore")
+    public func make() throws {
+        if try Folder.root(root) != nil { return }
         // The parents of the folders that are created. They are synced afterwards, so that the new folders are durable.
         var above: [String] = []
         var path = root
@@ -128,10 +133,8 @@ public struct FolderStore: ObjectStore {
         } catch {
             throw StorageError.failed(operation: "create the folder", object: root, reason: error.localizedDescription)
         }
-        guard let made = try Folder.root(root) else { throw StorageError.missing(root) }
         // A folder that cannot be opened cannot be synced, and is skipped.
         for folder in above { if let folder = try? Folder.root(folder) { try folder.sync() } }
-        return made
     }
 
     private func files(_ prefix: String) throws -> [StoredObject] {
@@ -154,6 +157,8 @@ public struct FolderStore: ObjectStore {
             case .folder(let name):
                 // The depth is limited because each open level uses a file descriptor. The folders that Reeve creates
                 // are two levels deep.
+                // A file system keeps recovered files in `lost+found` at its root, which only root may read.
+                if depth == 0, prefix.isEmpty, name == "lost+found" { continue }
                 guard depth < 32, let inner = try folder.folder(name) else { continue }
                 try walk(inner, "\(prefix)\(name)/", depth: depth + 1, &found)
             }

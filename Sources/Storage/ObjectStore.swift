@@ -10,6 +10,10 @@ public protocol ObjectStore: Sendable {
     /// The location of the store in messages. Contains no secret.
     var place: String { get }
 
+    /// Creates the place if it does not exist. No other call does this.
+    @available(*, noasync, message: "use BoundedStore")
+    func make() throws
+
     /// Begins to write an object. The object exists once its writer is committed.
     ///
     /// - Throws: `StorageError`.
@@ -47,6 +51,9 @@ public protocol ObjectStore: Sendable {
 }
 
 extension ObjectStore {
+    /// Does nothing. This is the default for places that must exist already, such as buckets.
+    public func make() throws {}
+
     public func stopping(by flag: StopFlag) -> any ObjectStore { self }
 }
 
@@ -86,6 +93,10 @@ public enum StorageError: Error, CustomStringConvertible {
     case hung(place: String, calls: Int)
     case badName(String)
     case tooLarge(String)
+    /// The place has no valid mark of a repository (`RepositoryMark`).
+    case unmarked(place: String, reason: String)
+    /// The place cannot become a repository, because it contains objects that are not part of one.
+    case occupied(place: String, object: String)
 
     public var description: String {
         switch self {
@@ -98,6 +109,8 @@ public enum StorageError: Error, CustomStringConvertible {
         case .badName(let name): "\(name.debugDescription) is not a valid object name"
         case .missing(let object): "\(object) is missing"
         case .tooLarge(let object): "\(object) is too large"
+        case .unmarked(let place, let reason): "\(place) is not a repository: \(reason)"
+        case .occupied(let place, let object): "\(place) already contains other files, such as \(visible(object))"
         case .failed(let operation, let object, let reason): "cannot \(operation) \(object): \(reason)"
         }
     }
@@ -112,6 +125,10 @@ public enum StorageError: Error, CustomStringConvertible {
         case .hung:
             "check that its server or mount answers; the repository is used again once the pending calls have returned"
         case .badName, .tooLarge: nil
+        case .unmarked:
+            "check that its disk is mounted; if it is to be a new repository, or one of an earlier version, run "
+                + "'reeve backup init'"
+        case .occupied: "name an empty folder, or an empty prefix of a bucket"
         case .failed: "check that the repository has free space and is writable"
         }
     }

@@ -175,9 +175,8 @@ struct BackupLockTests {
         #expect(parts.isSubset(of: left))
     }
 
-    /// The ledger comes back with the rest.
-    @Test func `a restored database goes on with its backups, also in a repository of an earlier version`() async throws
-    {
+    /// The ledger comes back with the rest, so only the server and the OID tell a copy from the database.
+    @Test func `a restored copy takes the name of its source only when it is told to`() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()
         try await database.with { try LedgerSchema.install(on: $0) }
@@ -191,10 +190,20 @@ struct BackupLockTests {
         let restored = database.settings.database(name)
         try await Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring).restore(
             into: restored)
+        // Neither the manifest nor an owner tells that this is a copy.
         _ = try await vault.maker(restored).make()
-        _ = try await vault.maker(database.settings).make()
-        let names = try await vault.repository.store.list("").map(\.name)
-        #expect(names.contains("main/owner.json"))
+        for (settings, adopts) in [(database.settings, false), (database.settings, true), (restored, false)] {
+            let maker = vault.maker(settings) { $0.adopts = adopts }
+            if adopts {
+                _ = try await maker.make()
+                continue
+            }
+            let error = await #expect(throws: BackupError.self) { _ = try await maker.make() }
+            guard case .foreign(_, _, _, isCopy: true)? = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+        }
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
     }
 

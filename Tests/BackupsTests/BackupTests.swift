@@ -153,15 +153,15 @@ struct BackupTests {
         try await database.execute(Self.data)
         let vault = try await Vault()
         let manifest = try await vault.maker(database.settings).make().manifest
-        for object in try await vault.repository.store.list("") {
-            let path = "\(vault.store.place)/\(object.name)"
+        for object in try await vault.objects {
+            let path = "\(vault.store.place)/\(object)"
             let original = try Data(contentsOf: URL(fileURLWithPath: path))
             for place in [0, original.count / 2, original.count - 2] {
                 var damaged = original
                 damaged[place] ^= 1 << UInt8.random(in: 0..<8)
                 try damaged.write(to: URL(fileURLWithPath: path))
                 let found = try await vault.repository.verify([manifest], of: "main")
-                #expect(found.problems.count == 1, "\(object.name) at \(place)")
+                #expect(found.problems.count == 1, "\(object) at \(place)")
             }
             try original.write(to: URL(fileURLWithPath: path))
         }
@@ -236,7 +236,7 @@ struct BackupTests {
             }
         }
         #expect(Self.dumps(of: database.name).isEmpty)
-        #expect(try await vault.repository.store.list("").isEmpty)
+        #expect(try await vault.objects.isEmpty)
         let manifest = try await vault.maker(database.settings).make().manifest
         let verification = try await vault.repository.verify([manifest], of: "main")
         #expect(verification.orphans.isEmpty && verification.problems.isEmpty)

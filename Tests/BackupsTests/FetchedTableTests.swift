@@ -8,16 +8,16 @@ import Testing
 /// Which tables are fetched out of a backup, and what goes with them.
 struct FetchedTableTests {
     @Test func `tables are chosen by their bytes, with their partitions`() throws {
-        func known(_ oid: Int, _ schema: String, _ name: String, of parent: Int? = nil) -> TableSelection.Known {
+        func known(_ oid: Int, _ schema: String, _ name: String, of parents: Int...) -> TableSelection.Known {
             TableSelection.Known(
-                oid: oid, table: FetchedTable(schema: schema, name: name), parent: parent,
+                oid: oid, table: FetchedTable(schema: schema, name: name), parents: parents,
                 spellings: [ExactText("\(schema).\(name)"), ExactText(name)])
         }
         let all = TableSelection(
             schemas: ["a", "b", "pg_catalog"],
             tables: [
                 known(1, "a", "é"), known(2, "a", "e\u{301}"), known(3, "a", "t"), known(4, "b", "t"),
-                known(5, "b", "t_1", of: 4), known(6, "a", "t_1_1", of: 5), known(7, "pg_catalog", "é"),
+                known(5, "b", "t_1", of: 4), known(6, "a", "t_1_1", of: 5, 4), known(7, "pg_catalog", "é"),
             ])
         func chosen(_ tables: [String], _ schemas: [String] = []) throws -> [String] {
             var selection = PartialRestore.Selection()

@@ -121,12 +121,12 @@ struct HangingStoreTests {
         let database = try TestDatabase.current
         try await database.execute("CREATE TABLE t AS SELECT i, md5(i::text) AS a FROM generate_series(1, 20000) i")
         let vault = try await Vault()
-        let hanging = HangingStore(FolderStore("\(vault.folder)/away"), in: call)
+        let hanging = HangingStore(try await vault.other("away"), in: call)
         let began = ContinuousClock.now
         let away = Repository(hanging, limits: Self.impatient)
         let result = try await make(database.settings, vault, [away, vault.repository])
         #expect(ContinuousClock.now - began < .seconds(40))
-        #expect(result.places == [vault.store.place] && result.failed.map(\.place) == [hanging.place])
+        #expect(result.places.map(\.address) == [vault.store.place] && result.failed.map(\.place) == [hanging.place])
         let said = "\(try #require(result.failed.first).error)"
         #expect(said.contains(hanging.place) && said.contains("no answer within 2 s"), "\(said)")
         let found = try await vault.repository.verify([result.manifest], of: "main")
@@ -149,7 +149,7 @@ struct HangingStoreTests {
         hanging.released.raise()
         await discarded
         try await waitUntil("the thread comes back") { store.hung == 0 }
-        #expect(try await vault.repository.store.list("") == [])
+        #expect(try await vault.objects == [])
     }
 
     @Test(.database, arguments: [.list, .read, .next] as [HangingStore.Call])
@@ -248,7 +248,7 @@ struct HangingStoreTests {
         let began = ContinuousClock.now
         let result = try await make(database.settings, vault, [away, vault.repository])
         #expect(ContinuousClock.now - began < .seconds(40))
-        #expect(result.places == [vault.store.place] && result.failed.map(\.place) == [away.store.place])
+        #expect(result.places.map(\.address) == [vault.store.place] && result.failed.map(\.place) == [away.store.place])
         // The requests are broken off, and so no thread stays.
         try await waitUntil("no thread stays") { away.store.hung == 0 }
     }

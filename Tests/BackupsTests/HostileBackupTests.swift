@@ -236,4 +236,19 @@ struct HostileBackupTests {
         #expect(try await !attacker.hasWon(database))
         try await attacker.remove(database)
     }
+
+    /// Otherwise a role that may create schemas could make every backup one that cannot be restored.
+    @Test(.database) func `a schema with the name of a record and objects in it is backed up`() async throws {
+        let database = try TestDatabase.current
+        let schema = "reeve_restore_0000000000abc"
+        try await database.execute(
+            "CREATE SCHEMA \(schema)", "CREATE TYPE \(schema).mood AS ENUM ('a', 'b')",
+            "CREATE TABLE \(schema).hidden (a \(schema).mood)", "INSERT INTO \(schema).hidden VALUES ('a')",
+            "CREATE TABLE public.t (a \(schema).mood)", "INSERT INTO public.t VALUES ('b')")
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        #expect(manifest.tables.map(\.name) == ["t", "hidden"])
+        let proof = try await vault.prove(manifest)
+        #expect(proof.isProved, "\(proof.differences)")
+    }
 }

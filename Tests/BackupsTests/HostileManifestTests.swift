@@ -36,7 +36,7 @@ struct HostileManifestTests {
         change(&object)
         let body = Array(try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys]))
         let bytes = body + Array("\n\(Digest.hex(Digest.of(body)))\n".utf8)
-        return try Manifest.decode(bytes, object: "main/20260101T000000Z-1/manifest.json")
+        return try Manifest.decode(bytes, object: "main/20260101T000000Z-1/manifest.json").manifest
     }
 
     @Test func `one that names its own is read`() throws {

@@ -49,6 +49,31 @@ struct KeyTests {
         #expect(still.problems.isEmpty && still.orphans.isEmpty)
     }
 
+    /// Nobody who has only the new identity could read the parts of the old recipients.
+    @Test func `no part is reused that was encrypted for other recipients`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE TABLE t AS SELECT g AS a, md5(g::text) AS b FROM generate_series(1, 9000) g")
+        let (old, new) = (try await Vault(), try await Vault())
+        for isSliced in [false, true] {
+            let settings = { @Sendable (recipients: [String]) in
+                { @Sendable (settings: inout BackupMaker.Settings) in
+                    settings.recipients = recipients
+                    if isSliced { settings.sizes = TableSlice.Sizes(large: 100_000, slice: 200_000) }
+                }
+            }
+            _ = try await old.maker(database.settings, nil, settings([old.recipient])).make()
+            for recipients in [[new.recipient], [new.recipient, old.recipient], [old.recipient]] {
+                let made = try await old.maker(database.settings, nil, settings(recipients)).make().manifest
+                #expect(made.ownBytes == made.bytes && made.recipients == recipients)
+                let known = (recipients.contains(new.recipient) ? new : old).restoring.identity
+                let found = try await old.repository.verify([made], of: "main", identity: known)
+                #expect(found.problems.isEmpty, "\(found.problems)")
+            }
+            let again = try await old.maker(database.settings, nil, settings([old.recipient])).make().manifest
+            #expect(again.ownBytes < again.bytes)
+        }
+    }
+
     /// In a restore test, in a verification, and in a restore; with the keys changed before a part is read, and while it is.
     @Test(arguments: [false, true])
     func `a change of keys refutes no backup that is being tested`(isHalfRead: Bool) async throws {
@@ -82,7 +107,7 @@ struct KeyTests {
         }
         var restoring = old.restoring
         restoring.identity = both
-        let test = RestoreTest(
+        let test = try RestoreTest(
             repository: Repository(store), manifest: manifest, settings: restoring, folder: "\(old.folder)/scratch")
         if isHalfRead {
             let error = await #expect(throws: BackupError.self) { _ = try await test.run() }

@@ -46,6 +46,24 @@ import Testing
         }
     }
 
+    /// Otherwise a list of masked addresses could be made beforehand, and two copies joined.
+    @Test(.database) func noTwoRestoresMaskAValueAlike() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            "CREATE TABLE t AS SELECT 1 AS id, 'a@example.org'::text AS email, 'x'::text AS code")
+        let rules = MaskingRules(["public": ["t": ["email": .fake, "code": .hash]]])
+        var masked: [[String]] = []
+        for _ in 1...2 {
+            masked.append(
+                try await database.with { connection in
+                    try connection.execute("UPDATE t SET email = 'a@example.org', code = 'x'")
+                    try rules.apply(on: connection)
+                    return try connection.query("SELECT email, code FROM t").flatMap { [try $0.get(0), try $0.get(1)] }
+                })
+        }
+        #expect(zip(masked[0], masked[1]).allSatisfy { $0 != $1 }, "\(masked)")
+    }
+
     @Test func namesSuggestWhatIsMadeUp() throws {
         let rules = MaskingRules(["s": ["t": ["email": .fake, "phone_number": .fake]]])
         let statements = try rules.statements(["s": ["t": ["email": "text", "phone_number": "text"]]], salt: "x")

@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import SQL
 import Storage
 import TestSupport
 import Testing
@@ -169,6 +170,101 @@ struct ProofMutationTests {
         for (kind, count) in tally.sorted(by: { $0.key < $1.key }) {
             print("proof mutations: \(kind): \(count.found) of \(count.made) detected")
         }
+    }
+
+    /// Every class of properties comes back, and the proof notices when it is changed.
+    @Test(.database) func everyClassOfPropertiesIsComparedOrNamed() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let suffix = UUID().uuidString.prefix(8).lowercased()
+        let (role, other, base) = ("ma_\(suffix)", "mb_\(suffix)", "mr_\(suffix)")
+        func filled(_ sql: String, _ name: String) -> String {
+            sql.replacing("%role%", with: role).replacing("%other%", with: other).replacing("%database%", with: name)
+        }
+        try await TestCluster.runSQL("CREATE ROLE \(role)", "CREATE ROLE \(other)", "CREATE DATABASE \(base)")
+        var survivors: [String] = []
+        var result: Result<Void, any Error> = .success(())
+        do {
+            for entry in MutationTable.all {
+                do { try await run(filled(entry.setup, database.name), in: database.settings) } catch {
+                    Issue.record("the setup of '\(entry.name)' fails: \(error)")
+                }
+            }
+            let manifest = try await vault.maker(database.settings).make().manifest
+            var settings = vault.restoring
+            settings.restoresAccess = true
+            settings.trust = .everybody
+            let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: settings)
+            let target = database.settings.database(base)
+            try await restorer.restore(into: target)
+            func differences(_ name: String) async throws -> [RestoreDifference] {
+                // Roles are the test cluster's, and other tests' too.
+                try await Comparison(
+                    manifest: manifest, restorer: restorer, target: database.settings.database(name)
+                ).differences().filter { $0.kind != "role" || $0.object.hasPrefix(role) || $0.object.hasPrefix(other) }
+            }
+            let clean = try await differences(base)
+            #expect(clean == [])
+            for entry in MutationTable.all {
+                guard let undo = entry.undo else { continue }
+                try await run(filled(entry.change, base), in: target)
+                if try await differences(base) == clean { survivors.append(entry.name) }
+                try await run(filled(undo, base), in: target)
+            }
+            let after = try await differences(base)
+            #expect(after == clean)
+            // A copy lacks the properties of the database itself, and its subscriptions.
+            try await TestCluster.runSQL("CREATE DATABASE \(base)_0 TEMPLATE \(base)")
+            let usual = try await differences("\(base)_0")
+            for (number, entry) in MutationTable.all.enumerated() where entry.undo == nil {
+                let copy = "\(base)_\(number + 1)"
+                try await TestCluster.runSQL("CREATE DATABASE \(copy) TEMPLATE \(base)")
+                do {
+                    try await run(filled(entry.change, copy), in: database.settings.database(copy))
+                    if try await differences(copy).allSatisfy(usual.contains) { survivors.append(entry.name) }
+                } catch {
+                    Issue.record("the change of '\(entry.name)' fails: \(error)")
+                }
+                try await TestCluster.runSQL("DROP DATABASE \(copy) WITH (FORCE)")
+            }
+        } catch {
+            result = .failure(error)
+        }
+        await remove([database.name, base, "\(base)_0"], [role, other])
+        print(
+            "proof mutations: \(MutationTable.all.count - survivors.count) of \(MutationTable.all.count) classes detected"
+        )
+        #expect(survivors == [])
+        try result.get()
+    }
+
+    private func run(_ sql: String, in target: ConnectionSettings) async throws {
+        try await Connection.opened(target) { connection in
+            try await connection.with { connection in
+                try connection.execute("SET search_path = public, pg_catalog")
+                for statement in try SQLLexer.split(Array(sql.utf8)) {
+                    try connection.execute(String(decoding: Array(sql.utf8)[statement.range], as: UTF8.self))
+                }
+            }
+        }
+    }
+
+    /// Drops databases with their subscriptions, and roles. The first database is kept without its subscriptions.
+    private func remove(_ names: [String], _ roles: [String]) async {
+        guard let cluster = try? await TestCluster.shared else { return }
+        for name in names {
+            try? await Connection.opened(cluster.settings(database: name)) { connection in
+                try await connection.with { connection in
+                    try ScratchDatabase.dropSubscriptions(on: connection)
+                    for role in roles {
+                        try connection.execute("REASSIGN OWNED BY \(role) TO CURRENT_USER; DROP OWNED BY \(role)")
+                    }
+                }
+            }
+            try? await TestCluster.runSQL("ALTER DATABASE \(name) IS_TEMPLATE false")
+        }
+        for name in names.dropFirst() { try? await TestCluster.runSQL("DROP DATABASE IF EXISTS \(name) WITH (FORCE)") }
+        for role in roles { try? await TestCluster.runSQL("DROP ROLE \(role)") }
     }
 
     private func clear(_ base: String, _ role: String, _ database: TestDatabase) async throws {

@@ -35,7 +35,7 @@ struct ReadableManifestTests {
         let maker = BackupMaker(
             database: Database(database.settings), name: name, repositories: [vault.repository], settings: settings)
         await #expect(throws: (any Error).self) { _ = try await maker.make() }
-        #expect(try await vault.repository.store.list("").isEmpty)
+        #expect(try await vault.objects.isEmpty)
     }
 
     @Test(.database) func aSettingThatCannotBeReadBackIsSaidAtOnce() async throws {
@@ -45,6 +45,6 @@ struct ReadableManifestTests {
             _ = try await vault.maker(database.settings) { $0.version = "1\u{1}" }.make()
         }
         #expect(error?.description.contains("control characters") == true, "\(String(describing: error))")
-        #expect(try await vault.repository.store.list("").isEmpty)
+        #expect(try await vault.objects.isEmpty)
     }
 }

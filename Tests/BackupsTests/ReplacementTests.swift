@@ -38,7 +38,7 @@ struct ReplacementTests {
     }
 
     @Test func `when the exchange fails the former database is as it was, and the new one is named`() async throws {
-        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        let manifest = try await Vault.manifest(of: TestDatabase.current.settings)
         try await beside { name, target in
             let error = await #expect(throws: (any Error).self) {
                 _ = try await Replacement(of: target, like: manifest).replace { made in
@@ -56,7 +56,7 @@ struct ReplacementTests {
     }
 
     @Test func `an exchange of which nobody knows is not told as one that was not made`() async throws {
-        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        let manifest = try await Vault.manifest(of: TestDatabase.current.settings)
         for isCommitted in [true, false] {
             try await beside { name, target in
                 let proxy = try FaultProxy(before: target)
@@ -81,7 +81,7 @@ struct ReplacementTests {
     }
 
     @Test func `nobody gets into the new database before it is done`() async throws {
-        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        let manifest = try await Vault.manifest(of: TestDatabase.current.settings)
         let role = "curious_\(UUID().uuidString.prefix(8).lowercased())"
         try await TestCluster.runSQL("CREATE ROLE \(role) LOGIN")
         for isKnown in [true, false] {
@@ -90,7 +90,7 @@ struct ReplacementTests {
             let like = manifest
             try await beside { name, target in
                 try await TestCluster.runSQL("ALTER DATABASE \(name) OWNER TO \(role)")
-                let former = try await Replacement(of: target, like: like).replace { made in
+                let (former, _, _) = try await Replacement(of: target, like: like).replace { made in
                     var curious = made
                     curious.parameters["user"] = role
                     let asRole = curious
@@ -109,7 +109,7 @@ struct ReplacementTests {
     }
 
     @Test func `a session that comes back at once does not keep the new database out`() async throws {
-        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        let manifest = try await Vault.manifest(of: TestDatabase.current.settings)
         try await beside { name, target in
             let coming = Task {
                 while !Task.isCancelled {
@@ -118,7 +118,7 @@ struct ReplacementTests {
                     }
                 }
             }
-            let former = try await Replacement(of: target, like: manifest).replace { made in
+            let (former, _, _) = try await Replacement(of: target, like: manifest).replace { made in
                 try await Connection.opened(made) { connection in
                     try await connection.with { _ = try $0.execute("CREATE TABLE public.new (a integer)") }
                 }
@@ -135,7 +135,7 @@ struct ReplacementTests {
     }
 
     @Test func `a new database with a session is not one that a killed restore has left`() async throws {
-        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        let manifest = try await Vault.manifest(of: TestDatabase.current.settings)
         try await beside { _, target in
             @Sendable func left() async throws -> [String] {
                 try await Connection.opened(target) { try await $0.with { try Replacement.unfinished(on: $0) } }
@@ -149,14 +149,14 @@ struct ReplacementTests {
     }
 
     @Test func `a restore that is cancelled when it is complete still replaces the database`() async throws {
-        let manifest = try await Vault().maker(TestDatabase.current.settings).make().manifest
+        let manifest = try await Vault.manifest(of: TestDatabase.current.settings)
         try await beside { name, target in
             let replacing = Task {
                 try await Replacement(of: target, like: manifest).replace { _ in
                     withUnsafeCurrentTask { $0?.cancel() }
                 }
             }
-            let former = try await replacing.value
+            let former = try await replacing.value.former
             #expect(try await names(like: "\(name)%") == [name, former].sorted())
         }
     }
@@ -205,20 +205,21 @@ struct ReplacementTests {
                 if !isKnown {
                     try await TestCluster.runSQL("REVOKE ALL ON DATABASE \(name) FROM PUBLIC")
                 }
-                let former = try await Replacement(of: target, like: manifest).replace {
+                let (former, _, _) = try await Replacement(of: target, like: manifest).replace {
                     try await restorer.restore(into: $0)
                 }
                 let (now, before) = (try await access(of: name), try await access(of: former))
-                #expect(now == (isKnown ? closed : "postgres 17 f f"))
+                // The former database granted nothing to pg_monitor but what it granted to all.
+                #expect(now == (isKnown ? "\(owner) 17 f f CONNECT" : "postgres 17 f f"))
                 #expect(before == (isKnown ? "postgres 17 t t" : "postgres 17 f f"))
             }
         }
-        // One that others have made keeps its own.
+        // One that others have made keeps its own, but for what the backup does not grant to all.
         manifest = try await vault.maker(database.settings).make().manifest
         let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
         try await beside { name, target in
             try await restorer.restore(into: target)
-            #expect(try await access(of: name) == "postgres 17 t t")
+            #expect(try await access(of: name) == "postgres 17 f f")
             let said = try await restorer.keptAccess(of: target)
             #expect(said?.contains("; connection limit 23; CONNECT to ") == true, "\(said ?? "")")
         }

@@ -73,7 +73,7 @@ struct RepositoriesTests {
         let database = try TestDatabase.current
         try await database.execute(Self.rows)
         let vault = try await Vault()
-        let other = FolderStore("\(vault.folder)/other")
+        let other = try await vault.other("other")
         func make(_ stores: [any ObjectStore]) async throws -> BackupMaker.Result {
             var settings = BackupMaker.Settings()
             settings.recipients = [vault.recipient]
@@ -85,13 +85,15 @@ struct RepositoriesTests {
             ).make()
         }
         let both = try await make([vault.store, other])
-        #expect(both.places == [vault.store.place, other.place] && both.failed.isEmpty)
+        #expect(both.places.map(\.address) == [vault.store.place, other.place] && both.failed.isEmpty)
         let names = try await vault.repository.store.list("").map(\.name)
         #expect(try await Repository(other).store.list("").map(\.name) == names)
         for bytes in [0, 1000, both.manifest.bytes - 10] {
             let full = FullStore(other, bytes: bytes)
             let one = try await make([vault.store, full])
-            #expect(one.places == [vault.store.place] && one.failed.map(\.place) == [other.place], "\(bytes)")
+            #expect(
+                one.places.map(\.address) == [vault.store.place] && one.failed.map(\.place) == [other.place], "\(bytes)"
+            )
             let found = try await vault.repository.verify([one.manifest], of: "main")
             #expect(found.problems.isEmpty && found.orphans.isEmpty)
             // What was good there is good still, and nothing of the other stays.
@@ -154,6 +156,7 @@ struct RepositoriesTests {
         let store = S3Store(
             try S3Location("s3://\(S3Server.bucket)/\(prefix)?endpoint=\(proxy.endpoint)"),
             S3Credentials(accessKey: server.accessKey, secretKey: server.secretKey), settings: settings)
+        _ = try await Repository(store).initialize()
         let first = try await vault.maker(database.settings, store, Self.slicing).make().manifest
         try await database.execute("INSERT INTO public.small VALUES (3)")
         let second = try await vault.maker(database.settings, store, Self.slicing).make().manifest
@@ -189,7 +192,7 @@ struct RepositoriesTests {
         let vault = try await Vault()
         let manifest = try await vault.maker(try TestDatabase.current.settings).make().manifest
         try await vault.repository.store.write([1], to: "main/gone/data-1.dump.zst.age")
-        let empty = Repository(FolderStore("\(vault.folder)/empty"))
+        let empty = Repository(try await vault.other("empty"))
         let gone = Repository(UnusableStore("gone", .hung(place: "gone", calls: 1)))
         var verifier = BackupVerifier([gone, empty, vault.repository], of: "main")
         let all = try await verifier.verify()
@@ -243,7 +246,7 @@ struct RepositoriesTests {
             let body = Array(try JSONSerialization.data(withJSONObject: object))
             let bytes = body + Array("\n\(Digest.hex(Digest.of(body)))\n".utf8)
             do {
-                let read = try Manifest.decode(bytes, object: name)
+                let read = try Manifest.decode(bytes, object: name).manifest
                 _ = (read.bytes, read.ownBytes, read.began)
                 return false
             } catch is BackupError {
@@ -297,7 +300,7 @@ struct RepositoriesTests {
     @Test func everyTableLiesInOnePart() {
         let tables =
             (0..<500).map { relation("t\($0)", 30 << 20) } + (0..<3).map { relation("big\($0)", 900 << 20) }
-            + [relation("runs", 8192, schema: "reeve")]
+            + [relation("runs", 8192, schema: "reeve"), relation("small", 8192)]
         let plan = DumpPlan(tables, hasLargeObjects: true, server: 150_000)
         let named = plan.parts.flatMap(\.tables) + Set(plan.slices.map(\.relation.path))
         #expect(named.sorted() == tables.map(\.path).sorted())
@@ -306,6 +309,23 @@ struct RepositoriesTests {
         let last = plan.parts.last
         #expect(last?.arguments.contains("--exclude-schema=reeve") == true)
         #expect(last?.arguments.contains { $0.contains("\"big0\"") } == true)
+    }
+
+    @Test(arguments: [
+        // The number of tables, the size of each in MiB; how many are stored alone, and in how many parts the others.
+        (100, 1, 0, 1), (100, 5, 0, 4), (100, 10, 0, 9), (100, 11, 100, 0), (100, 3, 0, 3), (250, 5, 250, 0),
+        (1900, 1, 0, 9), (2000, 3, 0, 8), (8, 70, 8, 0),
+    ])
+    func aSmallTableSharesAPartWithFewOthers(count: Int, size: Int, alone: Int, parts: Int) {
+        let tables = (0..<count).map { relation("t\(1000 + $0)", size << 20) }
+        let plan = DumpPlan(tables, hasLargeObjects: false, server: 150_000)
+        #expect(Set(plan.slices.map(\.relation)).count == alone)
+        #expect(plan.parts.count { $0.kind == .data } == parts)
+        #expect(plan.small.count == count - alone)
+        // Sizes that change a little do not change how the tables are stored.
+        let larger = tables.map { relation($0.name, $0.bytes + 1000) }
+        #expect(
+            DumpPlan(larger, hasLargeObjects: false, server: 150_000).parts.map(\.tables) == plan.parts.map(\.tables))
     }
 
     @Test func patternsAreLiteralAndShortEnough() {

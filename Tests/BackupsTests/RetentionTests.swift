@@ -48,6 +48,19 @@ import Testing
         #expect(kept(old) == ["d200"])
     }
 
+    @Test func anUnprovenBackupTakesNoDayFromAProvenOne() {
+        var policy = RetentionPolicy()
+        (policy.daily, policy.weekly, policy.monthly, policy.atLeast) = (3, 0, 0, 1)
+        var all: [RetentionPolicy.Candidate] = []
+        for back in 0...2 {
+            let noon = now - .seconds((back + 1) * 86400 - 12 * 3600)
+            all.append(.init(id: "proven \(back)", finishedAt: noon, isProven: true))
+            all.append(.init(id: "unproven \(back)", finishedAt: noon - .seconds(-6 * 3600), isProven: false))
+        }
+        // That of the last evening is newer than the newest proven one.
+        #expect(kept(policy.decide(all, now: now)) == ["proven 0", "proven 1", "proven 2", "unproven 0"])
+    }
+
     @Test func theNewestProvenAlwaysStaysAndUnprovenPushNothingOut() {
         for seed in 0..<300 {
             var policy = RetentionPolicy()
@@ -66,8 +79,11 @@ import Testing
                 #expect(days.filter { $0 < newest }.allSatisfy { kept.contains("d\($0)") })
             }
             // Without those that were never proven, the proven ones that stay are no others.
-            let alone = self.kept(policy.decide(all.filter(\.isProven), now: now))
-            #expect(kept.intersection(proven.map { "d\($0)" }).isSubset(of: alone))
+            let alone = policy.decide(all.filter(\.isProven), now: now)
+            #expect(kept.intersection(proven.map { "d\($0)" }).isSubset(of: self.kept(alone)))
+            // And those that stay for a day, a week or a month stay also beside the unproven ones.
+            let forPeriods = alone.filter { $0.stays && !$0.reason.hasPrefix("one of the newest") }.map(\.id)
+            #expect(kept.isSuperset(of: forPeriods), "\(seed)")
         }
     }
 
@@ -84,6 +100,6 @@ import Testing
         let verification = try await vault.repository.verify([second], of: "main")
         #expect(verification.problems.isEmpty && verification.orphans.isEmpty)
         _ = try await vault.remove([second.id], on: database.settings)
-        #expect(try await vault.repository.store.list("").isEmpty)
+        #expect(try await vault.objects.isEmpty)
     }
 }

@@ -44,7 +44,10 @@ struct TableOfContentsTests {
             lines.append("\(id); \(type.catalog) \(id + 16384) \(type.name) \(names)")
             let others = id.isMultiple(of: 3) ? [id - 1, id - 2] : []
             if !others.isEmpty { lines.append(";\tdepends on: \(others[0]) \(others[1])") }
-            expected.append(TableOfContents.Entry(id: id, type: type.name, dependencies: others))
+            expected.append(
+                TableOfContents.Entry(
+                    id: id, type: type.name, dependencies: others,
+                    object: DatabaseObject(catalog: type.catalog, id: id + 16384)))
         }
         let contents = try TableOfContents(Array((lines.joined(separator: "\n") + "\n").utf8))
         let wrong = zip(contents.entries, expected).filter { $0 != $1 }

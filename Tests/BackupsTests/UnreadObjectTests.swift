@@ -46,7 +46,7 @@ extension UnreadObjectTests {
     @Test func `a manifest that is damaged in one repository is a problem, and the others are verified`() async throws {
         let vault = try await Vault()
         let manifest = try await vault.maker(try TestDatabase.current.settings).make().manifest
-        let other = Repository(FolderStore("\(vault.folder)/other"))
+        let other = Repository(try await vault.other("other"))
         try await other.store.write(Array("garbage".utf8), to: "\(manifest.prefix)/\(Manifest.name)")
         for repositories in [[other, vault.repository], [vault.repository, other], [other]] {
             var verifier = BackupVerifier(repositories, of: "main")

@@ -6,11 +6,13 @@ import Testing
 
 @Suite struct AuditAnchorTests {
     private let identity = AuditIdentity(ledger: UUID(), server: "7300000000000000001", database: "shop; 'x' %")
-    private func key(_ byte: UInt8) throws -> AuditKey { try #require(AuditKey([UInt8](repeating: byte, count: 32))) }
+    private func key(_ byte: UInt8) throws -> SigningKey {
+        try #require(SigningKey([UInt8](repeating: byte, count: 32)))
+    }
 
     private func anchor(
         _ kind: AuditAnchor.Kind = .anchor, _ identity: AuditIdentity? = nil, name: String = "main",
-        entries: Int64 = 7, at: Int64 = 1_800_000_000_000_001, key: AuditKey
+        entries: Int64 = 7, at: Int64 = 1_800_000_000_000_001, key: SigningKey
     ) -> AuditAnchor {
         AuditAnchor(
             kind, of: identity ?? self.identity, name: name, entries: entries,
@@ -50,7 +52,7 @@ import Testing
             _ = AuditAnchor(String(decoding: torn, as: UTF8.self))
         }
         #expect(try !anchor(key: key).isGenuine(self.key(2)))
-        #expect(AuditKey([1, 2, 3]) == nil)
+        #expect(SigningKey([1, 2, 3]) == nil)
     }
 
     @Test func `evidence tells valid, forged, unknown, foreign and remade apart`() throws {

@@ -50,7 +50,8 @@ struct LedgerTests {
                 let attempts = try BackupLedger.begin(places: ["/p"], on: connection)
                 let time = Timestamp(microseconds: 1_767_225_600_000_000)
                 try BackupLedger.record(
-                    BackupLedger.Entry(id: "x", bytes: 1, startedAt: time, finishedAt: time), places: ["/p"],
+                    BackupLedger.Entry(id: "x", bytes: 1, startedAt: time, finishedAt: time, manifest: "m"),
+                    places: [Self.place("/p")],
                     actor: "me", on: connection)
                 // What is finished stays as it was told.
                 for attempt in attempts { try BackupLedger.finish(attempt, failure: nil, on: connection) }
@@ -65,7 +66,16 @@ struct LedgerTests {
     }
 
     private func entry(_ id: String, at time: Timestamp = .now) -> BackupLedger.Entry {
-        BackupLedger.Entry(id: id, bytes: 1, startedAt: time, finishedAt: time)
+        BackupLedger.Entry(id: id, bytes: 1, startedAt: time, finishedAt: time, manifest: "m")
+    }
+
+    private static func place(_ address: String) -> BackupLedger.Place {
+        BackupLedger.Place(address, repository: "r")
+    }
+
+    private func result(differences: Int, at time: Timestamp = .now) -> BackupLedger.TestResult {
+        BackupLedger.TestResult(
+            testedAt: time, restoreSeconds: 1, differences: differences, mismatchedTables: differences)
     }
 
     @Test func `the newest restore test decides whether a backup is proven`() async throws {
@@ -75,8 +85,7 @@ struct LedgerTests {
         for (differences, isProven) in [(1, false), (0, true), (1, false)] {
             let record = try await database.with { connection in
                 try BackupLedger.prove(
-                    backup, place: "/p", restoreSeconds: 1, differences: differences, mismatchedTables: differences,
-                    actor: "me", on: connection)
+                    backup, place: Self.place("/p"), result(differences: differences), actor: "me", on: connection)
                 return try BackupLedger.records(on: connection).first
             }
             #expect(record?.differences == differences && (record?.provenAt != nil) == isProven, "\(record as Any)")
@@ -90,7 +99,9 @@ struct LedgerTests {
         let planted = entry("planted", at: .now - .seconds(-7200))
         let ahead = entry("ahead", at: .now - .seconds(-1800))
         let found = try await database.with { connection in
-            for one in [planted, ahead] { try BackupLedger.find(one, place: "/p", actor: "me", on: connection) }
+            for one in [planted, ahead] {
+                try BackupLedger.find(one, place: Self.place("/p"), actor: "me", on: connection)
+            }
             return try BackupLedger.records(on: connection).map(\.id)
         }
         #expect(found == ["ahead"])
@@ -101,10 +112,9 @@ struct LedgerTests {
         try await database.with { try LedgerSchema.install(on: $0) }
         let backup = entry("x")
         let records = try await database.with { connection in
-            try BackupLedger.record(backup, places: ["/a", "/b"], actor: "me", on: connection)
+            try BackupLedger.record(backup, places: [Self.place("/a"), Self.place("/b")], actor: "me", on: connection)
             try BackupLedger.prove(
-                backup, place: "/b", restoreSeconds: 1, differences: 0, mismatchedTables: 0, actor: "me",
-                on: connection)
+                backup, place: Self.place("/b"), result(differences: 0), actor: "me", on: connection)
             try BackupLedger.forget(id: "x", place: "/a", actor: "me", on: connection)
             return try BackupLedger.records(on: connection)
         }

@@ -21,6 +21,20 @@ struct CommandTests {
         #expect(outcome.output == "$(x); y|*|b|/|")
     }
 
+    /// The priority is set just after the start, so the child looks until it has it.
+    @Test func `a program in the background is behind everything else, with its children`() async throws {
+        let script = """
+            while [ "$(cut -d' ' -f19 /proc/$$/stat)" != 7 ] || [ "$(cat /proc/$$/oom_score_adj)" != 500 ]; do sleep 0.01; done
+            sh -c 'cut -d" " -f19 /proc/self/stat; ionice -p $$; cat /proc/self/oom_score_adj'
+            """
+        let outcome = try await ChildPriority.$current.withValue(.background(nice: 7)) {
+            try await Command("sh", ["-c", script]).run(limit: .seconds(20))
+        }
+        #expect(outcome.output == "7\nidle\n500\n", "\(outcome)")
+        let plain = try await Command("sh", ["-c", "cut -d' ' -f19 /proc/self/stat"]).run()
+        #expect(plain.output != "7\n")
+    }
+
     @Test func `a child that takes too long is asked, then killed, with its own children`() async throws {
         let began = ContinuousClock.now
         await #expect(throws: CommandError.self) {

@@ -31,6 +31,7 @@ struct AuditTests {
     }
 
     private func append(_ count: Int) async throws {
+        try initializeRepository(repository)
         try await TestDatabase.current.with { connection in
             try LedgerSchema.install(on: connection)
             for number in 0..<count {
@@ -221,7 +222,7 @@ struct AuditTests {
         let garbage = try await reeve(["audit", "verify"])
         #expect(garbage.status == 3 && problems(garbage.object).contains("forged"))
         // One of another database, under this one's name.
-        let key = try #require(try AuditKeyFile(path: "\(state)/audit.key").read())
+        let key = try #require(try SigningKeyFile(path: "\(state)/audit.key").read())
         let other = AuditAnchor(
             of: AuditIdentity(ledger: UUID(), server: "1", database: "x"), name: "main", entries: 99,
             hash: [UInt8](repeating: 1, count: 32), key: key)
@@ -283,7 +284,7 @@ struct AuditTests {
 
     @Test func `many who make the key at once get the same one`() async throws {
         defer { cleanUp() }
-        let file = AuditKeyFile(path: "\(state)/deep/audit.key")
+        let file = SigningKeyFile(path: "\(state)/deep/audit.key")
         let ids = await withTaskGroup(of: String?.self) { group in
             for _ in 0..<16 { group.addTask { try? file.readOrMake().id } }
             return await group.reduce(into: Set<String?>()) { $0.insert($1) }
@@ -295,6 +296,7 @@ struct AuditTests {
     @Test func `a backup anchors the chain, and neither clearing nor expiry touches the anchors`() async throws {
         defer { cleanUp() }
         try await TestDatabase.current.execute("CREATE TABLE public.t (id integer PRIMARY KEY)")
+        try initializeRepository(repository)
         let created = try await reeve(["backup", "create"])
         #expect(created.status == 0, "\(created.object)")
         let verified = try await reeve(["audit", "verify"])
@@ -312,6 +314,7 @@ struct AuditTests {
         defer { cleanUp() }
         let database = try TestDatabase.current
         let socket = "\(state)-socket"
+        try initializeRepository(repository)
         let served = try RunningReeve(
             ["serve"],
             environment: ReeveBinary.environment(
@@ -385,6 +388,7 @@ struct AnchorPlaceTests {
         let hanging = HangingPlace()
         defer { hanging.letGo() }
         let file = AnchorFile(state: state)
+        try initializeRepository("\(state)/repository")
         let folder = AnchorFolder(store: FolderStore("\(state)/repository"))
         let places: [any AnchorPlace] = [file, hanging, FailingPlace(), folder]
         let work = AuditWork(
@@ -406,7 +410,8 @@ struct AnchorPlaceTests {
         try await database.with { connection in
             try LedgerSchema.install(on: connection)
             try BackupLedger.record(
-                .init(id: "b", bytes: 1, startedAt: .now, finishedAt: .now), places: [disk], actor: "a",
+                .init(id: "b", bytes: 1, startedAt: .now, finishedAt: .now, manifest: "m"),
+                places: [.init(disk, repository: nil)], actor: "a",
                 on: connection)
         }
         let configuration = try FeatureList.reeve.configuration(
@@ -421,16 +426,18 @@ struct AnchorPlaceTests {
         // It is back, with the backup.
         try FileManager.default.createDirectory(atPath: "\(disk)/main/b", withIntermediateDirectories: true)
         try Data("{}".utf8).write(to: URL(fileURLWithPath: "\(disk)/main/b/manifest.json"))
+        try initializeRepository(disk)
         try await work.anchor()
         #expect(try folder.texts(of: "main").count == 1)
     }
 
     @Test func `anchors are thinned in the file and in a repository, the newest never`() throws {
         defer { try? FileManager.default.removeItem(atPath: state) }
-        let key = try #require(AuditKey([UInt8](repeating: 7, count: 32)))
+        let key = try #require(SigningKey([UInt8](repeating: 7, count: 32)))
         let identity = AuditIdentity(ledger: UUID(), server: "1", database: "d")
         var file = AnchorFile(state: state)
         file.limit = 100
+        try initializeRepository("\(state)/repository")
         let folder = AnchorFolder(store: FolderStore("\(state)/repository"))
         let now = Timestamp.now.microseconds
         let anchors = (0..<300).map { number in

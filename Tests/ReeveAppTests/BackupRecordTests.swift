@@ -24,7 +24,8 @@ struct BackupRecordTests {
         deinit { try? FileManager.default.removeItem(atPath: folder) }
 
         func environment(_ repositories: String..., more: [String: String] = [:]) -> [String: String] {
-            [
+            for repository in repositories { try? initializeRepository("\(folder)/\(repository)") }
+            return [
                 "REEVE_STATE": folder, "REEVE_BACKUP_ENCRYPTION": "none", "REEVE_BACKUP_CHECK_ROOM": "false",
                 "REEVE_BACKUP_REPOSITORY": repositories.map { "\(folder)/\($0)" }.joined(separator: ","),
             ].merging(more) { $1 }
@@ -83,10 +84,17 @@ struct BackupRecordTests {
         let environment = place.environment("a")
         let made = try await make(environment)
         try await forget(made)
-        let tested = try await run(environment, "backup", "test")
+        // It is not taken for the newest, because anything could have written it.
+        let newest = try await run(environment, "backup", "test")
+        #expect(
+            newest.ending == .exited(3) && newest.errorOutput.contains("the ledger does not record backup"), "\(newest)"
+        )
+        let tested = try await run(environment, "backup", "test", made)
         #expect(tested.succeeded, "\(tested.output) \(tested.errorOutput)")
         let records = try await records()
         #expect(records == [made: true])
+        let again = try await run(environment, "backup", "test")
+        #expect(again.succeeded, "\(again.output) \(again.errorOutput)")
         let kept = try await run(environment, "backup", "prune", "--dry-run")
         #expect(kept.output.contains("the newest proven backup"), "\(kept.output)")
     }
@@ -115,10 +123,10 @@ struct BackupRecordTests {
     @Test func `a backup that was only found is no success until it is proven`() async throws {
         let database = try TestDatabase.current
         let open = OpenDatabase(name: "main", database: Database(database.settings), cluster: nil, systems: [])
-        let place = "/nowhere/\(UUID().uuidString)"
+        let place = BackupLedger.Place("/nowhere/\(UUID().uuidString)", repository: nil)
         @Sendable func entry(_ id: String, at seconds: Int64) -> BackupLedger.Entry {
             let time = Timestamp(microseconds: seconds * 1_000_000)
-            return BackupLedger.Entry(id: id, bytes: 7, startedAt: time, finishedAt: time)
+            return BackupLedger.Entry(id: id, bytes: 7, startedAt: time, finishedAt: time, manifest: id)
         }
         func lastSuccess() async throws -> String? {
             var sample = MetricSample()
@@ -140,8 +148,9 @@ struct BackupRecordTests {
         #expect(try await lastSuccess() == "1000")
         try await database.with { connection in
             try BackupLedger.prove(
-                entry("found", at: 2000), place: place, restoreSeconds: 1, differences: 0, mismatchedTables: 0,
-                actor: "a", on: connection)
+                entry("found", at: 2000), place: place,
+                .init(testedAt: .now, restoreSeconds: 1, differences: 0, mismatchedTables: 0), actor: "a",
+                on: connection)
         }
         #expect(try await lastSuccess() == "2000")
         // Found by another session before its maker recorded it.
@@ -183,10 +192,108 @@ struct BackupRecordTests {
         let before = try await records()
         #expect(before == [first: true, second: true])
         _ = try await run(environment, "backup", "prune", "--confirm", "main")
+        // The record of what nothing has removed stays until somebody gives it up.
         let after = try await records()
-        #expect(after == [second: true])
+        #expect(after == [first: true, second: true])
+        let listed = try await run(environment, "backup", "list")
+        #expect(listed.ending == .exited(3) && listed.errorOutput.contains("\(first), finished at"), "\(listed)")
+        let kept = try await run(environment, "backup", "forget", second, "--confirm", "main")
+        #expect(kept.ending == .exited(2), "\(kept)")
+        let forgotten = try await run(environment, "backup", "forget", first, "--confirm", "main")
+        #expect(forgotten.succeeded, "\(forgotten.errorOutput)")
+        let left = try await records()
+        #expect(left == [second: true])
         let missed = try await audited("backup.missed", first)
         #expect(missed == 1)
+    }
+
+    /// That machine has the repository and the keys, and neither the database nor its ledger.
+    @Test func `a proof of another machine counts if it is signed`() async throws {
+        let place = try Place()
+        let key = "\(place.folder)/signing"
+        let environment = place.environment("a", more: ["REEVE_BACKUP_SIGNING_KEY": key])
+        let made = try await run(environment, "backup", "key", "new-signing", key)
+        #expect(made.succeeded, "\(made.errorOutput)")
+        let first = try await make(environment)
+        let away = environment.merging([
+            "REEVE_STATE": "\(place.folder)/other", "DATABASE_URL": "postgresql://u@127.0.0.1:1/app",
+            "REEVE_CONNECT_TIMEOUT": "2s",
+        ]) { $1 }
+        let tested = try await ReeveBinary.run(["backup", "test"], environment: away)
+        #expect(tested.succeeded && tested.output.contains("proved"), "\(tested.output)\(tested.errorOutput)")
+        #expect(tested.errorOutput.contains("the result is in the repository"), "\(tested.errorOutput)")
+        // A proof that somebody else has written beside the signature.
+        let path = "\(place.folder)/a/main/\(first)/proof.json"
+        let proof = try String(contentsOfFile: path, encoding: .utf8)
+        try proof.replacing("\"tables\" : ", with: "\"tables\" : 1").write(
+            toFile: path, atomically: true, encoding: .utf8)
+        let second = try await make(environment)
+        #expect(try await records() == [first: false, second: false])
+        try proof.write(toFile: path, atomically: true, encoding: .utf8)
+        let third = try await make(environment)
+        #expect(try await records() == [first: true, second: false, third: false])
+        // Without the key, or with another one, nothing of this is used.
+        let stranger = "\(place.folder)/stranger"
+        _ = try await run(environment, "backup", "key", "new-signing", stranger)
+        let refused = try await run(
+            place.environment("a", more: ["REEVE_BACKUP_SIGNING_KEY": stranger]), "backup", "test")
+        #expect(refused.ending == .exited(3) && refused.errorOutput.contains("signature"), "\(refused)")
+    }
+
+    /// A removal that was interrupted is no loss, and a change of keys is no edited manifest.
+    @Test func `what is removed or written again on purpose raises no alarm`() async throws {
+        let place = try Place()
+        let environment = place.environment("a", more: Self.keepingOne)
+        let (first, second) = try await makeTwo(environment)
+        // A removal that was killed after it had removed the manifest.
+        try await TestDatabase.current.with {
+            try BackupLedger.excuse(ids: [first], place: "\(place.folder)/a", on: $0)
+        }
+        try FileManager.default.removeItem(atPath: place.manifest(first))
+        let listed = try await run(environment, "backup", "list")
+        #expect(listed.succeeded, "\(listed.errorOutput)")
+        let pruned = try await run(environment, "backup", "prune", "--confirm", "main")
+        #expect(pruned.succeeded, "\(pruned.errorOutput)")
+        #expect(try await records() == [second: true])
+        #expect(try await audited("backup.missed", first) == 0)
+        // Another manifest under the same name is an alarm.
+        let manifest = try String(contentsOfFile: place.manifest(second), encoding: .utf8)
+        let key = "\(place.folder)/signing"
+        _ = try await run(environment, "backup", "key", "new-signing", key)
+        let signing = place.environment("a", more: ["REEVE_BACKUP_SIGNING_KEY": key])
+        let unsigned = try await run(signing, "backup", "list")
+        #expect(unsigned.ending == .exited(3) && unsigned.errorOutput.contains("is not signed"), "\(unsigned)")
+        let signed = try await run(signing, "backup", "key", "sign")
+        #expect(signed.succeeded, "\(signed.errorOutput)")
+        let well = try await run(signing, "backup", "list")
+        #expect(well.succeeded, "\(well.errorOutput)")
+        try manifest.write(toFile: place.manifest(second), atomically: true, encoding: .utf8)
+        let rolledBack = try await run(environment, "backup", "list")
+        #expect(
+            rolledBack.ending == .exited(3)
+                && rolledBack.errorOutput.contains("is not the one that the ledger records"),
+            "\(rolledBack)")
+    }
+
+    /// A backup that was tested and failed is not a proven one.
+    @Test func `a failed test does not make a backup count as proven`() async throws {
+        let place = try Place()
+        let environment = place.environment("a", more: Self.keepingOne)
+        let (first, second) = try await makeTwo(environment)
+        // The catalog is not needed for the restore, and is a part of the backup all the same.
+        let part = "\(place.folder)/a/main/\(second)/catalog.txt.zst"
+        var bytes = try Data(contentsOf: URL(fileURLWithPath: part))
+        bytes[bytes.count / 2] ^= 1
+        try bytes.write(to: URL(fileURLWithPath: part))
+        let tested = try await run(environment, "backup", "test", second)
+        #expect(tested.ending == .exited(3), "\(tested.output)\(tested.errorOutput)")
+        let plan = try await run(environment, "backup", "prune", "--dry-run", "--json")
+        let object = try #require(
+            JSONSerialization.jsonObject(with: Data(plan.output.utf8)) as? [String: Any], "\(plan.output)")
+        let decisions = try #require(object["backups"] as? [[String: Any]])
+        let reasons = Dictionary(decisions.map { ($0["id"] as? String ?? "", $0["reason"] as? String ?? "") }) { $1 }
+        #expect(reasons[first] == "the newest proven backup", "\(reasons)")
+        #expect(reasons[second] == "newer than the newest proven backup", "\(reasons)")
     }
 
     @Test func `a disk that is not mounted is noticed`() async throws {
@@ -201,7 +308,7 @@ struct BackupRecordTests {
                 ["backup"] + arguments, on: TestDatabase.current.settings, environment: environment)
             #expect(done.ending == .exited(1), "\(arguments) \(done.output)")
             #expect(
-                done.errorOutput.contains("check that the disk of this repository is mounted"), "\(done.errorOutput)")
+                done.errorOutput.contains("is not a repository"), "\(done.errorOutput)")
             let left = try FileManager.default.subpathsOfDirectory(atPath: disk).filter { $0.hasPrefix("main") }
             #expect(left.isEmpty, "\(left)")
         }
@@ -213,6 +320,9 @@ struct BackupRecordTests {
         _ = try await make(environment)
         // It is gone for good.
         try FileManager.default.removeItem(atPath: disk)
+        try initializeRepository(disk)
+        let refused = try await run(environment, "backup", "create")
+        #expect(refused.ending == .exited(1) && refused.errorOutput.contains("the ledger knows the repository"))
         let anew = try await make(environment, "--adopt", "--confirm", "main")
         let pruned = try await run(environment, "backup", "prune", "--confirm", "main")
         #expect(pruned.succeeded, "\(pruned.errorOutput)")
@@ -235,7 +345,10 @@ struct BackupRecordTests {
         #expect(listed.output.contains("no backup could be read"), "\(listed.output)")
         try FileManager.default.removeItem(atPath: "\(place.folder)/a/main/\(made)")
         let none = try await run(environment, "backup", "list")
-        #expect(none.succeeded && none.output.contains("no backups"), "\(none.output)")
+        #expect(none.ending == .exited(3) && none.errorOutput.contains("the ledger records one there"), "\(none)")
+        _ = try await run(environment, "backup", "forget", "--all", "--confirm", "main")
+        let given = try await run(environment, "backup", "list")
+        #expect(given.succeeded && given.output.contains("no backups"), "\(given)")
     }
 
     /// As the kernel ends it for lack of memory.

@@ -124,12 +124,12 @@ import Testing
             [
                 (
                     .file("f", reason: "x"), .usage,
-                    "set 'audit.key' or 'state' to another path, or correct the owner and mode of the file (chown, chmod "
-                        + "600) or folder (chown, chmod go-w)"
+                    "correct the owner and mode of the file (chown, chmod 600) or folder (chown, chmod go-w), or set "
+                        + "'audit.key', 'backup.signing_key' or 'state' to another path"
                 ),
                 (
                     .notAKey("f"), .usage,
-                    "restore the key from a copy; a new key cannot verify anchors that were made with the old one"
+                    "restore the key from a copy; a new key cannot verify what was signed with the old one"
                 ),
                 (
                     .contradicted(database: "d", reason: "x"), .finding,
@@ -327,7 +327,11 @@ import Testing
                     .hiddenRows(role: "r", table: "t"), .notPermitted,
                     "run ALTER ROLE r BYPASSRLS, or back up as a superuser"
                 ),
-                (.changing(attempts: 8), .failed, "try again when fewer tables are being created and dropped"),
+                (
+                    .changing(attempts: 8), .failed,
+                    "try again when fewer tables are being altered; with a larger max_locks_per_transaction, the tables "
+                        + "are locked"
+                ),
                 (.locked(holder: nil), .locked, "wait until it has ended, or raise the limit with --lock-wait"),
                 (
                     .noRecipients, .usage,
@@ -426,6 +430,31 @@ import Testing
                     "check that the disk of this repository is mounted; if the backups are lost, start again with "
                         + "'reeve backup create --adopt --confirm=n'"
                 ),
+                (
+                    .exchanged(place: "p", expected: "a", found: "b"), .failed,
+                    "check that the right disk is mounted; to use this repository from now on, add --adopt to 'reeve "
+                        + "backup create'"
+                ),
+                (
+                    .older(found: "i", known: "j"), .finding,
+                    "look for a copy of the repository that has it; to go on with the older one, add --allow-older"
+                ),
+                (
+                    .older(found: nil, known: "j"), .finding, "look for a copy of the repository that has it"
+                ),
+                (.notGone(id: "i"), .usage, "list the missing backups with 'reeve backup list'"),
+                (.noneOf(name: "n", others: []), .usage, "check backup.repository"),
+                (
+                    .noneOf(name: "n", others: ["m (p, 2 backups)"]), .usage,
+                    "name the database under 'databases:' as its backups are named"
+                ),
+                (.needsSigningKey(id: "i"), .usage, "set backup.signing_key to the file with the key"),
+                (
+                    .beingRestored(backup: "i"), .failed,
+                    "wait until the restore has ended; if it was interrupted, restore again with --confirm"
+                ),
+                (.needed(["x"]), .failed, "create them first, or restore whole schemas with --schema"),
+                (.notInAnyBackup("table t"), .failed, "list the tables with 'reeve backup show'"),
                 (
                     .manifestNotRead(object: "o", cause: .missing("o")), .failed,
                     "check that the whole repository can be read; until then, the backup is ignored"

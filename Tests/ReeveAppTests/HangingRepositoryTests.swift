@@ -92,6 +92,7 @@ struct HangingRepositoryTests {
         let folder = "/tmp/reeve-backups-\(UUID().uuidString.prefix(8))"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
+        try initializeRepository("\(folder)/repository")
         try await database.execute("CREATE TABLE public.t AS SELECT generate_series(1, 100) AS a")
         var environment = silent.environment
         let away = environment["REEVE_BACKUP_REPOSITORY"] ?? ""

@@ -143,6 +143,7 @@ struct HostileDatabaseTests {
             "REEVE_SYSTEMS": fixture.folder, "REEVE_BACKUP_REPOSITORY": "\(folder)/repository",
             "REEVE_BACKUP_ENCRYPTION": "none", "REEVE_STATE": "\(folder)/state",
         ]
+        try initializeRepository("\(folder)/repository")
         let target = "\(database.name)_restored"
         let commands: [([String], Int32)] = [
             (["migrate", "status"], 3), (["migrate", "plan"], 0), (["migrate", "up"], 0), (["migrate", "verify"], 0),

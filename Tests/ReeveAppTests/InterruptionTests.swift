@@ -3,6 +3,7 @@ import Ledger
 import Migrations
 import Postgres
 import Processes
+import Storage
 import TestSupport
 import Testing
 
@@ -199,7 +200,7 @@ struct InterruptionTests {
     @Test func `an interrupted backup leaves no program behind, and no backup`() async throws {
         let database = try TestDatabase.current
         let folder = "/tmp/reeve-interrupted-\(UUID().uuidString.prefix(8))"
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        try initializeRepository(folder)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         try await database.execute(
             "CREATE TABLE big AS SELECT g AS id, repeat(md5(g::text), 20) AS t FROM generate_series(1, 100000) g")
@@ -217,7 +218,7 @@ struct InterruptionTests {
         #expect(reeve.output.contains("interrupted: no backup of 'main' was made"), "\(reeve.output)")
         #expect(children.filter { kill($0, 0) == 0 }.isEmpty)
         let left = FileManager.default.enumerator(atPath: folder)?.allObjects ?? []
-        #expect(left.allSatisfy { ["main", "main/owner.json"].contains("\($0)") }, "\(left)")
+        #expect(left.allSatisfy { ["main", "main/owner.json", RepositoryMark.name].contains("\($0)") }, "\(left)")
         let list = try await ReeveBinary.json(["backup", "list"], on: database.settings, environment: environment)
         #expect((list.object["backups"] as? [Any])?.isEmpty == true)
         let outcomes: [Bool] = try await database.with {
@@ -229,7 +230,7 @@ struct InterruptionTests {
     @Test func `another's backup, made while this one waited, is not taken for its own`() async throws {
         let database = try TestDatabase.current
         let folder = "/tmp/reeve-interrupted-\(UUID().uuidString.prefix(8))"
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        try initializeRepository(folder)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let environment = ["REEVE_BACKUP_REPOSITORY": folder, "REEVE_BACKUP_ENCRYPTION": "none"]
         let made = try await ReeveBinary.json(["backup", "create"], on: database.settings, environment: environment)

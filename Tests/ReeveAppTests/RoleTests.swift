@@ -31,6 +31,7 @@ struct RoleTests {
             fixture = try MigrationFixture(RoleTests.system)
             try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
             chmod(folder, 0o755)
+            try initializeRepository("\(folder)/repository")
         }
     }
 

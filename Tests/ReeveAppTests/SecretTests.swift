@@ -129,6 +129,7 @@ struct SecretTests {
             "REEVE_BACKUP_HOOKS_RESTORED": "env >\(spies.folder)/restored.log",
             "REEVE_BACKUP_HOOKS_ENVIRONMENT": "FOR_HOOKS,MISSING", "FOR_HOOKS": "given",
         ]) { $1 }
+        try initializeRepository("\(spies.folder)/repository")
         let name = "r_\(UUID().uuidString.prefix(8).lowercased())"
         try await TestCluster.runSQL("CREATE DATABASE \(name)")
         let watches = [Watch(for: "secret-of"), Watch(for: "secret-option")]
@@ -199,6 +200,7 @@ struct SecretTests {
             "REEVE_STATE": spies.folder, "REEVE_BACKUP_REPOSITORY": "\(spies.folder)/repository", "PATH": spies.path,
             "REEVE_BACKUP_ENCRYPTION": "none",
         ]
+        try initializeRepository("\(spies.folder)/repository")
         let outcome = try await ReeveBinary.run(["backup", "create"], on: database.settings, environment: environment)
         #expect(outcome.ending == .exited(1))
         let failure: String = try await database.value(

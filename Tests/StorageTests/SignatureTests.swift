@@ -48,6 +48,21 @@ struct SignatureTests {
         #expect(!signed.contains { $0.name == "host" })
     }
 
+    @Test("a session token is sent and signed")
+    func sessionToken() throws {
+        func headers(_ token: String?) throws -> [String: String] {
+            let credentials = S3Credentials(accessKey: "key", secretKey: "secret", sessionToken: token)
+            let signed = Signature(credentials: credentials, region: "us-east-1").headers(
+                method: "GET", path: "/x", query: [], headers: [("host", "h")], payload: empty, at: time)
+            return Dictionary(signed.map { ($0.name, $0.value) }) { one, _ in one }
+        }
+        let (with, other, without) = (try headers("token/1"), try headers("token/2"), try headers(nil))
+        #expect(with["x-amz-security-token"] == "token/1" && without["x-amz-security-token"] == nil)
+        let signed = try #require(with["authorization"])
+        #expect(signed.contains("SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token,"))
+        #expect(signed != other["authorization"] && signed != without["authorization"])
+    }
+
     @Test(
         "locations",
         arguments: [

@@ -32,7 +32,10 @@ public enum ReeveBinary {
 
     public static func environment(_ settings: ConnectionSettings?, _ more: [String: String] = [:]) -> [String: String]
     {
-        var environment = ["PATH": ProcessInfo.processInfo.environment["PATH"] ?? "", "HOME": "/tmp"]
+        // Restore tests would otherwise wait for the tests beside them.
+        var environment = [
+            "PATH": ProcessInfo.processInfo.environment["PATH"] ?? "", "HOME": "/tmp", "REEVE_BACKUP_TEST_NICE": "0",
+        ]
         if let settings {
             environment["DATABASE_URL"] = settings.uri
             environment["REEVE_STATE"] = TestCluster.stateFolder + "/program"

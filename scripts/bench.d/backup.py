@@ -1,7 +1,8 @@
 """Measures backups of Reeve and of other programs: a database of 1 to 2 GB with one huge table and 2,000 small ones.
 
 Only Reeve's backups are encrypted and contain fingerprints. Measures whole processes, interleaved, and prints medians.
-The time of the restore test does not include the creation of its cluster. It is compared with 'pg_restore -j2' of a
+The restore of the huge table alone is compared with
+COPY and its indexes, by psql. The time of the restore test does not include the creation of its cluster. It is compared with 'pg_restore -j2' of a
 '-Fd' dump into a cluster with the same settings.
 """
 import json, os, shutil, subprocess, sys, threading, time
@@ -163,7 +164,10 @@ for _ in range(rounds):
         times[name].append(timed(command))
         sizes[name] = size(path)
         say(f"{name} {times[name][-1]:.2f} s, {sizes[name] / 1e6:.1f} MB")
+    # A new repository, and a ledger that knows no other.
     shutil.rmtree(f"{folder}/reeve", ignore_errors=True)
+    cluster.sql("bench", "DROP SCHEMA IF EXISTS reeve CASCADE")
+    subprocess.run([reeve, "backup", "init"], env=environment, check=True, stdout=subprocess.DEVNULL)
     times["ours"].append(timed(ours, env=environment))
     sizes["ours"] = size(f"{folder}/reeve")
     times["again"].append(timed(again, env=environment))
@@ -187,6 +191,24 @@ tree_mb, own_mb = peak(ours, environment)
 figure("backup_memory_mib", f"{tree_mb:.0f}", "<128")
 figure("backup_memory_reeve_alone_mib", f"{own_mb:.0f}", "-")
 
+say("one table")
+# By hand: COPY from a file, and the indexes, in one transaction.
+script = f"{folder}/events.sql"
+subprocess.run(
+    ["pg_dump", "-h", cluster.host, "-U", "postgres", "-t", "events", "-f", script, "bench"], check=True,
+    stdout=subprocess.DEVNULL)
+restored, copied = [], []
+for _ in range(rounds):
+    cluster.fresh("one")
+    copied.append(timed(["psql", "-Xq1", "-v", "ON_ERROR_STOP=1", "-h", cluster.host, "-U", "postgres", "-f", script, "one"]))
+    cluster.fresh("one")
+    restored.append(timed(
+        [reeve, "backup", "restore", "latest", "--table", "public.events", "--to", cluster.url("one")], env=environment))
+    say(f"restored {restored[-1]:.2f} s, COPY {copied[-1]:.2f} s")
+cluster.sql("postgres", "DROP DATABASE one")
+os.unlink(script)
+figure("one_table_s", f"{median(restored):.2f}", "-")
+figure("one_table_to_copy", f"{median(restored) / median(copied):.2f}", "<=1.5")
 say("restore tests")
 proofs, raws = [], []
 raw = f"{cluster.state}/raw"

@@ -23,6 +23,7 @@ os.makedirs(place)
 base = dict(
     os.environ, DATABASE_URL=cluster.url("drill"), REEVE_STATE=cluster.state, REEVE_BACKUP_IDENTITY=key,
     REEVE_BACKUP_REPOSITORY=place, REEVE_BACKUP_RECIPIENTS=recipient, REEVE_BACKUP_CHECK_ROOM="no")
+subprocess.run([reeve, "backup", "init"], env=base, check=True, stdout=subprocess.DEVNULL)
 create = [reeve, "backup", "create", "--full", "--json", "--lock-wait", "30s"]
 
 

@@ -20,6 +20,7 @@ recipient = next(line.split()[-1] for line in open(key) if "public key" in line)
 environment = dict(
     os.environ, DATABASE_URL=cluster.url("busy"), REEVE_STATE=cluster.state, REEVE_BACKUP_IDENTITY=key,
     REEVE_BACKUP_REPOSITORY=f"{cluster.state}/backups", REEVE_BACKUP_RECIPIENTS=recipient)
+subprocess.run([reeve, "backup", "init"], env=environment, check=True, stdout=subprocess.DEVNULL)
 stop = threading.Event()
 statements = 0
 

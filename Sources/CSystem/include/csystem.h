@@ -31,6 +31,11 @@ int csystem_rename_exchange(const char *one, const char *other);
    async-signal-safe. A signal that the parent ignores, as nohup(1) does, remains ignored, except SIGTERM. */
 int csystem_forward_signals(int write_fd, const int *signals, int count);
 
+/* Lowers the priority of a process group: the nice value (setpriority(2)), the I/O class idle (ioprio_set(2)), and for its
+   leader and what the leader starts later, an earlier end when memory runs out (proc(5), oom_score_adj). What the system
+   refuses is left as it is. */
+void csystem_lower_priority(pid_t group, int nice);
+
 /* Options of csystem_spawn. */
 struct csystem_spawn_options {
     int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null */

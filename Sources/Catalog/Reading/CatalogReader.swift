@@ -73,7 +73,8 @@ public struct CatalogReader: Sendable {
         return try connection.transaction(options) { try gather(on: connection) }
     }
 
-    private static let pins = [
+    /// The settings under which the server prints definitions in the same way in all sessions.
+    public static let pins = [
         "SET LOCAL search_path = pg_catalog, pg_temp", "SET LOCAL datestyle = 'ISO, MDY'",
         "SET LOCAL intervalstyle = postgres", "SET LOCAL timezone = 'UTC'", "SET LOCAL extra_float_digits = 1",
         "SET LOCAL bytea_output = hex", "SET LOCAL quote_all_identifiers = off",

@@ -9,7 +9,10 @@ import SQL
 /// The checks of `reeve doctor` for backups.
 enum BackupChecks {
     static let all = [
-        Check("programs", "the programs that backups and restores use are installed", run: programs),
+        Check(
+            "programs", "the programs that backups and restores use are installed, and do their work",
+            run: ProgramCheck.run),
+        Check("schedules", "backups, their removal, verification and restore tests are scheduled", run: schedules),
         Check(
             "backups", "every repository has a recent and a proven backup, and the given identities open all backups",
             run: backups),
@@ -29,14 +32,21 @@ enum BackupChecks {
                         subject, .warning, "the database '\($0)' belongs to an unfinished restore",
                         mend: "unless that restore is running, DROP DATABASE \(quoteIdentifier($0))")
                 }
-                let closed = try ClosedDatabase.read(on: connection).map {
+                let closed = try RestoreMark.backup(on: connection).map {
                     Finding(
                         subject, .warning,
-                        "the database is closed, because a restore of \(visible($0.backup)) into it is unfinished",
+                        "the database contains a part of \(visible($0)), because a restore into it is unfinished",
                         mend: "unless that restore is running, restore into the database again with --confirm, or drop "
                             + "the database")
                 }
-                return try databases + [closed].compactMap { $0 }
+                let others = try ClosedDatabase.others(on: connection).map {
+                    Finding(
+                        subject, .warning,
+                        "the database '\(visible($0.database))' contains a part of \(visible($0.backup)), because a restore into it "
+                            + "is unfinished",
+                        mend: "restore into it again with --confirm, or DROP DATABASE \(quoteIdentifier($0.database))")
+                }
+                return try databases + others + [closed].compactMap { $0 }
                     + UnfinishedRestore.all(on: connection).map { finding(subject, $0) }
             }
         }
@@ -57,42 +67,6 @@ enum BackupChecks {
     }
 
     @Sendable
-    private static func programs(_ call: Check.Call) async -> [Finding] {
-        var findings: [Finding] = []
-        if let version = call.serverVersion { findings += await serverPrograms(version / 10000) }
-        for program in ["age", "zstd"] {
-            let outcome = try? await Command(program, ["--version"]).run(limit: .seconds(10))
-            if outcome?.succeeded != true {
-                findings.append(
-                    Finding(program, .error, "it is not installed", mend: "install the package \(program)"))
-            }
-        }
-        return findings
-    }
-
-    private static func serverPrograms(_ server: Int) async -> [Finding] {
-        var findings: [Finding] = []
-        let installed = await ServerPrograms.installed()
-        if !installed.contains(where: { $0.majorVersion >= server && isExecutable($0.path("pg_dump")) }) {
-            findings.append(
-                Finding(
-                    "pg_dump", .error, "no installed pg_dump can dump a server of version \(server)",
-                    mend: "install postgresql-client-\(server)"))
-        }
-        if !installed.contains(where: { $0.majorVersion == server && isExecutable($0.path("initdb")) }) {
-            findings.append(
-                Finding(
-                    "server programs", .warning,
-                    "version \(server) is not installed, so restore tests use a scratch database on the source's "
-                        + "server",
-                    mend: "install postgresql-\(server)"))
-        }
-        return findings
-    }
-
-    private static func isExecutable(_ path: String) -> Bool { FileManager.default.isExecutableFile(atPath: path) }
-
-    @Sendable
     private static func backups(_ call: Check.Call) async -> [Finding] {
         let configuration = call.estate.configuration
         guard let repositories = try? BackupSettings.repositories(configuration) else {
@@ -103,53 +77,48 @@ enum BackupChecks {
                     mend: "set backup.repository")
             ]
         }
+        var findings = KeyCheck(call).findings()
+        var evidence = RepositoryReview.Evidence()
+        if let open = call.open {
+            evidence =
+                (try? await open.database.withDirectConnection(named: "reeve doctor") { connection in
+                    try await connection.with { try RepositoryReview.Evidence.read(on: $0) }
+                }) ?? evidence
+        }
+        evidence.keys = (try? BackupSettings.keys(configuration)) ?? []
         let identities =
             call.identities.map { URL(fileURLWithPath: $0).path }
             + [BackupSettings.identity(configuration)].compactMap { $0 }
-        var findings: [Finding] = []
-        for repository in repositories { findings += await examine(repository, call.database.name, identities) }
+        for repository in repositories {
+            let check = RepositoryCheck(
+                repository: repository, name: call.database.name, identities: identities, evidence: evidence,
+                scratchFolder: "\(configuration.stateFolder)/scratch")
+            findings += await check.findings()
+        }
         return findings
     }
 
-    /// Finds backups that cannot be read, backups that no known identity opens, and a repository whose backups are
-    /// missing, unproven or old.
-    private static func examine(
-        _ repository: Repository, _ name: String, _ identities: [String]
-    ) async -> [Finding] {
-        var findings: [Finding] = []
-        let subject = "backups of \(name) in \(repository.store.place)"
-        func find(_ severity: Finding.Severity, _ evidence: String, _ mend: String) {
-            findings.append(Finding(subject, severity, evidence, mend: mend))
+    /// Finds tasks of backups that do not run on their schedule. Restore tests are off by default where this machine
+    /// cannot open the backups: then another machine must test them.
+    @Sendable
+    private static func schedules(_ call: Check.Call) async throws -> [Finding] {
+        let configuration = call.estate.configuration
+        if configuration[RepositorySettings.repository].isEmpty { return [] }
+        return try BackupTasks.all.compactMap { spec in
+            if try TaskPlan(spec, configuration, isEmbedded: call.database.isEmbedded).isEnabled { return nil }
+            guard spec.name == BackupTasks.restoreTest, !BackupSettings.canOpen(configuration),
+                configuration[TaskSettings.standard.enabled, spec.name] == nil
+            else {
+                return Finding(
+                    "task \(spec.name)", .warning, "it is disabled, so nothing here will \(spec.summary)",
+                    mend: "set tasks.\(spec.name).enabled to yes, unless another machine does this")
+            }
+            if !configuration[BackupSettings.signingKeys].isEmpty { return nil }
+            return Finding(
+                "task \(spec.name)", .warning,
+                "restore tests are off, because this machine has no identity, and no other machine can report one",
+                mend: "test the backups on a machine that has the identity, and sign the proofs: set "
+                    + "backup.signing_key on both machines; or set backup.identity here")
         }
-        do {
-            let manifests = try await repository.manifests(of: name) {
-                find(.error, $0.description, "run 'reeve backup verify --all' for details")
-            }
-            guard let newest = manifests.last else {
-                find(.error, "there are no backups", "make one with 'reeve backup create'")
-                return findings
-            }
-            if try await repository.lastProven(of: name) == nil {
-                find(.error, "no backup has been proven by a restore test", "prove one with 'reeve backup test'")
-            }
-            if let time = try? Timestamp.fromPostgres(newest.finishedAt), time.date.timeIntervalSinceNow < -36 * 3600 {
-                find(
-                    .warning, "the newest backup is more than 36 hours old: it was finished at \(newest.finishedAt)",
-                    "look for the reason in 'reeve task history --task backup'")
-            }
-            guard !identities.isEmpty else { return findings }
-            let closed = try await repository.trials(manifests, identities: identities).filter {
-                $0.opening?.isEmpty == true
-            }
-            if !closed.isEmpty {
-                find(
-                    .error, "none of the given identities opens \(closed.map(\.backup).joined(separator: ", "))",
-                    "'reeve backup show' lists the recipients of a backup: find the identity of one of its recipients; "
-                        + "then encrypt the backups for the configured recipients with 'reeve backup key rewrap'")
-            }
-        } catch {
-            find(.error, "\(error)", "check that the repository can be reached and read")
-        }
-        return findings
     }
 }

@@ -7,7 +7,11 @@ import Storage
 /// The commands `reeve backup …`.
 enum BackupCommands {
     static let all =
-        [create, list, show, verify, prune] + RestoreCommands.all + BackupKeyCommands.all
+        [
+            RepositoryCommands.initialize, create, RepositoryCommands.list, show, FindCommand.spec, verify,
+            prune, RepositoryCommands.forget,
+        ]
+        + RestoreCommands.all + BackupKeyCommands.all
 
     static let create = CommandSpec(
         noun: "backup", verb: "create", summary: "back up the database into the repositories",
@@ -19,10 +23,12 @@ enum BackupCommands {
             + "restored. A repository accepts backups under a name from only one database, which is recognized by its "
             + "ledger. With --adopt, a database with a new ledger takes over the existing backups of this name; "
             + "'prune' then treats them like the database's own backups. If a repository is empty, although the "
-            + "ledger records backups in it, its disk may not be mounted: such a repository is refused, unless --adopt "
-            + "is given to start it again.",
+            + "ledger records backups in it, or if another repository than the recorded one is at its place, its disk may "
+            + "not be mounted: such a repository is refused, unless --adopt is given. Each repository is made once, with "
+            + "'reeve backup init'.",
         options: [
             .flag("full", "dump also the parts that have not changed"),
+            .flag("timings", "show how long each step took, and the time for each table"),
             .flag(
                 "adopt",
                 "take over the backups of another database under this name, or start an emptied repository again"
@@ -41,6 +47,8 @@ enum BackupCommands {
                 throw ConfirmationNeeded(what: "the existing backups of '\(name)' would be taken over", name: name)
             }
             if let lockWait { settings.lockWait = lockWait }
+            let timings = StepTimings()
+            if invocation.has("timings") { settings.timed = { timings.add($0, $1) } }
             let result = try await invocation.interruption.telling(work, settings) { settings in
                 try await work.create(settings, actor: Invocation.person) { part, bytes in
                     invocation.console.progress("\(part)  \(bytes) bytes")
@@ -50,74 +58,14 @@ enum BackupCommands {
                 invocation.console.note("error: the backup is not in \(place): \(error)")
             }
             let manifest = result.manifest
+            if invocation.has("timings") { invocation.console.note(timings.text(tables: manifest.tables.count)) }
+            var value: [String: JSONValue] = ["backup": BackupText.created(result)]
+            if invocation.has("timings") { value["timings"] = timings.json }
             return DatabaseScope.Report(
-                ["backup": BackupText.created(result)],
+                .object(value),
                 "\(manifest.id): \(counted(manifest.tables.count, "table")), \(BackupText.size(manifest.bytes))"
                     + (manifest.ownBytes < manifest.bytes ? ", \(BackupText.size(manifest.ownBytes)) of it new" : ""),
                 result.failed.isEmpty ? .done : .failed)
-        }
-    }
-
-    static let list = CommandSpec(
-        noun: "backup", verb: "list", summary: "list the backups, and when each was proved by a restore test",
-        discussion:
-            "The newest backup is the recovery point: no moment between two backups can be restored. The column PROVED "
-            + "shows the proof that is stored with the backup; 'prune' uses the ledger's record instead.",
-        options: [BackupScope.repository]
-    ) { invocation in
-        try await BackupScope.forEach(invocation) { work in
-            var status = ExitCode.done
-            var isWhole = true
-            var values: [JSONValue] = []
-            let repositories = try BackupScope.repositories(invocation, work)
-            let hasSeveral = repositories.count > 1
-            var table = TextTable(
-                hasSeveral
-                    ? ["ID", "DATABASE", "SIZE", "FINISHED", "PROVED", "REPOSITORY"]
-                    : ["ID", "DATABASE", "SIZE", "FINISHED", "PROVED"])
-            for repository in repositories {
-                let manifests: [Manifest]
-                do {
-                    manifests = try await repository.manifests(of: work.open.name) {
-                        isWhole = false
-                        if case .manifestNotRead = $0 { status = .failed }
-                        invocation.console.note("warning: \($0)")
-                    }
-                } catch let error as StorageError {
-                    // Continue with the other repositories, which may have the backup that the user needs.
-                    status = .failed
-                    isWhole = false
-                    invocation.console.note("error: \(error)")
-                    continue
-                }
-                for manifest in manifests {
-                    var proof: Proof?
-                    var proved = "never tested"
-                    do {
-                        proof = try await Proof.read(manifest, in: repository)
-                        if let proof {
-                            proved =
-                                proof.isProved
-                                ? proof.testedAt : "no: \(counted(proof.differences.count, "difference"))"
-                        }
-                    } catch let error as StorageError {
-                        status = .failed
-                        proved = "unknown"
-                        invocation.console.note("error: \(error)")
-                    }
-                    table.add(
-                        [
-                            manifest.id, manifest.database, BackupText.size(manifest.bytes), manifest.finishedAt,
-                            proved,
-                        ] + (hasSeveral ? [repository.store.place] : []))
-                    values.append(BackupText.listed(manifest, proof, repository.store.place))
-                }
-            }
-            let newest =
-                values.isEmpty ? "" : "\nThe newest backup is the recovery point: later changes are in no backup."
-            return DatabaseScope.Report(
-                ["backups": .array(values)],
-                values.isEmpty ? BackupText.none(isWhole: isWhole) : table.text + newest, status)
         }
     }
 
@@ -127,10 +75,9 @@ enum BackupCommands {
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
             let id = invocation.arguments.positional.first ?? "latest"
-            let (repository, manifest) = try await work.find(id, in: invocation.option("repository")) {
-                invocation.console.note($0)
-            }
-            let report = try await Proof.read(manifest, in: repository)?.report(of: manifest)
+            let found = try await BackupScope.search(invocation, work, allowing: [.older, .unverified]).find(id)
+            let manifest = found.manifest
+            let report = try await Proof.read(manifest, in: found.repository)?.report(of: manifest)
             return DatabaseScope.Report(
                 BackupText.shown(manifest), BackupText.text(manifest) + (report.map { "\n\n" + $0 } ?? ""))
         }
@@ -139,7 +86,7 @@ enum BackupCommands {
     static let verify = CommandSpec(
         noun: "backup", verb: "verify", summary: "check that all parts of a backup exist and are unchanged",
         discussion:
-            "Compares the sizes of all parts. Then reads all parts, or a sample of them, compares their sizes and "
+            "Compares the manifests with the ledger's record of them, and the sizes of all parts. Then reads all parts, or a sample of them, compares their sizes and "
             + "hashes, and unpacks them; encrypted parts are unpacked only if an identity is given. Lists objects that "
             + "belong to no backup. Exits with 3 if it finds a problem, otherwise with 1 if a part could not be "
             + "checked, for example because a program was killed. Only 'backup test' shows that a backup can be "
@@ -158,6 +105,8 @@ enum BackupCommands {
             verifier.selection = invocation.has("all") ? .all : .one(id)
             verifier.share = share
             verifier.identity = BackupSettings.identity(work.configuration, given: invocation.option("identity"))
+            let console = invocation.console
+            verifier.evidence = await work.evidence { console.note($0) }
             let result = try await verifier.verify()
             return DatabaseScope.Report(
                 BackupText.verified(result), BackupText.text(result),
@@ -203,6 +152,7 @@ enum BackupCommands {
             }
             let leaving = decisions.filter { !$0.stays }
             var pruned = (removed: 0, freed: 0)
+            if !invocation.isDryRun, leaving.isEmpty { pruned = try await work.prune(actor: Invocation.person) }
             if !invocation.isDryRun, !leaving.isEmpty {
                 try invocation.confirm(
                     "\(counted(leaving.count, "backup")) of '\(work.open.name)' would be removed", name: work.open.name)

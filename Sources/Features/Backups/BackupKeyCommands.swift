@@ -1,3 +1,4 @@
+import Auditing
 import Backups
 import Foundation
 import Kernel
@@ -17,11 +18,13 @@ enum BackupKeyCommands {
             + "backups: without the identity, the backups are lost, and anyone who has it can read them. 'rewrap' "
             + "encrypts the existing backups for the recipients that are configured now; until then, only the old "
             + "identities can open them. If a manifest cannot be read, 'rewrap' leaves that backup and all old objects "
-            + "unchanged, and exits with 1. 'drill FILE…' tries each identity on each backup, and shows which backups "
+            + "unchanged, and exits with 1. 'new-signing FILE' writes a key to FILE with which manifests and proofs are "
+            + "signed; name it in backup.signing_key. 'sign' signs the existing backups, if their manifests are those "
+            + "that the ledger records. 'drill FILE…' tries each identity on each backup, and shows which backups "
             + "would be lost with an identity. It exits with 3 if a backup is opened by none of the identities, or by "
             + "only one.",
         arguments: [
-            ArgumentSpec(name: "new|rewrap|drill", help: "what to do"),
+            ArgumentSpec(name: "new|rewrap|new-signing|sign|drill", help: "what to do"),
             ArgumentSpec(name: "FILE", help: "an identity file", isRequired: false),
             ArgumentSpec(name: "FILE2", help: "a second identity file", isRequired: false),
             ArgumentSpec(name: "FILE3", help: "a third identity file", isRequired: false),
@@ -32,12 +35,15 @@ enum BackupKeyCommands {
         switch (words[0], words.count) {
         case ("new", 2): return try await make(words[1], invocation)
         case ("rewrap", 1): return try await rewrap(invocation)
+        case ("new-signing", 2): return try makeSigning(words[1], invocation)
+        case ("sign", 1): return try await sign(invocation)
         case ("drill", 2...): return try await drill(Array(words.dropFirst()), invocation)
         default:
             throw UsageError(
                 "unknown command 'backup key \(words.joined(separator: " "))'",
-                hint: didYouMean(words[0], among: ["new", "rewrap", "drill"].filter { $0 != words[0] })
-                    ?? "write 'reeve backup key new FILE', 'rewrap' or 'drill FILE…'")
+                hint: didYouMean(
+                    words[0], among: ["new", "rewrap", "new-signing", "sign", "drill"].filter { $0 != words[0] })
+                    ?? "write 'reeve backup key new FILE', 'rewrap', 'new-signing FILE', 'sign' or 'drill FILE…'")
         }
     }
 
@@ -67,6 +73,32 @@ enum BackupKeyCommands {
             return DatabaseScope.Report(
                 ["parts": .int(parts), "damaged": .array(damaged.map { .string($0.description) })],
                 "encrypted \(counted(parts, "part")) for the configured recipients", damaged.isEmpty ? .done : .failed)
+        }
+    }
+
+    private static func makeSigning(_ name: String, _ invocation: Invocation) throws -> ExitCode {
+        let path = URL(fileURLWithPath: name).path
+        guard !FileManager.default.fileExists(atPath: path) else {
+            throw UsageError("\(path) exists already", hint: "name a new file; a key is never replaced")
+        }
+        let key = try SigningKeyFile(path: path).readOrMake()
+        invocation.console.result(["key": .string(key.id), "file": .string(path)], text: path)
+        invocation.console.note(
+            "set backup.signing_key to this file on every machine that makes, tests or restores the backups; whoever "
+                + "has the file can sign")
+        return .done
+    }
+
+    private static func sign(_ invocation: Invocation) async throws -> ExitCode {
+        try await BackupScope.forEach(invocation) { work in
+            let (signed, refused) = try await work.sign()
+            for id in refused {
+                invocation.console.note(
+                    "backup \(id) is not signed: its manifest is not the one that the ledger records")
+            }
+            return DatabaseScope.Report(
+                ["signed": .array(signed.map { .string($0) }), "refused": .array(refused.map { .string($0) })],
+                "signed \(counted(signed.count, "backup"))", refused.isEmpty ? .done : .finding)
         }
     }
 

@@ -21,8 +21,11 @@ enum BackupMetrics {
     private static let duration = MetricDescription(
         "reeve_backup_duration_seconds", .gauge, "How long the last backup took.", labels: labels)
     private static let lastProven = MetricDescription(
-        "reeve_backup_last_proven_timestamp_seconds", .gauge, "When a restore test last proved a backup.",
-        labels: labels)
+        "reeve_backup_last_proven_timestamp_seconds", .gauge,
+        "When a restore test last proved a backup; 0 if none has been proved.", labels: labels)
+    private static let missing = MetricDescription(
+        "reeve_backup_missing", .gauge,
+        "Backups that are gone from the repository although nothing has removed them.", labels: labels)
     private static let restoreSeconds = MetricDescription(
         "reeve_backup_proven_restore_seconds", .gauge, "How long the restore in the last successful restore test took.",
         labels: labels)
@@ -35,7 +38,7 @@ enum BackupMetrics {
     static let collector = Collector(
         "backups",
         families: [
-            lastSuccess, lastAttempt, size, duration, lastProven, restoreSeconds, mismatches, free,
+            lastSuccess, lastAttempt, size, duration, lastProven, missing, restoreSeconds, mismatches, free,
         ]
     ) { open, sample in
         let (records, attempts) = try await open.database.pool.with(within: .seconds(10)) { connection in
@@ -55,7 +58,11 @@ enum BackupMetrics {
         for (place, time) in attempts { sample.set(lastAttempt, time.secondsSince1970, database, place) }
         // A backup that was found in a repository, and not recorded by the process that made it, counts only after a
         // restore test has proven it.
-        let known = records.filter { !$0.isFound || $0.provenAt != nil }
+        for (place, all) in Dictionary(grouping: records, by: \.place) {
+            sample.set(missing, Double(all.count { $0.missedAt != nil }), database, place)
+            if !all.contains(where: { $0.provenAt != nil }) { sample.set(lastProven, 0, database, place) }
+        }
+        let known = records.filter { $0.missedAt == nil && (!$0.isFound || $0.provenAt != nil) }
         for (place, all) in Dictionary(grouping: known, by: \.place) {
             guard let last = all.last else { continue }
             sample.set(lastSuccess, last.finishedAt.secondsSince1970, database, place)

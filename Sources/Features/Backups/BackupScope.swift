@@ -7,10 +7,32 @@ import Reporting
 enum BackupScope {
     static let identity = OptionSpec.option("identity", "FILE", "the file with the age identity that opens the backup")
     static let repository = OptionSpec.option("repository", "PLACE", "use only this repository")
+    static let tablespace = OptionSpec.option(
+        "tablespace", "OLD=NEW", "put the objects of the tablespace OLD into the tablespace NEW", repeated: true)
+
+    /// Parses the values of `--tablespace`.
+    ///
+    /// - Throws: `UsageError`.
+    static func tablespaces(_ invocation: Invocation) throws -> [String: String] {
+        try invocation.options("tablespace").reduce(into: [:]) { result, text in
+            let names = text.split(separator: "=", maxSplits: 1).map(String.init)
+            guard names.count == 2, names.allSatisfy({ !$0.isEmpty }) else {
+                throw UsageError("--tablespace: '\(text)' is not of the form OLD=NEW")
+            }
+            result[names[0]] = names[1]
+        }
+    }
+
     static let trust = OptionSpec.option(
         "trust", "ROLE",
         "let functions of this role run during the restore, in addition to those of the setting trusted_roles",
         repeated: true)
+    static let allowances: [OptionSpec] = [
+        .flag("allow-older", "use an older backup if the newest one that is known is missing or damaged"),
+        .flag(
+            "allow-unverified",
+            "use a backup that is not the one that the ledger records, is not signed, or is of another database"),
+    ]
     static let backup = ArgumentSpec(name: "ID", help: "the ID of a backup, or 'latest'", isRequired: false)
 
     /// Runs `body` for the backups of each selected database, and prints the results (see `DatabaseScope.forEach`).
@@ -24,14 +46,33 @@ enum BackupScope {
         }
     }
 
+    /// Returns what the options `allowances` allow.
+    static func allowance(_ invocation: Invocation) -> BackupSearch.Allowance {
+        var allowance: BackupSearch.Allowance = []
+        if invocation.has("allow-older") { allowance.insert(.older) }
+        if invocation.has("allow-unverified") { allowance.insert(.unverified) }
+        return allowance
+    }
+
+    /// Returns a search in the repositories that a command uses.
+    static func search(
+        _ invocation: Invocation, _ work: BackupWork, allowing: BackupSearch.Allowance? = nil
+    ) async throws -> BackupSearch {
+        let console = invocation.console
+        return try await work.search(
+            in: invocation.option("repository"), allowing: allowing ?? allowance(invocation)
+        ) { console.note($0) }
+    }
+
     /// Returns the repositories that a command uses: the named one, or all.
     static func repositories(_ invocation: Invocation, _ work: BackupWork) throws -> [Repository] {
         guard let place = invocation.option("repository") else { return work.repositories }
         return [try BackupWork.repository(place, of: work.repositories)]
     }
 
-    /// Returns a function that prints the progress, the speed and the remaining time of a restore.
-    static func progress(_ console: Console) -> Restorer.Progress {
+    /// Returns a function that prints the progress, the speed and the remaining time of a restore, or of another work
+    /// that reads parts of a backup.
+    static func progress(_ console: Console, _ verb: String = "restored") -> Restorer.Progress {
         let began = ContinuousClock.now
         let shown = LastShown()
         return { done, total in
@@ -40,7 +81,7 @@ enum BackupScope {
             let rate = Double(done) / seconds
             let left = Int(Double(total - done) / max(rate, 1))
             console.progress(
-                "restored \(BackupText.size(done)) of \(BackupText.size(total)), \(BackupText.size(Int(rate)))/s, "
+                "\(verb) \(BackupText.size(done)) of \(BackupText.size(total)), \(BackupText.size(Int(rate)))/s, "
                     + "about \(left) s left")
         }
     }

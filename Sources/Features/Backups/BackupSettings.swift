@@ -1,7 +1,10 @@
+import Auditing
 import Backups
 import Foundation
 import Kernel
+import Ledger
 import Postgres
+import Processes
 import SQL
 
 /// The settings of backups. They are also converted here to the settings of `BackupMaker`, `Restorer` and
@@ -26,6 +29,10 @@ enum BackupSettings {
     static let identity = Setting<String?>(
         "backup.identity", .path,
         "The file with the age identity, for restore tests on a machine that may read the backups.")
+    static let signingKeys = Setting<[String]>(
+        list: "backup.signing_key", .path,
+        "Files with signing keys, as 'reeve backup key new-signing' makes them. Manifests and proofs are signed with the "
+            + "first one. If any is set, a backup without a valid signature of one of them is not used.")
     static let keepDaily = Setting(
         "backup.keep.daily", .integer(0...10_000), default: "7",
         "For how many days the newest proven backup of each day is kept.")
@@ -43,6 +50,12 @@ enum BackupSettings {
     static let jobs = Setting(
         "backup.jobs", .integer(1...64), default: "2", "How many dumps, or jobs of a restore, run at the same time.")
 
+    static let testNice = Setting(
+        "backup.test_nice", .integer(0...19), default: "10",
+        "The nice value of the programs of a restore test, its server included. With 1 or more, they also use the disk "
+            + "only when nothing else does, and are ended first when memory runs out. 0: they run like everything else."
+    )
+
     enum Encryption: String, CaseIterable, Sendable {
         case age, none
     }
@@ -50,8 +63,9 @@ enum BackupSettings {
     static let keys =
         RepositorySettings.keys + [bandwidth.key, checksRoom.key, rolePasswords.key] + BackupHook.keys
         + [
-            verifyPercent.key, recipients.key, encryption.key, identity.key, keepDaily.key, keepWeekly.key,
-            keepMonthly.key, keepAtLeast.key, keepWithin.key, jobs.key,
+            verifyPercent.key, recipients.key, encryption.key, identity.key, signingKeys.key, keepDaily.key,
+            keepWeekly.key,
+            keepMonthly.key, keepAtLeast.key, keepWithin.key, jobs.key, testNice.key,
         ]
 
     /// Finds repositories that are no folders, and backups that could not be encrypted.
@@ -100,6 +114,28 @@ enum BackupSettings {
         settings.hasRolePasswords = configuration[rolePasswords]
         settings.version = ProgramVersion.current
         return settings
+    }
+
+    /// Returns the configured signing keys. The first one signs.
+    ///
+    /// - Throws: `ConfigurationError` for a file that does not exist; `AuditError` for one that cannot be used.
+    static func keys(_ configuration: Configuration) throws -> [SigningKey] {
+        let origin = configuration.origin(signingKeys)
+        return try configuration[signingKeys].map { text in
+            let path = configuration.resolve(text, from: origin)
+            guard let key = try SigningKeyFile(path: path).read() else {
+                throw ConfigurationError(
+                    "\(origin)", nil, "'backup.signing_key': \(path) does not exist",
+                    hint: "copy the key from another machine, or make one with 'reeve backup key new-signing \(path)'")
+            }
+            return key
+        }
+    }
+
+    /// Returns the priority of the programs of a restore test.
+    static func testPriority(_ configuration: Configuration) -> ChildPriority {
+        let nice = configuration[testNice]
+        return nice == 0 ? .inherited : .background(nice: nice)
     }
 
     static func retention(_ configuration: Configuration) -> RetentionPolicy {

@@ -20,9 +20,10 @@ enum BackupTask {
         }
         let repository = work.repositories[0]
         let canOpen = manifest.recipients.isEmpty || BackupSettings.identity(work.configuration) != nil
-        let proven = try await repository.lastProven(of: work.open.name)
+        let proven = try await repository.lastProven(of: work.open.name)?.manifest
         if canOpen, let proven, proven.server != manifest.server {
-            text += "; " + (try await RestoreTestTask.test(manifest, in: repository, work))
+            let stored = try await repository.stored(manifest.id, of: work.open.name)
+            text += "; " + (try await RestoreTestTask.test(FoundBackup(repository: repository, stored: stored), work))
         }
         return text
     }
@@ -44,6 +45,8 @@ enum VerifyTask {
         var verifier = BackupVerifier(work.repositories, of: work.open.name)
         verifier.share = Double(call.configuration[BackupSettings.verifyPercent]) / 100
         verifier.identity = BackupSettings.identity(work.configuration)
+        let logger = call.logger
+        verifier.evidence = await work.evidence { logger.warning("the ledger", [LogField("what", $0)]) }
         let result = try await verifier.verify()
         guard result.problems.isEmpty else { throw TaskFinding(BackupText.text(result)) }
         if let error = result.untried.first { throw error }
@@ -55,16 +58,16 @@ enum VerifyTask {
 enum RestoreTestTask {
     static func run(_ call: TaskCall) async throws -> String {
         let work = try BackupWork(call)
-        let (repository, manifest) = try await work.find("latest", in: nil) {
-            call.logger.warning(
-                "some backups were not considered in the search for the newest one", [LogField("what", $0)])
+        let logger = call.logger
+        let search = try await work.search {
+            logger.warning("the search for the newest backup", [LogField("what", $0)])
         }
-        return try await test(manifest, in: repository, work)
+        return try await test(try await search.find("latest"), work)
     }
 
-    static func test(_ manifest: Manifest, in repository: Repository, _ work: BackupWork) async throws -> String {
-        let proof = try await work.test(manifest, in: repository, identity: nil, actor: ServiceInstance.name)
+    static func test(_ found: FoundBackup, _ work: BackupWork) async throws -> String {
+        let proof = try await work.test(found, identity: nil, actor: ServiceInstance.name)
         guard proof.isProved else { throw TaskFinding(BackupText.text(proof)) }
-        return BackupText.text(proof)
+        return BackupText.summary(proof)
     }
 }

@@ -8,7 +8,7 @@ enum BackupText {
         summary(
             result.manifest,
             [
-                "repositories": .array(result.places.map { .string($0) }),
+                "repositories": .array(result.places.map { .string($0.address) }),
                 "failed": .array(
                     result.failed.map { ["repository": .string($0.place), "message": .string("\($0.error)")] }),
             ])
@@ -116,14 +116,27 @@ enum BackupText {
         ]
     }
 
+    /// The entries that a restore has left out.
+    static func missing(_ entries: [MissingEntry]) -> JSONValue {
+        .array(
+            entries.map {
+                ["kind": .string($0.kind), "object": .string($0.object), "reason": .string($0.reason)]
+            })
+    }
+
     static func text(_ proof: Proof) -> String {
         let lines = proof.differences.map { "\($0.kind) \($0.object): found \($0.found), expected \($0.expected)" }
-        let untried = (proof.notCompared ?? []).map { "not compared: \($0)" }
-        let result = proof.isProved ? "proved" : "not proved, \(counted(lines.count, "difference"))"
-        return
-            (lines + untried + [
-                "\(proof.backup): \(result); \(counted(proof.tables, "table")), restored in \(rounded(proof.restoreSeconds)) s"
-            ]).joined(separator: "\n")
+        let untried =
+            (proof.notCompared ?? []).isEmpty
+            ? [] : ["not compared: \((proof.notCompared ?? []).joined(separator: "; "))"]
+        return (lines + untried + [summary(proof)]).joined(separator: "\n")
+    }
+
+    /// Returns the result in one line.
+    static func summary(_ proof: Proof) -> String {
+        let result = proof.isProved ? "proved" : "not proved, \(counted(proof.differences.count, "difference"))"
+        return "\(proof.backup): \(result); \(counted(proof.tables, "table")), restored in "
+            + "\(rounded(proof.restoreSeconds)) s"
     }
 
     private static func rounded(_ seconds: Double) -> String { "\((seconds * 10).rounded() / 10)" }

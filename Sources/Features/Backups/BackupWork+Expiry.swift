@@ -19,6 +19,7 @@ extension BackupWork {
     func decisions(
         _ repository: Repository, damaged: (BackupError) -> Void = { _ in }
     ) async throws -> [RetentionPolicy.Decision] {
+        _ = try await repository.store.requireMark()
         let (proven, now) = try await evidence(of: repository.store.place)
         var candidates: [RetentionPolicy.Candidate] = []
         for manifest in try await repository.manifests(of: open.name, damaged: damaged) {
@@ -86,6 +87,11 @@ extension BackupWork {
                     logger.warning("a backup is ignored", [LogField("error", $0)])
                 }
                 let leaving = Set(decided.filter { !$0.stays }.map(\.id))
+                try await connection.with {
+                    try BackupLedger.excuse(ids: leaving, place: repository.store.place, on: $0)
+                }
+                // A removal that was interrupted has left parts behind.
+                sum.freed += try await repository.removeOrphans(of: open.name, under: lock)
                 sum.freed += try await repository.remove(leaving, of: open.name, under: lock) { id in
                     sum.removed += 1
                     try await connection.with {

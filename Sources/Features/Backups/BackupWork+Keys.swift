@@ -1,5 +1,6 @@
 import Backups
 import Kernel
+import Ledger
 import Postgres
 
 /// The re-encryption of backups.
@@ -17,13 +18,58 @@ extension BackupWork {
         }
         return try await alone { connection, lock in
             var result = (parts: 0, damaged: [BackupError]())
-            for repository in repositories { try await repository.claim(open.name, on: connection) }
+            for repository in repositories { try await reconcile(repository, actor: Invocation.person, on: connection) }
             for repository in repositories {
                 result.parts += try await repository.rewrap(
                     database: open.name, identity: identity, recipients: settings.recipients, under: lock,
-                    damaged: { result.damaged.append($0) }, progress: progress)
+                    rewriting: rewriting(on: connection), damaged: { result.damaged.append($0) }, progress: progress)
+                // A change of keys that was interrupted has left parts behind.
+                _ = try await repository.removeOrphans(of: open.name, under: lock)
             }
             return result
+        }
+    }
+
+    /// Signs the backups that are not signed with the first configured key. A backup is signed only if its manifest is
+    /// the one that the ledger records.
+    ///
+    /// - Returns: the IDs of the backups that were signed, and of those that were not.
+    func sign() async throws -> (signed: [String], refused: [String]) {
+        guard !keys.isEmpty else {
+            throw UsageError(
+                "no signing key is configured",
+                hint: "make one with 'reeve backup key new-signing FILE', and set backup.signing_key to FILE")
+        }
+        return try await alone { connection, lock in
+            var result = (signed: [String](), refused: [String]())
+            for repository in repositories {
+                try await reconcile(repository, actor: Invocation.person, on: connection)
+                let place = repository.store.place
+                let records = try await connection.with { try BackupLedger.records(on: $0) }.filter {
+                    $0.place == place
+                }
+                let known = Dictionary(records.map { ($0.id, $0.manifests) }) { one, _ in one }
+                result.signed += try await repository.sign(
+                    database: open.name, with: rewriting(on: connection), under: lock
+                ) { stored in
+                    let isKnown = known[stored.manifest.id]?.contains(stored.sha256) == true
+                    if !isKnown { result.refused.append(stored.manifest.id) }
+                    return isKnown
+                }
+            }
+            return result
+        }
+    }
+
+    private func rewriting(on connection: Connection) -> ManifestRewriting {
+        ManifestRewriting(key: keys.first) { id, place, sha256, isWritten in
+            try await connection.with { connection in
+                if isWritten {
+                    try BackupLedger.rewritten(id: id, place: place, manifest: sha256, on: connection)
+                } else {
+                    try BackupLedger.rewrite(id: id, place: place, manifest: sha256, on: connection)
+                }
+            }
         }
     }
 }

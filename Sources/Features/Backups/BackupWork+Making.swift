@@ -11,6 +11,8 @@ extension BackupWork {
         _ settings: BackupMaker.Settings, actor: String,
         progress: @escaping @Sendable (String, Int) -> Void = { _, _ in }
     ) async throws -> BackupMaker.Result {
+        var settings = settings
+        settings.signingKey = keys.first
         let maker = BackupMaker(
             database: open.database, name: open.name, repositories: repositories, settings: settings, logger: logger)
         let places = repositories.map(\.store.place)
@@ -18,14 +20,25 @@ extension BackupWork {
         let result = try await make(maker, attempts, progress)
         let manifest = result.manifest
         let failed = Dictionary(result.failed.map { ($0.place, "\($0.error)") }) { one, _ in one }
-        let entry = try Self.entry(of: manifest)
+        let entry = try Self.entry(of: manifest, sha256: result.sha256)
+        let adopts = settings.adopts
         await tellLedger { connection in
+            if adopts {
+                for place in result.places { try BackupLedger.forgetOthers(than: place, actor: actor, on: connection) }
+            }
             try BackupLedger.record(entry, places: result.places, actor: actor, on: connection)
             for (attempt, place) in zip(attempts, places) {
                 try BackupLedger.finish(attempt, failure: failed[place], on: connection)
             }
         }
         for repository in repositories { await tellLedger(of: repository, actor) }
+        if adopts {
+            await tellLedger { connection in
+                for place in result.places {
+                    try BackupLedger.adopt(place: place.address, actor: actor, on: connection)
+                }
+            }
+        }
         await AuditWork.anchor(after: "the backup", open, configuration, logger)
         do {
             try await BackupHook.after.run(
@@ -62,17 +75,16 @@ extension BackupWork {
         }
     }
 
-    /// If a repository contains backups that the ledger lacks, records these backups in the ledger. Such a backup is
-    /// valid, even if the process that made it was killed. If the repository or the ledger cannot be reached now,
-    /// the next backup records these backups.
+    /// Compares the ledger with a repository (`compare`). If the repository or the ledger cannot be reached now, the
+    /// next backup does this.
     private func tellLedger(of repository: Repository, _ actor: String) async {
         do {
             try await open.database.withDirectConnection(named: "reeve backup") { connection in
-                try await findUnknown(in: repository, actor: actor, on: connection)
+                try await compare(with: repository, actor: actor, on: connection)
             }
         } catch {
             logger.warning(
-                "the backups in a repository could not be recorded in the ledger",
+                "the backups in a repository could not be compared with the ledger",
                 [LogField("repository", repository.store.place), LogField("error", error)])
         }
     }

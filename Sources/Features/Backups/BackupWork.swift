@@ -14,13 +14,16 @@ struct BackupWork: Sendable {
     let configuration: Configuration
     let logger: Logger
     let repositories: [Repository]
+    /// The keys that manifests and proofs are signed with; the first one signs.
+    let keys: [SigningKey]
 
-    /// - Throws: `ConfigurationError` if no repository is configured.
+    /// - Throws: `ConfigurationError` if no repository is configured, or a signing key does not exist.
     init(open: OpenDatabase, configuration: Configuration, logger: Logger) throws {
         self.open = open
         self.configuration = configuration
         self.logger = logger
         repositories = try BackupSettings.repositories(configuration)
+        keys = try BackupSettings.keys(configuration)
     }
 
     init(_ call: TaskCall) throws {
@@ -38,35 +41,35 @@ struct BackupWork: Sendable {
     }
 
     /// Called with a warning about each repository or manifest that could not be read.
-    typealias Note = (String) -> Void
+    typealias Note = @Sendable (String) -> Void
 
-    /// Finds a backup in the named repository, or in the first repository that has it.
+    /// Returns a search for a backup in the named repository, or in all.
     ///
-    /// - Parameter id: the ID of the backup, or `latest` for the newest backup of all repositories.
-    func find(_ id: String, in place: String?, note: Note) async throws -> (Repository, Manifest) {
+    /// The ledger of the database may not be readable, because the database may be what was lost. The search then says
+    /// so, and goes on without it.
+    func search(
+        in place: String? = nil, allowing: BackupSearch.Allowance = [], note: @escaping Note
+    ) async throws -> BackupSearch {
         let chosen = if let place { [try Self.repository(place, of: repositories)] } else { repositories }
-        return try await Self.find(id, of: open.name, in: chosen, note: note)
+        return BackupSearch(
+            database: open.name, repositories: chosen, evidence: await evidence(note), allowing: allowing, note: note)
     }
 
-    /// Finds a backup in the first of the repositories that has it.
-    static func find(
-        _ id: String, of database: String, in repositories: [Repository], note: Note
-    ) async throws -> (Repository, Manifest) {
-        if id == "latest" { return try await newest(of: database, in: repositories, id, note: note) }
-        var first: (any Error)?
-        for repository in repositories {
-            do {
-                return (repository, try await repository.manifest(id, of: database))
-            } catch BackupError.unknown {
-                continue
-            } catch {
-                first = first ?? error
+    /// Returns what is known about the backups from elsewhere than the repositories.
+    func evidence(_ note: Note) async -> RepositoryReview.Evidence {
+        var evidence = RepositoryReview.Evidence()
+        do {
+            evidence = try await open.database.withDirectConnection(named: "reeve backup") { connection in
+                try await connection.with { try RepositoryReview.Evidence.read(on: $0) }
             }
+        } catch {
+            note("warning: the ledger cannot be read, so it is not known whether a backup is missing: \(error)")
         }
-        if let first { throw first }
-        var known: Set<String> = []
-        for repository in repositories { known.formUnion((try? await repository.ids(of: database)) ?? []) }
-        throw BackupError.unknown(id: id, known: known.sorted())
+        if evidence.records != nil, evidence.estate == nil {
+            note("the database has no ledger, so it is not known whether a backup is missing")
+        }
+        evidence.keys = keys
+        return evidence
     }
 
     /// Runs `body` under the lock, so that no other process changes the backups of the database.
@@ -82,34 +85,6 @@ struct BackupWork: Sendable {
                 try await body(connection, lock)
             }
         }
-    }
-
-    /// Returns the newest backup in any repository that answers. All repositories are searched, because one of them may
-    /// lack the newest backup.
-    ///
-    /// - Parameters:
-    ///   - wanted: the name by which the backup was requested, for the error.
-    ///   - time: if given, only backups that began at or before this time are considered.
-    /// - Throws: `BackupError.unknown` if no repository has a backup; `StorageError` instead if a repository could not
-    ///   be searched, and no other repository has a backup.
-    static func newest(
-        of database: String, in repositories: [Repository], _ wanted: String, by time: Timestamp? = nil, note: Note
-    ) async throws -> (Repository, Manifest) {
-        var found: (repository: Repository, manifest: Manifest)?
-        var failure: StorageError?
-        for repository in repositories {
-            do {
-                let all = try await repository.manifests(of: database) { note("warning: \($0)") }
-                guard let last = all.last(where: { one in time.map { one.began <= $0 } ?? true }) else { continue }
-                if let found, (last.began, last.id) <= (found.manifest.began, found.manifest.id) { continue }
-                found = (repository, last)
-            } catch let error as StorageError {
-                failure = failure ?? error
-                note("warning: \(repository.store.place) could not be searched, and may have a newer backup: \(error)")
-            }
-        }
-        if let found { return found }
-        throw failure ?? BackupError.unknown(id: wanted)
     }
 
     /// Runs `body` with the ledger of the database, and installs the ledger first if it is missing.

@@ -13,6 +13,8 @@ extension Feature {
 
 /// The tasks of backups, with their schedules. They are enabled if a repository is configured.
 enum BackupTasks {
+    static let restoreTest = "restore-test"
+
     static let all = [
         TaskSpec(
             "backup", "back up the database", schedule: "20 2 * * *", timeout: .seconds(12 * 3600), retries: 2,
@@ -24,7 +26,7 @@ enum BackupTasks {
             "verify", "check that all parts of the backups exist, and read some of them", schedule: "20 6 * * *",
             timeout: .seconds(4 * 3600), retries: 1, isOn: hasRepository, work: VerifyTask.run),
         TaskSpec(
-            "restore-test", "prove that the newest backup can be restored", schedule: "20 5 * * sun",
+            restoreTest, "prove that the newest backup can be restored", schedule: "20 5 * * sun",
             timeout: .seconds(12 * 3600), retries: 0,
             isOn: { hasRepository($0, $1) && BackupSettings.canOpen($0) }, work: RestoreTestTask.run),
     ]

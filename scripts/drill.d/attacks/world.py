@@ -27,6 +27,7 @@ class World:
         self.key = f"{self.state}/key"
         subprocess.run([reeve, "backup", "key", "new", self.key], check=True, capture_output=True)
         self.recipient = next(line.split()[-1] for line in open(self.key) if "public key" in line)
+        subprocess.run([reeve, "backup", "init"], env=self.environment(), check=True, capture_output=True)
 
     def environment(self, **more):
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "REEVE", "DATABASE"))}

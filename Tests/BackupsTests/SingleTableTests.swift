@@ -1,0 +1,85 @@
+import Foundation
+import Postgres
+import SQL
+import TestSupport
+import Testing
+
+@testable import Backups
+
+/// Every table of two sample databases comes back alone.
+@Suite(.heavy, .database, .timeLimit(.minutes(20)))
+struct SingleTableTests {
+    /// The rows of a table, sorted, without the tables that inherit from it.
+    private static func rows(_ path: String, in settings: ConnectionSettings) async throws -> [String] {
+        try await Connection.opened(settings.plain) { connection in
+            try await connection.with { connection in
+                try connection.query("SELECT t::text FROM \(path) t ORDER BY 1").map { try $0.get(0) }
+            }
+        }
+    }
+
+    private static func restore(
+        _ table: FetchedTable, _ vault: Vault, _ manifest: Manifest, into target: ConnectionSettings,
+        schema: String? = nil
+    ) async throws -> [String] {
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+        var selection = PartialRestore.Selection()
+        selection.tables = [table.path]
+        selection.intoSchema = schema
+        return try await PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
+            .restore(into: target)
+    }
+
+    /// Whether a note is about something that another table is needed for.
+    private static func isAboutOthers(_ note: String) -> Bool {
+        note.contains("FOREIGN KEY") || note.contains("foreign key") || note.contains("independent table")
+    }
+
+    @Test(arguments: SampleDatabase.allCases)
+    func `every table comes back alone, into an empty database and into another schema`(_ sample: SampleDatabase)
+        async throws
+    {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute("SET search_path = public;\n" + sample.script)
+        let manifest = try await vault.maker(database.settings) {
+            $0.sizes = TableSlice.Sizes(large: 8192, slice: 8192)
+        }.make().manifest
+        let tables = try await database.connection { connection in
+            try await connection.with { connection in
+                try connection.query(
+                    """
+                    SELECT relname::text FROM pg_class
+                    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1
+                    """
+                ).map { FetchedTable(schema: "public", name: try $0.get(0)) }
+            }
+        }
+        #expect(tables.count >= 11)
+        let queue = SharedQueue(Array(tables.enumerated()))
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<3 {
+                group.addTask {
+                    while let (number, table) = queue.next() {
+                        let expected = try await Self.rows(table.path, in: database.settings)
+                        let schema = "copy_\(number)"
+                        let moved = try await Self.restore(
+                            table, vault, manifest, into: database.settings, schema: schema)
+                        #expect(moved.filter { !Self.isAboutOthers($0) } == [], "\(table.path)")
+                        let copy = FetchedTable(schema: schema, name: table.name)
+                        #expect(try await Self.rows(copy.path, in: database.settings) == expected, "\(table.path)")
+
+                        let name = "\(database.name)_\(number)"
+                        try await TestCluster.runSQL("CREATE DATABASE \(name) TEMPLATE template0")
+                        let target = database.settings.database(name)
+                        let notes = try await Self.restore(table, vault, manifest, into: target)
+                        #expect(notes.filter { !Self.isAboutOthers($0) } == [], "\(table.path)")
+                        #expect(try await Self.rows(table.path, in: target) == expected, "\(table.path)")
+                        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+                    }
+                }
+            }
+            for try await _ in group {}
+        }
+    }
+}
