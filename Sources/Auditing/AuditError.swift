@@ -31,8 +31,8 @@ public enum AuditError: Error, CustomStringConvertible {
     public var hint: String? {
         switch self {
         case .file:
-            "correct the owner and mode of the file (chown, chmod 600) or folder (chown, chmod go-w), or set 'audit.key', "
-                + "'backup.signing_key' or 'state' to another path"
+            "correct the owner and mode of the file (chown, chmod 600) or folder (chown, chmod go-w), or set "
+                + "'audit.key', 'backup.signing_key' or 'state' to another path"
         case .notAKey: "restore the key from a copy; a new key cannot verify what was signed with the old one"
         case .contradicted:
             "run 'reeve audit verify' for details; if the contradiction is expected, for example after a restore, run "

@@ -65,14 +65,15 @@ public struct AuditReport: Sendable {
         }
         if let last = chain.beyond.max(by: { $0.entries < $1.entries }) {
             problems.append(
-                "the chain was cut off: it had \(counted(last.entries, "entry", "entries")) at \(last.at.rfc3339), and now has "
-                    + "\(chain.entries)"
+                "the chain was cut off: it had \(counted(last.entries, "entry", "entries")) at \(last.at.rfc3339), and "
+                    + "now has \(chain.entries)"
             )
         }
         if let remade = evidence.remade.last {
             problems.append(
                 "the ledger was replaced: at \(remade.at.rfc3339), the database had another ledger, "
-                    + "\(remade.identity.ledger.uuidString.lowercased()), with \(counted(remade.entries, "entry", "entries"))"
+                    + "\(remade.identity.ledger.uuidString.lowercased()), with "
+                    + "\(counted(remade.entries, "entry", "entries"))"
             )
         }
     }
@@ -80,7 +81,8 @@ public struct AuditReport: Sendable {
     private mutating func judgeAnchors(_ evidence: AuditEvidence, _ keyProblem: String?) {
         if !evidence.forged.isEmpty {
             problems.append(
-                "\(counted(evidence.forged.count, "anchor")) \(evidence.forged.count == 1 ? "was" : "were") forged or changed: "
+                "\(counted(evidence.forged.count, "anchor")) \(evidence.forged.count == 1 ? "was" : "were") forged or "
+                    + "changed: "
                     + evidence.forged.prefix(3).joined(separator: "; "))
         }
         let unknown = evidence.unknown
@@ -107,7 +109,8 @@ public struct AuditReport: Sendable {
             lines.append("\(name): the audit chain is broken at entry \(broken)")
         } else if !problems.isEmpty {
             lines.append(
-                "\(name): the audit chain is consistent (\(counted(chain.entries, "entry", "entries"))), but not proven to be intact"
+                "\(name): the audit chain is consistent (\(counted(chain.entries, "entry", "entries"))), but not "
+                    + "proven to be intact"
             )
         } else {
             lines.append("\(name): the audit chain is intact, \(counted(chain.entries, "entry", "entries"))")
@@ -115,10 +118,12 @@ public struct AuditReport: Sendable {
         lines += problems.map { "  \($0)" }
         if let anchored {
             lines.append(
-                "  anchored up to entry \(anchored.entries), at \(anchored.at.rfc3339), with the key \(anchored.keyID), by:"
+                "  anchored up to entry \(anchored.entries), at \(anchored.at.rfc3339), with the key "
+                    + "\(anchored.keyID), by:"
             )
             lines += vouching.map {
-                "    \($0.place): \(counted($0.anchors, "anchor")), up to entry \($0.newest.entries) at \($0.newest.at.rfc3339)"
+                "    \($0.place): \(counted($0.anchors, "anchor")), up to entry \($0.newest.entries) at "
+                    + "\($0.newest.at.rfc3339)"
             }
             if unanchored > 0 {
                 lines.append("  not anchored yet: the last \(counted(unanchored, "entry", "entries"))")
@@ -129,8 +134,8 @@ public struct AuditReport: Sendable {
         }
         if let acceptance {
             lines.append(
-                "  accepted at \(acceptance.at.rfc3339) with \(counted(acceptance.entries, "entry", "entries")), so not compared with "
-                    + "earlier anchors: \(acceptance.note)")
+                "  accepted at \(acceptance.at.rfc3339) with \(counted(acceptance.entries, "entry", "entries")), so "
+                    + "not compared with earlier anchors: \(acceptance.note)")
         }
         lines += notChecked.map { "  not checked: \($0)" } + notes.map { "  note: \($0)" }
         return lines.joined(separator: "\n")

@@ -121,15 +121,15 @@ public enum BackupError: Error, CustomStringConvertible {
             "\(table) cannot be restored by a superuser: its definition uses the schema \(schema), in which '\(role)', "
                 + "a role that is not trusted, owns objects or may create them"
         case .maskingInPublic(let database):
-            "cannot mask '\(visible(database))': without superuser rights, other roles could read the rows before they are "
-                + "masked"
+            "cannot mask '\(visible(database))': without superuser rights, other roles could read the rows before they "
+                + "are masked"
         case .locked(let holder): "another backup of this database is running" + (holder.map { ": \($0)" } ?? "")
         case .lockLost: "the lock on the backups of this database was lost; another process may hold it now"
         case .foreign(let place, let name, let owner, false):
             "the backups under the name '\(name)' in \(place) belong to another database: \(owner)"
         case .foreign(let place, let name, let owner, true):
-            "the backups under the name '\(name)' in \(place) belong to \(owner), and this is another database with the "
-                + "same ledger: a copy of it, or the same database after a move to another server"
+            "the backups under the name '\(name)' in \(place) belong to \(owner), and this is another database with "
+                + "the same ledger: a copy of it, or the same database after a move to another server"
         case .notExchanged(let database, let made, _, let cause):
             "\(cause); '\(database)' is unchanged, and the backup was restored into the database '\(made)'"
         case .exchangeUnknown(let database, let made, _, _, let cause):
@@ -206,7 +206,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noPgDump(let server): "install postgresql-client-\(server)"
         case .hiddenRows(let role, _): "run ALTER ROLE \(role) BYPASSRLS, or back up as a superuser"
         case .changing:
-            "try again when fewer tables are being altered; with a larger max_locks_per_transaction, the tables are locked"
+            "try again when fewer tables are being altered; with a larger max_locks_per_transaction, the tables are "
+                + "locked"
         case .locked: "wait until it has ended, or raise the limit with --lock-wait"
         case .lockLost: "check the connection, and try again; the next backup removes the partly written objects"
         case .foreign(_, let name, _, true):

@@ -139,9 +139,9 @@ public struct BackupMaker: Sendable {
                 id = run.id
                 if !snapshot.holdsLocks {
                     logger.notice(
-                        "the server's lock table is too small to lock all tables beside pg_dump, so no table is locked, "
-                            + "and the backup is started again if a table is altered or truncated meanwhile; to lock "
-                            + "them, raise max_locks_per_transaction",
+                        "the server's lock table is too small to lock all tables beside pg_dump, so no table is "
+                            + "locked, and the backup is started again if a table is altered or truncated meanwhile; "
+                            + "to lock them, raise max_locks_per_transaction",
                         [LogField("relations", snapshot.relations.count)])
                 } else if run.isCrowded {
                     logger.notice(

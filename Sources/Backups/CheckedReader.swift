@@ -129,7 +129,7 @@ extension Repository {
         } catch BackupError.unknown {
             return nil
         }
-        guard let index = manifest.parts.firstIndex(of: part), now.isSameBackup(as: manifest) else { return nil }
+        guard let index = manifest.parts.firstIndex(of: part), try now.isSameBackup(as: manifest) else { return nil }
         return now.parts[index]
     }
 }

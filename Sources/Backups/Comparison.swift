@@ -151,8 +151,9 @@ struct Comparison: Sendable {
         guard let recorded else {
             return [
                 "operator classes and families, conversions, text search parsers and templates, access methods, "
-                    + "languages, transforms, base types, subscriptions, security labels, the population of materialized "
-                    + "views, and the owners and comments of large objects, which the backup does not record"
+                    + "languages, transforms, base types, subscriptions, security labels, the population of "
+                    + "materialized views, and the owners and comments of large objects, which the backup does not "
+                    + "record"
             ]
         }
         return recorded.unread

@@ -44,8 +44,8 @@ struct CopyFilter {
     /// The numbers of rows that were passed on, by the table that the script named.
     private(set) var rows: [FetchedTable: Int] = [:]
 
-    /// The maximum length of a statement of interest. A table has at most 1,600 columns, with names of at most 63 bytes,
-    /// whose quotes are doubled.
+    /// The maximum length of a statement of interest. A table has at most 1,600 columns, with names of at most 63
+    /// bytes, whose quotes are doubled.
     private static let longest = 1600 * 132
 
     /// - Parameters:

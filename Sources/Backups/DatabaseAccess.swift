@@ -3,8 +3,8 @@ import Reporting
 import SQL
 
 /// The owner of a database, its connection limit, the privileges on it, its comment, its tablespace, and whether it is
-/// a template. They are set by ALTER DATABASE, COMMENT and GRANT ON DATABASE, and pg_dump writes them only together with
-/// CREATE DATABASE.
+/// a template. They are set by ALTER DATABASE, COMMENT and GRANT ON DATABASE, and pg_dump writes them only together
+/// with CREATE DATABASE.
 ///
 /// A manifest is untrusted input: only the privileges of `Privilege` are accepted, and every name is quoted.
 public struct DatabaseAccess: Codable, Sendable, Equatable {
@@ -153,7 +153,8 @@ public struct DatabaseAccess: Codable, Sendable, Equatable {
         return result
     }
 
-    /// Returns this access without the privileges of PUBLIC that another database does not grant to PUBLIC. Pure: no I/O.
+    /// Returns this access without the privileges of PUBLIC that another database does not grant to PUBLIC. Pure: no
+    /// I/O.
     func withoutPublic(beyond other: DatabaseAccess) -> DatabaseAccess {
         var result = DatabaseAccess(
             limit: limit, grants: grants.filter { $0.grantee != .everybody || other.grants.contains($0) }, owner: owner)

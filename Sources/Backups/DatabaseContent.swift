@@ -100,10 +100,10 @@ enum DatabaseContent {
             """
     }
 
-    /// An SQL condition: whether the partition `c` has an ancestor whose rows are distributed by OIDs. This is so for hash
-    /// partitions by an enum, or by an array, range or record, which may contain an enum; and for all partitions by types
-    /// such as regclass.
-    private static let isRoutedByOID = """
+    /// An SQL condition: whether the partition `c` has an ancestor whose rows are distributed by OIDs, which differ in
+    /// each database. This is so for hash partitions by an enum, or by an array, range or record, which may contain an
+    /// enum; and for all partitions by types such as regclass.
+    static let isRoutedByOID = """
         EXISTS (SELECT FROM pg_partition_ancestors(c.oid) a JOIN pg_partitioned_table pt ON pt.partrelid = a
             CROSS JOIN unnest(pt.partclass::oid[]) k JOIN pg_opclass oc ON oc.oid = k
             JOIN pg_type t ON t.oid = oc.opcintype
@@ -112,8 +112,8 @@ enum DatabaseContent {
 
     /// Returns the tables and sequences that are dumped, outside of PostgreSQL's own schemas.
     static func relations(on connection: isolated Connection) throws -> [Relation] {
-        // The columns of partitions with a common `root` are in the order of the columns of that table, so that the hash
-        // of a row is the same in every partition.
+        // The columns of partitions with a common `root` are in the order of the columns of that table, so that the
+        // hash of a row is the same in every partition.
         let order = """
             ORDER BY (SELECT ra.attnum FROM pg_attribute ra WHERE ra.attrelid = root.oid AND ra.attname = a.attname),
                 a.attnum

@@ -32,8 +32,8 @@ struct DumpPlan: Sendable {
     }
 
     /// Returns the size from which tables are stored in slices: the largest with which the smaller tables fit into
-    /// their parts. It is halved, and not adjusted to the sizes, so that tables seldom change their part from one backup
-    /// to the next.
+    /// their parts. It is halved, and not adjusted to the sizes, so that tables seldom change their part from one
+    /// backup to the next.
     private static func threshold(_ tables: [DatabaseContent.Relation], _ sizes: TableSlice.Sizes) -> Int {
         let room = bundles * bundle(ofTables: tables.count, sizes)
         var large = sizes.large

@@ -1,5 +1,5 @@
-/// The entries of an archive that are left to restore, in the order of their dependencies. Entries whose dependencies are
-/// done come in the order of the archive. Pure: no I/O.
+/// The entries of an archive that are left to restore, in the order of their dependencies. Entries whose dependencies
+/// are done come in the order of the archive. Pure: no I/O.
 struct EntryQueue {
     private let entries: [TableOfContents.Entry]
     private let positions: [Int: Int]

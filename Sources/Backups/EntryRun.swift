@@ -20,8 +20,8 @@ public struct MissingEntry: Sendable, Equatable {
 /// dependencies.
 ///
 /// The entries are run one by one, and not by `pg_restore -j`, so that the error of one entry does not end the restore,
-/// and a deadlock between two entries is told apart from an entry that the server refuses: after a deadlock, the entry is
-/// tried again.
+/// and a deadlock between two entries is told apart from an entry that the server refuses: after a deadlock, the entry
+/// is tried again.
 final class EntryRun: Sendable {
     private let contents: TableOfContents
     private let scripts: [Int: ArchiveScript.Entry]

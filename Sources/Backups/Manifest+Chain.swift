@@ -1,5 +1,6 @@
 import Foundation
 import Hashing
+import Ledger
 import Postgres
 
 /// The chain of the backups of a database, and the database that they belong to.
@@ -34,17 +35,10 @@ extension Manifest {
         public static func read(on connection: isolated Connection) throws -> Origin {
             let oid: Int =
                 try connection.query(
-                    "SELECT oid::pg_catalog.int8 FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
+                    "SELECT oid::pg_catalog.int8 FROM pg_catalog.pg_database WHERE datname = "
+                        + "pg_catalog.current_database()"
                 ).first?.get(0) ?? 0
-            let mayRead: Bool =
-                try connection.query(
-                    "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
-                ).first?.get(0) ?? false
-            let system: String? =
-                mayRead
-                ? try connection.query("SELECT system_identifier::text FROM pg_catalog.pg_control_system()").first?
-                    .get(0) : nil
-            return Origin(system: system, database: oid)
+            return Origin(system: try ServerIdentity.systemIdentifier(on: connection), database: oid)
         }
 
         /// Whether both can be the same database. A system identifier that could not be read is not compared.
@@ -55,9 +49,9 @@ extension Manifest {
     }
 }
 
-/// The digest of what a manifest says about a backup, without the fields that a change of keys modifies: the recipients,
-/// and the objects in which the parts are stored. So a change of keys does not break the chain, and any other change of
-/// a manifest does. Pure: no I/O.
+/// The digest of what a manifest says about a backup, without the fields that a change of keys modifies: the
+/// recipients, and the objects in which the parts are stored. So a change of keys does not break the chain, and any
+/// other change of a manifest does. Pure: no I/O.
 ///
 /// The stored JSON is read, and not the decoded manifest: a field that this version does not know counts too.
 enum ManifestContent {

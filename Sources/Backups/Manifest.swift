@@ -151,17 +151,6 @@ public struct Manifest: Codable, Sendable, Equatable {
     /// The time at which the backup was begun. Its ID contains the same time in whole seconds.
     public var began: Timestamp { (try? Timestamp.fromPostgres(startedAt)) ?? .negativeInfinity }
 
-    /// Whether both are the same backup, perhaps encrypted for other recipients.
-    func isSameBackup(as other: Manifest) -> Bool {
-        func content(_ manifest: Manifest) -> Manifest {
-            var content = manifest
-            content.recipients = []
-            content.parts = manifest.parts.map { $0.stored(as: "", bytes: 0, sha256: "") }
-            return content
-        }
-        return content(self) == content(other)
-    }
-
     var prefix: String { "\(database)/\(id)" }
     static let name = "manifest.json"
 }

@@ -5,8 +5,8 @@ import SQL
 
 /// The objects that restored tables need, and that a target lacks: types, domains, functions, sequences and the like.
 ///
-/// pg_dump with `--table` leaves them out. Those that belong to nothing else are created with the tables, from a dump of
-/// the scratch server. For tables, views, extensions and languages, the restore is refused.
+/// pg_dump with `--table` leaves them out. Those that belong to nothing else are created with the tables, from a dump
+/// of the scratch server. For tables, views, extensions and languages, the restore is refused.
 struct NeededObjects: Sendable {
     /// The objects that are created.
     let objects: Set<DatabaseObject>
@@ -22,7 +22,8 @@ struct NeededObjects: Sendable {
     /// - Parameters:
     ///   - tables: the tables, under their names in the scratch server.
     ///   - whole: the schemas that are restored with all of their objects.
-    /// - Throws: `BackupError.needed` if the target lacks objects that are not created with tables; `.targetLacks` for their roles; `PostgresError`.
+    /// - Throws: `BackupError.needed` if the target lacks objects that are not created with tables; `.targetLacks` for
+    ///   their roles; `PostgresError`.
     init(
         of tables: [FetchedTable], besides whole: [String], scratch: ConnectionSettings, target: ConnectionSettings
     ) async throws {
@@ -96,8 +97,8 @@ struct NeededObjects: Sendable {
     /// The objects that the tables need. `own` are the tables and everything that is dumped with them. The rest of
     /// `reached` is needed: it is what the former refer to, directly or through other needed objects.
     ///
-    /// Of other relations only the existence is required, so the search stops there. Foreign keys are created later, and
-    /// left out if the target lacks the other table.
+    /// Of other relations only the existence is required, so the search stops there. Foreign keys are created later,
+    /// and left out if the target lacks the other table.
     private static let query = """
         WITH RECURSIVE chosen (classid, objid) AS (
             SELECT 'pg_class'::regclass::oid, c.oid FROM unnest($1::text[], $2::text[]) AS w (schema, name)

@@ -44,8 +44,8 @@ public struct PartialRestore: Sendable {
     ///
     /// - Returns: messages about what was left out, and about what differs from the backup.
     /// - Throws: `BackupError.notInBackup`, `.targetHas`, `.unfinished`, `.targetLacks`, `.needed`, all before anything
-    ///   is written; `.outcomeUnknown`; `.constraintsLeft` if the tables were restored, but the restore was not completed;
-    ///   `PipelineError`, `PostgresError`, `StorageError`.
+    ///   is written; `.outcomeUnknown`; `.constraintsLeft` if the tables were restored, but the restore was not
+    ///   completed; `PipelineError`, `PostgresError`, `StorageError`.
     public func restore(
         into target: ConnectionSettings, progress: @escaping Restorer.Progress = { _, _ in }
     ) async throws -> [String] {

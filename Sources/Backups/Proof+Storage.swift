@@ -3,8 +3,8 @@ import Hashing
 import Ledger
 import Storage
 
-/// The storage of the result of a restore test, next to its backup: as JSON, as text for people, and with a signature if
-/// there is a key.
+/// The storage of the result of a restore test, next to its backup: as JSON, as text for people, and with a signature
+/// if there is a key.
 extension Proof {
     static let name = "proof.json"
     static let reportName = "proof.txt"

@@ -42,8 +42,8 @@ public struct Replacement: Sendable {
     /// `fill` restores the owner, the grants and the connection limit that the manifest records. Those that the
     /// manifest does not record are copied from the former database.
     ///
-    /// - Returns: the new name of the former database, the value of `fill`, and a message about access that the backup has
-    ///   and the former database did not have, and that was withheld.
+    /// - Returns: the new name of the former database, the value of `fill`, and a message about access that the backup
+    ///   has and the former database did not have, and that was withheld.
     /// - Throws: `PostgresError`: 42501 if the role may not create databases; `BackupError.prepared`; the errors of
     ///   `fill`, with the target unchanged; `BackupError.notExchanged`, with both databases unchanged;
     ///   `.exchangeUnknown` if the connection was lost, and it is unknown whether the names were exchanged.
@@ -152,9 +152,10 @@ public struct Replacement: Sendable {
         }
     }
 
-    /// Gives the new database no more access than the former one had: a privilege that the former database did not grant,
-    /// and a higher connection limit, are withheld. If the manifest does not record the owner, the new database gets that
-    /// of the former one. If it records nothing of this, the new database gets everything from the former one.
+    /// Gives the new database no more access than the former one had: a privilege that the former database did not
+    /// grant, and a higher connection limit, are withheld. If the manifest does not record the owner, the new database
+    /// gets that of the former one. If it records nothing of this, the new database gets everything from the former
+    /// one.
     ///
     /// - Returns: a message about what was withheld; nil if nothing was.
     private func give(_ former: Former, on connection: isolated Connection) throws -> String? {
@@ -175,9 +176,9 @@ public struct Replacement: Sendable {
             + recorded.description
     }
 
-    /// Sets the access of the new database, and renames both databases, in one transaction. The first renaming locks the
-    /// former database, so that new sessions wait until it is renamed. PostgreSQL waits up to 5 s for existing sessions of the database to end; they are
-    /// terminated in the meantime.
+    /// Sets the access of the new database, and renames both databases, in one transaction. The first renaming locks
+    /// the former database, so that new sessions wait until it is renamed. PostgreSQL waits up to 5 s for existing
+    /// sessions of the database to end; they are terminated in the meantime.
     private func exchange(_ former: Former) async throws -> String? {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await endSessions(in: former.name) }

@@ -37,10 +37,14 @@ extension RepositoryReview.Evidence {
     /// Reads what the ledger of a database knows about its backups.
     ///
     /// - Throws: `LedgerError`; `PostgresError`.
-    public static func read(on connection: isolated Connection) throws -> Self {
-        var evidence = Self()
-        evidence.estate = try RepositoryOwner.read(on: connection)?.estate
-        evidence.records = evidence.estate == nil ? [] : try BackupLedger.records(on: connection)
-        return evidence
+    public static func read(from server: ConnectionSettings) async throws -> Self {
+        try await Connection.opened(server) { connection in
+            try await connection.with { connection in
+                var evidence = Self()
+                evidence.estate = try RepositoryOwner.read(on: connection)?.estate
+                evidence.records = evidence.estate == nil ? [] : try BackupLedger.records(on: connection)
+                return evidence
+            }
+        }
     }
 }

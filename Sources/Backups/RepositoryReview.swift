@@ -77,8 +77,8 @@ public struct RepositoryReview: Sendable {
     /// The sound backups that the ledger or a signature vouches for.
     public var usable: [StoredManifest] { sound.filter { !unrecorded.contains($0.manifest.id) } }
 
-    /// Whether the ledger's record of a backup, in any repository, was made by the backup's maker or confirmed by a test,
-    /// or the manifest is signed. Without a ledger, nothing is known.
+    /// Whether the ledger's record of a backup, in any repository, was made by the backup's maker or confirmed by a
+    /// test, or the manifest is signed. Without a ledger, nothing is known.
     private static func isVouchedFor(_ stored: StoredManifest, _ evidence: Evidence) -> Bool {
         guard let records = evidence.records, evidence.estate != nil else { return true }
         return stored.isSigned(with: evidence.keys)
@@ -124,8 +124,8 @@ public struct RepositoryReview: Sendable {
     // MARK: Rules
 
     private static func records(_ all: [BackupRecord], of contents: Contents) -> [String: BackupRecord] {
-        // Also those of another repository at this place: whoever changes the mark must not end the comparison. And those
-        // of this repository at another address, such as a link.
+        // Also those of another repository at this place: whoever changes the mark must not end the comparison. And
+        // those of this repository at another address, such as a link.
         let own = all.filter {
             $0.place == contents.place || $0.repository != nil && $0.repository == contents.mark
         }
@@ -228,8 +228,8 @@ public enum RepositoryProblem: Sendable, Equatable, CustomStringConvertible {
         case .unmarked: "it has no mark of a repository"
         case .future(let id, let startedAt): "backup \(id) claims to have begun in the future, at \(startedAt)"
         case .unrecorded(let id):
-            "the ledger does not record backup \(id), and nothing has proved it: its maker was killed, or something else "
-                + "wrote it"
+            "the ledger does not record backup \(id), and nothing has proved it: its maker was killed, or something "
+                + "else wrote it"
         case .exchanged(let expected, let found):
             "this is the repository \(found), but the ledger knows the repository \(expected) at this place"
         case .emptied(let backups):
@@ -253,7 +253,8 @@ public enum RepositoryProblem: Sendable, Equatable, CustomStringConvertible {
         case .unrecorded(let id):
             "make a new backup; or test this one with 'reeve backup test \(id)', and use its ID or --allow-unverified"
         case .exchanged:
-            "check that the right disk is mounted; to use this repository from now on, run 'reeve backup create --adopt'"
+            "check that the right disk is mounted; to use this repository from now on, run 'reeve backup create "
+                + "--adopt'"
         case .emptied:
             "check that the disk is mounted; if the backups are lost, run 'reeve backup forget --all'"
         case .missing:

@@ -18,8 +18,8 @@ struct RoleStatement: Sendable, Equatable {
         roles = [Self.meant(group), Self.meant(Self.name(member))]
     }
 
-    /// Returns the roles that a script is about, but does not create. pg_dumpall reads without a snapshot, so its script
-    /// contains the memberships and settings of a role that was created in the meantime, but not the role.
+    /// Returns the roles that a script is about, but does not create. pg_dumpall reads without a snapshot, so its
+    /// script contains the memberships and settings of a role that was created in the meantime, but not the role.
     static func uncreated(in script: [String]) -> Set<ExactText> {
         var (named, created): (Set<ExactText>, Set<ExactText>) = ([], [])
         for sql in script {

@@ -29,7 +29,8 @@ struct RowLoad: Sendable {
         let tools = try await Connection.opened(scratch) { connection in
             try await connection.with { connection in
                 let columns = try table.columns.map { column in
-                    "\(quoteIdentifier(column.name)) \(isTyped ? try Self.builtIn(column.type, on: connection) : "text")"
+                    "\(quoteIdentifier(column.name)) "
+                        + "\(isTyped ? try Self.builtIn(column.type, on: connection) : "text")"
                 }
                 try connection.execute("CREATE UNLOGGED TABLE \(path) (\(columns.joined(separator: ", ")))")
             }

@@ -39,8 +39,8 @@ struct RowSource: Sendable {
         }
     }
 
-    /// Where the rows go that a script inserts into a table. A script of pg_dump may insert the rows of a partition into
-    /// the root of its partitions.
+    /// Where the rows go that a script inserts into a table. A script of pg_dump may insert the rows of a partition
+    /// into the root of its partitions.
     var destinations: [FetchedTable: CopyFilter.Destination] {
         var destinations: [FetchedTable: CopyFilter.Destination] = [:]
         for one in tables where one.hasRows {
@@ -74,8 +74,8 @@ struct RowSource: Sendable {
 
     /// Writes the rows of all tables.
     ///
-    /// - Throws: `BackupError.part` if a part is not what the manifest records, or if a table has another number of rows
-    ///   than the manifest records; `PipelineError`, `StorageError`; the errors of `take`.
+    /// - Throws: `BackupError.part` if a part is not what the manifest records, or if a table has another number of
+    ///   rows than the manifest records; `PipelineError`, `StorageError`; the errors of `take`.
     func write(
         progress: @escaping Restorer.Progress, take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
     ) async throws {

@@ -125,8 +125,8 @@ struct ScratchServer: Sendable {
         try await Connection.opened(cluster.settings(database: "postgres")) { connection in
             try await connection.with { connection in
                 for name in manifest.tablespaces {
-                    // The folder of such a tablespace is inside the cluster. Where the server cannot have one, its objects
-                    // go to the default tablespace.
+                    // The folder of such a tablespace is inside the cluster. Where the server cannot have one, its
+                    // objects go to the default tablespace.
                     _ = try? connection.execute("SET allow_in_place_tablespaces = on")
                     _ = try? connection.execute("CREATE TABLESPACE \(quoteIdentifier(name)) LOCATION ''")
                 }

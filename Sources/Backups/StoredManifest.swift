@@ -68,6 +68,11 @@ extension Manifest {
         return body + Array("\n\(sha256)\n\(signature)".utf8)
     }
 
+    /// Whether both are the same backup, perhaps encrypted for other recipients.
+    func isSameBackup(as other: Manifest) throws -> Bool {
+        try ManifestContent.digest(of: body()) == ManifestContent.digest(of: other.body())
+    }
+
     private func body() throws -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

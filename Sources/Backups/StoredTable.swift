@@ -27,14 +27,7 @@ struct StoredTable: Sendable {
                     JOIN pg_namespace s ON s.oid = p.relnamespace WHERE above.id <> c.oid ORDER BY above.level),
                 ARRAY(SELECT p.relname::text FROM \(above) JOIN pg_class p ON p.oid = above.id
                     WHERE above.id <> c.oid ORDER BY above.level),
-                EXISTS (
-                    SELECT FROM \(above) JOIN pg_partitioned_table k ON k.partrelid = above.id
-                        CROSS JOIN unnest(k.partattrs::int2[]) AS key (number)
-                        LEFT JOIN pg_attribute a ON a.attrelid = above.id AND a.attnum = key.number AND key.number > 0
-                        LEFT JOIN pg_type t ON t.oid = a.atttypid
-                    -- Hashes of built-in types, without arrays and the like, are the same in every database.
-                    WHERE above.id <> c.oid AND (t.typname ~ '^reg' OR k.partstrat = 'h' AND
-                        (t.oid IS NULL OR t.oid >= 16384 OR t.typtype <> 'b' OR t.typelem <> 0)))
+                \(DatabaseContent.isRoutedByOID)
             FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (schema, name, place)
                 JOIN pg_namespace n ON n.nspname = w.schema
                 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name

@@ -7,8 +7,8 @@ import Telemetry
 /// Finds a table in the backups of a database: how many rows it has in each, which backups have rows that match a
 /// condition, and what changed between two backups.
 ///
-/// The numbers of rows are read from the manifests. For everything else, the rows of the table are loaded into a scratch
-/// server, into a table of built-in types. So no definition and no code of a backup is restored.
+/// The numbers of rows are read from the manifests. For everything else, the rows of the table are loaded into a
+/// scratch server, into a table of built-in types. So no definition and no code of a backup is restored.
 public struct TableFinder: Sendable {
     /// The backups of a database, oldest first, each with the repository that it is read from.
     let backups: [(repository: Repository, manifest: Manifest)]
@@ -40,8 +40,8 @@ public struct TableFinder: Sendable {
 
     /// Returns the numbers of rows of a table in all backups.
     ///
-    /// - Throws: `BackupError.notInAnyBackup`; if the table may be partitioned, the errors of reading the catalogs of the
-    ///   backups, such as `.needsIdentity`.
+    /// - Throws: `BackupError.notInAnyBackup`; if the table may be partitioned, the errors of reading the catalogs of
+    ///   the backups, such as `.needsIdentity`.
     public func history(of name: String) async throws -> TableHistory {
         let manifests = backups.map(\.manifest)
         let plain = manifests.flatMap(\.tables).map { FetchedTable(schema: $0.schema, name: $0.name) }
@@ -115,8 +115,8 @@ public struct TableFinder: Sendable {
 
     /// Compares the rows of a table in two backups.
     ///
-    /// - Throws: `BackupError.notInBackup` if one of the backups lacks the table; `.unknown` if there is no such backup;
-    ///   `PipelineError`, `StorageError`, `PostgresError`.
+    /// - Throws: `BackupError.notInBackup` if one of the backups lacks the table; `.unknown` if there is no such
+    ///   backup; `PipelineError`, `StorageError`, `PostgresError`.
     public func difference(
         from first: String, to second: String, of history: TableHistory,
         progress: @escaping Restorer.Progress = { _, _ in }

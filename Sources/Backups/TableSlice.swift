@@ -18,8 +18,8 @@ struct TableSlice: Sendable, Hashable {
     }
 
     /// - `large`: Tables of at least this size, in bytes, are stored in slices.
-    /// - `smallest`: If the smaller tables together are large, `DumpPlan` also stores the largest of them in slices, but
-    ///   none below this size: to start the programs for a slice takes as long as to dump some hundred kilobytes.
+    /// - `smallest`: If the smaller tables together are large, `DumpPlan` also stores the largest of them in slices,
+    ///   but none below this size: to start the programs for a slice takes as long as to dump some hundred kilobytes.
     /// - `bundle`: The size of the small tables that share a part, in bytes. Whoever wants one of them reads the part.
     /// - `slice`: The approximate size of a slice, in bytes.
     struct Sizes: Sendable {

@@ -63,8 +63,8 @@ struct TablespacePlacing: Sendable {
         }
         return refused
             + lacking.sorted { $0.key < $1.key }.map {
-                "the target has no tablespace '\(visible($0.key.text))'; \(counted($0.value, "object")) of it went to the "
-                    + "default tablespace; name another one with --tablespace \(visible($0.key.text))=NAME"
+                "the target has no tablespace '\(visible($0.key.text))'; \(counted($0.value, "object")) of it went to "
+                    + "the default tablespace; name another one with --tablespace \(visible($0.key.text))=NAME"
             }
     }
 }

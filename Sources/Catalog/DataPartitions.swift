@@ -135,8 +135,8 @@ struct DataPartitions {
         ObjectIdentity(.column, schema: table.identity.schema, parent: table.identity.name, name)
     }
 
-    /// Returns the expected column of a partition. Defaults and identities may be absent, because rows that are inserted
-    /// into the parent get theirs.
+    /// Returns the expected column of a partition. Defaults and identities may be absent, because rows that are
+    /// inserted into the parent get theirs.
     ///
     /// - Parameter withPrivileges: whether the partition may have the column privileges of its parent.
     private func adopted(
@@ -159,8 +159,8 @@ struct DataPartitions {
         return result
     }
 
-    /// Removes the privileges that a partition grants beyond its parent: they are a way around the row level security of
-    /// the parent. A partition needs no privileges for statements that name its parent, so privileges may be absent.
+    /// Removes the privileges that a partition grants beyond its parent: they are a way around the row level security
+    /// of the parent. A partition needs no privileges for statements that name its parent, so privileges may be absent.
     private func restrictPrivileges(
         of object: inout CatalogObject, to parent: CatalogObject, allowsDefaults: Bool = true
     ) {

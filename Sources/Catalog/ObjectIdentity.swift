@@ -9,8 +9,8 @@ public struct ObjectIdentity: Hashable, Sendable, Comparable, CustomStringConver
     /// The name of the relation or domain that the object is a part of; nil for other objects.
     public let parent: String?
     public let name: String
-    /// The argument types of a routine or operator, the role of default privileges or of a user mapping, or the member of
-    /// an extension, quoted as in SQL if necessary.
+    /// The argument types of a routine or operator, the role of default privileges or of a user mapping, or the member
+    /// of an extension, quoted as in SQL if necessary.
     public let signature: String?
 
     public init(

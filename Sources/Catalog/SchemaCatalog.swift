@@ -118,8 +118,8 @@ public struct SchemaCatalog: Sendable {
     public var hasSecrets: Bool { objects.values.contains { !$0.secrets.isEmpty } }
 
     /// Returns an object. The members of an extension are in the catalog only if their privileges were changed; for
-    /// other members, returns an object without properties. If a column of a view or composite type is not in the catalog, returns a column without
-    /// properties: the catalog omits columns of these kinds that have no properties.
+    /// other members, returns an object without properties. If a column of a view or composite type is not in the
+    /// catalog, returns a column without properties: the catalog omits columns of these kinds that have no properties.
     func objectOrImplicitColumn(_ identity: ObjectIdentity) -> CatalogObject? {
         if let object = objects[identity] { return object }
         if identity.kind == .extensionMember {

@@ -2,9 +2,9 @@ import Hashing
 import Postgres
 import SQL
 
-/// Keeps secrets out of catalogs: the options of foreign servers, user mappings and the like, and the connection strings
-/// of subscriptions. A catalog contains a mask instead. A digest, which is never written anywhere, shows whether two
-/// catalogs of this process have the same secret.
+/// Keeps secrets out of catalogs: the options of foreign servers, user mappings and the like, and the connection
+/// strings of subscriptions. A catalog contains a mask instead. A digest, which is never written anywhere, shows
+/// whether two catalogs of this process have the same secret.
 enum Secrets {
     static let mask = "<hidden>"
     /// The value of a property that the role may not read. It is not compared.

@@ -78,8 +78,8 @@ public enum SystemPath {
         ).first
         let own: String = try row?.get(0) ?? ""
         let others: [String] = try row?.get(1) ?? []
-        // Most databases have no other schemas with extensions. The next query is then skipped, because planning it takes
-        // longer than running it.
+        // Most databases have no other schemas with extensions. The next query is then skipped, because planning it
+        // takes longer than running it.
         if others.isEmpty { return [own, "pg_temp"] }
         let closed: [String] = try connection.query(
             """
@@ -166,8 +166,8 @@ public enum SystemPath {
     private static let isSuperuser =
         "(SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname = current_user)"
 
-    /// Returns the roles whose triggers a superuser could fire when it changes the tables of a system: the roles that may
-    /// create triggers there, `PUBLIC` among them, and those that own functions of the triggers there.
+    /// Returns the roles whose triggers a superuser could fire when it changes the tables of a system: the roles that
+    /// may create triggers there, `PUBLIC` among them, and those that own functions of the triggers there.
     ///
     /// - Parameter trusted: roles whose code may run with the privileges of the current role.
     /// - Returns: an empty list if the current role is not a superuser, or if the schema does not exist.
@@ -232,8 +232,8 @@ public enum SystemPath {
             """
     }
 
-    /// An SQL condition: whether a role owns an object of this database and is neither a superuser nor the current role.
-    /// Where none does, the objects of a schema need not be searched for their owners.
+    /// An SQL condition: whether a role owns an object of this database and is neither a superuser nor the current
+    /// role. Where none does, the objects of a schema need not be searched for their owners.
     private static let othersOwnObjects = """
         EXISTS (SELECT FROM pg_catalog.pg_shdepend g JOIN pg_catalog.pg_roles q ON q.oid = g.refobjid
             WHERE g.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND g.deptype = 'o'

@@ -99,8 +99,8 @@ public struct Completions {
         return answer
     }
 
-    /// Returns whether a name contains nothing that a shell interprets. The configuration, which may be somebody else's,
-    /// must not write code into a command line.
+    /// Returns whether a name contains nothing that a shell interprets. The configuration, which may be somebody
+    /// else's, must not write code into a command line.
     private static func isPlain(_ name: String) -> Bool {
         name.unicodeScalars.allSatisfy {
             $0.properties.isAlphabetic || $0.properties.numericType != nil || "_-./:+@%,=".unicodeScalars.contains($0)

@@ -39,12 +39,13 @@ public struct Digest: ~Copyable {
         return digest.finish()
     }
 
-    /// Returns the 32 bytes of a digest that is written as 64 lower-case hexadecimal digits; nil for any other text.
+    /// Returns the 32 bytes of a digest, code or key that is written as 64 hexadecimal digits; nil for any other text.
     public static func bytes(_ hex: some StringProtocol) -> [UInt8]? {
         let digits = hex.utf8.map { byte -> UInt8? in
             switch byte {
             case UInt8(ascii: "0")...UInt8(ascii: "9"): byte - UInt8(ascii: "0")
             case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
+            case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
             default: nil
             }
         }.compactMap { $0 }

@@ -3,8 +3,8 @@ import Foundation
 extension Configuration {
     /// Checks that a command in the configuration was written by the administrator.
     ///
-    /// A command in a file is run only if nobody but root and the user of this process can write the file, or replace it
-    /// in one of the folders above it. Otherwise that person could run commands with the rights of this process. A
+    /// A command in a file is run only if nobody but root and the user of this process can write the file, or replace
+    /// it in one of the folders above it. Otherwise that person could run commands with the rights of this process. A
     /// command in the environment comes from whoever started the process.
     ///
     /// - Parameter name: the name in place of the `*` in the setting's path.

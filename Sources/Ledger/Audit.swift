@@ -108,13 +108,7 @@ public enum Audit {
     ///
     /// - Throws: `PostgresError`.
     public static func identity(on connection: isolated Connection) throws -> AuditIdentity {
-        let mayAsk = try connection.query(
-            "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
-        ).first?.get(0, as: Bool.self)
-        let server =
-            mayAsk == true
-            ? try connection.query("SELECT system_identifier::text FROM pg_catalog.pg_control_system()").first?.get(0)
-            : nil as String?
+        let server = try ServerIdentity.systemIdentifier(on: connection)
         let row = try connection.query("SELECT estate, pg_catalog.current_database()::text AS name FROM reeve.ledger")
             .first
         guard let row else { throw PostgresError(.badValue, "reeve.ledger has no row") }

@@ -80,9 +80,9 @@ public struct AuditAnchor: Sendable, Hashable {
         guard words.count == Self.words, words[0] == Self.label, let kind = Kind(rawValue: words[1]),
             let ledger = UUID(uuidString: words[2]), let server = Self.decoded(words[3]),
             let database = Self.decoded(words[4]), let name = Self.decoded(words[5]), let entries = Int64(words[6]),
-            entries >= 0, let hash = Self.bytes(words[7], count: 32), let at = try? Timestamp.fromPostgres(words[8]),
+            entries >= 0, let hash = Digest.bytes(words[7]), let at = try? Timestamp.fromPostgres(words[8]),
             at.isFinite, let note = Self.decoded(words[9]), words[10].utf8.count == 16,
-            let code = Self.bytes(String(words[11].unicodeScalars.prefix(64).map(Character.init)), count: 32)
+            let code = Digest.bytes(String(words[11].unicodeScalars.prefix(64).map(Character.init)))
         else { return nil }
         self.kind = kind
         identity = AuditIdentity(ledger: ledger, server: server, database: database)
@@ -141,11 +141,6 @@ public struct AuditAnchor: Sendable, Hashable {
     }
 
     private static func decoded(_ word: String) -> String? { word == "%" ? "" : word.removingPercentEncoding }
-
-    private static func bytes(_ hex: String, count: Int) -> [UInt8]? {
-        guard hex.utf8.count == 2 * count, let bytes = try? Bytes.fromPostgres("\\x" + hex) else { return nil }
-        return bytes.bytes
-    }
 
     private static func firstRange(of label: String, in line: String) -> String.Index? {
         var rest = line.utf8[...]

@@ -138,9 +138,9 @@ public enum BackupLedger {
         }
     }
 
-    /// Adds a row in the open transaction. An existing row is not changed, with two exceptions: `is_found` becomes false
-    /// when the process that made the backup records it, and what a record of an earlier version lacks is added. A
-    /// backup whose finish time is more than one hour in the future is ignored, because the clocks of machines differ
+    /// Adds a row in the open transaction. An existing row is not changed, with two exceptions: `is_found` becomes
+    /// false when the process that made the backup records it, and what a record of an earlier version lacks is added.
+    /// A backup whose finish time is more than one hour in the future is ignored, because the clocks of machines differ
     /// only a little.
     ///
     /// - Returns: whether the row is new, or is now that of a backup whose maker has recorded it.

@@ -47,7 +47,8 @@ extension LedgerError: ReportedError {
     public static let codes = [
         ErrorCode(
             "ledger", [.failed, .notPermitted, .locked],
-            "The ledger is newer than this program, is in use, or contains objects that are not Reeve's, or others have rights on it."
+            "The ledger is newer than this program, is in use, or contains objects that are not Reeve's, or others "
+                + "have rights on it."
         )
     ]
 

@@ -4,9 +4,9 @@ import SQL
 
 /// Compares the definition in a CREATE INDEX statement with existing indexes.
 ///
-/// The server itself reads the definition: it builds the index on an empty temporary copy of the table, in a transaction
-/// that is rolled back. So names are folded and truncated, types and operator classes are resolved, and expressions are
-/// spelled as the server does it.
+/// The server itself reads the definition: it builds the index on an empty temporary copy of the table, in a
+/// transaction that is rolled back. So names are folded and truncated, types and operator classes are resolved, and
+/// expressions are spelled as the server does it.
 struct IndexTwin: Sendable {
     let statement: IndexStatement
     let text: SQLStatement
@@ -28,8 +28,8 @@ struct IndexTwin: Sendable {
     /// outside a transaction.
     ///
     /// - Parameter table: the OID of the table.
-    /// If the server cannot build the index on the copy, for instance because an expression has the row type of the table,
-    /// the definitions are compared as texts.
+    /// If the server cannot build the index on the copy, for instance because an expression has the row type of the
+    /// table, the definitions are compared as texts.
     ///
     func candidates(of table: Int, on connection: isolated Connection) throws -> [Candidate] {
         var found: [Candidate] = []
@@ -115,7 +115,8 @@ struct IndexTwin: Sendable {
         let definition = String(
             decoding: script.source[statement.definitionStart..<text.range.upperBound], as: UTF8.self)
         try connection.execute(
-            "CREATE \(statement.isUnique ? "UNIQUE " : "")INDEX \(statement.name ?? "") ON pg_temp.\(names.plain) \(definition)"
+            "CREATE \(statement.isUnique ? "UNIQUE " : "")INDEX \(statement.name ?? "") ON pg_temp.\(names.plain) "
+                + "\(definition)"
         )
     }
 

@@ -1,7 +1,7 @@
 import Foundation
 
-/// Decides how often and after which pauses a migration that does not get its locks is tried again. Pure, except for the
-/// jitter.
+/// Decides how often and after which pauses a migration that does not get its locks is tried again. Pure, except for
+/// the jitter.
 ///
 /// While a statement waits for a lock, later requests that conflict with this lock wait behind it. So each attempt may
 /// stall other sessions, for as long as it takes. The pauses grow, and the sum of the stalls is bounded.

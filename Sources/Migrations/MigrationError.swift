@@ -33,8 +33,8 @@ public enum MigrationError: Error, CustomStringConvertible {
     case invalidIndex(name: String, location: String, dropStatement: String)
     /// An interrupted migration cannot be continued, because a temporary object of its session is lost.
     case temporaryLost(location: String, system: String, title: String)
-    /// An interrupted migration cannot be continued, because it is not known whether settings were made for a transaction
-    /// or for the session.
+    /// An interrupted migration cannot be continued, because it is not known whether settings were made for a
+    /// transaction or for the session.
     case settingsUnknown(location: String, system: String, title: String, names: [String])
     /// The file of a pending migration contains no statement.
     case empty(system: String, title: String, path: String)
@@ -67,7 +67,8 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .requiredByOthers(let system, let others):
             "the system '\(system)' cannot be reverted, because it is required by \(others.joined(separator: ", "))"
         case .changed(let system, let title, let applied, let file, let path, let difference, _):
-            "\(system)/\(title) was changed after it was applied: its checksum was \(Bytes(applied).hex.prefix(12)), and that of \(path) is \(Bytes(file).hex.prefix(12))"
+            "\(system)/\(title) was changed after it was applied: its checksum was \(Bytes(applied).hex.prefix(12)), "
+                + "and that of \(path) is \(Bytes(file).hex.prefix(12))"
                 + (difference.map { "\n\($0)" } ?? "")
         case .renamed(let system, let version, let applied, let file):
             "version \(version) of \(system) was applied as '\(applied)', but its file is named '\(file)'"
@@ -90,9 +91,12 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .invalidIndex(let name, let location, _):
             "\(location): the index \(name) exists and is invalid, so the statement did nothing"
         case .temporaryLost(let location, let system, let title):
-            "\(system)/\(title) cannot be continued at \(location): the temporary objects of its session were lost when the run was interrupted"
+            "\(system)/\(title) cannot be continued at \(location): the temporary objects of its session were lost "
+                + "when the run was interrupted"
         case .settingsUnknown(let location, let system, let title, let names):
-            "\(system)/\(title) cannot be continued at \(location): the server was interrupted right after COMMIT, and it is not known whether the statements before set these settings for the session: \(names.joined(separator: ", "))"
+            "\(system)/\(title) cannot be continued at \(location): the server was interrupted right after COMMIT, and "
+                + "it is not known whether the statements before set these settings for the session: "
+                + "\(names.joined(separator: ", "))"
         case .empty(let system, let title, let path): "\(system)/\(title) contains no statement: \(path)"
         case .failed(let system, let title, let cause, let blockers, let attempts, let stall):
             Self.describe(system, title, "\(cause)", blockers, attempts, stall)
@@ -100,9 +104,13 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .stopped(let done, let word, let standing, let cause):
             Self.describe(cause.description, done, word, standing)
         case .openSchema(let system, let schema, let roles):
-            "the schema '\(schema)' of the system '\(system)' may contain functions of \(roles.map { "'\($0)'" }.joined(separator: ", ")), which a migration could call with the rights of a superuser"
+            "the schema '\(schema)' of the system '\(system)' may contain functions of "
+                + "\(roles.map { "'\($0)'" }.joined(separator: ", ")), which a migration could call with the rights of "
+                + "a superuser"
         case .openTables(let system, let schema, let roles):
-            "tables of the schema '\(schema)' of the system '\(system)' may have triggers of \(roles.map { "'\($0)'" }.joined(separator: ", ")), which a migration could fire with the rights of a superuser"
+            "tables of the schema '\(schema)' of the system '\(system)' may have triggers of "
+                + "\(roles.map { "'\($0)'" }.joined(separator: ", ")), which a migration could fire with the rights of "
+                + "a superuser"
         case .locked(let holder, let wait):
             "another migration run held the lock for more than \(wait.components.seconds) s"
                 + (holder.map { ": \($0)" } ?? "")
@@ -173,7 +181,8 @@ public enum MigrationError: Error, CustomStringConvertible {
     public var hint: String? {
         switch self {
         case .badFileName:
-            "name it VERSION_name.up.sql, VERSION_name.down.sql, VERSION_name.sql, R__name.sql or R__name.down.sql; a version has up to 18 digits"
+            "name it VERSION_name.up.sql, VERSION_name.down.sql, VERSION_name.sql, R__name.sql or R__name.down.sql; a "
+                + "version has up to 18 digits"
         case .badDirective(_, _, let hint), .badEncoding(_, _, let hint): hint
         case .badParts: "write '-- reeve: up' once, and after it '-- reeve: down' once"
         case .downWithoutUp: "give both files the same version and name"
@@ -204,8 +213,8 @@ public enum MigrationError: Error, CustomStringConvertible {
         case .temporaryLost:
             "run the remaining statements by hand, then record the migration with 'reeve migrate baseline'"
         case .settingsUnknown(_, _, _, let names):
-            "write the settings that are to hold before this statement, for example SET \(names.first ?? "search_path") = …, "
-                + "and run the command again"
+            "write the settings that are to hold before this statement, for example SET "
+                + "\(names.first ?? "search_path") = …, and run the command again"
         case .empty: "write the statements, or apply it as it is with --allow-empty"
         case .stopped(_, _, _, let cause): cause.hint
         case .failed(_, _, let cause, let blockers, _, _):
@@ -218,9 +227,15 @@ public enum MigrationError: Error, CustomStringConvertible {
                 + "the database itself was not changed; if the migration depends on data or objects that the migrations "
                 + "do not create, commit schema.snapshot and set validate.scratch to never"
         case .openSchema(_, let schema, let roles):
-            "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and make the migrating role the owner of its objects, or trust \(roles.count == 1 ? "the role" : "them") with the setting trusted_roles"
+            "connect as the role that owns the schema, or REVOKE CREATE ON SCHEMA \(quoteIdentifier(schema)) and make "
+                + "the migrating role the owner of its objects, or trust \(roles.count == 1 ? "the role" : "them") "
+                + "with the setting trusted_roles"
         case .openTables(_, let schema, let roles):
-            "connect as the role that owns the schema, or REVOKE TRIGGER ON ALL TABLES IN SCHEMA \(quoteIdentifier(schema)) FROM \(roles.map { $0 == "PUBLIC" ? $0 : quoteIdentifier($0) }.joined(separator: ", ")) (also in ALTER DEFAULT PRIVILEGES) and drop triggers of theirs, or trust \(roles.count == 1 ? "the role" : "them") with the setting trusted_roles"
+            "connect as the role that owns the schema, or REVOKE TRIGGER ON ALL TABLES IN SCHEMA "
+                + "\(quoteIdentifier(schema)) FROM "
+                + "\(roles.map { $0 == "PUBLIC" ? $0 : quoteIdentifier($0) }.joined(separator: ", ")) (also in ALTER "
+                + "DEFAULT PRIVILEGES) and drop triggers of theirs, or trust \(roles.count == 1 ? "the role" : "them") "
+                + "with the setting trusted_roles"
         case .locked(let holder, _):
             "raise the limit with --lock-wait"
                 + (holder == nil ? "" : ", or, if the session is not Reeve's, end it with pg_terminate_backend")

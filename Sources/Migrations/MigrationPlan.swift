@@ -30,8 +30,8 @@ public struct MigrationAction: Sendable {
     /// script has the directive `no-transaction`.
     public let steps: [MigrationStep]
 
-    /// Whether an earlier run has begun the migration step by step. It continues step by step, even if the file has been
-    /// changed so that it needs no steps.
+    /// Whether an earlier run has begun the migration step by step. It continues step by step, even if the file has
+    /// been changed so that it needs no steps.
     public var isContinued = false
 
     public var runsInOneTransaction: Bool {

@@ -92,8 +92,8 @@ public struct Migrator: Sendable {
         try await run(.up(to: version), report)
     }
 
-    /// Reverts the migrations after a version; nil: all migrations. Then drops the schema if a run of migrations created
-    /// that schema. Version 0 also reverts all migrations, unless there is a migration with this version.
+    /// Reverts the migrations after a version; nil: all migrations. Then drops the schema if a run of migrations
+    /// created that schema. Version 0 also reverts all migrations, unless there is a migration with this version.
     public func down(
         to version: Int?, report: @escaping @Sendable (MigrationEvent) -> Void = { _ in }
     ) async throws -> Outcome {
@@ -394,7 +394,8 @@ public struct Migrator: Sendable {
                 // The last of the systems that share the schema drops it.
                 try MigrationLedger.markMade(system: heirs[0], on: connection)
                 notice =
-                    "the schema '\(schema.name)' is kept, because \(heirs.map { "'\($0)'" }.joined(separator: ", ")) is migrated in it, too"
+                    "the schema '\(schema.name)' is kept, because \(heirs.map { "'\($0)'" }.joined(separator: ", ")) "
+                    + "is migrated in it, too"
             } else if schema.wasMade {
                 do {
                     try connection.savepoint {

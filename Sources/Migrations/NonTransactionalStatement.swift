@@ -10,8 +10,8 @@ enum NonTransactionalStatement: Equatable, Sendable {
     case detachPartition(parent: String, partition: String)
     case createDatabase(name: String)
     case dropDatabase(name: String)
-    /// CALL or DO with code that may end transactions. If it fails, a part of its work may be committed. It is run again
-    /// only by a later run.
+    /// CALL or DO with code that may end transactions. If it fails, a part of its work may be committed. It is run
+    /// again only by a later run.
     case procedure
     /// A statement whose completion cannot be checked in the catalog. It is run again after an interruption.
     case other

@@ -1,8 +1,8 @@
 import Postgres
 
-/// Finds the invalid indexes that an interrupted REINDEX CONCURRENTLY leaves behind: `_ccnew` are new ones, `_ccold` are
-/// the replaced ones (PostgreSQL manual, REINDEX, "Rebuilding Indexes Concurrently"). Queries do not use them, and they
-/// slow down every write.
+/// Finds the invalid indexes that an interrupted REINDEX CONCURRENTLY leaves behind: `_ccnew` are new ones, `_ccold`
+/// are the replaced ones (PostgreSQL manual, REINDEX, "Rebuilding Indexes Concurrently"). Queries do not use them, and
+/// they slow down every write.
 struct ReindexLeftovers: Sendable {
     private let scope: ReindexScope
 
@@ -11,8 +11,8 @@ struct ReindexLeftovers: Sendable {
     /// - Parameters:
     ///   - object: the OID of the index, table or schema; nil for a database.
     ///   - keeper: a session with Reeve's own settings.
-    /// - Returns: those of the tables that are rebuilt, of their partitions and of the TOAST tables of these. `name` is for
-    ///   use in SQL.
+    /// - Returns: those of the tables that are rebuilt, of their partitions and of the TOAST tables of these. `name` is
+    ///   for use in SQL.
     func find(of object: Int?, on keeper: Connection) async throws -> [(oid: Int, name: String)] {
         try await keeper.with { [tables] keeper in
             try keeper.query(

@@ -37,8 +37,8 @@ struct RunLock: Sendable {
         try await endOrphan(on: keeper)
     }
 
-    /// Describes the session that holds the lock, which statement its migration executes, and which sessions that statement
-    /// waits for.
+    /// Describes the session that holds the lock, which statement its migration executes, and which sessions that
+    /// statement waits for.
     private func description(of lock: AdvisoryLock, on keeper: Connection) async throws -> String {
         let holder = try await lock.holder(on: keeper)?.description ?? "unknown"
         let working = try await keeper.with { keeper in
@@ -54,8 +54,8 @@ struct RunLock: Sendable {
         return lines.joined(separator: "\n")
     }
 
-    /// Ends the session of the last run, if it still exists although no run holds the lock. It is left behind if a run is
-    /// killed: the server notices that the client is gone only when a statement ends.
+    /// Ends the session of the last run, if it still exists although no run holds the lock. It is left behind if a run
+    /// is killed: the server notices that the client is gone only when a statement ends.
     ///
     /// The session is known by its process ID and its start, because a migration can change what else it is known by.
     ///

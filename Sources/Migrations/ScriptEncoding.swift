@@ -1,9 +1,9 @@
 import Foundation
 import SQL
 
-/// The encodings of migration files. A file is in UTF-8, unless a directive or a statement in it names another encoding.
-/// A file in another encoding is converted to UTF-8 before it is split, because in some encodings the second byte of a
-/// character can be a quote or a backslash.
+/// The encodings of migration files. A file is in UTF-8, unless a directive or a statement in it names another
+/// encoding. A file in another encoding is converted to UTF-8 before it is split, because in some encodings the second
+/// byte of a character can be a quote or a backslash.
 enum ScriptEncoding {
     /// PostgreSQL's names of encodings (PostgreSQL manual, section 24.3.1), without `_`, and the names that iconv(3)
     /// uses. Those are absent whose characters iconv(3) converts otherwise than PostgreSQL: BIG5, GB18030, JOHAB,
@@ -233,7 +233,8 @@ enum ScriptEncoding {
             location: place(offset, bytes, path),
             "byte \(offset + 1) of the file, \(byte), is not valid in \(encoding)",
             hint:
-                "save the file in UTF-8, or name its encoding on its first line, for example '-- reeve: encoding LATIN1'"
+                "save the file in UTF-8, or name its encoding on its first line, for example '-- reeve: encoding "
+                + "LATIN1'"
         )
     }
 

@@ -4,8 +4,8 @@ import Foundation
 ///
 /// A line that contains only one of these comments begins a part: `-- reeve: up` or `-- reeve: down`, and the forms of
 /// other tools: `-- migrate:up` (dbmate), `-- +goose Up` (goose), `-- +migrate Up` (sql-migrate), `-- rambler up`
-/// (rambler) and `---- create above / drop below ----` (tern). Comments before a marker `up` belong to both parts. A file
-/// without markers is the up part.
+/// (rambler) and `---- create above / drop below ----` (tern). Comments before a marker `up` belong to both parts. A
+/// file without markers is the up part.
 struct ScriptParts {
     let up: [UInt8]
     /// nil if the file has no down part.

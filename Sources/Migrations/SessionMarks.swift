@@ -32,8 +32,8 @@ struct SessionMarks: Sendable {
             try script.statements.filter { try script.words(of: $0).first?.keyword == "PREPARE" }.map(script.text))
     }
 
-    /// Whether a later session can have a state again. The texts that functions have prepared are not run with the rights
-    /// of the session.
+    /// Whether a later session can have a state again. The texts that functions have prepared are not run with the
+    /// rights of the session.
     func canRestore(_ state: SessionState) -> Bool {
         !state.hasTemporaryObjects && state.prepared.allSatisfy(prepared.contains)
     }

@@ -7,9 +7,9 @@ import SQL
 /// The settings, the role and the prepared statements that a step leaves hold for the next ones. They are recorded, so
 /// that a later run can continue in another session.
 ///
-/// While a transaction is open, its own settings (`SET LOCAL`) cannot be told from those of the session. So the state is
-/// recorded twice: in the transaction, as provisional if a setting has changed, and behind COMMIT, in the same message.
-/// The server runs the whole message, also if this program is killed meanwhile.
+/// While a transaction is open, its own settings (`SET LOCAL`) cannot be told from those of the session. So the state
+/// is recorded twice: in the transaction, as provisional if a setting has changed, and behind COMMIT, in the same
+/// message. The server runs the whole message, also if this program is killed meanwhile.
 struct StepSession: Sendable {
     let connection: Connection
     private let run: ActionRun
@@ -101,8 +101,8 @@ struct StepSession: Sendable {
         }
     }
 
-    /// Returns whether the settings are known that each statement was prepared with. They are those of the session behind
-    /// its transaction, unless others were made in the transaction: local ones before, or any after it.
+    /// Returns whether the settings are known that each statement was prepared with. They are those of the session
+    /// behind its transaction, unless others were made in the transaction: local ones before, or any after it.
     private func canPrepareAgain(_ prepared: [String], _ states: [SessionState]) -> Bool {
         let script = run.action.script
         return prepared.allSatisfy { text in

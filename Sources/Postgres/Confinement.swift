@@ -7,12 +7,12 @@
 ///   that are created, replaced, altered or given to another owner.
 /// - Event triggers are disabled if their functions belong to other roles.
 /// - Functions of other roles cannot change the schema, except for temporary objects.
-/// - New objects do not get default privileges (ALTER DEFAULT PRIVILEGES): restored objects have the privileges that the
-///   backup contains. Members of extensions are an exception.
-/// - CHECK constraints are suspended. With `Checks.met`, which is for restores, this applies to all constraints of domains
-///   and, after `suspendChecks`, to all constraints of tables. The rows satisfied these constraints when the rows were
-///   dumped. With `Checks.tried`, it applies only to constraints of domains of other roles whose expressions are risky
-///   (`RiskyExpression`).
+/// - New objects do not get default privileges (ALTER DEFAULT PRIVILEGES): restored objects have the privileges that
+///   the backup contains. Members of extensions are an exception.
+/// - CHECK constraints are suspended. With `Checks.met`, which is for restores, this applies to all constraints of
+///   domains and, after `suspendChecks`, to all constraints of tables. The rows satisfied these constraints when the
+///   rows were dumped. With `Checks.tried`, it applies only to constraints of domains of other roles whose expressions
+///   are risky (`RiskyExpression`).
 ///
 /// The catalog is changed directly, because ALTER FUNCTION would run event triggers, and their functions may belong to
 /// other roles. Only a superuser can change the catalog directly. If the current role is not a superuser, nothing is
@@ -186,8 +186,8 @@ public struct Confinement: Sendable {
             "DO $$ BEGIN \(suspension(of: "k.conrelid <> 0")) END $$", in: target)
     }
 
-    /// PL/pgSQL that replaces the expressions of CHECK constraints by `true`. With `Checks.tried`, only risky expressions
-    /// of tables and domains that belong to roles that are not superusers are replaced.
+    /// PL/pgSQL that replaces the expressions of CHECK constraints by `true`. With `Checks.tried`, only risky
+    /// expressions of tables and domains that belong to roles that are not superusers are replaced.
     ///
     /// - Parameter which: an SQL condition on a row `k` of pg_constraint, which selects the constraints.
     private func suspension(of which: String) -> String {

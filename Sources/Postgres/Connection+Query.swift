@@ -47,8 +47,8 @@ extension Connection {
         return collector.rows
     }
 
-    /// Runs one statement as `query` does, and keeps its plan for the session, for a statement that is repeated and takes
-    /// longer to plan than to run. The plan is lost when the session is reset. Behind a pooler nothing is kept.
+    /// Runs one statement as `query` does, and keeps its plan for the session, for a statement that is repeated and
+    /// takes longer to plan than to run. The plan is lost when the session is reset. Behind a pooler nothing is kept.
     ///
     /// - Throws: `PostgresError`, `CancellationError`.
     @discardableResult

@@ -23,8 +23,8 @@ public struct ConnectionSettings: Sendable, Equatable {
     public var statementTimeout: Duration?
     public var lockTimeout: Duration?
     public var idleInTransactionTimeout: Duration?
-    /// The server's setting that ends idle sessions, if this session must not be ended by it: it holds a lock for as long
-    /// as other sessions work. The setting exists since PostgreSQL 14.
+    /// The server's setting that ends idle sessions, if this session must not be ended by it: it holds a lock for as
+    /// long as other sessions work. The setting exists since PostgreSQL 14.
     public var staysWhenIdle = false
     private var timeoutOfIdleSessions: String? { staysWhenIdle ? "idle_session_timeout" : nil }
     /// How long a cancelled statement may take to end before the connection is closed.
@@ -132,10 +132,10 @@ public struct ConnectionSettings: Sendable, Equatable {
         return all
     }
 
-    /// Settings that are reverted if the owner of the database has made them for all users (`ALTER DATABASE … SET`), and
-    /// the SQL condition for it. The owner's other settings are kept. With the setting `role`, objects that Reeve
-    /// creates and trusts would belong to a role that the owner has chosen. With `synchronous_commit` off, a transaction
-    /// would be reported as committed before it is on disk.
+    /// Settings that are reverted if the owner of the database has made them for all users (`ALTER DATABASE … SET`),
+    /// and the SQL condition for it. The owner's other settings are kept. With the setting `role`, objects that Reeve
+    /// creates and trusts would belong to a role that the owner has chosen. With `synchronous_commit` off, a
+    /// transaction would be reported as committed before it is on disk.
     private static let ownersChoices = [
         (name: "role", value: "none", condition: "NOT pg_catalog.nameeq(current_user, session_user)"),
         (

@@ -1,8 +1,8 @@
 /// The sessions and transactions that keep other sessions from reading relations of the database.
 public enum LockHolders {
-    /// Returns the sessions and prepared transactions that hold, or wait for, an ACCESS EXCLUSIVE lock, and the sessions
-    /// that are dropping, renaming or changing a schema. A prepared transaction belongs to no session, so ending a
-    /// session does not end the prepared transaction.
+    /// Returns the sessions and prepared transactions that hold, or wait for, an ACCESS EXCLUSIVE lock, and the
+    /// sessions that are dropping, renaming or changing a schema. A prepared transaction belongs to no session, so
+    /// ending a session does not end the prepared transaction.
     ///
     /// - Returns: at most five descriptions. Each names the session or transaction, its state, and the relation or
     ///   schema.

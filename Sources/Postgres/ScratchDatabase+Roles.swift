@@ -1,7 +1,7 @@
 import SQL
 
-/// Roles that are created for scratch databases. Roles belong to the whole server, so such a role has a mark: its comment
-/// consists of the names of the scratch databases that use it.
+/// Roles that are created for scratch databases. Roles belong to the whole server, so such a role has a mark: its
+/// comment consists of the names of the scratch databases that use it.
 extension ScratchDatabase {
     /// A regular expression for the marks.
     public static let markPattern = "^\(prefix)[0-9]{1,15}_[0-9]{1,10}( \(prefix)[0-9]{1,15}_[0-9]{1,10})*$"

@@ -23,8 +23,8 @@ public enum UserSchemas {
     /// The names of the schemas that serve as records of restores, as a regular expression.
     private static let restorePattern = restorePrefix + String(repeating: "[0-9a-z]", count: 13)
 
-    /// Returns an SQL condition: the schema is the record of a restore. A record is empty. Any role may give a schema such
-    /// a name, so a schema with objects is a user schema, whatever its name is.
+    /// Returns an SQL condition: the schema is the record of a restore. A record is empty. Any role may give a schema
+    /// such a name, so a schema with objects is a user schema, whatever its name is.
     ///
     /// - Parameter name: an SQL expression for the name of the schema. No column in it has the name of one of the
     ///   subquery's.

@@ -81,8 +81,8 @@ struct CodeTrustTests {
         try await owner.remove(database)
     }
 
-    /// PostgreSQL evaluates what is constant when the table is made, the rest with its rows; the order of the operators in a
-    /// negation, or a default argument, is in no expression.
+    /// PostgreSQL evaluates what is constant when the table is made, the rest with its rows; the order of the operators
+    /// in a negation, or a default argument, is in no expression.
     @Test(arguments: [
         "CREATE TABLE s.t (a int, b int GENERATED ALWAYS AS (s.f(1)) STORED)",
         "CREATE TABLE s.t (a int) PARTITION BY LIST ((a + s.f(1)))", "CREATE TABLE s.t (a int CHECK (s.f(a) > 0))",
@@ -281,7 +281,8 @@ struct CodeTrustTests {
         try await owner.remove(database)
     }
 
-    /// What its definition names is in the target, or is made there at the right moment, by somebody who is not trusted.
+    /// What its definition names is in the target, or is made there at the right moment, by somebody who is not
+    /// trusted.
     @Test(arguments: [
         ("CREATE TABLE s.t (a int, b int GENERATED ALWAYS AS (s.f(a)) STORED)", "DROP FUNCTION s.f(int)"),
         ("CREATE TABLE s.t (a int) PARTITION BY LIST ((s.f(a)))", "DROP FUNCTION s.f(int)"),
@@ -377,8 +378,8 @@ struct CodeTrustTests {
         try await owner.remove(database)
     }
 
-    /// The restore waits for whoever is changing a function. Meanwhile a schema is made that was not there when the target
-    /// was looked at, with a function that fits better than the one of the backup.
+    /// The restore waits for whoever is changing a function. Meanwhile a schema is made that was not there when the
+    /// target was looked at, with a function that fits better than the one of the backup.
     @Test(arguments: ["s.t", "s"])
     func `a schema that is made while the restore waits is not used`(wanted: String) async throws {
         let database = try TestDatabase.current

@@ -74,7 +74,8 @@ struct KeyTests {
         }
     }
 
-    /// In a restore test, in a verification, and in a restore; with the keys changed before a part is read, and while it is.
+    /// In a restore test, in a verification, and in a restore; with the keys changed before a part is read, and while
+    /// it is.
     @Test(arguments: [false, true])
     func `a change of keys refutes no backup that is being tested`(isHalfRead: Bool) async throws {
         let database = try TestDatabase.current

@@ -6,7 +6,8 @@ import Testing
 
 @testable import Backups
 
-/// PostgreSQL runs code of a table's owner when a query on the table is planned; a backup and its test give it no rights.
+/// PostgreSQL runs code of a table's owner when a query on the table is planned; a backup and its test give it no
+/// rights.
 @Suite(.heavy, .timeLimit(.minutes(8)))
 struct PlanningTests {
     private let role = "evil_\(UUID().uuidString.prefix(8).lowercased())"

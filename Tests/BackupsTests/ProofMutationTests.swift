@@ -7,8 +7,8 @@ import Testing
 
 @testable import Backups
 
-/// Restored databases are changed by chance, each in one way: the comparison must find every change, and nothing without
-/// one. `REEVE_PROOF_ROUNDS` says how many; the seed of a round is its number.
+/// Restored databases are changed by chance, each in one way: the comparison must find every change, and nothing
+/// without one. `REEVE_PROOF_ROUNDS` says how many; the seed of a round is its number.
 @Suite(.heavy, .timeLimit(.minutes(60)))
 struct ProofMutationTests {
     private static let rounds = ProcessInfo.processInfo.environment["REEVE_PROOF_ROUNDS"].flatMap { Int($0) } ?? 28

@@ -262,7 +262,8 @@ struct RestoreTargetTests {
                         .restore(into: target)
                     return
                 } catch let error as PostgresError {
-                    // Any signal wakes it, also that of a DROP DATABASE in another test. Then it is an ordinary session.
+                    // Any signal wakes it, also that of a DROP DATABASE in another test. Then it is an ordinary
+                    // session.
                     let isAwake: Bool = try await database.value(
                         "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = $1 AND query ~ '^SELECT pg_sleep'",
                         [name])

@@ -7,7 +7,8 @@ import Testing
 @testable import Backups
 @testable import Catalog
 
-/// What others write into expressions with the functions that PostgreSQL brings, which no confinement of functions holds.
+/// What others write into expressions with the functions that PostgreSQL brings, which no confinement of functions
+/// holds.
 @Suite(.heavy, .timeLimit(.minutes(8)))
 struct RiskyExpressionTests {
     private struct Attacker: Sendable {

@@ -19,8 +19,8 @@ struct UntestedTests {
         }
     }
 
-    /// Whether a server whose data lie below a folder takes rows, by the title of its process. What another mount namespace
-    /// calls the folder may have more in front.
+    /// Whether a server whose data lie below a folder takes rows, by the title of its process. What another mount
+    /// namespace calls the folder may have more in front.
     private static func isCopying(below folder: String) -> Bool {
         let all = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
         return all.contains { pid in

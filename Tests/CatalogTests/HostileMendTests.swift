@@ -7,8 +7,8 @@ import Testing
 
 @testable import Catalog
 
-/// What is in a catalog is written by others: no name and no text of it gets out of its place in the SQL that mends, which
-/// a superuser runs, and each comes back as it was.
+/// What is in a catalog is written by others: no name and no text of it gets out of its place in the SQL that mends,
+/// which a superuser runs, and each comes back as it was.
 @Suite(.heavy, .timeLimit(.minutes(8)))
 struct HostileMendTests {
     /// A database beside the test's own.

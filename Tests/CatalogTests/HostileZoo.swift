@@ -3,7 +3,8 @@ import SQL
 import TestSupport
 import Testing
 
-/// A schema with objects of every kind whose names, values and texts are made to break out of wherever they are written.
+/// A schema with objects of every kind whose names, values and texts are made to break out of wherever they are
+/// written.
 struct HostileZoo: Sendable {
     /// What leaves a trace where a part of it is run: the table `public.won`, or the file.
     static func attacks(file: String) -> [String] {

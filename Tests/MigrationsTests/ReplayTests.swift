@@ -269,7 +269,8 @@ struct ReplayTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)", "DROP ROLE \(other)")
     }
 
-    /// The role that replays may need to be a member of the roles that it creates. Other roles' memberships do not count.
+    /// The role that replays may need to be a member of the roles that it creates. Other roles' memberships do not
+    /// count.
     @Test(.database) func aReplayChangesNoMembershipsOfOthers() async throws {
         let database = try TestDatabase.current
         let (group, member) = ("\(database.name)_group", "\(database.name)_member")

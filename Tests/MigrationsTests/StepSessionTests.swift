@@ -225,9 +225,9 @@ struct StepSessionTests {
     private func fixture(_ beginning: String, _ step: String) async throws -> MigrationFixture {
         let fixture = try MigrationFixture(["0001_a.up.sql": Self.preparations])
         _ = try await fixture.migrator(TestDatabase.current.settings).up()
-        // EXECUTE analyses a statement again if the search path is another one, and if the server's queue of invalidations
-        // has overflowed, as it does beside many other tests. So it finds the settings that the statement was prepared with;
-        // one that was prepared with others, and is not analysed again, still has another meaning.
+        // EXECUTE analyses a statement again if the search path is another one, and if the server's queue of
+        // invalidations has overflowed, as it does beside many other tests. So it finds the settings that the statement
+        // was prepared with; one that was prepared with others, and is not analysed again, still has another meaning.
         let resets = [
             "SET ROLE": "RESET ROLE;", "search_path = o": "SET search_path = o, app;",
             "DateStyle = 'ISO, DMY'": "SET DateStyle = 'ISO, DMY';",

@@ -667,8 +667,8 @@ struct ValidationTests {
             database: Database(database.settings), systems: systems, settings: settings
         ).validate()
         #expect(committed.expected.source == .snapshots)
-        // The snapshots are of version 15. The columns of this view are those of an extension's view, and newer versions
-        // of the extension have others.
+        // The snapshots are of version 15. The columns of this view are those of an extension's view, and newer
+        // versions of the extension have others.
         let version = try await database.with { $0.serverVersion / 10000 }
         #expect(
             committed.differences.filter {

@@ -4,8 +4,8 @@ import Testing
 
 @testable import Postgres
 
-/// What is told of a COMMIT whose answer is lost is what happened. `REEVE_COMMIT_ROUNDS` says how often each cut is made
-/// (20).
+/// What is told of a COMMIT whose answer is lost is what happened. `REEVE_COMMIT_ROUNDS` says how often each cut is
+/// made (20).
 @Suite(.database, .timeLimit(.minutes(20)))
 struct CommitOutcomeTests {
     private static let rounds =

@@ -118,7 +118,8 @@ struct ConfinementTests {
         try await database.execute("DROP OWNED BY \(role)", "DROP ROLE \(role)")
     }
 
-    /// Whoever may create in a database owns the extensions that he makes, and may call a function of his a part of one.
+    /// Whoever may create in a database owns the extensions that he makes, and may call a function of his a part of
+    /// one.
     @Test(.server(has: .extension("citext")))
     func `a function that was put into an extension is confined like any other`() async throws {
         let database = try TestDatabase.current

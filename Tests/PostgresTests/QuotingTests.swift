@@ -6,8 +6,8 @@ import SQL
 import TestSupport
 import Testing
 
-/// What is quoted is read back by PostgreSQL, psql and pg_dump as what it was. `REEVE_QUOTING_NAMES` says how many names
-/// are made up (2,000).
+/// What is quoted is read back by PostgreSQL, psql and pg_dump as what it was. `REEVE_QUOTING_NAMES` says how many
+/// names are made up (2,000).
 @Suite(.database, .timeLimit(.minutes(10)))
 struct QuotingTests {
     private static let count =

@@ -68,7 +68,8 @@ struct ExtremeValueTests {
         }
     }
 
-    /// Every option of every command that has a value, given each extreme, as far as it is read before anything is done.
+    /// Every option of every command that has a value, given each extreme, as far as it is read before anything is
+    /// done.
     @Test func `every option is read`() throws {
         for spec in FeatureList.reeve.commands {
             for option in spec.options + OptionSpec.global where option.value != nil {

@@ -7,9 +7,9 @@ import Testing
 /// The program killed in the middle of the five systems' migrations, and run again.
 @Suite(.database, .timeLimit(.minutes(40)))
 struct KillTests {
-    /// SIGKILL at the messages that the program sends: at each of the first ones, and at some of a migration's statements,
-    /// which the other test has all. Before the server has it, or while the server is at it. What it did before stays, so
-    /// that each next run goes on where the last was killed, until one comes through.
+    /// SIGKILL at the messages that the program sends: at each of the first ones, and at some of a migration's
+    /// statements, which the other test has all. Before the server has it, or while the server is at it. What it did
+    /// before stays, so that each next run goes on where the last was killed, until one comes through.
     @Test(arguments: [false, true])
     func `killed at many statements, the reruns end with the schema of an undisturbed run`(
         whileServerWorks: Bool
@@ -52,8 +52,8 @@ struct KillTests {
         try await database.execute("DROP DATABASE \(database.name)_ref WITH (FORCE)")
     }
 
-    /// An event trigger holds the server at one statement of the schema after the other, also at those within functions,
-    /// and the program is killed while it is held there.
+    /// An event trigger holds the server at one statement of the schema after the other, also at those within
+    /// functions, and the program is killed while it is held there.
     @Test func `killed at every statement of the schema that the server is at, the reruns end the same`() async throws {
         let database = try TestDatabase.current
         let reference = database.settings.database("\(database.name)_ref")
@@ -133,8 +133,8 @@ struct KillTests {
                 return kills
             }
             kills += 1
-            // What is committed by itself: a schema, the ledger's too, or a migration. What comes next was held at its first
-            // statement by now.
+            // What is committed by itself: a schema, the ledger's too, or a migration. What comes next was held at its
+            // first statement by now.
             var now: Int = try await holder.value("SELECT count(*) FROM pg_namespace")
             now += (try? await holder.value("SELECT count(*) FROM reeve.migrations")) ?? 0
             at = now > done ? 2 : at + 1

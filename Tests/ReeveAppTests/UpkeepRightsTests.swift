@@ -124,7 +124,8 @@ struct UpkeepRightsTests {
         #expect(message.hasPrefix("FAILED app.f: it changes app.t, and the deferrable trigger late there could run"))
         #expect(message.hasSuffix("; app.held: 1"), "\(message)")
         #expect(try await owner.ran() == "")
-        // A trigger that does not defer itself runs before COMMIT, as the owner; if the owner is trusted, that is enough.
+        // A trigger that does not defer itself runs before COMMIT, as the owner; if the owner is trusted, that is
+        // enough.
         try await owner.create(
             """
             CREATE OR REPLACE FUNCTION app.late() RETURNS trigger LANGUAGE plpgsql AS
@@ -132,8 +133,8 @@ struct UpkeepRightsTests {
             """)
         #expect(try await owner.run(trusting: owner.role) == "app.f: 1; app.held: 1")
         #expect(try await owner.ran() == "trigger as owner")
-        // Its owner could take SECURITY DEFINER back just before COMMIT. A trigger of a superuser may run what its arguments
-        // say. One on a table that is not changed is no danger.
+        // Its owner could take SECURITY DEFINER back just before COMMIT. A trigger of a superuser may run what its
+        // arguments say. One on a table that is not changed is no danger.
         try await owner.create("ALTER FUNCTION app.late() SECURITY DEFINER")
         #expect(try await owner.run().hasPrefix("FAILED app.f: it changes app.t, and the deferrable trigger late"))
         try await owner.database.execute("ALTER FUNCTION app.late() OWNER TO CURRENT_USER")

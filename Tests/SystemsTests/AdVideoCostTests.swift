@@ -188,7 +188,8 @@ struct AdVideoCostTests {
         try await AdVideo.expectExactTotals()
     }
 
-    /// The foreign key of the assets is made anew, so that the one of the costs comes first in the order of their names.
+    /// The foreign key of the assets is made anew, so that the one of the costs comes first in the order of their
+    /// names.
     @Test func `who deletes a session locks its assets before its costs`() async throws {
         let session = try await AdVideo.sessions(1)[0]
         let database = try TestDatabase.current

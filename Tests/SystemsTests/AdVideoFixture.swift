@@ -15,8 +15,8 @@ enum AdVideo {
 
     /// Makes a user with sessions.
     ///
-    /// - Returns: the sessions in the order of their identifiers. In the table they stand in the opposite order, so that
-    ///   a scan does not find them in this one by chance.
+    /// - Returns: the sessions in the order of their identifiers. In the table they stand in the opposite order, so
+    ///   that a scan does not find them in this one by chance.
     static func sessions(_ count: Int) async throws -> [UUID] {
         try await TestDatabase.current.with { connection in
             try connection.query(

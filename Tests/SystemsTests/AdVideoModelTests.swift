@@ -98,8 +98,8 @@ struct AdVideoModelTests {
                 DELETE FROM sessions WHERE id = (SELECT id FROM sessions ORDER BY random() LIMIT 1)
                 AND (SELECT count(*) FROM sessions) > 20
                 """),
-            // A transaction that writes a session twice locks its user. So who deletes a user begins with the sessions, and
-            // with those alone that were locked together: another may be added meanwhile.
+            // A transaction that writes a session twice locks its user. So who deletes a user begins with the sessions,
+            // and with those alone that were locked together: another may be added meanwhile.
             RandomCalls.Call("delete a user") { connection, _ in
                 let user = try connection.query(
                     """

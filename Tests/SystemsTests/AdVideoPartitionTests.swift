@@ -244,7 +244,8 @@ struct AdVideoPartitionTests {
         try await database.execute(
             "INSERT INTO advideo.generation_costs (session_id, category, amount) VALUES ('\(session)', 'llm', 1)")
         #expect(try await AdVideo.total(session) == "4.0000")
-        // The month that was dropped is made again; the name of the one that was detached is taken, which holds up no other.
+        // The month that was dropped is made again; the name of the one that was detached is taken, which holds up no
+        // other.
         let made = try await database.with { connection in
             try connection.query("SELECT advideo.ensure_generation_cost_partitions(months_ahead => 4)").first?
                 .get(0, as: Int.self)

@@ -100,11 +100,12 @@ struct CSVBatchModelTests {
             let list = batches.map { "'\($0)'" }.joined(separator: ", ")
             guard !batches.isEmpty else { return }
             try connection.transaction {
-                try connection.execute("SELECT FROM csv_batches WHERE id IN (\(list)) ORDER BY id FOR NO KEY UPDATE")
+                try connection.execute("SELECT FROM csv_batches WHERE id IN (\(list)) ORDER BY id FOR KEY SHARE")
                 try connection.execute(
                     """
                     UPDATE csv_row_jobs SET status = '\(status)', trigger_text = 'plain' WHERE id IN (
-                        SELECT id FROM csv_row_jobs WHERE batch_id IN (\(list)) AND row_number % 4 = 1 FOR UPDATE SKIP LOCKED)
+                        SELECT id FROM csv_row_jobs WHERE batch_id IN (\(list)) AND row_number % 4 = 1
+                        ORDER BY id FOR UPDATE)
                     """)
             }
         },

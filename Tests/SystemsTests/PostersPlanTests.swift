@@ -2,8 +2,8 @@ import Postgres
 import TestSupport
 import Testing
 
-/// What a dashboard or a worker asks of posters reads no growing table from end to end. The queries of the specification
-/// stand here as it has them.
+/// What a dashboard or a worker asks of posters reads no growing table from end to end. The queries of the
+/// specification stand here as it has them.
 @Suite(.database(.systems), .timeLimit(.minutes(5)))
 struct PostersPlanTests {
     private static let tables: Set<String> = ["batch_jobs", "generated_posters", "job_logs", "poster_failure_details"]

@@ -141,7 +141,8 @@ struct PostersWorkTests {
         }
     }
 
-    /// The application records what it counts itself: whole values, in any order, with fewer or more posters than items.
+    /// The application records what it counts itself: whole values, in any order, with fewer or more posters than
+    /// items.
     @Test func `an application that counts itself is not in the way`() async throws {
         try await with { connection in
             try connection.execute(

@@ -2,7 +2,8 @@ import Postgres
 import TestSupport
 import Testing
 
-/// Random imports, publications and takedowns by 20 connections: nothing is there twice, and nothing removed comes back.
+/// Random imports, publications and takedowns by 20 connections: nothing is there twice, and nothing removed comes
+/// back.
 @Suite(.database(.systems), .timeLimit(.minutes(60)))
 struct PublisherModelTests {
     private static func id(_ generator: inout SeededGenerator) -> String {

@@ -73,8 +73,8 @@ enum StatementPlans {
         return found + ((plan["Plans"] as? [Any]) ?? []).flatMap { scans(in: $0, of: statement) }
     }
 
-    /// Fails the test if a statement, or one that its functions run, scans one of the tables from end to end, or if none
-    /// of them was read at all.
+    /// Fails the test if a statement, or one that its functions run, scans one of the tables from end to end, or if
+    /// none of them was read at all.
     static func expectNoSequentialScan(
         of tables: Set<String>, in sql: String, after preparation: String = "", schema: String,
         sourceLocation: SourceLocation = #_sourceLocation

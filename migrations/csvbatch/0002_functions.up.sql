@@ -1,11 +1,11 @@
--- The order of locks, in every function and trigger: batches by their id (FOR KEY SHARE, where only their deletion must
--- wait), then workers, then rows, then the counters of batches by their id. Rows are picked with SKIP LOCKED. Who holds
--- the counters of a batch never waits for a row.
+-- The order of locks, in every function and trigger: batches by their id FOR KEY SHARE, so that their deletion waits; then
+-- workers; then rows by their id; then batches by their id FOR NO KEY UPDATE, for their counters. Who holds the counters
+-- of a batch never waits for a row. SKIP LOCKED does not free a statement from this order: PostgreSQL waits all the same
+-- where a row is updated once more while it is being locked.
 --
--- A transaction of your own that changes rows of one batch begins with SELECT … FROM csv_batches WHERE id = … FOR KEY
+-- A transaction of your own that changes rows begins with SELECT … FROM csv_batches WHERE id IN (…) ORDER BY id FOR KEY
 -- SHARE. It locks several rows in the order of their ids: … WHERE id IN (SELECT id FROM csv_row_jobs WHERE … ORDER BY id
--- FOR UPDATE). One that changes rows of several batches begins with SELECT … FROM csv_batches WHERE id IN (…) ORDER BY id
--- FOR NO KEY UPDATE, and leaves out rows that others hold: FOR UPDATE SKIP LOCKED.
+-- FOR UPDATE).
 
 -- Refuses an argument: its name and value in the message, what is allowed in the hint.
 CREATE FUNCTION require_argument(is_allowed boolean, name text, value text, allowed text) RETURNS void
@@ -39,7 +39,7 @@ BEGIN
     PERFORM require_argument(reason IS NOT NULL, 'reason', reason, 'it must be a text');
     PERFORM b.id FROM csv_batches b
     WHERE b.id IN (SELECT j.batch_id FROM csv_row_jobs j WHERE j.id = ANY (job_ids))
-    ORDER BY b.id FOR NO KEY UPDATE;
+    ORDER BY b.id FOR KEY SHARE;
     UPDATE csv_row_jobs j SET
         status = CASE WHEN j.retry_count < j.max_retries THEN 'pending' ELSE 'failed' END,
         retry_count = CASE WHEN j.retry_count < j.max_retries THEN j.retry_count + 1 ELSE j.retry_count END,
@@ -58,7 +58,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     cutoff timestamptz;
     expired uuid[];
-    free_batches uuid[];
+    batches uuid[];
 BEGIN
     PERFORM require_argument(timeout_minutes BETWEEN 1 AND 10080, 'timeout_minutes', timeout_minutes::text,
         'it must be between 1 and 10080');
@@ -79,16 +79,19 @@ BEGIN
     IF expired IS NULL THEN
         RETURN 0;
     END IF;
-    SELECT array_agg(b.id) INTO free_batches FROM (
+    SELECT array_agg(b.id) INTO batches FROM (
         SELECT c.id FROM csv_batches c
         WHERE c.id IN (SELECT j.batch_id FROM csv_row_jobs j WHERE j.id = ANY (expired))
-        ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED) b;
+        ORDER BY c.id FOR KEY SHARE SKIP LOCKED) b;
     -- Read again what the first look did not lock: it may be done by now, or be claimed anew.
-    SELECT array_agg(j.id) INTO expired FROM (
-        SELECT r.id FROM csv_row_jobs r
-        WHERE r.id = ANY (expired) AND r.batch_id = ANY (free_batches)
+    SELECT array_agg(j.id), array_agg(DISTINCT j.batch_id) INTO expired, batches FROM (
+        SELECT r.id, r.batch_id FROM csv_row_jobs r
+        WHERE r.id = ANY (expired) AND r.batch_id = ANY (batches)
           AND r.status IN ('claimed', 'processing') AND r.claimed_at < cutoff
         ORDER BY r.id FOR NO KEY UPDATE SKIP LOCKED) j;
+    SELECT array_agg(b.id) INTO batches FROM (
+        SELECT c.id FROM csv_batches c WHERE c.id = ANY (batches) ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED) b;
+    SELECT array_agg(r.id) INTO expired FROM csv_row_jobs r WHERE r.id = ANY (expired) AND r.batch_id = ANY (batches);
     IF expired IS NULL THEN
         RETURN 0;
     END IF;
@@ -347,8 +350,8 @@ BEGIN
         SELECT r.batch_id FROM csv_row_jobs r
         WHERE r.status IN ('claimed', 'processing') AND r.claimed_at < cutoff AND NOT EXISTS (
             SELECT FROM csv_processing_workers w WHERE w.instance_id = r.claimed_by AND w.status <> 'stopped')) j;
-    SELECT coalesce(array_agg(b.id), '{}') INTO batches FROM (
-        SELECT c.id FROM csv_batches c WHERE c.id = ANY (batches) ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED) b;
+    SELECT array_agg(b.id) INTO batches FROM (
+        SELECT c.id FROM csv_batches c WHERE c.id = ANY (batches) ORDER BY c.id FOR KEY SHARE SKIP LOCKED) b;
 
     WITH gone AS (
         UPDATE csv_processing_workers SET status = 'stopped', stopped_at = now(), current_job_count = 0
@@ -358,13 +361,16 @@ BEGIN
         RETURNING instance_id)
     SELECT coalesce(array_agg(instance_id), '{}') INTO stopped FROM gone;
 
-    SELECT array_agg(j.id) INTO held FROM (
-        SELECT r.id FROM csv_row_jobs r
+    SELECT array_agg(j.id), array_agg(DISTINCT j.batch_id) INTO held, batches FROM (
+        SELECT r.id, r.batch_id FROM csv_row_jobs r
         WHERE r.batch_id = ANY (batches) AND r.status IN ('claimed', 'processing')
           AND (r.claimed_by = ANY (stopped)
             OR (r.claimed_at < cutoff AND NOT EXISTS (
                 SELECT FROM csv_processing_workers w WHERE w.instance_id = r.claimed_by AND w.status <> 'stopped')))
         ORDER BY r.id FOR NO KEY UPDATE SKIP LOCKED) j;
+    SELECT array_agg(b.id) INTO batches FROM (
+        SELECT c.id FROM csv_batches c WHERE c.id = ANY (batches) ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED) b;
+    SELECT array_agg(r.id) INTO held FROM csv_row_jobs r WHERE r.id = ANY (held) AND r.batch_id = ANY (batches);
     IF held IS NOT NULL THEN
         PERFORM release_csv_row_jobs(held, 'its worker gave no sign of life');
     END IF;

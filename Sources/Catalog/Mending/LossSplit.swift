@@ -46,8 +46,8 @@ struct LossSplit {
             withheld += added
             kept.removeAll { added.contains($0.difference) }
         }
-        // Changes that lose nothing on their own may do so together, for instance if each requires a table to be created
-        // again.
+        // Changes that lose nothing on their own may do so together, for instance if each requires a table to be
+        // created again.
         if isWithheld(mender.plan(for: kept.map(\.difference))) { return ([], differences) }
         return (kept.map(\.difference), differences.filter(withheld.contains))
     }

@@ -50,9 +50,9 @@ struct MendPlan {
 
     /// Returns the position of a difference in the order of changes. Only a column that is NOT NULL can be an identity
     /// column, so NOT NULL is set before the identity property is added, and dropped after the identity property is
-    /// dropped, and a column gets a default only then. The type is changed before the default, because a default must fit
-    /// the new type. A partition that is attached again inherits the triggers of its parent again, so inherited triggers
-    /// are disabled last.
+    /// dropped, and a column gets a default only then. The type is changed before the default, because a default must
+    /// fit the new type. A partition that is attached again inherits the triggers of its parent again, so inherited
+    /// triggers are disabled last.
     private func rank(_ difference: Difference) -> Int {
         switch difference.property {
         case "disabled inherited triggers": 5
@@ -73,8 +73,8 @@ struct MendPlan {
         }
     }
 
-    /// Plans to drop an object. A schema is dropped after each object in it, so that objects of others that depend on one
-    /// of them are not dropped, too.
+    /// Plans to drop an object. A schema is dropped after each object in it, so that objects of others that depend on
+    /// one of them are not dropped, too.
     private mutating func takeUnexpected(_ identity: ObjectIdentity) {
         drops.insert(identity)
         if identity.kind == .foreignServer { drops.formUnion(mender.foundParts[identity] ?? []) }

@@ -21,8 +21,8 @@ public struct MendScript: Sendable, Equatable {
     }
 
     public var statements: [Statement] = []
-    /// Statements that are printed as comments: those that lose rows or values or contain a hidden value, and those that
-    /// cannot be run without them.
+    /// Statements that are printed as comments: those that lose rows or values or contain a hidden value, and those
+    /// that cannot be run without them.
     public var withheld: [Statement] = []
     /// Whether the statements must be run in one transaction, because a table would be incomplete after some of them.
     public var isAtomic = false

@@ -41,8 +41,8 @@ struct MendWriter {
         return script
     }
 
-    /// Returns whether a statement that fails must undo the earlier ones: rows would be out of sight, or something would
-    /// be taken away and not made again.
+    /// Returns whether a statement that fails must undo the earlier ones: rows would be out of sight, or something
+    /// would be taken away and not made again.
     private func isAtomic(_ script: MendScript) -> Bool {
         let hidesRows =
             !plan.rebuilds.isEmpty || !plan.retypes.isEmpty

@@ -96,8 +96,8 @@ enum PrivilegeQuery {
 /// Reads the privileges on members of extensions that differ from those that the extension gave them: `+EXECUTE` was
 /// granted, `-EXECUTE` was revoked, also by ALTER DEFAULT PRIVILEGES when the extension was created.
 enum MemberPrivilegeQuery {
-    /// The catalogs with privileges, the prefix of their columns, the kind of object for `acldefault`, and the member in
-    /// the syntax of GRANT.
+    /// The catalogs with privileges, the prefix of their columns, the kind of object for `acldefault`, and the member
+    /// in the syntax of GRANT.
     private static let members = [
         (
             "pg_class", "rel", "CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END",

@@ -42,8 +42,8 @@ enum BackupChecks {
                 let others = try ClosedDatabase.others(on: connection).map {
                     Finding(
                         subject, .warning,
-                        "the database '\(visible($0.database))' contains a part of \(visible($0.backup)), because a restore into it "
-                            + "is unfinished",
+                        "the database '\(visible($0.database))' contains a part of \(visible($0.backup)), because a "
+                            + "restore into it is unfinished",
                         mend: "restore into it again with --confirm, or DROP DATABASE \(quoteIdentifier($0.database))")
                 }
                 return try databases + others + [closed].compactMap { $0 }
@@ -80,10 +80,7 @@ enum BackupChecks {
         var findings = KeyCheck(call).findings()
         var evidence = RepositoryReview.Evidence()
         if let open = call.open {
-            evidence =
-                (try? await open.database.withDirectConnection(named: "reeve doctor") { connection in
-                    try await connection.with { try RepositoryReview.Evidence.read(on: $0) }
-                }) ?? evidence
+            evidence = (try? await .read(from: open.database.direct.named("reeve doctor"))) ?? evidence
         }
         evidence.keys = (try? BackupSettings.keys(configuration)) ?? []
         let identities =

@@ -22,9 +22,9 @@ enum BackupCommands {
             + "unless --full is given. The recovery point is the last backup: no moment between two backups can be "
             + "restored. A repository accepts backups under a name from only one database, which is recognized by its "
             + "ledger. With --adopt, a database with a new ledger takes over the existing backups of this name; "
-            + "'prune' then treats them like the database's own backups. If a repository is empty, although the "
-            + "ledger records backups in it, or if another repository than the recorded one is at its place, its disk may "
-            + "not be mounted: such a repository is refused, unless --adopt is given. Each repository is made once, with "
+            + "'prune' then treats them like the database's own backups. If a repository is empty, although the ledger "
+            + "records backups in it, or if another repository than the recorded one is at its place, its disk may not "
+            + "be mounted: such a repository is refused, unless --adopt is given. Each repository is made once, with "
             + "'reeve backup init'.",
         options: [
             .flag("full", "dump also the parts that have not changed"),
@@ -86,11 +86,11 @@ enum BackupCommands {
     static let verify = CommandSpec(
         noun: "backup", verb: "verify", summary: "check that all parts of a backup exist and are unchanged",
         discussion:
-            "Compares the manifests with the ledger's record of them, and the sizes of all parts. Then reads all parts, or a sample of them, compares their sizes and "
-            + "hashes, and unpacks them; encrypted parts are unpacked only if an identity is given. Lists objects that "
-            + "belong to no backup. Exits with 3 if it finds a problem, otherwise with 1 if a part could not be "
-            + "checked, for example because a program was killed. Only 'backup test' shows that a backup can be "
-            + "restored.",
+            "Compares the manifests with the ledger's record of them, and the sizes of all parts. Then reads all "
+            + "parts, or a sample of them, compares their sizes and hashes, and unpacks them; encrypted parts are "
+            + "unpacked only if an identity is given. Lists objects that belong to no backup. Exits with 3 if it finds "
+            + "a problem, otherwise with 1 if a part could not be checked, for example because a program was killed. "
+            + "Only 'backup test' shows that a backup can be restored.",
         arguments: [BackupScope.backup],
         options: [
             .flag("all", "verify every backup of the database"),
@@ -104,7 +104,7 @@ enum BackupCommands {
             let id = invocation.arguments.positional.first ?? "latest"
             verifier.selection = invocation.has("all") ? .all : .one(id)
             verifier.share = share
-            verifier.identity = BackupSettings.identity(work.configuration, given: invocation.option("identity"))
+            verifier.identity = BackupSettings.identity(work.configuration, given: try BackupScope.identity(invocation))
             let console = invocation.console
             verifier.evidence = await work.evidence { console.note($0) }
             let result = try await verifier.verify()
@@ -152,11 +152,15 @@ enum BackupCommands {
             }
             let leaving = decisions.filter { !$0.stays }
             var pruned = (removed: 0, freed: 0)
-            if !invocation.isDryRun, leaving.isEmpty { pruned = try await work.prune(actor: Invocation.person) }
-            if !invocation.isDryRun, !leaving.isEmpty {
-                try invocation.confirm(
-                    "\(counted(leaving.count, "backup")) of '\(work.open.name)' would be removed", name: work.open.name)
-                pruned = try await work.prune(actor: Invocation.person)
+            if !invocation.isDryRun {
+                if leaving.isEmpty {
+                    pruned.freed = try await work.removeOrphans()
+                } else {
+                    try invocation.confirm(
+                        "\(counted(leaving.count, "backup")) of '\(work.open.name)' would be removed",
+                        name: work.open.name)
+                    pruned = try await work.prune(actor: Invocation.person)
+                }
             }
             var table = TextTable("ID", "KEPT", "REASON")
             for one in decisions { table.add(one.id, one.stays ? "yes" : "no", one.reason) }

@@ -48,7 +48,8 @@ struct BackupHook: Sendable {
 
     /// Runs the command, if one is configured.
     ///
-    /// - Throws: `ConfigurationError` if others can write the file that the command is in; `BackupError.hook` if the command fails or takes more than ten minutes.
+    /// - Throws: `ConfigurationError` if others can write the file that the command is in; `BackupError.hook` if the
+    ///   command fails or takes more than ten minutes.
     func run(_ configuration: Configuration, _ values: [String: String]) async throws {
         guard let line = configuration[setting] else { return }
         try configuration.checkCommand(setting)

@@ -18,11 +18,11 @@ enum BackupKeyCommands {
             + "backups: without the identity, the backups are lost, and anyone who has it can read them. 'rewrap' "
             + "encrypts the existing backups for the recipients that are configured now; until then, only the old "
             + "identities can open them. If a manifest cannot be read, 'rewrap' leaves that backup and all old objects "
-            + "unchanged, and exits with 1. 'new-signing FILE' writes a key to FILE with which manifests and proofs are "
-            + "signed; name it in backup.signing_key. 'sign' signs the existing backups, if their manifests are those "
-            + "that the ledger records. 'drill FILE…' tries each identity on each backup, and shows which backups "
-            + "would be lost with an identity. It exits with 3 if a backup is opened by none of the identities, or by "
-            + "only one.",
+            + "unchanged, and exits with 1. 'new-signing FILE' writes a key to FILE with which manifests and proofs "
+            + "are signed; name it in backup.signing_key. 'sign' signs the existing backups, if their manifests are "
+            + "those that the ledger records. 'drill FILE…' tries each identity on each backup, and shows which "
+            + "backups would be lost with an identity. It exits with 3 if a backup is opened by none of the "
+            + "identities, or by only one.",
         arguments: [
             ArgumentSpec(name: "new|rewrap|new-signing|sign|drill", help: "what to do"),
             ArgumentSpec(name: "FILE", help: "an identity file", isRequired: false),
@@ -64,7 +64,7 @@ enum BackupKeyCommands {
 
     private static func rewrap(_ invocation: Invocation) async throws -> ExitCode {
         try await BackupScope.forEach(invocation) { work in
-            let (parts, damaged) = try await work.rewrap(identity: invocation.option("identity")) {
+            let (parts, damaged) = try await work.rewrap(identity: try BackupScope.identity(invocation)) {
                 invocation.console.progress("encrypted again: \($0)")
             }
             for error in damaged {

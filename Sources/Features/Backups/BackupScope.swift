@@ -10,6 +10,19 @@ enum BackupScope {
     static let tablespace = OptionSpec.option(
         "tablespace", "OLD=NEW", "put the objects of the tablespace OLD into the tablespace NEW", repeated: true)
 
+    /// Returns the value of `--identity`.
+    ///
+    /// - Throws: `UsageError` if the file cannot be read.
+    static func identity(_ invocation: Invocation) throws -> String? {
+        guard let path = invocation.option("identity") else { return nil }
+        guard access(path, R_OK) == 0 else {
+            throw UsageError(
+                "--identity: \(path): \(String(cString: strerror(errno)))",
+                hint: "name a file that contains an age identity")
+        }
+        return path
+    }
+
     /// Parses the values of `--tablespace`.
     ///
     /// - Throws: `UsageError`.

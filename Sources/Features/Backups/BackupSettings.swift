@@ -31,8 +31,8 @@ enum BackupSettings {
         "The file with the age identity, for restore tests on a machine that may read the backups.")
     static let signingKeys = Setting<[String]>(
         list: "backup.signing_key", .path,
-        "Files with signing keys, as 'reeve backup key new-signing' makes them. Manifests and proofs are signed with the "
-            + "first one. If any is set, a backup without a valid signature of one of them is not used.")
+        "Files with signing keys, as 'reeve backup key new-signing' makes them. Manifests and proofs are signed with "
+            + "the first one. If any is set, a backup without a valid signature of one of them is not used.")
     static let keepDaily = Setting(
         "backup.keep.daily", .integer(0...10_000), default: "7",
         "For how many days the newest proven backup of each day is kept.")

@@ -75,6 +75,25 @@ extension BackupWork {
         try await alone { try await prune(actor: actor, on: $0, $1) }
     }
 
+    /// Removes the objects that no manifest lists, which a killed process has left behind.
+    ///
+    /// - Returns: the number of freed bytes.
+    func removeOrphans() async throws -> Int {
+        try await alone { _, lock in
+            var freed = 0
+            var failure: StorageError?
+            for repository in repositories {
+                do {
+                    freed += try await repository.removeOrphans(of: open.name, under: lock)
+                } catch let error as StorageError {
+                    failure = failure ?? error
+                }
+            }
+            if let failure { throw failure }
+            return freed
+        }
+    }
+
     private func prune(
         actor: String, on connection: Connection, _ lock: BackupLock
     ) async throws -> (removed: Int, freed: Int) {

@@ -24,8 +24,8 @@ extension BackupWork {
     /// Records in the ledger the backups of a repository that the ledger lacks. The process that made such a backup was
     /// killed after it had written the manifest, or could not reach the ledger. The backups count as unproven.
     ///
-    /// Records also which backups are gone. Such a record stays, so that the loss is told until an operator gives up the
-    /// backup; the record of a backup whose removal was interrupted is dropped.
+    /// Records also which backups are gone. Such a record stays, so that the loss is told until an operator gives up
+    /// the backup; the record of a backup whose removal was interrupted is dropped.
     ///
     /// - Throws: `StorageError`; `LedgerError`; `PostgresError`.
     func compare(with repository: Repository, actor: String, on connection: Connection) async throws {

@@ -59,9 +59,7 @@ struct BackupWork: Sendable {
     func evidence(_ note: Note) async -> RepositoryReview.Evidence {
         var evidence = RepositoryReview.Evidence()
         do {
-            evidence = try await open.database.withDirectConnection(named: "reeve backup") { connection in
-                try await connection.with { try RepositoryReview.Evidence.read(on: $0) }
-            }
+            evidence = try await .read(from: open.database.direct.named("reeve backup"))
         } catch {
             note("warning: the ledger cannot be read, so it is not known whether a backup is missing: \(error)")
         }

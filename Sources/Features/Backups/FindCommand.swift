@@ -71,7 +71,8 @@ enum FindCommand {
             found.append((repository, manifests))
         }
         return TableFinder(
-            found, settings: BackupSettings.restorer(work.configuration, identity: invocation.option("identity")),
+            found,
+            settings: BackupSettings.restorer(work.configuration, identity: try BackupScope.identity(invocation)),
             folder: work.scratchFolder, beside: work.open.database.direct, logger: work.logger)
     }
 }

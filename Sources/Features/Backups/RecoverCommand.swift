@@ -61,7 +61,8 @@ enum RecoverCommand {
             ])
             if invocation.isDryRun {
                 lines.append(
-                    "\(one.name): would be restored from \(manifest.id), as of \(manifest.startedAt)\(places(target, manifest))"
+                    "\(one.name): would be restored from \(manifest.id), as of "
+                        + "\(manifest.startedAt)\(places(target, manifest))"
                 )
                 continue
             }
@@ -69,7 +70,7 @@ enum RecoverCommand {
             guard objects == 0 || invocation.option("confirm") == name else {
                 throw ConfirmationNeeded(what: "the database '\(name)' is not empty", name: name)
             }
-            order.identity = invocation.option("identity")
+            order.identity = try BackupScope.identity(invocation)
             order.trustedRoles = invocation.options("trust")
             order.makesRoles = true
             order.replaces = objects > 0
@@ -148,10 +149,7 @@ enum RecoverCommand {
         }
         var evidence = RepositoryReview.Evidence()
         if case .connection(let given) = one.source {
-            evidence =
-                (try? await Connection.opened((one.direct ?? given).named("reeve recover")) { connection in
-                    try await connection.with { try RepositoryReview.Evidence.read(on: $0) }
-                }) ?? evidence
+            evidence = (try? await .read(from: (one.direct ?? given).named("reeve recover"))) ?? evidence
         }
         guard isThere || evidence.records?.isEmpty == false else {
             throw BackupError.noneOf(name: one.name, others: others)

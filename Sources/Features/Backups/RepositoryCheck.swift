@@ -6,8 +6,8 @@ import Processes
 import Reporting
 import Storage
 
-/// The check of one repository: its mark, its backups against the ledger, their age and proofs, the identities that open
-/// them, and the room that the next backup and the next restore test need.
+/// The check of one repository: its mark, its backups against the ledger, their age and proofs, the identities that
+/// open them, and the room that the next backup and the next restore test need.
 struct RepositoryCheck {
     let repository: Repository
     let name: String
@@ -130,8 +130,8 @@ struct RepositoryCheck {
         return [
             finding(
                 .error, "none of the given identities opens \(closed.map(\.backup).joined(separator: ", "))",
-                "'reeve backup show' lists the recipients of a backup: find the identity of one of its recipients; then "
-                    + "encrypt the backups for the configured recipients with 'reeve backup key rewrap'")
+                "'reeve backup show' lists the recipients of a backup: find the identity of one of its recipients; "
+                    + "then encrypt the backups for the configured recipients with 'reeve backup key rewrap'")
         ]
     }
 }

@@ -37,9 +37,9 @@ enum RepositoryCommands {
         noun: "backup", verb: "list", summary: "list the backups, and when each was proved by a restore test",
         discussion:
             "The newest backup is the recovery point: no moment between two backups can be restored. The column PROVED "
-            + "shows the proof that is stored with the backup; 'prune' uses the ledger's record instead. The repositories "
-            + "are compared with the ledger. Exits with 3 if a backup is missing, damaged, changed or not signed, or "
-            + "belongs to another database.",
+            + "shows the proof that is stored with the backup; 'prune' uses the ledger's record instead. The "
+            + "repositories are compared with the ledger. Exits with 3 if a backup is missing, damaged, changed or not "
+            + "signed, or belongs to another database.",
         options: [BackupScope.repository]
     ) { invocation in
         try await BackupScope.forEach(invocation) { work in
@@ -128,9 +128,9 @@ enum RepositoryCommands {
     static let forget = CommandSpec(
         noun: "backup", verb: "forget", summary: "give up backups that are gone from a repository",
         discussion:
-            "The ledger keeps the record of a backup that is gone although nothing has removed it, and 'list', 'verify', "
-            + "'restore', 'doctor' and the metric reeve_backup_missing tell of it. This command drops that record. A "
-            + "backup that the repository has is not forgotten.",
+            "The ledger keeps the record of a backup that is gone although nothing has removed it, and 'list', "
+            + "'verify', 'restore', 'doctor' and the metric reeve_backup_missing tell of it. This command drops that "
+            + "record. A backup that the repository has is not forgotten.",
         arguments: [ArgumentSpec(name: "ID", help: "the ID of a backup", isRequired: false)],
         options: [
             .flag("all", "all backups that are gone"), BackupScope.repository, .dryRun,

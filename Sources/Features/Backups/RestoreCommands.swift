@@ -14,11 +14,11 @@ enum RestoreCommands {
         noun: "backup", verb: "test",
         summary: "restore a backup into a temporary cluster and compare it with its source",
         discussion:
-            "Compares the numbers of rows, the content, sequences, large objects, roles, settings and the "
-            + "schema with the values that were recorded at the backup's snapshot, and lists what is not compared. Then runs the checks of each system "
-            + "(backups/checks/SYSTEM/*.sql); a check passes if it returns no row. The cluster is removed afterwards. "
-            + "If no server programs are installed, a scratch database on the source's server is used instead. Exits "
-            + "with 3 if anything differs.",
+            "Compares the numbers of rows, the content, sequences, large objects, roles, settings and the schema with "
+            + "the values that were recorded at the backup's snapshot, and lists what is not compared. Then runs the "
+            + "checks of each system (backups/checks/SYSTEM/*.sql); a check passes if it returns no row. The cluster "
+            + "is removed afterwards. If no server programs are installed, a scratch database on the source's server "
+            + "is used instead. Exits with 3 if anything differs.",
         arguments: [BackupScope.backup],
         options: [
             .flag("latest", "test the newest backup; this is the default"), BackupScope.identity,
@@ -29,7 +29,7 @@ enum RestoreCommands {
         try await BackupScope.forEach(invocation) { work in
             let id = invocation.arguments.positional.first ?? "latest"
             let proof = try await work.test(
-                try await BackupScope.search(invocation, work).find(id), identity: invocation.option("identity"),
+                try await BackupScope.search(invocation, work).find(id), identity: try BackupScope.identity(invocation),
                 actor: Invocation.person,
                 progress: BackupScope.progress(invocation.console))
             return DatabaseScope.Report(
@@ -44,16 +44,16 @@ enum RestoreCommands {
             + "database takes the target's name, and the previous contents are kept in a database with another name. "
             + "While a superuser restores, the database belongs to the superuser, and other sessions cannot connect "
             + "until all data have been restored (and masked, with --mask) and the hook backup.hooks.restored has run. "
-            + "A database whose restore failed stays closed (CONNECTION LIMIT 0); one that was created for the restore is "
-            + "dropped. If the server refuses an index, a constraint, the REFRESH of a materialized view or another object "
-            + "that follows the rows, the restore goes on without it, lists it, and exits with 3.\n\n"
-            + "Single tables and schemas are added to a database that may be in use, with all rows in one transaction. "
-            + "Their foreign keys are created afterwards, each in its own transaction. A foreign key that the target "
-            + "cannot have is left out. The command lists everything that was left out or differs from the backup, and "
-            + "then exits with 3. A restore that is interrupted before the last foreign key leaves a record in the "
-            + "target, an empty schema: the same command with --constraints then creates the missing constraints from "
-            + "the same backup. A superuser cannot restore a table whose generated columns or partition key call a "
-            + "function of a role that is not trusted (exit 4).",
+            + "A database whose restore failed stays closed (CONNECTION LIMIT 0); one that was created for the restore "
+            + "is dropped. If the server refuses an index, a constraint, the REFRESH of a materialized view or another "
+            + "object that follows the rows, the restore goes on without it, lists it, and exits with 3.\n\nSingle "
+            + "tables and schemas are added to a database that may be in use, with all rows in one transaction. Their "
+            + "foreign keys are created afterwards, each in its own transaction. A foreign key that the target cannot "
+            + "have is left out. The command lists everything that was left out or differs from the backup, and then "
+            + "exits with 3. A restore that is interrupted before the last foreign key leaves a record in the target, "
+            + "an empty schema: the same command with --constraints then creates the missing constraints from the same "
+            + "backup. A superuser cannot restore a table whose generated columns or partition key call a function of "
+            + "a role that is not trusted (exit 4).",
         arguments: [ArgumentSpec(name: "ID", help: "the ID of a backup, or 'latest'", isRequired: false)],
         options: [
             .option("to", "URL", "the database to restore into"),
@@ -139,7 +139,7 @@ enum RestoreCommands {
 
     private static func order(_ invocation: Invocation) throws -> BackupWork.RestoreOrder {
         var order = BackupWork.RestoreOrder()
-        order.identity = invocation.option("identity")
+        order.identity = try BackupScope.identity(invocation)
         order.makesRoles = invocation.has("roles")
         order.isMasked = invocation.has("mask")
         order.trustedRoles = invocation.options("trust")

@@ -148,8 +148,8 @@ enum CustomTask {
 
     // MARK: Commands
 
-    /// Runs a command line in a shell. If this process is killed, the kernel sends SIGTERM to the shell, which passes it
-    /// on to the group of the command, and kills the group after five seconds.
+    /// Runs a command line in a shell. If this process is killed, the kernel sends SIGTERM to the shell, which passes
+    /// it on to the group of the command, and kills the group after five seconds.
     private static let wrapper = #"""
         pid=
         trap 'trap "" TERM; kill -TERM 0; (sleep 5; kill -KILL 0) & wait $pid; exit 143' TERM

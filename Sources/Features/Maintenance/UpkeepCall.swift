@@ -49,8 +49,8 @@ struct UpkeepCall: Sendable {
         return target
     }
 
-    /// Calls the function once, in a transaction and a session of its own, because the function may leave settings in the
-    /// session.
+    /// Calls the function once, in a transaction and a session of its own, because the function may leave settings in
+    /// the session.
     ///
     /// - Returns: nil if the schema does not exist.
     /// - Throws: `UpkeepProblem`; `PostgresError`; `CancellationError`.
@@ -97,8 +97,8 @@ struct UpkeepCall: Sendable {
     /// Calls the function within a temporary SECURITY DEFINER function of its owner.
     ///
     /// SET ROLE alone would not do, because the code can reset the role; PostgreSQL refuses that within a SECURITY
-    /// DEFINER function. The arguments' defaults are evaluated there too. Deferred triggers run before the wrapper ends,
-    /// because COMMIT would run them with the rights of the role that connects.
+    /// DEFINER function. The arguments' defaults are evaluated there too. Deferred triggers run before the wrapper
+    /// ends, because COMMIT would run them with the rights of the role that connects.
     private func value(
         as owner: String, _ target: UpkeepTarget, on connection: isolated Connection
     ) throws -> String? {
@@ -135,7 +135,8 @@ struct UpkeepCall: Sendable {
         return result
     }
 
-    /// Refuses the call if event triggers fire although `session_replication_role` is `replica`, with functions of others.
+    /// Refuses the call if event triggers fire although `session_replication_role` is `replica`, with functions of
+    /// others.
     private func refuseLoudEventTriggers(on connection: isolated Connection) throws {
         let row = try connection.query(
             """
@@ -155,9 +156,9 @@ struct UpkeepCall: Sendable {
                 + "\(quoteIdentifier(trigger)) ENABLE, or name the role in trusted_roles")
     }
 
-    /// Refuses to commit if code of others could run at COMMIT: a trigger can defer itself again after the wrapper has run
-    /// it. Only tables that the transaction has changed count; it holds locks on them. That a function is SECURITY DEFINER
-    /// does not help, because its owner can change that at any moment.
+    /// Refuses to commit if code of others could run at COMMIT: a trigger can defer itself again after the wrapper has
+    /// run it. Only tables that the transaction has changed count; it holds locks on them. That a function is SECURITY
+    /// DEFINER does not help, because its owner can change that at any moment.
     private func refuseLateTriggers(of owner: String?, on connection: isolated Connection) throws {
         let row = try connection.query(
             """

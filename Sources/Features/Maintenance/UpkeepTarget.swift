@@ -10,8 +10,8 @@ struct UpkeepProblem: Error, Sendable, Equatable {
 
 /// A function of a system in the database, and the rights with which it is called.
 struct UpkeepTarget: Sendable, Equatable {
-    /// The owner, if the function is called with the owner's rights. nil: with the rights of the role that connects, which
-    /// owns the function or has no more rights than its owner.
+    /// The owner, if the function is called with the owner's rights. nil: with the rights of the role that connects,
+    /// which owns the function or has no more rights than its owner.
     let owner: String?
     /// Whether the role that connects is a superuser.
     let isSuperuser: Bool

@@ -5,8 +5,8 @@ import Postgres
 import Reporting
 import Telemetry
 
-/// The task that calls the functions that systems declare for their upkeep, for example one that makes the partitions of
-/// the next months. Each call is a transaction of its own.
+/// The task that calls the functions that systems declare for their upkeep, for example one that makes the partitions
+/// of the next months. Each call is a transaction of its own.
 enum UpkeepTask {
     static let allow = Setting<[String]>(
         list: "upkeep.allow", .text,

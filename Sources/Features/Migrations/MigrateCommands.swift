@@ -56,9 +56,9 @@ enum MigrateCommands {
     static let down = CommandSpec(
         noun: "migrate", verb: "down", summary: "revert migrations, newest first",
         discussion:
-            "Reverts all migrations after --to VERSION. With --to none, reverts all migrations, and drops the schema if "
-            + "'up' created it; so does --to 0, unless there is a migration with version 0. Destroys data, so it requires "
-            + "--confirm=DATABASE or an answer to the question. DATABASE is the name on the server.",
+            "Reverts all migrations after --to VERSION. With --to none, reverts all migrations, and drops the schema "
+            + "if 'up' created it; so does --to 0, unless there is a migration with version 0. Destroys data, so it "
+            + "requires --confirm=DATABASE or an answer to the question. DATABASE is the name on the server.",
         options: [
             .system, .option("to", "VERSION", "the version to revert to; 'none' reverts all"), .dryRun, .lockWait,
             .option("confirm", "DATABASE", "the database's name on the server, to skip the question"),
@@ -293,7 +293,8 @@ private struct MigrationReport {
         var lines: [String] = []
         for one in status {
             lines.append(
-                "\(one.system.name) in schema \(one.system.schema): \(one.applied.count) applied, \(one.pending.count) pending"
+                "\(one.system.name) in schema \(one.system.schema): \(one.applied.count) applied, \(one.pending.count) "
+                    + "pending"
             )
             for migration in one.pending {
                 let title = migration.version.map(String.init) ?? "R"

@@ -21,8 +21,8 @@ enum MigratorSettings {
         "How many times a migration that did not get its locks is retried.")
     private static let stallLimit = Setting(
         "migrate.stall_limit", .duration(), default: "10s",
-        "How long other sessions may have to wait because of all attempts to apply one migration. No attempt begins that "
-            + "could exceed this.")
+        "How long other sessions may have to wait because of all attempts to apply one migration. No attempt begins "
+            + "that could exceed this.")
 
     static let keys = [lockTimeout.key, retries.key, stallLimit.key]
 

@@ -113,8 +113,8 @@ struct RealtimeState: Sendable, Equatable {
         }
     }
 
-    /// Finds tables of which no enabled trigger notifies the channel, or not of all events. A trigger notifies a channel
-    /// if the source of its function, or one of its arguments, contains the channel's name as a word.
+    /// Finds tables of which no enabled trigger notifies the channel, or not of all events. A trigger notifies a
+    /// channel if the source of its function, or one of its arguments, contains the channel's name as a word.
     private mutating func readTriggers(_ wanted: [Wanted], on connection: isolated Connection) throws {
         let rows = try connection.query(
             """
@@ -217,8 +217,8 @@ struct RealtimeState: Sendable, Equatable {
         }
     }
 
-    /// Joins the table `c` of a row `w`; its columns are NULL if the table does not exist. Whether migrations are pending is
-    /// the business of another probe.
+    /// Joins the table `c` of a row `w`; its columns are NULL if the table does not exist. Whether migrations are
+    /// pending is the business of another probe.
     private static let tableJoin = """
         LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
         LEFT JOIN pg_catalog.pg_class c

@@ -5,8 +5,8 @@ import Migrations
 import Telemetry
 
 extension Feature {
-    /// Schemas: their comparison with migrations and with other schemas, the test of constraints and triggers, and taking
-    /// over databases that have their schema already.
+    /// Schemas: their comparison with migrations and with other schemas, the test of constraints and triggers, and
+    /// taking over databases that have their schema already.
     public static let schema = Feature(
         "schema", commands: SchemaCommands.all + [BaselineCommand.baseline],
         settings: ValidationSettings.keys, tasks: [ValidateTask.spec],

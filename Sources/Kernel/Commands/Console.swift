@@ -17,8 +17,8 @@ public struct Console: Sendable {
             && environment["TERM"] != "dumb"
     }
 
-    /// Prints the result of a command: one JSON object with `--json`, otherwise text. Control characters in the text are
-    /// escaped, even in a file or a pipe, because its content may be shown on a terminal later.
+    /// Prints the result of a command: one JSON object with `--json`, otherwise text. Control characters in the text
+    /// are escaped, even in a file or a pipe, because its content may be shown on a terminal later.
     ///
     /// - Parameter isExact: whether a file or a pipe receives the exact text, because a program reads it.
     public func result(
@@ -90,8 +90,8 @@ public struct Console: Sendable {
     }
 }
 
-/// A table whose columns are as wide as their widest cell. On a terminal, the cells of the widest columns are wrapped, so
-/// that the table fits.
+/// A table whose columns are as wide as their widest cell. On a terminal, the cells of the widest columns are wrapped,
+/// so that the table fits.
 public struct TextTable {
     private var rows: [[String]]
 

@@ -1,8 +1,8 @@
 import Postgres
 import SQL
 
-/// Finds the statements of a replay that would write to another server through foreign tables. The migration has written
-/// there once. Statements within functions and DO are not seen.
+/// Finds the statements of a replay that would write to another server through foreign tables. The migration has
+/// written there once. Statements within functions and DO are not seen.
 enum ForeignWrite {
     /// Returns the names of the tables that a statement writes to, as they are written; empty texts for names that the
     /// server cannot look up. Pure.
@@ -31,8 +31,8 @@ enum ForeignWrite {
 
     private static let beginnings = writing + ["EXECUTE"]
 
-    /// Returns whether statements of a script may create foreign tables before others write: by their text, or by functions
-    /// that they call. Pure.
+    /// Returns whether statements of a script may create foreign tables before others write: by their text, or by
+    /// functions that they call. Pure.
     static func mayFollow(in script: MigrationScript) throws -> Bool {
         if script.source.mentions("foreign") { return true }
         return try script.statements.contains {
@@ -40,8 +40,8 @@ enum ForeignWrite {
         }
     }
 
-    /// Returns the name at the beginning of some words; nil if there is none, and an empty text if the server cannot look
-    /// it up.
+    /// Returns the name at the beginning of some words; nil if there is none, and an empty text if the server cannot
+    /// look it up.
     private static func name(_ words: ArraySlice<ScriptWord>) -> String? {
         var rest = words.drop { ["TABLE", "ONLY"].contains($0.keyword) }
         // MERGE has an UPDATE without a name.
@@ -63,8 +63,8 @@ enum ForeignWrite {
         try !connection.query("SELECT FROM pg_catalog.pg_foreign_table LIMIT 1").isEmpty
     }
 
-    /// Returns whether a statement, or the prepared statement that it executes, writes to a foreign table. PREPARE writes
-    /// nothing.
+    /// Returns whether a statement, or the prepared statement that it executes, writes to a foreign table. PREPARE
+    /// writes nothing.
     static func isMade(by words: [ScriptWord], on connection: isolated Connection) throws -> Bool {
         switch words.first?.keyword {
         case "PREPARE": return false
@@ -88,8 +88,8 @@ enum ForeignWrite {
         }
     }
 
-    /// Returns whether one of the tables is a foreign table, has one among its partitions and child tables, or is a view
-    /// that reads one.
+    /// Returns whether one of the tables is a foreign table, has one among its partitions and child tables, or is a
+    /// view that reads one.
     private static func isForeign(_ names: [String], on connection: isolated Connection) throws -> Bool {
         guard !names.isEmpty, try isPossible(on: connection) else { return false }
         if names.contains("") { return true }

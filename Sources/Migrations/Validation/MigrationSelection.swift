@@ -49,8 +49,8 @@ struct MigrationSelection: Sendable {
     let findings: [Finding]
 
     /// - Parameters:
-    ///   - records: the system's records in the ledger; nil to select all migrations, except opt-in migrations that were
-    ///     not chosen.
+    ///   - records: the system's records in the ledger; nil to select all migrations, except opt-in migrations that
+    ///     were not chosen.
     ///   - applied: what the ledger knows beyond the records.
     /// - Throws: `MigrationError.missingFile` for an applied migration whose file does not exist; `SQLScriptError`.
     init(

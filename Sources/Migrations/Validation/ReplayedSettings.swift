@@ -52,8 +52,8 @@ enum ReplayedSettings {
 
     /// Makes a scratch database have the settings of another database, as far as the role may make them.
     ///
-    /// - Returns: the settings for connecting to the scratch database. They contain what was made for the other database,
-    ///   because the role may have the same settings in all databases, and may not make some for a database.
+    /// - Returns: the settings for connecting to the scratch database. They contain what was made for the other
+    ///   database, because the role may have the same settings in all databases, and may not make some for a database.
     /// - Throws: `PostgresError`.
     static func copy(
         from server: ConnectionSettings, to scratch: ConnectionSettings

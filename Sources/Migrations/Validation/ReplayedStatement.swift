@@ -43,8 +43,8 @@ enum ReplayedStatement {
         }
     }
 
-    /// Privileges on the database are given on the scratch database, because later statements may require them. Those on
-    /// other objects of the server are not.
+    /// Privileges on the database are given on the scratch database, because later statements may require them. Those
+    /// on other objects of the server are not.
     ///
     /// - Parameter on: the index of ON.
     private static func ofDatabase(_ words: [ScriptWord], _ on: Int, in source: [UInt8]) -> [String] {
