@@ -58,7 +58,9 @@ let package = Package(
             "Kernel", "CYAML", "Ledger", "Migrations", "Postgres", "Processes", "Reporting", "SQL", "Scheduling",
             "Storage", "Telemetry"),
         module("CommandLine", "Kernel", "Reporting"),
-        module("Auditing", "CSystem", "Kernel", "Ledger", "Postgres", "Processes", "Reporting", "Storage", "Telemetry"),
+        module(
+            "Auditing", "CSystem", "Hashing", "Kernel", "Ledger", "Postgres", "Processes", "Reporting", "Storage",
+            "Telemetry"),
         feature("Migrations", "Ledger", "Migrations", "Postgres", "Reporting", "Telemetry"),
         feature("Schema", "Catalog", "Ledger", "Migrations", "Postgres", "Reporting", "SQL", "Telemetry"),
         feature(
@@ -70,10 +72,8 @@ let package = Package(
         feature("Program", "Ledger", "Postgres", "Reporting", "SQL", "Scheduling", "Telemetry"),
         module(
             "ReeveApp", "BackupsFeature", "LedgerFeature", "MaintenanceFeature", "MigrationsFeature",
-            "MonitoringFeature",
-            "ProgramFeature", "SchemaFeature", "AdminHTTP", "CommandLine", "Kernel", "Ledger", "Postgres", "Processes",
-            "Reporting",
-            "Scheduling", "Telemetry"),
+            "MonitoringFeature", "ProgramFeature", "SchemaFeature", "AdminHTTP", "CommandLine", "Kernel", "Ledger",
+            "Postgres", "Processes", "Reporting", "Scheduling", "Telemetry"),
         .executableTarget(name: "reeve", dependencies: ["ReeveApp"], swiftSettings: strict),
         .target(
             name: "TestSupport", dependencies: ["HTTPClient", "Migrations", "Postgres", "Processes"],
@@ -84,8 +84,7 @@ let package = Package(
         tests("LedgerTests", "Ledger", "Postgres", "TestSupport"),
         tests(
             "BackupsTests", "Backups", "Catalog", "HTTPClient", "Hashing", "Ledger", "Migrations", "Postgres",
-            "Processes",
-            "SQL", "Storage", "TestSupport"),
+            "Processes", "SQL", "Storage", "TestSupport"),
         tests("StorageTests", "HTTPClient", "Hashing", "Processes", "Storage", "TestSupport"),
         tests("CatalogTests", "Catalog", "Migrations", "Postgres", "Processes", "SQL", "TestSupport"),
         tests("MigrationsTests", "Migrations", "Catalog", "Ledger", "Postgres", "TestSupport"),
@@ -98,7 +97,6 @@ let package = Package(
             "ReeveAppTests", "ReeveApp", "AdminHTTP", "Auditing", "Backups", "BackupsFeature", "Catalog", "CommandLine",
             "Kernel", "Ledger", "LedgerFeature", "MaintenanceFeature", "Migrations", "MigrationsFeature",
             "MonitoringFeature", "Postgres", "Processes", "ProgramFeature", "Reporting", "SQL", "Scheduling", "Storage",
-            "Telemetry", "TestSupport",
-            "reeve"),
+            "Telemetry", "TestSupport", "reeve"),
     ]
 )

@@ -44,6 +44,9 @@ public enum BackupError: Error, CustomStringConvertible {
     case notInBackup(String)
     /// No backup of the database has this table.
     case notInAnyBackup(String)
+    /// The partition cannot be restored in this way without `root`: a scratch server distributes the rows of all its
+    /// partitions anew.
+    case routed(table: String, root: String)
     /// The restored tables need these objects, which the target lacks, and which are not created with the tables.
     case needed([String])
     case targetHas([String])
@@ -178,6 +181,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .badOutput(let program, let reason): "\(program) did not write a valid backup part: \(reason)"
         case .notInBackup(let name): "the backup has no \(name)"
         case .notInAnyBackup(let name): "the backups have no \(name)"
+        case .routed(let table, let root):
+            "\(table) cannot be restored without \(root) here: which partition a row belongs to differs in each database"
         case .needed(let what): "the tables need objects that the target lacks: \(what.joined(separator: ", "))"
         case .needsIdentity(let id):
             (id.map { "backup \($0) is" } ?? "the backups are") + " encrypted, and no identity is given"
@@ -276,6 +281,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noBackup: "list the backups of each repository with 'reeve backup list'"
         case .badOutput(let program, _): "run \(program) by hand to see what it writes"
         case .notInBackup, .notInAnyBackup: "list the tables with 'reeve backup show'"
+        case .routed(_, let root): "restore \(root), with all its partitions"
         case .needed: "create them first, or restore whole schemas with --schema"
         case .needsIdentity: "name the identity file with --identity, or set backup.identity"
         case .needsSigningKey: "set backup.signing_key to the file with the key"

@@ -31,8 +31,8 @@ public struct BackupMaker: Sendable {
         public var checksRoom = true
         /// Whether the passwords of roles are backed up, as the server stores them. Requires a superuser.
         public var hasRolePasswords = false
-        /// The key that the manifest is signed with; nil: it is not signed.
-        public var signingKey: SigningKey?
+        /// The keys that manifests are signed with. The first one signs; if there is none, the manifest is not signed.
+        public var signingKeys: [SigningKey] = []
         /// Called with the ID of a backup before any of it is written. Each attempt has its own ID.
         public var begun: (@Sendable (String) -> Void)?
         /// This option has two effects:
@@ -120,6 +120,9 @@ public struct BackupMaker: Sendable {
                 ?? 0
         }
         try await destinations.each { try await checkRoom($0, databaseBytes: bytes) }
+        let evidence = try await connection.with {
+            try RepositoryReview.Evidence.read(keys: settings.signingKeys, on: $0)
+        }
         let server = await connection.serverVersion
         let tools = try await BackupTools.dumping(server: server, beside: connection)
         // Another session may have requested a lock on a table after the snapshot's session locked it and before the
@@ -135,7 +138,7 @@ public struct BackupMaker: Sendable {
                     snapshot.relations, hasLargeObjects: snapshot.hasLargeObjects, server: server, settings.sizes)
                 let run = BackupRun(
                     maker: self, tools: tools, snapshot: snapshot, plan: plan, lock: lock, destinations: destinations,
-                    progress: progress)
+                    evidence: evidence, progress: progress)
                 id = run.id
                 if !snapshot.holdsLocks {
                     logger.notice(

@@ -14,6 +14,8 @@ struct BackupRun: Sendable {
     let snapshot: SnapshotTransaction
     let lock: BackupLock
     let destinations: Destinations
+    /// What is known about the earlier backups.
+    let evidence: RepositoryReview.Evidence
     let progress: @Sendable (String, Int) -> Void
     let id: String
     let plan: DumpPlan
@@ -23,7 +25,7 @@ struct BackupRun: Sendable {
 
     init(
         maker: BackupMaker, tools: BackupTools, snapshot: SnapshotTransaction, plan: DumpPlan, lock: BackupLock,
-        destinations: Destinations,
+        destinations: Destinations, evidence: RepositoryReview.Evidence,
         progress: @escaping @Sendable (String, Int) -> Void
     ) {
         self.maker = maker
@@ -31,6 +33,7 @@ struct BackupRun: Sendable {
         self.snapshot = snapshot
         self.lock = lock
         self.destinations = destinations
+        self.evidence = evidence
         self.progress = progress
         // The sessions are: the snapshot's session, one session for each dump, and one for each reader.
         isCrowded = !snapshot.holdsLocks || snapshot.isCrowded(by: plan.sessions(readers: maker.settings.jobs))
@@ -82,7 +85,7 @@ struct BackupRun: Sendable {
         let server = await snapshot.connection.serverVersion
         // Start the dumps first. If another session requested a stronger lock on a table before the dumps start, the
         // dumps would queue behind that session.
-        let previous = Task { try await destinations.newest(of: maker.name) }
+        let previous = Task { try await destinations.newest(of: maker.name, against: evidence) }
         async let data = DataDump(self, plan) { try await reuse(of: try await previous.value) }.finish()
         async let catalogText = maker.timing("the catalog is read") { try await self.catalog() }
         let around = try await maker.timing("settings, roles and sequences are read") { try await surroundings() }
@@ -113,7 +116,7 @@ struct BackupRun: Sendable {
             roles: around.roles.filter(Set(rolesAfter).contains), parts: parts, estate: around.estate,
             access: around.access, origin: around.origin, previous: try await previous.value?.link)
         let name = "\(manifest.prefix)/\(Manifest.name)"
-        let encoded = try manifest.readable(as: name, signedBy: maker.settings.signingKey)
+        let encoded = try manifest.readable(as: name, signedBy: maker.settings.signingKeys.first)
         let began = ContinuousClock.now
         defer { maker.settings.timed?("the manifest is written", ContinuousClock.now - began) }
         try await destinations.each { repository in

@@ -36,7 +36,17 @@ struct CatalogTable: Sendable {
         self.columns = columns(table)
         key = Self.key(of: table, in: catalog)
         var members: [StoredTable] = []
-        var next: [(table: FetchedTable, above: [FetchedTable])] = [(table, [])]
+        func parent(_ one: FetchedTable) -> FetchedTable? {
+            catalog[identity(one)]?["partition of"].flatMap { text in
+                var scanner = NameScanner(text)
+                return scanner.table()
+            }
+        }
+        // A catalog is input: a table may be named as its own ancestor.
+        var known: Set<FetchedTable> = [table]
+        var above: [FetchedTable] = []
+        while let one = parent(above.last ?? table), known.insert(one).inserted { above.append(one) }
+        var next: [(table: FetchedTable, above: [FetchedTable])] = [(table, above)]
         let partitions = Dictionary(grouping: catalog.objects.values.filter { $0.identity.kind == .table }) { one in
             one["partition of"].flatMap { text -> FetchedTable? in
                 var scanner = NameScanner(text)
@@ -51,9 +61,9 @@ struct CatalogTable: Sendable {
                         isRerouted: false))
             }
             next += (partitions[one] ?? []).compactMap { object in
-                object.identity.schema.map {
-                    (FetchedTable(schema: $0, name: object.identity.name), [one] + above)
-                }
+                guard let schema = object.identity.schema else { return nil }
+                let partition = FetchedTable(schema: schema, name: object.identity.name)
+                return known.insert(partition).inserted ? (partition, [one] + above) : nil
             }
         }
         self.members = members.sorted { $0.table < $1.table }

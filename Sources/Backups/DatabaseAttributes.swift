@@ -50,8 +50,8 @@ struct DatabaseAttributes: Sendable, Equatable {
             }
         } else {
             result.unread = [
-                "the options of user mappings and the properties of subscriptions, because the role that "
-                    + "made the backup is not a superuser"
+                "the options of foreign servers, wrappers, tables and columns, user mappings, and the properties of "
+                    + "subscriptions, because the role that made the backup is not a superuser"
             ]
         }
         return result
@@ -91,26 +91,34 @@ struct DatabaseAttributes: Sendable, Equatable {
     /// - Parameter isSameVersion: whether both servers have the same major version. Otherwise, a property that only one
     ///   of them has is not compared, because the other server may not know it.
     func differences(from found: DatabaseAttributes, isSameVersion: Bool) -> [RestoreDifference] {
-        func objects(_ attributes: DatabaseAttributes) -> Set<[ExactText]> {
-            Set(attributes.values.keys.map { [$0.kind, $0.object] })
-        }
-        let (here, there) = (objects(self), objects(found))
+        // What one side could not read is not compared.
+        let isPartial = !unread.isEmpty || !found.unread.isEmpty
+        let (values, other) = isPartial ? (readable, found.readable) : (values, found.values)
+        func objects(_ values: [Key: ExactText]) -> Set<[ExactText]> { Set(values.keys.map { [$0.kind, $0.object] }) }
+        let (here, there) = (objects(values), objects(other))
         // Whole objects that one side lacks have one difference.
         let whole = here.symmetricDifference(there).sorted { $0.lexicographicallyPrecedes($1) }.map {
             RestoreDifference(
                 kind: $0[0].text, object: $0[1].text, expected: here.contains($0) ? "present" : "none",
                 found: here.contains($0) ? "missing" : "present")
         }
-        let keys = Set(values.keys).union(found.values.keys).filter {
+        let keys = Set(values.keys).union(other.keys).filter {
             let object = [$0.kind, $0.object]
-            return here.contains(object) && there.contains(object) && values[$0] != found.values[$0]
-                && (isSameVersion || values[$0] != nil && found.values[$0] != nil)
+            return here.contains(object) && there.contains(object) && values[$0] != other[$0]
+                && (isSameVersion || values[$0] != nil && other[$0] != nil)
         }
         return whole
             + keys.sorted().map {
                 RestoreDifference(
                     kind: $0.kind.text, object: "\($0.object.text): \($0.property.text)",
-                    expected: values[$0]?.text ?? "default", found: found.values[$0]?.text ?? "default")
+                    expected: values[$0]?.text ?? "default", found: other[$0]?.text ?? "default")
             }
+    }
+
+    /// The attributes that every role may read: those that `AttributeQuery.secrets` does not return.
+    private var readable: [Key: ExactText] {
+        values.filter { key, _ in
+            key.property != "digest of the options" && key.kind != "user mapping" && key.kind != "subscription"
+        }
     }
 }

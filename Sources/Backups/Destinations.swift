@@ -82,13 +82,15 @@ final class Destinations: @unchecked Sendable {
         return PartSink(self, writers, throttle)
     }
 
-    /// Returns the newest backup that any repository has.
+    /// Returns the newest backup that any repository has, and that can be relied on. A new backup refers to its parts,
+    /// and vouches for them.
     ///
     /// - Throws: the error of the last repository, if all have failed.
-    func newest(of database: String) async throws -> StoredManifest? {
+    func newest(of database: String, against evidence: RepositoryReview.Evidence) async throws -> StoredManifest? {
         let found = Gathered<StoredManifest>()
         try await each { repository in
-            if let last = try await repository.stored(of: database).last { found.add([last]) }
+            let review = RepositoryReview(of: try await repository.contents(of: database), against: evidence)
+            if let last = review.usable.last { found.add([last]) }
         }
         return found.all.max { ($0.manifest.began, $0.manifest.id) < ($1.manifest.began, $1.manifest.id) }
     }

@@ -73,17 +73,19 @@ extension Repository {
     /// - Parameters:
     ///   - identity: the identity that opens the existing parts.
     ///   - rewriting: writes a manifest again, and tells the ledger of it.
+    ///   - trusted: whether a manifest may be written again, and signed. The others are left unchanged.
     ///   - damaged: called for each manifest that cannot be read. Its parts are not encrypted again.
     ///   - progress: called with the object of each part that was encrypted again.
     /// - Returns: the number of parts that were encrypted again.
     /// - Throws: `BackupError.cannotOpen`, `.part`; `StorageError`.
     public func rewrap(
         database: String, identity: String, recipients: [String], under lock: BackupLock,
-        rewriting: ManifestRewriting, damaged: (BackupError) -> Void = { _ in },
+        rewriting: ManifestRewriting, trusted: (StoredManifest) -> Bool = { _ in true },
+        damaged: (BackupError) -> Void = { _ in },
         progress: @escaping @Sendable (String) -> Void = { _ in }
     ) async throws -> Int {
         let stored = try await stored(of: database).filter {
-            !$0.manifest.recipients.isEmpty && $0.manifest.recipients != recipients
+            !$0.manifest.recipients.isEmpty && $0.manifest.recipients != recipients && trusted($0)
         }
         let manifests = stored.map(\.manifest)
         if rewriting.key == nil, let signed = stored.first(where: { $0.signature != nil }) {

@@ -55,11 +55,13 @@ extension Manifest {
     private var hasPlausibleNumbers: Bool {
         let sizes = 0...1 << 44
         let counts = 0...1 << 42
+        let total = 1 << 50
         let slices = parts.compactMap(\.slice)
         return parts.count <= 1 << 18 && tables.count <= 1 << 20 && sizes.contains(databaseBytes)
             && parts.allSatisfy { sizes.contains($0.bytes) } && tables.allSatisfy { counts.contains($0.rows) }
             && slices.allSatisfy { counts.contains($0.firstPage) && counts.contains($0.rows) }
             && slices.allSatisfy { counts.contains($0.endPage ?? 0) } && counts.contains(largeObjects?.count ?? 0)
+            && parts.reduce(0) { $0 + $1.bytes } <= total && tables.reduce(0) { $0 + $1.rows } <= total
             && (-1...Int(Int32.max)).contains(access?.limit ?? -1) && (90_000...9_999_999).contains(server)
     }
 }

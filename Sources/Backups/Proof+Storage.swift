@@ -60,6 +60,21 @@ extension Proof {
         return try? JSONDecoder().decode(Proof.self, from: Data(proof))
     }
 
+    /// Returns the result of the newest test of a backup, if a signature or the ledger vouches for it. If there is
+    /// neither a key nor a ledger, returns the result that the repository has.
+    public static func readVouched(
+        _ stored: StoredManifest, in repository: Repository, against evidence: RepositoryReview.Evidence
+    ) async throws -> Proof? {
+        if let signed = try await readSigned(stored, in: repository, keys: evidence.keys) { return signed }
+        guard let proof = try await read(stored.manifest, in: repository), proof.backup == stored.manifest.id else {
+            return nil
+        }
+        guard let records = evidence.records, evidence.estate != nil else { return evidence.keys.isEmpty ? proof : nil }
+        let record = records.first { $0.id == stored.manifest.id && $0.place == repository.store.place }
+        guard let record, record.testedAt != nil, (record.provenAt != nil) == proof.isProved else { return nil }
+        return proof
+    }
+
     private static func bytes(
         _ name: String, of manifest: Manifest, in repository: Repository
     ) async throws -> [UInt8]? {

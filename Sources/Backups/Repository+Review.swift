@@ -23,28 +23,41 @@ extension Repository {
         try await store.make()
         if try await store.mark() != nil { return false }
         // A repository of an earlier version has backups and no mark.
-        let other = try await store.list("").map(\.name).first { name in
-            let parts = name.split(separator: "/")
-            return parts.count < 2 || parts.count == 2 && parts[1] != RepositoryOwner.name
+        if let other = try await store.listAll().map(\.name).first(where: { !Self.isOurs($0) }) {
+            throw StorageError.occupied(place: store.place, object: other)
         }
-        if let other { throw StorageError.occupied(place: store.place, object: other) }
         try await store.write(RepositoryMark(since: Timestamp.now.rfc3339).encoded(), to: RepositoryMark.name)
         return true
     }
+
+    /// Whether a name is one that objects of a repository have: `DATABASE/ID/PART`, `DATABASE/owner.json`, or an object
+    /// beside the backups, such as an anchor of an audit chain. Everything else was put there by somebody else.
+    static func isOurs(_ name: String) -> Bool {
+        let words = name.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+        if words.count > 1, words[0] == anchors { return ObjectName.isValid(name) }
+        if words.count == 2 { return ObjectName.isValid(name) && words[1] == RepositoryOwner.name }
+        return ObjectName.isValid(name) && words.count == 3 && Manifest.time(ofID: words[1]) != nil
+    }
+
+    /// The folder of the anchors of audit chains (`Auditing`).
+    private static let anchors = "audit.anchors"
 }
 
 extension RepositoryReview.Evidence {
     /// Reads what the ledger of a database knows about its backups.
     ///
+    /// - Parameter keys: the keys that manifests are signed with.
     /// - Throws: `LedgerError`; `PostgresError`.
+    public static func read(keys: [SigningKey] = [], on connection: isolated Connection) throws -> Self {
+        var evidence = Self()
+        evidence.estate = try RepositoryOwner.read(on: connection)?.estate
+        evidence.records = evidence.estate == nil ? [] : try BackupLedger.records(on: connection)
+        evidence.keys = keys
+        return evidence
+    }
+
+    /// Reads the same over a connection of its own.
     public static func read(from server: ConnectionSettings) async throws -> Self {
-        try await Connection.opened(server) { connection in
-            try await connection.with { connection in
-                var evidence = Self()
-                evidence.estate = try RepositoryOwner.read(on: connection)?.estate
-                evidence.records = evidence.estate == nil ? [] : try BackupLedger.records(on: connection)
-                return evidence
-            }
-        }
+        try await Connection.opened(server) { connection in try await connection.with { try read(on: $0) } }
     }
 }

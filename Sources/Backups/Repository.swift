@@ -148,9 +148,13 @@ public struct Repository: Sendable {
     /// Returns the newest backup that a test has shown to be restorable, and the result of that test.
     ///
     /// - Throws: `StorageError`.
-    public func lastProven(of database: String) async throws -> (manifest: Manifest, proof: Proof)? {
-        for manifest in try await manifests(of: database).reversed() {
-            if let proof = try await Proof.read(manifest, in: self), proof.isProved { return (manifest, proof) }
+    public func lastProven(
+        of database: String, against evidence: RepositoryReview.Evidence
+    ) async throws -> (manifest: Manifest, proof: Proof)? {
+        for stored in try await stored(of: database).reversed() {
+            if let proof = try await Proof.readVouched(stored, in: self, against: evidence), proof.isProved {
+                return (stored.manifest, proof)
+            }
         }
         return nil
     }

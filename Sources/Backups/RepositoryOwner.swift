@@ -65,6 +65,11 @@ extension Repository {
         if !marks.isEmpty, !marks.contains(mark.id), !adopts {
             throw BackupError.exchanged(place: store.place, expected: marks.sorted()[0], found: mark.id)
         }
+        // The owner's object may be left where the backups are gone.
+        let expected = records.filter { $0.excusedAt == nil }
+        if !adopts, !expected.isEmpty, try await ids(of: database).isEmpty {
+            throw BackupError.emptied(place: store.place, name: database, backups: expected.count)
+        }
         let known = try await owner(of: database)
         if let known, let own, known.isSame(as: own), known.origin != nil { return mark }
         if let known, own.map(known.isSame) != true, !adopts || own == nil {
@@ -72,9 +77,6 @@ extension Repository {
                 place: store.place, name: database, owner: known, isCopy: known.estate == own?.estate)
         }
         guard let own else { return mark }
-        if known == nil, !adopts, !records.isEmpty, try await ids(of: database).isEmpty {
-            throw BackupError.emptied(place: store.place, name: database, backups: records.count)
-        }
         try await store.write(Array(try JSONEncoder().encode(own)), to: "\(database)/\(RepositoryOwner.name)")
         return mark
     }

@@ -77,15 +77,21 @@ public struct RepositoryReview: Sendable {
     /// The sound backups that the ledger or a signature vouches for.
     public var usable: [StoredManifest] { sound.filter { !unrecorded.contains($0.manifest.id) } }
 
-    /// Whether the ledger's record of a backup, in any repository, was made by the backup's maker or confirmed by a
-    /// test, or the manifest is signed. Without a ledger, nothing is known.
+    /// Whether the ledger's record of a backup, in any repository, was made by the backup's maker, or the manifest is
+    /// signed. Without a ledger, nothing is known. A test vouches for nothing: it compares a backup with its own
+    /// manifest.
     private static func isVouchedFor(_ stored: StoredManifest, _ evidence: Evidence) -> Bool {
         guard let records = evidence.records, evidence.estate != nil else { return true }
         return stored.isSigned(with: evidence.keys)
             || records.contains {
-                $0.id == stored.manifest.id && (!$0.isFound || $0.provenAt != nil)
+                $0.id == stored.manifest.id && !$0.isFound
                     && ($0.manifests.isEmpty || $0.manifests.contains(stored.sha256))
             }
+    }
+
+    /// Returns the problem of a backup that is not usable.
+    public func problem(with id: String) -> RepositoryProblem {
+        problems.first { $0.id == id } ?? problems.first { $0.id == nil } ?? .unrecorded(id: id)
     }
 
     /// A repository's contents and their review.
@@ -228,8 +234,8 @@ public enum RepositoryProblem: Sendable, Equatable, CustomStringConvertible {
         case .unmarked: "it has no mark of a repository"
         case .future(let id, let startedAt): "backup \(id) claims to have begun in the future, at \(startedAt)"
         case .unrecorded(let id):
-            "the ledger does not record backup \(id), and nothing has proved it: its maker was killed, or something "
-                + "else wrote it"
+            "the maker of backup \(id) has not recorded it in the ledger: it was killed, or something else wrote the "
+                + "backup"
         case .exchanged(let expected, let found):
             "this is the repository \(found), but the ledger knows the repository \(expected) at this place"
         case .emptied(let backups):
@@ -250,8 +256,8 @@ public enum RepositoryProblem: Sendable, Equatable, CustomStringConvertible {
         switch self {
         case .unmarked: "check that its disk is mounted; if it is, run 'reeve backup init'"
         case .future: "check the clock of this machine; if it is right, remove the folder of this backup by hand"
-        case .unrecorded(let id):
-            "make a new backup; or test this one with 'reeve backup test \(id)', and use its ID or --allow-unverified"
+        case .unrecorded:
+            "make a new backup; or, if this one is known to be genuine, use its ID or --allow-unverified"
         case .exchanged:
             "check that the right disk is mounted; to use this repository from now on, run 'reeve backup create "
                 + "--adopt'"

@@ -41,21 +41,39 @@ struct RowSource: Sendable {
 
     /// Where the rows go that a script inserts into a table. A script of pg_dump may insert the rows of a partition
     /// into the root of its partitions.
-    var destinations: [FetchedTable: CopyFilter.Destination] {
+    ///
+    /// - Parameter tables: the tables of which the script contains rows.
+    func destinations(of tables: [StoredTable]) -> [FetchedTable: CopyFilter.Destination] {
         var destinations: [FetchedTable: CopyFilter.Destination] = [:]
         for one in tables where one.hasRows {
-            let root = one.ancestors.last { targets[$0] != nil }
-            let into = (one.isRerouted ? root : nil) ?? one.table
             func destination(_ table: FetchedTable) -> CopyFilter.Destination {
                 CopyFilter.Destination(
                     path: (targets[table] ?? table).path, columns: Set(one.columns.map(ExactText.init)))
             }
-            destinations[one.table] = destination(into)
+            destinations[one.table] = destination(one.isRerouted ? root(of: one) ?? one.table : one.table)
             if let named = one.ancestors.last, destinations[named] == nil {
-                destinations[named] = destination(root ?? one.table)
+                destinations[named] = destination(root(of: one) ?? one.table)
             }
         }
         return destinations
+    }
+
+    /// The topmost of the table's ancestors that are restored, too.
+    private func root(of one: StoredTable) -> FetchedTable? { one.ancestors.last { targets[$0] != nil } }
+
+    /// Returns the tables that are read from a part, in groups that are each read by a run of its own. A script that
+    /// inserts rows into a root does not say which partition they are of. So if the partitions go to different tables,
+    /// because they are restored without the root, each has its own script.
+    func groups(in part: Manifest.Part) -> [[StoredTable]] {
+        let inPart = Set(part.tables.map(ExactText.init))
+        let wanted = tables.filter { inPart.contains(ExactText($0.table.path)) }
+        let families = Dictionary(grouping: wanted) { $0.ancestors.last ?? $0.table }.values
+        func isApart(_ family: [StoredTable]) -> Bool {
+            Set(family.map { ExactText((targets[root(of: $0) ?? $0.table] ?? $0.table).path) }).count > 1
+        }
+        let apart = families.filter(isApart).flatMap { $0 }.sorted { $0.table < $1.table }.map { [$0] }
+        let together = families.filter { !isApart($0) }.flatMap { $0 }
+        return apart + (together.isEmpty ? [] : [together])
     }
 
     /// The settings under which the rows were written. The data of COPY has its own encoding.
@@ -79,19 +97,26 @@ struct RowSource: Sendable {
     func write(
         progress: @escaping Restorer.Progress, take: @escaping @Sendable (UnsafeRawBufferPointer) throws -> Void
     ) async throws {
-        let (parts, destinations) = (parts, destinations)
+        let parts = parts
         let reader = PartReader(restorer, parts: parts, progress)
         try Array(Self.settings.utf8).withUnsafeBytes(take)
         var rows: [FetchedTable: Int] = [:]
-        for part in parts {
+        for (part, group) in parts.flatMap({ part in groups(in: part).map { (part, $0) } }) {
             try Task.checkCancellation()
             let stream = CopyStream(
-                CopyFilter(destinations, encoding: part.slice == nil ? manifest.locale.encoding : "UTF8"))
+                CopyFilter(
+                    destinations(of: group), encoding: part.slice == nil ? manifest.locale.encoding : "UTF8"))
             do {
-                try await reader.unpack(part, through: try programs(for: part), lastMayStopEarly: part.slice == nil) {
+                let programs = try programs(for: part, group.map(\.table))
+                try await reader.unpack(part, through: programs, lastMayStopEarly: part.slice == nil) {
                     try stream.take($0, take)
                 }
-                rows.merge(try stream.finish(), uniquingKeysWith: +)
+                var found = try stream.finish()
+                // What was inserted into the root are rows of the only table of the script.
+                if group.count == 1, let root = group[0].ancestors.last, let count = found.removeValue(forKey: root) {
+                    found[group[0].table, default: 0] += count
+                }
+                rows.merge(found, uniquingKeysWith: +)
             } catch let error as CopyFilter.Malformed {
                 throw BackupError.part(object: part.object, reason: "\(error)")
             }
@@ -102,10 +127,8 @@ struct RowSource: Sendable {
     }
 
     /// Returns the programs that make a script of a part.
-    private func programs(for part: Manifest.Part) throws -> [Command] {
+    private func programs(for part: Manifest.Part, _ wanted: [FetchedTable]) throws -> [Command] {
         if part.slice != nil { return [] }
-        let inPart = Set(part.tables.map(ExactText.init))
-        let wanted = tables.map(\.table).filter { inPart.contains(ExactText($0.path)) }
         // These options also match a table that has the schema of one wanted table and the name of another. The filter
         // skips its rows.
         let options =

@@ -34,7 +34,10 @@ struct ScratchRebuild: Sendable {
         let needsRows =
             !restorer.settings.masking.isEmpty || !RowSource.canName(stored, encoding: manifest.locale.encoding)
         let settings = restorer.settings
-        if needsRows { try await checkRoom(manifest.estimatedBytes(of: known)) }
+        if needsRows {
+            try refuseRouted(known)
+            try await checkRoom(manifest.estimatedBytes(of: known))
+        }
         let scope: RestorePlan.Scope = needsRows ? .tables(known) : .definitions(of: known)
         let plan = RestorePlan(scope, of: manifest, jobs: settings.jobs, masking: settings.masking)
         let steps = plan.contents + plan.last
@@ -56,21 +59,39 @@ struct ScratchRebuild: Sendable {
         }
     }
 
+    /// Refuses partitions without their root, if the scratch server distributes their rows anew, so that it does not
+    /// know any more which of them a row was in.
+    ///
+    /// - Throws: `BackupError.routed`.
+    private func refuseRouted(_ tables: Set<FetchedTable>) throws {
+        let paths = Set(tables.map { ExactText($0.path) })
+        for table in manifest.tables where paths.contains(ExactText(table.path)) {
+            if let root = table.root, !paths.contains(ExactText(root)) {
+                throw BackupError.routed(table: table.path, root: root)
+            }
+        }
+    }
+
     /// Checks that the tables have as many rows as the manifest records, because pg_restore skips a name that it does
-    /// not find.
+    /// not find. Partitions whose rows are distributed anew are counted together.
     ///
     /// - Throws: `BackupError.part`.
     private func checkRows(_ tables: [FetchedTable]) async throws {
-        let expected = Dictionary(manifest.tables.map { (ExactText($0.path), $0.rows) }) { one, _ in one }
+        let known = Set(tables.map { ExactText($0.path) })
+        let families = Dictionary(grouping: manifest.tables.filter { known.contains(ExactText($0.path)) }) {
+            ExactText($0.root ?? $0.path)
+        }
         try await Connection.opened(scratch) { connection in
             try await connection.with { connection in
-                for table in tables {
-                    guard let rows = expected[ExactText(table.path)] else { continue }
-                    let found: Int = try connection.query("SELECT count(*) FROM ONLY \(table.path)").first?.get(0) ?? 0
+                for (head, family) in families.sorted(by: { $0.key < $1.key }) {
+                    let rows = family.reduce(0) { $0 + $1.rows }
+                    let found = try family.reduce(0) { sum, table in
+                        sum + (try connection.query("SELECT count(*) FROM ONLY \(table.path)").first?.get(0) ?? 0)
+                    }
                     if found != rows {
                         throw BackupError.part(
                             object: manifest.prefix,
-                            reason: "only \(found) of the \(rows) rows of \(table.path) were restored")
+                            reason: "only \(found) of the \(rows) rows of \(head.text) were restored")
                     }
                 }
             }

@@ -21,13 +21,15 @@ struct TableSlice: Sendable, Hashable {
     /// - `smallest`: If the smaller tables together are large, `DumpPlan` also stores the largest of them in slices,
     ///   but none below this size: to start the programs for a slice takes as long as to dump some hundred kilobytes.
     /// - `bundle`: The size of the small tables that share a part, in bytes. Whoever wants one of them reads the part.
-    /// - `slice`: The approximate size of a slice, in bytes.
+    /// - `slice`: The largest size of a slice, in bytes. A row that is changed costs the slice that it was in, and the
+    ///   slice that PostgreSQL puts its new version into. A smaller slice costs more programs.
+    /// - `mostSlices`: The slices of a table that would otherwise have more are larger.
     struct Sizes: Sendable {
         var large = 64 << 20
         var smallest = 4 << 20
         var bundle = 128 << 20
-        /// The slices are larger than `slice` if the table would otherwise have more than 64 slices.
-        var slice = 128 << 20
+        var slice = 32 << 20
+        var mostSlices = 256
     }
 
     static func isLarge(_ relation: DatabaseContent.Relation, _ sizes: Sizes) -> Bool {
@@ -50,7 +52,7 @@ struct TableSlice: Sendable, Hashable {
         }
         var pages = 1
         let wanted = Double(sizes.slice) * Double(relation.pages) / Double(relation.bytes)
-        while Double(pages * 2) <= wanted || pages * 64 < relation.pages { pages *= 2 }
+        while Double(pages * 2) <= wanted || pages * sizes.mostSlices < relation.pages { pages *= 2 }
         let starts = Array(stride(from: 0, to: relation.pages, by: pages))
         return starts.map { TableSlice(relation: relation, first: $0, end: $0 == starts.last ? nil : $0 + pages) }
     }

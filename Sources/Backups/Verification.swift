@@ -145,7 +145,7 @@ extension Repository {
     }
 
     /// Returns the objects that no manifest refers to. Manifests, test results next to a manifest, and `owner.json` are
-    /// not included.
+    /// not included, and neither are files that Reeve has not written.
     static func orphans(_ objects: [StoredObject], _ manifests: [Manifest]) -> [String] {
         let parts = Set(manifests.flatMap { $0.parts.map(\.object) })
         let names = objects.map(\.name)
@@ -155,7 +155,9 @@ extension Repository {
         let isOwner = { (name: String) in
             name.split(separator: "/").count == 2 && name.hasSuffix("/\(RepositoryOwner.name)")
         }
-        return names.filter { !parts.contains($0) && !kept.contains($0[...]) && !isOwner($0) }
+        return names.filter {
+            !parts.contains($0) && !kept.contains($0[...]) && !isOwner($0) && Repository.isOurs($0)
+        }
     }
 
     /// Checks that the store's listing contains a part, with the recorded size. A part that is not listed also passes

@@ -229,8 +229,8 @@ public enum BackupLedger {
         }
     }
 
-    /// Records the result of a restore test, unless the ledger has the result of a later one. Adds the backup if the
-    /// ledger does not have it. A time in the future counts as now.
+    /// Records the result of a restore test, unless the ledger has the result of a later one, or records another
+    /// manifest of the backup. Adds the backup if the ledger does not have it. A time in the future counts as now.
     public static func prove(
         _ backup: Entry, place: Place, _ result: TestResult, actor: String, on connection: isolated Connection
     ) throws {
@@ -241,11 +241,12 @@ public enum BackupLedger {
                 UPDATE reeve.backups b SET tested_at = t.at, differences = $3::integer, restore_seconds = $4,
                     mismatched_tables = $5, proven_at = CASE WHEN $3::integer = 0 THEN t.at END
                 FROM (SELECT least($6::timestamptz, now())) t (at)
-                WHERE id = $1 AND place = $2 AND (tested_at IS NULL OR tested_at < t.at) RETURNING id
+                WHERE id = $1 AND place = $2 AND (tested_at IS NULL OR tested_at < t.at)
+                    AND (manifests = '{}' OR $7 = ANY (manifests)) RETURNING id
                 """,
                 [
                     backup.id, place.address, result.differences, result.restoreSeconds, result.mismatchedTables,
-                    result.testedAt,
+                    result.testedAt, backup.manifest,
                 ])
             if changed.isEmpty { return }
             let action = result.differences == 0 ? "backup.proved" : "backup.refuted"

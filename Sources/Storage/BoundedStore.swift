@@ -67,6 +67,9 @@ public final class BoundedStore: Sendable {
         try await call("list", prefix) { try $0.list(prefix).filter { ObjectName.isValid($0.name) } }
     }
 
+    /// Returns all objects, also those with invalid names.
+    public func listAll() async throws -> [StoredObject] { try await call("list", "") { try $0.list("") } }
+
     /// Removes an object. It is not an error if the object does not exist.
     public func delete(_ name: String) async throws {
         try ObjectName.check(name)

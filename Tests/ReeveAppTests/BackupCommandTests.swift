@@ -44,6 +44,10 @@ struct BackupCommandTests {
         #expect(verified.status == .exited(0))
         let closed = try await run("test")
         #expect(closed.status == .exited(2))
+        let nowhere = try await run("test", "--identity", "\(folder)/none")
+        #expect(nowhere.status == .exited(2))
+        let mistake = (nowhere.object["error"] as? [String: Any])?["message"] as? String
+        #expect(mistake == "--identity: \(folder)/none: No such file or directory")
         let proved = try await run("test", id, "--identity", "\(folder)/identity")
         #expect(proved.status == .exited(0) && proved.object["proved"] as? Bool == true, "\(proved.object)")
         #expect(

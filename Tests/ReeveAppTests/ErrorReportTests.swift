@@ -453,6 +453,7 @@ import Testing
                     .beingRestored(backup: "i"), .failed,
                     "wait until the restore has ended; if it was interrupted, restore again with --confirm"
                 ),
+                (.routed(table: "p", root: "t"), .failed, "restore t, with all its partitions"),
                 (.needed(["x"]), .failed, "create them first, or restore whole schemas with --schema"),
                 (.notInAnyBackup("table t"), .failed, "list the tables with 'reeve backup show'"),
                 (

@@ -94,7 +94,7 @@ enum BackupKeyCommands {
             let (signed, refused) = try await work.sign()
             for id in refused {
                 invocation.console.note(
-                    "backup \(id) is not signed: its manifest is not the one that the ledger records")
+                    "backup \(id) is not signed: its manifest is not one that its maker has recorded in the ledger")
             }
             return DatabaseScope.Report(
                 ["signed": .array(signed.map { .string($0) }), "refused": .array(refused.map { .string($0) })],

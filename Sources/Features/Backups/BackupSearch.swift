@@ -54,6 +54,7 @@ struct BackupSearch {
             place: repository.store.place, mark: try await repository.store.mark()?.id, manifests: [stored])
         let review = RepositoryReview(of: contents, against: evidence)
         guard review.sound.isEmpty, let problem = review.problems.first(where: { $0.id == id || $0.id == nil }) else {
+            if !review.unrecorded.isEmpty { note("warning: \(RepositoryProblem.unrecorded(id: id))") }
             return stored
         }
         if allowing.contains(.unverified) {

@@ -20,7 +20,8 @@ enum BackupTask {
         }
         let repository = work.repositories[0]
         let canOpen = manifest.recipients.isEmpty || BackupSettings.identity(work.configuration) != nil
-        let proven = try await repository.lastProven(of: work.open.name)?.manifest
+        let proven = try await repository.lastProven(
+            of: work.open.name, against: await work.evidence { _ in })?.manifest
         if canOpen, let proven, proven.server != manifest.server {
             let stored = try await repository.stored(manifest.id, of: work.open.name)
             text += "; " + (try await RestoreTestTask.test(FoundBackup(repository: repository, stored: stored), work))

@@ -5,9 +5,10 @@ import Postgres
 
 /// The re-encryption of backups.
 extension BackupWork {
-    /// Encrypts all backups again for the configured recipients.
+    /// Encrypts all backups again for the configured recipients. A backup that cannot be relied on is left unchanged,
+    /// because its manifest would be signed, and recorded in the ledger.
     ///
-    /// - Returns: the number of parts that were written again, and an error for each manifest that cannot be read.
+    /// - Returns: the number of parts that were written again, and an error for each backup that was left unchanged.
     func rewrap(
         identity: String?, progress: @escaping @Sendable (String) -> Void
     ) async throws -> (parts: Int, damaged: [BackupError]) {
@@ -20,9 +21,16 @@ extension BackupWork {
             var result = (parts: 0, damaged: [BackupError]())
             for repository in repositories { try await reconcile(repository, actor: Invocation.person, on: connection) }
             for repository in repositories {
+                let reviewed = try await review(repository, on: connection)
+                let (place, usable) = (repository.store.place, Set(reviewed.review.usable.map(\.manifest.id)))
+                for stored in reviewed.contents.manifests where !usable.contains(stored.manifest.id) {
+                    let problem = reviewed.review.problem(with: stored.manifest.id)
+                    result.damaged.append(.review(place: place, problem))
+                }
                 result.parts += try await repository.rewrap(
                     database: open.name, identity: identity, recipients: settings.recipients, under: lock,
-                    rewriting: rewriting(on: connection), damaged: { result.damaged.append($0) }, progress: progress)
+                    rewriting: rewriting(on: connection), trusted: { usable.contains($0.manifest.id) },
+                    damaged: { result.damaged.append($0) }, progress: progress)
                 // A change of keys that was interrupted has left parts behind.
                 _ = try await repository.removeOrphans(of: open.name, under: lock)
             }
@@ -31,7 +39,7 @@ extension BackupWork {
     }
 
     /// Signs the backups that are not signed with the first configured key. A backup is signed only if its manifest is
-    /// the one that the ledger records.
+    /// the one that its maker has recorded in the ledger.
     ///
     /// - Returns: the IDs of the backups that were signed, and of those that were not.
     func sign() async throws -> (signed: [String], refused: [String]) {
@@ -48,7 +56,8 @@ extension BackupWork {
                 let records = try await connection.with { try BackupLedger.records(on: $0) }.filter {
                     $0.place == place
                 }
-                let known = Dictionary(records.map { ($0.id, $0.manifests) }) { one, _ in one }
+                // Whoever can write to the repository can make a backup be found.
+                let known = Dictionary(records.filter { !$0.isFound }.map { ($0.id, $0.manifests) }) { one, _ in one }
                 result.signed += try await repository.sign(
                     database: open.name, with: rewriting(on: connection), under: lock
                 ) { stored in
@@ -59,6 +68,11 @@ extension BackupWork {
             }
             return result
         }
+    }
+
+    private func review(_ repository: Repository, on connection: Connection) async throws -> RepositoryReview.Reviewed {
+        let evidence = try await connection.with { try RepositoryReview.Evidence.read(keys: keys, on: $0) }
+        return RepositoryReview.Reviewed(try await repository.contents(of: open.name), against: evidence)
     }
 
     private func rewriting(on connection: Connection) -> ManifestRewriting {

@@ -12,7 +12,7 @@ extension BackupWork {
         progress: @escaping @Sendable (String, Int) -> Void = { _, _ in }
     ) async throws -> BackupMaker.Result {
         var settings = settings
-        settings.signingKey = keys.first
+        settings.signingKeys = keys
         let maker = BackupMaker(
             database: open.database, name: open.name, repositories: repositories, settings: settings, logger: logger)
         let places = repositories.map(\.store.place)

@@ -106,7 +106,30 @@ extension BackupWork {
             try restorer(manifest, repository, order), order.selection, folder: scratchFolder,
             beside: open.database.direct)
         if let record = order.unfinished { return try await restore.makeConstraints(record, in: target) }
-        return try await restore.restore(into: target, progress: progress)
+        return try await droppingMade(target, like: manifest, order) {
+            try await restore.restore(into: target, progress: progress)
+        }
+    }
+
+    /// Runs `body`. If it fails, drops the target if it was created for this restore.
+    private func droppingMade<T: Sendable>(
+        _ target: ConnectionSettings, like manifest: Manifest, _ order: RestoreOrder, _ body: () async throws -> T
+    ) async throws -> T {
+        do {
+            return try await body()
+        } catch {
+            // If only the hook has failed, or only constraints are missing, the contents are complete.
+            switch error {
+            case BackupError.leftClosed(_, .some, _), BackupError.constraintsLeft, BackupError.outcomeUnknown:
+                throw error
+            default: break
+            }
+            guard order.isMade else { throw error }
+            // In a separate task, because the current task may be cancelled.
+            try? await Task { try await Replacement(of: target, like: manifest).dropMade() }.value
+            if case BackupError.leftClosed(_, nil, let cause) = error { throw cause }
+            throw error
+        }
     }
 
     private func restorer(
@@ -137,16 +160,8 @@ extension BackupWork {
         _ manifest: Manifest, from repository: Repository, into target: ConnectionSettings, _ order: RestoreOrder,
         progress: @escaping Restorer.Progress
     ) async throws -> RestoreOutcome {
-        do {
-            return try await fill(manifest, from: repository, into: target, order, progress: progress)
-        } catch {
-            // If only the hook has failed, the contents are complete.
-            if case BackupError.leftClosed(_, .some, _) = error { throw error }
-            guard order.isMade else { throw error }
-            // In a separate task, because the current task may be cancelled.
-            try? await Task { try await Replacement(of: target, like: manifest).dropMade() }.value
-            if case BackupError.leftClosed(_, nil, let cause) = error { throw cause }
-            throw error
+        try await droppingMade(target, like: manifest, order) {
+            try await fill(manifest, from: repository, into: target, order, progress: progress)
         }
     }
 

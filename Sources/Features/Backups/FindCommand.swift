@@ -61,14 +61,16 @@ enum FindCommand {
         }
     }
 
-    /// Reads the manifests of all repositories that answer.
+    /// Reads the manifests of the repositories. Backups that cannot be relied on are left out.
     private static func finder(_ work: BackupWork, _ invocation: Invocation) async throws -> TableFinder {
+        let note: BackupWork.Note = { invocation.console.note($0) }
+        let evidence = await work.evidence(note)
         var found: [(repository: Repository, manifests: [Manifest])] = []
         for repository in try BackupScope.repositories(invocation, work) {
-            let manifests = try await repository.manifests(of: work.open.name) {
-                invocation.console.note("warning: \($0)")
-            }
-            found.append((repository, manifests))
+            let review = RepositoryReview(of: try await repository.contents(of: work.open.name), against: evidence)
+            for problem in review.problems { note("warning: \(repository.store.place): \(problem)") }
+            for id in review.unrecorded.sorted() { note("warning: \(RepositoryProblem.unrecorded(id: id))") }
+            found.append((repository, review.sound.map(\.manifest)))
         }
         return TableFinder(
             found,

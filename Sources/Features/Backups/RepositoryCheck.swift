@@ -84,7 +84,7 @@ struct RepositoryCheck {
     }
 
     private func proofs() async throws -> [Finding] {
-        guard let (manifest, proof) = try await repository.lastProven(of: name) else {
+        guard let (manifest, proof) = try await repository.lastProven(of: name, against: evidence) else {
             return [
                 finding(.error, "no backup has been proven by a restore test", "prove one with 'reeve backup test'")
             ]

@@ -92,8 +92,9 @@ enum RepositoryCommands {
             if contents.damaged.values.contains(where: { if case .manifestNotRead = $0 { true } else { false } }) {
                 status = .failed
             }
-            for manifest in contents.manifests.map(\.manifest) {
-                let (proof, proved) = await proof(of: manifest, in: repository, console)
+            for stored in contents.manifests {
+                let manifest = stored.manifest
+                let (proof, proved) = await proof(of: stored, in: repository, evidence, console)
                 table.add(
                     [manifest.id, manifest.database, BackupText.size(manifest.bytes), manifest.finishedAt, proved]
                         + (hasSeveral ? [repository.store.place] : []))
@@ -102,10 +103,13 @@ enum RepositoryCommands {
         }
 
         private mutating func proof(
-            of manifest: Manifest, in repository: Repository, _ console: Console
+            of stored: StoredManifest, in repository: Repository, _ evidence: RepositoryReview.Evidence,
+            _ console: Console
         ) async -> (Proof?, String) {
             do {
-                guard let proof = try await Proof.read(manifest, in: repository) else { return (nil, "never tested") }
+                guard let proof = try await Proof.readVouched(stored, in: repository, against: evidence) else {
+                    return (nil, "never tested")
+                }
                 return (
                     proof, proof.isProved ? proof.testedAt : "no: \(counted(proof.differences.count, "difference"))"
                 )

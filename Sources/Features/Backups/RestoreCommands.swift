@@ -91,6 +91,11 @@ enum RestoreCommands {
             let isPartial = !order.selection.isEmpty
             let outcome: RestoreOutcome
             if isPartial {
+                if order.isMade {
+                    invocation.console.note(
+                        "the database \(target.parameters["dbname"] ?? "") is created; apart from superusers, only its "
+                            + "owner may connect to it")
+                }
                 outcome = RestoreOutcome(
                     notes: try await work.restoreTables(
                         manifest, from: repository, into: target, order, progress: progress))
