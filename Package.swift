@@ -95,7 +95,7 @@ let package = Package(
         tests("AdminHTTPTests", "AdminHTTP", "Processes"),
         tests(
             "ReeveAppTests", "ReeveApp", "AdminHTTP", "Auditing", "Backups", "BackupsFeature", "Catalog", "CommandLine",
-            "Kernel", "Ledger", "LedgerFeature", "MaintenanceFeature", "Migrations", "MigrationsFeature",
+            "Hashing", "Kernel", "Ledger", "LedgerFeature", "MaintenanceFeature", "Migrations", "MigrationsFeature",
             "MonitoringFeature", "Postgres", "Processes", "ProgramFeature", "Reporting", "SQL", "Scheduling", "Storage",
             "Telemetry", "TestSupport", "reeve"),
     ]

@@ -65,6 +65,11 @@ public struct RepositoryReview: Sendable {
             problems.append(problem)
             unsound.insert(stored.manifest.id)
         }
+        if evidence.estate == nil {
+            for stored in Self.intruders(contents.manifests) where unsound.insert(stored.manifest.id).inserted {
+                problems.append(.foreign(id: stored.manifest.id, source: stored.manifest.shownSource))
+            }
+        }
         problems += contents.damaged.sorted { $0.key < $1.key }.map { .damaged(id: $0.key, reason: "\($0.value)") }
         problems += Self.missing(contents, records ?? [:])
         problems += Self.broken(contents.manifests)
@@ -177,6 +182,20 @@ public struct RepositoryReview: Sendable {
         return manifests.compactMap { stored in
             guard let link = stored.manifest.previous, let previous = byID[link.id] else { return nil }
             return (try? previous.link) == link ? nil : .broken(id: link.id, next: stored.manifest.id)
+        }
+    }
+
+    /// Finds backups of other databases, if it is not known which database the backups are of. A database that takes over
+    /// the backups of another one refers to the last of them.
+    private static func intruders(_ manifests: [StoredManifest]) -> [StoredManifest] {
+        let ids = Set(manifests.map(\.manifest.id))
+        var known: Set<String> = []
+        return manifests.filter { stored in
+            guard let estate = stored.manifest.estate else { return false }
+            let isExpected =
+                known.isEmpty || known.contains(estate) || stored.manifest.previous.map { ids.contains($0.id) } == true
+            if isExpected { known.insert(estate) }
+            return !isExpected
         }
     }
 

@@ -1,4 +1,6 @@
 import Foundation
+import Hashing
+import Ledger
 import Postgres
 import Storage
 import TestSupport
@@ -47,6 +49,52 @@ struct KeyTests {
         }
         let still = try await old.repository.verify(manifests, of: "main", identity: identities[1])
         #expect(still.problems.isEmpty && still.orphans.isEmpty)
+    }
+
+    /// Whoever can write to the repository makes a backup with parts of their own, and the newest time.
+    @Test func `a new backup vouches for no part of a backup that cannot be relied on`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE TABLE t AS SELECT g AS a, md5(g::text) AS b FROM generate_series(1, 9000) g")
+        let vault = try await Vault()
+        let key = try #require(SigningKey([UInt8](repeating: 7, count: 32)))
+        let maker = vault.maker(database.settings) { $0.signingKeys = [key] }
+        let first = try await maker.make().manifest
+        let object = "\(first.prefix)/\(Manifest.name)"
+        let genuine = String(decoding: try await vault.repository.store.bytes(of: object), as: UTF8.self)
+        let line = try #require(genuine.split(separator: "\n").first)
+        var forged = try #require(JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+        let id = "\(first.id.dropLast(8))ffffffff"
+        forged["id"] = id
+        forged["startedAt"] = first.finishedAt
+        var parts = try #require(forged["parts"] as? [[String: Any]])
+        for index in parts.indices where parts[index]["kind"] as? String == "data" {
+            let name = "main/\(id)/data-1.dump.zst.age"
+            let original = try #require(parts[index]["object"] as? String)
+            let bytes = try await vault.repository.store.bytes(of: original)
+            try await vault.repository.store.write(bytes, to: name)
+            parts[index]["object"] = name
+        }
+        forged["parts"] = parts
+        let body = Array(try JSONSerialization.data(withJSONObject: forged))
+        try await vault.repository.store.write(
+            body + Array("\n\(Digest.hex(Digest.of(body)))\n".utf8), to: "main/\(id)/\(Manifest.name)")
+        #expect(try await vault.repository.manifests(of: "main").map(\.id) == [first.id, id])
+        let second = try await maker.make().manifest
+        #expect(second.previous?.id == first.id && second.ownBytes < second.bytes)
+        #expect(!second.parts.contains { $0.object.contains(id) })
+
+        // Nor does a change of keys.
+        let new = try await Vault()
+        let rewriting = ManifestRewriting(key: key) { _, _, _, _ in }
+        _ = try await vault.alone(on: database.settings) { lock in
+            try await vault.repository.rewrap(
+                database: "main", identity: "\(vault.folder)/identity", recipients: [new.recipient], under: lock,
+                rewriting: rewriting, trusted: { $0.isSigned(with: [key]) })
+        }
+        let stored = try await vault.repository.contents(of: "main").manifests
+        #expect(stored.filter { !$0.isSigned(with: [key]) }.map(\.manifest.id) == [id])
+        #expect(
+            stored.filter { $0.manifest.recipients == [new.recipient] }.map(\.manifest.id) == [first.id, second.id])
     }
 
     /// Nobody who has only the new identity could read the parts of the old recipients.

@@ -191,14 +191,14 @@ struct RepositoriesTests {
     @Test(.database) func severalRepositoriesAreVerifiedAndOneThatFailsIsAProblem() async throws {
         let vault = try await Vault()
         let manifest = try await vault.maker(try TestDatabase.current.settings).make().manifest
-        try await vault.repository.store.write([1], to: "main/gone/data-1.dump.zst.age")
+        try await vault.repository.store.write([1], to: "main/20260101T000000Z-0000000a/data-1.dump.zst.age")
         let empty = Repository(try await vault.other("empty"))
         let gone = Repository(UnusableStore("gone", .hung(place: "gone", calls: 1)))
         var verifier = BackupVerifier([gone, empty, vault.repository], of: "main")
         let all = try await verifier.verify()
         #expect(all.problems.map(\.description).map { $0.contains("gone cannot be read") } == [true])
         #expect(all.parts == manifest.parts.count && all.read == all.parts && all.unopened == all.parts)
-        #expect(all.bytes == manifest.bytes && all.orphans == ["main/gone/data-1.dump.zst.age"])
+        #expect(all.bytes == manifest.bytes && all.orphans == ["main/20260101T000000Z-0000000a/data-1.dump.zst.age"])
         verifier.selection = .one("latest")
         verifier.identity = vault.restoring.identity
         let one = try await verifier.verify()
@@ -218,7 +218,8 @@ struct RepositoriesTests {
         _ = try await vault.prove(first)
         // As a change of keys leaves it that was killed, and a removal.
         for name in [
-            "main/\(first.id)/roles.sql.0badcafe.zst.age", "main/gone/data-1.dump.zst.age", "main/gone/proof.json",
+            "main/\(first.id)/roles.sql.0badcafe.zst.age", "main/20260101T000000Z-0000000a/data-1.dump.zst.age",
+            "main/20260101T000000Z-0000000a/proof.json",
         ] {
             try await vault.repository.store.write([1], to: name)
         }
@@ -272,6 +273,38 @@ struct RepositoriesTests {
             #expect(throws: BackupError.self) { try Manifest.decode(bytes, object: name) }
         }
         #expect(try !refused { $0["startedAt"] = "999999-01-01T00:00:00Z" })
+    }
+}
+
+/// A place becomes a repository only if it has nothing of anybody else.
+@Suite struct InitializationTests {
+    @Test(arguments: [
+        "a.txt", "a\tb.txt", "main/a.jpg", "main/photos/a.jpg", "main/photos/2026/a.jpg", "web/css/s.css",
+        "main/20260101T000000Z-00000001/deep/a", "main/x/manifest.json",
+    ])
+    func `a folder with other people's files is refused, and nothing of it is removed`(_ name: String) async throws {
+        let folder = "/tmp/reeve-init-\(UUID().uuidString.prefix(8))"
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let path = "\(folder)/\(name)"
+        try FileManager.default.createDirectory(
+            atPath: URL(fileURLWithPath: path).deletingLastPathComponent().path, withIntermediateDirectories: true)
+        try "x".write(toFile: path, atomically: true, encoding: .utf8)
+        let repository = Repository(FolderStore(folder))
+        await #expect(throws: StorageError.self) { try await repository.initialize() }
+        #expect(FileManager.default.fileExists(atPath: path))
+        #expect(Repository.orphans([StoredObject(name: name, bytes: 1)], []).isEmpty)
+    }
+
+    @Test func `what an earlier version has written is taken over`() async throws {
+        let folder = "/tmp/reeve-init-\(UUID().uuidString.prefix(8))"
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        for name in ["main/20260101T000000Z-00000001/manifest.json", "main/owner.json", "audit.anchors/a/b"] {
+            let path = "\(folder)/\(name)"
+            try FileManager.default.createDirectory(
+                atPath: URL(fileURLWithPath: path).deletingLastPathComponent().path, withIntermediateDirectories: true)
+            try "x".write(toFile: path, atomically: true, encoding: .utf8)
+        }
+        #expect(try await Repository(FolderStore(folder)).initialize())
     }
 }
 

@@ -137,6 +137,27 @@ struct RepositoryReviewTests {
         #expect(found.problems.map(\.id) == [chain[2].manifest.id])
     }
 
+    @Test func `where no ledger tells whose the backups are, one of another database is refused`() async throws {
+        let chain = try await chain()
+        func moved(_ stored: StoredManifest, previous: Manifest.Link?) throws -> StoredManifest {
+            var manifest = stored.manifest
+            (manifest.estate, manifest.previous) = (String(repeating: "b", count: 64), previous)
+            return try Self.stored(manifest)
+        }
+        let elsewhere = Manifest.Link(id: "20260102T000000Z-99999999", content: String(repeating: "0", count: 64))
+        let intruder = try moved(chain[2], previous: elsewhere)
+        let found = review([chain[0], chain[1], intruder])
+        #expect(found.review.problems.map(\.id) == [intruder.manifest.id] && found.review.sound.count == 2)
+        #expect(found.newer == intruder.manifest.id)
+        // A database that has taken the backups over refers to the last one.
+        let heir = try moved(chain[2], previous: try chain[1].link)
+        #expect(review([chain[0], chain[1], heir]).review.problems.isEmpty)
+        let next = try moved(chain[2], previous: nil)
+        #expect(
+            review([try moved(chain[0], previous: nil), try moved(chain[1], previous: nil), next]).review.problems == []
+        )
+    }
+
     /// Such as the content of an old backup under a new name.
     @Test func `a backup that nothing vouches for is told apart`() async throws {
         let chain = try await chain()
@@ -154,7 +175,9 @@ struct RepositoryReviewTests {
                 missedAt: nil)
         }
         #expect(review(chain, records: known + [try found(isProven: false)], estate: estate).review.unrecorded == [id])
-        #expect(review(chain, records: known + [try found(isProven: true)], estate: estate).review.unrecorded == [])
+        // A test compares a backup with its own manifest, so it vouches for nothing.
+        #expect(
+            review(chain, records: known + [try found(isProven: true)], estate: estate).review.unrecorded == [id])
         let key = try #require(SigningKey([UInt8](repeating: 1, count: 32)))
         let signed = try await self.chain(key: key)
         let (vouched, _) = review(signed, records: [], estate: estate, keys: [key])

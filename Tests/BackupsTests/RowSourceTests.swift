@@ -34,6 +34,25 @@ import Testing
         #expect(missing(leaves, ["x": 1, "y": 2], ["x": 2, "y": 1]) != nil)
     }
 
+    /// A script that inserts into the root does not say which partition a row is of.
+    @Test func `partitions without their root are read one at a time`() {
+        let (x, y, other) = (stored("x", of: ["root"]), stored("y", of: ["root"]), stored("other"))
+        let root = FetchedTable(schema: "s", name: "root")
+        let part = Manifest.Part(
+            kind: .data, tables: ["x", "y", "other"].map { FetchedTable(schema: "s", name: $0).path })
+        func groups(_ tables: [StoredTable], into targets: [String]? = nil) -> [[String]] {
+            let routing = RowRouting(
+                tables, as: targets?.map { FetchedTable(schema: "s", name: $0) } ?? tables.map(\.table))
+            return routing.groups(in: part).map { $0.map(\.table.name).sorted() }
+        }
+        #expect(groups([x, y, other]) == [["x"], ["y"], ["other"]])
+        #expect(groups([x, other]) == [["other", "x"]])
+        // All rows go into one table.
+        #expect(groups([x, y], into: ["all", "all"]) == [["x", "y"]])
+        let whole = StoredTable(table: root, hasRows: false, columns: ["a"], ancestors: [], isRerouted: false)
+        #expect(groups([whole, x, y]) == [["x", "y"]])
+    }
+
     @Test func `names of another encoding than UTF-8 are used only if all encodings write them alike`() {
         #expect(RowSource.canName([stored("é")], encoding: "UTF8"))
         #expect(!RowSource.canName([stored("é")], encoding: "LATIN1"))

@@ -1,3 +1,4 @@
+import Catalog
 import Foundation
 import Postgres
 import TestSupport
@@ -83,5 +84,58 @@ struct TableFinderTests {
         #expect(difference.added == RowDifference.Rows(count: 1, first: [["11", "\\.\n"]]))
         #expect(difference.removed.count == 2 && difference.removed.first == [["1", "x"], ["11", nil]])
         #expect(difference.newColumns == ["c"] && difference.goneColumns == [])
+    }
+
+    @Test func `a partition is found whose rows are dumped for its root`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            """
+            CREATE TYPE public.kind AS ENUM ('a', 'b', 'c', 'd', 'e', 'f');
+            CREATE TABLE public.m (id int, kind public.kind) PARTITION BY HASH (kind);
+            CREATE TABLE public.m1 PARTITION OF public.m FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+            CREATE TABLE public.m2 PARTITION OF public.m FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+            INSERT INTO public.m SELECT n, (enum_range(NULL::public.kind))[1 + n % 6] FROM generate_series(1, 600) n
+            """)
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let finder = try await finder(vault)
+        for name in ["m1", "m2", "m"] {
+            let rows: Int = try await database.value("SELECT count(*) FROM public.\(name)")
+            #expect(try await finder.matches("id > 0", of: finder.history(of: name)) == [manifest.id: rows], "\(name)")
+        }
+        // The partitions alone are tables of their own, each with its rows.
+        let counts = "SELECT (SELECT count(*) FROM public.m1) || '/' || (SELECT count(*) FROM public.m2)"
+        let before: String = try await database.value(counts)
+        let name = "alone_\(UUID().uuidString.prefix(8).lowercased())"
+        try await TestCluster.runSQL("CREATE DATABASE \(name)")
+        let target = database.settings.database(name)
+        var selection = PartialRestore.Selection()
+        selection.tables = ["m1", "m2"]
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: vault.restoring)
+        _ = try await PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
+            .restore(into: target)
+        let after = try await Connection.opened(target) { try await $0.value(counts, as: String.self) }
+        #expect(after == before)
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+    }
+
+    /// A catalog is input.
+    @Test func `a table that is its own ancestor ends no search`() throws {
+        let catalog = try SchemaSnapshot.parse(
+            """
+            reeve schema snapshot 1
+            server: 15
+            schemas: public
+
+            table public.a
+              partition of: public.b
+
+            table public.b
+              partition of: public.a
+
+            """, file: "catalog"
+        ).catalog
+        let table = CatalogTable(FetchedTable(schema: "public", name: "a"), in: catalog)
+        #expect(table?.members.map(\.table.name) == ["a"])
     }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Hashing
 import Ledger
 import Postgres
 import Processes
@@ -79,7 +80,9 @@ struct BackupRecordTests {
         try await TestDatabase.current.with { _ = try $0.query("DELETE FROM reeve.backups WHERE id = $1", [id]) }
     }
 
-    @Test func `a backup that the ledger has not heard of is proven by its test`() async throws {
+    @Test func `a backup that the ledger has not heard of is tested by its ID, and vouched for by nothing`()
+        async throws
+    {
         let place = try Place()
         let environment = place.environment("a")
         let made = try await make(environment)
@@ -87,14 +90,14 @@ struct BackupRecordTests {
         // It is not taken for the newest, because anything could have written it.
         let newest = try await run(environment, "backup", "test")
         #expect(
-            newest.ending == .exited(3) && newest.errorOutput.contains("the ledger does not record backup"), "\(newest)"
-        )
+            newest.ending == .exited(3) && newest.errorOutput.contains("the maker of backup \(made)"), "\(newest)")
         let tested = try await run(environment, "backup", "test", made)
         #expect(tested.succeeded, "\(tested.output) \(tested.errorOutput)")
         let records = try await records()
         #expect(records == [made: true])
+        // A forged backup that agrees with its own manifest passes every test.
         let again = try await run(environment, "backup", "test")
-        #expect(again.succeeded, "\(again.output) \(again.errorOutput)")
+        #expect(again.ending == .exited(3), "\(again.output) \(again.errorOutput)")
         let kept = try await run(environment, "backup", "prune", "--dry-run")
         #expect(kept.output.contains("the newest proven backup"), "\(kept.output)")
     }
@@ -238,6 +241,40 @@ struct BackupRecordTests {
         let refused = try await run(
             place.environment("a", more: ["REEVE_BACKUP_SIGNING_KEY": stranger]), "backup", "test")
         #expect(refused.ending == .exited(3) && refused.errorOutput.contains("signature"), "\(refused)")
+    }
+
+    /// The content of an old backup under a new name and time.
+    @Test func `what nobody has recorded is not signed, and a result that nobody vouches for is no proof`() async throws
+    {
+        let place = try Place()
+        let key = "\(place.folder)/signing"
+        let environment = place.environment("a")
+        let genuine = try await make(environment)
+        let doctor = try await run(environment, "doctor", "--only", "backups")
+        #expect(doctor.output.contains("no backup has been proven"), "\(doctor.output)")
+        let proof = """
+            {"backup": "\(genuine)", "isProved": true, "tables": 1, "differences": [], "restoreSeconds": 1,
+            "testSeconds": 1, "testedAt": "\(Timestamp.now.rfc3339)", "server": 150000, "checks": []}
+            """
+        try proof.write(toFile: "\(place.folder)/a/main/\(genuine)/proof.json", atomically: true, encoding: .utf8)
+        let fooled = try await run(environment, "doctor", "--only", "backups")
+        #expect(fooled.output.contains("no backup has been proven"), "\(fooled.output)")
+        #expect(try await run(environment, "backup", "list").output.contains("never tested"))
+
+        let manifest = try String(contentsOfFile: place.manifest(genuine), encoding: .utf8)
+        let forged = "\(genuine.dropLast(8))ffffffff"
+        let body = try #require(manifest.split(separator: "\n").first).replacing(
+            "\"id\":\"\(genuine)\"", with: "\"id\":\"\(forged)\"")
+        try FileManager.default.createDirectory(
+            atPath: "\(place.folder)/a/main/\(forged)", withIntermediateDirectories: true)
+        try "\(body)\n\(Digest.hex(Digest.of(Array(body.utf8))))\n".write(
+            toFile: place.manifest(forged), atomically: true, encoding: .utf8)
+        let signing = environment.merging(["REEVE_BACKUP_SIGNING_KEY": key]) { $1 }
+        _ = try await run(environment, "backup", "key", "new-signing", key)
+        let signed = try await run(signing, "backup", "key", "sign")
+        #expect(signed.ending == .exited(3) && signed.errorOutput.contains("\(forged) is not signed"), "\(signed)")
+        #expect(try String(contentsOfFile: place.manifest(forged), encoding: .utf8).split(separator: "\n").count == 2)
+        #expect(try String(contentsOfFile: place.manifest(genuine), encoding: .utf8).split(separator: "\n").count == 3)
     }
 
     /// A removal that was interrupted is no loss, and a change of keys is no edited manifest.

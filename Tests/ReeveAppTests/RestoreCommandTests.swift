@@ -50,6 +50,33 @@ struct RestoreCommandTests {
         try await Connection.opened(settings.plain) { try await $0.value("SELECT (\(sql))::text", as: String?.self) }
     }
 
+    @Test func `a database that is made for a restore is dropped again if the restore fails`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        try await database.execute("CREATE TABLE t AS SELECT 1 AS a")
+        let made = try await place.run(database.settings, "backup", "create")
+        #expect(made.status == .exited(0), "\(made.object)")
+        let name = "made_\(UUID().uuidString.prefix(8).lowercased())"
+        let to = database.settings.database(name).uri
+        func restore(_ options: String...) async throws -> CommandOutcome.Ending {
+            try await ReeveBinary.json(
+                ["backup", "restore", "latest", "--to", to, "--no-input"] + options, on: database.settings,
+                environment: place.environment
+            ).status
+        }
+        func isThere() async throws -> Bool {
+            try await database.value("SELECT count(*) > 0 FROM pg_database WHERE datname = $1", [name])
+        }
+        #expect(try await restore() == .exited(6))
+        #expect(try await restore("--table", "none", "--create") == .exited(1))
+        #expect(try await !isThere())
+        #expect(try await restore("--table", "public.t", "--create") == .exited(0))
+        #expect(try await value(database.settings.database(name), "SELECT count(*) FROM t") == "1")
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+        #expect(try await restore("--create") == .exited(0))
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+    }
+
     @Test func `a table is fetched by itself, beside what is there`() async throws {
         let database = try TestDatabase.current
         let place = try await Place()
