@@ -26,12 +26,12 @@ struct Delivery: Sendable {
 
     /// Copies the tables, and returns once the transaction is committed.
     ///
-    /// - Returns: messages about schemas that are not as in the backup.
     /// psql treats any end of its input as the end of the script. So the script that the programs write does not
     /// contain the COMMIT: psql gets it only after each program has ended successfully. If any process is killed before
     /// that, this one included, the transaction is rolled back. If the answer to COMMIT is lost, the existence of the
     /// record shows whether the transaction was committed.
     ///
+    /// - Returns: messages about schemas that are not as in the backup.
     /// - Throws: `PipelineError`, `BackupError.badOutput`, `.notRestored`, `CancellationError`, if nothing was
     ///   committed; `BackupError.outcomeUnknown`.
     func copy() async throws -> [String] {

@@ -25,7 +25,7 @@ public struct TableHistory: Sendable {
         let content: [String]?
     }
 
-    /// The schema and the name of the table, quoted where necessary.
+    /// The schema and the name of the table, as `--table` takes them.
     public let table: String
     let found: FetchedTable
     /// The newest backup first.

@@ -117,6 +117,27 @@ struct HostileManifestTests {
                 == "ALTER DATABASE \"d\" SET \"search_path\" TO \(written)")
     }
 
+    /// Only a superuser, the owner of the database and the role itself can mark a database as half restored.
+    @Test(.database) func `no role that may create schemas stops the backups`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        let role = "squat_\(UUID().uuidString.prefix(8).lowercased())"
+        let mark = "\(UserSchemas.restorePrefix)wholedatabase"
+        try await database.execute(
+            "CREATE ROLE \(role)", "CREATE SCHEMA \(mark) AUTHORIZATION \(role)",
+            "COMMENT ON SCHEMA \(mark) IS '20260101T000000Z-00000001'")
+        #expect(try await database.with { try RestoreMark.backup(on: $0) } == nil)
+        _ = try await vault.maker(database.settings).make()
+        let owner: String = try await database.value("SELECT current_user::text")
+        try await database.execute("ALTER DATABASE \(database.name) OWNER TO \(role)")
+        #expect(try await database.with { try RestoreMark.backup(on: $0) } == "20260101T000000Z-00000001")
+        let error = await #expect(throws: BackupError.self) { _ = try await vault.maker(database.settings).make() }
+        if case .beingRestored? = error {} else { Issue.record("\(String(describing: error))") }
+        try await database.execute(
+            "ALTER DATABASE \(database.name) OWNER TO \(quoteIdentifier(owner))", "DROP SCHEMA \(mark)",
+            "DROP ROLE \(role)")
+    }
+
     @Test(.database) func `no role stops the backups by what it sets for itself`() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

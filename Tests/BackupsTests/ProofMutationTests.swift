@@ -173,6 +173,20 @@ struct ProofMutationTests {
     }
 
     /// Every class of properties comes back, and the proof notices when it is changed.
+    /// A manifest that leaves a table out says nothing of its rows.
+    @Test(.database) func `rows that the manifest leaves out are a difference`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute("CREATE TABLE public.a AS SELECT 1 AS n", "CREATE TABLE public.b AS SELECT 2 AS n")
+        let manifest = try await vault.maker(database.settings).make().manifest
+        var object = try #require(JSONSerialization.jsonObject(with: JSONEncoder().encode(manifest)) as? [String: Any])
+        object["tables"] = (object["tables"] as? [[String: Any]])?.filter { $0["name"] as? String != "b" }
+        let edited = try JSONDecoder().decode(Manifest.self, from: JSONSerialization.data(withJSONObject: object))
+        #expect(edited.tables.map(\.name) == ["a"])
+        let proof = try await vault.prove(edited)
+        #expect(!proof.isProved && proof.differences.contains { $0.object.contains("b") }, "\(proof.differences)")
+    }
+
     @Test(.database) func everyClassOfPropertiesIsComparedOrNamed() async throws {
         let database = try TestDatabase.current
         let vault = try await Vault()

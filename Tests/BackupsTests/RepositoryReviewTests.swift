@@ -48,9 +48,10 @@ struct RepositoryReviewTests {
 
     private func review(
         _ manifests: [StoredManifest], mark: String? = "r", damaged: [String: BackupError] = [:],
-        records: [BackupRecord]? = nil, estate: String? = nil, keys: [SigningKey] = []
+        records: [BackupRecord]? = nil, estate: String? = nil, keys: [SigningKey] = [], now: Timestamp = .now
     ) -> (review: RepositoryReview, newer: String?) {
         var evidence = RepositoryReview.Evidence()
+        evidence.now = now
         (evidence.records, evidence.estate, evidence.keys) = (records, estate, keys)
         let contents = RepositoryReview.Contents(
             place: Self.place, mark: mark, manifests: manifests, damaged: damaged)
@@ -102,6 +103,17 @@ struct RepositoryReviewTests {
         changed.finishedAt = "2026-01-02T01:00:00Z"
         let broken = review([chain[0], try Self.stored(changed), chain[2]])
         #expect(broken.review.problems == [.broken(id: changed.id, next: chain[2].manifest.id)])
+        // Every other field counts, also one that this version does not know.
+        let whole = try #require(
+            JSONSerialization.jsonObject(with: JSONEncoder().encode(chain[1].manifest)) as? [String: Any])
+        #expect(whole.count > 20)
+        let link = try chain[1].link
+        for field in Set(whole.keys).union(["unheard of"]).subtracting(["recipients"]) {
+            var edited = whole
+            edited[field] = edited[field] is String || edited[field] == nil ? "other" : ["other"]
+            let body = Array(try JSONSerialization.data(withJSONObject: edited))
+            #expect(try ManifestContent.digest(of: body) != link.content, "\(field)")
+        }
         // A change of keys is no such change.
         changed = chain[1].manifest
         changed.recipients = ["age1other"]
@@ -135,6 +147,16 @@ struct RepositoryReviewTests {
         let moved = RepositoryReview.Contents(place: "/link", mark: "r", manifests: Array(chain.prefix(2)))
         let found = RepositoryReview(of: moved, against: evidence)
         #expect(found.problems.map(\.id) == [chain[2].manifest.id])
+    }
+
+    @Test func `a backup of the future is not used`() async throws {
+        let chain = try await chain()
+        let last = chain[2].manifest
+        let early = review(chain, now: last.began - .seconds(7200))
+        #expect(early.review.problems == [.future(id: last.id, startedAt: last.startedAt)])
+        #expect(early.review.sound == Array(chain.prefix(2)) && early.newer == last.id)
+        // Clocks differ a little.
+        #expect(review(chain, now: last.began - .seconds(1800)).review.problems.isEmpty)
     }
 
     @Test func `where no ledger tells whose the backups are, one of another database is refused`() async throws {

@@ -82,4 +82,26 @@ struct SingleTableTests {
             for try await _ in group {}
         }
     }
+
+    /// Otherwise the next row gets a number that a restored row has.
+    @Test func `a sequence that a table needs goes on where it was`() async throws {
+        let database = try TestDatabase.current
+        let vault = try await Vault()
+        try await database.execute(
+            """
+            CREATE SEQUENCE public.ids START 1000; CREATE SEQUENCE public.unused START 7;
+            CREATE TABLE public.t (id int PRIMARY KEY DEFAULT nextval('public.ids'), other int DEFAULT nextval('public.unused'));
+            INSERT INTO public.t (other) SELECT 1 FROM generate_series(1, 61)
+            """)
+        let manifest = try await vault.maker(database.settings).make().manifest
+        let name = "\(database.name)_ids"
+        try await TestCluster.runSQL("CREATE DATABASE \(name) TEMPLATE template0")
+        let target = database.settings.database(name)
+        _ = try await Self.restore(FetchedTable(schema: "public", name: "t"), vault, manifest, into: target)
+        let next = try await Connection.opened(target) {
+            try await $0.value("INSERT INTO public.t DEFAULT VALUES RETURNING id || '/' || other", as: String.self)
+        }
+        #expect(next == "1061/7")
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+    }
 }

@@ -184,6 +184,50 @@ struct BackupRecordTests {
         #expect(again.succeeded, "\(again.errorOutput)")
     }
 
+    @Test func `nothing is removed or given up without being asked`() async throws {
+        let place = try Place()
+        let environment = place.environment("a", more: Self.keepingOne)
+        let (first, second) = try await makeTwo(environment)
+        let pruned = try await run(environment, "backup", "prune")
+        #expect(pruned.ending == .exited(6), "\(pruned)")
+        #expect([first, second].allSatisfy { FileManager.default.fileExists(atPath: place.manifest($0)) })
+        #expect(try await records() == [first: true, second: true])
+        try FileManager.default.removeItem(atPath: place.manifest(first))
+        _ = try await run(environment, "backup", "list")
+        let forgotten = try await run(environment, "backup", "forget", first)
+        #expect(forgotten.ending == .exited(6), "\(forgotten)")
+        #expect(try await records() == [first: true, second: true])
+    }
+
+    /// The audit chain is locked, so that the removal stops after the manifest.
+    @Test func `a removal that is killed after the manifest raises no alarm`() async throws {
+        let database = try TestDatabase.current
+        let place = try Place()
+        let environment = place.environment("a", more: Self.keepingOne)
+        let (first, second) = try await makeTwo(environment)
+        let pruning = try await Connection.opened(database.settings) { connection in
+            try await connection.with { connection in
+                _ = try connection.execute("BEGIN")
+                _ = try connection.query("SELECT FROM reeve.audit_head FOR UPDATE")
+            }
+            let pruning = try RunningReeve(
+                ["backup", "prune", "--confirm", "main"],
+                environment: ReeveBinary.environment(database.settings, environment))
+            try await waitUntil("the manifest is removed", limit: .seconds(120)) {
+                !FileManager.default.fileExists(atPath: place.manifest(first))
+            }
+            pruning.signal(SIGKILL)
+            return pruning
+        }
+        _ = try? await pruning.end()
+        let listed = try await run(environment, "backup", "list")
+        #expect(listed.succeeded, "\(listed.errorOutput)")
+        let again = try await run(environment, "backup", "prune", "--confirm", "main")
+        #expect(again.succeeded, "\(again.errorOutput)")
+        #expect(try await records() == [second: true])
+        #expect(try await audited("backup.missed", first) == 0)
+    }
+
     @Test func `prune makes the ledger forget what the repository has not, and only that`() async throws {
         let place = try Place()
         let environment = place.environment("a", more: Self.keepingOne)
