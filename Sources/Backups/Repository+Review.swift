@@ -10,8 +10,10 @@ extension Repository {
         var damaged: [String: BackupError] = [:]
         let mark = try await store.mark()
         let manifests = try await stored(of: database) { damaged[$0] = $1 }
-        return RepositoryReview.Contents(
+        var contents = RepositoryReview.Contents(
             place: store.place, mark: mark?.id, manifests: manifests, damaged: damaged)
+        contents.owner = try await recordedOwner(of: database)
+        return contents
     }
 
     /// Makes the place a repository. A place that already is one is left unchanged.

@@ -84,15 +84,22 @@ extension Repository {
     /// Returns the owner that the object `owner.json` records. If that object is missing, returns the source database
     /// of the newest backup whose manifest has an `estate`; nil if there is no such backup.
     private func owner(of database: String) async throws -> RepositoryOwner? {
+        if let recorded = try await recordedOwner(of: database) { return recorded }
+        guard let last = try await manifests(of: database).last(where: { $0.estate != nil }), let estate = last.estate
+        else { return nil }
+        return RepositoryOwner(estate: estate, source: last.source, since: last.startedAt, origin: last.origin)
+    }
+
+    /// Returns the owner that the object `owner.json` records; nil if it is missing.
+    ///
+    /// - Throws: `StorageError`.
+    func recordedOwner(of database: String) async throws -> RepositoryOwner? {
         do {
             let bytes = try await store.bytes(of: "\(database)/\(RepositoryOwner.name)")
             return (try? JSONDecoder().decode(RepositoryOwner.self, from: Data(bytes)))
                 ?? RepositoryOwner(estate: "unknown", source: "unknown", since: "")
         } catch StorageError.missing {
-            guard let last = try await manifests(of: database).last(where: { $0.estate != nil }),
-                let estate = last.estate
-            else { return nil }
-            return RepositoryOwner(estate: estate, source: last.source, since: last.startedAt, origin: last.origin)
+            return nil
         }
     }
 }

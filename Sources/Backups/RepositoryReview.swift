@@ -13,6 +13,8 @@ public struct RepositoryReview: Sendable {
         public let place: String
         /// The identifier in the repository's mark; nil if it has none.
         public let mark: String?
+        /// The database that the name belongs to; nil if the repository does not say so.
+        public var owner: RepositoryOwner?
         /// Oldest first.
         public let manifests: [StoredManifest]
         /// The manifests that cannot be read, by the ID of the backup.
@@ -59,6 +61,9 @@ public struct RepositoryReview: Sendable {
         }
         // What is not the known repository vouches for nothing in it.
         let isOurs = problems.isEmpty
+        if let estate = evidence.estate, let owner = contents.owner, owner.estate != estate {
+            problems.append(.owned(by: "\(owner)"))
+        }
         var unsound: Set<String> = []
         for stored in contents.manifests {
             guard let problem = Self.problem(of: stored, records?[stored.manifest.id], evidence) else { continue }
@@ -214,6 +219,8 @@ public enum RepositoryProblem: Sendable, Equatable, CustomStringConvertible {
     case unrecorded(id: String)
     /// Another repository is at the place than the one that the ledger knows there.
     case exchanged(expected: String, found: String)
+    /// The name belongs to another database, so no backup would be made.
+    case owned(by: String)
     /// The ledger records backups, and the repository has none.
     case emptied(backups: Int)
     /// A backup is gone that nothing has removed.
@@ -230,7 +237,7 @@ public enum RepositoryProblem: Sendable, Equatable, CustomStringConvertible {
     /// The backup that the problem is about; nil if it is about the whole repository.
     public var id: String? {
         switch self {
-        case .unmarked, .exchanged, .emptied: nil
+        case .unmarked, .exchanged, .emptied, .owned: nil
         case .unrecorded(let id), .future(let id, _), .missing(let id, _), .damaged(let id, _), .edited(let id),
             .forged(let id),
             .unsigned(let id),
@@ -243,7 +250,7 @@ public enum RepositoryProblem: Sendable, Equatable, CustomStringConvertible {
     fileprivate func rank(newest: String?) -> Int {
         switch self {
         case .exchanged, .unmarked: 0
-        case .emptied: 1
+        case .emptied, .owned: 1
         default: id == newest ? 2 : 3
         }
     }
@@ -257,6 +264,7 @@ public enum RepositoryProblem: Sendable, Equatable, CustomStringConvertible {
                 + "backup"
         case .exchanged(let expected, let found):
             "this is the repository \(found), but the ledger knows the repository \(expected) at this place"
+        case .owned(let owner): "the backups under this name belong to another database: \(owner)"
         case .emptied(let backups):
             "it has no backups of this database, but the ledger records \(backups == 1 ? "one" : "\(backups)") there"
         case .missing(let id, let finishedAt):
@@ -280,6 +288,9 @@ public enum RepositoryProblem: Sendable, Equatable, CustomStringConvertible {
         case .exchanged:
             "check that the right disk is mounted; to use this repository from now on, run 'reeve backup create "
                 + "--adopt'"
+        case .owned:
+            "configure another name under 'databases:'; or, if this database has replaced the other, take the name over "
+                + "with 'reeve backup create --adopt'"
         case .emptied:
             "check that the disk is mounted; if the backups are lost, run 'reeve backup forget --all'"
         case .missing:

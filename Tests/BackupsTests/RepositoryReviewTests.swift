@@ -149,6 +149,18 @@ struct RepositoryReviewTests {
         #expect(found.problems.map(\.id) == [chain[2].manifest.id])
     }
 
+    @Test func `a name that belongs to another database is told`() async throws {
+        var evidence = RepositoryReview.Evidence()
+        (evidence.records, evidence.estate) = ([], "a")
+        func problems(_ owner: String?) -> [RepositoryProblem] {
+            var contents = RepositoryReview.Contents(place: Self.place, mark: "r", manifests: [])
+            contents.owner = owner.map { RepositoryOwner(estate: $0, source: "other", since: "2026-01-01") }
+            return RepositoryReview(of: contents, against: evidence).problems
+        }
+        #expect(problems(nil) == [] && problems("a") == [])
+        #expect(problems("b").map(\.id) == [nil] && "\(problems("b"))".contains("other"))
+    }
+
     @Test func `a backup of the future is not used`() async throws {
         let chain = try await chain()
         let last = chain[2].manifest
