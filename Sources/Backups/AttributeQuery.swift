@@ -265,33 +265,34 @@ enum AttributeQuery {
                 AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()))
         """
 
+    /// SQL for the digest of a column of options, whose order means nothing.
+    private static func digest(of column: String) -> String {
+        "encode(sha256(convert_to(array_to_string(ARRAY(SELECT o FROM unnest(\(column)) o ORDER BY 1), chr(10)), 'UTF8')), "
+            + "'hex')"
+    }
+
     /// SQL for the attributes that only superusers may read. Options and connection strings may contain secrets, so
     /// their digests are read. A restored subscription is disabled, so that it does not take the changes meant for its
     /// source; its state is not read.
     static let secrets = """
         SELECT 'user mapping' AS kind, i.identity, 'digest of the options',
-            encode(sha256(convert_to(array_to_string(ARRAY(SELECT o FROM unnest(u.umoptions) o ORDER BY 1), chr(10)),
-                'UTF8')), 'hex')
+            \(digest(of: "u.umoptions"))
         FROM pg_user_mapping u, pg_identify_object('pg_user_mapping'::regclass, u.oid, 0) i
         UNION ALL
         SELECT 'foreign server', i.identity, 'digest of the options',
-            encode(sha256(convert_to(array_to_string(ARRAY(SELECT o FROM unnest(s.srvoptions) o ORDER BY 1), chr(10)),
-                'UTF8')), 'hex')
+            \(digest(of: "s.srvoptions"))
         FROM pg_foreign_server s, pg_identify_object('pg_foreign_server'::regclass, s.oid, 0) i
         UNION ALL
         SELECT 'foreign-data wrapper', i.identity, 'digest of the options',
-            encode(sha256(convert_to(array_to_string(ARRAY(SELECT o FROM unnest(w.fdwoptions) o ORDER BY 1), chr(10)),
-                'UTF8')), 'hex')
+            \(digest(of: "w.fdwoptions"))
         FROM pg_foreign_data_wrapper w, pg_identify_object('pg_foreign_data_wrapper'::regclass, w.oid, 0) i
         UNION ALL
         SELECT 'foreign table', i.identity, 'digest of the options',
-            encode(sha256(convert_to(array_to_string(ARRAY(SELECT o FROM unnest(t.ftoptions) o ORDER BY 1), chr(10)),
-                'UTF8')), 'hex')
+            \(digest(of: "t.ftoptions"))
         FROM pg_foreign_table t, pg_identify_object('pg_class'::regclass, t.ftrelid, 0) i
         UNION ALL
         SELECT 'column', i.identity, 'digest of the options',
-            encode(sha256(convert_to(array_to_string(ARRAY(SELECT o FROM unnest(a.attfdwoptions) o ORDER BY 1), chr(10)),
-                'UTF8')), 'hex')
+            \(digest(of: "a.attfdwoptions"))
         FROM pg_attribute a, pg_identify_object('pg_class'::regclass, a.attrelid, a.attnum) i
         WHERE a.attfdwoptions IS NOT NULL
         UNION ALL

@@ -294,11 +294,18 @@ public enum BackupLedger {
         }
     }
 
-    /// Records that an operator takes over the backups that were found in the repository.
-    public static func adopt(place: String, actor: String, on connection: isolated Connection) throws {
+    /// Records that an operator takes over backups that were found in the repository.
+    ///
+    /// - Parameter ids: the backups; nil: all of them.
+    public static func adopt(
+        ids: Set<String>? = nil, place: String, actor: String, on connection: isolated Connection
+    ) throws {
         try connection.transaction {
             let rows = try connection.query(
-                "UPDATE reeve.backups SET is_found = false WHERE place = $1 AND is_found RETURNING id", [place])
+                """
+                UPDATE reeve.backups SET is_found = false WHERE place = $1 AND is_found
+                    AND ($2::text[] IS NULL OR id = ANY ($2)) RETURNING id
+                """, [place, ids?.sorted()])
             for row in rows {
                 try Audit.append(actor: actor, action: "backup.adopted", subject: row.get(0), on: connection)
             }

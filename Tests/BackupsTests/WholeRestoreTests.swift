@@ -211,8 +211,18 @@ struct WholeRestoreTests {
     @Test(.database) func `a deadlock between two entries is not a failure`() async throws {
         let database = try TestDatabase.current
         try await database.execute("CREATE TABLE public.x (); CREATE TABLE public.y ()")
+        // Each waits until the other has its lock, or is done.
         func lock(_ one: String, _ other: String) -> String {
-            "LOCK TABLE public.\(one); SELECT pg_sleep(0.3); LOCK TABLE public.\(other); COMMENT ON TABLE public.\(one) IS 'done';"
+            """
+            LOCK TABLE public.\(one);
+            DO $$ BEGIN FOR n IN 1..3000 LOOP
+                EXIT WHEN obj_description('public.\(other)'::regclass) = 'done' OR EXISTS (
+                    SELECT FROM pg_locks WHERE relation = 'public.\(other)'::regclass AND mode = 'AccessExclusiveLock'
+                        AND granted);
+                PERFORM pg_sleep(0.01);
+            END LOOP; END $$;
+            LOCK TABLE public.\(other); COMMENT ON TABLE public.\(one) IS 'done';
+            """
         }
         let script = try ArchiveScript(
             Array(
@@ -224,6 +234,10 @@ struct WholeRestoreTests {
         let done: Int = try await database.value(
             "SELECT count(*) FROM pg_description WHERE description = 'done'", as: Int.self)
         #expect(done == 2)
+        try await waitUntil("the deadlock is counted", limit: .seconds(60)) {
+            try await database.value(
+                "SELECT deadlocks > 0 FROM pg_stat_database WHERE datname = current_database()", as: Bool.self)
+        }
     }
 
     @Test func `what depends on a failed entry fails, and the rest goes on`() throws {

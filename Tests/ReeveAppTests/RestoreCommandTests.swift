@@ -1,4 +1,5 @@
 import Foundation
+import Hashing
 import Postgres
 import Processes
 import SQL
@@ -75,6 +76,32 @@ struct RestoreCommandTests {
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
         #expect(try await restore("--create") == .exited(0))
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
+    }
+
+    /// Somebody has written a backup into the repository before the database was lost.
+    @Test func `a recovered database takes over no backup that cannot be relied on`() async throws {
+        let key = "/tmp/reeve-signing-\(UUID().uuidString.prefix(8))"
+        defer { try? FileManager.default.removeItem(atPath: key) }
+        _ = try await ReeveBinary.json(["backup", "key", "new-signing", key], environment: [:])
+        let place = try await Place(["REEVE_BACKUP_SIGNING_KEY": key])
+        try await beside(try TestDatabase.current) { settings in
+            let made = try await place.run(settings, "backup", "create")
+            let genuine = try #require((made.object["backup"] as? [String: Any])?["id"] as? String)
+            let forged = "\(genuine.dropLast(8))ffffffff"
+            func manifest(_ id: String) -> String { "\(place.folder)/repository/main/\(id)/manifest.json" }
+            let lines = try String(contentsOfFile: manifest(genuine), encoding: .utf8).split(separator: "\n")
+            let body = lines[0].replacing("\"id\":\"\(genuine)\"", with: "\"id\":\"\(forged)\"")
+            try FileManager.default.createDirectory(
+                atPath: "\(place.folder)/repository/main/\(forged)", withIntermediateDirectories: true)
+            try "\(body)\n\(Digest.hex(Digest.of(Array(body.utf8))))\n".write(
+                toFile: manifest(forged), atomically: true, encoding: .utf8)
+            try await TestCluster.runSQL("DROP DATABASE \(settings.parameters["dbname"] ?? "") WITH (FORCE)")
+            let recovered = try await place.run(settings, "recover", "--no-input", "--allow-older")
+            #expect(recovered.status == .exited(0), "\(recovered.object)")
+            let signed = try await place.run(settings, "backup", "key", "sign")
+            #expect(signed.status == .exited(3) && "\(signed.object)".contains(forged), "\(signed.object)")
+            #expect(try String(contentsOfFile: manifest(forged), encoding: .utf8).split(separator: "\n").count == 2)
+        }
     }
 
     @Test func `a table is fetched by itself, beside what is there`() async throws {
@@ -234,45 +261,56 @@ struct RestoreCommandTests {
         #expect(none.ending == .exited(1) && none.errorOutput.contains("no record"), "\(none.errorOutput)")
     }
 
+    /// On a server of its own: the check names every unfinished restore on a server, also those of other tests.
     @Test func `a database that an interrupted restore has left is named`() async throws {
-        let database = try TestDatabase.current
         let place = try await Place()
-        try await database.execute(
-            "CREATE TABLE t AS SELECT i, md5(i::text) AS noise FROM generate_series(1, 1500000) i")
-        let made = try await place.run(database.settings, "backup", "create")
-        #expect(made.status == .exited(0), "\(made.object)")
-        let reeve = try RunningReeve(
-            ["backup", "restore", "latest", "--to", database.settings.uri, "--confirm", database.name],
-            environment: ReeveBinary.environment(database.settings, place.environment))
-        try await waitUntil("rows come", limit: .seconds(120)) {
-            try await database.value(
-                """
-                SELECT count(*) > 0 FROM pg_stat_progress_copy
-                WHERE datname LIKE current_database() || '\\_new\\_%' AND tuples_processed > 1000
-                """)
+        func execute(_ settings: ConnectionSettings, _ statements: String...) async throws {
+            try await Connection.opened(settings) { connection in
+                try await connection.with { for sql in statements { try $0.execute(sql) } }
+            }
         }
-        reeve.signal(SIGKILL)
-        #expect(try await reeve.end() == -SIGKILL)
-        try await waitUntil("its sessions end", limit: .seconds(60)) {
-            try await database.value(
-                "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname LIKE current_database() || '\\_new\\_%'")
+        try await OwnServer.with { server in
+            let settings = server.database("shop")
+            try await execute(server, "CREATE DATABASE shop")
+            try await execute(
+                settings, "CREATE TABLE public.t AS SELECT i, md5(i::text) AS noise FROM generate_series(1, 1500000) i")
+            func doctor() async throws -> CommandOutcome {
+                try await ReeveBinary.run(
+                    ["doctor", "--only", "restores"], on: settings, environment: place.environment)
+            }
+            let made = try await place.run(settings, "backup", "create")
+            #expect(made.status == .exited(0), "\(made.object)")
+            let reeve = try RunningReeve(
+                ["backup", "restore", "latest", "--to", settings.uri, "--confirm", "shop"],
+                environment: ReeveBinary.environment(settings, place.environment))
+            try await waitUntil("rows come", limit: .seconds(120)) {
+                try await value(
+                    server,
+                    """
+                    SELECT count(*) > 0 FROM pg_stat_progress_copy
+                    WHERE datname LIKE 'shop\\_new\\_%' AND tuples_processed > 1000
+                    """) == "true"
+            }
+            reeve.signal(SIGKILL)
+            #expect(try await reeve.end() == -SIGKILL)
+            try await waitUntil("its sessions end", limit: .seconds(60)) {
+                try await value(
+                    server, "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname LIKE 'shop\\_new\\_%'") == "true"
+            }
+            let left = try #require(
+                try await value(server, "SELECT datname FROM pg_database WHERE datname LIKE 'shop\\_new\\_%'"))
+            let found = try await doctor()
+            #expect(found.output.contains("DROP DATABASE \(quoteIdentifier(left))"), "\(found.output)")
+            try await execute(server, "DROP DATABASE \(left) WITH (FORCE)")
+            let none = try await doctor()
+            #expect(none.succeeded && !none.output.contains("_new_"), "\(none.output)")
+            // One that was itself closed for a restore.
+            try await execute(
+                server, "ALTER DATABASE shop CONNECTION LIMIT 0",
+                "ALTER DATABASE shop SET \"reeve.restoring\" TO '10 -1 keep 20261121T030000Z'")
+            let closed = try await doctor()
+            #expect(closed.output.contains("the database contains a part of 20261121T030000Z"), "\(closed.output)")
         }
-        let left: String = try await database.value(
-            "SELECT datname FROM pg_database WHERE datname LIKE current_database() || '\\_new\\_%'")
-        let found = try await ReeveBinary.run(
-            ["doctor", "--only", "restores"], on: database.settings, environment: place.environment)
-        #expect(found.output.contains("DROP DATABASE \(quoteIdentifier(left))"), "\(found.output)")
-        try await TestCluster.runSQL("DROP DATABASE \(left) WITH (FORCE)")
-        let none = try await ReeveBinary.run(
-            ["doctor", "--only", "restores"], on: database.settings, environment: place.environment)
-        #expect(none.succeeded && !none.output.contains("_new_"), "\(none.output)")
-        // One that was itself closed for a restore.
-        try await TestCluster.runSQL(
-            "ALTER DATABASE \(database.name) CONNECTION LIMIT 0",
-            "ALTER DATABASE \(database.name) SET \"reeve.restoring\" TO '10 -1 keep 20261121T030000Z'")
-        let closed = try await ReeveBinary.run(
-            ["doctor", "--only", "restores"], on: database.settings, environment: place.environment)
-        #expect(closed.output.contains("the database contains a part of 20261121T030000Z"), "\(closed.output)")
     }
 
     @Test func `what is in the target stays in a database beside it`() async throws {

@@ -80,7 +80,15 @@ enum BackupChecks {
         var findings = KeyCheck(call).findings()
         var evidence = RepositoryReview.Evidence()
         if let open = call.open {
-            evidence = (try? await .read(from: open.database.direct.named("reeve doctor"))) ?? evidence
+            do {
+                evidence = try await .read(from: open.database.direct.named("reeve doctor"))
+            } catch {
+                findings.append(
+                    Finding(
+                        "backups of \(call.database.name)", .warning,
+                        "the ledger cannot be read, so it is not known whether a backup is missing: \(error)",
+                        mend: ErrorReport(error).hint))
+            }
         }
         evidence.keys = (try? BackupSettings.keys(configuration)) ?? []
         let identities =

@@ -70,11 +70,6 @@ extension BackupWork {
         }
     }
 
-    private func review(_ repository: Repository, on connection: Connection) async throws -> RepositoryReview.Reviewed {
-        let evidence = try await connection.with { try RepositoryReview.Evidence.read(keys: keys, on: $0) }
-        return RepositoryReview.Reviewed(try await repository.contents(of: open.name), against: evidence)
-    }
-
     private func rewriting(on connection: Connection) -> ManifestRewriting {
         ManifestRewriting(key: keys.first) { id, place, sha256, isWritten in
             try await connection.with { connection in

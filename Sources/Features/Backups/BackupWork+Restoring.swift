@@ -46,8 +46,11 @@ extension BackupWork {
                 for repository in repositories {
                     _ = try await repository.claim(open.name, on: connection, adopts: true)
                     try await compare(with: repository, actor: Invocation.person, on: connection)
+                    // Nobody was asked, so only backups that can be relied on are taken over.
+                    let sound = Set(try await review(repository, on: connection).review.sound.map(\.manifest.id))
                     try await connection.with {
-                        try BackupLedger.adopt(place: repository.store.place, actor: Invocation.person, on: $0)
+                        try BackupLedger.adopt(
+                            ids: sound, place: repository.store.place, actor: Invocation.person, on: $0)
                     }
                 }
             }

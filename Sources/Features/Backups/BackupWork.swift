@@ -70,6 +70,12 @@ struct BackupWork: Sendable {
         return evidence
     }
 
+    /// Reads a repository, and compares it with what the ledger and the keys tell.
+    func review(_ repository: Repository, on connection: Connection) async throws -> RepositoryReview.Reviewed {
+        let evidence = try await connection.with { try RepositoryReview.Evidence.read(keys: keys, on: $0) }
+        return RepositoryReview.Reviewed(try await repository.contents(of: open.name), against: evidence)
+    }
+
     /// Runs `body` under the lock, so that no other process changes the backups of the database.
     ///
     /// - Throws: `BackupError.locked`; the errors of `body`, such as `BackupError.foreign` if the backups belong to

@@ -26,7 +26,10 @@ struct RepositoryCheck {
             let review = RepositoryReview(of: contents, against: evidence)
             var findings = review.problems.map { finding(.error, $0.description, $0.hint) }
             if contents.mark == nil { return findings }
-            findings += unknown(contents)
+            findings += review.unrecorded.sorted().map {
+                let problem = RepositoryProblem.unrecorded(id: $0)
+                return finding(.warning, problem.description, problem.hint)
+            }
             findings += try await access()
             let manifests = contents.manifests.map(\.manifest)
             guard let newest = manifests.last else {
@@ -46,20 +49,6 @@ struct RepositoryCheck {
 
     private func finding(_ severity: Finding.Severity, _ evidence: String, _ mend: String) -> Finding {
         Finding("backups of \(name) in \(repository.store.place)", severity, evidence, mend: mend)
-    }
-
-    /// Backups that the ledger does not know: their makers were killed, or something else wrote them.
-    private func unknown(_ contents: RepositoryReview.Contents) -> [Finding] {
-        guard let records = evidence.records else { return [] }
-        let known = Set(records.filter { $0.place == contents.place }.map(\.id))
-        let ids = contents.manifests.map(\.manifest.id).filter { !known.contains($0) }
-        if ids.isEmpty { return [] }
-        return [
-            finding(
-                .warning,
-                "the ledger does not record \(counted(ids.count, "backup")): \(ids.prefix(3).joined(separator: ", "))",
-                "the next backup records them; test one of them with 'reeve backup test' before you rely on it")
-        ]
     }
 
     private func access() async throws -> [Finding] {
