@@ -146,10 +146,10 @@ public struct BackupMaker: Sendable {
                             + "locked, and the backup is started again if a table is altered or truncated meanwhile; "
                             + "to lock them, raise max_locks_per_transaction",
                         [LogField("relations", snapshot.relations.count)])
-                } else if run.isCrowded {
+                } else if !run.budget.locksAll {
                     logger.notice(
-                        "the server's lock table is too small to lock all tables in several dumps, so only one dump "
-                            + "runs at a time; to run several, raise max_locks_per_transaction",
+                        "the server's lock table is too small to lock all tables in several dumps, so the dumps take "
+                            + "turns; to run them concurrently, raise max_locks_per_transaction",
                         [LogField("relations", snapshot.relations.count)])
                 }
                 settings.begun?(run.id)

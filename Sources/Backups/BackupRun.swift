@@ -19,8 +19,7 @@ struct BackupRun: Sendable {
     let progress: @Sendable (String, Int) -> Void
     let id: String
     let plan: DumpPlan
-    /// Whether the server's lock table is too small for the sessions of the backup to hold their locks concurrently.
-    let isCrowded: Bool
+    let budget: LockBudget
     private let startedAt: String
 
     init(
@@ -35,8 +34,10 @@ struct BackupRun: Sendable {
         self.destinations = destinations
         self.evidence = evidence
         self.progress = progress
-        // The sessions are: the snapshot's session, one session for each dump, and one for each reader.
-        isCrowded = !snapshot.holdsLocks || snapshot.isCrowded(by: plan.sessions(readers: maker.settings.jobs))
+        let jobs = maker.settings.jobs
+        budget = LockBudget(
+            relations: snapshot.relations.count, capacity: snapshot.lockCapacity, holdsLocks: snapshot.holdsLocks,
+            jobs: jobs, sessions: plan.sessions(readers: jobs))
         startedAt = Timestamp.now.rfc3339
         // IDs sort by time, and differ even within the same second.
         let digits = startedAt.prefix(19).filter(\.isNumber)
@@ -198,7 +199,7 @@ struct BackupRun: Sendable {
             ] + snapshot.records.map { "--exclude-schema=\(quotePattern($0))" } + part.arguments
         do {
             defer { gate.leave() }
-            if isCrowded { try await onOwnThread(named: "dump") { try gate.enter() } }
+            if !budget.locksAll { try await onOwnThread(named: "dump") { try gate.enter() } }
             return try await write(
                 [try tools.command("pg_dump", arguments, on: maker.database.direct)], nil,
                 Manifest.Part(kind: part.kind, tables: part.tables), part.name, gate)
@@ -208,17 +209,25 @@ struct BackupRun: Sendable {
     }
 
     /// Reads the rows of a slice on a connection on which the snapshot is open, and stores them as a part.
+    ///
+    /// - Parameters:
+    ///   - print: the fingerprint of the rows; nil: it is computed while the rows are read.
+    ///   - earlier: a part of the previous backup that is returned, and nothing stored, if it has the same rows.
     func store(
-        _ slice: TableSlice, _ kept: Manifest.Part.Slice, name: String, from connection: Connection
+        _ slice: TableSlice, _ print: ContentFingerprint?, unlessIn earlier: Manifest.Part?, name: String,
+        from connection: Connection
     ) async throws -> Manifest.Part {
         let feed = ByteFeed()
-        async let part = feeding(feed, slice, kept, name)
+        let hashed = Gathered<ContentFingerprint>()
+        async let part = feeding(feed, slice, name) {
+            guard let print = hashed.all.last else { throw CancellationError() }
+            if let kept = earlier?.kept(for: slice, print) { throw Unchanged(part: kept) }
+            return Manifest.Part.Slice(slice, print)
+        }
         do {
-            try await connection.with { connection in
-                try Array(slice.header.utf8).withUnsafeBytes { try feed.push($0) }
-                try slice.copyOut(on: connection) { try feed.push($0) }
-                try Array(TableSlice.footer.utf8).withUnsafeBytes { try feed.push($0) }
-            }
+            hashed.add([
+                try await connection.with { try push(slice, print, to: feed, from: $0) }
+            ])
             feed.finish()
         } catch is ByteFeed.Closed {
             // The pipeline has stopped reading its input. Its error is thrown below.
@@ -227,16 +236,52 @@ struct BackupRun: Sendable {
             _ = try? await part
             throw error
         }
-        return try await part
+        do {
+            return try await part
+        } catch let unchanged as Unchanged {
+            return unchanged.part
+        }
     }
 
+    /// The rows that were dumped are in a part of the previous backup.
+    private struct Unchanged: Error {
+        let part: Manifest.Part
+    }
+
+    /// Pushes the script of a slice. Returns `print` if it is known, and the fingerprint of the pushed rows otherwise.
+    private func push(
+        _ slice: TableSlice, _ print: ContentFingerprint?, to feed: ByteFeed, from connection: isolated Connection
+    ) throws -> ContentFingerprint {
+        // The rows come one by one, and are pushed together.
+        var batch = Array(slice.header.utf8)
+        var passing = CopyFingerprint()
+        try slice.copyOut(on: connection) { row in
+            if print == nil { passing.add(row) }
+            batch.append(contentsOf: row)
+            guard batch.count >= 64 << 10 else { return }
+            try feed.push(batch)
+            batch.removeAll(keepingCapacity: true)
+        }
+        try feed.push(batch + TableSlice.footer.utf8)
+        return print ?? passing.result
+    }
+
+    /// Stores what is pushed to `feed`.
+    ///
+    /// - Parameter ending: called at the end of the rows, and returns what the manifest says of them.
     private func feeding(
-        _ feed: ByteFeed, _ slice: TableSlice, _ kept: Manifest.Part.Slice, _ name: String
+        _ feed: ByteFeed, _ slice: TableSlice, _ name: String,
+        _ ending: @escaping @Sendable () throws -> Manifest.Part.Slice
     ) async throws -> Manifest.Part {
         defer { feed.close() }
         return try await write(
             [], CheckedChain.Source(next: { try feed.next() }, letGo: { feed.close() }),
-            Manifest.Part(kind: .data, tables: [slice.relation.path], slice: kept), name)
+            Manifest.Part(kind: .data, tables: [slice.relation.path]), name
+        ) { part in
+            var part = part
+            part.slice = try ending()
+            return part
+        }
     }
 
     private func store(_ bytes: [UInt8], kind: Manifest.Part.Kind, name: String) async throws -> Manifest.Part {
@@ -245,9 +290,11 @@ struct BackupRun: Sendable {
     }
 
     /// Compresses and encrypts the output of a program, or of `source`, and writes it to the repositories.
+    ///
+    /// - Parameter completed: called when everything has been written. If it throws an error, nothing is stored.
     private func write(
         _ commands: [Command], _ source: CheckedChain.Source?, _ part: Manifest.Part, _ name: String,
-        _ gate: PartGate? = nil
+        _ gate: PartGate? = nil, completed: (Manifest.Part) throws -> Manifest.Part = { $0 }
     ) async throws -> Manifest.Part {
         let ending = maker.settings.recipients.isEmpty ? ".zst" : ".zst.age"
         let object = "\(maker.name)/\(id)/\(name)\(ending)"
@@ -264,6 +311,7 @@ struct BackupRun: Sendable {
                     try sink.take($0)
                 }
             }
+            let part = try completed(part)
             let (bytes, sha256) = try await sink.commit()
             progress(name, bytes)
             maker.settings.timed?("\(name) is written", ContinuousClock.now - began)

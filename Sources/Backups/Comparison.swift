@@ -37,12 +37,13 @@ struct Comparison: Sendable {
         let (all, server) = try await Connection.opened(target) { connection in
             try await connection.with { (try DatabaseContent.relations(on: $0), $0.serverVersion) }
         }
-        // Each table is read as it was for the manifest: by COPY, or by a query. The reading is confined, because
-        // planning a query can run code from the backup, even if the manifest records that a query may be used.
+        // Each table is hashed as it was for the manifest: the output of COPY, or by a query. The reading is confined,
+        // because planning a query can run code from the backup, even if the manifest records that a query may be used.
         let copied = Set(manifest.tables.filter { $0.isOfCopy == true }.map { ExactText($0.path) })
         let relations = all.map { relation in
             var relation = relation
-            relation.reading = copied.contains(ExactText(relation.path)) ? .copy : .direct
+            relation.isOfCopy = copied.contains(ExactText(relation.path))
+            if !relation.isOfCopy || relation.reading != .copy { relation.reading = .direct }
             return relation
         }
         let readers = ContentReaders(target, count: restorer.settings.jobs)

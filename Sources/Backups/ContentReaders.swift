@@ -33,7 +33,7 @@ struct ContentReaders: Sendable {
 
         /// Small tables are read together, because a round trip costs more than reading them.
         static func bundled(_ relations: [DatabaseContent.Relation]) -> [Work] {
-            Dictionary(grouping: relations, by: \.reading).flatMap { reading, relations in
+            Dictionary(grouping: relations) { $0.isOfCopy ? .copy : $0.reading }.flatMap { reading, relations in
                 let size = reading == .copy ? 1 : 40
                 return stride(from: 0, to: relations.count, by: size).map {
                     Work.small(Array(relations[$0..<min($0 + size, relations.count)]))
@@ -41,12 +41,15 @@ struct ContentReaders: Sendable {
             }
         }
 
-        /// How the tables or the slice of this unit are read.
-        var reading: DatabaseContent.Reading {
-            switch self {
-            case .small(let relations): relations.first?.reading ?? .direct
-            case .slice(let slice): slice.relation.reading
-            }
+        /// The role with whose rights the unit is read; nil: the reading role.
+        var owner: String? {
+            let relation =
+                switch self {
+                case .small(let relations): relations.first
+                case .slice(let slice): slice.relation
+                }
+            if case .owner(let owner) = relation?.reading { return owner }
+            return nil
         }
     }
 
@@ -56,14 +59,13 @@ struct ContentReaders: Sendable {
     ///
     /// - Parameters:
     ///   - small: called with the fingerprints of tables that were read as a whole.
-    ///   - slice: called with each slice, its fingerprint, and the connection that has read it. The snapshot is still
-    ///     open on that connection, so that the rows can be read, too.
+    ///   - slice: called with each slice, and a connection that reads it.
     func run(
         _ work: [Work], small: @escaping @Sendable (Prints) async throws -> Void,
-        slice: @escaping @Sendable (TableSlice, ContentFingerprint, Connection) async throws -> Void
+        slice: @escaping @Sendable (TableSlice, Connection) async throws -> Void
     ) async throws {
         let queue = SharedQueue(work)
-        let needsFunctions = work.contains { $0.reading != .direct && $0.reading != .copy }
+        let needsFunctions = work.contains { $0.owner != nil }
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<min(count, max(1, work.count)) {
                 group.addTask {
@@ -106,38 +108,25 @@ struct ContentReaders: Sendable {
 
     private func read(
         _ work: Work, on connection: Connection, _ small: @Sendable (Prints) async throws -> Void,
-        _ slice: @Sendable (TableSlice, ContentFingerprint, Connection) async throws -> Void
+        _ slice: @Sendable (TableSlice, Connection) async throws -> Void
     ) async throws {
         // Waits on the connection's own thread, where waiting blocks no other task.
         try await connection.with { [slots] _ in slots.wait() }
         defer { slots.signal() }
-        let role: String? = if case .owner(let owner) = work.reading { owner } else { nil }
         switch work {
-        case .small(let relations) where work.reading == .copy:
+        case .small(let relations):
             let prints = try await connection.with { connection in
-                try relations.map { try CopyFingerprint.read($0, on: connection) }
+                if relations.contains(where: \.isOfCopy) {
+                    return try relations.map { try CopyFingerprint.read($0, on: connection) }
+                }
+                let requests = relations.map { TableSlice(relation: $0, first: nil, end: nil).request }
+                return try connection.keepingSettings {
+                    try ContentFingerprint.read(requests, as: work.owner, on: connection)
+                }
             }
             try await small(Dictionary(zip(relations, prints)) { one, _ in one })
-        case .small(let relations):
-            let requests = relations.map { DatabaseContent.request(TableSlice(relation: $0, first: nil, end: nil)) }
-            let prints = try await connection.with { try self.prints(requests, as: role, on: $0) }
-            try await small(Dictionary(zip(relations, prints)) { one, _ in one })
-        case .slice(let piece):
-            let request = DatabaseContent.request(piece)
-            let print = try await connection.with { try self.prints([request], as: role, on: $0)[0] }
-            try await slice(piece, print, connection)
+        case .slice(let piece): try await slice(piece, connection)
         }
-    }
-
-    /// Reads the fingerprints. Planning the queries may run code of other roles, which may change settings of the
-    /// session. The rollback to the savepoint undoes these changes.
-    private func prints(
-        _ requests: [ContentFingerprint.Request], as role: String?, on connection: isolated Connection
-    ) throws -> [ContentFingerprint] {
-        try connection.execute("SAVEPOINT reeve_read")
-        let prints = try ContentFingerprint.read(requests, as: role, on: connection)
-        try connection.execute("ROLLBACK TO SAVEPOINT reeve_read; RELEASE SAVEPOINT reeve_read")
-        return prints
     }
 
     /// Returns the fingerprints of all tables among the relations.
@@ -149,8 +138,8 @@ struct ContentReaders: Sendable {
         let gathered = Gathered()
         try await run(large.map { .slice($0) } + Work.bundled(whole)) {
             gathered.add($0)
-        } slice: { slice, print, _ in
-            gathered.add([slice.relation: print])
+        } slice: { slice, connection in
+            gathered.add([slice.relation: try await connection.with { try slice.fingerprint(on: $0) }])
         }
         return gathered.prints
     }

@@ -4,16 +4,17 @@ import Hashing
 import Postgres
 import SQL
 
-/// The fingerprint of a table that no query may be planned on (`DatabaseContent.Reading.copy`): the sum of the hashes
-/// of its rows as COPY writes them. It excludes generated columns, and differs from the fingerprint that
+/// The fingerprint of rows in the format of COPY: the sum of the hashes of the rows. It can be computed while the rows
+/// are dumped, and without a query. It excludes generated columns, and differs from the fingerprint that
 /// `ContentFingerprint.read` computes for the same rows.
-struct CopyFingerprint {
+struct CopyFingerprint: ~Copyable {
     private var rows = 0
     private var halves: (UInt64, UInt64) = (0, 0)
-    /// The beginning of a row whose end has not been read yet.
-    private var rest: [UInt8] = []
+    /// The digest of the row whose end has not been added yet.
+    private var digest = Digest()
 
-    /// Reads the fingerprint of a table in the open transaction. To be called after `ContentFingerprint.pinSettings`.
+    /// Reads the fingerprint of a table in the open transaction, without planning a query. To be called after
+    /// `ContentFingerprint.pinSettings`.
     static func read(
         _ relation: DatabaseContent.Relation, on connection: isolated Connection
     ) throws -> ContentFingerprint {
@@ -26,27 +27,26 @@ struct CopyFingerprint {
 
     /// Adds a piece of COPY's output.
     mutating func add(_ bytes: UnsafeRawBufferPointer) {
-        let newline = UInt8(ascii: "\n")
-        var start = bytes.startIndex
-        while let end = bytes[start...].firstIndex(of: newline) {
-            add(row: Array(bytes[start..<end]))
-            start = end + 1
+        var rest = bytes
+        while let start = rest.baseAddress, let end = memchr(start, Int32(UInt8(ascii: "\n")), rest.count) {
+            let length = UnsafeRawPointer(end) - start
+            digest.update(UnsafeRawBufferPointer(rebasing: rest[..<length]))
+            endRow()
+            rest = UnsafeRawBufferPointer(rebasing: rest[(length + 1)...])
         }
-        rest += bytes[start...]
+        if !rest.isEmpty { digest.update(rest) }
     }
 
-    private mutating func add(row: [UInt8]) {
-        let digest = Digest.of(rest + row)
-        rest = []
-        func half(_ bytes: ArraySlice<UInt8>) -> UInt64 { bytes.reduce(0) { $0 << 8 | UInt64($1) } }
-        halves = (halves.0 &+ half(digest[0..<8]), halves.1 &+ half(digest[8..<16]))
+    private mutating func endRow() {
+        let (one, other) = digest.next { bytes in
+            (
+                UInt64(bigEndian: bytes.load(as: UInt64.self)),
+                UInt64(bigEndian: bytes.load(fromByteOffset: 8, as: UInt64.self))
+            )
+        }
+        halves = (halves.0 &+ one, halves.1 &+ other)
         rows += 1
     }
 
-    var result: ContentFingerprint {
-        let digits = [halves.0, halves.1].map { half in
-            stride(from: 56, through: 0, by: -8).map { UInt8(truncatingIfNeeded: half >> UInt64($0)) }
-        }
-        return ContentFingerprint(rows: rows, digest: Digest.hex(digits.flatMap { $0 }))
-    }
+    var result: ContentFingerprint { ContentFingerprint(rows: rows, halves: halves) }
 }

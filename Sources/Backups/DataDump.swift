@@ -7,9 +7,10 @@ import SQL
 /// Reads the fingerprints of a backup's rows, and dumps the rows in parts.
 ///
 /// Small tables are read first, because their fingerprints decide which of pg_dump's parts are needed. Then each slice
-/// of a large table is read, and dumped by the same connection if the slice has changed.
+/// of a large table is dumped, and its rows are hashed in passing. A slice that has probably not changed since the
+/// previous backup is hashed first, and dumped only if it has.
 final class DataDump: @unchecked Sendable {
-    // `prints`, `unread` and `parts` are under the lock.
+    // `prints`, `unread`, `parts` and `changing` are under the lock.
     private let run: BackupRun
     private let plan: DumpPlan
     private let reuse: Task<BackupRun.Reuse, any Error>
@@ -20,6 +21,9 @@ final class DataDump: @unchecked Sendable {
     private let small: Set<DatabaseContent.Relation>
     private var unread: Int
     private var parts: [Manifest.Part] = []
+    /// The tables whose last slice was not in the previous backup. The next slice probably is not, either: an update of
+    /// a whole table changes all slices, and new rows are in the last ones.
+    private var changing: Set<DatabaseContent.Relation> = []
 
     /// - Parameter reuse: finds the parts that may be reused. The search is started immediately; its result is awaited
     ///   when needed.
@@ -27,9 +31,10 @@ final class DataDump: @unchecked Sendable {
         self.run = run
         self.plan = plan
         self.reuse = Task { try await reuse() }
-        let slots = DispatchSemaphore(value: run.isCrowded ? 1 : max(1, run.maker.settings.jobs))
+        let slots = DispatchSemaphore(value: run.budget.slots)
         self.slots = slots
-        gates = plan.parts.map { _ in PartGate(slots) }
+        let dumps = DispatchSemaphore(value: run.budget.dumps)
+        gates = plan.parts.map { _ in PartGate(slots, dumps) }
         small = Set(plan.small)
         unread = small.count
     }
@@ -46,7 +51,7 @@ final class DataDump: @unchecked Sendable {
         let tables = prints.map { relation, print in
             Manifest.Table(
                 schema: relation.schema, name: relation.name, rows: print.rows, digest: print.digest,
-                definition: relation.definition, isOfCopy: relation.reading == .copy ? true : nil, root: relation.root)
+                definition: relation.definition, isOfCopy: relation.isOfCopy ? true : nil, root: relation.root)
         }
         return (
             parts.sorted { ($0.kind.rawValue, $0.object) < ($1.kind.rawValue, $1.object) },
@@ -78,14 +83,13 @@ final class DataDump: @unchecked Sendable {
 
     private func read() async throws {
         let readers = ContentReaders(
-            run.maker.database.direct, snapshot: run.snapshot, count: run.isCrowded ? 1 : run.maker.settings.jobs,
-            locksAll: !run.isCrowded, slots: slots)
+            run.maker.database.direct, snapshot: run.snapshot, count: run.budget.slots,
+            locksAll: run.budget.locksAll, slots: slots)
         let work = ContentReaders.Work.bundled(plan.small) + plan.slices.map { .slice($0) }
         try await readers.run(work) { [self] prints in
             try await take(prints)
-        } slice: { [self] slice, print, connection in
-            try await take([slice.relation: print])
-            try await dump(slice, print, connection)
+        } slice: { [self] slice, connection in
+            try await take(slice, from: connection)
         }
     }
 
@@ -133,24 +137,61 @@ final class DataDump: @unchecked Sendable {
         }
     }
 
-    private func dump(_ slice: TableSlice, _ print: ContentFingerprint, _ connection: Connection) async throws {
-        let path = slice.relation.path
-        let kept = Manifest.Part.Slice(
-            firstPage: slice.first ?? 0, endPage: slice.end, rows: print.rows, digest: print.digest)
-        let (previous, reusable) = (try await reuse.value.previous, try await reuse.value.objects)
-        let before = previous?.parts.first {
-            $0.tables == [path] && $0.slice?.firstPage == kept.firstPage && $0.slice?.digest == kept.digest
-                && $0.slice?.rows == kept.rows && reusable.contains($0.object)
+    /// Returns the part of the previous backup that has the rows of a slice, unless they have changed since; nil if
+    /// there is none, or if it may not be reused.
+    private func earlier(_ slice: TableSlice) async throws -> Manifest.Part? {
+        let reuse = try await reuse.value
+        let relation = slice.relation
+        let isSame = reuse.previous?.tables.contains {
+            $0.path == relation.path && $0.definition == relation.definition && $0.root == relation.root
+                && ($0.isOfCopy ?? false) == relation.isOfCopy
         }
-        let isSame =
-            previous?.tables.contains {
-                $0.path == path && $0.definition == slice.relation.definition && $0.root == slice.relation.root
-            } ?? false
-        if var before, isSame {
-            before.slice = kept
-            return keep(before)
+        guard isSame == true else { return nil }
+        return reuse.previous?.parts.first {
+            $0.tables == [relation.path] && $0.slice?.firstPage == slice.first ?? 0 && reuse.objects.contains($0.object)
         }
-        let number = plan.slices.firstIndex(of: slice) ?? 0
-        keep(try await run.store(slice, kept, name: "rows-\(number + 1).sql", from: connection))
+    }
+
+    private func take(_ slice: TableSlice, from connection: Connection) async throws {
+        let earlier = try await earlier(slice)
+        let relation = slice.relation
+        // If the guess is wrong, the rows are read twice, or compressed in vain.
+        let isGuessedChanged = lock.withLock { changing.contains(relation) }
+        var print: ContentFingerprint?
+        if !relation.isOfCopy || earlier != nil && !isGuessedChanged {
+            print = try await connection.with { try slice.fingerprint(on: $0) }
+        }
+        let part: Manifest.Part
+        if let earlier, let print, let kept = earlier.kept(for: slice, print) {
+            part = kept
+        } else {
+            let number = plan.slices.firstIndex(of: slice) ?? 0
+            let name = "rows-\(number + 1).sql"
+            part = try await run.store(slice, print, unlessIn: earlier, name: name, from: connection)
+        }
+        keep(part)
+        let isKept = part.object == earlier?.object
+        lock.withLock {
+            if isKept { changing.remove(relation) } else { changing.insert(relation) }
+        }
+        if let slice = part.slice {
+            try await take([relation: ContentFingerprint(rows: slice.rows, digest: slice.digest)])
+        }
+    }
+}
+
+extension Manifest.Part {
+    /// Returns the part as a part of a new backup, if it has the rows of the slice.
+    func kept(for slice: TableSlice, _ print: ContentFingerprint) -> Manifest.Part? {
+        guard self.slice?.rows == print.rows, self.slice?.digest == print.digest else { return nil }
+        var part = self
+        part.slice = Slice(slice, print)
+        return part
+    }
+}
+
+extension Manifest.Part.Slice {
+    init(_ slice: TableSlice, _ print: ContentFingerprint) {
+        self.init(firstPage: slice.first ?? 0, endPage: slice.end, rows: print.rows, digest: print.digest)
     }
 }

@@ -31,6 +31,8 @@ enum DatabaseContent {
         let storedColumns: [String]
         let definition: String
         var reading = Reading.direct
+        /// Whether the fingerprint is computed from the output of COPY (`CopyFingerprint`), not by a query.
+        var isOfCopy = false
         /// The OID of the relation in the database that was read.
         var id = 0
         /// Changes with TRUNCATE, with each rewrite of the relation, and with each ALTER TABLE that changes its row of
@@ -170,15 +172,9 @@ enum DatabaseContent {
         return relations.map { relation in
             var relation = relation
             if let root = relation.root, copied.contains(ExactText(root)) { relation.reading = .copy }
+            relation.isOfCopy = relation.reading == .copy
             return relation
         }
-    }
-
-    /// Returns the request for the fingerprint of a slice.
-    static func request(_ slice: TableSlice) -> ContentFingerprint.Request {
-        ContentFingerprint.Request(
-            ObjectIdentity(.table, schema: slice.relation.schema, slice.relation.name),
-            columns: slice.relation.columns, where: slice.condition)
     }
 
     /// Returns the value of each sequence, by the path of the sequence.

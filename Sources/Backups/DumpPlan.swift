@@ -55,7 +55,12 @@ struct DumpPlan: Sendable {
         var sizes = sizes
         sizes.large = Self.threshold(tables, sizes)
         let large = tables.filter { TableSlice.isLarge($0, sizes) }.sorted { $0.bytes > $1.bytes }
-        slices = large.flatMap { TableSlice.slices(of: $0, server: server, sizes) }
+        slices = large.flatMap { relation in
+            // Rows that are dumped are hashed in passing, except where the dump lacks columns.
+            var relation = relation
+            relation.isOfCopy = relation.columns.count == relation.storedColumns.count
+            return TableSlice.slices(of: relation, server: server, sizes)
+        }
         let isSliced = Set(large)
         small = tables.filter { !isSliced.contains($0) }
         var parts = [

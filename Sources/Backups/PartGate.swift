@@ -1,16 +1,20 @@
 import Foundation
 
-/// Delays a dump until it is known to be needed, and until one of the slots is free.
+/// Delays a dump until it is known to be needed, and until one of the slots for dumps, and one of all slots, is free.
 final class PartGate: @unchecked Sendable {
     // `isWanted` is under the lock. Only the pipeline's thread uses `isInside` until that thread has ended.
     struct NotWanted: Error {}
 
     private let slots: DispatchSemaphore
+    private let dumps: DispatchSemaphore
     private let lock = NSCondition()
     private var isWanted: Bool?
     private var isInside = false
 
-    init(_ slots: DispatchSemaphore) { self.slots = slots }
+    init(_ slots: DispatchSemaphore, _ dumps: DispatchSemaphore) {
+        self.slots = slots
+        self.dumps = dumps
+    }
 
     /// Sets whether the part is wanted; only the first call counts.
     func open(_ isWanted: Bool) {
@@ -30,12 +34,16 @@ final class PartGate: @unchecked Sendable {
             return self.isWanted ?? false
         }
         guard isWanted else { throw NotWanted() }
+        dumps.wait()
         slots.wait()
         isInside = true
     }
 
     func leave() {
-        if isInside { slots.signal() }
+        if isInside {
+            slots.signal()
+            dumps.signal()
+        }
         isInside = false
     }
 }

@@ -29,10 +29,6 @@ struct SnapshotTransaction: Sendable {
     /// Thrown if a relation was changed or dropped although it was not locked. The backup is to be made again.
     struct Changed: Error {}
 
-    /// Whether the lock table is too small for this number of sessions, each with locks on all relations. If so, the
-    /// dumps run one after another, and readers lock only the tables that they read.
-    func isCrowded(by sessions: Int) -> Bool { relations.count * sessions > lockCapacity }
-
     private static let attempts = 10
 
     /// - Parameter wait: how long to wait for a locked table.

@@ -1,3 +1,4 @@
+import Catalog
 import Postgres
 import SQL
 
@@ -7,6 +8,12 @@ struct TableSlice: Sendable, Hashable {
     /// The range of pages. `first` is nil for the whole table; `end` is nil for the last slice of a table.
     let first: Int?
     let end: Int?
+
+    /// The query for the fingerprint of the rows.
+    var request: ContentFingerprint.Request {
+        ContentFingerprint.Request(
+            ObjectIdentity(.table, schema: relation.schema, relation.name), columns: relation.columns, where: condition)
+    }
 
     /// The SQL condition on a row `t` of the table; nil: all rows.
     var condition: String? {
@@ -76,8 +83,25 @@ struct TableSlice: Sendable, Hashable {
 
     static let footer = "\\.\n"
 
+    /// Reads the fingerprint of the rows. To be called after `ContentFingerprint.pinSettings`.
+    func fingerprint(on connection: isolated Connection) throws -> ContentFingerprint {
+        if relation.isOfCopy {
+            var print = CopyFingerprint()
+            try copyOut(on: connection) { print.add($0) }
+            return print.result
+        }
+        let role: String? = if case .owner(let owner) = relation.reading { owner } else { nil }
+        return try connection.keepingSettings { try ContentFingerprint.read(request, as: role, on: connection) }
+    }
+
     /// Reads the rows, and passes them on in the format of COPY, without the header and the footer.
     func copyOut(
+        on connection: isolated Connection, _ take: (UnsafeRawBufferPointer) throws -> Void
+    ) throws {
+        try connection.keepingSettings { try copyRows(on: connection, take) }
+    }
+
+    private func copyRows(
         on connection: isolated Connection, _ take: (UnsafeRawBufferPointer) throws -> Void
     ) throws {
         func columns(of row: String) -> String {
@@ -95,5 +119,16 @@ struct TableSlice: Sendable, Hashable {
             let query = "SELECT \(columns(of: "(s.r)")) FROM (SELECT \(call) AS r OFFSET 0) s"
             _ = try connection.copyOut("COPY (\(query)) TO STDOUT (ENCODING 'UTF8')", take)
         }
+    }
+}
+
+extension Connection {
+    /// Runs queries that planning runs code of other roles for. That code may change settings of the session. The
+    /// rollback to a savepoint undoes these changes.
+    func keepingSettings<Result>(_ body: () throws -> Result) throws -> Result {
+        try execute("SAVEPOINT reeve_read")
+        let result = try body()
+        try execute("ROLLBACK TO SAVEPOINT reeve_read; RELEASE SAVEPOINT reeve_read")
+        return result
     }
 }

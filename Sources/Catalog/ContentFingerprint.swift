@@ -22,6 +22,11 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         self.digest = digest
     }
 
+    /// - Parameter halves: the two sums of hashes.
+    public init(rows: Int, halves: (UInt64, UInt64)) {
+        self.init(rows: rows, digest: Self.hex(halves.0) + Self.hex(halves.1))
+    }
+
     /// The settings under which the text form of a value is the same in all sessions.
     public static let settings = [
         "SET LOCAL datestyle = 'ISO, MDY'", "SET LOCAL intervalstyle = postgres", "SET LOCAL timezone = 'UTC'",
@@ -114,8 +119,8 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         let selects = requests.enumerated().map { select($1, number: $0, isOld: isOld) }
         var prints: [Int: ContentFingerprint] = [:]
         for row in try rows(of: selects.joined(separator: " UNION ALL "), as: role, on: connection) {
-            let halves = try [2, 3].map { try half(row.get($0, as: String?.self)) }
-            prints[try row.get(0)] = ContentFingerprint(rows: try row.get(1), digest: halves.map(hex).joined())
+            let halves = (try half(row.get(2, as: String?.self)), try half(row.get(3, as: String?.self)))
+            prints[try row.get(0)] = ContentFingerprint(rows: try row.get(1), halves: halves)
         }
         return try requests.indices.map { number in
             guard let print = prints[number] else { throw PostgresError(.badValue, "an aggregate returned no row") }
@@ -160,12 +165,13 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Returns the fingerprint of the rows of both operands together.
     public static func + (one: ContentFingerprint, other: ContentFingerprint) -> ContentFingerprint {
-        let sums = zip(one.halves, other.halves).map { $0 &+ $1 }
-        return ContentFingerprint(rows: one.rows + other.rows, digest: sums.map(hex).joined())
+        let (ours, theirs) = (one.halves, other.halves)
+        return ContentFingerprint(
+            rows: one.rows + other.rows, halves: (ours.0 &+ theirs.0, ours.1 &+ theirs.1))
     }
 
-    private var halves: [UInt64] {
-        [digest.prefix(16), digest.suffix(16)].map { UInt64($0, radix: 16) ?? 0 }
+    private var halves: (UInt64, UInt64) {
+        (UInt64(digest.prefix(16), radix: 16) ?? 0, UInt64(digest.suffix(16), radix: 16) ?? 0)
     }
 
     /// Parses a number between -2^64 and 2^64, and returns it modulo 2^64.

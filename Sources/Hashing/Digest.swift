@@ -25,6 +25,17 @@ public struct Digest: ~Copyable {
         EVP_DigestUpdate(context, bytes.baseAddress, bytes.count)
     }
 
+    /// Passes the 32 bytes of the digest to `body`, and begins a new digest. For many short inputs, this is several
+    /// times as fast as one `Digest` for each.
+    public mutating func next<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+        withUnsafeTemporaryAllocation(byteCount: 32, alignment: 8) { bytes in
+            EVP_DigestFinal_ex(context, bytes.baseAddress, nil)
+            // Without an algorithm, the context keeps its own.
+            EVP_DigestInit_ex(context, nil, nil)
+            return body(UnsafeRawBufferPointer(bytes))
+        }
+    }
+
     /// Returns the 32 bytes of the digest.
     public consuming func finish() -> [UInt8] {
         var result = [UInt8](repeating: 0, count: 32)

@@ -140,7 +140,7 @@ struct SnapshotLockTests {
         func print(after others: [DatabaseContent.Relation]) async throws -> ContentFingerprint? {
             let found = Gathered<ContentReaders.Prints>()
             try await ContentReaders(database.settings, count: 1).run(
-                (others + [relations[1]]).map { .small([$0]) }, small: { found.add([$0]) }, slice: { _, _, _ in })
+                (others + [relations[1]]).map { .small([$0]) }, small: { found.add([$0]) }, slice: { _, _ in })
             return found.all.compactMap { $0[relations[1]] }.first
         }
         let alone = try await print(after: [])
