@@ -67,6 +67,29 @@ struct BackupRun: Sendable {
         /// The previous backup; nil if none of its objects may be reused.
         let previous: Manifest?
         let objects: Set<String>
+        private let tables: [ExactText: Manifest.Table]
+        private let slices: [ExactText: [Int: Manifest.Part]]
+
+        init(previous: Manifest?, objects: Set<String>) {
+            self.previous = previous
+            self.objects = objects
+            tables = Dictionary((previous?.tables ?? []).map { (ExactText($0.path), $0) }) { one, _ in one }
+            let parts = (previous?.parts ?? []).filter { $0.slice != nil && objects.contains($0.object) }
+            slices = Dictionary(grouping: parts) { ExactText($0.tables.first ?? "") }.mapValues { parts in
+                Dictionary(parts.map { ($0.slice?.firstPage ?? 0, $0) }) { one, _ in one }
+            }
+        }
+
+        /// Returns the part that has the rows of a slice, unless they have changed since; nil if there is none, or if
+        /// it may not be reused.
+        func part(for slice: TableSlice) -> Manifest.Part? {
+            let relation = slice.relation
+            let path = ExactText(relation.path)
+            guard let table = tables[path], table.definition == relation.definition, table.root == relation.root,
+                (table.isOfCopy ?? false) == relation.isOfCopy
+            else { return nil }
+            return slices[path]?[slice.first ?? 0]
+        }
     }
 
     /// Makes the backup.

@@ -19,6 +19,7 @@ final class DataDump: @unchecked Sendable {
     private let lock = NSLock()
     private var prints: [DatabaseContent.Relation: ContentFingerprint] = [:]
     private let small: Set<DatabaseContent.Relation>
+    private let names: [TableSlice: String]
     private var unread: Int
     private var parts: [Manifest.Part] = []
     /// The tables whose last slice was not in the previous backup. The next slice probably is not, either: an update of
@@ -37,6 +38,7 @@ final class DataDump: @unchecked Sendable {
         gates = plan.parts.map { _ in PartGate(slots, dumps) }
         small = Set(plan.small)
         unread = small.count
+        names = Dictionary(plan.slices.enumerated().map { ($1, "rows-\($0 + 1).sql") }) { one, _ in one }
     }
 
     /// Dumps the rows.
@@ -137,23 +139,8 @@ final class DataDump: @unchecked Sendable {
         }
     }
 
-    /// Returns the part of the previous backup that has the rows of a slice, unless they have changed since; nil if
-    /// there is none, or if it may not be reused.
-    private func earlier(_ slice: TableSlice) async throws -> Manifest.Part? {
-        let reuse = try await reuse.value
-        let relation = slice.relation
-        let isSame = reuse.previous?.tables.contains {
-            $0.path == relation.path && $0.definition == relation.definition && $0.root == relation.root
-                && ($0.isOfCopy ?? false) == relation.isOfCopy
-        }
-        guard isSame == true else { return nil }
-        return reuse.previous?.parts.first {
-            $0.tables == [relation.path] && $0.slice?.firstPage == slice.first ?? 0 && reuse.objects.contains($0.object)
-        }
-    }
-
     private func take(_ slice: TableSlice, from connection: Connection) async throws {
-        let earlier = try await earlier(slice)
+        let earlier = try await reuse.value.part(for: slice)
         let relation = slice.relation
         // If the guess is wrong, the rows are read twice, or compressed in vain.
         let isGuessedChanged = lock.withLock { changing.contains(relation) }
@@ -165,9 +152,8 @@ final class DataDump: @unchecked Sendable {
         if let earlier, let print, let kept = earlier.kept(for: slice, print) {
             part = kept
         } else {
-            let number = plan.slices.firstIndex(of: slice) ?? 0
-            let name = "rows-\(number + 1).sql"
-            part = try await run.store(slice, print, unlessIn: earlier, name: name, from: connection)
+            part = try await run.store(
+                slice, print, unlessIn: earlier, name: names[slice] ?? "rows.sql", from: connection)
         }
         keep(part)
         let isKept = part.object == earlier?.object

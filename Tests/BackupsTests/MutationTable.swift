@@ -330,8 +330,8 @@ enum MutationTable {
             "ALTER TYPE b2 SET (STORAGE = external)"),
         Entry("shell type", "CREATE TYPE shell1", "DROP TYPE shell1"),
         Entry(
-            "collation", "CREATE COLLATION l1 (PROVIDER = icu, LOCALE = 'de')",
-            "DROP COLLATION l1; CREATE COLLATION l1 (PROVIDER = icu, LOCALE = 'fr')"),
+            "collation", "CREATE COLLATION l1 (LOCALE = 'C')",
+            "DROP COLLATION l1; CREATE COLLATION l1 (LOCALE = 'POSIX')"),
         Entry("collation owner", #"CREATE COLLATION l2 FROM "C""#, "ALTER COLLATION l2 OWNER TO %role%"),
     ]
 
