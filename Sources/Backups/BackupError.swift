@@ -26,6 +26,8 @@ public enum BackupError: Error, CustomStringConvertible {
     /// The object could not be restored or read for a reason that does not lie in the object, such as a full disk or a
     /// lost server. The error does not mean that the backup is damaged.
     case notRestored(object: String, reason: String)
+    /// The server cannot read one of the tables.
+    case unreadableTable([String], reason: String)
     /// - Parameter known: the backups that there are.
     case unknown(id: String, known: [String] = [])
     /// No identity is given, but the backup is encrypted. If `id` is nil, the command reads all encrypted backups.
@@ -144,6 +146,9 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noProgram(let name): "the program \(name) is not installed"
         case .part(let object, let reason): "\(object): \(reason)"
         case .notRestored(let object, let reason): "\(object) could not be restored: \(reason)"
+        case .unreadableTable(let tables, let reason):
+            (tables.count == 1 ? tables[0] : "one of the tables \(tables.joined(separator: ", "))")
+                + " cannot be read: \(reason)"
         case .unknown(let id, _): "the backup '\(id)' does not exist"
         case .cannotOpen(let object, let reason): "\(object) cannot be opened: \(reason)"
         case .noRoom(let place, let free, let needed):
@@ -249,6 +254,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noProgram(let name): "install the package \(name)"
         case .part: "check all parts with 'reeve backup verify'"
         case .notRestored: "fix the cause, and try again; the failure does not mean that the backup is damaged"
+        case .unreadableTable: "'pg_dump --table' shows whether the server can read the table at all"
         case .unknown(let id, let known): didYouMean(id, among: known) ?? "list the backups with 'reeve backup list'"
         case .cannotOpen: "use the identity of one of the backup's recipients; 'reeve backup show' lists them"
         case .noRoom: "free some space, or remove old backups with 'reeve backup prune'"

@@ -62,7 +62,7 @@ public struct BackupMaker: Sendable {
     public init(
         database: Database, name: String, repositories: [Repository], settings: Settings, logger: Logger = .silent
     ) {
-        self.database = database
+        self.database = database.unlimited
         self.name = name
         self.repositories = repositories
         self.settings = settings
@@ -128,10 +128,12 @@ public struct BackupMaker: Sendable {
         // Another session may have requested a lock on a table after the snapshot's session locked it and before the
         // dump does. The dump then queues behind that session and times out. All locks are released, so that the other
         // session can proceed, and the backup is started again.
+        var mended: [DatabaseContent.Relation] = []
         for attempt in 1... {
-            let snapshot = try await timing("the tables are locked, and the snapshot is taken") {
+            var snapshot = try await timing("the tables are locked, and the snapshot is taken") {
                 try await SnapshotTransaction.begin(on: connection, wait: settings.tableWait)
             }
+            snapshot.relations = DatabaseContent.read(snapshot.relations, as: mended)
             var id: String?
             do {
                 let plan = DumpPlan(
@@ -166,6 +168,12 @@ public struct BackupMaker: Sendable {
             } catch {
                 try? await snapshot.end()
                 if let id { await clear(id, in: destinations) }
+                if let failure = error as? ReadFailure {
+                    guard let other = failure.mended, attempt < Self.attempts else { throw failure.error }
+                    logger.warning("\(failure.error); the backup is started again, and reads it in another way")
+                    mended += other
+                    continue
+                }
                 guard let reason = try await reasonToRepeat(error, snapshot, attempt) else { throw error }
                 logger.notice("\(reason); the backup is started again", [LogField("attempt", attempt)])
                 try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))

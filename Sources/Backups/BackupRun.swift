@@ -110,6 +110,16 @@ struct BackupRun: Sendable {
         // Start the dumps first. If another session requested a stronger lock on a table before the dumps start, the
         // dumps would queue behind that session.
         let previous = Task { try await destinations.newest(of: maker.name, against: evidence) }
+        // A repository that hangs must not outlive the backup.
+        return try await withTaskCancellationHandler {
+            defer { previous.cancel() }
+            return try await make(after: previous, server: server)
+        } onCancel: {
+            previous.cancel()
+        }
+    }
+
+    private func make(after previous: Task<StoredManifest?, any Error>, server: Int) async throws -> StoredManifest {
         async let data = DataDump(self, plan) { try await reuse(of: try await previous.value) }.finish()
         async let catalogText = maker.timing("the catalog is read") { try await self.catalog() }
         let around = try await maker.timing("settings, roles and sequences are read") { try await surroundings() }

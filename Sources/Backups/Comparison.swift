@@ -34,7 +34,7 @@ struct Comparison: Sendable {
     }
 
     private func tables() async throws -> [RestoreDifference] {
-        let (all, server) = try await Connection.opened(target) { connection in
+        let (all, server) = try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
             try await connection.with { (try DatabaseContent.relations(on: $0), $0.serverVersion) }
         }
         // Each table is hashed as it was for the manifest: the output of COPY, or by a query. The reading is confined,
@@ -46,7 +46,7 @@ struct Comparison: Sendable {
             if !relation.isOfCopy || relation.reading != .copy { relation.reading = .direct }
             return relation
         }
-        let readers = ContentReaders(target, count: restorer.settings.jobs)
+        let readers = ContentReaders(target.restoring, count: restorer.settings.jobs)
         let prints = try await Confinement.during(in: target.restoring.named("reeve restore test")) { _ in
             try await readers.prints(of: relations, server: server)
         }
@@ -112,7 +112,9 @@ struct Comparison: Sendable {
 
     /// Describes what the comparison does not cover.
     func notCompared() async throws -> [String] {
-        let (relations, locale, lacking, hasViews) = try await Connection.opened(target) { connection in
+        let (relations, locale, lacking, hasViews) = try await Connection.opened(
+            target.restoring.named("reeve restore test")
+        ) { connection in
             try await connection.with {
                 (
                     try DatabaseContent.relations(on: $0), try DatabaseLocale.read(on: $0),
@@ -229,7 +231,7 @@ struct Comparison: Sendable {
     }
 
     private func schema() async throws -> [RestoreDifference] {
-        let (found, lacking) = try await Connection.opened(target) { connection in
+        let (found, lacking) = try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
             try await connection.with { (try DatabaseContent.schema(nil, on: $0), try lackingTablespaces(on: $0)) }
         }
         if Digest.hex(Digest.of(found.utf8)) == manifest.catalog { return [] }

@@ -120,8 +120,10 @@ struct ContentReaders: Sendable {
                     return try relations.map { try CopyFingerprint.read($0, on: connection) }
                 }
                 let requests = relations.map { TableSlice(relation: $0, first: nil, end: nil).request }
-                return try connection.keepingSettings {
-                    try ContentFingerprint.read(requests, as: work.owner, on: connection)
+                return try ReadFailure.describing(relations) {
+                    try connection.keepingSettings {
+                        try ContentFingerprint.read(requests, as: work.owner, on: connection)
+                    }
                 }
             }
             try await small(Dictionary(zip(relations, prints)) { one, _ in one })

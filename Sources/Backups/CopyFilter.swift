@@ -36,7 +36,9 @@ struct CopyFilter {
     }
 
     private let wanted: [FetchedTable: Destination]
-    private let encoding: String
+    /// The encodings that the script may have. It names its own at the beginning.
+    private let encodings: [String]
+    private var encoding: String
     private var state = State.script
     private var mark = Mark.none
     private var line: [UInt8] = []
@@ -50,10 +52,11 @@ struct CopyFilter {
 
     /// - Parameters:
     ///   - wanted: the tables whose rows are passed on, by the names that the scripts use.
-    ///   - encoding: the encoding of the scripts.
-    init(_ wanted: [FetchedTable: Destination], encoding: String) {
+    ///   - encodings: the encodings that the script may have.
+    init(_ wanted: [FetchedTable: Destination], encodings: [String]) {
         self.wanted = wanted
-        self.encoding = encoding
+        self.encodings = encodings
+        encoding = encodings.first ?? "UTF8"
     }
 
     /// Takes the next piece of a script.
@@ -150,7 +153,7 @@ struct CopyFilter {
             guard !isLong else { throw Malformed(description: "a COPY statement is too long") }
             try begin(try CopyHeader(line), pass)
         } else if !isLong, line.starts(with: Self.setEncoding) {
-            try checkEncoding()
+            try readEncoding()
         }
         return end + 1
     }
@@ -171,12 +174,13 @@ struct CopyFilter {
         }
     }
 
-    private func checkEncoding() throws {
+    private mutating func readEncoding() throws {
         let value = String(
             decoding: line.dropFirst(Self.setEncoding.count).prefix { $0 != UInt8(ascii: ";") }, as: UTF8.self)
-        guard value == "'\(encoding)'" else {
-            throw Malformed(description: "it has the encoding \(value), not \(encoding)")
+        guard let known = encodings.first(where: { value == "'\($0)'" }) else {
+            throw Malformed(description: "it has the encoding \(value), not \(encodings.joined(separator: " or "))")
         }
+        encoding = known
     }
 
     private mutating func begin(

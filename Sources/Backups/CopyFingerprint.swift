@@ -21,8 +21,10 @@ struct CopyFingerprint: ~Copyable {
         var print = CopyFingerprint()
         let columns = relation.storedColumns.map(quoteIdentifier).joined(separator: ", ")
         let list = columns.isEmpty ? "" : " (\(columns))"
-        try connection.copyOut("COPY \(relation.path)\(list) TO STDOUT (ENCODING 'UTF8')") { print.add($0) }
-        return print.result
+        return try ReadFailure.describing([relation]) {
+            try connection.copyOut("COPY \(relation.path)\(list) \(relation.toStandardOutput)") { print.add($0) }
+            return print.result
+        }
     }
 
     /// Adds a piece of COPY's output.

@@ -33,6 +33,10 @@ enum DatabaseContent {
         var reading = Reading.direct
         /// Whether the fingerprint is computed from the output of COPY (`CopyFingerprint`), not by a query.
         var isOfCopy = false
+        /// Whether the table may be stored in slices.
+        var isSliceable = true
+        /// The encoding in which COPY writes the rows: UTF-8; in a database without an encoding, SQL_ASCII.
+        var encoding = "UTF8"
         /// The OID of the relation in the database that was read.
         var id = 0
         /// Changes with TRUNCATE, with each rewrite of the relation, and with each ALTER TABLE that changes its row of
@@ -55,6 +59,12 @@ enum DatabaseContent {
         }
 
         var hasRows: Bool { kind == "r" }
+
+        /// Whether the rows of the partition are restored through one of these tables.
+        func isPartition(of roots: Set<ExactText>) -> Bool { root.map { roots.contains(ExactText($0)) } ?? false }
+
+        /// The end of a COPY statement.
+        var toStandardOutput: String { "TO STDOUT (ENCODING \(quoteLiteral(encoding)))" }
     }
 
     /// SQL for an expression that is `direct`, `owner` or `copy`, the way in which a table is read. The expression
@@ -65,10 +75,13 @@ enum DatabaseContent {
     /// - `direct`: The owners of the table, of its ancestors (parents and partitioned tables), and of the functions
     ///   that its indexes and statistics call are all trusted. Relations other than ordinary tables are always read
     ///   directly.
-    /// - `owner`: The table's owner is not trusted. A superuser reads the table with the rights of its owner, in a
-    ///   function. This requires that the function can be created and that the owner may read all rows.
-    /// - `copy`: All other tables. In particular, a role that is not a superuser always reads tables of untrusted
-    ///   owners by COPY: it cannot create functions for their owners, and may have rights that the owners lack.
+    /// - `owner`: The table's owner is not trusted, but those functions are. A superuser reads the table with the
+    ///   rights of its owner, in a function, because the owner may make an index at any time. This requires that the
+    ///   function can be created and that the owner may read all rows.
+    /// - `copy`: All other tables. In particular, tables whose indexes and statistics call functions of untrusted
+    ///   roles: planning could run these functions, and they could fail, wait, or change how the rows are printed. And
+    ///   a role that is not a superuser always reads tables of untrusted owners by COPY: it cannot create functions for
+    ///   their owners, and may have rights that the owners lack.
     private static func reading(server: Int) -> String {
         func isTrusted(_ role: String) -> String { "(\(role).rolsuper OR \(role).rolname = current_user)" }
         func isForeign(_ tree: String) -> String {
@@ -82,15 +95,15 @@ enum DatabaseContent {
             ? "OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid AND \(isForeign("s.stxexprs")))" : ""
         return """
             CASE WHEN c.relkind <> 'r' THEN 'direct'
+                WHEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (
+                        \(isForeign("i.indexprs")) OR \(isForeign("i.indpred"))))
+                    \(statistics) THEN 'copy'
                 WHEN \(isTrusted("o")) THEN CASE WHEN EXISTS (
                         WITH RECURSIVE above (id) AS (
                             SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid
                             UNION SELECT i.inhparent FROM pg_inherits i JOIN above a ON i.inhrelid = a.id)
                         SELECT FROM above a JOIN pg_class p ON p.oid = a.id JOIN pg_roles r ON r.oid = p.relowner
-                        WHERE NOT \(isTrusted("r")))
-                    OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (
-                        \(isForeign("i.indexprs")) OR \(isForeign("i.indpred"))))
-                    \(statistics) THEN 'copy' ELSE 'direct' END
+                        WHERE NOT \(isTrusted("r"))) THEN 'copy' ELSE 'direct' END
                 WHEN NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN 'copy'
                 WHEN NOT pg_is_in_recovery() AND has_schema_privilege(o.oid, n.oid, 'USAGE')
                     AND has_table_privilege(o.oid, c.oid, 'SELECT')
@@ -137,7 +150,8 @@ enum DatabaseContent {
                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ''),
                 \(reading(server: connection.serverVersion)), o.rolname::text, c.oid,
                 concat_ws(' ', pg_relation_filenode(c.oid), c.xmin),
-                root.schema, root.name
+                root.schema, root.name, CASE current_setting('server_encoding') WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
+                    ELSE 'UTF8' END
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
             LEFT JOIN LATERAL (
                 SELECT r.oid, rn.nspname::text AS schema, r.relname::text AS name FROM pg_partition_ancestors(c.oid) a
@@ -162,17 +176,29 @@ enum DatabaseContent {
                 schema: try row.get(0), name: try row.get(1), kind: try row.get(2), bytes: try row.get(3),
                 pages: try row.get(4), isHeap: try row.get(5),
                 columns: columns.map { ContentFingerprint.Column($0, type: $1) }, storedColumns: try row.get(6),
-                definition: try row.get(9), reading: reading, id: try row.get(12), version: try row.get(13),
+                definition: try row.get(9), reading: reading, encoding: try row.get(16), id: try row.get(12),
+                version: try row.get(13),
                 root: try row.get(14, as: String?.self).map {
                     ObjectIdentity(.table, schema: $0, try row.get(15)).description
                 })
         }
-        // All partitions with a common root are read in the same way, because their fingerprints are added.
-        let copied = Set(relations.filter { $0.reading == .copy }.compactMap { $0.root.map(ExactText.init) })
+        return read(relations, as: [])
+    }
+
+    /// Sets how relations are read. All partitions with a common root are read in the same way, because their
+    /// fingerprints are added.
+    ///
+    /// - Parameter other: relations that are not to be read in slices, or only by COPY.
+    static func read(_ relations: [Relation], as other: [Relation]) -> [Relation] {
+        let whole = Set(other.filter { !$0.isSliceable })
+        var copied = Set(other.filter { $0.reading == .copy })
+        copied.formUnion(relations.filter { $0.reading == .copy })
+        let roots = Set(relations.filter(copied.contains).compactMap { $0.root.map(ExactText.init) })
         return relations.map { relation in
             var relation = relation
-            if let root = relation.root, copied.contains(ExactText(root)) { relation.reading = .copy }
+            if copied.contains(relation) || relation.isPartition(of: roots) { relation.reading = .copy }
             relation.isOfCopy = relation.reading == .copy
+            if whole.contains(relation) { relation.isSliceable = false }
             return relation
         }
     }

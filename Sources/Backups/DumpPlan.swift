@@ -25,6 +25,11 @@ struct DumpPlan: Sendable {
     /// The number of parts over which the small tables are distributed, if they fit into them.
     private static let bundles = 8
 
+    /// Whether the rows of a large table are hashed while they are dumped: the dump has all columns.
+    private static func isHashedInPassing(_ table: DatabaseContent.Relation) -> Bool {
+        table.columns.count == table.storedColumns.count
+    }
+
     /// Returns the size of the small tables that share a part, in bytes. Parts are few, because each pg_dump reads the
     /// whole catalog, and larger in a database of many tables, because that takes longer there.
     private static func bundle(ofTables count: Int, _ sizes: TableSlice.Sizes) -> Int {
@@ -55,14 +60,18 @@ struct DumpPlan: Sendable {
         var sizes = sizes
         sizes.large = Self.threshold(tables, sizes)
         let large = tables.filter { TableSlice.isLarge($0, sizes) }.sorted { $0.bytes > $1.bytes }
-        slices = large.flatMap { relation in
-            // Rows that are dumped are hashed in passing, except where the dump lacks columns.
-            var relation = relation
-            relation.isOfCopy = relation.columns.count == relation.storedColumns.count
-            return TableSlice.slices(of: relation, server: server, sizes)
-        }
         let isSliced = Set(large)
-        small = tables.filter { !isSliced.contains($0) }
+        // The fingerprints of partitions with a common root are added, so all of them are computed in the same way.
+        let roots = Set(large.filter(Self.isHashedInPassing).compactMap { $0.root.map(ExactText.init) })
+        func planned(_ relation: DatabaseContent.Relation) -> DatabaseContent.Relation {
+            var relation = relation
+            if isSliced.contains(relation) ? Self.isHashedInPassing(relation) : relation.isPartition(of: roots) {
+                relation.isOfCopy = true
+            }
+            return relation
+        }
+        slices = large.flatMap { TableSlice.slices(of: planned($0), server: server, sizes) }
+        small = tables.filter { !isSliced.contains($0) }.map(planned)
         var parts = [
             Part(kind: .before, name: "schema-before.dump", tables: [], arguments: ["--section=pre-data"]),
             Part(kind: .after, name: "schema-after.dump", tables: [], arguments: ["--section=post-data"]),

@@ -77,7 +77,8 @@ public struct RepositoryReview: Sendable {
         }
         problems += contents.damaged.sorted { $0.key < $1.key }.map { .damaged(id: $0.key, reason: "\($0.value)") }
         problems += Self.missing(contents, records ?? [:])
-        problems += Self.broken(contents.manifests)
+        // What nobody vouches for says nothing about the others.
+        problems += Self.broken(contents.manifests, isLinking: { Self.isVouchedFor($0, evidence) })
         let newest = Self.newestKnown(contents, records ?? [:])
         self.problems = problems.sorted { $0.rank(newest: newest) < $1.rank(newest: newest) }
         sound = isOurs ? contents.manifests.filter { !unsound.contains($0.manifest.id) } : []
@@ -182,10 +183,14 @@ public struct RepositoryReview: Sendable {
     }
 
     /// Finds manifests that name another one as their predecessor than the one that is there under that ID.
-    private static func broken(_ manifests: [StoredManifest]) -> [RepositoryProblem] {
+    private static func broken(
+        _ manifests: [StoredManifest], isLinking: (StoredManifest) -> Bool
+    ) -> [RepositoryProblem] {
         let byID = Dictionary(manifests.map { ($0.manifest.id, $0) }) { one, _ in one }
         return manifests.compactMap { stored in
-            guard let link = stored.manifest.previous, let previous = byID[link.id] else { return nil }
+            guard let link = stored.manifest.previous, let previous = byID[link.id], isLinking(stored) else {
+                return nil
+            }
             return (try? previous.link) == link ? nil : .broken(id: link.id, next: stored.manifest.id)
         }
     }

@@ -65,9 +65,9 @@ struct RowSource: Sendable {
         var rows: [FetchedTable: Int] = [:]
         for (part, group) in parts.flatMap({ part in routing.groups(in: part).map { (part, $0) } }) {
             try Task.checkCancellation()
-            let stream = CopyStream(
-                CopyFilter(
-                    routing.destinations(of: group), encoding: part.slice == nil ? manifest.locale.encoding : "UTF8"))
+            // Earlier versions of Reeve wrote all slices in UTF-8.
+            let encodings = part.slice == nil ? [manifest.locale.encoding] : ["UTF8", manifest.locale.encoding]
+            let stream = CopyStream(CopyFilter(routing.destinations(of: group), encodings: encodings))
             do {
                 let programs = try programs(for: part, group.map(\.table))
                 try await reader.unpack(part, through: programs, lastMayStopEarly: part.slice == nil) {

@@ -16,7 +16,8 @@ struct SnapshotTransaction: Sendable {
     /// The snapshot's name, as `pg_export_snapshot` returns it.
     let id: String
     let wal: String?
-    let relations: [DatabaseContent.Relation]
+    /// The relations, in the order of their names. How a table is read may be changed before it is read.
+    var relations: [DatabaseContent.Relation]
     let hasLargeObjects: Bool
     /// The schemas that are records of unfinished restores, and are not dumped.
     var records: [String] = []

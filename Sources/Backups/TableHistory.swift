@@ -9,6 +9,8 @@ public struct TableHistory: Sendable {
             /// The backup is the oldest one, or the backup before it lacks the table.
             case new
             case same, changed
+            /// The fingerprints of the two backups were computed in different ways, from the same number of rows.
+            case unknown
             /// The backup lacks the table.
             case absent
         }
@@ -23,6 +25,8 @@ public struct TableHistory: Sendable {
         public let change: Change
         /// Equal for equal rows of an equally defined table; nil if the backup lacks the table.
         let content: [String]?
+        /// The same without the fingerprints.
+        fileprivate let shape: [String]
     }
 
     /// The schema and the name of the table, as `--table` takes them.
@@ -53,19 +57,30 @@ public struct TableHistory: Sendable {
         found = table
         self.table = "\(table.schema).\(table.name)"
         var entries: [Entry] = []
+        var wasHashing: [Bool] = []
         for manifest in manifests {
             let members = Set(members(table, manifest))
             let parts = manifest.tables.filter { members.contains(FetchedTable(schema: $0.schema, name: $0.name)) }
             let content = members.isEmpty ? nil : parts.flatMap { [$0.path, $0.digest, "\($0.rows)", $0.definition] }
-            let before = entries.last?.content
+            let rows = content == nil ? nil : parts.reduce(0) { $0 + $1.rows }
+            let shape = parts.flatMap { [$0.path, "\($0.rows)", $0.definition] }
+            let hashing = parts.map { $0.isOfCopy ?? false }
+            let before = entries.last
             let change: Entry.Change =
-                if content == nil { .absent } else if before == nil { .new } else {
-                    before == content ? .same : .changed
+                if content == nil {
+                    .absent
+                } else if before?.content == nil {
+                    .new
+                } else if before?.content == content {
+                    .same
+                } else {
+                    before?.shape == shape && wasHashing != hashing ? .unknown : .changed
                 }
             entries.append(
                 Entry(
-                    backup: manifest.id, takenAt: manifest.startedAt,
-                    rows: content == nil ? nil : parts.reduce(0) { $0 + $1.rows }, change: change, content: content))
+                    backup: manifest.id, takenAt: manifest.startedAt, rows: rows, change: change, content: content,
+                    shape: shape))
+            wasHashing = hashing
         }
         self.entries = entries.reversed()
     }

@@ -41,7 +41,7 @@ struct TableSlice: Sendable, Hashable {
 
     static func isLarge(_ relation: DatabaseContent.Relation, _ sizes: Sizes) -> Bool {
         relation.schema != UserSchemas.ledger && relation.bytes >= sizes.large && relation.isHeap
-            && relation.reading != .copy
+            && relation.isSliceable && relation.reading != .copy
             && !relation.storedColumns.isEmpty
     }
 
@@ -72,7 +72,7 @@ struct TableSlice: Sendable, Hashable {
             SET statement_timeout = 0;
             SET lock_timeout = 0;
             SET idle_in_transaction_session_timeout = 0;
-            SET client_encoding = 'UTF8';
+            SET client_encoding = '\(relation.encoding)';
             SET standard_conforming_strings = on;
             SET search_path = '';
             SET row_security = off;
@@ -91,14 +91,18 @@ struct TableSlice: Sendable, Hashable {
             return print.result
         }
         let role: String? = if case .owner(let owner) = relation.reading { owner } else { nil }
-        return try connection.keepingSettings { try ContentFingerprint.read(request, as: role, on: connection) }
+        return try ReadFailure.describing([relation]) {
+            try connection.keepingSettings { try ContentFingerprint.read(request, as: role, on: connection) }
+        }
     }
 
     /// Reads the rows, and passes them on in the format of COPY, without the header and the footer.
     func copyOut(
         on connection: isolated Connection, _ take: (UnsafeRawBufferPointer) throws -> Void
     ) throws {
-        try connection.keepingSettings { try copyRows(on: connection, take) }
+        try ReadFailure.describing([relation]) {
+            try connection.keepingSettings { try copyRows(on: connection, take) }
+        }
     }
 
     private func copyRows(
@@ -109,26 +113,18 @@ struct TableSlice: Sendable, Hashable {
         }
         let rows = "FROM ONLY \(relation.path) t\(condition.map { " WHERE \($0)" } ?? "")"
         guard case .owner(let role) = relation.reading else {
-            try connection.copyOut("COPY (SELECT \(columns(of: "t")) \(rows)) TO STDOUT (ENCODING 'UTF8')", take)
+            _ = try connection.copyOut("COPY (SELECT \(columns(of: "t")) \(rows)) \(relation.toStandardOutput)", take)
             return
         }
-        try connection.withQuery("SELECT t.* \(rows)", returning: "SETOF \(relation.path)", as: role) { call in
+        try connection.withQuery(
+            "SELECT t.* \(rows)", returning: "SETOF \(relation.path)", as: role,
+            relyingOn: ContentFingerprint.pinnedSettings
+        ) { call in
             // The function returns the rows of the slice. With OFFSET 0, the function is called once, and not once for
             // each column. A function in a SELECT list returns its rows one by one. The rows of a function in FROM
             // would be collected first.
             let query = "SELECT \(columns(of: "(s.r)")) FROM (SELECT \(call) AS r OFFSET 0) s"
-            _ = try connection.copyOut("COPY (\(query)) TO STDOUT (ENCODING 'UTF8')", take)
+            _ = try connection.copyOut("COPY (\(query)) \(relation.toStandardOutput)", take)
         }
-    }
-}
-
-extension Connection {
-    /// Runs queries that planning runs code of other roles for. That code may change settings of the session. The
-    /// rollback to a savepoint undoes these changes.
-    func keepingSettings<Result>(_ body: () throws -> Result) throws -> Result {
-        try execute("SAVEPOINT reeve_read")
-        let result = try body()
-        try execute("ROLLBACK TO SAVEPOINT reeve_read; RELEASE SAVEPOINT reeve_read")
-        return result
     }
 }

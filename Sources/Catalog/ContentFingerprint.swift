@@ -27,21 +27,24 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         self.init(rows: rows, digest: Self.hex(halves.0) + Self.hex(halves.1))
     }
 
-    /// The settings under which the text form of a value is the same in all sessions.
-    public static let settings = [
-        "SET LOCAL datestyle = 'ISO, MDY'", "SET LOCAL intervalstyle = postgres", "SET LOCAL timezone = 'UTC'",
-        "SET LOCAL extra_float_digits = 1", "SET LOCAL bytea_output = hex", "SET LOCAL xmlbinary = base64",
-        "SET LOCAL lc_monetary = 'C'", "SET LOCAL row_security = off", "SET LOCAL search_path = ''",
+    /// The settings under which all rows are read, and the text form of a value is the same in all sessions.
+    private static let settings = [
+        ("datestyle", "ISO, MDY"), ("intervalstyle", "postgres"), ("timezone", "UTC"), ("extra_float_digits", "1"),
+        ("bytea_output", "hex"), ("xmlbinary", "base64"), ("lc_monetary", "C"), ("quote_all_identifiers", "off"),
+        ("row_security", "off"), ("search_path", ""),
     ]
 
-    /// Applies `settings` for the rest of the open transaction.
+    /// The names of the settings that decide what is read.
+    public static let pinnedSettings = settings.map(\.0) + ["client_encoding"]
+
+    /// Applies the settings for the rest of the open transaction.
     public static func pinSettings(on connection: isolated Connection) throws {
         // A table may have been replaced by a view since the tables were listed. Therefore a server that has the
         // setting is told to refuse queries of views and foreign tables.
         let views =
-            connection.canRefuseViews
-            ? ["SET LOCAL restrict_nonsystem_relation_kind = 'view, foreign-table'"] : []
-        try connection.execute((settings + views).joined(separator: "; "))
+            connection.canRefuseViews ? [("restrict_nonsystem_relation_kind", "view, foreign-table")] : []
+        let calls = (settings + views).map { "pg_catalog.set_config(\(quoteLiteral($0)), \(quoteLiteral($1)), true)" }
+        _ = try connection.query("SELECT \(calls.joined(separator: ", "))")
     }
 
     /// A column, and whether it is hashed as a value or as text.
@@ -110,7 +113,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     ///
     /// - Parameter role: the role whose privileges are used, as explained at `Connection.withQuery`; nil: the
     ///   privileges of the session.
-    /// - Throws: `PostgresError`, with SQLSTATE 42501 if row-level security would hide rows.
+    /// - Throws: `SettingsChanged`; `PostgresError`, with SQLSTATE 42501 if row-level security would hide rows.
     public static func read(
         _ requests: [Request], as role: String? = nil, on connection: isolated Connection
     ) throws -> [ContentFingerprint] {
@@ -142,7 +145,7 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     ) throws -> Rows {
         guard let role else { return try connection.query(query) }
         let type = "TABLE (number pg_catalog.int4, rows pg_catalog.int8, one pg_catalog.text, other pg_catalog.text)"
-        return try connection.withQuery(query, returning: type, as: role) {
+        return try connection.withQuery(query, returning: type, as: role, relyingOn: pinnedSettings) {
             try connection.query("SELECT * FROM \($0)")
         }
     }

@@ -4,7 +4,7 @@ import Telemetry
 /// connections of a pool.
 public struct Database: Sendable {
     /// The settings of direct connections to the server.
-    public let direct: ConnectionSettings
+    public private(set) var direct: ConnectionSettings
     /// The connections for short units of work that need no session state.
     public let pool: Pool
     private let logger: Logger
@@ -23,6 +23,15 @@ public struct Database: Sendable {
         self.direct = own
         self.logger = logger
         pool = Pool(shared, limits: limits, logger: logger)
+    }
+
+    /// The same database without limits on the time of statements and transactions in direct connections. The owner of
+    /// a database can set such limits for all its sessions.
+    public var unlimited: Database {
+        var database = self
+        database.direct.statementTimeout = .zero
+        database.direct.idleInTransactionTimeout = .zero
+        return database
     }
 
     /// Opens a separate direct connection, passes it to `body`, and closes it.

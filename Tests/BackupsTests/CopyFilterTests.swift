@@ -15,7 +15,7 @@ import Testing
                 t: CopyFilter.Destination(path: "\"new\".\"t\"", columns: ["id", "say \"so\""]),
                 FetchedTable(schema: "a.\nb", name: "x\"\n\\.\n"): CopyFilter.Destination(
                     path: "\"s\".\"odd\"", columns: []),
-            ], encoding: encoding)
+            ], encodings: [encoding])
     }
 
     /// Sends a script through a filter, in pieces of the given sizes; the rest is the last piece.

@@ -37,14 +37,18 @@ struct HangingStoreTests {
         private let call: Call
         let released = StopFlag()
         let entered = Gathered<Bool>()
+        /// Set from the time on at which the calls hang.
+        let armed: StopFlag
 
-        init(_ inner: FolderStore, in call: Call) {
+        init(_ inner: FolderStore, in call: Call, from armed: StopFlag? = nil) {
             self.inner = inner
             self.call = call
+            self.armed = armed ?? StopFlag()
+            if armed == nil { self.armed.raise() }
         }
 
         func pass(_ call: Call) {
-            guard call == self.call else { return }
+            guard call == self.call, armed.isRaised else { return }
             entered.add([true])
             while !released.sleep(for: .seconds(3600)) {}
         }
@@ -198,6 +202,26 @@ struct HangingStoreTests {
                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
             """)
         #expect(locked == 0)
+    }
+
+    /// The previous backup is sought while the dumps begin.
+    @Test(.database) func aSearchForThePreviousBackupEndsWhenTheBackupIsCancelled() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE TABLE t AS SELECT i FROM generate_series(1, 200) i")
+        let vault = try await Vault()
+        let hanging = HangingStore(vault.store, in: .list, from: StopFlag())
+        defer { hanging.released.raise() }
+        var making = BackupMaker.Settings()
+        making.recipients = [vault.recipient]
+        making.begun = { _ in hanging.armed.raise() }
+        let maker = BackupMaker(
+            database: Database(database.settings), name: "main", repositories: [Repository(hanging)], settings: making)
+        let work = Task { try await maker.make() }
+        try await waitUntil("it hangs") { hanging.entered.count > 0 }
+        let began = ContinuousClock.now
+        work.cancel()
+        await #expect(throws: CancellationError.self) { _ = try await work.value }
+        #expect(ContinuousClock.now - began < .seconds(60))
     }
 
     @Test func afterTooManyHungCallsFurtherOnesFailAtOnce() async throws {

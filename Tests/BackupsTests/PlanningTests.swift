@@ -1,6 +1,7 @@
 import Catalog
 import Foundation
 import Postgres
+import Processes
 import TestSupport
 import Testing
 
@@ -81,11 +82,73 @@ struct PlanningTests {
             settings.sizes = TableSlice.Sizes(large: 100_000, slice: 200_000)
         }.make().manifest
         #expect(!hasWon)
-        #expect(manifest.parts.count { $0.slice != nil } > 1)
-        #expect(manifest.tables.allSatisfy { $0.isOfCopy == nil })
+        // No query is planned on tables whose indexes or statistics have code of their owner.
+        let isPlanned = trap.contains("CHECK")
+        #expect(manifest.parts.contains { $0.slice != nil } == isPlanned)
+        #expect(manifest.tables.allSatisfy { $0.isOfCopy == (isPlanned ? nil : true) })
         let proof = try await vault.prove(manifest)
         #expect(proof.isProved, "\(proof.differences)")
         #expect(!hasWon)
+        try await remove(database)
+    }
+
+    /// The owner of a table has it read as he pleases, in vain: code of his is there from the beginning, or is made after
+    /// the tables were listed. Or he wants no backup to be made.
+    @Test(
+        .database,
+        arguments: [false, true],
+        [
+            "PERFORM set_config('extra_float_digits', '-12', false)", "RAISE EXCEPTION 'no'",
+            "PERFORM pg_cancel_backend(pg_backend_pid())",
+        ])
+    func codeOfOwnersDoesNotChangeWhatIsRead(isLate: Bool, code: String) async throws {
+        let database = try TestDatabase.current
+        try await prepare(database)
+        try await run(
+            """
+            CREATE FUNCTION evil.trap() RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+                IF current_setting('application_name') ~ '^reeve backup' THEN \(code); END IF;
+                RETURN true;
+            END $$;
+            CREATE TABLE evil.t (id int, f float8);
+            INSERT INTO evil.t SELECT i, i + 0.123456789012345 FROM generate_series(1, 8000) i;
+            CREATE TABLE evil.small AS SELECT * FROM evil.t LIMIT 10;
+            """, in: database)
+        let traps = "CREATE INDEX ON evil.t (id) WHERE evil.trap(); CREATE INDEX ON evil.small (id) WHERE evil.trap()"
+        if !isLate { try await run(traps, in: database) }
+        let attempts = Gathered<String>()
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings) { settings in
+            settings.sizes = TableSlice.Sizes(large: 100_000, slice: 200_000)
+            settings.begun = { [self] id in
+                attempts.add([id])
+                guard isLate, attempts.count == 1 else { return }
+                let ended = DispatchSemaphore(value: 0)
+                Task {
+                    try? await run(traps, in: database)
+                    ended.signal()
+                }
+                ended.wait()
+            }
+        }.make().manifest
+        #expect(attempts.count == (isLate ? 2 : 1))
+        #expect(manifest.tables.allSatisfy { $0.isOfCopy == true })
+        let name = "\(database.name)_again"
+        try await TestCluster.runSQL("CREATE DATABASE \(name)")
+        var restoring = vault.restoring
+        restoring.trust = .everybody
+        try await Restorer(
+            repository: vault.repository, manifest: manifest, settings: restoring
+        ).restore(into: database.settings.database(name))
+        let sum = "SELECT sum(hashfloat8(f)::numeric) FROM evil.t"
+        let (expected, found): (String, String) = (
+            try await database.value(sum),
+            try await Connection.opened(database.settings.database(name)) { try await $0.value(sum) }
+        )
+        #expect(found == expected)
+        try await TestCluster.runSQL("DROP DATABASE \(name)")
+        let proof = try await vault.prove(manifest)
+        #expect(proof.isProved, "\(proof.differences)")
         try await remove(database)
     }
 

@@ -103,6 +103,13 @@ struct RepositoryReviewTests {
         changed.finishedAt = "2026-01-02T01:00:00Z"
         let broken = review([chain[0], try Self.stored(changed), chain[2]])
         #expect(broken.review.problems == [.broken(id: changed.id, next: chain[2].manifest.id)])
+        // What nobody vouches for discredits none of the backups that the ledger records.
+        var later = chain[2].manifest
+        later.previous = try Self.stored(changed).link
+        let slandered = review(
+            [chain[0], chain[1], try Self.stored(later)], records: [try record(chain[0]), try record(chain[1])],
+            estate: later.estate)
+        #expect(slandered.review.problems.isEmpty && slandered.review.usable == Array(chain.prefix(2)))
         // Every other field counts, also one that this version does not know.
         let whole = try #require(
             JSONSerialization.jsonObject(with: JSONEncoder().encode(chain[1].manifest)) as? [String: Any])

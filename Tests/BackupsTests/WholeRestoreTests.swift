@@ -132,6 +132,28 @@ struct WholeRestoreTests {
         }
     }
 
+    /// Whatever the sizes of the partitions, their fingerprints are added.
+    @Test(.database) func `large and small partitions by hash of an enum are compared together`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            """
+            CREATE TYPE public.colour AS ENUM ('red', 'green', 'blue', 'grey', 'pink', 'teal', 'ochre', 'mauve');
+            CREATE TABLE public.h (a public.colour, n int, pad text) PARTITION BY HASH (a);
+            CREATE TABLE public.h0 PARTITION OF public.h FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+            CREATE TABLE public.h1 PARTITION OF public.h FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+            INSERT INTO public.h SELECT c, i, 'x' FROM unnest(enum_range(NULL::public.colour)) c, generate_series(1, 50) i;
+            INSERT INTO public.h SELECT (SELECT a FROM public.h0 LIMIT 1), i, repeat('y', 300) FROM generate_series(1, 2000) i;
+            """)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings) {
+            $0.sizes = TableSlice.Sizes(large: 100_000, slice: 200_000)
+        }.make().manifest
+        #expect(Set(manifest.parts.filter { $0.slice != nil }.flatMap(\.tables)) == ["public.h0"])
+        #expect(manifest.tables.filter { $0.root != nil }.allSatisfy { $0.isOfCopy == true })
+        let proof = try await vault.prove(manifest)
+        #expect(proof.isProved, "\(proof.differences)")
+    }
+
     @Test(.database) func `tablespaces come back, or are replaced`() async throws {
         let database = try TestDatabase.current
         let (space, other) = ("fast_\(suffix)", "slow_\(suffix)")

@@ -340,6 +340,10 @@ import Testing
                 (.noProgram("age"), .failed, "install the package age"),
                 (.part(object: "o", reason: "x"), .failed, "check all parts with 'reeve backup verify'"),
                 (
+                    .unreadableTable(["t"], reason: "x"), .failed,
+                    "'pg_dump --table' shows whether the server can read the table at all"
+                ),
+                (
                     .notRestored(object: "o", reason: "x"), .temporary,
                     "fix the cause, and try again; the failure does not mean that the backup is damaged"
                 ),

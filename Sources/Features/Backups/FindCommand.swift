@@ -130,6 +130,7 @@ enum FoundText {
         case .new: "first backup of the table"
         case .same: "same as before"
         case .changed: "changed"
+        case .unknown: "not known: hashed in another way"
         case .absent: "the table does not exist"
         }
     }
