@@ -32,9 +32,11 @@ struct ContentReaders: Sendable {
         case slice(TableSlice)
 
         /// Small tables are read together, because a round trip costs more than reading them.
-        static func bundled(_ relations: [DatabaseContent.Relation]) -> [Work] {
+        ///
+        /// - Parameter size: the number of tables that are read together.
+        static func bundled(_ relations: [DatabaseContent.Relation], by size: Int = 40) -> [Work] {
             Dictionary(grouping: relations) { $0.isOfCopy ? .copy : $0.reading }.flatMap { reading, relations in
-                let size = reading == .copy ? 1 : 40
+                let size = reading == .copy ? 1 : size
                 return stride(from: 0, to: relations.count, by: size).map {
                     Work.small(Array(relations[$0..<min($0 + size, relations.count)]))
                 }

@@ -87,7 +87,7 @@ final class DataDump: @unchecked Sendable {
         let readers = ContentReaders(
             run.maker.database.direct, snapshot: run.snapshot, count: run.budget.slots,
             locksAll: run.budget.locksAll, slots: slots)
-        let work = ContentReaders.Work.bundled(plan.small) + plan.slices.map { .slice($0) }
+        let work = ContentReaders.Work.bundled(plan.small, by: run.budget.tablesAtOnce) + plan.slices.map { .slice($0) }
         try await readers.run(work) { [self] prints in
             try await take(prints)
         } slice: { [self] slice, connection in

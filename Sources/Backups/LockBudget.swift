@@ -9,8 +9,12 @@ struct LockBudget: Sendable, Equatable {
     /// How many of them may be dumps.
     let dumps: Int
 
-    /// The locks of a reader that locks only what it reads: 40 tables and their indexes, and those of the catalog.
+    /// The locks of a reader that locks only what it reads: `tablesAtOnce` tables with their indexes, and those of the
+    /// catalog.
     private static let ofReader = 200
+
+    /// The number of small tables that a reader reads with one query.
+    var tablesAtOnce: Int { locksAll ? 40 : 10 }
 
     /// - Parameters:
     ///   - relations: the number of relations that the session with the snapshot and each dump lock.

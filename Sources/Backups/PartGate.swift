@@ -2,7 +2,7 @@ import Foundation
 
 /// Delays a dump until it is known to be needed, and until one of the slots for dumps, and one of all slots, is free.
 final class PartGate: @unchecked Sendable {
-    // `isWanted` is under the lock. Only the pipeline's thread uses `isInside` until that thread has ended.
+    // `isWanted` is under the lock. The threads that enter and leave do so one after the other; only they use `isInside`.
     struct NotWanted: Error {}
 
     private let slots: DispatchSemaphore

@@ -218,6 +218,15 @@ struct HangingStoreTests {
             database: Database(database.settings), name: "main", repositories: [Repository(hanging)], settings: making)
         let work = Task { try await maker.make() }
         try await waitUntil("it hangs") { hanging.entered.count > 0 }
+        // The rows are read, and wait to be compared with the previous backup.
+        try await waitUntil("the rows are read") {
+            try await database.value(
+                """
+                SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()
+                    AND application_name = 'reeve backup reader' AND state = 'idle in transaction'
+                    AND query LIKE 'ROLLBACK TO SAVEPOINT%'
+                """)
+        }
         let began = ContinuousClock.now
         work.cancel()
         await #expect(throws: CancellationError.self) { _ = try await work.value }
