@@ -67,10 +67,20 @@ public struct PartialRestore: Sendable {
             }
             let rebuilt = try await Confinement.during(in: rebuild.scratch) { try await rebuild.run($0, progress) }
             var differences = try await rebuild.differences(rebuilt)
+            let dependents =
+                selection.intoSchema == nil
+                ? try await Dependents(of: rebuilt.tables, scratch: rebuild.scratch) : nil
             differences += try await Parentage(of: rebuilt.tables, scratch: rebuild.scratch).separate(
                 for: target, moves: selection.intoSchema != nil)
-            return try await deliver(
+            let findings = try await deliver(
                 try await rebuild.move(rebuilt.tables), rebuilt, rebuild, target, differences, progress)
+            if let missing = try? await dependents?.missing(in: target), !missing.isEmpty {
+                restorer.logger.notice(
+                    "objects that depend on the tables in the backup are missing in the target, and are not created; to "
+                        + "create them, restore the backup into another database, and run 'reeve schema diff --mend'",
+                    [LogField("objects", missing.joined(separator: ", "))])
+            }
+            return findings
         }
     }
 

@@ -1,6 +1,8 @@
 import Foundation
 import Postgres
+import Processes
 import SQL
+import Telemetry
 import TestSupport
 import Testing
 
@@ -33,6 +35,53 @@ struct SingleTableTests {
     /// Whether a note is about something that another table is needed for.
     private static func isAboutOthers(_ note: String) -> Bool {
         note.contains("FOREIGN KEY") || note.contains("foreign key") || note.contains("independent table")
+    }
+
+    private final class Lines: LogSink {
+        private let lines = Gathered<String>()
+        var all: [String] { lines.all }
+        func write(_ line: LogLine) { lines.add(["\(line.message) \(line.fields)"]) }
+    }
+
+    /// DROP TABLE … CASCADE drops more than the table.
+    @Test(.database) func `what depended on a table and is missing is named`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute(
+            """
+            CREATE TABLE public.t (a integer);
+            CREATE TABLE public.other (a integer);
+            CREATE VIEW public.v AS SELECT a FROM public.t;
+            CREATE MATERIALIZED VIEW public.w AS SELECT a FROM public.v;
+            CREATE FUNCTION public.f(x public.t) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+            CREATE POLICY mine ON public.other USING (a IN (SELECT a FROM public.t));
+            CREATE POLICY own ON public.t USING (a IN (SELECT a FROM public.t));
+            CREATE RULE also AS ON INSERT TO public.other DO ALSO INSERT INTO public.t VALUES (1);
+            CREATE VIEW public.apart AS SELECT a FROM public.other;
+            """)
+        let vault = try await Vault()
+        let manifest = try await vault.maker(database.settings).make().manifest
+        func restored() async throws -> [String] {
+            try await database.execute("DROP TABLE public.t CASCADE")
+            let said = Lines()
+            let restorer = Restorer(
+                repository: vault.repository, manifest: manifest, settings: vault.restoring,
+                logger: Logger(level: .info, sink: said))
+            var selection = PartialRestore.Selection()
+            selection.tables = ["public.t"]
+            let notes = try await PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
+                .restore(into: database.settings)
+            #expect(notes == [])
+            return said.all.filter { $0.contains("depend on the tables") }
+        }
+        let first = try #require(try await restored().first)
+        for object in [
+            "view public.v", "materialized view public.w", "function public.f(public.t)", "policy mine on public.other",
+            "rule also on public.other",
+        ] { #expect(first.contains(object), "\(first)") }
+        for object in ["apart", "own on"] { #expect(!first.contains(object), "\(first)") }
+        try await database.execute("DROP TABLE public.other CASCADE")
+        let second = try #require(try await restored().first)
+        #expect(second.contains("view public.v") && !second.contains("public.other"), "\(second)")
     }
 
     @Test(arguments: SampleDatabase.allCases)
