@@ -16,15 +16,16 @@ struct ReadFailure: Error {
             return try body()
         } catch let error as SettingsChanged {
             throw ReadFailure(relations: relations, cause: error)
-        } catch let error as PostgresError
-            where error.kind == .server && !error.isOutage && !others.contains(error.sqlState ?? "")
-        {
+        } catch let error as PostgresError where error.kind == .server {
+            // Code of an owner can raise any error.
+            let hasOwner = relations.contains { if case .owner = $0.reading { true } else { false } }
+            if !hasOwner, error.isOutage || others.contains(error.sqlState ?? "") { throw error }
             throw ReadFailure(relations: relations, cause: error)
         }
     }
 
-    /// A lock that was not available, a query that was cancelled, and a table or schema that is gone.
-    private static let others: Set = ["55P03", "57014", "42P01", "3F000"]
+    /// A lock that was not available, and a table or schema that is gone: no errors of the tables.
+    private static let others: Set = ["55P03", "42P01", "3F000"]
 
     /// Returns how the tables can be read nevertheless; nil if that is not known.
     ///

@@ -99,6 +99,7 @@ struct PlanningTests {
         arguments: [false, true],
         [
             "PERFORM set_config('extra_float_digits', '-12', false)", "RAISE EXCEPTION 'no'",
+            "RAISE EXCEPTION 'no' USING ERRCODE = '57014'",
             "PERFORM pg_cancel_backend(pg_backend_pid())",
         ])
     func codeOfOwnersDoesNotChangeWhatIsRead(isLate: Bool, code: String) async throws {
