@@ -55,13 +55,15 @@ struct SnapshotTransaction: Sendable {
                 try connection.execute(limit)
                 let before = try DatabaseContent.relations(on: connection)
                 let pinsSchemas = try canPinSchemas(on: connection)
-                try connection.execute(
-                    "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ \(pinsSchemas ? "READ WRITE" : "READ ONLY")")
-                try connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0; \(limit)")
-                try ContentFingerprint.pinSettings(on: connection)
                 let capacity = try lockCapacity(on: connection)
                 // pg_dump needs as many locks again.
                 let locks = 2 * before.count <= capacity
+                try connection.execute(
+                    "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ \(pinsSchemas ? "READ WRITE" : "READ ONLY")")
+                // Until the tables are locked, only SET and LOCK are allowed: a SELECT, even one without a table, would
+                // take the snapshot.
+                try connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0; \(limit)")
+                try ContentFingerprint.pinSettings(on: connection)
                 if locks { for lock in Self.locks(before) { try connection.execute(lock) } }
                 // The transaction has a snapshot from here on.
                 if pinsSchemas { try connection.execute("\(SchemaLock.names); SET TRANSACTION READ ONLY") }
@@ -110,7 +112,6 @@ struct SnapshotTransaction: Sendable {
     }
 
     private static func lockCapacity(on connection: isolated Connection) throws -> Int {
-        // `current_setting` takes no snapshot.
         try connection.query(
             """
             SELECT 2 * current_setting('max_locks_per_transaction')::int8 * (

@@ -37,14 +37,16 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     /// The names of the settings that decide what is read.
     public static let pinnedSettings = settings.map(\.0) + ["client_encoding"]
 
-    /// Applies the settings for the rest of the open transaction.
+    /// Applies the settings for the rest of the open transaction. Takes no snapshot, so that it can be called before the
+    /// transaction locks tables.
     public static func pinSettings(on connection: isolated Connection) throws {
         // A table may have been replaced by a view since the tables were listed. Therefore a server that has the
         // setting is told to refuse queries of views and foreign tables.
         let views =
             connection.canRefuseViews ? [("restrict_nonsystem_relation_kind", "view, foreign-table")] : []
-        let calls = (settings + views).map { "pg_catalog.set_config(\(quoteLiteral($0)), \(quoteLiteral($1)), true)" }
-        _ = try connection.query("SELECT \(calls.joined(separator: ", "))")
+        // SELECT set_config(…) would take a snapshot.
+        let statements = (settings + views).map { "SET LOCAL \($0) = \(quoteLiteral($1))" }
+        try connection.execute(statements.joined(separator: "; "))
     }
 
     /// A column, and whether it is hashed as a value or as text.

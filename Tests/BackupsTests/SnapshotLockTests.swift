@@ -125,6 +125,30 @@ struct SnapshotLockTests {
         }
     }
 
+    /// A TRUNCATE between the snapshot and the lock would leave the table empty for whoever reads it in the snapshot.
+    @Test func `the snapshot is taken after the tables are locked`() async throws {
+        let database = try TestDatabase.current
+        try await database.execute("CREATE SCHEMA s", "CREATE TABLE s.t (a int)")
+        let proxy = try FaultProxy(before: database.settings)
+        defer { proxy.close() }
+        proxy.arm(onText: "IN ACCESS SHARE MODE") { _ in
+            let ended = DispatchSemaphore(value: 0)
+            Task {
+                try? await database.execute("INSERT INTO s.t VALUES (1)")
+                ended.signal()
+            }
+            ended.wait()
+            return .none
+        }
+        try await Connection.opened(proxy.settings(database.settings)) { connection in
+            let snapshot = try await SnapshotTransaction.begin(on: connection, wait: .seconds(5))
+            #expect(snapshot.holdsLocks)
+            let rows: Int? = try await connection.with { try $0.query("SELECT count(*) FROM s.t").first?.get(0) }
+            #expect(rows == 1)
+            try await snapshot.end()
+        }
+    }
+
     /// Planning evaluates the predicate of the index.
     @Test func `what an index's function sets does not hold for the next table`() async throws {
         let database = try TestDatabase.current
