@@ -47,6 +47,9 @@ public struct BackupMaker: Sendable {
         var lockCheck: Duration = .seconds(30)
         /// How long to wait for a table that another session has locked.
         var tableWait: Duration = .seconds(30)
+        /// How long a query that may run code of a table's owner may take until its next row, in addition to the time
+        /// for reading the table at 1 MiB/s. After that, the tables of the owner are read by COPY.
+        var patience = ContentReaders.defaultPatience
         /// The time between two checks whether a dump waits for a locked table.
         var tableWatch: Duration = .seconds(5)
 
@@ -128,12 +131,12 @@ public struct BackupMaker: Sendable {
         // Another session may have requested a lock on a table after the snapshot's session locked it and before the
         // dump does. The dump then queues behind that session and times out. All locks are released, so that the other
         // session can proceed, and the backup is started again.
-        var mended: [DatabaseContent.Relation] = []
+        var limits = ReadingLimits()
         for attempt in 1... {
             var snapshot = try await timing("the tables are locked, and the snapshot is taken") {
                 try await SnapshotTransaction.begin(on: connection, wait: settings.tableWait)
             }
-            snapshot.relations = DatabaseContent.read(snapshot.relations, as: mended)
+            snapshot.relations = limits.applied(to: snapshot.relations)
             var id: String?
             do {
                 let plan = DumpPlan(
@@ -169,9 +172,8 @@ public struct BackupMaker: Sendable {
                 try? await snapshot.end()
                 if let id { await clear(id, in: destinations) }
                 if let failure = error as? ReadFailure {
-                    guard let other = failure.mended, attempt < Self.attempts else { throw failure.error }
+                    guard attempt < Self.attempts, limits.learn(from: failure) else { throw failure.error }
                     logger.warning("\(failure.error); the backup is started again, and reads it in another way")
-                    mended += other
                     continue
                 }
                 guard let reason = try await reasonToRepeat(error, snapshot, attempt) else { throw error }

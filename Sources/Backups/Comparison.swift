@@ -11,9 +11,11 @@ struct Comparison: Sendable {
     let restorer: Restorer
     let target: ConnectionSettings
 
+    private var session: ConnectionSettings { target.restoring.named("reeve restore test") }
+
     func differences() async throws -> [RestoreDifference] {
         var result = try await tables()
-        result += try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
+        result += try await Connection.opened(session) { connection in
             try await connection.with { try others(on: $0) }
         }
         return try await result + schema() + partsBeside()
@@ -34,7 +36,7 @@ struct Comparison: Sendable {
     }
 
     private func tables() async throws -> [RestoreDifference] {
-        let (all, server) = try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
+        let (all, server) = try await Connection.opened(session) { connection in
             try await connection.with { (try DatabaseContent.relations(on: $0), $0.serverVersion) }
         }
         // Each table is hashed as it was for the manifest: the output of COPY, or by a query. The reading is confined,
@@ -47,8 +49,13 @@ struct Comparison: Sendable {
             return relation
         }
         let readers = ContentReaders(target.restoring, count: restorer.settings.jobs)
-        let prints = try await Confinement.during(in: target.restoring.named("reeve restore test")) { _ in
-            try await readers.prints(of: relations, server: server)
+        let prints: ContentReaders.Prints
+        do {
+            prints = try await Confinement.during(in: session) { _ in
+                try await readers.prints(of: relations, server: server)
+            }
+        } catch let failure as ReadFailure {
+            throw failure.error
         }
         let found = Dictionary(prints.map { (ExactText($0.key.path), $0.value) }) { one, _ in one }
         // A table that the manifest leaves out would be compared with nothing.
@@ -112,9 +119,7 @@ struct Comparison: Sendable {
 
     /// Describes what the comparison does not cover.
     func notCompared() async throws -> [String] {
-        let (relations, locale, lacking, hasViews) = try await Connection.opened(
-            target.restoring.named("reeve restore test")
-        ) { connection in
+        let (relations, locale, lacking, hasViews) = try await Connection.opened(session) { connection in
             try await connection.with {
                 (
                     try DatabaseContent.relations(on: $0), try DatabaseLocale.read(on: $0),
@@ -231,7 +236,7 @@ struct Comparison: Sendable {
     }
 
     private func schema() async throws -> [RestoreDifference] {
-        let (found, lacking) = try await Connection.opened(target.restoring.named("reeve restore test")) { connection in
+        let (found, lacking) = try await Connection.opened(session) { connection in
             try await connection.with { (try DatabaseContent.schema(nil, on: $0), try lackingTablespaces(on: $0)) }
         }
         if Digest.hex(Digest.of(found.utf8)) == manifest.catalog { return [] }

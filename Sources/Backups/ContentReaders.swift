@@ -14,15 +14,21 @@ struct ContentReaders: Sendable {
     let locksAll: Bool
     /// Limits the number of reads and dumps that run concurrently.
     let slots: DispatchSemaphore
+    /// How long a query whose planning may run code of another role may take until its next row, in addition to the
+    /// time for reading the tables at 1 MiB/s.
+    let patience: Duration
+
+    static let defaultPatience: Duration = .seconds(60)
 
     init(
         _ settings: ConnectionSettings, snapshot: SnapshotTransaction? = nil, count: Int, locksAll: Bool = true,
-        slots: DispatchSemaphore? = nil
+        slots: DispatchSemaphore? = nil, patience: Duration = defaultPatience
     ) {
         self.settings = settings
         self.snapshot = snapshot
         self.count = max(1, count)
         self.locksAll = locksAll
+        self.patience = patience
         self.slots = slots ?? DispatchSemaphore(value: max(1, count))
     }
 
@@ -43,16 +49,18 @@ struct ContentReaders: Sendable {
             }
         }
 
-        /// The role with whose rights the unit is read; nil: the reading role.
-        var owner: String? {
-            let relation =
-                switch self {
-                case .small(let relations): relations.first
-                case .slice(let slice): slice.relation
-                }
-            if case .owner(let owner) = relation?.reading { return owner }
-            return nil
+        private var relations: [DatabaseContent.Relation] {
+            switch self {
+            case .small(let relations): relations
+            case .slice(let slice): [slice.relation]
+            }
         }
+
+        /// The role with whose rights the unit is read; nil: the reading role.
+        var owner: String? { if case .owner(let owner) = relations.first?.reading { owner } else { nil } }
+
+        /// The sizes of the tables together, in bytes.
+        var bytes: Int { relations.reduce(0) { $0 + $1.bytes } }
     }
 
     typealias Prints = [DatabaseContent.Relation: ContentFingerprint]
@@ -72,24 +80,60 @@ struct ContentReaders: Sendable {
             for _ in 0..<min(count, max(1, work.count)) {
                 group.addTask {
                     try await Connection.opened(settings.named("reeve backup reader")) { connection in
-                        try await connection.with { try open(on: $0, needsFunctions: needsFunctions) }
-                        while let next = queue.next() {
-                            try Task.checkCancellation()
-                            try await read(next, on: connection, small, slice)
-                            if !locksAll {
-                                // Release the locks.
-                                try await connection.with { connection in
-                                    try connection.execute("ROLLBACK")
-                                    try open(on: connection, needsFunctions: needsFunctions)
-                                }
-                            }
+                        let process = await connection.serverProcess
+                        do {
+                            try await carryOut(queue, on: connection, needsFunctions, small, slice)
+                        } catch {
+                            if await !connection.isOpen { await end(process) }
+                            throw error
                         }
-                        try await connection.with { _ = try $0.execute("ROLLBACK") }
                     }
                 }
             }
             for try await _ in group {}
         }
+    }
+
+    private func carryOut(
+        _ queue: SharedQueue<Work>, on connection: Connection, _ needsFunctions: Bool,
+        _ small: @Sendable (Prints) async throws -> Void,
+        _ slice: @Sendable (TableSlice, Connection) async throws -> Void
+    ) async throws {
+        try await connection.with { try open(on: $0, needsFunctions: needsFunctions) }
+        while let next = queue.next() {
+            try Task.checkCancellation()
+            // A restored database is not listed in a snapshot, and its tables are all read directly.
+            let isLimited = next.owner != nil || snapshot == nil
+            let limit = isLimited ? patience + .seconds(next.bytes >> 20) : nil
+            try await connection.with { $0.answerLimit = limit }
+            try await read(next, on: connection, small, slice)
+            if !locksAll {
+                // Release the locks.
+                try await connection.with { connection in
+                    try connection.execute("ROLLBACK")
+                    try open(on: connection, needsFunctions: needsFunctions)
+                }
+            }
+        }
+        try await connection.with { _ = try $0.execute("ROLLBACK") }
+    }
+
+    /// Ends a server process that may still be running a query, although its connection is closed: a function can
+    /// catch the request to cancel it. The process would keep its locks.
+    private func end(_ process: Int) async {
+        // In a task of its own, because the reader may have been cancelled.
+        let ending = Task {
+            try await Connection.opened(settings.named("reeve backup")) { connection in
+                try await connection.with(within: .seconds(10)) {
+                    _ = try $0.query(
+                        """
+                        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                        WHERE pid = $1 AND datname = current_database() AND usename = session_user
+                        """, [process])
+                }
+            }
+        }
+        _ = await ending.result
     }
 
     /// Begins the transaction of a reader.

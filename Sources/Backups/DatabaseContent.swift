@@ -79,7 +79,8 @@ enum DatabaseContent {
     ///   rights of its owner, in a function, because the owner may make an index at any time. This requires that the
     ///   function can be created and that the owner may read all rows.
     /// - `copy`: All other tables. In particular, tables whose indexes and statistics call functions of untrusted
-    ///   roles: planning could run these functions, and they could fail, wait, or change how the rows are printed. And
+    ///   roles, or convert values to domains, whose CHECK constraints call functions: planning could run these
+    ///   functions, and they could fail, wait, or change how the rows are printed. And
     ///   a role that is not a superuser always reads tables of untrusted owners by COPY: it cannot create functions for
     ///   their owners, and may have rights that the owners lack.
     private static func reading(server: Int) -> String {
@@ -87,7 +88,7 @@ enum DatabaseContent {
         func isForeign(_ tree: String) -> String {
             """
             EXISTS (SELECT FROM \(RiskyExpression.functions(of: tree)) JOIN pg_roles f ON f.oid = p.proowner
-                WHERE NOT \(isTrusted("f")))
+                WHERE NOT \(isTrusted("f"))) OR \(RiskyExpression.mayCheckDomains(tree))
             """
         }
         let statistics =
@@ -182,25 +183,7 @@ enum DatabaseContent {
                     ObjectIdentity(.table, schema: $0, try row.get(15)).description
                 })
         }
-        return read(relations, as: [])
-    }
-
-    /// Sets how relations are read. All partitions with a common root are read in the same way, because their
-    /// fingerprints are added.
-    ///
-    /// - Parameter other: relations that are not to be read in slices, or only by COPY.
-    static func read(_ relations: [Relation], as other: [Relation]) -> [Relation] {
-        let whole = Set(other.filter { !$0.isSliceable })
-        var copied = Set(other.filter { $0.reading == .copy })
-        copied.formUnion(relations.filter { $0.reading == .copy })
-        let roots = Set(relations.filter(copied.contains).compactMap { $0.root.map(ExactText.init) })
-        return relations.map { relation in
-            var relation = relation
-            if copied.contains(relation) || relation.isPartition(of: roots) { relation.reading = .copy }
-            relation.isOfCopy = relation.reading == .copy
-            if whole.contains(relation) { relation.isSliceable = false }
-            return relation
-        }
+        return ReadingLimits().applied(to: relations)
     }
 
     /// Returns the value of each sequence, by the path of the sequence.

@@ -74,13 +74,23 @@ public struct PartialRestore: Sendable {
                 for: target, moves: selection.intoSchema != nil)
             let findings = try await deliver(
                 try await rebuild.move(rebuilt.tables), rebuilt, rebuild, target, differences, progress)
-            if let missing = try? await dependents?.missing(in: target), !missing.isEmpty {
-                restorer.logger.notice(
-                    "objects that depend on the tables in the backup are missing in the target, and are not created; to "
-                        + "create them, restore the backup into another database, and run 'reeve schema diff --mend'",
-                    [LogField("objects", missing.joined(separator: ", "))])
-            }
+            if let dependents { await report(dependents, in: target) }
             return findings
+        }
+    }
+
+    private func report(_ dependents: Dependents, in target: ConnectionSettings) async {
+        do {
+            let missing = try await dependents.missing(in: target)
+            if missing.isEmpty { return }
+            restorer.logger.notice(
+                "objects that depend on the tables in the backup are missing in the target, and are not created; to "
+                    + "create them, restore the backup into another database, and run 'reeve schema diff --mend'",
+                [LogField("objects", missing.joined(separator: ", "))])
+        } catch {
+            restorer.logger.warning(
+                "the tables were restored, but it is not known whether objects that depend on them are missing",
+                [LogField("error", error)])
         }
     }
 

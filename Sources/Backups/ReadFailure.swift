@@ -1,6 +1,7 @@
 import Postgres
 
-/// The server cannot read the rows of some tables. Another way of reading them may be possible (`mended`).
+/// The server cannot read the rows of some tables. Another way of reading them may be possible
+/// (`ReadingLimits`).
 struct ReadFailure: Error {
     let relations: [DatabaseContent.Relation]
     let cause: any Error
@@ -16,6 +17,8 @@ struct ReadFailure: Error {
             return try body()
         } catch let error as SettingsChanged {
             throw ReadFailure(relations: relations, cause: error)
+        } catch let error as PostgresError where error.kind == .timedOut {
+            throw ReadFailure(relations: relations, cause: error)
         } catch let error as PostgresError where error.kind == .server {
             // Code of an owner can raise any error.
             let hasOwner = relations.contains { if case .owner = $0.reading { true } else { false } }
@@ -27,32 +30,15 @@ struct ReadFailure: Error {
     /// A lock that was not available, and a table or schema that is gone: no errors of the tables.
     private static let others: Set = ["55P03", "42P01", "3F000"]
 
-    /// Returns how the tables can be read nevertheless; nil if that is not known.
-    ///
-    /// - A role that is not trusted may make an index at any time, and planning a query runs the index's code. The
-    ///   table is then read by COPY of the whole table, which plans no query.
-    /// - A query that prints rows in UTF-8 fails for bytes that are no characters of the database's encoding. pg_dump
-    ///   does not convert the rows.
-    var mended: [DatabaseContent.Relation]? {
-        let isEncoding = ["22021", "22P05"].contains((cause as? PostgresError)?.sqlState)
-        var mended: [DatabaseContent.Relation] = []
-        for var relation in relations {
-            if case .owner = relation.reading {
-                relation.reading = .copy
-                relation.isOfCopy = true
-            } else if isEncoding, relation.isSliceable {
-                relation.isSliceable = false
-            } else {
-                return nil
-            }
-            mended.append(relation)
-        }
-        return mended
-    }
-
     /// The error for the caller of a backup.
     var error: BackupError {
-        let reason = cause is SettingsChanged ? "code of its owner changes settings of the session" : "\(cause)"
+        let reason =
+            switch cause {
+            case is SettingsChanged: "code of its owner changes settings of the session"
+            case let error as PostgresError where error.kind == .timedOut:
+                "the query did not end in time; code of the table's owner may delay it"
+            default: "\(cause)"
+            }
         return .unreadableTable(relations.map(\.path), reason: reason)
     }
 }

@@ -65,6 +65,23 @@ public enum RiskyExpression {
         """
     }
 
+    /// Returns an SQL condition: evaluating a stored expression may check the constraints of domains. The expression
+    /// converts a value to a domain, or has a value of a composite type outside `pg_catalog`. Functions such as
+    /// `jsonb_populate_record` make values of the composite type of their argument, and convert its fields.
+    ///
+    /// - Parameter tree: SQL for a value of type `pg_node_tree`.
+    public static func mayCheckDomains(_ tree: String) -> String {
+        """
+        ((\(tree))::pg_catalog.text ~ '[{]COERCETODOMAIN ' OR EXISTS (
+            SELECT FROM pg_catalog.regexp_matches(
+                    (\(tree))::pg_catalog.text, ':[a-z_]*type(?:id)? ([0-9]+)', 'gi') m
+                JOIN pg_catalog.pg_type y ON y.oid = (m.m)[1]::pg_catalog.oid
+                LEFT JOIN pg_catalog.pg_type e ON e.oid = y.typelem
+            WHERE 'c' IN (y.typtype, e.typtype)
+                AND y.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace))
+        """
+    }
+
     private static func calls(_ tree: String, _ condition: String) -> String {
         "EXISTS (SELECT FROM \(functions(of: tree)) WHERE \(condition))"
     }
