@@ -11,7 +11,7 @@ struct BackupTools: Sendable {
     private var leavesRole = false
     /// The encoding of the database. Dumps of the database are written in this encoding, whatever `client_encoding` is
     /// set for the database or the role.
-    private var encoding: String?
+    private(set) var encoding: String?
     /// The application name of the programs' sessions; at most 63 bytes.
     var application = "reeve backup"
 

@@ -39,6 +39,7 @@ struct CopyFilter {
     /// The encodings that the script may have. It names its own at the beginning.
     private let encodings: [String]
     private var encoding: String
+    private let target: String?
     private var state = State.script
     private var mark = Mark.none
     private var line: [UInt8] = []
@@ -53,8 +54,10 @@ struct CopyFilter {
     /// - Parameters:
     ///   - wanted: the tables whose rows are passed on, by the names that the scripts use.
     ///   - encodings: the encodings that the script may have.
-    init(_ wanted: [FetchedTable: Destination], encodings: [String]) {
+    ///   - target: the encoding of the database that takes the rows.
+    init(_ wanted: [FetchedTable: Destination], encodings: [String], target: String? = nil) {
         self.wanted = wanted
+        self.target = target
         self.encodings = encodings
         encoding = encodings.first ?? "UTF8"
     }
@@ -203,7 +206,10 @@ struct CopyFilter {
         state = .rows(header.table)
         let columns = header.columns.map(quoteIdentifier).joined(separator: ", ")
         let list = columns.isEmpty ? "" : " (\(columns))"
-        let statement = "COPY \(destination.path)\(list) FROM stdin (ENCODING \(quoteLiteral(encoding)));\n"
+        // COPY does not verify rows that are declared as SQL_ASCII. So rows of a database without an encoding are
+        // declared to have that of the target, which refuses what is invalid in it.
+        let declared = encoding == "SQL_ASCII" ? target ?? encoding : encoding
+        let statement = "COPY \(destination.path)\(list) FROM stdin (ENCODING \(quoteLiteral(declared)));\n"
         try Array(statement.utf8).withUnsafeBytes(pass)
     }
 }

@@ -11,6 +11,7 @@ struct RowSource: Sendable {
     private var manifest: Manifest { restorer.manifest }
 
     /// - Parameters:
+    ///   - tools: the programs, set up for the database that takes the rows.
     ///   - tables: the tables in the backup.
     ///   - targets: the same tables under their names in the target, in the same order.
     init(_ restorer: Restorer, _ tools: BackupTools, _ tables: [StoredTable], as targets: [FetchedTable]) {
@@ -67,7 +68,9 @@ struct RowSource: Sendable {
             try Task.checkCancellation()
             // Earlier versions of Reeve wrote all slices in UTF-8.
             let encodings = part.slice == nil ? [manifest.locale.encoding] : ["UTF8", manifest.locale.encoding]
-            let stream = CopyStream(CopyFilter(routing.destinations(of: group), encodings: encodings))
+            let stream = CopyStream(
+                CopyFilter(
+                    routing.destinations(of: group), encodings: encodings, target: tools.encoding))
             do {
                 let programs = try programs(for: part, group.map(\.table))
                 try await reader.unpack(part, through: programs, lastMayStopEarly: part.slice == nil) {

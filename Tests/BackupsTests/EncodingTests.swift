@@ -1,5 +1,6 @@
 import Foundation
 import Postgres
+import Processes
 import TestSupport
 import Testing
 
@@ -51,6 +52,56 @@ struct EncodingTests {
             #expect(try await rows(source) == rows(target))
         }
         for name in [name, other] { try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)") }
+    }
+
+    /// COPY would store rows that are declared as SQL_ASCII as they are.
+    @Test(.database, arguments: [false, true])
+    func `rows without an encoding are restored where they are valid, and refused elsewhere`(isMasked: Bool)
+        async throws
+    {
+        let database = try TestDatabase.current
+        let name = "\(database.name)_from"
+        try await TestCluster.runSQL(
+            "CREATE DATABASE \(name) TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
+        let source = database.settings.database(name)
+        try await Connection.opened(source) { connection in
+            try await connection.with {
+                _ = try $0.execute(
+                    """
+                    CREATE TABLE public.valid AS SELECT i, convert_from('\\xc3a4', 'SQL_ASCII') || repeat('x', 200) AS t
+                        FROM generate_series(1, 3000) i;
+                    CREATE TABLE public.large AS SELECT i, convert_from('\\x81ff', 'SQL_ASCII') || repeat('x', 200) AS t
+                        FROM generate_series(1, 3000) i;
+                    CREATE TABLE public.small AS SELECT * FROM public.large LIMIT 10
+                    """)
+            }
+        }
+        let vault = try await Vault()
+        let manifest = try await vault.maker(source) {
+            $0.sizes = TableSlice.Sizes(large: 100_000, slice: 200_000)
+        }.make().manifest
+        var restoring = vault.restoring
+        if isMasked {
+            restoring.masking = MaskingRules([
+                "public": ["valid": ["i": .null], "large": ["i": .null], "small": ["i": .null]]
+            ])
+        }
+        let restorer = Restorer(repository: vault.repository, manifest: manifest, settings: restoring)
+        func restore(_ table: String) async throws {
+            var selection = PartialRestore.Selection()
+            selection.tables = ["public.\(table)"]
+            _ = try await PartialRestore(restorer, selection, folder: "\(vault.folder)/scratch", beside: nil)
+                .restore(into: database.settings)
+        }
+        try await restore("valid")
+        let text: String = try await database.value("SELECT DISTINCT rtrim(t, 'x') FROM public.valid")
+        #expect(text == "ä")
+        for table in ["large", "small"] {
+            let error = await #expect(throws: PipelineError.self) { try await restore(table) }
+            #expect(error?.errorOutput.contains("invalid byte sequence for encoding \"UTF8\"") == true, "\(table)")
+            #expect(try await database.value("SELECT to_regclass('public.\(table)') IS NULL"))
+        }
+        try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
     }
 
     /// The owner of a database limits the sessions of everybody.
