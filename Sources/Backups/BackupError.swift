@@ -44,6 +44,8 @@ public enum BackupError: Error, CustomStringConvertible {
     case hook(name: String, reason: String)
     case targetLacks([String])
     case notInBackup(String)
+    /// What was named as a table is something else, such as a view.
+    case notTable(String, kind: String)
     /// No backup of the database has this table.
     case notInAnyBackup(String)
     /// The partition cannot be restored in this way without `root`: a scratch server distributes the rows of all its
@@ -185,6 +187,7 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noBackup(let place): "the repository \(place) does not contain this backup"
         case .badOutput(let program, let reason): "\(program) did not write a valid backup part: \(reason)"
         case .notInBackup(let name): "the backup has no \(name)"
+        case .notTable(let name, let kind): "\(name) is a \(kind), and only tables can be restored alone"
         case .notInAnyBackup(let name): "the backups have no \(name)"
         case .routed(let table, let root):
             "\(table) cannot be restored without \(root) here: which partition a row belongs to differs in each database"
@@ -286,6 +289,8 @@ public enum BackupError: Error, CustomStringConvertible {
             "wait, or end a session with pg_terminate_backend, or a prepared transaction with ROLLBACK PREPARED"
         case .noBackup: "list the backups of each repository with 'reeve backup list'"
         case .badOutput(let program, _): "run \(program) by hand to see what it writes"
+        case .notTable:
+            "restore the backup into another database, and run 'reeve schema diff --mend' to create it in this one"
         case .notInBackup, .notInAnyBackup: "list the tables with 'reeve backup show'"
         case .routed(_, let root): "restore \(root), with all its partitions"
         case .needed: "create them first, or restore whole schemas with --schema"

@@ -42,9 +42,12 @@ struct TableSelection {
 
     let schemas: Set<ExactText>
     private let tables: [Known]
+    /// The kinds of the views and foreign tables, by the names by which a user may refer to them.
+    private let others: [ExactText: String]
     private var children: [Int: [Known]] = [:]
 
-    init(schemas: [String], tables: [Known]) {
+    init(schemas: [String], tables: [Known], others: [ExactText: String] = [:]) {
+        self.others = others
         self.schemas = Set(schemas.map(ExactText.init))
         self.tables = tables
         for table in tables {
@@ -52,7 +55,7 @@ struct TableSelection {
         }
     }
 
-    /// - Throws: `BackupError.notInBackup`.
+    /// - Throws: `BackupError.notInBackup`, `.notTable`.
     func resolve(_ selection: PartialRestore.Selection) throws -> [FetchedTable] {
         var found: Set<FetchedTable> = []
         let wanted = Set(selection.schemas.map(ExactText.init))
@@ -69,9 +72,11 @@ struct TableSelection {
         let spelling = ExactText(name)
         let all = tables.filter { UserSchemas.contains($0.table.schema) && $0.spellings.contains(spelling) }
         // A table of the ledger is meant only if no other table has the name.
-        let others = all.filter { $0.table.schema != UserSchemas.ledger }
-        let meant = others.isEmpty ? all : others
-        guard let top = meant.first else { throw BackupError.notInBackup("table \(name)") }
+        let ofUsers = all.filter { $0.table.schema != UserSchemas.ledger }
+        let meant = ofUsers.isEmpty ? all : ofUsers
+        guard let top = meant.first else {
+            throw others[spelling].map { BackupError.notTable(name, kind: $0) } ?? .notInBackup("table \(name)")
+        }
         guard meant.count == 1 else {
             throw BackupError.notInBackup(
                 "single table \(name): several schemas contain a table of this name; write SCHEMA.TABLE")
@@ -93,17 +98,25 @@ extension TableSelection {
         let schemas = try connection.query("SELECT nspname::text FROM pg_namespace").map {
             try $0.get(0, as: String.self)
         }
-        let tables = try connection.query(
+        let rows = try connection.query(
             """
             SELECT c.oid::int8, n.nspname::text, c.relname::text,
-                ARRAY(SELECT i.inhparent::int8 FROM pg_inherits i WHERE i.inhrelid = c.oid)
-            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')
-            """
-        ).map { row in
+                ARRAY(SELECT i.inhparent::int8 FROM pg_inherits i WHERE i.inhrelid = c.oid),
+                CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' END
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+            """)
+        var tables: [TableSelection.Known] = []
+        var others: [ExactText: String] = [:]
+        for row in rows {
             let table = FetchedTable(schema: try row.get(1), name: try row.get(2))
-            return TableSelection.Known(
-                oid: try row.get(0), table: table, parents: try row.get(3), spellings: table.spellings)
+            if let kind: String = try row.get(4, as: String?.self) {
+                for spelling in table.spellings { others[spelling] = kind }
+            } else {
+                tables.append(
+                    TableSelection.Known(
+                        oid: try row.get(0), table: table, parents: try row.get(3), spellings: table.spellings))
+            }
         }
-        return TableSelection(schemas: schemas, tables: tables)
+        return TableSelection(schemas: schemas, tables: tables, others: others)
     }
 }

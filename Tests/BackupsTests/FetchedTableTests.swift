@@ -18,7 +18,7 @@ struct FetchedTableTests {
             tables: [
                 known(1, "a", "é"), known(2, "a", "e\u{301}"), known(3, "a", "t"), known(4, "b", "t"),
                 known(5, "b", "t_1", of: 4), known(6, "a", "t_1_1", of: 5, 4), known(7, "pg_catalog", "é"),
-            ])
+            ], others: [ExactText("b.v"): "view"])
         func chosen(_ tables: [String], _ schemas: [String] = []) throws -> [String] {
             var selection = PartialRestore.Selection()
             (selection.tables, selection.schemas) = (tables, schemas)
@@ -29,6 +29,10 @@ struct FetchedTableTests {
         #expect(try chosen([], ["b"]) == ["b.t", "b.t_1"])
         for (tables, schemas) in [(["t"], []), (["none"], []), ([], ["none"])] as [([String], [String])] {
             #expect(throws: BackupError.self) { try chosen(tables, schemas) }
+        }
+        let error = #expect(throws: BackupError.self) { try chosen(["b.v"]) }
+        guard case .notTable("b.v", kind: "view") = error else {
+            return #expect(Bool(false), "\(String(describing: error))")
         }
     }
 

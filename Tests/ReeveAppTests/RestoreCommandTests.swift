@@ -78,6 +78,35 @@ struct RestoreCommandTests {
         try await TestCluster.runSQL("DROP DATABASE \(name) WITH (FORCE)")
     }
 
+    @Test func `what find prints restores the table, and a view is told from a table`() async throws {
+        let database = try TestDatabase.current
+        let place = try await Place()
+        try await database.execute(
+            "CREATE TABLE t AS SELECT n AS a FROM generate_series(1, 5) n", "CREATE VIEW v AS SELECT * FROM t")
+        _ = try await place.run(database.settings, "backup", "create")
+        try await database.execute("DELETE FROM t WHERE a > 2")
+        _ = try await place.run(database.settings, "backup", "create")
+        try await database.execute("DROP TABLE t CASCADE")
+        var environment = place.environment
+        environment["REEVE_BACKUP_IDENTITY"] = nil
+        func run(_ arguments: String...) async throws -> CommandOutcome {
+            try await ReeveBinary.run(arguments, on: database.settings, environment: environment)
+        }
+        let identity = "\(place.folder)/identity"
+        let found = try await run("backup", "find", "--table", "t", "--identity", identity)
+        #expect(found.output.contains("changed, 3 rows fewer"), "\(found.output)")
+        let line = try #require(found.output.split(separator: "\n").first { $0.contains("reeve backup restore ") })
+        let words = line.split(separator: " ").map(String.init)
+        #expect(words.suffix(2) == ["--identity", identity])
+        let command = words.dropFirst().map { $0 == "URL" ? database.settings.uri : $0 }
+        let restored = try await ReeveBinary.run(command, on: database.settings, environment: environment)
+        #expect(restored.succeeded, "\(restored.errorOutput)")
+        #expect(try await value(database.settings, "SELECT count(*) FROM t") == "2")
+        let view = try await run(
+            "backup", "restore", "latest", "--table", "v", "--to", database.settings.uri, "--identity", identity)
+        #expect(view.errorOutput.contains("v is a view, and only tables can be restored alone"), "\(view.errorOutput)")
+    }
+
     /// Somebody has written a backup into the repository before the database was lost.
     @Test func `a recovered database takes over no backup that cannot be relied on`() async throws {
         let key = "/tmp/reeve-signing-\(UUID().uuidString.prefix(8))"

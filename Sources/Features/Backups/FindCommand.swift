@@ -50,15 +50,23 @@ enum FindCommand {
                 let difference = try await finder.difference(
                     from: known[0], to: known[1], of: history, progress: progress)
                 return DatabaseScope.Report(
-                    FoundText.value(difference, history.table, known),
-                    FoundText.text(difference, history.table, known))
+                    RowDifferenceText.value(difference, history.table, known),
+                    RowDifferenceText.text(difference, history.table, known))
             }
             var matches: [String: Int]?
             if let condition = invocation.option("where") {
                 matches = try await finder.matches(condition, of: history, progress: progress)
             }
-            return DatabaseScope.Report(FoundText.value(history, matches), FoundText.text(history, matches))
+            let found = FoundText(history: history, matches: matches, options: restoring(invocation))
+            return DatabaseScope.Report(found.value, found.text)
         }
+    }
+
+    /// Returns the options that a restore requires, too.
+    private static func restoring(_ invocation: Invocation) -> String {
+        ["identity", "repository"].compactMap { name in
+            invocation.option(name).map { " --\(name) \(quoteShell($0))" }
+        }.joined()
     }
 
     /// Reads the manifests of the repositories. Backups that cannot be relied on are left out.
@@ -77,103 +85,4 @@ enum FindCommand {
             settings: BackupSettings.restorer(work.configuration, identity: try BackupScope.identity(invocation)),
             folder: work.scratchFolder, beside: work.open.database.direct, logger: work.logger)
     }
-}
-
-/// The text and JSON forms of what `reeve backup find` has found.
-enum FoundText {
-    /// The newest backup with rows, or with matching rows if a condition was given.
-    private static func newest(_ history: TableHistory, _ matches: [String: Int]?) -> TableHistory.Entry? {
-        guard let matches else { return history.newestWithRows }
-        return history.entries.first { matches[$0.backup] ?? 0 > 0 }
-    }
-
-    private static func restore(_ history: TableHistory, _ matches: [String: Int]?) -> String? {
-        newest(history, matches).map {
-            "reeve backup restore \($0.backup) --table \(quoteShell(history.table)) --to URL"
-        }
-    }
-
-    static func value(_ history: TableHistory, _ matches: [String: Int]?) -> JSONValue {
-        [
-            "table": .string(history.table),
-            "backups": .array(
-                history.entries.map { entry in
-                    var fields: [String: JSONValue] = [
-                        "id": .string(entry.backup), "taken_at": .string(entry.takenAt), "rows": .int(entry.rows),
-                        "change": .string(entry.change.rawValue),
-                    ]
-                    if let matches { fields["matching"] = .int(matches[entry.backup]) }
-                    return .object(fields)
-                }),
-            "restore": .string(restore(history, matches)),
-        ]
-    }
-
-    static func text(_ history: TableHistory, _ matches: [String: Int]?) -> String {
-        if history.entries.isEmpty { return "no backups" }
-        var table = TextTable(["ID", "TAKEN", "ROWS"] + (matches == nil ? [] : ["MATCHING"]) + ["CONTENT"])
-        for entry in history.entries {
-            let matching = matches.map { [$0[entry.backup].map(String.init) ?? "-"] } ?? []
-            table.add(
-                [entry.backup, entry.takenAt, entry.rows.map(String.init) ?? "-"] + matching + [words(entry.change)])
-        }
-        guard let command = restore(history, matches) else {
-            let what = matches == nil ? "rows of \(history.table)" : "rows of \(history.table) that match"
-            return table.text + "\nNo backup has \(what)."
-        }
-        return table.text + "\nTo restore the table from the newest backup that has such rows:\n  \(command)\n"
-            + "If the table exists in that database, add --into-schema SCHEMA."
-    }
-
-    private static func words(_ change: TableHistory.Entry.Change) -> String {
-        switch change {
-        case .new: "first backup of the table"
-        case .same: "same as before"
-        case .changed: "changed"
-        case .unknown: "not known: hashed in another way"
-        case .absent: "the table does not exist"
-        }
-    }
-
-    static func value(_ difference: RowDifference, _ table: String, _ ids: [String]) -> JSONValue {
-        func rows(_ rows: RowDifference.Rows) -> JSONValue {
-            [
-                "count": .int(rows.count),
-                "first": .array(
-                    rows.first.map { row in
-                        .object(Dictionary(zip(difference.key, row.map { .string($0) })) { one, _ in one })
-                    }),
-            ]
-        }
-        return [
-            "table": .string(table), "from": .string(ids[0]), "to": .string(ids[1]),
-            "key": .array(difference.key.map { .string($0) }), "keyed": .bool(difference.isKeyed),
-            "added": rows(difference.added), "removed": rows(difference.removed), "changed": rows(difference.changed),
-            "new_columns": .array(difference.newColumns.map { .string($0) }),
-            "gone_columns": .array(difference.goneColumns.map { .string($0) }),
-        ]
-    }
-
-    static func text(_ difference: RowDifference, _ table: String, _ ids: [String]) -> String {
-        func lines(_ rows: RowDifference.Rows, _ word: String) -> [String] {
-            let more = rows.count > rows.first.count ? ["  …"] : []
-            return ["\(word): \(counted(rows.count, "row"))"]
-                + rows.first.map { row in
-                    "  "
-                        + zip(difference.key, row).map { "\(visible($0)) = \($1.map { visible($0) } ?? "NULL")" }
-                        .joined(separator: ", ")
-                } + more
-        }
-        var text = ["\(table), from \(ids[0]) to \(ids[1])"]
-        text += lines(difference.added, "added") + lines(difference.removed, "removed")
-        if difference.isKeyed { text += lines(difference.changed, "changed") }
-        if !difference.newColumns.isEmpty { text.append("new columns: \(list(difference.newColumns))") }
-        if !difference.goneColumns.isEmpty { text.append("dropped columns: \(list(difference.goneColumns))") }
-        if !difference.isKeyed {
-            text.append("The table has no primary key, so a changed row counts as removed and added.")
-        }
-        return text.joined(separator: "\n")
-    }
-
-    private static func list(_ names: [String]) -> String { names.map { visible($0) }.joined(separator: ", ") }
 }
