@@ -253,6 +253,7 @@ struct BackupRun: Sendable {
         let feed = ByteFeed()
         let hashed = Gathered<ContentFingerprint>()
         async let part = feeding(feed, slice, name) {
+            // Without a fingerprint, the reading has failed. Its own error is thrown where the reading is awaited.
             guard let print = hashed.all.last else { throw CancellationError() }
             if let kept = earlier?.kept(for: slice, print) { throw Unchanged(part: kept) }
             return Manifest.Part.Slice(slice, print)
