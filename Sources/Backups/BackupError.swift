@@ -7,7 +7,7 @@ public enum BackupError: Error, CustomStringConvertible {
     case badManifest(object: String, reason: String)
     case noPgDump(server: Int)
     case hiddenRows(role: String, table: String)
-    case changing(attempts: Int)
+    case changing(attempts: Int, last: String)
     case locked(holder: String?)
     case lockLost
     /// The repository contains backups of another database, `owner`, under this name. `isCopy`: whether this database
@@ -26,6 +26,8 @@ public enum BackupError: Error, CustomStringConvertible {
     /// The object could not be restored or read for a reason that does not lie in the object, such as a full disk or a
     /// lost server. The error does not mean that the backup is damaged.
     case notRestored(object: String, reason: String)
+    /// `statement`: the statement that had been running for the longest time.
+    case testTimedOut(limit: Duration, statement: String?)
     /// The server cannot read one of the tables.
     case unreadableTable([String], reason: String)
     /// - Parameter known: the backups that there are.
@@ -112,7 +114,9 @@ public enum BackupError: Error, CustomStringConvertible {
         case .badManifest(let object, let reason): "\(object) is not a valid manifest: \(reason)"
         case .noPgDump(let server): "no installed pg_dump can dump a server of version \(server)"
         case .hiddenRows(let role, let table): "row-level security of \(table) would hide rows from '\(role)'"
-        case .changing(let attempts): "tables were created, altered or dropped during each of \(attempts) attempts"
+        case .changing(let attempts, let last):
+            "tables or types were created, altered or dropped during each of \(attempts) attempts"
+                + (last.isEmpty ? "" : "; at last: \(visible(last))")
         case .risky(let table, let what):
             "\(table) cannot be restored by a superuser: \(what) would run with the rights of a superuser"
         case .untrusted(let table, let what, let role):
@@ -147,6 +151,9 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noRecipients: "the backup cannot be encrypted: no recipients are configured"
         case .noProgram(let name): "the program \(name) is not installed"
         case .part(let object, let reason): "\(object): \(reason)"
+        case .testTimedOut(let limit, let statement):
+            "the restore test did not end within \(Int(limit.inSeconds)) s"
+                + (statement.map { "; the server was carrying out: \(visible($0))" } ?? "")
         case .notRestored(let object, let reason): "\(object) could not be restored: \(reason)"
         case .unreadableTable(let tables, let reason):
             (tables.count == 1 ? tables[0] : "one of the tables \(tables.joined(separator: ", "))")
@@ -219,8 +226,8 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noPgDump(let server): "install postgresql-client-\(server)"
         case .hiddenRows(let role, _): "run ALTER ROLE \(role) BYPASSRLS, or back up as a superuser"
         case .changing:
-            "try again when fewer tables are being altered; with a larger max_locks_per_transaction, the tables are "
-                + "locked"
+            "stop what makes these changes until the backup has begun; a superuser can hold them up, and with a larger "
+                + "max_locks_per_transaction the tables stay locked"
         case .locked: "wait until it has ended, or raise the limit with --lock-wait"
         case .lockLost: "check the connection, and try again; the next backup removes the partly written objects"
         case .foreign(_, let name, _, true):
@@ -256,6 +263,9 @@ public enum BackupError: Error, CustomStringConvertible {
         case .noRecipients: "make a key with 'reeve backup key new' and add its recipient to backup.recipients"
         case .noProgram(let name): "install the package \(name)"
         case .part: "check all parts with 'reeve backup verify'"
+        case .testTimedOut:
+            "nothing was proved; raise the limit with --timeout, or look whether the statement calls a function that does "
+                + "not return"
         case .notRestored: "fix the cause, and try again; the failure does not mean that the backup is damaged"
         case .unreadableTable: "'pg_dump --table' shows whether the server can read the table at all"
         case .unknown(let id, let known): didYouMean(id, among: known) ?? "list the backups with 'reeve backup list'"
@@ -325,7 +335,7 @@ extension BackupError: ReportedError {
         let exitCode: ExitCode =
             switch self {
             case .locked: .locked
-            case .notRestored: .temporary
+            case .notRestored, .testTimedOut: .temporary
             case .hiddenRows, .foreign, .risky, .untrusted, .foreignCode, .foreignTarget, .openSchema, .maskingInPublic:
                 .notPermitted
             case .noRecipients, .unknown, .needsIdentity, .needsSigningKey, .notGone, .noneOf: .usage

@@ -33,6 +33,8 @@ public struct BackupMaker: Sendable {
         public var hasRolePasswords = false
         /// The keys that manifests are signed with. The first one signs; if there is none, the manifest is not signed.
         public var signingKeys: [SigningKey] = []
+        /// The roles whose code may run with the rights of this role when their tables are read (`DatabaseContent`).
+        public var trustedRoles: [String] = []
         /// Called with the ID of a backup before any of it is written. Each attempt has its own ID.
         public var begun: (@Sendable (String) -> Void)?
         /// This option has two effects:
@@ -47,9 +49,6 @@ public struct BackupMaker: Sendable {
         var lockCheck: Duration = .seconds(30)
         /// How long to wait for a table that another session has locked.
         var tableWait: Duration = .seconds(30)
-        /// How long a query that may run code of a table's owner may take until its next row, in addition to the time
-        /// for reading the table at 1 MiB/s. After that, the tables of the owner are read by COPY.
-        var patience = ContentReaders.defaultPatience
         /// The time between two checks whether a dump waits for a locked table.
         var tableWatch: Duration = .seconds(5)
 
@@ -131,12 +130,13 @@ public struct BackupMaker: Sendable {
         // Another session may have requested a lock on a table after the snapshot's session locked it and before the
         // dump does. The dump then queues behind that session and times out. All locks are released, so that the other
         // session can proceed, and the backup is started again.
-        var limits = ReadingLimits()
-        for attempt in 1... {
-            var snapshot = try await timing("the tables are locked, and the snapshot is taken") {
-                try await SnapshotTransaction.begin(on: connection, wait: settings.tableWait)
+        var attempt = 0
+        while true {
+            attempt += 1
+            let snapshot = try await timing("the tables are locked, and the snapshot is taken") {
+                try await SnapshotTransaction.begin(
+                    on: connection, trusting: settings.trustedRoles, wait: settings.tableWait)
             }
-            snapshot.relations = limits.applied(to: snapshot.relations)
             var id: String?
             do {
                 let plan = DumpPlan(
@@ -157,6 +157,7 @@ public struct BackupMaker: Sendable {
                             + "turns; to run them concurrently, raise max_locks_per_transaction",
                         [LogField("relations", snapshot.relations.count)])
                 }
+                tellOfWholeTables(snapshot.relations)
                 settings.begun?(run.id)
                 let stored = try await run.finish()
                 // The backup is complete, even if ending the snapshot fails.
@@ -171,17 +172,11 @@ public struct BackupMaker: Sendable {
             } catch {
                 try? await snapshot.end()
                 if let id { await clear(id, in: destinations) }
-                if let failure = error as? ReadFailure {
-                    guard attempt < Self.attempts, limits.learn(from: failure) else { throw failure.error }
-                    logger.warning("\(failure.error); the backup is started again, and reads it in another way")
-                    continue
-                }
                 guard let reason = try await reasonToRepeat(error, snapshot, attempt) else { throw error }
                 logger.notice("\(reason); the backup is started again", [LogField("attempt", attempt)])
                 try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))
             }
         }
-        throw BackupError.changing(attempts: Self.attempts)
     }
 
     private static let attempts = 8
@@ -194,6 +189,15 @@ public struct BackupMaker: Sendable {
         return result
     }
 
+    private func tellOfWholeTables(_ relations: [DatabaseContent.Relation]) {
+        let whole = relations.filter { $0.hasRows && $0.reading == .copy && TableSlice.isLarge($0, settings.sizes) }
+        guard let largest = whole.max(by: { $0.bytes < $1.bytes }) else { return }
+        logger.notice(
+            "large tables are stored as a whole and not in slices, because they can run code of roles that are not "
+                + "trusted; if you trust their owners, name the owners in trusted_roles",
+            [LogField("tables", whole.count), LogField("largest", largest.path)])
+    }
+
     /// Returns why a backup that failed is started again; nil if it is not.
     ///
     /// - Throws: `BackupError.changing` if tables that could not be locked were changed during every attempt.
@@ -202,27 +206,23 @@ public struct BackupMaker: Sendable {
     ) async throws -> String? {
         if error is CancellationError { return nil }
         if Self.isLockTimeout(error) { return attempt < Self.attempts ? "a table could not be locked" : nil }
-        if snapshot.holdsLocks { return nil }
+        if snapshot.isPinned { return nil }
         // A dump of a table that was dropped or altered fails in many ways.
-        let isChanged =
-            if error is SnapshotTransaction.Changed {
-                true
-            } else {
-                await isChanged(snapshot)
-            }
-        if !isChanged { return nil }
-        if attempt >= Self.attempts { throw BackupError.changing(attempts: Self.attempts) }
-        return "a table was altered or truncated"
+        var change = error as? SnapshotTransaction.Changed
+        if change == nil { change = await changeSince(snapshot) }
+        guard let change else { return nil }
+        if attempt >= Self.attempts { throw BackupError.changing(attempts: attempt, last: change.what) }
+        return "\(change.what) was altered, dropped or truncated"
     }
 
-    private func isChanged(_ snapshot: SnapshotTransaction) async -> Bool {
+    private func changeSince(_ snapshot: SnapshotTransaction) async -> SnapshotTransaction.Changed? {
         do {
             try await database.withDirectConnection(named: "reeve backup") { connection in
                 try await connection.with { try snapshot.checkUnchanged(on: $0) }
             }
-            return false
+            return nil
         } catch {
-            return error is SnapshotTransaction.Changed
+            return error as? SnapshotTransaction.Changed
         }
     }
 

@@ -49,13 +49,8 @@ struct Comparison: Sendable {
             return relation
         }
         let readers = ContentReaders(target.restoring, count: restorer.settings.jobs)
-        let prints: ContentReaders.Prints
-        do {
-            prints = try await Confinement.during(in: session) { _ in
-                try await readers.prints(of: relations, server: server)
-            }
-        } catch let failure as ReadFailure {
-            throw failure.error
+        let prints = try await Confinement.during(in: session) { _ in
+            try await readers.prints(of: relations, server: server)
         }
         let found = Dictionary(prints.map { (ExactText($0.key.path), $0.value) }) { one, _ in one }
         // A table that the manifest leaves out would be compared with nothing.

@@ -14,21 +14,15 @@ struct ContentReaders: Sendable {
     let locksAll: Bool
     /// Limits the number of reads and dumps that run concurrently.
     let slots: DispatchSemaphore
-    /// How long a query whose planning may run code of another role may take until its next row, in addition to the
-    /// time for reading the tables at 1 MiB/s.
-    let patience: Duration
-
-    static let defaultPatience: Duration = .seconds(60)
 
     init(
         _ settings: ConnectionSettings, snapshot: SnapshotTransaction? = nil, count: Int, locksAll: Bool = true,
-        slots: DispatchSemaphore? = nil, patience: Duration = defaultPatience
+        slots: DispatchSemaphore? = nil
     ) {
         self.settings = settings
         self.snapshot = snapshot
         self.count = max(1, count)
         self.locksAll = locksAll
-        self.patience = patience
         self.slots = slots ?? DispatchSemaphore(value: max(1, count))
     }
 
@@ -48,19 +42,6 @@ struct ContentReaders: Sendable {
                 }
             }
         }
-
-        private var relations: [DatabaseContent.Relation] {
-            switch self {
-            case .small(let relations): relations
-            case .slice(let slice): [slice.relation]
-            }
-        }
-
-        /// The role with whose rights the unit is read; nil: the reading role.
-        var owner: String? { if case .owner(let owner) = relations.first?.reading { owner } else { nil } }
-
-        /// The sizes of the tables together, in bytes.
-        var bytes: Int { relations.reduce(0) { $0 + $1.bytes } }
     }
 
     typealias Prints = [DatabaseContent.Relation: ContentFingerprint]
@@ -75,18 +56,23 @@ struct ContentReaders: Sendable {
         slice: @escaping @Sendable (TableSlice, Connection) async throws -> Void
     ) async throws {
         let queue = SharedQueue(work)
-        let needsFunctions = work.contains { $0.owner != nil }
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<min(count, max(1, work.count)) {
                 group.addTask {
                     try await Connection.opened(settings.named("reeve backup reader")) { connection in
-                        let process = await connection.serverProcess
-                        do {
-                            try await carryOut(queue, on: connection, needsFunctions, small, slice)
-                        } catch {
-                            if await !connection.isOpen { await end(process) }
-                            throw error
+                        try await connection.with { try open(on: $0) }
+                        while let next = queue.next() {
+                            try Task.checkCancellation()
+                            try await read(next, on: connection, small, slice)
+                            if !locksAll {
+                                // Release the locks.
+                                try await connection.with { connection in
+                                    try connection.execute("ROLLBACK")
+                                    try open(on: connection)
+                                }
+                            }
                         }
+                        try await connection.with { _ = try $0.execute("ROLLBACK") }
                     }
                 }
             }
@@ -94,58 +80,12 @@ struct ContentReaders: Sendable {
         }
     }
 
-    private func carryOut(
-        _ queue: SharedQueue<Work>, on connection: Connection, _ needsFunctions: Bool,
-        _ small: @Sendable (Prints) async throws -> Void,
-        _ slice: @Sendable (TableSlice, Connection) async throws -> Void
-    ) async throws {
-        try await connection.with { try open(on: $0, needsFunctions: needsFunctions) }
-        while let next = queue.next() {
-            try Task.checkCancellation()
-            // A restored database is not listed in a snapshot, and its tables are all read directly.
-            let isLimited = next.owner != nil || snapshot == nil
-            let limit = isLimited ? patience + .seconds(next.bytes >> 20) : nil
-            try await connection.with { $0.answerLimit = limit }
-            try await read(next, on: connection, small, slice)
-            if !locksAll {
-                // Release the locks.
-                try await connection.with { connection in
-                    try connection.execute("ROLLBACK")
-                    try open(on: connection, needsFunctions: needsFunctions)
-                }
-            }
-        }
-        try await connection.with { _ = try $0.execute("ROLLBACK") }
-    }
-
-    /// Ends a server process that may still be running a query, although its connection is closed: a function can
-    /// catch the request to cancel it. The process would keep its locks.
-    private func end(_ process: Int) async {
-        // In a task of its own, because the reader may have been cancelled.
-        let ending = Task {
-            try await Connection.opened(settings.named("reeve backup")) { connection in
-                try await connection.with(within: .seconds(10)) {
-                    _ = try $0.query(
-                        """
-                        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                        WHERE pid = $1 AND datname = current_database() AND usename = session_user
-                        """, [process])
-                }
-            }
-        }
-        _ = await ending.result
-    }
-
     /// Begins the transaction of a reader.
-    ///
-    /// - Parameter needsFunctions: whether some tables are read by functions. The transaction then is not read-only, so
-    ///   that it can create the functions. In the end the transaction is rolled back.
-    private func open(on connection: isolated Connection, needsFunctions: Bool) throws {
-        let access = needsFunctions ? "READ WRITE" : "READ ONLY"
-        try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ \(access); SET LOCAL lock_timeout = '5s'")
+    private func open(on connection: isolated Connection) throws {
+        try connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '5s'")
         if let snapshot {
             // Lock immediately. A later request would queue behind every session that waits for a stronger lock.
-            if locksAll { for lock in SnapshotTransaction.locks(snapshot.relations) { try connection.execute(lock) } }
+            if locksAll { for lock in RelationLocks.statements(snapshot.relations) { try connection.execute(lock) } }
             try connection.execute("SET TRANSACTION SNAPSHOT \(quoteLiteral(snapshot.id))")
         }
         try connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0")
@@ -168,7 +108,7 @@ struct ContentReaders: Sendable {
                 let requests = relations.map { TableSlice(relation: $0, first: nil, end: nil).request }
                 return try ReadFailure.describing(relations) {
                     try connection.keepingSettings {
-                        try ContentFingerprint.read(requests, as: work.owner, on: connection)
+                        try ContentFingerprint.read(requests, on: connection)
                     }
                 }
             }

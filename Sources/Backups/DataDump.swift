@@ -86,7 +86,7 @@ final class DataDump: @unchecked Sendable {
     private func read() async throws {
         let readers = ContentReaders(
             run.maker.database.direct, snapshot: run.snapshot, count: run.budget.slots,
-            locksAll: run.budget.locksAll, slots: slots, patience: run.maker.settings.patience)
+            locksAll: run.budget.locksAll, slots: slots)
         let work = ContentReaders.Work.bundled(plan.small, by: run.budget.tablesAtOnce) + plan.slices.map { .slice($0) }
         try await readers.run(work) { [self] prints in
             try await take(prints)

@@ -6,12 +6,10 @@ import SQL
 
 /// Reads the contents of a database, as values by which a backup and its restore are compared.
 enum DatabaseContent {
-    /// How the rows of a table are read, so that no code of the table's owner runs with more rights than the owner has.
+    /// How the rows of a table are read, so that no code of roles that are not trusted runs.
     enum Reading: Sendable, Hashable {
-        /// By queries. Planning these queries runs no code of a role that has fewer rights than the reading role.
+        /// By queries.
         case direct
-        /// By queries that run with the rights of this role, the owner.
-        case owner(String)
         /// Only by COPY of the whole table, which plans no query.
         case copy
     }
@@ -33,14 +31,15 @@ enum DatabaseContent {
         var reading = Reading.direct
         /// Whether the fingerprint is computed from the output of COPY (`CopyFingerprint`), not by a query.
         var isOfCopy = false
-        /// Whether the table may be stored in slices.
-        var isSliceable = true
-        /// The encoding in which COPY writes the rows: UTF-8; in a database without an encoding, SQL_ASCII.
+        /// The encoding of the database. COPY writes the rows in it, because rows that were stored by an earlier version
+        /// of PostgreSQL may have bytes that cannot be converted.
         var encoding = "UTF8"
         /// The OID of the relation in the database that was read.
         var id = 0
-        /// Changes with TRUNCATE, with each rewrite of the relation, and with each ALTER TABLE that changes its row of
-        /// pg_class. VACUUM and ANALYZE do not change it.
+        /// Changes with TRUNCATE, and with each rewrite of the relation.
+        var storage = ""
+        /// Changes with each GRANT and ALTER TABLE that changes the relation's row of pg_class. VACUUM and ANALYZE do not
+        /// change it.
         var version = ""
         /// The topmost partitioned table, if the server's OIDs decide which partition a row belongs to; otherwise nil.
         /// The rows of such a partition are restored through that table, and may then be in another partition.
@@ -60,6 +59,12 @@ enum DatabaseContent {
 
         var hasRows: Bool { kind == "r" }
 
+        /// Whether the table may be stored in slices. Names in the scripts of slices are written in UTF-8.
+        var isSliceable: Bool {
+            ["UTF8", "SQL_ASCII"].contains(encoding)
+                || ([schema, name, root ?? ""] + storedColumns).allSatisfy { $0.utf8.allSatisfy { $0 < 0x80 } }
+        }
+
         /// Whether the rows of the partition are restored through one of these tables.
         func isPartition(of roots: Set<ExactText>) -> Bool { root.map { roots.contains(ExactText($0)) } ?? false }
 
@@ -67,24 +72,23 @@ enum DatabaseContent {
         var toStandardOutput: String { "TO STDOUT (ENCODING \(quoteLiteral(encoding)))" }
     }
 
-    /// SQL for an expression that is `direct`, `owner` or `copy`, the way in which a table is read. The expression
-    /// refers to a row `c` of pg_class, the row `n` of its schema and the row `o` of its owner. `Connection.withQuery`
-    /// describes the code of other roles that reading a table could run.
+    /// SQL for an expression that is `direct` or `copy`, the way in which a table is read. The expression refers to a
+    /// row `c` of pg_class and the row `o` of its owner.
     ///
-    /// A trusted role is a superuser or the reading role itself.
-    /// - `direct`: The owners of the table, of its ancestors (parents and partitioned tables), and of the functions
-    ///   that its indexes and statistics call are all trusted. Relations other than ordinary tables are always read
-    ///   directly.
-    /// - `owner`: The table's owner is not trusted, but those functions are. A superuser reads the table with the
-    ///   rights of its owner, in a function, because the owner may make an index at any time. This requires that the
-    ///   function can be created and that the owner may read all rows.
-    /// - `copy`: All other tables. In particular, tables whose indexes and statistics call functions of untrusted
-    ///   roles, or convert values to domains, whose CHECK constraints call functions: planning could run these
-    ///   functions, and they could fail, wait, or change how the rows are printed. And
-    ///   a role that is not a superuser always reads tables of untrusted owners by COPY: it cannot create functions for
-    ///   their owners, and may have rights that the owners lack.
-    private static func reading(server: Int) -> String {
-        func isTrusted(_ role: String) -> String { "(\(role).rolsuper OR \(role).rolname = current_user)" }
+    /// Planning a query on a table can run code of the table's owner: PostgreSQL evaluates the constant parts of the
+    /// predicates and expressions of the table's indexes and statistics. The owner may make an index at any time, also
+    /// while a backup is made. Such code could fail, wait for ever, change how the rows are printed, or have rows left
+    /// out by an index that lacks them. So a table is read by queries only if the owners of the table, of its ancestors
+    /// (parents and partitioned tables), and of the functions that its indexes and statistics call are all trusted, and
+    /// these expressions convert no values to domains, whose CHECK constraints call functions, too. Relations other
+    /// than ordinary tables are always read directly.
+    ///
+    /// - Parameter trusted: the roles that are trusted in addition to superusers and the reading role.
+    private static func reading(trusting trusted: [String], server: Int) -> String {
+        let names = trusted.map { quoteLiteral($0) }.joined(separator: ", ")
+        func isTrusted(_ role: String) -> String {
+            "(\(role).rolsuper OR \(role).rolname = current_user OR \(role).rolname = ANY (ARRAY[\(names)]::text[]))"
+        }
         func isForeign(_ tree: String) -> String {
             """
             EXISTS (SELECT FROM \(RiskyExpression.functions(of: tree)) JOIN pg_roles f ON f.oid = p.proowner
@@ -93,26 +97,21 @@ enum DatabaseContent {
         }
         let statistics =
             server >= 140_000
-            ? "OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid AND \(isForeign("s.stxexprs")))" : ""
+            ? "OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid AND (\(isForeign("s.stxexprs"))))"
+            : ""
         return """
             CASE WHEN c.relkind <> 'r' THEN 'direct'
+                WHEN NOT \(isTrusted("o")) THEN 'copy'
                 WHEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (
                         \(isForeign("i.indexprs")) OR \(isForeign("i.indpred"))))
                     \(statistics) THEN 'copy'
-                WHEN \(isTrusted("o")) THEN CASE WHEN EXISTS (
-                        WITH RECURSIVE above (id) AS (
-                            SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid
-                            UNION SELECT i.inhparent FROM pg_inherits i JOIN above a ON i.inhrelid = a.id)
-                        SELECT FROM above a JOIN pg_class p ON p.oid = a.id JOIN pg_roles r ON r.oid = p.relowner
-                        WHERE NOT \(isTrusted("r"))) THEN 'copy' ELSE 'direct' END
-                WHEN NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN 'copy'
-                WHEN NOT pg_is_in_recovery() AND has_schema_privilege(o.oid, n.oid, 'USAGE')
-                    AND has_table_privilege(o.oid, c.oid, 'SELECT')
-                    AND NOT (c.relrowsecurity AND c.relforcerowsecurity AND NOT o.rolbypassrls)
-                    -- Those that fire always would also when the function is made.
-                    AND NOT EXISTS (SELECT FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid
-                        JOIN pg_roles r ON r.oid = p.proowner WHERE e.evtenabled IN ('A', 'R') AND NOT r.rolsuper)
-                THEN 'owner' ELSE 'copy' END
+                WHEN EXISTS (
+                    WITH RECURSIVE above (id) AS (
+                        SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid
+                        UNION SELECT i.inhparent FROM pg_inherits i JOIN above a ON i.inhrelid = a.id)
+                    SELECT FROM above a JOIN pg_class p ON p.oid = a.id JOIN pg_roles r ON r.oid = p.relowner
+                    WHERE NOT \(isTrusted("r"))) THEN 'copy'
+                ELSE 'direct' END
             """
     }
 
@@ -126,8 +125,19 @@ enum DatabaseContent {
             WHERE oc.opcintype = 'oid'::regtype OR pt.partstrat = 'h' AND t.typtype IN ('p', 'e'))
         """
 
+    /// An SQL condition: the relation `c` in the schema `n` is a table or a sequence that is dumped. An extension's own
+    /// table is dumped where the extension says that users fill it.
+    static let isBackedUp = """
+        c.relkind IN ('r', 'p', 'S') AND \(UserSchemas.condition("n.nspname"))
+            AND c.relpersistence <> 't' AND (NOT EXISTS (SELECT FROM pg_depend e
+                    WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+                OR EXISTS (SELECT FROM pg_extension x WHERE c.oid = ANY (x.extconfig)))
+        """
+
     /// Returns the tables and sequences that are dumped, outside of PostgreSQL's own schemas.
-    static func relations(on connection: isolated Connection) throws -> [Relation] {
+    ///
+    /// - Parameter trusted: the roles that are trusted in addition to superusers and the reading role.
+    static func relations(trusting trusted: [String] = [], on connection: isolated Connection) throws -> [Relation] {
         // The columns of partitions with a common `root` are in the order of the columns of that table, so that the
         // hash of a row is the same in every partition.
         let order = """
@@ -149,41 +159,42 @@ enum DatabaseContent {
                 coalesce((SELECT md5(string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod),
                     a.attgenerated), ',' ORDER BY a.attnum)) FROM pg_attribute a
                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), ''),
-                \(reading(server: connection.serverVersion)), o.rolname::text, c.oid,
-                concat_ws(' ', pg_relation_filenode(c.oid), c.xmin),
-                root.schema, root.name, CASE current_setting('server_encoding') WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
-                    ELSE 'UTF8' END
+                \(reading(trusting: trusted, server: connection.serverVersion)), pg_relation_filenode(c.oid)::text, c.oid,
+                c.xmin::text,
+                root.schema, root.name, current_setting('server_encoding')
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
             LEFT JOIN LATERAL (
                 SELECT r.oid, rn.nspname::text AS schema, r.relname::text AS name FROM pg_partition_ancestors(c.oid) a
                     JOIN pg_class r ON r.oid = a JOIN pg_namespace rn ON rn.oid = r.relnamespace
                 WHERE c.relkind = 'r' AND c.relispartition AND NOT r.relispartition AND \(isRoutedByOID)) root ON true
-            WHERE c.relkind IN ('r', 'p', 'S') AND \(UserSchemas.condition("n.nspname"))
-                AND c.relpersistence <> 't' AND (NOT EXISTS (SELECT FROM pg_depend e
-                        WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
-                    -- An extension's own table is dumped where the extension says that users fill it.
-                    OR EXISTS (SELECT FROM pg_extension x WHERE c.oid = ANY (x.extconfig)))
-            ORDER BY 1, 2
+            WHERE \(isBackedUp) ORDER BY 1, 2
             """
         ).map { row in
             let columns = zip(try row.get(7, as: [String].self), try row.get(8, as: [String].self))
-            let reading: Reading =
-                switch try row.get(10, as: String.self) {
-                case "direct": .direct
-                case "owner": .owner(try row.get(11))
-                default: .copy
-                }
             return Relation(
                 schema: try row.get(0), name: try row.get(1), kind: try row.get(2), bytes: try row.get(3),
                 pages: try row.get(4), isHeap: try row.get(5),
                 columns: columns.map { ContentFingerprint.Column($0, type: $1) }, storedColumns: try row.get(6),
-                definition: try row.get(9), reading: reading, encoding: try row.get(16), id: try row.get(12),
-                version: try row.get(13),
+                definition: try row.get(9),
+                reading: try row.get(10, as: String.self) == "direct" ? .direct : .copy,
+                encoding: try row.get(16), id: try row.get(12),
+                storage: try row.get(11, as: String?.self) ?? "", version: try row.get(13),
                 root: try row.get(14, as: String?.self).map {
                     ObjectIdentity(.table, schema: $0, try row.get(15)).description
                 })
         }
-        return ReadingLimits().applied(to: relations)
+        return Self.aligned(relations)
+    }
+
+    /// All partitions with a common root are read in the same way, because their fingerprints are added.
+    private static func aligned(_ relations: [Relation]) -> [Relation] {
+        let roots = Set(relations.filter { $0.reading == .copy }.compactMap { $0.root.map(ExactText.init) })
+        return relations.map { relation in
+            var relation = relation
+            if relation.isPartition(of: roots) { relation.reading = .copy }
+            relation.isOfCopy = relation.reading == .copy
+            return relation
+        }
     }
 
     /// Returns the value of each sequence, by the path of the sequence.

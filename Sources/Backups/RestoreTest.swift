@@ -45,6 +45,8 @@ public struct RestoreTest: Sendable {
     let scratch: ScratchServer
     let checks: [SystemCheck]
     let logger: Logger
+    /// How long the restore and the comparison may take; nil: as long as they need.
+    public var limit: Duration?
 
     private var manifest: Manifest { stored.manifest }
 
@@ -68,13 +70,15 @@ public struct RestoreTest: Sendable {
 
     /// Restores and compares the backup, and stores the result next to the backup: as JSON, and as text for people.
     ///
-    /// - Throws: `BackupError`, `EmbeddedClusterError` and others if the test could not be carried out, for example
+    /// - Throws: `BackupError` (`.testTimedOut`), `EmbeddedClusterError` and others if the test could not be carried out, for example
     ///   because a program was killed, the server was lost or the disk was full. A backup that cannot be restored, or
     ///   whose restored contents differ, is a result and not an error.
     public func run(progress: @escaping Restorer.Progress = { _, _ in }) async throws -> Proof {
         if !manifest.recipients.isEmpty, settings.identity == nil { throw BackupError.needsIdentity(id: manifest.id) }
         let proof = try await scratch.with(roomFor: manifest.databaseBytes) { target, isOwn in
-            try await restoreAndCompare(target, isOwn: isOwn, progress)
+            try await withWatch({ try await StatementWatch(target: target, limit: limit, logger: logger).run() }) {
+                try await restoreAndCompare(target, isOwn: isOwn, progress)
+            }
         }
         try await proof.store(for: stored, in: repository, signedBy: signingKey)
         return proof

@@ -41,19 +41,21 @@ struct TableSlice: Sendable, Hashable {
 
     static func isLarge(_ relation: DatabaseContent.Relation, _ sizes: Sizes) -> Bool {
         relation.schema != UserSchemas.ledger && relation.bytes >= sizes.large && relation.isHeap
-            && relation.isSliceable && relation.reading != .copy
-            && !relation.storedColumns.isEmpty
+            && relation.isSliceable && !relation.storedColumns.isEmpty
     }
 
     /// Returns the slices of a table. Their boundaries are the same in every backup as long as the table's size stays
     /// between the same two powers of two. So if rows were only appended to the table, only its last slices are dumped
-    /// again.
+    /// again. A table that is read only by COPY has one slice.
     ///
     /// - Parameter server: the version of the server. Before version 14, reading a slice would read the whole table, so
     ///   the only slice is the whole table.
     static func slices(
         of relation: DatabaseContent.Relation, server: Int, _ sizes: Sizes = Sizes()
     ) -> [TableSlice] {
+        if isLarge(relation, sizes), relation.reading == .copy {
+            return [TableSlice(relation: relation, first: 0, end: nil)]
+        }
         guard isLarge(relation, sizes), relation.pages > 1, server >= 140_000 else {
             return [TableSlice(relation: relation, first: nil, end: nil)]
         }
@@ -90,9 +92,8 @@ struct TableSlice: Sendable, Hashable {
             try copyOut(on: connection) { print.add($0) }
             return print.result
         }
-        let role: String? = if case .owner(let owner) = relation.reading { owner } else { nil }
         return try ReadFailure.describing([relation]) {
-            try connection.keepingSettings { try ContentFingerprint.read(request, as: role, on: connection) }
+            try connection.keepingSettings { try ContentFingerprint.read(request, on: connection) }
         }
     }
 
@@ -108,23 +109,12 @@ struct TableSlice: Sendable, Hashable {
     private func copyRows(
         on connection: isolated Connection, _ take: (UnsafeRawBufferPointer) throws -> Void
     ) throws {
-        func columns(of row: String) -> String {
-            relation.storedColumns.map { "\(row).\(quoteIdentifier($0))" }.joined(separator: ", ")
-        }
-        let rows = "FROM ONLY \(relation.path) t\(condition.map { " WHERE \($0)" } ?? "")"
-        guard case .owner(let role) = relation.reading else {
-            _ = try connection.copyOut("COPY (SELECT \(columns(of: "t")) \(rows)) \(relation.toStandardOutput)", take)
-            return
-        }
-        try connection.withQuery(
-            "SELECT t.* \(rows)", returning: "SETOF \(relation.path)", as: role,
-            relyingOn: ContentFingerprint.pinnedSettings
-        ) { call in
-            // The function returns the rows of the slice. With OFFSET 0, the function is called once, and not once for
-            // each column. A function in a SELECT list returns its rows one by one. The rows of a function in FROM
-            // would be collected first.
-            let query = "SELECT \(columns(of: "(s.r)")) FROM (SELECT \(call) AS r OFFSET 0) s"
-            _ = try connection.copyOut("COPY (\(query)) \(relation.toStandardOutput)", take)
-        }
+        let columns = relation.storedColumns.map(quoteIdentifier).joined(separator: ", ")
+        // COPY of a table plans no query.
+        let source =
+            relation.reading == .copy
+            ? "\(relation.path) (\(columns))"
+            : "(SELECT \(columns) FROM ONLY \(relation.path) t\(condition.map { " WHERE \($0)" } ?? ""))"
+        _ = try connection.copyOut("COPY \(source) \(relation.toStandardOutput)", take)
     }
 }

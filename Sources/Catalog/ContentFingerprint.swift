@@ -34,9 +34,6 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
         ("row_security", "off"), ("search_path", ""),
     ]
 
-    /// The names of the settings that decide what is read.
-    public static let pinnedSettings = settings.map(\.0) + ["client_encoding"]
-
     /// Applies the settings for the rest of the open transaction. Takes no snapshot, so that it can be called before the
     /// transaction locks tables.
     public static func pinSettings(on connection: isolated Connection) throws {
@@ -113,17 +110,15 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Computes several fingerprints with one query, in the snapshot of the open transaction. Call `pinSettings` first.
     ///
-    /// - Parameter role: the role whose privileges are used, as explained at `Connection.withQuery`; nil: the
-    ///   privileges of the session.
-    /// - Throws: `SettingsChanged`; `PostgresError`, with SQLSTATE 42501 if row-level security would hide rows.
+    /// - Throws: `PostgresError`, with SQLSTATE 42501 if row-level security would hide rows.
     public static func read(
-        _ requests: [Request], as role: String? = nil, on connection: isolated Connection
+        _ requests: [Request], on connection: isolated Connection
     ) throws -> [ContentFingerprint] {
         // Version 13 cannot hash records, so all columns are hashed as one text.
         let isOld = connection.serverVersion < 140_000
         let selects = requests.enumerated().map { select($1, number: $0, isOld: isOld) }
         var prints: [Int: ContentFingerprint] = [:]
-        for row in try rows(of: selects.joined(separator: " UNION ALL "), as: role, on: connection) {
+        for row in try connection.query(selects.joined(separator: " UNION ALL ")) {
             let halves = (try half(row.get(2, as: String?.self)), try half(row.get(3, as: String?.self)))
             prints[try row.get(0)] = ContentFingerprint(rows: try row.get(1), halves: halves)
         }
@@ -137,19 +132,9 @@ public struct ContentFingerprint: Sendable, Hashable, CustomStringConvertible {
     ///
     /// - Throws: the same errors as the function for several fingerprints.
     public static func read(
-        _ request: Request, as role: String? = nil, on connection: isolated Connection
+        _ request: Request, on connection: isolated Connection
     ) throws -> ContentFingerprint {
-        try read([request], as: role, on: connection)[0]
-    }
-
-    private static func rows(
-        of query: String, as role: String?, on connection: isolated Connection
-    ) throws -> Rows {
-        guard let role else { return try connection.query(query) }
-        let type = "TABLE (number pg_catalog.int4, rows pg_catalog.int8, one pg_catalog.text, other pg_catalog.text)"
-        return try connection.withQuery(query, returning: type, as: role, relyingOn: pinnedSettings) {
-            try connection.query("SELECT * FROM \($0)")
-        }
+        try read([request], on: connection)[0]
     }
 
     private static func select(_ request: Request, number: Int, isOld: Bool) -> String {

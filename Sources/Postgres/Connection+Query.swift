@@ -199,7 +199,7 @@ extension Connection {
         PQsetSingleRowMode(handle.raw)
         var run = StatementRun(
             handle: handle, wake: wake, deadline: deadline, interruptible: interruptible, isCommit: isCommitting,
-            drainTimeout: settings.drainTimeout, answerLimit: interruptible ? answerLimit : nil)
+            drainTimeout: settings.drainTimeout)
         do {
             try run.finish(take: take, copy: copy, copyOut: copyOut)
         } catch let error as ConnectionGivenUp {

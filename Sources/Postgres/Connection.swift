@@ -26,11 +26,6 @@ public actor Connection {
     var handle: LibpqHandle?
     /// The deadline of the running unit of work.
     var deadline: ContinuousClock.Instant?
-    /// How long the server may take, within a statement, until the next row or the next piece of COPY's output. The
-    /// time that the caller takes to process a row does not count. If the limit is exceeded, the statement is
-    /// cancelled, and an error of kind `timedOut` is thrown. If the server does not end the statement then, the
-    /// connection is closed, but the server process goes on.
-    public var answerLimit: Duration?
     /// Whether cancelling the task interrupts the running statement. False during COMMIT, and while a transaction is
     /// rolled back or the session is reset.
     var interruptible = true

@@ -13,17 +13,13 @@ struct StatementRun {
     let interruptible: Bool
     let isCommit: Bool
     let drainTimeout: Duration
-    /// How long the server may take until the next result, or the next piece of COPY OUT; nil: as long as it takes.
-    private let answerLimit: Duration?
-    /// When the wait for that began. Messages such as notices do not end the wait.
-    private var waitsSince = ContinuousClock.now
     private var interruption: (any Error)?
     private var cancel: CancelRequest?
     private var drainDeadline: ContinuousClock.Instant?
 
     init(
         handle: LibpqHandle, wake: WakeUp, deadline: ContinuousClock.Instant?, interruptible: Bool,
-        isCommit: Bool, drainTimeout: Duration, answerLimit: Duration? = nil
+        isCommit: Bool, drainTimeout: Duration
     ) {
         self.handle = handle
         self.wake = wake
@@ -31,7 +27,6 @@ struct StatementRun {
         self.interruptible = interruptible
         self.isCommit = isCommit
         self.drainTimeout = drainTimeout
-        self.answerLimit = answerLimit
     }
 
     /// Reads all results. `take` receives each result that contains rows or a completion. `copy` supplies the data of
@@ -112,7 +107,6 @@ struct StatementRun {
     }
 
     private mutating func nextResult() throws -> OpaquePointer? {
-        if answerLimit != nil { waitsSince = .now }
         while PQisBusy(handle.raw) == 1 {
             try pause(for: POLLIN)
             try consumeInput()
@@ -124,8 +118,7 @@ struct StatementRun {
     /// statement is a COMMIT, gives up the connection instead.
     private mutating func pause(for events: Int32) throws {
         if interruption == nil, interruptible, Task.isCancelled { interrupt(CancellationError()) }
-        let end = [deadline, answerLimit.map { waitsSince + $0 }].compactMap(\.self).min()
-        switch try handle.wait(for: events, until: drainDeadline ?? end, wake: interruptible ? wake : nil) {
+        switch try handle.wait(for: events, until: drainDeadline ?? deadline, wake: interruptible ? wake : nil) {
         case .ready: break
         case .woken: break  // the next call checks for cancellation
         case .lost: throw ConnectionGivenUp(cause: lost(nil))
@@ -163,20 +156,15 @@ struct StatementRun {
         var gathered: [UInt8] = []
         gathered.reserveCapacity(Self.pieceSize + 8192)
         var buffer: UnsafeMutablePointer<CChar>?
-        var hasCome = false
         while true {
             let count = PQgetCopyData(handle.raw, &buffer, 1)
             if count > 0 {
-                hasCome = true
                 if interruption == nil {
                     gathered.append(contentsOf: UnsafeRawBufferPointer(start: buffer, count: Int(count)))
                 }
                 PQfreemem(buffer)
                 if gathered.count >= Self.pieceSize { handOver(&gathered, copyOut) }
             } else if count == 0 {
-                // The time that `copyOut` took is not the server's.
-                if hasCome { waitsSince = .now }
-                hasCome = false
                 try pause(for: POLLIN)
                 try consumeInput()
             } else {

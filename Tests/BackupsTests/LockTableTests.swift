@@ -95,7 +95,7 @@ struct LockTableTests {
                 database: Database(settings), name: "main", repositories: [vault.repository], settings: making,
                 logger: logger)
             let manifest = try await maker.make().manifest
-            #expect(said.all.contains { $0.contains("a table was altered or truncated") }, "\(said.all)")
+            #expect(said.all.contains { $0.contains("public.t7 was altered, dropped or truncated") }, "\(said.all)")
             #expect(manifest.tables.count == Self.tables)
             #expect(manifest.tables.first { $0.name == "t7" }?.rows == 0)
             #expect(try await vault.repository.ids(of: "main") == [manifest.id])

@@ -91,7 +91,7 @@ struct SnapshotLockTests {
             #expect(relations.count == 2)
             try await run(as: role, change, in: database)
             try await connection.with { connection in
-                #expect(try !SnapshotTransaction.lockSequences(relations, on: connection))
+                #expect(try !RelationLocks.lockSequences(relations, on: connection))
                 try connection.execute("ROLLBACK")
             }
         }

@@ -328,7 +328,7 @@ import Testing
                     "run ALTER ROLE r BYPASSRLS, or back up as a superuser"
                 ),
                 (
-                    .changing(attempts: 8), .failed,
+                    .changing(attempts: 8, last: "public.t"), .failed,
                     "try again when fewer tables are being altered; with a larger max_locks_per_transaction, the tables "
                         + "are locked"
                 ),

@@ -112,6 +112,7 @@ enum BackupSettings {
         settings.bytesPerSecond = configuration[bandwidth].map { $0 << 20 }
         settings.checksRoom = configuration[checksRoom]
         settings.hasRolePasswords = configuration[rolePasswords]
+        settings.trustedRoles = configuration[CoreSettings.trustedRoles]
         settings.version = ProgramVersion.current
         return settings
     }

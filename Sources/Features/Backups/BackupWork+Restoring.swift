@@ -8,13 +8,14 @@ import Telemetry
 /// The test and the restore of backups.
 extension BackupWork {
     func test(
-        _ found: FoundBackup, identity: String?, actor: String,
+        _ found: FoundBackup, identity: String?, within limit: Duration? = nil, actor: String,
         progress: @escaping Restorer.Progress = { _, _ in }
     ) async throws -> Proof {
-        let test = RestoreTest(
+        var test = RestoreTest(
             repository: found.repository, stored: found.stored, signingKey: keys.first,
             settings: BackupSettings.restorer(configuration, identity: identity), folder: scratchFolder,
             beside: open.database.direct, checks: try BackupSettings.checks(open.systems), logger: logger)
+        test.limit = limit
         let entry = try Self.entry(of: found.manifest, sha256: found.stored.sha256)
         let place = BackupLedger.Place(
             found.repository.store.place, repository: try await found.repository.store.mark()?.id)

@@ -23,15 +23,17 @@ enum RestoreCommands {
         options: [
             .flag("latest", "test the newest backup; this is the default"), BackupScope.identity,
             BackupScope.repository,
+            .option(
+                "timeout", "DURATION", "how long the restore and the comparison may take; 12h if it is not given"),
         ] + BackupScope.allowances,
         whenInterrupted: "nothing was proved; the backup is unchanged"
     ) { invocation in
-        try await BackupScope.forEach(invocation) { work in
+        let limit = try invocation.duration("timeout") ?? .seconds(12 * 3600)
+        return try await BackupScope.forEach(invocation) { work in
             let id = invocation.arguments.positional.first ?? "latest"
             let proof = try await work.test(
                 try await BackupScope.search(invocation, work).find(id), identity: try BackupScope.identity(invocation),
-                actor: Invocation.person,
-                progress: BackupScope.progress(invocation.console))
+                within: limit, actor: Invocation.person, progress: BackupScope.progress(invocation.console))
             return DatabaseScope.Report(
                 BackupText.proved(proof), BackupText.text(proof), proof.differences.isEmpty ? .done : .finding)
         }

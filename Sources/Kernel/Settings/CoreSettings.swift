@@ -16,7 +16,8 @@ public enum CoreSettings {
         "The PostgreSQL schema of a system, if it differs from the schema in its system.yaml. May be `public`.")
     public static let trustedRoles = Setting<[String]>(
         list: "trusted_roles", .text,
-        "Roles whose functions and expressions Reeve may run with the rights of its own role.")
+        "Roles whose functions and expressions Reeve may run with the rights of its own role. Large tables of other roles "
+            + "are backed up as a whole, and not in slices.")
     public static let migrationLockWait = Setting(
         "migrate.lock_wait", .duration(), default: "60s", "How long to wait until another run of migrations has ended.")
     static let poolSize = Setting(
