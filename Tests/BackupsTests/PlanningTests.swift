@@ -2,6 +2,7 @@ import Catalog
 import Foundation
 import Postgres
 import Processes
+import Telemetry
 import TestSupport
 import Testing
 
@@ -196,6 +197,43 @@ struct PlanningTests {
             readings == [
                 "evil.converted": .copy, "evil.filled": .copy, "evil.many": .copy, "evil.plain": .direct,
             ])
+        try await remove(database)
+    }
+
+    private struct Lines: LogSink {
+        let lines = Gathered<String>()
+        func write(_ line: LogLine) { lines.add([line.message]) }
+    }
+
+    @Test(.database, arguments: [false, true])
+    func largeTablesAreStoredInSlicesIfTheirOwnersAreTrusted(isTrusted: Bool) async throws {
+        let database = try TestDatabase.current
+        try await prepare(database)
+        try await run(
+            """
+            CREATE TABLE evil.large (a int PRIMARY KEY, b text, c int GENERATED ALWAYS AS (a + 1) STORED);
+            INSERT INTO evil.large SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 10000) i
+            """, in: database)
+        let vault = try await Vault()
+        let said = Lines()
+        var making = BackupMaker.Settings()
+        making.recipients = [vault.recipient]
+        making.trustedRoles = isTrusted ? [role] : []
+        making.sizes.large = 1 << 20
+        making.sizes.slice = 1 << 20
+        let maker = BackupMaker(
+            database: Database(database.settings), name: "main", repositories: [vault.repository], settings: making,
+            logger: Logger(level: .info, sink: said))
+        let manifest = try await maker.make().manifest
+        let table = try #require(manifest.tables.first)
+        #expect(table.rows == 10_000 && (table.isOfCopy == true) != isTrusted)
+        #expect(said.lines.all.contains { $0.contains("trusted_roles") } != isTrusted, "\(said.lines.all)")
+        #expect(try await vault.prove(manifest).isProved)
+        // A second backup stores nothing of the table.
+        let again = try await maker.make().manifest
+        let slices = manifest.parts.filter { $0.kind == .data && !$0.tables.isEmpty }
+        #expect(isTrusted ? slices.count > 1 : slices.count == 1, "\(manifest.parts.map(\.object))")
+        #expect(slices.allSatisfy { slice in again.parts.contains { $0.object == slice.object } })
         try await remove(database)
     }
 
