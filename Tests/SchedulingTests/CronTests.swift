@@ -88,7 +88,12 @@ import Testing
         ("a * * * *", "'a' is not a number"), ("* * * foo *", "or a name"), ("1,,2 * * * *", "''"),
         ("@often", "short form"),
         ("0 0 31 2 *", "never runs"), ("0 0 31 4,6,9,11 *", "never runs"), ("٣ * * * *", "not a number"),
-        ("-5 * * * *", "minute"),
+        ("-5 * * * *", "minute"), ("* * L-31 * *", "no month has so many days"), ("* * LX * *", "'L' is followed by"),
+        ("* * 32W * *", "32 is not between 1 and 31"), ("* * W * *", "'' is not a number"),
+        ("* * * * L", "the day is missing"), ("* * * * 1#6", "a number from 1 to 5"),
+        ("* * * * #1", "'' is not a number"),
+        ("H(5 * * * *", "parentheses"), ("H(60-70) * * * *", "60 is not between"), ("Hx * * * *", "parentheses"),
+        ("0 0 L-30 2 *", "never runs"), ("0 0 31W 4 *", "never runs"), ("* * * * 1-5L", "'1-5' is not a number"),
     ])
     func `what is wrong is named with its field`(expression: String, message: String) {
         let error = #expect(throws: CronError.self) { try CronExpression(expression) }
@@ -116,6 +121,34 @@ import Testing
                 #expect(schedule.next(after: time - 1) == time)
             }
         }
+    }
+
+    @Test func `H is a value of its range that depends on the task only`() throws {
+        let keys = (0..<500).map { "main task-\($0)" }
+        func minutes(_ field: String) throws -> [Set<Int>] {
+            try keys.map { try CronExpression("\(field) * * * *", key: $0).minutes }
+        }
+        let all = try minutes("H")
+        #expect(all.allSatisfy { $0.count == 1 } && Set(all).count == 60)
+        // No minute has many more tasks than its share.
+        #expect(Dictionary(grouping: all) { $0 }.values.allSatisfy { $0.count < 25 })
+        #expect(try Set(minutes("H(10-12)")) == [[10], [11], [12]])
+        let steps = try minutes("H/15")
+        #expect(steps.allSatisfy { Set($0.map { $0 % 15 }).count == 1 && $0.count == 4 } && Set(steps).count == 15)
+        #expect(try Set(minutes("H(0-29)/10")).count == 10)
+        // The values never change, or tasks would run twice after an update.
+        #expect(
+            try CronExpression("H H H * *", key: "main backup").spread(over: "main backup")
+                == CronExpression("H H H * *", key: "main backup"))
+        #expect(try CronExpression("H H * * *", key: "main backup").minutesOfDay == [1137])
+        // Whatever the month is, it has the day.
+        for key in keys {
+            #expect(try CronExpression("0 0 31 H *", key: key).months.isDisjoint(with: [2, 4, 6, 9, 11]))
+        }
+        let isFixed = try ["H H * * *", "H/5 2 * * *", "5 H/6 * * *", "H * * * *"].map {
+            try CronExpression($0).isFixedTime
+        }
+        #expect(isFixed == [true, false, false, false])
     }
 
     @Test func `an interval counts from the epoch`() {

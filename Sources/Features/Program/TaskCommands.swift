@@ -10,16 +10,18 @@ enum TaskCommands {
     static let all = [list, run, history, next]
 
     static let list = CommandSpec(
-        noun: "task", verb: "list", summary: "list the tasks, their schedules and when they are next due"
+        noun: "task", verb: "list", summary: "list the tasks, their schedules and when they are next due",
+        discussion: "With several databases, the times of schedules with 'H' are those of the first database."
     ) { invocation in
         let configuration = try invocation.configuration()
         let now = Timestamp.now.seconds
-        let isEmbedded = configuration.databases.first?.isEmbedded ?? false
+        let first = configuration.databases.first
+        let isEmbedded = first?.isEmbedded ?? false
         let plans = try invocation.features.plans(configuration, isEmbedded: isEmbedded)
         var table = TextTable("TASK", "SCHEDULE", "NEXT", "WHAT IT DOES")
         var values: [JSONValue] = []
         for task in plans {
-            let next = task.isEnabled ? task.schedule.next(after: now).map(rfc3339) : nil
+            let next = task.isEnabled ? task.schedule(in: first?.name ?? "").next(after: now).map(rfc3339) : nil
             table.add(task.spec.name, describe(task.schedule), next ?? "off", task.spec.summary)
             values.append([
                 "task": .string(task.spec.name), "schedule": .string(describe(task.schedule)),
@@ -98,10 +100,16 @@ enum TaskCommands {
         discussion:
             "Clock changes are handled as in Debian's cron. An expression with a fixed time runs exactly once, even if "
             + "the clock is set back, or is set forward past that time (it then runs at the change). An expression "
-            + "whose minute or hour begins with * follows the clock.",
+            + "whose minute or hour begins with *, or is H with a step, follows the clock.\n\nThe day of the month may be L or $ "
+            + "(the last day), L-3 (three days before the last), 15W (the weekday nearest to the 15th) or LW (the last "
+            + "weekday); the day of the week may be fri#2 (the second Friday of the month) or friL (the last). H is a "
+            + "value that differs between tasks and databases, but stays the same for each: H, H(0-29), H/15. Here it "
+            + "is that of the task that --task names.",
         arguments: [ArgumentSpec(name: "EXPRESSION", help: "five fields in quotes, or a short form such as @daily")],
         options: [
             .option("zone", "ZONE", "the IANA time zone; UTC by default"),
+            .option("task", "NAME", "the task whose values of H are used"),
+            .option("database", "NAME", "the database whose values of H are used; 'main' by default"),
             .option("from", "TIME", "the RFC 3339 time to start from; now by default"),
             .option("count", "N", "how many dates and times to show; 5 by default"),
         ]
@@ -109,6 +117,7 @@ enum TaskCommands {
         let expression: CronExpression
         do throws(CronError) {
             expression = try CronExpression(invocation.arguments.positional[0])
+                .spread(over: "\(invocation.option("database") ?? "main") \(invocation.option("task") ?? "")")
         } catch {
             throw UsageError(error.description, hint: error.hint)
         }

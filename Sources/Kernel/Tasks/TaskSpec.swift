@@ -82,11 +82,17 @@ public struct TaskPlan: Sendable {
         return .cron(expression, configuration[settings.zone, spec.name])
     }
 
+    /// Returns the schedule in one database, with the values that `H` has there.
+    public func schedule(in database: String) -> Schedule {
+        guard case .cron(let expression, let zone) = schedule else { return schedule }
+        return .cron(expression.spread(over: "\(database) \(spec.name)"), zone)
+    }
+
     /// Returns the task for the scheduler of one database.
     public func definition(for open: OpenDatabase, _ configuration: Configuration) -> TaskDefinition {
         let (spec, settings) = (spec, spec.settings)
         return TaskDefinition(
-            name: spec.name, summary: spec.summary, schedule: schedule, isEnabled: isEnabled,
+            name: spec.name, summary: spec.summary, schedule: schedule(in: open.name), isEnabled: isEnabled,
             jitter: configuration[settings.jitter, spec.name] ?? .zero,
             timeout: configuration[settings.timeout, spec.name] ?? spec.timeout,
             retries: configuration[settings.retries, spec.name] ?? spec.retries,
@@ -127,7 +133,8 @@ public struct TaskSettings: Sendable {
         schedule = Setting(
             "\(prefix).\(word)", .schedule,
             describe(
-                "When the task runs: a cron expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly.",
+                "When the task runs: a cron expression of five fields (also with L, W, # and H), or @hourly, @daily, @weekly, "
+                    + "@monthly, @yearly.",
                 "schedule"))
         every = Setting(
             "\(prefix).every", .duration(),
