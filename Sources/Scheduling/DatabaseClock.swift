@@ -106,8 +106,11 @@ final class DatabaseClock: Sendable {
     }
 
     /// Reads the database's clock whenever the last reading is stale, until cancelled.
-    func keep() async {
+    ///
+    /// - Parameter turned: called before each check.
+    func keep(turned: @Sendable () -> Void = {}) async {
         while !Task.isCancelled {
+            turned()
             if isStale { await measure() }
             guard (try? await Task.sleep(for: .seconds(min(1, interval)))) != nil else { return }
         }

@@ -26,6 +26,8 @@ public final class Scheduler: Sendable {
         public var hostClock = HostClock.system
         /// How often the database's clock is read.
         public var clockInterval: Duration = .seconds(10)
+        /// Called about once a second while the schedule is followed, to show that this process does not hang.
+        public var turned: @Sendable () -> Void = {}
 
         public init(instance: String) { self.instance = instance }
     }
@@ -78,7 +80,7 @@ public final class Scheduler: Sendable {
         let enabled = tasks.filter(\.isEnabled)
         guard !enabled.isEmpty, await readClock() else { return }
         await withTaskGroup(of: Void.self) { group in
-            group.addTask { await self.clock.keep() }
+            group.addTask { await self.clock.keep(turned: self.settings.turned) }
             await withTaskGroup(of: Void.self) { loops in
                 for task in enabled { loops.addTask { await self.loop(task) } }
             }

@@ -17,6 +17,7 @@ final class DatabaseService: Sendable {
     private let first: [String]
     private let metrics: ServiceMetrics
     private let readiness: Readiness
+    private let progress: ServiceProgress
     private let logger: Logger
     private let scheduler: Scheduler
     /// The embedded cluster, if it had to be restarted. The cluster runs as long as this value exists.
@@ -26,22 +27,24 @@ final class DatabaseService: Sendable {
 
     init(
         _ open: OpenDatabase, features: FeatureList, configuration: Configuration, metrics: ServiceMetrics,
-        readiness: Readiness, logger: Logger
+        readiness: Readiness, progress: ServiceProgress, logger: Logger
     ) throws {
         self.open = open
         self.configuration = configuration
         self.metrics = metrics
         self.readiness = readiness
+        self.progress = progress
         self.logger = logger.tagged("database", open.name)
         let plans = try features.plans(configuration, database: open.name, isEmbedded: open.isEmbedded)
         probes = features.probes
         first = plans.filter { $0.spec.runsAtStart && $0.isEnabled }.map(\.spec.name)
         collectors = CollectorRun(
             collectors: features.collectors, open: open, metrics: metrics, logger: self.logger)
+        var scheduling = Scheduler.Settings(instance: ServiceInstance.name)
+        scheduling.turned = { progress.turn("schedule of \(open.name)") }
         scheduler = Scheduler(
             tasks: plans.map { $0.definition(for: open, configuration) }, database: open.database,
-            settings: Scheduler.Settings(instance: ServiceInstance.name),
-            logger: self.logger
+            settings: scheduling, logger: self.logger
         ) { task, outcome in
             metrics.observe(outcome, of: task, database: open.name)
         }
@@ -68,6 +71,7 @@ final class DatabaseService: Sendable {
                 async let begun: Void = self.runFirst()
                 async let collected: Void = self.collectors.run()
                 await self.scheduler.run()
+                self.progress.end("schedule of \(self.open.name)")
                 _ = await (begun, collected)
             }
             do {
@@ -82,6 +86,8 @@ final class DatabaseService: Sendable {
     }
 
     func stopRunning() { scheduler.stopRunning() }
+
+    var runningCount: Int { scheduler.runningCount }
 
     func close() async { await open.database.pool.close() }
 
@@ -160,6 +166,7 @@ final class DatabaseService: Sendable {
     private func watchHealth() async {
         var misses = 0
         while !Task.isCancelled {
+            progress.turn("health of \(open.name)")
             let isUp = await ping()
             misses = isUp ? 0 : misses + 1
             if misses >= 2, open.isEmbedded { await restart() }
@@ -169,6 +176,7 @@ final class DatabaseService: Sendable {
 
     private func watchMetrics() async {
         while !Task.isCancelled {
+            progress.turn("metrics of \(open.name)")
             let isReady = readiness.isGood("ledger/\(open.name)")
             if isReady {
                 metrics.setDue(scheduler.tasks, database: open.name, time: scheduler.databaseTime)

@@ -3,6 +3,7 @@ import Foundation
 import Kernel
 import Postgres
 import Processes
+import Reporting
 import Synchronization
 import Telemetry
 
@@ -27,11 +28,18 @@ struct Service: Sendable {
         readiness.set("service", false, "is starting")
         let server = try await startServer(metrics, readiness)
         let served = SharedServices()
+        let progress = ServiceProgress()
+        let report = ServiceManager().map { manager in
+            ServiceReport(
+                to: manager, progress: progress, drain: configuration[CoreSettings.drain], logger: logger
+            ) { Self.summary(readiness, served) }
+        }
         var ending: any Error = CancellationError()
         do {
             try await withTaskCancellationHandler {
-                try await serve(metrics, readiness, served)
+                try await serve(metrics, readiness, served, progress, report)
             } onCancel: {
+                report?.enter(.stopping)
                 readiness.set("service", false, "is stopping")
                 stopRunning(served) { logger.info("stopping; waiting for running work to finish") }
             }
@@ -39,10 +47,22 @@ struct Service: Sendable {
             ending = error
         }
         try? await onOwnThread(named: "http stop") { server?.stop() }
+        report?.enter(.ended)
         throw ending
     }
 
-    private func serve(_ metrics: ServiceMetrics, _ readiness: Readiness, _ served: SharedServices) async throws {
+    /// The state of the service in one line.
+    private static func summary(_ readiness: Readiness, _ served: SharedServices) -> String {
+        let failing = readiness.all.filter { !$0.isGood }.map { "\($0.name) \($0.message)" }
+        let runs = served.all.reduce(0) { $0 + $1.runningCount }
+        let state = failing.isEmpty ? "ready" : failing.joined(separator: "; ")
+        return "\(counted(served.all.count, "database")), \(counted(runs, "run")) in progress: \(state)"
+    }
+
+    private func serve(
+        _ metrics: ServiceMetrics, _ readiness: Readiness, _ served: SharedServices, _ progress: ServiceProgress,
+        _ report: ServiceReport?
+    ) async throws {
         let estate = Estate(configuration: configuration, features: features, logger: logger)
         var services: [DatabaseService] = []
         for one in configuration.databases {
@@ -50,15 +70,16 @@ struct Service: Sendable {
             services.append(
                 try DatabaseService(
                     open, features: features, configuration: configuration, metrics: metrics, readiness: readiness,
-                    logger: logger))
+                    progress: progress, logger: logger))
         }
         served.set(services)
         readiness.set("service", true, "is running")
+        report?.enter(.running)
         logger.info(
             "ready to serve", [LogField("databases", services.count), LogField("version", ProgramVersion.current)])
         let ending: any Error
         do {
-            try await work(services, readiness, served)
+            try await work(services, readiness, served, report)
             ending = CancellationError()
         } catch {
             ending = error
@@ -71,7 +92,7 @@ struct Service: Sendable {
     /// Serves all databases concurrently. The first permanent error stops all of them in an orderly way, so that a
     /// supervisor notices that the service cannot do its work.
     private func work(
-        _ services: [DatabaseService], _ readiness: Readiness, _ served: SharedServices
+        _ services: [DatabaseService], _ readiness: Readiness, _ served: SharedServices, _ report: ServiceReport?
     ) async throws {
         let (failures, failing) = AsyncStream.makeStream(of: (any Error).self)
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -85,6 +106,7 @@ struct Service: Sendable {
                 for try await _ in group {}
             } catch {
                 if !(error is CancellationError) {
+                    report?.enter(.stopping)
                     readiness.set("service", false, "has failed, and is stopping")
                     stopRunning(served) {
                         logger.error("the service failed and is stopping", [LogField("error", error)])
