@@ -190,7 +190,8 @@ public enum BackupError: Error, CustomStringConvertible {
             "\(cause); the database '\(database)' still refuses connections and belongs to the restoring role"
         case .held(let holders):
             "a table or a schema could not be locked within the time limit"
-                + (holders.isEmpty ? "" : "; it is locked by \(holders.joined(separator: "; "))")
+                + (holders.isEmpty
+                    ? "" : "; it is locked or requested by \(holders.joined(separator: "; "))")
         case .noBackup(let place): "the repository \(place) does not contain this backup"
         case .badOutput(let program, let reason): "\(program) did not write a valid backup part: \(reason)"
         case .notInBackup(let name): "the backup has no \(name)"

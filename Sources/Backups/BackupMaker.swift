@@ -170,9 +170,11 @@ public struct BackupMaker: Sendable {
                     manifest: stored.manifest, sha256: stored.sha256, places: places,
                     failed: destinations.failed)
             } catch {
+                // The locks and the snapshot show who is in the way, and what has changed.
+                let obstacle = await obstacle(error, snapshot)
                 try? await snapshot.end()
                 if let id { await clear(id, in: destinations) }
-                guard let reason = try await reasonToRepeat(error, snapshot, attempt) else { throw error }
+                guard let reason = try reasonToRepeat(obstacle, attempt) else { throw error }
                 logger.notice("\(reason); the backup is started again", [LogField("attempt", attempt)])
                 try await Task.sleep(for: .milliseconds(Int.random(in: 50...500) * attempt))
             }
@@ -198,31 +200,48 @@ public struct BackupMaker: Sendable {
             [LogField("tables", whole.count), LogField("largest", largest.path)])
     }
 
-    /// Returns why a backup that failed is started again; nil if it is not.
-    ///
-    /// - Throws: `BackupError.changing` if tables that could not be locked were changed during every attempt.
-    private func reasonToRepeat(
-        _ error: any Error, _ snapshot: SnapshotTransaction, _ attempt: Int
-    ) async throws -> String? {
-        if error is CancellationError { return nil }
-        if Self.isLockTimeout(error) { return attempt < Self.attempts ? "a table could not be locked" : nil }
-        if snapshot.isPinned { return nil }
-        // A dump of a table that was dropped or altered fails in many ways.
-        var change = error as? SnapshotTransaction.Changed
-        if change == nil { change = await changeSince(snapshot) }
-        guard let change else { return nil }
-        if attempt >= Self.attempts { throw BackupError.changing(attempts: attempt, last: change.what) }
-        return "\(change.what) was altered, dropped or truncated"
+    /// Why a backup failed that may succeed if it is started again.
+    private enum Obstacle {
+        /// A table could not be locked. `sessions`: those that have locked a table, or wait to do so.
+        case locks(sessions: [String])
+        case change(SnapshotTransaction.Changed)
     }
 
-    private func changeSince(_ snapshot: SnapshotTransaction) async -> SnapshotTransaction.Changed? {
-        do {
-            try await database.withDirectConnection(named: "reeve backup") { connection in
+    private func obstacle(_ error: any Error, _ snapshot: SnapshotTransaction) async -> Obstacle? {
+        if error is CancellationError { return nil }
+        if let change = error as? SnapshotTransaction.Changed { return .change(change) }
+        if Self.isLockTimeout(error) {
+            let sessions = try? await snapshot.connection.with { try LockHolders.read(on: $0) }
+            return .locks(sessions: sessions ?? [])
+        }
+        // The dump of an object that was dropped or altered fails in many ways.
+        let change = try? await database.withDirectConnection(named: "reeve backup") { connection in
+            do {
                 try await connection.with { try snapshot.checkUnchanged(on: $0) }
+                let now = try await connection.with { try SnapshotTransaction.definitions(on: $0) }
+                let before = try await snapshot.connection.with { try SnapshotTransaction.definitions(on: $0) }
+                let gone = before.filter { now[$0.key] == nil }.values.sorted()
+                return gone.isEmpty ? nil : SnapshotTransaction.Changed(what: SnapshotTransaction.list(gone))
+            } catch let change as SnapshotTransaction.Changed {
+                return change
             }
-            return nil
-        } catch {
-            return error as? SnapshotTransaction.Changed
+        }
+        return change.flatMap { $0 }.map { .change($0) }
+    }
+
+    /// Returns why a backup that failed is started again; nil if it is not.
+    ///
+    /// - Throws: `BackupError.held`, `.changing`, if the last attempt failed for this reason.
+    private func reasonToRepeat(_ obstacle: Obstacle?, _ attempt: Int) throws -> String? {
+        switch obstacle {
+        case .locks(let sessions):
+            if attempt >= Self.attempts { throw BackupError.held(holders: sessions) }
+            return "a table could not be locked"
+                + (sessions.isEmpty ? "" : ", because of \(sessions.joined(separator: "; "))")
+        case .change(let change):
+            if attempt >= Self.attempts { throw BackupError.changing(attempts: attempt, last: change.what) }
+            return "\(change.what) was altered, dropped or truncated"
+        case nil: return nil
         }
     }
 

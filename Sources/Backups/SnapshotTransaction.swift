@@ -69,6 +69,19 @@ struct SnapshotTransaction: Sendable {
         ]
     }
 
+    /// Returns the names of the objects that pg_dump reads without a lock, by their OIDs.
+    static func definitions(on connection: isolated Connection) throws -> [Int: String] {
+        let rows = try connection.query(
+            """
+            SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind IN ('v', 'm', 'f', 'c') AND \(UserSchemas.condition("n.nspname"))
+            UNION ALL SELECT p.oid, pg_catalog.format('%I.%I', n.nspname, p.proname)
+            FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE \(UserSchemas.condition("n.nspname"))
+            """)
+        return Dictionary(try rows.map { (try $0.get(0), try $0.get(1)) }) { first, _ in first }
+    }
+
     static func list(_ names: [String]) -> String {
         names.prefix(5).joined(separator: ", ") + (names.count > 5 ? " and \(names.count - 5) more" : "")
     }

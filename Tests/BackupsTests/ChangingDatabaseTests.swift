@@ -1,6 +1,8 @@
 import Foundation
 import Postgres
+import Processes
 import Synchronization
+import Telemetry
 import TestSupport
 import Testing
 
@@ -117,6 +119,61 @@ struct ChangingDatabaseTests {
         #expect(try await vault.prove(manifest).isProved)
         try await database.execute("DROP OWNED BY \(reader)", "DROP ROLE \(reader)")
         try await remove(database)
+    }
+
+    /// pg_dump does not lock views, and fails if one that is in its snapshot is gone.
+    @Test func `a view that is dropped before it is dumped makes the backup start again`() async throws {
+        let database = try TestDatabase.current
+        try await prepare(database)
+        try await run("CREATE TABLE s.t (a int); CREATE VIEW s.v AS SELECT a FROM s.t", in: database)
+        let vault = try await Vault()
+        let (begun, said) = (Gathered<Int>(), Said())
+        var making = BackupMaker.Settings()
+        making.recipients = [vault.recipient]
+        making.begun = { _ in
+            begun.add([1])
+            runNow("DROP VIEW IF EXISTS s.v", in: database)
+        }
+        let manifest = try await BackupMaker(
+            database: Database(database.settings), name: "main", repositories: [vault.repository], settings: making,
+            logger: Logger(level: .info, sink: said)
+        ).make().manifest
+        #expect(begun.all.count == 2)
+        #expect(said.lines.all.contains { $0.contains("s.v was altered, dropped") }, "\(said.lines.all)")
+        #expect(try await vault.prove(manifest).isProved)
+        try await remove(database)
+    }
+
+    /// Whoever waits for an exclusive lock holds up the programs of the backup, which need locks of their own.
+    @Test func `sessions that alter tables in a loop are named`() async throws {
+        let database = try TestDatabase.current
+        try await prepare(database)
+        for session in 1...4 { try await run("CREATE TABLE s.t\(session) (a int)", in: database) }
+        let (vault, said) = (try await Vault(), Said())
+        var making = BackupMaker.Settings()
+        making.recipients = [vault.recipient]
+        making.tableWait = .seconds(3)
+        let maker = BackupMaker(
+            database: Database(database.settings), name: "main", repositories: [vault.repository], settings: making,
+            logger: Logger(level: .info, sink: said))
+        try await whileRunning(
+            ["ALTER TABLE s.t# RENAME a TO b", "ALTER TABLE s.t# RENAME b TO a"], in: database
+        ) {
+            do {
+                _ = try await maker.make()
+            } catch BackupError.held(let holders) {
+                #expect(holders.contains { $0.contains(role) && $0.contains("s.t") }, "\(holders)")
+            }
+        }
+        let reasons = said.lines.all.filter { $0.contains("could not be locked") }
+        #expect(reasons.allSatisfy { $0.contains("of \(role), active: s.t") }, "\(reasons)")
+        #expect(!reasons.isEmpty)
+        try await remove(database)
+    }
+
+    private struct Said: LogSink {
+        let lines = Gathered<String>()
+        func write(_ line: LogLine) { lines.add([line.message]) }
     }
 
     /// Runs SQL in a loop in four sessions of the owner, until `body` has ended. `#` is the number of the session.

@@ -454,7 +454,8 @@ struct RestoreTargetTests {
             late.cancel()
             let text = error.map { "\($0)" } ?? ""
             #expect(
-                text.contains("process \(pid) of ") && text.contains("it is locked by") && text.contains(object),
+                text.contains("process \(pid) of ") && text.contains("it is locked or requested by")
+                    && text.contains(object),
                 "\(text)")
             try await holder.with { try $0.execute("ROLLBACK") }
         }

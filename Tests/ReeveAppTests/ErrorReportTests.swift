@@ -329,8 +329,8 @@ import Testing
                 ),
                 (
                     .changing(attempts: 8, last: "public.t"), .failed,
-                    "try again when fewer tables are being altered; with a larger max_locks_per_transaction, the tables "
-                        + "are locked"
+                    "stop what makes these changes until the backup has begun; a superuser can hold them up, and with a "
+                        + "larger max_locks_per_transaction the tables stay locked"
                 ),
                 (.locked(holder: nil), .locked, "wait until it has ended, or raise the limit with --lock-wait"),
                 (
