@@ -22,7 +22,7 @@ public final class ServiceManager: Sendable {
             switch self {
             case .ready: "READY=1"
             case .stopping: "STOPPING=1"
-            case .status(let text): "STATUS=\(text.replacing("\n", with: " "))"
+            case .status(let text): "STATUS=" + text.split(whereSeparator: \.isNewline).joined(separator: " ")
             case .alive: "WATCHDOG=1"
             case .extend(let time): "EXTEND_TIMEOUT_USEC=\(max(0, Int(time / .microseconds(1))))"
             }
