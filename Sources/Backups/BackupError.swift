@@ -336,7 +336,7 @@ extension BackupError: ReportedError {
         let exitCode: ExitCode =
             switch self {
             case .locked: .locked
-            case .notRestored, .testTimedOut: .temporary
+            case .notRestored, .testTimedOut, .held: .temporary
             case .hiddenRows, .foreign, .risky, .untrusted, .foreignCode, .foreignTarget, .openSchema, .maskingInPublic:
                 .notPermitted
             case .noRecipients, .unknown, .needsIdentity, .needsSigningKey, .notGone, .noneOf: .usage

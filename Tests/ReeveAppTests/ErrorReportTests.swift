@@ -416,7 +416,7 @@ import Testing
                         + "trusted_roles; drop the database, which contains a part of the backup"
                 ),
                 (
-                    .held(holders: []), .failed,
+                    .held(holders: []), .temporary,
                     "wait, or end a session with pg_terminate_backend, or a prepared transaction with "
                         + "ROLLBACK PREPARED"
                 ),
